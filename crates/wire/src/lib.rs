@@ -1,6 +1,8 @@
-//! The wire: how API formats look in bytes. No sockets, no clock.
+//! The wire: how API formats look in bytes. Bytes in, values or bytes out; no sockets, no clock,
+//! nothing of Pingora.
 
 pub mod error;
 pub mod models;
 pub mod request;
 pub mod scan;
+pub mod sse;
