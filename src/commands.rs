@@ -48,7 +48,8 @@ pub(crate) fn start_logging() -> bool {
         // Pingora tells of its services and of each broken connection; ours is the say on both.
         let wanted = wanted.unwrap_or_else(|| "info".to_owned());
         EnvFilter::try_new(format!(
-            "{wanted},pingora=warn,pingora_core=warn,pingora_proxy=off"
+            "{wanted},pingora=warn,pingora_core=warn,pingora_proxy=off,\
+             pingora_core::services::listening=off"
         ))
         .unwrap_or_else(|_| EnvFilter::new("info"))
     };

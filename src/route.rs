@@ -1,7 +1,5 @@
 //! Where a request may go: from the model asked to the ordered deployments that can serve it.
 
-use std::sync::Arc;
-
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 
@@ -14,8 +12,6 @@ const AUTO: &str = "auto";
 /// The deployments to try, in order, and how they were found.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// The public name that led here, if one did.
-    pub(crate) model: Option<Arc<Model>>,
     pub(crate) candidates: Vec<Deployment>,
 }
 
@@ -61,13 +57,11 @@ fn resolve(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Route>
     if let Some(model) = snapshot.model_by_name.get(name) {
         let candidates = with_fallbacks(snapshot, model);
         return Some(Route {
-            model: Some(Arc::clone(model)),
             candidates,
         });
     }
     let deployment = qualified(snapshot, name).or_else(|| bare(snapshot, name, endpoint))?;
     Some(Route {
-        model: None,
         candidates: vec![deployment],
     })
 }

@@ -86,7 +86,7 @@ impl Gateway {
         }
         if let Some(silence) = silence_of(&error) {
             let waited = waited(inference, silence);
-            self.note_failure(inference, Failure::Silent(silence, waited));
+            self.note_failure(inference, Failure::Silent(waited));
             error.set_retry(!written && silence != Silence::Total && inference.has_next());
             return error.into_up();
         }
@@ -314,7 +314,7 @@ impl Failure {
     fn outcome(&self) -> &'static str {
         match self {
             Self::Connection(_) => "connection_failed",
-            Self::Silent(..) => "timeout",
+            Self::Silent(_) => "timeout",
             Self::Status { status: 429, .. } => "rate_limited",
             Self::Status { .. } => "status",
             Self::ErrorEvent(_) => "error_event",
@@ -455,7 +455,7 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
                 ..Fault::upstream_error(shown, message)
             }
         }
-        Some(Failure::Silent(_, waited)) => Fault::upstream_timeout(name, *waited),
+        Some(Failure::Silent(waited)) => Fault::upstream_timeout(name, *waited),
         Some(Failure::ErrorEvent(status)) => {
             Fault::upstream_error(*status, format!("{name} began its answer with an error."))
         }

@@ -10,7 +10,7 @@ use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
 use llm_router_wire::request::RequestHead;
 
-use super::exchange::{Exchange, Silence};
+use super::exchange::Exchange;
 use super::live::Live;
 use super::response::Response;
 use crate::metrics::InFlight;
@@ -80,7 +80,7 @@ pub(super) enum Failure {
     /// No connection, or one that broke before the answer began.
     Connection(String),
     /// The upstream was silent for too long.
-    Silent(Silence, Duration),
+    Silent(Duration),
     /// An answer that says try elsewhere.
     Status {
         status: u16,

@@ -44,8 +44,12 @@ impl Downstream {
         }))
     }
 
-    /// Puts the real session back in place, so that its connection can be kept alive.
+    /// Puts the real session back in place, so that its connection can be kept alive. One that
+    /// is in place stays there.
     pub(crate) fn unwrap(session: &mut HttpSession, exchange: &Exchange) {
+        if !session.is_custom() {
+            return;
+        }
         // Dropping the stand-in is what hands the real session over.
         drop(mem::replace(session, empty()));
         if let Some(real) = exchange.take_back() {

@@ -90,9 +90,8 @@ fn serve_refuses_what_check_refuses() {
 
 #[test]
 fn a_taken_port_is_told_of() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap();
-    let listener = std::net::TcpListener::bind(taken).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("c.yaml");
     let admin = free_address();
@@ -132,7 +131,8 @@ async fn the_demo_prints_lines_that_work() {
         .map(|output| text(&output.stdout))
         .collect();
     let stopped = Command::new("kill").arg(demo.id().to_string()).status().unwrap();
-    assert!(stopped.success() && demo.wait().unwrap().success());
+    let ended = demo.wait().unwrap();
+    assert!(stopped.success() && ended.success(), "{stopped} {ended}");
     assert!(ran[0].contains("\"chat.completion\""), "{}", ran[0]);
     assert!(ran[1].contains("event: message_stop"), "{}", ran[1]);
     assert!(ran[2].contains("llm_router_build_info"), "{}", ran[2]);

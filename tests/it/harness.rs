@@ -15,19 +15,19 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 /// The key that every gateway accepts, with role admin.
-pub const KEY: &str = "sk-client-key-0123456789";
+pub(crate) const KEY: &str = "sk-client-key-0123456789";
 /// The credential that providers are configured with.
-pub const CREDENTIAL: &str = "sk-provider-credential-0123456789";
+pub(crate) const CREDENTIAL: &str = "sk-provider-credential-0123456789";
 
 /// A mock provider of its own, on a port of its own.
-pub struct Mock {
-    pub address: SocketAddr,
-    pub meter: llm_router_mock::Meter,
+pub(crate) struct Mock {
+    pub(crate) address: SocketAddr,
+    pub(crate) meter: llm_router_mock::Meter,
     _stop: oneshot::Sender<()>,
 }
 
 /// Starts a mock provider.
-pub async fn mock() -> Mock {
+pub(crate) async fn mock() -> Mock {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mock = llm_router_mock::Mock::new(llm_router_mock::Config::default());
@@ -43,23 +43,23 @@ pub async fn mock() -> Mock {
 }
 
 impl Mock {
-    pub fn base_url(&self) -> String {
+    pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 }
 
 /// A port that nothing listens on.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// What a gateway is to be started with.
-pub struct Builder {
+pub(crate) struct Builder {
     config: Value,
     environment: Vec<(String, String)>,
 }
 
-pub fn gateway() -> Builder {
+pub(crate) fn gateway() -> Builder {
     let config = json!({
         "server": { "listen": free_address().to_string(), "drain_timeout": "5s" },
         "admin": { "listen": free_address().to_string(), "metrics_public": true },
@@ -74,11 +74,11 @@ pub fn gateway() -> Builder {
 
 impl Builder {
     /// Adds a provider that speaks both formats.
-    pub fn provider(self, id: &str, mock: &Mock) -> Self {
+    pub(crate) fn provider(self, id: &str, mock: &Mock) -> Self {
         self.provider_at(id, "mock", &mock.base_url())
     }
 
-    pub fn provider_at(self, id: &str, kind: &str, base_url: &str) -> Self {
+    pub(crate) fn provider_at(self, id: &str, kind: &str, base_url: &str) -> Self {
         self.add("providers", json!({
             "id": id, "type": kind, "base_url": base_url, "api_key": "${CREDENTIAL}",
             "timeouts": { "connect": "2s", "first_byte": "2s", "idle": "2s" },
@@ -86,31 +86,26 @@ impl Builder {
     }
 
     /// Adds a public name with one deployment.
-    pub fn model(self, name: &str, provider: &str, model: &str) -> Self {
+    pub(crate) fn model(self, name: &str, provider: &str, model: &str) -> Self {
         let deployments = json!([{ "provider": provider, "model": model }]);
         self.add("models", json!({ "name": name, "deployments": deployments }))
     }
 
     /// Adds an item to a list of the configuration.
-    pub fn add(mut self, list: &str, item: Value) -> Self {
+    pub(crate) fn add(mut self, list: &str, item: Value) -> Self {
         self.config[list].as_array_mut().unwrap().push(item);
         self
     }
 
     /// Sets a field of the configuration by its JSON pointer.
-    pub fn set(mut self, pointer: &str, value: Value) -> Self {
+    pub(crate) fn set(mut self, pointer: &str, value: Value) -> Self {
         let (parent, field) = pointer.rsplit_once('/').unwrap();
         self.config.pointer_mut(parent).unwrap()[field] = value;
         self
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
     /// Starts the router and waits until it is ready.
-    pub async fn run(self) -> Gateway {
+    pub(crate) async fn run(self) -> Gateway {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("llm-router.yaml");
         // JSON is YAML.
@@ -144,7 +139,7 @@ impl Builder {
     }
 }
 
-pub fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_llm-router")
 }
 
@@ -156,12 +151,12 @@ fn client() -> reqwest::Client {
 }
 
 /// A running router.
-pub struct Gateway {
-    pub address: SocketAddr,
-    pub url: String,
-    pub admin_url: String,
-    pub config: Value,
-    pub client: reqwest::Client,
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) admin_url: String,
+    pub(crate) config: Value,
+    pub(crate) client: reqwest::Client,
     child: Child,
     folder: TempDir,
     log: PathBuf,
@@ -169,24 +164,24 @@ pub struct Gateway {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
     }
 
     /// OpenAI's `error.code`.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -199,30 +194,30 @@ impl Gateway {
         .await;
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("llm-router.yaml")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by its name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(sent.unwrap().success());
     }
 
     /// Waits for the process to end and gives its exit code.
-    pub async fn ended(&mut self) -> Option<i32> {
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -234,7 +229,7 @@ impl Gateway {
     }
 
     /// Sends a request; headers are given as pairs.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -247,7 +242,7 @@ impl Gateway {
     }
 
     /// Sends a request and gives its response while the body may still be coming.
-    pub async fn start(
+    pub(crate) async fn start(
         &self,
         method: &str,
         path: &str,
@@ -260,17 +255,17 @@ impl Gateway {
     }
 
     /// Asks for a chat completion.
-    pub async fn chat(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn chat(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
         self.send("POST", "/v1/chat/completions", headers, chat_body(model, false)).await
     }
 
     /// Asks for a streamed chat completion.
-    pub async fn chat_stream(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn chat_stream(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
         self.send("POST", "/v1/chat/completions", headers, chat_body(model, true)).await
     }
 
     /// The value of a metric, summed over the lines whose labels hold all of `labels`.
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.client.get(format!("{}/metrics", self.admin_url)).send().await.unwrap();
         let text = text.text().await.unwrap();
         let wanted = |line: &&str| {
@@ -302,7 +297,7 @@ impl Drop for Gateway {
     }
 }
 
-pub fn header_map(headers: &[(&str, &str)]) -> HeaderMap {
+pub(crate) fn header_map(headers: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -311,18 +306,18 @@ pub fn header_map(headers: &[(&str, &str)]) -> HeaderMap {
     map
 }
 
-pub fn chat_body(model: &str, stream: bool) -> String {
+pub(crate) fn chat_body(model: &str, stream: bool) -> String {
     let messages = json!([{ "role": "user", "content": "Tell me about the sea." }]);
     json!({ "model": model, "messages": messages, "stream": stream }).to_string()
 }
 
-pub fn messages_body(model: &str, stream: bool) -> String {
+pub(crate) fn messages_body(model: &str, stream: bool) -> String {
     let messages = json!([{ "role": "user", "content": "Tell me about the sea." }]);
     json!({ "model": model, "max_tokens": 100, "messages": messages, "stream": stream }).to_string()
 }
 
 /// Polls a condition until it holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !holds().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -331,7 +326,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
 }
 
 /// Sends raw bytes and reads until the server closes or is silent for a second.
-pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();

@@ -35,7 +35,7 @@ fn curl(arguments: &[&str]) -> (String, String) {
     (outcome.to_owned(), body.to_owned())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_and_providers_speak_tls_and_both_versions() {
     let folder = TempDir::new().unwrap();
     let (cert, key) = certificate(folder.path());
@@ -88,7 +88,7 @@ async fn clients_and_providers_speak_tls_and_both_versions() {
     assert!(!answer.contains(CREDENTIAL));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_untrusted_certificate_is_refused() {
     let folder = TempDir::new().unwrap();
     let (cert, key) = certificate(folder.path());
