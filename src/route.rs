@@ -56,9 +56,7 @@ fn not_allowed(key: &Key, asked: &str) -> Fault {
 fn resolve(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Route> {
     if let Some(model) = snapshot.model_by_name.get(name) {
         let candidates = with_fallbacks(snapshot, model);
-        return Some(Route {
-            candidates,
-        });
+        return Some(Route { candidates });
     }
     let deployment = qualified(snapshot, name).or_else(|| bare(snapshot, name, endpoint))?;
     Some(Route {
@@ -140,6 +138,7 @@ mod tests {
             owner: None,
             role: Role::User,
             models,
+            expires_at: None,
         };
         route(&routing(), &key, asked, endpoint)
             .map(|route| {
@@ -208,6 +207,7 @@ mod tests {
                 owner: None,
                 role: Role::User,
                 models,
+                expires_at: None,
             };
             for asked in ["gpt-4o", "auto", "local/", "local/x", "/llama"] {
                 let fault = route(&snapshot, &key, asked, CHAT).unwrap_err();

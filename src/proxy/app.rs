@@ -109,12 +109,10 @@ impl HttpServerApp for App {
             session = self.read_header(session) => session?,
             _ = stopping.wait_for(|stop| *stop) => return None,
         };
-        let exchange = Arc::new(Exchange::default());
+        let at = clock::now();
+        let exchange = Arc::new(Exchange::new(at));
         let session = Downstream::wrap(session, Arc::clone(&exchange));
-        let arrival = Arrival {
-            exchange,
-            at: clock::now(),
-        };
+        let arrival = Arrival { exchange, at };
         ARRIVAL
             .scope(arrival, self.proxy.process_new_http(session, shutdown))
             .await

@@ -45,7 +45,7 @@ impl Gateway {
         let now = clock::now();
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
-        exchange.begin(pieces, now + timeouts.first_byte, now + timeouts.total);
+        exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
         let reconnected = inference.attempt.reconnected;
         inference.attempt = Attempt {
             started: Some(now),
@@ -191,12 +191,13 @@ impl Gateway {
         else {
             return Ok(());
         };
-        let Some(provider) = inference.deployment().map(|found| found.provider.clone()) else {
+        let Some(deployment) = inference.route.candidates.get(inference.candidate) else {
             return Ok(());
         };
-        exchange.progress(clock::now(), provider.timeouts.idle);
+        exchange.progress(clock::now(), deployment.provider.timeouts.idle);
         match &mut inference.response {
             Response::Plain => {}
+            Response::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {}
             Response::Stream(stream) => {
                 match pass_events(stream, body, end, format) {
                     Verdict::Failed(status) if inference.has_next() => {
@@ -211,7 +212,7 @@ impl Gateway {
             }
             Response::Refusal(held) => {
                 if hold(held, body, end) {
-                    clean(body, &provider);
+                    clean(body, &deployment.provider);
                     inference.forget_body();
                     exchange.release_response();
                 }
@@ -222,6 +223,7 @@ impl Gateway {
                     held.extend_from_slice(&chunk[..room]);
                 }
                 if end {
+                    let provider = deployment.provider.clone();
                     let fault = last_failure(inference, Some(&provider));
                     ctx.answered = Some((fault.status, Some(fault.code)));
                     *body = Some(body_of(&fault, &ctx.request_id).render(format));

@@ -5,8 +5,11 @@
 //! Pingora replays a body read early only through a buffer of 64 KiB; a custom session has no
 //! such limit, and its body can be sent again, whole, to every upstream that is tried.
 
+use std::future::poll_fn;
 use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +22,7 @@ use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::server::Session as HttpSession;
 use pingora::protocols::l4::socket::SocketAddr;
-use pingora::time::fast_timeout::fast_timeout;
+use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
 use super::exchange::Exchange;
@@ -32,15 +35,26 @@ pub(crate) struct Downstream {
     inner: HttpSession,
     exchange: Arc<Exchange>,
     held: Vec<HttpTask>,
+    /// Wakes up to look at the deadline. It outlives many waits: the deadline moves with every
+    /// event of a stream, a timer for each of them would be most of the event's cost.
+    alarm: Option<Alarm>,
+}
+
+/// A timer and the deadline that it was set for.
+struct Alarm {
+    deadline: u64,
+    timer: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
 impl Downstream {
     /// Wraps a session whose request header has been read.
     pub(crate) fn wrap(inner: HttpSession, exchange: Arc<Exchange>) -> HttpSession {
+        let held = Vec::new();
         HttpSession::new_custom(Box::new(Self {
             inner,
             exchange,
-            held: Vec::new(),
+            held,
+            alarm: None,
         }))
     }
 
@@ -57,15 +71,46 @@ impl Downstream {
         }
     }
 
+    /// Waits for the client to go away, or for the upstream's deadline to pass.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
-        let Some((deadline, silence)) = self.exchange.deadline() else {
-            return self.inner.read_body_or_idle(true).await;
-        };
-        let left = deadline.saturating_duration_since(clock::now());
-        match fast_timeout(left, self.inner.read_body_or_idle(true)).await {
-            Ok(result) => result,
-            Err(_) => Error::err(ErrorType::new(silence.error_type())),
+        let Self {
+            inner,
+            exchange,
+            alarm,
+            ..
+        } = self;
+        // A deadline that moved on is looked at when the alarm rings; one that moved nearer, now.
+        if alarm
+            .as_ref()
+            .is_some_and(|alarm| exchange.deadline() < alarm.deadline)
+        {
+            *alarm = None;
         }
+        let mut client = pin!(inner.read_body_or_idle(true));
+        poll_fn(|context| {
+            if let Poll::Ready(outcome) = client.as_mut().poll(context) {
+                return Poll::Ready(outcome);
+            }
+            loop {
+                if let Some(alarm) = alarm.as_mut() {
+                    ready!(alarm.timer.as_mut().poll(context));
+                }
+                match exchange.left(clock::now()) {
+                    None => return Poll::Pending,
+                    Some((Duration::ZERO, silence)) => {
+                        return Poll::Ready(Error::err(ErrorType::new(silence.error_type())));
+                    }
+                    Some((left, _)) => {
+                        let timer = Box::pin(fast_sleep(left));
+                        *alarm = Some(Alarm {
+                            deadline: exchange.deadline(),
+                            timer,
+                        });
+                    }
+                }
+            }
+        })
+        .await
     }
 }
 
@@ -219,6 +264,7 @@ impl CustomSession for Downstream {
     /// Called when an attempt starts sending; what an earlier one had been answered is void.
     fn enable_retry_buffering(&mut self) {
         self.held.clear();
+        self.alarm = None;
     }
 
     fn retry_buffer_truncated(&self) -> bool {

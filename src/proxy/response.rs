@@ -44,6 +44,13 @@ pub(super) enum Verdict {
 }
 
 impl Stream {
+    /// Whether a chunk may pass as it is: it starts where an event starts and ends where one
+    /// ends, in the middle of a stream. That is what nearly every chunk does.
+    pub(super) fn passes_untouched(&self, chunk: Option<&[u8]>, end: bool) -> bool {
+        let whole = chunk.is_some_and(|chunk| chunk.ends_with(b"\n\n"));
+        self.started && whole && !end && !self.splitter.holds_bytes()
+    }
+
     /// Takes a chunk and leaves in `chunk` what may be passed on: whole events.
     pub(super) fn pass(&mut self, chunk: &mut Bytes, format: Format) -> Verdict {
         let mut verdict = Verdict::Wait;

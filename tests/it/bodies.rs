@@ -7,7 +7,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::harness::{Gateway, Mock, free_address, gateway, mock};
 
-const SIZES: [usize; 7] = [30, 65_535, 65_536, 65_537, 1 << 20, (32 << 20) - 1, 32 << 20];
+const SIZES: [usize; 7] = [
+    30,
+    65_535,
+    65_536,
+    65_537,
+    1 << 20,
+    (32 << 20) - 1,
+    32 << 20,
+];
 
 /// A JSON body of exactly `size` bytes that asks for the model `name`.
 fn body_of(name: &str, size: usize) -> Vec<u8> {
@@ -24,7 +32,10 @@ fn body_of(name: &str, size: usize) -> Vec<u8> {
 }
 
 fn hash(body: &[u8]) -> String {
-    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(body)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The same bytes without a length, so that they are sent chunked.
@@ -40,9 +51,17 @@ async fn check(gateway: &Gateway, mock: &Mock, asked: &str, sent_as: &str, attem
             let body = body_of(asked, size);
             let expected = hash(&renamed(&body, asked, sent_as));
             let what = format!("{size} bytes, chunked: {is_chunked}");
-            let body = if is_chunked { chunked(body) } else { body.into() };
+            let body = if is_chunked {
+                chunked(body)
+            } else {
+                body.into()
+            };
             let answer = gateway.send("POST", "/v1/embeddings", &[], body).await;
-            assert_eq!(answer.header("x-llm-router-attempts"), Some(attempts), "{what}");
+            assert_eq!(
+                answer.header("x-llm-router-attempts"),
+                Some(attempts),
+                "{what}"
+            );
             let received = mock.meter.requests(1, |_| true).pop().unwrap();
             assert_eq!(received.body_sha256, expected, "{what}");
         }
@@ -64,7 +83,11 @@ async fn bodies_of_every_size_arrive_as_sent() {
 #[tokio::test]
 async fn only_the_models_name_changes() {
     let mock = mock().await;
-    let gateway = gateway().provider("up", &mock).model("f", "up", "mock-gpt").run().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .model("f", "up", "mock-gpt")
+        .run()
+        .await;
     check(&gateway, &mock, "f", "mock-gpt", "1").await;
 }
 
@@ -75,11 +98,14 @@ async fn bodies_are_sent_again_whole() {
         .provider_at("dead", "custom", &format!("http://{}/v1", free_address()))
         .provider("failing", &mock)
         .provider("up", &mock)
-        .add("models", serde_json::json!({ "name": "f", "strategy": "priority", "deployments": [
-            { "provider": "dead", "model": "x" },
-            { "provider": "failing", "model": "mock-gpt:status=503" },
-            { "provider": "up", "model": "mock-gpt" },
-        ]}))
+        .add(
+            "models",
+            serde_json::json!({ "name": "f", "strategy": "priority", "deployments": [
+                { "provider": "dead", "model": "x" },
+                { "provider": "failing", "model": "mock-gpt:status=503" },
+                { "provider": "up", "model": "mock-gpt" },
+            ]}),
+        )
         .run()
         .await;
     check(&gateway, &mock, "f", "mock-gpt", "3").await;
@@ -93,7 +119,11 @@ async fn the_ceiling_is_inclusive() {
     for (size, status) in [(65_536, 200), (65_537, 413), (1 << 20, 413)] {
         for is_chunked in [false, true] {
             let body = body_of("mock-gpt", size);
-            let body = if is_chunked { chunked(body) } else { body.into() };
+            let body = if is_chunked {
+                chunked(body)
+            } else {
+                body.into()
+            };
             let answer = gateway.start("POST", "/v1/embeddings", &[], body).await;
             // A client that is still sending may see the connection end before it reads why.
             let Ok(answer) = answer else {
@@ -101,7 +131,11 @@ async fn the_ceiling_is_inclusive() {
                 continue;
             };
             let is_error = answer.status().as_u16() == 413;
-            assert_eq!(is_error, status == 413, "{size} bytes, chunked: {is_chunked}");
+            assert_eq!(
+                is_error,
+                status == 413,
+                "{size} bytes, chunked: {is_chunked}"
+            );
         }
     }
 }
@@ -111,9 +145,20 @@ async fn empty_and_tiny_bodies_are_no_json() {
     let mock = mock().await;
     let gateway = gateway().provider("up", &mock).run().await;
     for body in ["", "x", "{"] {
-        let answer = gateway.send("POST", "/v1/chat/completions", &[], body).await;
-        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_json"), "{body:?}");
+        let answer = gateway
+            .send("POST", "/v1/chat/completions", &[], body)
+            .await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "invalid_json"),
+            "{body:?}"
+        );
     }
-    let answer = gateway.send("POST", "/v1/chat/completions", &[], "{}").await;
-    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_value"));
+    let answer = gateway
+        .send("POST", "/v1/chat/completions", &[], "{}")
+        .await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (400, "invalid_value")
+    );
 }

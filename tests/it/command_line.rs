@@ -11,7 +11,11 @@ use crate::harness::{binary, free_address};
 
 fn run(arguments: &[&str]) -> Output {
     let folder = TempDir::new().unwrap();
-    Command::new(binary()).args(arguments).current_dir(folder.path()).output().unwrap()
+    Command::new(binary())
+        .args(arguments)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -63,7 +67,10 @@ fn check_reports_every_mistake_with_its_line() {
         (21, "keys[0].key"),
     ] {
         let start = format!("{}:{line}: {path}: ", file.display());
-        assert!(printed.lines().any(|printed| printed.starts_with(&start)), "{start}\n{printed}");
+        assert!(
+            printed.lines().any(|printed| printed.starts_with(&start)),
+            "{start}\n{printed}"
+        );
     }
 }
 
@@ -84,7 +91,10 @@ fn serve_refuses_what_check_refuses() {
     let output = run(&["serve", "--config", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("server.max_boddy"));
-    assert_eq!(run(&["serve", "--config", "/nowhere.yaml"]).status.code(), Some(2));
+    assert_eq!(
+        run(&["serve", "--config", "/nowhere.yaml"]).status.code(),
+        Some(2)
+    );
     assert_eq!(run(&["nonsense"]).status.code(), Some(2));
 }
 
@@ -117,20 +127,34 @@ fn schema_is_json_and_knows_the_sections() {
 async fn the_demo_prints_lines_that_work() {
     let (listen, admin) = (free_address(), free_address());
     let mut demo = Command::new(binary())
-        .args(["demo", "--listen", &listen.to_string(), "--admin-listen", &admin.to_string()])
+        .args([
+            "demo",
+            "--listen",
+            &listen.to_string(),
+            "--admin-listen",
+            &admin.to_string(),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let commands: Vec<_> =
-        lines.filter(|line| line.contains("curl ")).take(3).map(with_retries).collect();
+    let lines = BufReader::new(demo.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let commands: Vec<_> = lines
+        .filter(|line| line.contains("curl "))
+        .take(3)
+        .map(with_retries)
+        .collect();
     let ran: Vec<_> = commands
         .iter()
         .map(|command| Command::new("sh").args(["-c", command]).output().unwrap())
         .map(|output| text(&output.stdout))
         .collect();
-    let stopped = Command::new("kill").arg(demo.id().to_string()).status().unwrap();
+    let stopped = Command::new("kill")
+        .arg(demo.id().to_string())
+        .status()
+        .unwrap();
     let ended = demo.wait().unwrap();
     assert!(stopped.success() && ended.success(), "{stopped} {ended}");
     assert!(ran[0].contains("\"chat.completion\""), "{}", ran[0]);
@@ -141,5 +165,9 @@ async fn the_demo_prints_lines_that_work() {
 /// The command as printed, waiting for a router that is still starting.
 fn with_retries(line: String) -> String {
     let start = line.find("curl ").unwrap();
-    line[start..].replacen("curl ", "curl -s --retry 20 --retry-connrefused --retry-delay 1 ", 1)
+    line[start..].replacen(
+        "curl ",
+        "curl -s --retry 20 --retry-connrefused --retry-delay 1 ",
+        1,
+    )
 }

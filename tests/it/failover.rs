@@ -5,8 +5,11 @@ use serde_json::json;
 use crate::harness::{Builder, chat_body, free_address, gateway, mock};
 
 fn two(builder: Builder, first: &str, second: &str) -> Builder {
-    builder.add("models", json!({ "name": "f", "strategy": "priority", "deployments": [
-        { "provider": first, "model": "mock-gpt" }, { "provider": second, "model": "mock-gpt" } ]}))
+    builder.add(
+        "models",
+        json!({ "name": "f", "strategy": "priority", "deployments": [
+        { "provider": first, "model": "mock-gpt" }, { "provider": second, "model": "mock-gpt" } ]}),
+    )
 }
 
 #[tokio::test]
@@ -14,9 +17,16 @@ async fn every_kind_of_failure_goes_to_the_next() {
     let (bad, good) = (mock().await, mock().await);
     let builder = gateway().provider("bad", &bad).provider("good", &good);
     let gateway = two(builder, "bad", "good").run().await;
-    for failure in ["status=500", "status=429", "status=408", "status=409", "status=529",
-        "reset=1", "error_event=1", "hang=1"]
-    {
+    for failure in [
+        "status=500",
+        "status=429",
+        "status=408",
+        "status=409",
+        "status=529",
+        "reset=1",
+        "error_event=1",
+        "hang=1",
+    ] {
         // Only the first of the two mocks is told to fail.
         set_controls(bad.address, failure).await;
         for stream in [false, true] {
@@ -24,11 +34,21 @@ async fn every_kind_of_failure_goes_to_the_next() {
                 continue;
             }
             let body = chat_body("f", stream);
-            let answer = gateway.send("POST", "/v1/chat/completions", &[], body).await;
+            let answer = gateway
+                .send("POST", "/v1/chat/completions", &[], body)
+                .await;
             let shown = String::from_utf8_lossy(&answer.body).into_owned();
             assert_eq!(answer.status, 200, "{failure}, stream {stream}: {shown}");
-            assert_eq!(answer.header("x-llm-router-provider"), Some("good"), "{failure}");
-            assert_eq!(answer.header("x-llm-router-attempts"), Some("2"), "{failure}");
+            assert_eq!(
+                answer.header("x-llm-router-provider"),
+                Some("good"),
+                "{failure}"
+            );
+            assert_eq!(
+                answer.header("x-llm-router-attempts"),
+                Some("2"),
+                "{failure}"
+            );
             assert!(!shown.contains("error"), "{failure}: {shown}");
         }
     }
@@ -37,7 +57,12 @@ async fn every_kind_of_failure_goes_to_the_next() {
 /// Sets what a mock does with requests that don't say themselves.
 async fn set_controls(address: std::net::SocketAddr, controls: &str) {
     let url = format!("http://{address}/mock/controls");
-    let answer = reqwest::Client::new().put(url).body(controls.to_owned()).send().await.unwrap();
+    let answer = reqwest::Client::new()
+        .put(url)
+        .body(controls.to_owned())
+        .send()
+        .await
+        .unwrap();
     assert!(answer.status().is_success(), "{:?}", answer.text().await);
 }
 
@@ -49,8 +74,16 @@ async fn connections_that_are_refused_go_to_the_next() {
         .provider("good", &good);
     let gateway = two(builder, "dead", "good").run().await;
     let answer = gateway.chat("f", &[]).await;
-    assert_eq!((answer.status, answer.header("x-llm-router-attempts")), (200, Some("2")));
-    assert!(gateway.metric("llm_router_attempts_total", &["connection_failed"]).await >= 1.0);
+    assert_eq!(
+        (answer.status, answer.header("x-llm-router-attempts")),
+        (200, Some("2"))
+    );
+    assert!(
+        gateway
+            .metric("llm_router_attempts_total", &["connection_failed"])
+            .await
+            >= 1.0
+    );
 }
 
 #[tokio::test]

@@ -39,7 +39,11 @@ pub(crate) async fn mock() -> Mock {
         };
         mock.serve(listener, stop).await.unwrap();
     });
-    Mock { address, meter, _stop: stop }
+    Mock {
+        address,
+        meter,
+        _stop: stop,
+    }
 }
 
 impl Mock {
@@ -50,7 +54,10 @@ impl Mock {
 
 /// A port that nothing listens on.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// What a gateway is to be started with.
@@ -69,7 +76,10 @@ pub(crate) fn gateway() -> Builder {
     });
     let environment = [("CLIENT_KEY", KEY), ("CREDENTIAL", CREDENTIAL)];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Builder { config, environment: environment.into() }
+    Builder {
+        config,
+        environment: environment.into(),
+    }
 }
 
 impl Builder {
@@ -79,16 +89,22 @@ impl Builder {
     }
 
     pub(crate) fn provider_at(self, id: &str, kind: &str, base_url: &str) -> Self {
-        self.add("providers", json!({
-            "id": id, "type": kind, "base_url": base_url, "api_key": "${CREDENTIAL}",
-            "timeouts": { "connect": "2s", "first_byte": "2s", "idle": "2s" },
-        }))
+        self.add(
+            "providers",
+            json!({
+                "id": id, "type": kind, "base_url": base_url, "api_key": "${CREDENTIAL}",
+                "timeouts": { "connect": "2s", "first_byte": "2s", "idle": "2s" },
+            }),
+        )
     }
 
     /// Adds a public name with one deployment.
     pub(crate) fn model(self, name: &str, provider: &str, model: &str) -> Self {
         let deployments = json!([{ "provider": provider, "model": model }]);
-        self.add("models", json!({ "name": name, "deployments": deployments }))
+        self.add(
+            "models",
+            json!({ "name": name, "deployments": deployments }),
+        )
     }
 
     /// Adds an item to a list of the configuration.
@@ -123,7 +139,11 @@ impl Builder {
             .spawn()
             .unwrap();
         let address = |pointer: &str| self.config.pointer(pointer).unwrap().as_str().unwrap();
-        let scheme = if self.config["server"].get("tls").is_some() { "https" } else { "http" };
+        let scheme = if self.config["server"].get("tls").is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let gateway = Gateway {
             address: address("/server/listen").parse().unwrap(),
             url: format!("{scheme}://{}", address("/server/listen")),
@@ -147,7 +167,10 @@ fn client() -> reqwest::Client {
     let mut headers = HeaderMap::new();
     let key = HeaderValue::from_str(&format!("Bearer {KEY}")).unwrap();
     headers.insert("authorization", key);
-    reqwest::Client::builder().default_headers(headers).build().unwrap()
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .build()
+        .unwrap()
 }
 
 /// A running router.
@@ -182,7 +205,10 @@ impl Answer {
 
     /// OpenAI's `error.code`.
     pub(crate) fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+        self.json()["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -212,7 +238,9 @@ impl Gateway {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
         assert!(sent.unwrap().success());
     }
 
@@ -223,7 +251,11 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the router did not end:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the router did not end:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -238,7 +270,11 @@ impl Gateway {
     ) -> Answer {
         let response = self.start(method, path, headers, body).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+        Answer {
+            status,
+            headers,
+            body: response.bytes().await.unwrap().to_vec(),
+        }
     }
 
     /// Sends a request and gives its response while the body may still be coming.
@@ -256,24 +292,43 @@ impl Gateway {
 
     /// Asks for a chat completion.
     pub(crate) async fn chat(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
-        self.send("POST", "/v1/chat/completions", headers, chat_body(model, false)).await
+        self.send(
+            "POST",
+            "/v1/chat/completions",
+            headers,
+            chat_body(model, false),
+        )
+        .await
     }
 
     /// Asks for a streamed chat completion.
     pub(crate) async fn chat_stream(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
-        self.send("POST", "/v1/chat/completions", headers, chat_body(model, true)).await
+        self.send(
+            "POST",
+            "/v1/chat/completions",
+            headers,
+            chat_body(model, true),
+        )
+        .await
     }
 
     /// The value of a metric, summed over the lines whose labels hold all of `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.client.get(format!("{}/metrics", self.admin_url)).send().await.unwrap();
+        let text = self
+            .client
+            .get(format!("{}/metrics", self.admin_url))
+            .send()
+            .await
+            .unwrap();
         let text = text.text().await.unwrap();
         let wanted = |line: &&str| {
             let rest = line.strip_prefix(name).unwrap_or_default();
             rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
         };
         let values = text.lines().filter(wanted);
-        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        values
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 }
 

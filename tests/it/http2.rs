@@ -13,20 +13,40 @@ use crate::harness::{CREDENTIAL, KEY, gateway, mock};
 fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ])
         .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
         .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .arg("-out").arg(&cert).arg("-keyout").arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .arg("-keyout")
+        .arg(&key)
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     (cert, key)
 }
 
 /// Sends a body with curl, which speaks every version of HTTP; gives status, version and body.
 fn curl(arguments: &[&str]) -> (String, String) {
     let output = Command::new("curl")
-        .args(["-s", "-w", "\n%{http_code} %{http_version}", "-H", &format!("x-api-key: {KEY}")])
+        .args([
+            "-s",
+            "-w",
+            "\n%{http_code} %{http_version}",
+            "-H",
+            &format!("x-api-key: {KEY}"),
+        ])
         .args(arguments)
         .output()
         .unwrap();
@@ -42,7 +62,11 @@ async fn clients_and_providers_speak_tls_and_both_versions() {
     let (ca, key_text) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let mock = mock().await;
     let tls = json!({ "cert": ca, "key": key_text });
-    let inner = gateway().provider("up", &mock).set("/server/tls", tls.clone()).run().await;
+    let inner = gateway()
+        .provider("up", &mock)
+        .set("/server/tls", tls.clone())
+        .run()
+        .await;
     // A router before the router, so that upstreams over TLS are met as well.
     let port = inner.address.port();
     let upstream = |id: &str, http2: &str| {
@@ -60,21 +84,38 @@ async fn clients_and_providers_speak_tls_and_both_versions() {
         for provider in ["one", "two"] {
             let padding = "x".repeat(size);
             let model = format!("{provider}/mock-embed");
-            fs::write(&body, json!({ "model": model, "input": padding }).to_string()).unwrap();
+            fs::write(
+                &body,
+                json!({ "model": model, "input": padding }).to_string(),
+            )
+            .unwrap();
             for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
-                for framing in ["content-type: application/json", "transfer-encoding: chunked"] {
+                for framing in [
+                    "content-type: application/json",
+                    "transfer-encoding: chunked",
+                ] {
                     if flag == "--http2" && framing.starts_with("transfer") {
                         continue;
                     }
                     let data = format!("@{}", body.display());
                     let url = format!("{}/v1/embeddings", outer.url);
                     let (outcome, answer) = curl(&[
-                        flag, "--cacert", ca, "-H", framing, "--data-binary", &data, &url,
+                        flag,
+                        "--cacert",
+                        ca,
+                        "-H",
+                        framing,
+                        "--data-binary",
+                        &data,
+                        &url,
                     ]);
                     let start = &answer[..answer.len().min(300)];
                     assert_eq!(outcome, format!("200 {version}"), "{model} {flag}: {start}");
                     let received = mock.meter.requests(1, |_| true).pop().unwrap();
-                    assert!(received.body_bytes as usize > size, "{model} {flag} {framing}");
+                    assert!(
+                        received.body_bytes as usize > size,
+                        "{model} {flag} {framing}"
+                    );
                 }
             }
         }
@@ -94,10 +135,17 @@ async fn an_untrusted_certificate_is_refused() {
     let (cert, key) = certificate(folder.path());
     let mock = mock().await;
     let tls = json!({ "cert": cert, "key": key });
-    let inner = gateway().provider("up", &mock).set("/server/tls", tls).run().await;
+    let inner = gateway()
+        .provider("up", &mock)
+        .set("/server/tls", tls)
+        .run()
+        .await;
     let url = format!("https://localhost:{}/v1", inner.address.port());
     let outer = gateway().provider_at("tls", "custom", &url).run().await;
     let answer = outer.chat("tls/mock-gpt", &[]).await;
-    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (502, "upstream_error")
+    );
     assert_eq!(mock.meter.totals().requests, 0);
 }

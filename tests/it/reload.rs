@@ -16,7 +16,11 @@ fn write(gateway: &Gateway, models: &[&str]) {
 }
 
 async fn serves(gateway: &Gateway, name: &str) -> bool {
-    gateway.send("GET", &format!("/v1/models/{name}"), &[], "").await.status == 200
+    gateway
+        .send("GET", &format!("/v1/models/{name}"), &[], "")
+        .await
+        .status
+        == 200
 }
 
 #[tokio::test]
@@ -26,7 +30,12 @@ async fn a_changed_file_takes_effect() {
     assert!(!serves(&gateway, "new").await);
     write(&gateway, &["new"]);
     eventually("the new model is served", || serves(&gateway, "new")).await;
-    assert_eq!(gateway.metric("llm_router_config_last_reload_successful", &[]).await, 1.0);
+    assert_eq!(
+        gateway
+            .metric("llm_router_config_last_reload_successful", &[])
+            .await,
+        1.0
+    );
     assert_eq!(gateway.metric("llm_router_config_revision", &[]).await, 2.0);
 }
 
@@ -58,16 +67,34 @@ async fn a_swapped_link_takes_effect() {
 #[tokio::test]
 async fn a_broken_file_changes_nothing() {
     let mock = mock().await;
-    let gateway = gateway().provider("up", &mock).model("old", "up", "mock-gpt").run().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .model("old", "up", "mock-gpt")
+        .run()
+        .await;
     fs::write(gateway.config_file(), "server: [").unwrap();
     gateway.signal("HUP");
     eventually("the reload has failed", || async {
-        gateway.metric("llm_router_config_last_reload_successful", &[]).await == 0.0
+        gateway
+            .metric("llm_router_config_last_reload_successful", &[])
+            .await
+            == 0.0
     })
     .await;
     assert!(serves(&gateway, "old").await);
-    assert!(gateway.log().contains("llm-router.yaml:2: (root): not valid YAML"), "{}", gateway.log());
+    assert!(
+        gateway
+            .log()
+            .contains("llm-router.yaml:2: (root): not valid YAML"),
+        "{}",
+        gateway.log()
+    );
     write(&gateway, &["old", "new"]);
     eventually("the mended file is in force", || serves(&gateway, "new")).await;
-    assert_eq!(gateway.metric("llm_router_config_last_reload_successful", &[]).await, 1.0);
+    assert_eq!(
+        gateway
+            .metric("llm_router_config_last_reload_successful", &[])
+            .await,
+        1.0
+    );
 }

@@ -391,12 +391,7 @@ struct ChatStream {
 }
 
 impl ChatStream {
-    fn chunk(
-        &mut self,
-        choices: &[ChunkChoice<'_>],
-        usage: ChunkUsage,
-        events: &mut Events,
-    ) {
+    fn chunk(&mut self, choices: &[ChunkChoice<'_>], usage: ChunkUsage, events: &mut Events) {
         let obfuscation = self.obfuscate.then(|| {
             let length = self.rng.usize(1..=16);
             prose::id("", length, &mut self.rng)
