@@ -132,7 +132,22 @@ pub(crate) fn schema() -> Json {
     let schema = SchemaGenerator::new(settings).into_root_schema_for::<RawConfig>();
     let mut schema = schema.to_value();
     schema["title"] = "LLM Router".into();
+    drop_null_defaults(&mut schema);
     schema
+}
+
+/// Settings without a default have none in the schema, instead of null.
+fn drop_null_defaults(schema: &mut Json) {
+    match schema {
+        Json::Object(fields) => {
+            if fields.get("default").is_some_and(Json::is_null) {
+                fields.remove("default");
+            }
+            fields.values_mut().for_each(drop_null_defaults);
+        }
+        Json::Array(items) => items.iter_mut().for_each(drop_null_defaults),
+        _ => {}
+    }
 }
 
 fn check_providers(

@@ -1,6 +1,12 @@
 //! The files under `conf/`: each loads, and the commented one says of every setting what the doc
 //! comment of its type says. `UPDATE_CONF=1 cargo test -p llm-router-config` rewrites its comments.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of tests fail as tests do"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
