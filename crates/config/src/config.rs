@@ -156,9 +156,8 @@ fn check_providers(
     known: &Known,
     findings: &mut Findings,
 ) -> Vec<Provider> {
-    let providers = raw
-        .located(at)
-        .map(|(at, provider)| provider.check(&at, known, findings));
+    let raw = raw.located(at, findings).into_iter();
+    let providers = raw.map(|(at, provider)| provider.check(&at, known, findings));
     let providers: Vec<Provider> = providers.collect();
     if providers.is_empty() {
         findings.warn(
@@ -177,7 +176,8 @@ fn check_models(
     providers: &[Provider],
     findings: &mut Findings,
 ) -> Vec<Model> {
-    let models = raw.indexed().map(|(position, model)| {
+    let raw = raw.indexed(at, findings).into_iter();
+    let models = raw.map(|(position, model)| {
         (
             position,
             model.check(&at.item(position), known, providers, findings),
@@ -195,7 +195,8 @@ fn check_keys(
     providers: &[Provider],
     findings: &mut Findings,
 ) -> Vec<StaticKey> {
-    let keys = raw.indexed().map(|(position, key)| {
+    let raw = raw.indexed(at, findings).into_iter();
+    let keys = raw.map(|(position, key)| {
         (
             position,
             key.check(&at.item(position), known, providers, findings),

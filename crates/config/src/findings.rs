@@ -97,6 +97,16 @@ impl Findings {
         }
     }
 
+    /// Something whose mistakes the walk over the schema should have reported. What serde says of it
+    /// may quote a secret and is not shown.
+    pub(crate) fn unreadable(&mut self, at: &At) {
+        self.error(
+            at,
+            "fits its schema and can't be read",
+            "report this as a mistake of the router",
+        );
+    }
+
     /// Something that works and deserves a look.
     pub(crate) fn warn(&mut self, at: &At, what: impl Into<String>, remedy: impl Into<String>) {
         if !self.misshapen.iter().any(|bad| bad.touches(at)) {

@@ -262,6 +262,10 @@ impl RawProvider {
         if let Some(file) = &self.ca_file {
             check_ca_file(&file.0, base_url.as_ref(), &at.field("ca_file"), findings);
         }
+        let models = self
+            .models
+            .indexed(&at.field("models"), findings)
+            .into_iter();
         let credential = self.api_key.map(|key| key.0);
         let switched_off = credential.as_ref().is_some_and(is_empty);
         Provider {
@@ -269,11 +273,7 @@ impl RawProvider {
             kind: self.kind,
             base_url,
             credential: credential.filter(|credential| !is_empty(credential)),
-            models: self
-                .models
-                .indexed()
-                .map(|(_, pattern)| pattern.0)
-                .collect(),
+            models: models.map(|(_, pattern)| pattern.0).collect(),
             timeouts: self.timeouts.check(&at.field("timeouts"), findings),
             health_check: self.health_check.check(&at.field("health_check"), findings),
             ca_file: self.ca_file.map(|file| file.0),
