@@ -1,6 +1,6 @@
 //! `providers`: the companies and servers that host models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -461,7 +461,8 @@ fn check_headers(
     at: &At,
     findings: &mut Findings,
 ) -> Vec<(String, SecretString)> {
-    let mut checked: Vec<(String, SecretString)> = Vec::with_capacity(headers.len());
+    let mut checked = Vec::with_capacity(headers.len());
+    let mut names = HashSet::with_capacity(headers.len());
     for (name, value) in headers {
         let at = at.field(&name);
         let name = name.to_ascii_lowercase();
@@ -473,7 +474,7 @@ fn check_headers(
             );
         } else if NOT_OURS_TO_SET.contains(&name.as_str()) {
             findings.error(&at, "is a header that the router sets itself", "remove it");
-        } else if checked.iter().any(|(other, _)| *other == name) {
+        } else if !names.insert(name.clone()) {
             findings.error(
                 &at,
                 "is set twice, in capitals and small letters",

@@ -187,4 +187,12 @@ fn texts_that_once_were_trouble() {
     check(&"? ".repeat(20_000));
     check(&"${KEY:-".repeat(20_000));
     check(&format!("keys: [{}]", "{},".repeat(20_000)));
+    let keys: String = (0..20_000)
+        .map(|n| format!("  - {{ name: k{n}, key: {n} }}\n"))
+        .collect();
+    check(&format!("keys:\n{keys}"));
+    let headers: String = (0..20_000).map(|n| format!("      h{n}: x\n")).collect();
+    check(&format!(
+        "providers:\n  - id: a\n    type: mock\n    headers:\n{headers}"
+    ));
 }

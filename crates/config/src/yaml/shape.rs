@@ -2,6 +2,7 @@
 //! what does. Ours, and not a general validator, for the messages: each has one cause, one place
 //! and one remedy. It knows the keywords that schemars writes for our types, and no others.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
@@ -80,11 +81,14 @@ impl Shape<'_> {
         findings: &mut Findings,
     ) -> Option<Json> {
         let mut fields = Map::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let before = entries[..index].iter().find(|old| old.key == entry.key);
-            if let Some(before) = before {
+        let mut written: HashMap<&str, &Entry> = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(before) = written.get(entry.key.as_str()) {
                 set_twice(before, entry, at, findings);
-            } else if let Some(value) = self.field(schema, entries, entry, at, findings) {
+                continue;
+            }
+            written.insert(entry.key.as_str(), entry);
+            if let Some(value) = self.field(schema, entries, entry, at, findings) {
                 fields.insert(entry.key.clone(), value);
             }
         }
