@@ -132,7 +132,22 @@ pub(crate) fn schema() -> Json {
     let schema = SchemaGenerator::new(settings).into_root_schema_for::<RawConfig>();
     let mut schema = schema.to_value();
     schema["title"] = "LLM Router".into();
+    drop_null_defaults(&mut schema);
     schema
+}
+
+/// Settings without a default have none in the schema, instead of null.
+fn drop_null_defaults(schema: &mut Json) {
+    match schema {
+        Json::Object(fields) => {
+            if fields.get("default").is_some_and(Json::is_null) {
+                fields.remove("default");
+            }
+            fields.values_mut().for_each(drop_null_defaults);
+        }
+        Json::Array(items) => items.iter_mut().for_each(drop_null_defaults),
+        _ => {}
+    }
 }
 
 fn check_providers(
@@ -141,9 +156,8 @@ fn check_providers(
     known: &Known,
     findings: &mut Findings,
 ) -> Vec<Provider> {
-    let providers = raw
-        .located(at)
-        .map(|(at, provider)| provider.check(&at, known, findings));
+    let raw = raw.located(at, findings).into_iter();
+    let providers = raw.map(|(at, provider)| provider.check(&at, known, findings));
     let providers: Vec<Provider> = providers.collect();
     if providers.is_empty() {
         findings.warn(
@@ -162,7 +176,8 @@ fn check_models(
     providers: &[Provider],
     findings: &mut Findings,
 ) -> Vec<Model> {
-    let models = raw.indexed().map(|(position, model)| {
+    let raw = raw.indexed(at, findings).into_iter();
+    let models = raw.map(|(position, model)| {
         (
             position,
             model.check(&at.item(position), known, providers, findings),
@@ -180,7 +195,8 @@ fn check_keys(
     providers: &[Provider],
     findings: &mut Findings,
 ) -> Vec<StaticKey> {
-    let keys = raw.indexed().map(|(position, key)| {
+    let raw = raw.indexed(at, findings).into_iter();
+    let keys = raw.map(|(position, key)| {
         (
             position,
             key.check(&at.item(position), known, providers, findings),

@@ -13,7 +13,9 @@ pub(crate) struct Findings {
     places: HashMap<String, Mark>,
     written_out: HashSet<At>,
     problems: Vec<Problem>,
-    misshapen: Vec<At>,
+    misshapen: HashSet<At>,
+    /// The settings that hold misshapen ones.
+    around_misshapen: HashSet<At>,
 }
 
 /// The path of a setting in the file, as `models[2].deployments[0].weight`.
@@ -36,7 +38,8 @@ impl Findings {
             places: HashMap::new(),
             written_out: HashSet::new(),
             problems: Vec::new(),
-            misshapen: Vec::new(),
+            misshapen: HashSet::new(),
+            around_misshapen: HashSet::new(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Findings {
             self.problems.push(problem);
         }
         self.misshapen.extend(scratch.misshapen);
+        self.around_misshapen.extend(scratch.around_misshapen);
     }
 
     /// An error in the shape of the file: a wrong type, an unknown field. Later errors about the
@@ -69,7 +73,7 @@ impl Findings {
         remedy: impl Into<String>,
     ) {
         self.push(Severity::Error, at, what.into(), remedy.into());
-        self.misshapen.push(at.clone());
+        self.hush(at.clone());
     }
 
     /// As [`Self::misshapen`], at a mark known better than by the path.
@@ -82,7 +86,8 @@ impl Findings {
 
     /// Says nothing more about a setting whose mistake is reported under another name.
     pub(crate) fn hush(&mut self, at: At) {
-        self.misshapen.push(at);
+        self.around_misshapen.extend(at.holders());
+        self.misshapen.insert(at);
     }
 
     /// Whether an error about this very setting was reported before.
@@ -92,14 +97,24 @@ impl Findings {
 
     /// An error in what the file means.
     pub(crate) fn error(&mut self, at: &At, what: impl Into<String>, remedy: impl Into<String>) {
-        if !self.misshapen.iter().any(|bad| bad.touches(at)) {
+        if !self.is_about_misshapen(at) {
             self.push(Severity::Error, at, what.into(), remedy.into());
         }
     }
 
+    /// Something whose mistakes the walk over the schema should have reported. What serde says of it
+    /// may quote a secret and is not shown.
+    pub(crate) fn unreadable(&mut self, at: &At) {
+        self.error(
+            at,
+            "fits its schema and can't be read",
+            "report this as a mistake of the router",
+        );
+    }
+
     /// Something that works and deserves a look.
     pub(crate) fn warn(&mut self, at: &At, what: impl Into<String>, remedy: impl Into<String>) {
-        if !self.misshapen.iter().any(|bad| bad.touches(at)) {
+        if !self.is_about_misshapen(at) {
             self.push(Severity::Warning, at, what.into(), remedy.into());
         }
     }
@@ -134,6 +149,14 @@ impl Findings {
         });
     }
 
+    /// Whether the setting, or one in it or around it, was reported as misshapen.
+    fn is_about_misshapen(&self, at: &At) -> bool {
+        let mut holders = at.holders();
+        self.misshapen.contains(at)
+            || self.around_misshapen.contains(at)
+            || holders.any(|holder| self.misshapen.contains(&holder))
+    }
+
     /// The place of a setting, or of the nearest thing around it that is in the file.
     fn mark(&self, path: &str) -> Option<Mark> {
         let mut path = path;
@@ -144,7 +167,7 @@ impl Findings {
             if path.is_empty() {
                 return None;
             }
-            path = &path[..path.rfind(['.', '[']).unwrap_or(0)];
+            path = outer(path);
         }
     }
 
@@ -183,18 +206,24 @@ impl At {
         Self(format!("{}[{index}]", self.0))
     }
 
-    /// Whether one of the two settings is, or lies within, the other.
-    fn touches(&self, other: &Self) -> bool {
-        self.holds(other) || other.holds(self)
+    /// Whether the other setting lies within this one, or is this one.
+    pub(crate) fn holds(&self, other: &Self) -> bool {
+        self == other || other.holders().any(|holder| holder == *self)
     }
 
-    /// Whether the other setting lies within this one.
-    pub(crate) fn holds(&self, other: &Self) -> bool {
-        let Some(rest) = other.0.strip_prefix(&self.0) else {
-            return false;
-        };
-        rest.is_empty() || rest.starts_with(['.', '[']) || self.0.is_empty()
+    /// The settings that this one lies in, from the nearest out to the whole file.
+    fn holders(&self) -> impl Iterator<Item = Self> {
+        let inner = std::iter::successors(Some(self.0.as_str()), |inner| {
+            let inner: &str = inner;
+            (!inner.is_empty()).then(|| outer(inner))
+        });
+        inner.skip(1).map(|path| Self(path.to_owned()))
     }
+}
+
+/// The path without its last step.
+fn outer(path: &str) -> &str {
+    &path[..path.rfind(['.', '[']).unwrap_or(0)]
 }
 
 impl fmt::Display for At {

@@ -3,47 +3,65 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
 
-use crate::findings::At;
+use crate::findings::{At, Findings};
 
-/// A list as read: null items, which stand for misfits, are skipped but counted.
+/// A list as read. Null items, which stand for misfits, are skipped but counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Items<T>(Vec<(usize, T)>);
+pub(crate) struct Items<T> {
+    read: Vec<(usize, T)>,
+    unread: Vec<usize>,
+}
 
 impl<T> Items<T> {
     /// The items of a list that was not read from a file.
     pub(crate) fn of(items: impl IntoIterator<Item = T>) -> Self {
-        Self(items.into_iter().enumerate().collect())
+        Self {
+            read: items.into_iter().enumerate().collect(),
+            unread: Vec::new(),
+        }
     }
 
-    /// The items with their paths below the list's.
-    pub(crate) fn located(self, list: &At) -> impl Iterator<Item = (At, T)> {
-        let items = self.0.into_iter();
-        items.map(|(index, item)| (list.item(index), item))
+    /// The items by their position in the file. Those that could not be read are reported, unless
+    /// a mistake in them was.
+    pub(crate) fn indexed(self, list: &At, findings: &mut Findings) -> Vec<(usize, T)> {
+        for index in self.unread {
+            findings.unreadable(&list.item(index));
+        }
+        self.read
     }
 
-    /// The items by their position in the file.
-    pub(crate) fn indexed(self) -> impl Iterator<Item = (usize, T)> {
-        self.0.into_iter()
+    /// As [`Self::indexed`], with their paths below the list's.
+    pub(crate) fn located(self, list: &At, findings: &mut Findings) -> Vec<(At, T)> {
+        let items = self.indexed(list, findings).into_iter();
+        items
+            .map(|(index, item)| (list.item(index), item))
+            .collect()
     }
 }
 
 impl<T> Default for Items<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self::of([])
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+/// Each item is read on its own, so that a list within one that lost an item, and with it its type,
+/// takes nothing else with it.
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Items<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let items = Vec::<Option<T>>::deserialize(deserializer)?;
-        let items = items.into_iter().enumerate();
-        Ok(Self(
-            items
-                .filter_map(|(index, item)| Some((index, item?)))
-                .collect(),
-        ))
+        let mut items = Self::default();
+        let values = Vec::<Json>::deserialize(deserializer)?.into_iter();
+        for (index, value) in values.enumerate().filter(|(_, value)| !value.is_null()) {
+            match T::deserialize(value) {
+                Ok(item) => items.read.push((index, item)),
+                Err(_) => items.unread.push(index),
+            }
+        }
+        Ok(items)
     }
 }
 

@@ -159,7 +159,8 @@ impl RawKey {
         }
         check_limits(&self.limits, &at.field("limits"), findings);
         let models = at.field("models");
-        let models = self.models.located(&models).map(|(at, pattern)| {
+        let models = self.models.located(&models, findings).into_iter();
+        let models = models.map(|(at, pattern)| {
             check_pattern(&pattern.0, &at, known, providers, findings);
             pattern.0
         });

@@ -100,7 +100,8 @@ impl RawModel {
     ) -> Model {
         check_name(&self.name.0.0, &at.field("name"), known, findings);
         let list = at.field("deployments");
-        let deployments = self.deployments.located(&list).filter_map(|(at, raw)| {
+        let deployments = self.deployments.located(&list, findings).into_iter();
+        let deployments = deployments.filter_map(|(at, raw)| {
             let deployment = raw.check(&at, known, providers, findings)?;
             Some((at, deployment))
         });
@@ -232,7 +233,7 @@ fn check_fallbacks(
     findings: &mut Findings,
 ) -> Vec<usize> {
     let mut positions = Vec::new();
-    for (at, name) in names.located(at) {
+    for (at, name) in names.located(at, findings) {
         let name = name.0.0;
         let Some(position) = known.models.refer(&name, &at, findings) else {
             continue;

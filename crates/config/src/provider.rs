@@ -1,6 +1,6 @@
 //! `providers`: the companies and servers that host models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -262,6 +262,10 @@ impl RawProvider {
         if let Some(file) = &self.ca_file {
             check_ca_file(&file.0, base_url.as_ref(), &at.field("ca_file"), findings);
         }
+        let models = self
+            .models
+            .indexed(&at.field("models"), findings)
+            .into_iter();
         let credential = self.api_key.map(|key| key.0);
         let switched_off = credential.as_ref().is_some_and(is_empty);
         Provider {
@@ -269,11 +273,7 @@ impl RawProvider {
             kind: self.kind,
             base_url,
             credential: credential.filter(|credential| !is_empty(credential)),
-            models: self
-                .models
-                .indexed()
-                .map(|(_, pattern)| pattern.0)
-                .collect(),
+            models: models.map(|(_, pattern)| pattern.0).collect(),
             timeouts: self.timeouts.check(&at.field("timeouts"), findings),
             health_check: self.health_check.check(&at.field("health_check"), findings),
             ca_file: self.ca_file.map(|file| file.0),
@@ -461,7 +461,8 @@ fn check_headers(
     at: &At,
     findings: &mut Findings,
 ) -> Vec<(String, SecretString)> {
-    let mut checked: Vec<(String, SecretString)> = Vec::with_capacity(headers.len());
+    let mut checked = Vec::with_capacity(headers.len());
+    let mut names = HashSet::with_capacity(headers.len());
     for (name, value) in headers {
         let at = at.field(&name);
         let name = name.to_ascii_lowercase();
@@ -473,7 +474,7 @@ fn check_headers(
             );
         } else if NOT_OURS_TO_SET.contains(&name.as_str()) {
             findings.error(&at, "is a header that the router sets itself", "remove it");
-        } else if checked.iter().any(|(other, _)| *other == name) {
+        } else if !names.insert(name.clone()) {
             findings.error(
                 &at,
                 "is set twice, in capitals and small letters",

@@ -126,7 +126,7 @@ impl RawRouting {
 
 fn check_rules(rules: Items<RuleSpec>, at: &At, findings: &mut Findings) -> Vec<RuleSpec> {
     let mut checked = Vec::new();
-    for (at, rule) in rules.located(at) {
+    for (at, rule) in rules.located(at, findings) {
         if !rule.is_object() {
             findings.error(
                 &at,

@@ -22,11 +22,9 @@ pub(super) fn visit(
     at: &At,
     findings: &mut Findings,
 ) -> Option<Json> {
-    let all = alternatives(schema).unwrap_or_default();
-    let all: Vec<&Json> = all.iter().map(|one| shape.resolve(one)).collect();
-    let fitting: Vec<&Json> = all
-        .iter()
-        .copied()
+    let mut all = Vec::new();
+    collect(shape, schema, 0, &mut all);
+    let fitting: Vec<&Json> = (all.iter().copied())
         .filter(|one| is_of_kind(one, node))
         .collect();
     let mut best: Option<(usize, Option<Json>, Findings)> = None;
@@ -48,6 +46,20 @@ pub(super) fn visit(
             value
         }
         None => no_alternative(&all, node, at, findings),
+    }
+}
+
+/// The alternatives, those of alternatives included.
+fn collect<'a>(shape: &'a Shape<'_>, schema: &'a Json, depth: usize, into: &mut Vec<&'a Json>) {
+    const DEEPEST: usize = 8;
+    let schema = shape.resolve(schema);
+    match alternatives(schema) {
+        Some(choices) if depth < DEEPEST => {
+            for choice in choices {
+                collect(shape, choice, depth + 1, into);
+            }
+        }
+        _ => into.push(schema),
     }
 }
 

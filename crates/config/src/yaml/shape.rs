@@ -2,6 +2,7 @@
 //! what does. Ours, and not a general validator, for the messages: each has one cause, one place
 //! and one remedy. It knows the keywords that schemars writes for our types, and no others.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
@@ -80,11 +81,14 @@ impl Shape<'_> {
         findings: &mut Findings,
     ) -> Option<Json> {
         let mut fields = Map::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let before = entries[..index].iter().find(|old| old.key == entry.key);
-            if let Some(before) = before {
+        let mut written: HashMap<&str, &Entry> = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(before) = written.get(entry.key.as_str()) {
                 set_twice(before, entry, at, findings);
-            } else if let Some(value) = self.field(schema, entries, entry, at, findings) {
+                continue;
+            }
+            written.insert(entry.key.as_str(), entry);
+            if let Some(value) = self.field(schema, entries, entry, at, findings) {
                 fields.insert(entry.key.clone(), value);
             }
         }
@@ -118,7 +122,7 @@ impl Shape<'_> {
     fn is_left_empty(&self, schema: &Json, property: &Json, entry: &Entry) -> bool {
         let property = self.resolve(property);
         let collection = allows(property, "object") || allows(property, "array");
-        let null = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.is_null());
+        let null = entry.node.is_null();
         null && collection && !required(schema).any(|name| name == entry.key)
     }
 
@@ -265,4 +269,171 @@ fn unknown_field(
     let below = at.field(&entry.key);
     findings.misshapen_at(entry.mark, &below, "unknown field".to_owned(), remedy);
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Environment;
+    use crate::yaml::parse;
+
+    /// Keywords that the walk obeys.
+    const OBEYED: [&str; 15] = [
+        "$defs",
+        "$ref",
+        "additionalProperties",
+        "anyOf",
+        "const",
+        "enum",
+        "format",
+        "items",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "oneOf",
+        "properties",
+        "required",
+    ];
+    /// Keywords that say nothing about what fits. A pattern is for editors: whoever sets one checks
+    /// the text too.
+    const NOTES: [&str; 8] = [
+        "$schema",
+        "default",
+        "description",
+        "examples",
+        "pattern",
+        "title",
+        "type",
+        "writeOnly",
+    ];
+
+    fn each_schema<'s>(schema: &'s Json, visit: &mut impl FnMut(&'s Map<String, Json>)) {
+        let Some(keywords) = schema.as_object() else {
+            return;
+        };
+        visit(keywords);
+        for (keyword, value) in keywords {
+            match (keyword.as_str(), value) {
+                ("$defs" | "properties", Json::Object(named)) => {
+                    named.values().for_each(|one| each_schema(one, visit));
+                }
+                ("anyOf" | "oneOf", Json::Array(all)) => {
+                    all.iter().for_each(|one| each_schema(one, visit));
+                }
+                ("items" | "additionalProperties", one) => each_schema(one, visit),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_has_no_keyword_that_the_walk_would_miss() {
+        let schema = crate::config::schema();
+        let mut count = 0;
+        each_schema(&schema, &mut |keywords| {
+            count += 1;
+            for keyword in keywords.keys().map(String::as_str) {
+                assert!(
+                    OBEYED.contains(&keyword) || NOTES.contains(&keyword),
+                    "{keyword}"
+                );
+                let beside = keywords.contains_key("$ref") && keyword != "$ref";
+                assert!(!beside || NOTES.contains(&keyword), "{keyword} beside $ref");
+            }
+            if let Some(format) = keywords.get("format").and_then(Json::as_str) {
+                let numeric = format.starts_with("uint") || format.starts_with("int");
+                let known = crate::scalar::format(format).is_some();
+                assert!(known || numeric || format == "double", "{format}");
+            }
+        });
+        assert!(count > 80, "{count}");
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    struct Tree {
+        name: Option<String>,
+        score: Option<f64>,
+        all: Option<Vec<Tree>>,
+        not: Option<Box<Tree>>,
+        leaf: Option<Leaf>,
+        set: Option<std::collections::BTreeMap<String, Json>>,
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    enum Leaf {
+        Count(u8),
+        Short(Vec<String>),
+        Long(Long),
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    struct Long {
+        text: String,
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<Json, &[&str]>) {
+        let schema = schemars::schema_for!(Tree).to_value();
+        let none: [(&str, &str); 0] = [];
+        let environment = Environment::new(none);
+        let node = parse(text, &environment).unwrap();
+        let mut findings = Findings::new("f");
+        findings.locate(&node);
+        let folder = Path::new("");
+        let shape = Shape {
+            root: &schema,
+            file_folder: folder,
+            environment_folder: folder,
+        };
+        let json = shape.read(&node, &mut findings);
+        let problems = findings.into_problems();
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        match expected {
+            Ok(expected) => assert_eq!((json, problems), (Some(expected), vec![])),
+            Err(expected) => assert_eq!(problems, expected),
+        }
+    }
+
+    #[test]
+    fn trees_and_choices_are_walked() {
+        use serde_json::json;
+        check(
+            "all: [{ not: { name: a } }, {}]",
+            Ok(json!({"all": [{"not": {"name": "a"}}, {}]})),
+        );
+        check("{ leaf: 3, score: 1 }", Ok(json!({"leaf": 3, "score": 1})));
+        check("leaf: [a, 'b']", Ok(json!({"leaf": ["a", "b"]})));
+        check("leaf: { text: a }", Ok(json!({"leaf": {"text": "a"}})));
+        check(
+            "set: { a: 1, b: [~, x] }",
+            Ok(json!({"set": {"a": 1, "b": [null, "x"]}})),
+        );
+        check(
+            "not:\n  not: { nmae: x }",
+            Err(&["f:2: not.not.nmae: unknown field; did you mean `name`?"]),
+        );
+        check(
+            "all:\n- {}\n- name: 1",
+            Err(&["f:3: all[1].name: `1` is not text for YAML; put it in quotes"]),
+        );
+        check(
+            "leaf: 300",
+            Err(&["f:1: leaf: `300` is out of range; write a number from 0 to 255"]),
+        );
+        check(
+            "leaf: [[]]",
+            Err(&["f:1: leaf[0]: a list can't stand here; write a value"]),
+        );
+        check(
+            "leaf: { txt: a }",
+            Err(&["f:1: leaf.txt: unknown field; did you mean `text`?"]),
+        );
+    }
 }

@@ -75,7 +75,8 @@ pub(crate) fn parse(text: &str, environment: &Environment) -> Result<Node, (Mark
         })?;
         builder.take(event, span)?;
     }
-    Ok(builder.root.unwrap_or_else(empty_document))
+    let root = builder.root.filter(|root| !root.is_null());
+    Ok(root.unwrap_or_else(empty_document))
 }
 
 impl Entry {
@@ -120,6 +121,11 @@ impl Node {
             Value::Scalar(scalar) => Some(&scalar.text),
             _ => None,
         }
+    }
+
+    /// Whether nothing is written here.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())
     }
 
     fn count(&self) -> usize {
