@@ -132,11 +132,12 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let file = folder.join("llm-router.yaml");
     fs::write(&file, demo_config(listen, admin_listen))?;
     let key = random_key();
-    writeln!(
+    // A reader that has seen enough, as `head` has, doesn't end the demo.
+    let _ = writeln!(
         io::stdout(),
         "{}",
         welcome(listen, admin_listen, key.expose_secret())
-    )?;
+    );
     let served = crate::serve::serve(Start {
         file: Some(file),
         folder: folder.clone(),

@@ -5,10 +5,10 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use llm_router_config::{Config, Environment, Loaded, ProviderKind, Report};
+use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
 use llm_router_domain::key::KeyHasher;
 use secrecy::SecretString;
 
@@ -27,6 +27,8 @@ pub(crate) struct Loader {
     hasher: KeyHasher,
     mock: MockHost,
     mock_config: llm_router_mock::Config,
+    /// The files that the latest good configuration was made of.
+    files: Mutex<Vec<PathBuf>>,
 }
 
 /// Why a configuration did not take effect.
@@ -48,13 +50,15 @@ impl Loader {
         hasher: KeyHasher,
         mock_config: llm_router_mock::Config,
     ) -> Self {
+        let default = || Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists());
         Self {
-            file,
+            file: file.or_else(default),
             folder,
             admin_key,
             hasher,
             mock: MockHost::default(),
             mock_config,
+            files: Mutex::default(),
         }
     }
 
@@ -70,7 +74,10 @@ impl Loader {
     /// changed too.
     pub(crate) fn load(&self) -> Result<Loaded, LoadError> {
         let environment = Environment::read(&self.folder);
-        llm_router_config::load(self.file.as_deref(), &environment).map_err(LoadError::Config)
+        let loaded = llm_router_config::load(self.file.as_deref(), &environment)
+            .map_err(LoadError::Config)?;
+        self.files().clone_from(&loaded.files);
+        Ok(loaded)
     }
 
     /// Compiles a configuration that was checked.
@@ -92,15 +99,22 @@ impl Loader {
         Ok(compile(config, revision, &surroundings))
     }
 
-    /// A number that changes when the file's or `.env`'s content does.
+    /// The file that is loaded, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that changes when the content of `.env` or of any file does that the
+    /// configuration is made of.
     fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for path in self
-            .file
-            .iter()
-            .map(PathBuf::as_path)
-            .chain([self.folder.join(".env").as_path()])
-        {
+        let environment = self.folder.join(".env");
+        let files = self.files();
+        for path in self.file.iter().chain(files.iter()).chain([&environment]) {
             std::fs::read(path).ok().hash(&mut hasher);
         }
         hasher.finish()

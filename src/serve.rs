@@ -20,6 +20,7 @@ use crate::clock;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, watch};
+use crate::snapshot::Snapshot;
 
 /// How `serve` was asked to run.
 pub(crate) struct Start {
@@ -50,7 +51,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     });
     let hasher = KeyHasher::new(&salt);
     let loader = Loader::new(
-        start.file.clone(),
+        start.file,
         start.folder,
         admin_key.clone(),
         hasher,
@@ -64,16 +65,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
     let live = Live::bind(loader.compile(&config, 1)?, None)?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listen = %config.server.listen,
-        admin = %config.admin.listen,
-        config = %start.file.as_deref().unwrap_or(Path::new("built-in defaults")).display(),
-        providers = live.snapshot.providers.len(),
-        models = live.snapshot.models.len(),
-        keys = live.snapshot.keys.len(),
-        "starting"
-    );
+    announce(&loader, &config, &live.snapshot);
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     metrics.config_loaded(1);
     let access_log = AccessLog::start(start.json_log)?;
@@ -90,6 +82,19 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ran = proxy::run(&service_options(&config), shared, side_tasks);
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %config.server.listen,
+        admin = %config.admin.listen,
+        config = %loader.file().unwrap_or(Path::new("built-in defaults")).display(),
+        providers = snapshot.providers.len(),
+        models = snapshot.models.len(),
+        keys = snapshot.keys.len(),
+        "starting"
+    );
 }
 
 fn service_options(config: &Config) -> ServiceOptions {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use llm_router_domain::format::Format;
 use llm_router_wire::error::ErrorBody;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::server::Session as HttpSession;
 use pingora::proxy::HttpProxy;
@@ -69,6 +69,13 @@ fn is_malformed(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::InvalidHTTPHeader)
 }
 
+/// The connection of an answered request, ready for its next one.
+async fn reuse(session: HttpSession) -> Option<ReusedHttpStream> {
+    let settings = HttpPersistentSettings::for_session(&session);
+    let stream = session.finish().await.ok()??;
+    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+}
+
 /// Answers a request that has no path to tell its format by, and closes the connection.
 async fn refuse(mut session: HttpSession, status: u16, message: &str) -> Option<HttpSession> {
     let id = super::new_request_id();
@@ -113,9 +120,12 @@ impl HttpServerApp for App {
         let exchange = Arc::new(Exchange::new(at));
         let session = Downstream::wrap(session, Arc::clone(&exchange));
         let arrival = Arrival { exchange, at };
-        ARRIVAL
-            .scope(arrival, self.proxy.process_new_http(session, shutdown))
-            .await
+        let kept = Arc::clone(&arrival.exchange);
+        let serving = self.proxy.process_new_http(session, shutdown);
+        match ARRIVAL.scope(arrival, serving).await {
+            Some(stream) => Some(stream),
+            None => reuse(kept.take_kept()?).await,
+        }
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

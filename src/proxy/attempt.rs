@@ -259,11 +259,14 @@ impl Gateway {
         let sent = if session.response_written().is_some() {
             self.break_off(session, ctx, &fault).await
         } else {
-            send_last(session, ctx, &fault).await
+            send_fault(session, ctx, &fault).await.map(|()| true)
         };
-        if let Err(error) = sent {
-            tracing::debug!(%error, "the client could not be told of a failure");
-            ctx.client_gone = true;
+        match sent {
+            Ok(complete) => ctx.complete = complete,
+            Err(error) => {
+                tracing::debug!(%error, "the client could not be told of a failure");
+                ctx.client_gone = true;
+            }
         }
         FailToProxy {
             error_code: fault.status,
@@ -271,18 +274,26 @@ impl Gateway {
         }
     }
 
-    /// Ends a stream that has begun with an error event, never as if it were complete. An answer
-    /// that is no stream is cut off, which every client notices by its length.
-    async fn break_off(&self, session: &mut Session, ctx: &Context, fault: &Fault) -> Result<()> {
-        let streams = ctx
+    /// Ends a stream that has begun with an error event, never as if it were complete; true if
+    /// that is done. An answer that is no stream is cut off, which every client notices by its
+    /// length.
+    async fn break_off(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        fault: &Fault,
+    ) -> Result<bool> {
+        let response = ctx
             .inference
             .as_deref()
-            .is_some_and(|inference| matches!(inference.response, Response::Stream(_)));
-        if !streams {
-            return Ok(());
+            .map(|inference| &inference.response);
+        if !matches!(response, Some(Response::Stream(_))) {
+            return Ok(false);
         }
+        ctx.broke_off = Some(fault.code);
         let event = body_of(fault, &ctx.request_id).render_event(ctx.format());
-        session.write_response_body(Some(event), true).await
+        session.write_response_body(Some(event), true).await?;
+        Ok(true)
     }
 
     fn note_failure(&self, inference: &mut Inference, failure: Failure) {
@@ -466,15 +477,6 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
         }
         None => Fault::internal(),
     }
-}
-
-/// Sends the last answer on a connection that will be closed, and says so.
-async fn send_last(session: &mut Session, ctx: &mut Context, fault: &Fault) -> Result<()> {
-    if let Some(exchange) = &ctx.exchange {
-        super::downstream::Downstream::unwrap(&mut session.downstream_session, exchange);
-    }
-    session.set_keepalive(None);
-    send_fault(session, ctx, fault).await
 }
 
 /// How long the attempt that is passed on has taken so far.

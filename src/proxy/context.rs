@@ -31,6 +31,10 @@ pub(crate) struct Context {
     pub(super) inference: Option<Box<Inference>>,
     /// The status that the client was sent, and the code if the answer was ours.
     pub(super) answered: Option<(u16, Option<&'static str>)>,
+    /// The code of the error that ended a stream after it had begun.
+    pub(super) broke_off: Option<&'static str>,
+    /// Whether the answer to a failed request was sent whole.
+    pub(super) complete: bool,
     /// Whether the client went away before the answer was complete.
     pub(super) client_gone: bool,
 }

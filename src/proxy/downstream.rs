@@ -114,6 +114,13 @@ impl Downstream {
     }
 }
 
+/// Takes the real session out of Pingora's hands, which would close its connection, because the
+/// answer to its failed request was complete.
+pub(crate) fn keep(session: &mut HttpSession, exchange: &Exchange) {
+    Downstream::unwrap(session, exchange);
+    exchange.keep(mem::replace(session, empty()));
+}
+
 fn empty() -> HttpSession {
     HttpSession::new_custom(Box::new(()))
 }

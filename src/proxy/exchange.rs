@@ -63,6 +63,8 @@ pub(crate) struct Exchange {
     hold_response: AtomicBool,
     /// Where the real session is put when its stand-in is dropped.
     returned: Mutex<Option<HttpSession>>,
+    /// Whether the returned session's connection is sound although its request failed.
+    reusable: AtomicBool,
 }
 
 impl Exchange {
@@ -77,6 +79,7 @@ impl Exchange {
             total: AtomicU64::new(NEVER),
             hold_response: AtomicBool::new(false),
             returned: Mutex::default(),
+            reusable: AtomicBool::new(false),
         }
     }
 
@@ -165,6 +168,21 @@ impl Exchange {
 
     pub(crate) fn holds_response(&self) -> bool {
         self.hold_response.load(Relaxed)
+    }
+
+    /// Keeps a real session for its connection's next request.
+    pub(super) fn keep(&self, session: HttpSession) {
+        self.reusable.store(true, Relaxed);
+        self.give_back(session);
+    }
+
+    /// The session that was kept, if one was.
+    pub(super) fn take_kept(&self) -> Option<HttpSession> {
+        if self.reusable.load(Relaxed) {
+            self.take_back()
+        } else {
+            None
+        }
     }
 
     pub(super) fn give_back(&self, session: HttpSession) {

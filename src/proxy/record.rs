@@ -6,7 +6,7 @@ use pingora::proxy::Session;
 use super::Gateway;
 use super::attempt;
 use super::context::Context;
-use super::downstream::Downstream;
+use super::downstream::{Downstream, keep};
 use crate::access_log::Line;
 use crate::clock;
 use crate::metrics::Finished;
@@ -20,10 +20,19 @@ impl Gateway {
         if let Some(exchange) = &ctx.exchange {
             Downstream::unwrap(&mut session.downstream_session, exchange);
         }
+        self.count_and_log(session, error, ctx);
+        if let Some(exchange) = ctx.exchange.as_deref().filter(|_| ctx.complete) {
+            keep(&mut session.downstream_session, exchange);
+        }
+        ctx.in_flight = None;
+    }
+
+    fn count_and_log(&self, session: &Session, error: Option<&Error>, ctx: &Context) {
         let now = clock::now();
         let arrived = ctx.arrived.unwrap_or(now);
         let total = now.saturating_duration_since(arrived);
         let (status, code) = ctx.answered.unwrap_or((CLIENT_CLOSED_REQUEST, None));
+        let code = code.or(ctx.broke_off);
         let inference = ctx.inference.as_deref();
         let deployment = inference.and_then(|inference| inference.deployment());
         if error.is_none()
@@ -78,7 +87,6 @@ impl Gateway {
             router_ms: milliseconds(overhead),
             revision: ctx.live.as_deref().map_or(0, |live| live.snapshot.revision),
         });
-        ctx.in_flight = None;
     }
 }
 

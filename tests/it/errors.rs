@@ -7,6 +7,11 @@ use crate::harness::{CREDENTIAL, KEY, chat_body, free_address, gateway, messages
 const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "a table of cases"
+)]
 async fn the_routers_own_errors() {
     let mock = mock().await;
     let gateway = gateway()

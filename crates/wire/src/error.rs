@@ -78,7 +78,7 @@ impl ErrorBody<'_> {
 }
 
 /// The `error.type` that OpenAI gives a status.
-fn openai_type<'a>(status: u16, code: &'a str) -> &'a str {
+fn openai_type(status: u16, code: &str) -> &str {
     match (status, code) {
         (429, "insufficient_quota") => code,
         (401, _) => "authentication_error",

@@ -231,7 +231,7 @@ impl Marks {
     fn walk(&mut self, value: &Value) {
         match value {
             Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
-            Value::Object(fields) if fields["content"].is_array() => self.walk(&fields["content"]),
+            Value::Object(_) if value["content"].is_array() => self.walk(&value["content"]),
             _ => {
                 self.tokens += reading::value_tokens(value);
                 match &value["cache_control"] {
