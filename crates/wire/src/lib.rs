@@ -1,6 +1,10 @@
-//! API formats, SSE framing, usage extraction and translation: bytes in, values or bytes out. It
-//! must not hold sockets, clocks or anything of Pingora.
+//! The wire: how API formats look in bytes. Bytes in, values or bytes out; no sockets, no clock,
+//! nothing of Pingora.
 
+pub mod error;
 pub mod json;
+pub mod models;
+pub mod request;
+pub mod scan;
 pub mod sse;
 pub mod usage;
