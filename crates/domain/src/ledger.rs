@@ -45,10 +45,6 @@ pub struct Attempt {
     pub stream: bool,
     /// The revision of the snapshot it was routed by.
     pub revision: u64,
-    /// What to bill if nothing better is ever known of it.
-    pub estimate: Usage,
-    /// The cost of the estimate.
-    pub estimate_cost: Cost,
 }
 
 impl Attempt {
@@ -57,7 +53,20 @@ impl Attempt {
     pub fn day(&self) -> Date {
         day(self.at)
     }
+}
 
+/// An attempt that is under way, with what to bill if its end is never seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it is believed to use.
+    pub estimate: Usage,
+    /// The cost of the estimate.
+    pub cost: Cost,
+}
+
+impl Opened {
     /// The entry of an attempt whose end nobody saw: the process died.
     #[must_use]
     pub fn lost(self) -> Entry {
@@ -65,7 +74,7 @@ impl Attempt {
         usage.source = Source::Estimated(Method::Reservation);
         let outcome = Outcome {
             usage,
-            cost: self.estimate_cost,
+            cost: self.cost,
             status: 0,
             error: Some("process_died".into()),
             timings: Timings::default(),
@@ -73,10 +82,7 @@ impl Attempt {
             disconnect: None,
             last: true,
         };
-        Entry {
-            attempt: self,
-            outcome,
-        }
+        Entry { attempt: self.attempt, outcome }
     }
 }
 
@@ -263,8 +269,8 @@ mod tests {
     use super::*;
     use crate::price::{Amount, Period, Rates};
 
-    pub(crate) fn attempt() -> Attempt {
-        Attempt {
+    fn opened() -> Opened {
+        let attempt = Attempt {
             id: Uuid::nil(),
             request_id: "req".into(),
             number: 1,
@@ -280,19 +286,19 @@ mod tests {
             rule: None,
             stream: true,
             revision: 1,
-            estimate: Usage::default().with(Class::Input, 9),
-            estimate_cost: Cost::Unpriced,
-        }
+        };
+        let estimate = Usage::default().with(Class::Input, 9);
+        Opened { attempt, estimate, cost: Cost::Unpriced }
     }
 
     #[test]
     fn days_are_utc() {
-        assert_eq!(attempt().day(), date(2026, 11, 24));
+        assert_eq!(opened().attempt.day(), date(2026, 11, 24));
     }
 
     #[test]
     fn a_lost_attempt_is_billed_its_estimate() {
-        let entry = attempt().lost();
+        let entry = opened().lost();
         assert_eq!(entry.outcome.ending, Ending::Interrupted);
         let sums = entry.sums();
         let figures = [
@@ -306,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_another_followed_counts_no_request() {
-        let mut entry = attempt().lost();
+        let mut entry = opened().lost();
         entry.outcome.last = false;
         entry.outcome.usage = Usage::default();
         entry.outcome.cost = Cost::Unpriced;
@@ -317,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_end_user_is_the_user_else_the_owner() {
-        let mut entry = attempt().lost();
+        let mut entry = opened().lost();
         assert_eq!(entry.user(), "team");
         entry.attempt.end_user = Some("alice".into());
         assert_eq!(entry.user(), "alice");
