@@ -1,6 +1,8 @@
 //! What a store of the ledger can do. How each database does it is the adapters' business; one
 //! conformance suite (`tests/conformance.rs`) holds them to the same answers.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -113,7 +115,12 @@ pub struct Difference {
 pub trait LedgerStore: Send + Sync {
     /// Stores entries and adds them to the sums, all in one transaction. An entry whose id is
     /// stored already changes nothing. Returns how many were new.
-    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError>;
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError>;
+
+    /// [`Self::insert_shared`] of entries that the caller keeps.
+    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        self.insert_shared(entries.into()).await
+    }
 
     /// Adds up costs.
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError>;

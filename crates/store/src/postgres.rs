@@ -5,6 +5,7 @@ mod read;
 mod write;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -107,9 +108,9 @@ impl PostgresStore {
 
 #[async_trait]
 impl LedgerStore for PostgresStore {
-    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
         bounded(ANSWER, async {
-            write::insert(&mut self.client().await?, entries).await
+            write::insert(&mut self.client().await?, &entries).await
         })
         .await
     }

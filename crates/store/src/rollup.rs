@@ -21,6 +21,10 @@ pub(crate) enum Kind {
     User,
 }
 
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Model, Self::User];
+}
+
 impl RollUp {
     pub(crate) const ALL: [Self; 4] = [
         Self {
@@ -58,38 +62,41 @@ impl RollUp {
         }
     }
 
-    fn line(self, entry: &Entry) -> Line {
+    fn line(self, entry: &Entry) -> BatchLine<'_> {
         let attempt = &entry.attempt;
-        let day = attempt.day();
-        let day = if self.monthly {
-            day.first_of_month()
-        } else {
-            day
-        };
-        let mut names = vec![attempt.key.to_string(), attempt.owner.to_string()];
+        let (key, owner) = (&*attempt.key, &*attempt.owner);
         match self.kind {
-            Kind::Model => {
-                names.extend([attempt.provider.to_string(), attempt.deployment.to_string()])
-            }
-            Kind::User => names.push(entry.user().to_owned()),
+            Kind::Model => (
+                attempt.day(),
+                [key, owner, &attempt.provider, &attempt.deployment],
+            ),
+            Kind::User => (attempt.day(), [key, owner, entry.user(), ""]),
         }
-        (day, names)
     }
 }
 
 /// The key of a row: its day and its texts.
 pub(crate) type Line = (Date, Vec<String>);
 
-/// What entries add to a table. Sorted, so that two writers lock rows in the same order.
+/// The same, borrowed of a batch; a table with fewer columns leaves the last text empty.
+pub(crate) type BatchLine<'a> = (Date, [&'a str; 4]);
+
+/// What entries add to the tables of a kind, by day and by month. Sorted, so that two writers lock
+/// rows in the same order.
 pub(crate) fn lines<'a>(
-    roll_up: RollUp,
-    entries: impl IntoIterator<Item = &'a Entry>,
-) -> BTreeMap<Line, Sums> {
-    let mut lines: BTreeMap<Line, Sums> = BTreeMap::new();
+    kind: Kind,
+    entries: &[&'a Entry],
+) -> [(RollUp, BTreeMap<BatchLine<'a>, Sums>); 2] {
+    let [daily, monthly] = [false, true].map(|monthly| RollUp { kind, monthly });
+    let mut days: BTreeMap<BatchLine<'a>, Sums> = BTreeMap::new();
     for entry in entries {
-        *lines.entry(roll_up.line(entry)).or_default() += entry.sums();
+        *days.entry(daily.line(entry)).or_default() += entry.sums();
     }
-    lines
+    let mut months: BTreeMap<BatchLine<'a>, Sums> = BTreeMap::new();
+    for ((day, names), sums) in &days {
+        *months.entry((day.first_of_month(), *names)).or_default() += *sums;
+    }
+    [(daily, days), (monthly, months)]
 }
 
 /// The counts in the order of [`crate::cost_sql::COUNTS`].

@@ -97,8 +97,7 @@ impl SqliteStore {
 
 #[async_trait]
 impl LedgerStore for SqliteStore {
-    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError> {
-        let entries = entries.to_vec();
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
         self.write(move |connection| write::insert(connection, &entries))
             .await
     }

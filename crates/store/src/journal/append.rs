@@ -13,14 +13,15 @@ use std::thread::JoinHandle;
 
 use llm_router_domain::ledger::{Entry, Opened};
 
-use super::segment::{self, HEADER, MAX_PAYLOAD};
+use super::segment::{self, HEADER};
 use super::{JournalError, OnFull, Recovered, Settings, codec, recover};
 
 /// Entries kept in memory when they can't be journalled.
 const MAX_OVERFLOW: usize = 20_000;
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; HEADER + codec::MAX_ENCODED].into_boxed_slice());
 }
 
 /// A journal that is being written. Clones share it.
@@ -205,28 +206,18 @@ impl Active {
 impl Shared {
     fn append(
         &self,
-        encode: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, postcard::Error>,
+        encode: impl FnOnce(&mut [u8]) -> Result<usize, postcard::Error>,
     ) -> Result<(), JournalError> {
         BUFFER.with_borrow_mut(|buffer| {
-            let mut record = std::mem::take(buffer);
-            record.clear();
-            record.resize(HEADER, 0);
-            match encode(record) {
-                Ok(mut record) => {
-                    segment::seal(&mut record);
-                    let written = self.write(&record);
-                    *buffer = record;
-                    written
-                }
-                Err(error) => Err(self.failed(std::io::Error::other(error))),
-            }
+            let (_, payload) = buffer.split_at_mut(HEADER);
+            let length = encode(payload).map_err(|e| self.failed(std::io::Error::other(e)))?;
+            let record = buffer.get_mut(..HEADER + length).unwrap_or_default();
+            segment::seal(record);
+            self.write(record)
         })
     }
 
     fn write(&self, record: &[u8]) -> Result<(), JournalError> {
-        if record.len() > HEADER + MAX_PAYLOAD {
-            return Err(self.failed(std::io::Error::other("the record is too long")));
-        }
         let mut active = guard(&self.active);
         if active.length + record.len() as u64 > self.settings.segment_bytes && active.length > 0 {
             self.rotate(&mut active)?;

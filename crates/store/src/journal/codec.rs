@@ -24,23 +24,32 @@ pub(crate) enum Record {
     Settled(Box<Entry>),
 }
 
-/// Appends an opened attempt to `out`.
-pub(crate) fn encode_opened(opened: &Opened, out: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
+/// Room for any record: its ten texts are clipped, the rest is numbers.
+pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512;
+
+/// Writes an opened attempt to the beginning of `out`; its length.
+pub(crate) fn encode_opened(opened: &Opened, out: &mut [u8]) -> Result<usize, postcard::Error> {
     let row = Row::Opened(OpenedRow {
         attempt: AttemptRow::from(&opened.attempt),
         estimate: UsageRow::from(&opened.estimate),
         cost: cost_bytes(opened.cost),
     });
-    postcard::to_extend(&row, out)
+    postcard::to_slice(&row, out).map(|written| written.len())
 }
 
-/// Appends a settled entry to `out`.
-pub(crate) fn encode_settled(entry: &Entry, out: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
+/// Writes a settled entry to the beginning of `out`; its length.
+pub(crate) fn encode_settled(entry: &Entry, out: &mut [u8]) -> Result<usize, postcard::Error> {
     let row = Row::Settled(SettledRow {
         attempt: AttemptRow::from(&entry.attempt),
         outcome: OutcomeRow::from(&entry.outcome),
     });
-    postcard::to_extend(&row, out)
+    postcard::to_slice(&row, out).map(|written| written.len())
+}
+
+/// The id of an opened attempt, without reading the rest; none if the record is another.
+pub(crate) fn opened_id(bytes: &[u8]) -> Option<Uuid> {
+    let ((variant, id), _) = postcard::take_from_bytes::<(u32, [u8; 16])>(bytes).ok()?;
+    (variant == 0).then(|| Uuid::from_bytes(id))
 }
 
 /// Reads a record.

@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::codec::Record;
+use super::codec::{self, Record};
 use super::segment::{self, Reader};
-use super::{Journal, JournalError, recover};
+use super::{Journal, JournalError};
 use crate::error::StoreError;
 use crate::ledger::LedgerStore;
 
@@ -110,7 +110,6 @@ struct Work {
     reader: Reader,
     batch: Vec<Entry>,
     open: OpenAttempts,
-    damaged: usize,
     /// Segments before this one are deleted.
     kept_from: u64,
 }
@@ -165,7 +164,6 @@ impl Work {
             reader,
             batch: Vec::new(),
             open: OpenAttempts::default(),
-            damaged: 0,
             kept_from: number,
         })
     }
@@ -217,9 +215,11 @@ impl Work {
             } else {
                 u64::MAX
             };
-            match recover::next(&mut self.reader, end, &mut self.damaged)? {
-                Some(Record::Opened(opened)) => self.open.open(opened.attempt.id, self.number),
-                Some(Record::Settled(entry)) => self.batch.push(*entry),
+            match self.reader.next(end)? {
+                Some(payload) => match codec::opened_id(payload) {
+                    Some(id) => self.open.open(id, self.number),
+                    None => self.batch.extend(settled(payload)),
+                },
                 None if self.number < last => self.next_segment()?,
                 None => return Ok(true),
             }
@@ -239,8 +239,12 @@ impl Work {
 
     async fn store_batch(&mut self) -> Result<(), StoreError> {
         if !self.batch.is_empty() {
-            self.insert(&self.batch).await?;
-            for entry in self.batch.drain(..) {
+            let entries: Arc<[Entry]> = std::mem::take(&mut self.batch).into();
+            if let Err(error) = self.insert(&entries).await {
+                self.batch = entries.to_vec();
+                return Err(error);
+            }
+            for entry in &*entries {
                 self.open.settle(entry.attempt.id);
             }
         }
@@ -250,13 +254,13 @@ impl Work {
 
     async fn store_overflow(&mut self) -> Result<(), StoreError> {
         loop {
-            let entries = self.journal.overflow(self.settings.batch);
+            let entries: Arc<[Entry]> = self.journal.overflow(self.settings.batch).into();
             if entries.is_empty() {
                 return Ok(());
             }
             self.insert(&entries).await?;
             self.journal.forget_overflow(entries.len());
-            for entry in &entries {
+            for entry in &*entries {
                 self.open.settle(entry.attempt.id);
             }
         }
@@ -264,8 +268,8 @@ impl Work {
 
     /// Stores entries. Where the store refuses a batch for good, its entries are tried one by one,
     /// so that a single bad one doesn't hold up all others for ever.
-    async fn insert(&self, entries: &[Entry]) -> Result<(), StoreError> {
-        match self.store.insert(entries).await {
+    async fn insert(&self, entries: &Arc<[Entry]>) -> Result<(), StoreError> {
+        match self.store.insert_shared(Arc::clone(entries)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_temporary() => Err(error),
             Err(error) => {
@@ -302,6 +306,18 @@ impl Work {
                 }
             }
             self.kept_from += 1;
+        }
+    }
+}
+
+/// The settled entry of a record; one that doesn't read is said aloud and passed over.
+fn settled(payload: &[u8]) -> Option<Entry> {
+    match codec::decode(payload) {
+        Ok(Record::Settled(entry)) => Some(*entry),
+        Ok(Record::Opened(_)) => None,
+        Err(error) => {
+            tracing::error!(%error, "a record of the journal is passed over");
+            None
         }
     }
 }

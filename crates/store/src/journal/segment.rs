@@ -15,7 +15,7 @@ const MAGIC: [u8; 4] = *b"LRj1";
 pub(super) const HEADER: usize = 12;
 
 /// The longest payload; texts are clipped, so real ones are a few hundred bytes.
-pub(super) const MAX_PAYLOAD: usize = 64 << 10;
+const MAX_PAYLOAD: usize = 64 << 10;
 
 /// Bytes that are read at a time.
 const READ_AHEAD: usize = 256 << 10;

@@ -1,12 +1,12 @@
 //! Writing to PostgreSQL: a batch is one statement for the entries and one for each roll-up, all
 //! columns as arrays, in one transaction.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_domain::ledger::{Disconnect, Entry};
+use llm_router_domain::ledger::{Disconnect, Entry, Sums};
 use llm_router_domain::usage::Class;
 use rust_decimal::Decimal;
 use tokio_postgres::Transaction;
@@ -18,7 +18,7 @@ use crate::cost_sql::COUNTS;
 use crate::error::StoreError;
 use crate::fields::{COLUMNS, estimated, service_tier, signed};
 use crate::ledger::first_id;
-use crate::rollup::{RollUp, counts, lines};
+use crate::rollup::{BatchLine, Kind, RollUp, counts, lines};
 
 /// The types of the columns of [`COLUMNS`] and of the cost, in their order.
 const TYPES: [&str; 40] = [
@@ -79,8 +79,10 @@ pub(super) async fn insert(client: &mut Object, entries: &[Entry]) -> Result<usi
         .iter()
         .filter(|entry| new.contains(&entry.attempt.id) && seen.insert(entry.attempt.id))
         .collect();
-    for roll_up in RollUp::ALL {
-        add_lines(&transaction, roll_up, &new).await?;
+    for kind in Kind::ALL {
+        for (roll_up, sums) in lines(kind, &new) {
+            add_lines(&transaction, roll_up, &sums).await?;
+        }
     }
     transaction
         .commit()
@@ -186,29 +188,26 @@ fn outcome_columns(entries: &[Entry]) -> Vec<Column> {
 async fn add_lines(
     transaction: &Transaction<'_>,
     roll_up: RollUp,
-    entries: &[&Entry],
+    lines: &BTreeMap<BatchLine<'_>, Sums>,
 ) -> Result<(), StoreError> {
-    let (days, rest): (Vec<Date>, Vec<_>) = lines(roll_up, entries.iter().copied())
-        .into_iter()
-        .map(|((day, names), sums)| (day, (names, sums)))
-        .unzip();
-    if days.is_empty() {
+    if lines.is_empty() {
         return Ok(());
     }
+    let days: Vec<Date> = lines.keys().map(|(day, _)| *day).collect();
     let mut columns: Vec<Column> = vec![Box::new(days)];
     for index in 0..roll_up.columns().len() {
-        let name = |(names, _): &(Vec<String>, _)| {
-            names.get(index).map(|name| clean(name)).unwrap_or_default()
-        };
-        columns.push(Box::new(rest.iter().map(name).collect::<Vec<String>>()));
+        let name =
+            |(_, names): &BatchLine<'_>| names.get(index).map_or_else(String::new, |n| clean(n));
+        columns.push(Box::new(lines.keys().map(name).collect::<Vec<String>>()));
     }
     for index in 0..COUNTS.len() {
-        let count = |(_, sums): &(_, _)| counts(sums).get(index).copied().map_or(0, signed);
-        columns.push(Box::new(rest.iter().map(count).collect::<Vec<i64>>()));
+        let count = |sums: &Sums| counts(sums).get(index).copied().map_or(0, signed);
+        columns.push(Box::new(lines.values().map(count).collect::<Vec<i64>>()));
     }
     columns.push(Box::new(
-        rest.iter()
-            .map(|(_, sums)| sums.cost)
+        lines
+            .values()
+            .map(|sums| sums.cost)
             .collect::<Vec<Decimal>>(),
     ));
     query(transaction, &upsert(roll_up), &columns)

@@ -1,5 +1,7 @@
 //! Writing to SQLite: entries with their sums in one transaction, and retention.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use llm_router_domain::ledger::{Entry, Sums};
 use llm_router_domain::price::Cost;
@@ -12,14 +14,16 @@ use rust_decimal::prelude::ToPrimitive;
 use crate::cost_sql::COUNTS;
 use crate::fields::{COLUMN_COUNT, COLUMNS, estimated, service_tier, signed};
 use crate::ledger::first_id;
-use crate::rollup::{Line, RollUp, counts, lines};
+use crate::rollup::{BatchLine, Kind, RollUp, counts, lines};
 
 /// Stores entries; how many were new.
 pub(super) fn insert(connection: &mut Connection, entries: &[Entry]) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let new = insert_entries(&transaction, entries)?;
-    for roll_up in RollUp::ALL {
-        add_lines(&transaction, roll_up, &new)?;
+    for kind in Kind::ALL {
+        for (roll_up, sums) in lines(kind, &new) {
+            add_lines(&transaction, roll_up, &sums)?;
+        }
     }
     transaction.commit()?;
     Ok(new.len())
@@ -127,32 +131,26 @@ fn insert_entry(
 fn add_lines(
     transaction: &Transaction<'_>,
     roll_up: RollUp,
-    entries: &[&Entry],
+    lines: &BTreeMap<BatchLine<'_>, Sums>,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(&upsert(roll_up))?;
-    for (line, sums) in lines(roll_up, entries.iter().copied()) {
-        add_line(&mut statement, &line, &sums)?;
+    for ((day, names), sums) in lines {
+        let day = day.to_string();
+        let numbers: Vec<i64> = counts(sums)
+            .into_iter()
+            .map(signed)
+            .chain(split_cost(sums.cost))
+            .collect();
+        let names = names
+            .iter()
+            .take(roll_up.columns().len())
+            .map(|name| name as &dyn ToSql);
+        let numbers = numbers.iter().map(|number| number as &dyn ToSql);
+        let row = std::iter::once(&day as &dyn ToSql)
+            .chain(names)
+            .chain(numbers);
+        statement.execute(rusqlite::params_from_iter(row))?;
     }
-    Ok(())
-}
-
-fn add_line(
-    statement: &mut rusqlite::CachedStatement<'_>,
-    (day, names): &Line,
-    sums: &Sums,
-) -> rusqlite::Result<()> {
-    let day = day.to_string();
-    let numbers: Vec<i64> = counts(sums)
-        .into_iter()
-        .map(signed)
-        .chain(split_cost(sums.cost))
-        .collect();
-    let names = names.iter().map(|name| name as &dyn ToSql);
-    let numbers = numbers.iter().map(|number| number as &dyn ToSql);
-    let row = std::iter::once(&day as &dyn ToSql)
-        .chain(names)
-        .chain(numbers);
-    statement.execute(rusqlite::params_from_iter(row))?;
     Ok(())
 }
 

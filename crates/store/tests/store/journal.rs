@@ -252,17 +252,17 @@ struct Flaky {
 
 #[async_trait]
 impl LedgerStore for Flaky {
-    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
             if call.is_multiple_of(2) {
                 // Stored, but the answer was lost: the batch comes again.
-                self.inner.insert(entries).await?;
+                self.inner.insert(&entries).await?;
             }
             return Err(StoreError::Unavailable("told to".to_owned()));
         }
-        self.inner.insert(entries).await
+        self.inner.insert_shared(entries).await
     }
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
         self.inner.costs(query).await
