@@ -1,11 +1,13 @@
 //! The meter of a plain JSON body: finds usage, model and text while the body goes by in chunks.
 //! It must not hold the body: only the usage object and the current key are kept, both bounded.
 
+use bytes::Bytes;
 use memchr::{memchr2, memchr3};
 
 use crate::json;
 
 use super::counts::Counts;
+use super::stream::Found;
 use super::text::carries_text;
 use super::{Dialect, Observed};
 
@@ -16,34 +18,85 @@ const MAX_USAGE: usize = 64 << 10;
 const MAX_SHORT: usize = 256;
 
 /// Meters a plain body as its chunks go by.
+///
+/// A body that comes in one chunk, as most do, is held (not copied) and looked at once, at its
+/// end; a longer one is scanned chunk by chunk and not held.
 #[derive(Debug)]
 pub struct BodyMeter {
-    scanner: Scanner,
     observed: Observed,
+    only: Option<Bytes>,
+    scanner: Option<Box<Scanner>>,
 }
 
 impl BodyMeter {
     /// A meter for a body in this layout.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
+    pub const fn new(dialect: Dialect) -> Self {
         Self {
-            scanner: Scanner::in_body(),
             observed: Observed::new(dialect),
+            only: None,
+            scanner: None,
         }
     }
 
     /// Takes the next chunk, of any size.
-    pub fn feed(&mut self, chunk: &[u8]) {
-        self.scanner.feed(chunk);
+    pub fn feed(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        if self.scanner.is_none() && self.only.is_none() {
+            self.only = Some(chunk);
+            return;
+        }
+        let scanner = self
+            .scanner
+            .get_or_insert_with(|| Box::new(Scanner::in_body()));
+        if let Some(first) = self.only.take() {
+            scanner.feed(&first);
+        }
+        scanner.feed(&chunk);
     }
 
     /// Ends the body.
     #[must_use]
     pub fn finish(mut self) -> Observed {
-        self.observed.finished = self.scanner.closed;
-        self.scanner.tell(&mut self.observed, true);
+        if let Some(body) = self.only.take() {
+            if read_whole(&body, &mut self.observed) {
+                return self.observed;
+            }
+            let mut scanner = Scanner::in_body();
+            scanner.feed(&body);
+            scanner.tell(&mut self.observed, true);
+        } else if let Some(scanner) = self.scanner.take() {
+            scanner.tell(&mut self.observed, true);
+        }
         self.observed
     }
+}
+
+/// Reads a whole body; false if it reports no usage, so that its text has to be measured.
+fn read_whole(body: &[u8], observed: &mut Observed) -> bool {
+    let Some(found) = Found::in_data(body) else {
+        return false;
+    };
+    let Some(counts) = Counts::read(found.usage) else {
+        return false;
+    };
+    if counts.usage(observed.dialect()).output_total() == 0
+        && observed.dialect() != Dialect::Embeddings
+    {
+        return false;
+    }
+    observed.saw_counts(counts, true);
+    if let Some(tier) = found.service_tier {
+        observed.saw_service_tier(tier);
+    }
+    if let Some(model) = found.model.and_then(json::string) {
+        observed.saw_model(&model);
+    }
+    observed.failed |= found.error;
+    observed.finished = found.whole;
+    true
 }
 
 /// The members that matter, by key.
@@ -160,8 +213,9 @@ impl Scanner {
         }
         observed.saw_text(self.text_bytes);
         observed.failed |= self.error || self.kind == b"response.failed" || self.kind == b"error";
-        observed.finished |=
-            self.kind == b"response.completed" || self.kind == b"response.incomplete";
+        observed.finished |= self.counts_text && self.closed
+            || self.kind == b"response.completed"
+            || self.kind == b"response.incomplete";
     }
 
     /// Looks at the beginning of `rest`; the number of bytes that are done with.

@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
 
 use crate::json;
 use crate::sse::{Event, Piece, Splitter};
@@ -12,6 +14,10 @@ use crate::sse::{Event, Piece, Splitter};
 use super::Dialect;
 use super::Observed;
 use super::stream::{EventMeter, may_hold_usage};
+
+const NULL: &[u8] = b"\"usage\":null";
+
+static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
 /// Meters a stream like [`super::StreamMeter`] and passes it on as it would have been without the
 /// usage option.
@@ -92,7 +98,11 @@ impl Output {
                 Change::Drop => self.diverge(),
                 Change::Cut(cut) => {
                     self.diverge();
-                    self.own.unsplit(without(event.raw(), cut));
+                    let raw = event.raw();
+                    self.own
+                        .extend_from_slice(raw.get(..cut.start).unwrap_or_default());
+                    self.own
+                        .extend_from_slice(raw.get(cut.end..).unwrap_or_default());
                 }
             },
         }
@@ -107,6 +117,7 @@ impl Output {
 
     fn diverge(&mut self) {
         if let Some(end) = self.same.take() {
+            self.own.reserve(self.chunk.len());
             self.own
                 .extend_from_slice(self.chunk.get(..end).unwrap_or_default());
         }
@@ -157,7 +168,37 @@ fn is_extra(data: &[u8]) -> bool {
 
 /// The member `"usage":null` at the top of the data, with the comma that belongs to it.
 fn null_usage(data: &[u8]) -> Option<Range<usize>> {
-    memchr::memmem::find(data, b"\"usage\"")?;
+    let key = KEY.find(data)?;
+    let end = key + NULL.len();
+    // As OpenAI writes it: after a comma, without spaces, near the end.
+    let usual = data.get(key..end) == Some(NULL)
+        && key.checked_sub(1).and_then(|comma| data.get(comma)) == Some(&b',')
+        && closes_the_top(data.get(end..).unwrap_or_default());
+    if usual {
+        Some(key - 1..end)
+    } else {
+        searched_null_usage(data)
+    }
+}
+
+/// Whether what follows a value closes just the outermost object: the value was a member of it.
+fn closes_the_top(rest: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(byte) = rest.get(at) {
+        match byte {
+            b'{' | b'[' | b']' => return false,
+            b'}' => return rest.get(at + 1..).is_none_or(<[u8]>::is_empty),
+            b'"' => match json::string_len(rest.get(at..).unwrap_or_default()) {
+                Some(length) => at += length,
+                None => return false,
+            },
+            _ => at += 1,
+        }
+    }
+    false
+}
+
+fn searched_null_usage(data: &[u8]) -> Option<Range<usize>> {
     let mut previous_end = None;
     for member in json::members(data) {
         let found = data.get(member.key.clone()) == Some(b"usage")

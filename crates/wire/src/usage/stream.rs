@@ -205,48 +205,57 @@ impl EventMeter {
 }
 
 /// A usage object and what stands beside it.
-struct Found<'a> {
-    usage: &'a [u8],
+#[derive(Default)]
+pub(super) struct Found<'a> {
+    pub(super) usage: &'a [u8],
     /// The key of the member it is in, if it isn't at the top.
     parent: Option<&'a [u8]>,
-    service_tier: Option<&'a [u8]>,
+    pub(super) service_tier: Option<&'a [u8]>,
+    /// The model at the top, as written.
+    pub(super) model: Option<&'a [u8]>,
+    /// An error stands at the top.
+    pub(super) error: bool,
     no_choices: bool,
+    /// The object was closed.
+    pub(super) whole: bool,
 }
 
 impl<'a> Found<'a> {
-    /// The usage of an event: at the top, else in the member that the format keeps it in.
-    fn in_data(data: &'a [u8]) -> Option<Self> {
-        let (mut top, mut nested, mut tier, mut no_choices) = (None, None, None, false);
-        for (key, value) in json::entries(data) {
+    /// The usage of an event or body: at the top, else in the member that the format keeps it in.
+    pub(super) fn in_data(data: &'a [u8]) -> Option<Self> {
+        let (mut top, mut nested, mut end) = (None, None, 0);
+        let mut found = Self::default();
+        for member in json::members(data) {
+            end = member.value.end;
+            let (key, value) = (data.get(member.key)?, data.get(member.value)?);
             match key {
                 b"usage" | b"usageMetadata" if json::is_object(value) => top = Some(value),
                 b"message" | b"response" | b"x_groq" => {
                     nested = usage_in(value).map(|usage| (key, usage)).or(nested);
-                    tier = json::member(value, b"service_tier").or(tier);
+                    found.service_tier =
+                        json::member(value, b"service_tier").or(found.service_tier);
                 }
                 b"choices" => {
-                    no_choices = json::elements(value).next().is_none();
+                    found.no_choices = json::elements(value).next().is_none();
                     // Kimi reports within the last choice.
                     let inner = json::elements(value).find_map(usage_in);
                     nested = nested.or(inner.map(|usage| (key, usage)));
                 }
-                b"service_tier" => tier = Some(value),
+                b"service_tier" => found.service_tier = Some(value),
+                b"model" | b"modelVersion" => found.model = found.model.or(Some(value)),
+                b"error" => found.error |= matches!(value.first(), Some(b'{' | b'"')),
                 _ => {}
             }
         }
-        let parent = if top.is_some() {
+        found.whole = data.get(json::skip_space(data, end)) == Some(&b'}');
+        found.parent = if top.is_some() {
             None
         } else {
             nested.map(|(key, _)| key)
         };
-        let usage = top.or(nested.map(|(_, usage)| usage))?;
-        let service_tier = tier.filter(|value| *value != b"null");
-        Some(Self {
-            usage,
-            parent,
-            service_tier,
-            no_choices,
-        })
+        found.usage = top.or(nested.map(|(_, usage)| usage))?;
+        found.service_tier = found.service_tier.filter(|value| *value != b"null");
+        Some(found)
     }
 }
 

@@ -27,7 +27,8 @@ fn dialect(name: &str) -> Dialect {
 
 fn meter_body(dialect: Dialect, body: &[u8], size: usize) -> Observed {
     let mut meter = BodyMeter::new(dialect);
-    body.chunks(size).for_each(|chunk| meter.feed(chunk));
+    body.chunks(size)
+        .for_each(|chunk| meter.feed(Bytes::copy_from_slice(chunk)));
     meter.finish()
 }
 
