@@ -2,6 +2,7 @@
 //! Where keys are kept is the snapshot's and the store's.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -49,6 +50,16 @@ pub struct Key {
     pub role: Role,
     /// The models that the key may ask for and be routed to.
     pub models: PatternList,
+    /// When the key stops working; never, if none.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Key {
+    /// Whether the key's time is over.
+    #[must_use]
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        self.expires_at.is_some_and(|end| now >= end)
+    }
 }
 
 /// The HMAC-SHA256 of a key under the installation's salt (RFC 2104, FIPS 180-4).

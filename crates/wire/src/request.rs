@@ -55,6 +55,12 @@ impl RequestHead {
         };
         let model = read_string(&body[model_span.clone()])
             .ok_or_else(|| field("model", "The field \"model\" must be a non-empty string."))?;
+        if model.len() > LONGEST_MODEL {
+            return Err(field(
+                "model",
+                "The field \"model\" is too long to be a model's name.",
+            ));
+        }
         let stream = match scan.value(body, Field::Stream) {
             None | Some(b"false" | b"null") => false,
             Some(b"true") => true,
@@ -89,6 +95,9 @@ impl RequestHead {
         vec![joined.freeze()]
     }
 }
+
+/// The longest model name in bytes. Names are put into errors, headers and logs.
+pub const LONGEST_MODEL: usize = 256;
 
 /// The body size in bytes up to which copying it once is cheaper than two more writes.
 pub const JOIN_LIMIT: usize = 32 * 1024;

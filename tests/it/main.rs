@@ -1,0 +1,15 @@
+//! The router as a process, driven over real sockets: one binary for all integration tests, so
+//! that they are linked once.
+
+mod harness;
+
+mod bodies;
+mod command_line;
+mod disconnects;
+mod errors;
+mod failover;
+mod http2;
+mod keys;
+mod reload;
+mod shutdown;
+mod streams;
