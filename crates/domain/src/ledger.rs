@@ -82,7 +82,10 @@ impl Opened {
             disconnect: None,
             last: true,
         };
-        Entry { attempt: self.attempt, outcome }
+        Entry {
+            attempt: self.attempt,
+            outcome,
+        }
     }
 }
 
@@ -288,7 +291,11 @@ mod tests {
             revision: 1,
         };
         let estimate = Usage::default().with(Class::Input, 9);
-        Opened { attempt, estimate, cost: Cost::Unpriced }
+        Opened {
+            attempt,
+            estimate,
+            cost: Cost::Unpriced,
+        }
     }
 
     #[test]
