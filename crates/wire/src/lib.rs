@@ -2,7 +2,9 @@
 //! nothing of Pingora.
 
 pub mod error;
+pub mod json;
 pub mod models;
 pub mod request;
 pub mod scan;
 pub mod sse;
+pub mod usage;

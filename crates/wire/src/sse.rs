@@ -67,10 +67,22 @@ impl Event {
             .map(|(_, value)| value)
     }
 
+    /// The data of an event that is one `data:` line and nothing else, as nearly all are.
+    fn only_line(&self) -> Option<&[u8]> {
+        let value = self.raw.strip_prefix(b"data:")?;
+        let end = memchr2(b'\n', b'\r', value).unwrap_or(value.len());
+        let (line, rest) = value.split_at(end);
+        let blank = rest.iter().all(|byte| matches!(byte, b'\n' | b'\r'));
+        blank.then(|| line.strip_prefix(b" ").unwrap_or(line))
+    }
+
     /// The `data:` lines joined by line feeds, or none if there is no such line. Borrowed when
     /// there is one line, as all known providers send it.
     #[must_use]
     pub fn data(&self) -> Option<Cow<'_, [u8]>> {
+        if let Some(line) = self.only_line() {
+            return Some(Cow::Borrowed(line));
+        }
         let mut lines = self
             .fields()
             .filter(|(name, _)| *name == b"data")
