@@ -6,3 +6,4 @@ pub mod models;
 pub mod request;
 pub mod scan;
 pub mod sse;
+pub mod translate;
