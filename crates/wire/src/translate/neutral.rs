@@ -61,6 +61,13 @@ pub(crate) struct Sampling<'a> {
     pub(crate) top_logprobs: Option<u64>,
 }
 
+/// Whether a number is one, the default of temperature and nucleus sampling.
+pub(crate) fn is_one(number: &Number) -> bool {
+    number
+        .as_f64()
+        .is_some_and(|value| value.to_bits() == 1.0_f64.to_bits())
+}
+
 /// The shape that the answer must have.
 #[derive(Debug, Default)]
 pub(crate) enum Output<'a> {

@@ -209,9 +209,12 @@ pub(crate) struct GeminiPlan {
 }
 
 /// What to ask Gemini for.
+///
+/// Thoughts count against the ceiling of the answer, so a fifth of it is kept for the answer.
 pub(crate) fn gemini_plan(
     reasoning: Option<Reasoning>,
     model: &str,
+    max_tokens: Option<u64>,
     losses: &mut Losses,
 ) -> GeminiPlan {
     let Some(reasoning) = reasoning else {
@@ -230,9 +233,10 @@ pub(crate) fn gemini_plan(
             return GeminiPlan::default();
         }
         GeminiThinking::Budget { least, most } => {
+            let most = max_tokens.map_or(most, |ceiling| most.min(ceiling - ceiling / 5));
             plan.budget = reasoning
                 .as_budget()
-                .map(|budget| budget.clamp(least, most));
+                .map(|budget| budget.min(most).max(least));
         }
         GeminiThinking::Level { minimal } => {
             plan.level = reasoning.as_effort().map(|effort| match effort {
@@ -342,7 +346,7 @@ mod tests {
             ("gemini-2.0-flash", Effort::High, None, None),
         ] {
             let mut losses = Losses::new(Compat::Lenient, Format::OpenAiChat, Format::Gemini);
-            let plan = gemini_plan(Some(effort(asked)), model, &mut losses);
+            let plan = gemini_plan(Some(effort(asked)), model, None, &mut losses);
             assert_eq!((plan.level, plan.budget), (level, budget), "{model}");
         }
     }

@@ -39,11 +39,31 @@ pub(crate) fn turns<'r, 'a>(
             out.skipped.extend(&message.parts);
         }
     }
+    let mut calls: Vec<&str> = Vec::new();
     for turn in &mut out.turns {
-        // A stable sort: results first, everything else in order behind them.
-        turn.parts.sort_by_key(|part| !is_result(part));
+        // A stable sort: results first and in the order of their calls, for Gemini pairs them by
+        // it; everything else in order behind them.
+        turn.parts.sort_by_key(|part| place(part, &calls));
+        calls = turn.parts.iter().filter_map(|part| call_id(part)).collect();
     }
     out
+}
+
+fn place(part: &Part<'_>, calls: &[&str]) -> usize {
+    match &part.kind {
+        Kind::ToolResult(result) => calls
+            .iter()
+            .position(|call| *call == result.id)
+            .unwrap_or(calls.len()),
+        _ => usize::MAX,
+    }
+}
+
+fn call_id<'p>(part: &'p Part<'_>) -> Option<&'p str> {
+    match &part.kind {
+        Kind::ToolCall(call) => Some(&call.id),
+        _ => None,
+    }
 }
 
 fn add<'r, 'a>(turns: &mut Vec<Turn<'r, 'a>>, message: &'r Message<'a>) {
@@ -62,7 +82,8 @@ fn add<'r, 'a>(turns: &mut Vec<Turn<'r, 'a>>, message: &'r Message<'a>) {
     }
 }
 
-fn is_result(part: &Part<'_>) -> bool {
+/// Whether a part is a tool's result.
+pub(crate) const fn is_result(part: &Part<'_>) -> bool {
     matches!(part.kind, Kind::ToolResult(_))
 }
 

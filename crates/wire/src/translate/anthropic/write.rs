@@ -9,7 +9,7 @@ use super::super::emit::{Fields, Items, object};
 use super::super::extra;
 use super::super::neutral::{
     Extra, File, Image, Kind, Output, Part, Request, Sampling, Source, Thinking, Tier, ToolCall,
-    ToolChoice, ToolResult,
+    ToolChoice, ToolResult, is_one,
 };
 use super::super::options::RequestOptions;
 use super::super::policy::{Feature, Losses};
@@ -483,7 +483,7 @@ fn write_sampling(
             fields.num("temperature", 1);
         }
         Some(_) if free => fields.opt_num("temperature", temperature),
-        Some(value) if value.to_bits() != 1.0_f64.to_bits() => losses.lose(Feature::Temperature),
+        _ if temperature.is_some_and(|value| !is_one(value)) => losses.lose(Feature::Temperature),
         _ => {}
     }
     if let Some(top_p) = &sampling.top_p {

@@ -18,7 +18,7 @@ use super::super::reasoning::{GeminiPlan, gemini_plan};
 use super::super::signature::Signature;
 use super::super::tool_id::{NAME_LIMIT, fit_name, is_made};
 use super::super::tool_schema::{self, Sent};
-use super::super::turns::{Turn, Turns, is_blank, turns};
+use super::super::turns::{Turn, Turns, is_blank, is_result, turns};
 
 /// What Google says to send where a call has no signature because another model made it
 /// (ai.google.dev, "Thought signatures").
@@ -62,7 +62,12 @@ pub(crate) fn write_request(
     for part in &talk.skipped {
         lose_part(part, losses);
     }
-    let plan = gemini_plan(request.reasoning, model, losses);
+    let plan = gemini_plan(
+        request.reasoning,
+        model,
+        request.sampling.max_tokens,
+        losses,
+    );
     let scribe = Scribe {
         names: call_names(request),
         checks_signatures: gemini_checks_signatures(model),
@@ -190,19 +195,27 @@ impl Scribe<'_> {
         if turn.named {
             losses.lose(Feature::Name);
         }
+
         let signatures = self.signatures(turn);
-        items.obj(|item| {
-            item.str("role", if turn.assistant { "model" } else { "user" });
-            item.list("parts", |items| {
-                for (at, part) in turn.parts.iter().enumerate() {
-                    let signature = signatures.get(&at).copied();
-                    self.write_part(items, part, signature, losses);
-                }
-                if !self.nests_media {
-                    write_result_media(items, turn, losses);
-                }
+        let role = if turn.assistant { "model" } else { "user" };
+        let results = turn.parts.iter().take_while(|part| is_result(part)).count();
+        // Results have a turn to themselves: their number has to be that of the calls.
+        for (from, to) in [(0, results), (results, turn.parts.len())] {
+            if from == to {
+                continue;
+            }
+            items.obj(|item| {
+                item.str("role", role);
+                item.list("parts", |items| {
+                    for (at, part) in turn.parts.iter().enumerate().take(to).skip(from) {
+                        self.write_part(items, part, signatures.get(&at).copied(), losses);
+                    }
+                    if from < results && !self.nests_media {
+                        write_result_media(items, turn, losses);
+                    }
+                });
             });
-        });
+        }
     }
 
     /// The signature of each part of a turn that has one, by the part's position.

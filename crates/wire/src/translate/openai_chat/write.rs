@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 use llm_router_domain::format::Format;
+use serde_json::Number;
 
 use super::super::emit::{Fields, Items, object};
 use super::super::extra;
 use super::super::neutral::{
     Extra, File, Image, Kind, Message, Output, Part, Request, Role, Source, Tier, Tool, ToolCall,
-    ToolChoice, ToolResult,
+    ToolChoice, ToolResult, is_one,
 };
 use super::super::options::{ChatDialect, RequestOptions};
 use super::super::policy::{Feature, Losses};
@@ -48,17 +49,15 @@ pub(crate) fn write_request(
         if request.cache.is_some() {
             losses.lose(Feature::CacheControl);
         }
-        let from = losses.from();
         extra::write(fields, &request.extras, losses, |extra| {
-            takes(extra, from, dialect)
+            takes(extra, dialect)
         });
     });
 }
 
-fn takes(extra: &Extra<'_>, from: Format, dialect: ChatDialect) -> bool {
+fn takes(extra: &Extra<'_>, dialect: ChatDialect) -> bool {
     extra::openai_feature(&extra.name).is_some()
-        || (extra.feature == Feature::Unknown
-            && (dialect == ChatDialect::Compatible || from == Format::OpenAiResponses))
+        || (extra.feature == Feature::Unknown && dialect == ChatDialect::Compatible)
 }
 
 /// The name of a tier, in both of OpenAI's formats.
@@ -89,8 +88,8 @@ fn write_sampling(
     };
     fields.opt_num(limit, sampling.max_tokens);
     if reasoning::openai_refuses_sampling(model, effort) {
-        lose_if(losses, Feature::Temperature, sampling.temperature.is_some());
-        lose_if(losses, Feature::TopP, sampling.top_p.is_some());
+        lose_default(losses, Feature::Temperature, sampling.temperature.as_ref());
+        lose_default(losses, Feature::TopP, sampling.top_p.as_ref());
     } else {
         fields.opt_num("temperature", sampling.temperature.as_ref());
         fields.opt_num("top_p", sampling.top_p.as_ref());
@@ -125,6 +124,15 @@ fn lose_if(losses: &mut Losses, feature: Feature, lost: bool) {
     if lost {
         losses.lose(feature);
     }
+}
+
+/// Reports a number that the target doesn't take, unless it is the target's default of one.
+pub(crate) fn lose_default(losses: &mut Losses, feature: Feature, number: Option<&Number>) {
+    lose_if(
+        losses,
+        feature,
+        number.is_some_and(|number| !is_one(number)),
+    );
 }
 
 fn write_output(fields: &mut Fields<'_>, output: &Output<'_>) {

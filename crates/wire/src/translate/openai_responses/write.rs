@@ -10,10 +10,10 @@ use super::super::emit::{Fields, Items, object};
 use super::super::extra;
 use super::super::json::Json;
 use super::super::neutral::{
-    Extra, File, Function, Image, Kind, Message, Mode, Output, Part, Request, Role, Sampling,
-    Source, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+    File, Function, Image, Kind, Message, Mode, Output, Part, Request, Role, Sampling, Source,
+    Thinking, Tool, ToolCall, ToolChoice, ToolResult,
 };
-use super::super::openai_chat::{tier, write_schema};
+use super::super::openai_chat::{lose_default, tier, write_schema};
 use super::super::options::RequestOptions;
 use super::super::policy::{Feature, Losses};
 use super::super::signature::Signature;
@@ -53,14 +53,10 @@ pub(crate) fn write_request(
             // Nothing is kept by default in the formats that requests come from.
             fields.bool("store", false);
         }
-        let from = losses.from();
-        extra::write(fields, &request.extras, losses, |extra| takes(extra, from));
+        extra::write(fields, &request.extras, losses, |extra| {
+            extra::openai_feature(&extra.name).is_some()
+        });
     });
-}
-
-fn takes(extra: &Extra<'_>, from: Format) -> bool {
-    extra::openai_feature(&extra.name).is_some()
-        || (extra.feature == Feature::Unknown && from == Format::OpenAiChat)
 }
 
 /// The ids of calls of free-text tools, whose results have a type of their own.
@@ -408,14 +404,8 @@ fn write_sampling(
     }
     fields.opt_num("max_output_tokens", sampling.max_tokens);
     if reasoning::openai_refuses_sampling(model, effort) {
-        for (feature, asked) in [
-            (Feature::Temperature, sampling.temperature.is_some()),
-            (Feature::TopP, sampling.top_p.is_some()),
-        ] {
-            if asked {
-                losses.lose(feature);
-            }
-        }
+        lose_default(losses, Feature::Temperature, sampling.temperature.as_ref());
+        lose_default(losses, Feature::TopP, sampling.top_p.as_ref());
     } else {
         fields.opt_num("temperature", sampling.temperature.as_ref());
         fields.opt_num("top_p", sampling.top_p.as_ref());

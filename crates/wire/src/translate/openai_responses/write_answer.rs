@@ -75,10 +75,10 @@ impl Head {
             None => fields.null("incomplete_details"),
         }
         fields.str("model", &self.model);
-        let tier =
-            self.tier
-                .as_deref()
-                .map(|tier| if tier == "standard" { "default" } else { tier });
+        let tier = self
+            .tier
+            .as_deref()
+            .map(|tier| if tier == "standard" { "default" } else { tier });
         fields.opt_str("service_tier", tier);
         fields.prepared(&context.echo);
     }

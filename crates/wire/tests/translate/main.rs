@@ -1,0 +1,17 @@
+//! Translation between API formats, from the outside: golden pairs, properties, and real
+//! recordings where they are at hand.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking"
+)]
+
+mod answers;
+mod documentation;
+mod fixtures;
+mod properties;
+mod recordings;
+mod requests;
+mod streams;
