@@ -16,6 +16,9 @@ use crate::sse::{Piece, Splitter};
 /// The longest event that is taken in: a generated image fits.
 const EVENT_LIMIT: usize = 64 << 20;
 
+/// Ends the streams of OpenAI chat, and of some servers of other formats too.
+pub(super) const DONE: &str = "[DONE]";
+
 /// How a provider's stream ended.
 #[derive(Clone, Debug)]
 pub enum StreamEnd {
@@ -264,7 +267,7 @@ pub(super) fn parse_event(
     sink: &mut Sink<'_>,
     take: impl FnOnce(Json<'_>, &mut Sink<'_>),
 ) {
-    if !data.trim_start().starts_with(['{', '[']) {
+    if data.trim() == DONE || !data.trim_start().starts_with(['{', '[']) {
         return;
     }
     if let Ok(json) = Json::parse(data) {

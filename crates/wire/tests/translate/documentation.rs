@@ -12,8 +12,8 @@ const END: &str = "<!-- end of the table -->\n";
 fn documentation_shows_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/translation.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("the table's begin");
-    let (found, after) = rest.split_once(END).expect("the table's end");
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (found, after) = rest.split_once(END).unwrap();
     let table = table_as_markdown();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();

@@ -1,12 +1,7 @@
 //! Translation between API formats, from the outside: golden pairs, properties, and real
 //! recordings where they are at hand.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "tests fail by panicking"
-)]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod answers;
 mod documentation;

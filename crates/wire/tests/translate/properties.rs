@@ -168,107 +168,41 @@ fn said(body: &Value) -> Vec<String> {
     out
 }
 
+/// Names of fields that readers look for.
+const KEYS: &str = "\
+    messages role content type text tools function name id input system tool_calls arguments \
+    source image_url url thinking signature choices delta message index usage candidates parts \
+    functionCall args output item output_index response error content_block stream tool_choice \
+    response_format reasoning max_tokens stop data media_type thinking_blocks finish_reason \
+    stop_reason tool_result tool_use_id tool_call_id call_id summary instructions";
+
+/// Values that readers look for.
+const WORDS: &str = "\
+    user assistant system tool text tool_use tool_result image thinking function message \
+    function_call function_call_output reasoning message_start content_block_start \
+    content_block_delta content_block_stop message_delta message_stop text_delta \
+    input_json_delta response.created response.output_item.added response.output_text.delta \
+    response.output_item.done response.completed STOP stop enabled json_schema base64 \
+    data:a;base64,b";
+
+fn words(list: &'static str) -> impl Strategy<Value = &'static str> + Clone {
+    select(list.split(' ').collect::<Vec<_>>())
+}
+
 fn json_value() -> impl Strategy<Value = Value> {
-    let keys = select(vec![
-        "messages",
-        "role",
-        "content",
-        "type",
-        "text",
-        "tools",
-        "function",
-        "name",
-        "id",
-        "input",
-        "system",
-        "tool_calls",
-        "arguments",
-        "source",
-        "image_url",
-        "url",
-        "thinking",
-        "signature",
-        "choices",
-        "delta",
-        "message",
-        "index",
-        "usage",
-        "candidates",
-        "parts",
-        "functionCall",
-        "args",
-        "output",
-        "item",
-        "output_index",
-        "response",
-        "error",
-        "content_block",
-        "stream",
-        "tool_choice",
-        "response_format",
-        "reasoning",
-        "max_tokens",
-        "stop",
-        "data",
-        "media_type",
-        "thinking_blocks",
-        "finish_reason",
-        "stop_reason",
-        "tool_result",
-        "tool_use_id",
-        "tool_call_id",
-        "call_id",
-        "summary",
-        "instructions",
-    ]);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
-        select(vec![
-            "user",
-            "assistant",
-            "system",
-            "tool",
-            "text",
-            "tool_use",
-            "tool_result",
-            "image",
-            "thinking",
-            "function",
-            "message",
-            "function_call",
-            "function_call_output",
-            "reasoning",
-            "message_start",
-            "content_block_start",
-            "content_block_delta",
-            "content_block_stop",
-            "message_delta",
-            "message_stop",
-            "text_delta",
-            "input_json_delta",
-            "response.created",
-            "response.output_item.added",
-            "response.output_text.delta",
-            "response.output_item.done",
-            "response.completed",
-            "STOP",
-            "stop",
-            "enabled",
-            "json_schema",
-            "base64",
-            "data:a;base64,b",
-            "",
-        ])
-        .prop_map(Value::from),
+        words(WORDS).prop_map(Value::from),
         text().prop_map(Value::from),
+        Just(Value::from("")),
     ];
     leaf.prop_recursive(6, 64, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
-            prop::collection::vec((keys.clone(), inner), 0..8).prop_map(|fields| {
+            prop::collection::vec((words(KEYS), inner), 0..8).prop_map(|fields| {
                 Value::Object(fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
             }),
         ]

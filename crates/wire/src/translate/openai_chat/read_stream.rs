@@ -7,7 +7,7 @@ use super::super::json::{Json, Object};
 use super::super::neutral::{Citation, Finish, Kind, Text};
 use super::super::options::ResponseContext;
 use super::super::signature::Signature;
-use super::super::stream::parse_event;
+use super::super::stream::{DONE, parse_event};
 use super::super::tool_id;
 use super::balance::Balance;
 use super::read::read_google_signature;
@@ -398,7 +398,7 @@ impl Call {
 
 impl ReadStream for Reader {
     fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
-        if data.trim() == "[DONE]" {
+        if data.trim() == DONE {
             self.done = true;
             return;
         }
