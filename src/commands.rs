@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::reload::LoadError;
 use crate::serve::{Start, random_key};
+use crate::unserved::unserved;
 
 /// Why a command failed. Exit code 2 is wrong usage or configuration, 1 everything else.
 #[derive(Debug, thiserror::Error)]
@@ -79,15 +80,18 @@ pub(crate) fn serve(config: Option<PathBuf>, json_log: bool) -> Outcome {
 /// `check`
 pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let environment = Environment::read(&env::current_dir()?);
-    let (report, refused) = match llm_router_config::load(config.as_deref(), &environment) {
-        Ok(loaded) => (loaded.warnings, false),
-        Err(report) => (report, true),
+    let (report, config) = match llm_router_config::load(config.as_deref(), &environment) {
+        Ok(loaded) => (loaded.warnings, Some(loaded.config)),
+        Err(report) => (report, None),
     };
     let mut out = io::stdout().lock();
     write!(out, "{}", report.render())?;
+    for sentence in config.iter().flat_map(unserved) {
+        writeln!(out, "warning: {sentence}")?;
+    }
     let (errors, warnings) = (report.errors().count(), report.warnings().count());
     writeln!(out, "{errors} errors, {warnings} warnings")?;
-    Ok(if refused {
+    Ok(if config.is_none() {
         ExitCode::from(2)
     } else {
         ExitCode::SUCCESS
