@@ -211,7 +211,11 @@ async fn parallel_calls_are_streamed_in_fragments() {
         let arguments: Value = serde_json::from_str(&arguments).unwrap();
         assert!(arguments["city"].is_string());
     }
-    assert_eq!(joined(&chunks).1.as_deref(), Some("tool_calls"));
+    assert!(chunks[0]["choices"][0]["delta"]["content"].is_null());
+    assert_eq!(
+        joined(&chunks),
+        (String::new(), Some("tool_calls".to_owned()))
+    );
 }
 
 #[tokio::test]
