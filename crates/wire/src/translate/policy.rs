@@ -231,6 +231,9 @@ table! {
         => Partly("to compatible servers", Strict), Lost(Strict), Partly("Anthropic's own fields", Strict), Partly("Gemini's own fields", Strict);
 }
 
+/// How many fields are reported by name: a header holds them, and a client can send any number.
+const REPORTED: usize = 32;
+
 /// Collects what a translation loses, or the first thing that forbids it.
 #[derive(Debug)]
 pub(crate) struct Losses {
@@ -280,8 +283,13 @@ impl Losses {
     }
 
     fn report(&mut self, name: &str) {
-        if !self.dropped.iter().any(|known| known == name) {
-            self.dropped.push(name.to_owned());
+        if self.dropped.iter().any(|known| known == name) {
+            return;
+        }
+        match self.dropped.len() {
+            0..REPORTED => self.dropped.push(name.to_owned()),
+            REPORTED => self.dropped.push("…".to_owned()),
+            _ => {}
         }
     }
 
