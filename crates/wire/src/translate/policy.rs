@@ -99,7 +99,7 @@ table! {
         => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
     /// Sound.
     Audio: "messages.content.input_audio", "input.content.input_audio", ""
-        => Carried, As("`input_audio`"), Lost(Refused), As("`inlineData`");
+        => Carried, Lost(Refused), Lost(Refused), As("`inlineData`");
     /// Prompt-cache markers.
     CacheControl: "messages.content.cache_control", "", "cache_control"
         => Lost(Dropped), Lost(Dropped), Carried, Lost(Dropped);
