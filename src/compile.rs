@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::Table;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::snapshot::{
@@ -22,6 +23,7 @@ pub(crate) struct Surroundings<'a> {
     /// The key that works whatever the configuration says.
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
+    pub(crate) prices: Arc<Table>,
 }
 
 /// The name under which the bootstrap admin key is logged.
@@ -72,6 +74,7 @@ pub(crate) fn compile(
                 }
             }),
         keys: keys(config, surroundings),
+        prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
     }
@@ -114,6 +117,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
     Some(Provider {
         id: raw.id.clone(),
         kind,
+        type_name: raw.kind.name(),
         origin,
         base_path,
         host_header: HeaderValue::from_str(&host).ok()?,

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
+use llm_router_domain::format::Endpoint;
 use llm_router_wire::error::provider_message;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, Session};
@@ -16,6 +17,7 @@ use super::answer::{body_of, send_fault};
 use super::context::{Attempt, Context, Failure, Inference};
 use super::exchange::Silence;
 use super::headers::{self, Marks};
+use super::meter::Asker;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
 use crate::clock;
 use crate::fault::Fault;
@@ -27,9 +29,12 @@ const TRY_NEXT: ErrorType = ErrorType::new("UpstreamRefused");
 impl Gateway {
     /// Chooses the peer of the next attempt and readies the body for it.
     pub(super) async fn begin_attempt(&self, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let (Some(live), Some(exchange), Some(inference)) =
-            (&ctx.live, &ctx.exchange, ctx.inference.as_deref_mut())
-        else {
+        let (Some(live), Some(exchange), Some(key), Some(inference)) = (
+            &ctx.live,
+            &ctx.exchange,
+            &ctx.key,
+            ctx.inference.as_deref_mut(),
+        ) else {
             return Error::err_in(ErrorType::InternalError);
         };
         if inference.failure.is_some() && inference.has_next() && !inference.attempt.reconnected {
@@ -43,6 +48,15 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         };
         let now = clock::now();
+        if !inference.attempt.reconnected {
+            let asker = Asker {
+                request_id: &ctx.request_id,
+                key,
+                arrived: ctx.arrived.unwrap_or(now),
+                snapshot: &live.snapshot,
+            };
+            self.open_tab(&asker, inference, now)?;
+        }
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
@@ -125,6 +139,12 @@ impl Gateway {
         };
         let now = clock::now();
         exchange.progress(now, provider.timeouts.idle);
+        let stream = is_event_stream(header);
+        let filter = stream && inference.ask.is_some();
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            let free = inference.endpoint == Endpoint::CountTokens;
+            tab.responded(header.status.as_u16(), stream, filter, free);
+        }
         if is_failure(header.status) {
             return self.candidate_refused(header, inference, &provider, &ctx.request_id);
         }
@@ -132,7 +152,11 @@ impl Gateway {
         inference.response = if header.status.is_client_error() {
             exchange.hold_response();
             Response::Refusal(BytesMut::new())
-        } else if is_event_stream(header) {
+        } else if stream {
+            if filter && header.remove_header(&CONTENT_LENGTH).is_some() {
+                // What is taken out of the stream would be missed.
+                header.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
             exchange.hold_response();
             Response::Stream(Box::default())
         } else {
@@ -173,7 +197,7 @@ impl Gateway {
         // The provider's own words are in the body that follows.
         inference.response = Response::Failed(BytesMut::new());
         header.remove_header(&CONTENT_LENGTH);
-        header.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
+        header.insert_header(TRANSFER_ENCODING, "chunked")?;
         header.insert_header(CONTENT_TYPE, "application/json")?;
         header.insert_header("x-should-retry", "false")?;
         mark(header, inference, provider, request_id)
@@ -194,7 +218,11 @@ impl Gateway {
         let Some(deployment) = inference.route.candidates.get(inference.candidate) else {
             return Ok(());
         };
-        exchange.progress(clock::now(), deployment.provider.timeouts.idle);
+        let now = clock::now();
+        exchange.progress(now, deployment.provider.timeouts.idle);
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            tab.pass(body, end, now);
+        }
         match &mut inference.response {
             Response::Plain => {}
             Response::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {}
@@ -301,6 +329,10 @@ impl Gateway {
             inference.upstream_time += clock::now().saturating_duration_since(started);
         }
         inference.attempt.reconnected = false;
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            let empty = matches!(failure, Failure::ErrorEvent(_));
+            tab.failed(failure.outcome(), failure.status(), empty, clock::now());
+        }
         if let Some(deployment) = inference.deployment() {
             self.metrics
                 .attempt(&deployment.provider.id, failure.outcome());
@@ -323,6 +355,14 @@ pub(super) fn address(request: &mut RequestHeader, ctx: &Context) -> Result<()> 
 }
 
 impl Failure {
+    /// The status that the provider answered, 0 if it didn't.
+    const fn status(&self) -> u16 {
+        match self {
+            Self::Status { status, .. } | Self::ErrorEvent(status) => *status,
+            Self::Connection(_) | Self::Silent(_) => 0,
+        }
+    }
+
     /// The `outcome` label of `llm_router_attempts_total`.
     fn outcome(&self) -> &'static str {
         match self {

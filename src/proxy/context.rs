@@ -9,9 +9,11 @@ use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
 use llm_router_wire::request::RequestHead;
+use llm_router_wire::usage::Splice;
 
 use super::exchange::Exchange;
 use super::live::Live;
+use super::meter::Tab;
 use super::response::Response;
 use crate::metrics::InFlight;
 use crate::route::Route;
@@ -53,12 +55,16 @@ pub(super) struct Inference {
     /// The body as the client sent it; kept while another attempt may need it.
     pub(super) body: Bytes,
     pub(super) body_bytes: usize,
+    /// The change that makes a stream report its usage, where the client didn't ask for it.
+    pub(super) ask: Option<Splice>,
     pub(super) route: Route,
     /// Attempts begun so far.
     pub(super) attempts: u32,
     /// Index of the candidate being tried.
     pub(super) candidate: usize,
     pub(super) attempt: Attempt,
+    /// The ledger's line of the latest attempt, until it is settled.
+    pub(super) tab: Option<Box<Tab>>,
     /// How the latest failed attempt failed.
     pub(super) failure: Option<Failure>,
     pub(super) response: Response,
@@ -107,7 +113,11 @@ impl Inference {
     /// The body for the current candidate, in pieces to be sent in order.
     pub(super) fn body_pieces(&self) -> VecDeque<Bytes> {
         match self.deployment() {
-            Some(deployment) => self.head.rename(&self.body, &deployment.model).into(),
+            Some(deployment) => {
+                let head = &self.head;
+                head.rewrite(&self.body, &deployment.model, self.ask.as_ref())
+                    .into()
+            }
             None => VecDeque::new(),
         }
     }

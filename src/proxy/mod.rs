@@ -10,15 +10,18 @@ mod downstream;
 mod exchange;
 mod headers;
 mod live;
+mod meter;
 mod record;
 mod request;
 mod response;
 mod service;
+mod settle;
 mod upstream;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
@@ -30,6 +33,7 @@ pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
 
 use crate::access_log::AccessLog;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// The proxy: what every request needs besides its own context.
@@ -37,6 +41,7 @@ pub(crate) struct Gateway {
     live: SharedLive,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
+    ledger: Arc<Ledger>,
 }
 
 fn new_request_id() -> String {
@@ -79,6 +84,19 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         attempt::address(request, ctx)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.connected(reused);
+        Ok(())
     }
 
     fn fail_to_connect(

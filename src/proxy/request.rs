@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use llm_router_domain::format::Endpoint;
 use llm_router_wire::models;
 use llm_router_wire::request::RequestHead;
+use llm_router_wire::usage::{Dialect, Splice};
 use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
@@ -144,6 +145,7 @@ impl Gateway {
         let route = route(snapshot, &key, &head.model, endpoint).map_err(BodyError::Fault)?;
         ctx.inference = Some(Box::new(Inference {
             endpoint,
+            ask: usage_to_ask_for(&head, &body, endpoint),
             head,
             body_bytes: body.len(),
             body,
@@ -151,12 +153,23 @@ impl Gateway {
             attempts: 0,
             candidate: 0,
             attempt: Attempt::default(),
+            tab: None,
             failure: None,
             response: Response::default(),
             first_byte: None,
             upstream_time: std::time::Duration::ZERO,
         }));
         Ok(())
+    }
+}
+
+/// How a stream is made to report its usage, if it doesn't by itself.
+fn usage_to_ask_for(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+    let dialect = Dialect::of(endpoint.format(), endpoint);
+    if head.stream && dialect.has_usage_option() {
+        head.ask_for_usage(body)
+    } else {
+        None
     }
 }
 
