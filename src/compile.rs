@@ -125,7 +125,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
             .credential
             .as_ref()
             .and_then(|secret| credential(kind, secret)),
-        credential_bytes: raw.credential.clone(),
+        secrets: secrets(raw),
         headers: headers.collect(),
         timeouts: Timeouts {
             connect: raw.timeouts.connect,
@@ -168,6 +168,16 @@ fn credential(kind: ProviderKind, secret: &SecretString) -> Option<HeaderValue> 
         ProviderKind::Anthropic => sensitive(secret.expose_secret()),
         _ => sensitive(&format!("Bearer {}", secret.expose_secret())),
     }
+}
+
+/// A header's value that is this short is no secret, and could stand anywhere.
+const SHORTEST_SECRET: usize = 8;
+
+fn secrets(raw: &config::Provider) -> Vec<SecretString> {
+    let added = raw.headers.iter().map(|(_, value)| value);
+    let secrets = raw.credential.iter().chain(added);
+    let long = |secret: &&SecretString| secret.expose_secret().len() >= SHORTEST_SECRET;
+    secrets.filter(long).cloned().collect()
 }
 
 fn sensitive(text: &str) -> Option<HeaderValue> {

@@ -32,6 +32,7 @@ pub(crate) fn route(
 ) -> Result<Route, Fault> {
     let name = match &snapshot.default_model {
         Some(default) if asked == AUTO => default.as_str(),
+        None if asked == AUTO => return Err(Fault::model_not_found(asked)),
         _ => asked,
     };
     let mut route =

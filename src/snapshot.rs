@@ -47,8 +47,8 @@ pub(crate) struct Provider {
     pub(crate) host_header: HeaderValue,
     /// The credential as it is sent, marked sensitive.
     pub(crate) credential: Option<HeaderValue>,
-    /// The credential's bytes, to keep them out of what clients are shown.
-    pub(crate) credential_bytes: Option<secrecy::SecretString>,
+    /// What clients must never be shown: the credential and the values of added headers.
+    pub(crate) secrets: Vec<secrecy::SecretString>,
     /// Headers added to every request.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeouts: Timeouts,
@@ -230,7 +230,7 @@ pub(crate) mod testing {
             base_path: "/base".into(),
             host_header: HeaderValue::from_static("provider.test"),
             credential: Some(HeaderValue::from_static("sk-theirs")),
-            credential_bytes: Some("sk-theirs".into()),
+            secrets: vec!["sk-theirs".into()],
             headers: vec![(
                 HeaderName::from_static("x-extra"),
                 HeaderValue::from_static("1"),

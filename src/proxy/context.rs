@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub(super) broke_off: Option<&'static str>,
     /// Whether the answer to a failed request was sent whole.
     pub(super) complete: bool,
+    /// Whether the client's connection must be closed after the answer.
+    pub(super) close: bool,
     /// Whether the client went away before the answer was complete.
     pub(super) client_gone: bool,
 }
@@ -80,8 +82,15 @@ pub(super) struct Attempt {
     pub(super) started: Option<Instant>,
     /// Bytes that the upstream is to be sent, known once the model is spliced in.
     pub(super) length: usize,
-    /// Whether a pooled connection that turned out dead has been replaced already.
+    /// Whether a connection that turned out dead has been replaced already.
     pub(super) reconnected: bool,
+    /// Whether the next connection is for the same candidate and the same attempt.
+    pub(super) again: bool,
+    /// Whether the upstream has begun to answer.
+    pub(super) answered: bool,
+    /// How many addresses the upstream's host has, and how many could not be connected to.
+    pub(super) addresses: usize,
+    pub(super) addresses_tried: usize,
 }
 
 /// Why an attempt failed.
@@ -120,6 +129,12 @@ impl Inference {
             }
             None => VecDeque::new(),
         }
+    }
+
+    /// Goes on with the same candidate, within the same attempt.
+    pub(super) fn again(&mut self, failure: Failure) {
+        self.attempt.again = true;
+        self.failure = Some(failure);
     }
 
     /// Lets go of the copy of the body: nothing will be sent again.

@@ -44,6 +44,9 @@ pub(crate) struct Gateway {
     ledger: Arc<Ledger>,
 }
 
+/// The error under which an answer that says "try elsewhere" travels through Pingora.
+const TRY_NEXT: pingora::ErrorType = pingora::ErrorType::new("UpstreamRefused");
+
 fn new_request_id() -> String {
     format!("req_{}", uuid::Uuid::now_v7().simple())
 }
@@ -139,6 +142,15 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         self.response_continued(body, end_of_stream, ctx)?;
         Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut http::HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.response_ended(ctx)
     }
 
     async fn fail_to_proxy(

@@ -62,6 +62,11 @@ impl Gateway {
                 send_fault(session, ctx, &fault).await?;
                 Ok(true)
             }
+            Err(BodyError::Unframed(fault)) => {
+                ctx.close = true;
+                send_fault(session, ctx, &fault).await?;
+                Ok(true)
+            }
             Err(BodyError::Gone(error)) => {
                 ctx.client_gone = true;
                 Err(error.into_down())
@@ -176,7 +181,7 @@ fn usage_to_ask_for(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Opti
 fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
     let allowed = match target {
         Target::Inference(_) => method == Method::POST,
-        Target::Models | Target::Model(_) => method == Method::GET,
+        Target::Models | Target::Model(_) => method == Method::GET || method == Method::HEAD,
         Target::Health | Target::Ready | Target::Unknown => true,
     };
     if allowed {
