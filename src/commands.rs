@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::prices;
 use crate::reload::LoadError;
 use crate::serve::{Start, random_key};
+use crate::unserved::unserved;
 
 /// Why a command failed. Exit code 2 is wrong usage or configuration, 1 everything else.
 #[derive(Debug, thiserror::Error)]
@@ -80,18 +81,21 @@ pub(crate) fn serve(config: Option<PathBuf>, json_log: bool) -> Outcome {
 /// `check`
 pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let environment = Environment::read(&env::current_dir()?);
-    let (report, refused) = match llm_router_config::load(config.as_deref(), &environment) {
+    let (report, config) = match llm_router_config::load(config.as_deref(), &environment) {
         Ok(loaded) => match prices::table(loaded.config.prices.as_deref()) {
-            Ok(_) => (loaded.warnings, false),
-            Err(mistakes) => (loaded.warnings.and(mistakes), true),
+            Ok(_) => (loaded.warnings, Some(loaded.config)),
+            Err(mistakes) => (loaded.warnings.and(mistakes), None),
         },
-        Err(report) => (report, true),
+        Err(report) => (report, None),
     };
     let mut out = io::stdout().lock();
     write!(out, "{}", report.render())?;
+    for sentence in config.iter().flat_map(unserved) {
+        writeln!(out, "warning: {sentence}")?;
+    }
     let (errors, warnings) = (report.errors().count(), report.warnings().count());
     writeln!(out, "{errors} errors, {warnings} warnings")?;
-    Ok(if refused {
+    Ok(if config.is_none() {
         ExitCode::from(2)
     } else {
         ExitCode::SUCCESS

@@ -19,6 +19,7 @@ mod reload;
 mod route;
 mod serve;
 mod snapshot;
+mod unserved;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

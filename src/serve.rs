@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, watch};
 use crate::snapshot::Snapshot;
+use crate::unserved::unserved;
 
 /// How `serve` was asked to run.
 pub(crate) struct Start {
@@ -95,6 +96,9 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
 }
 
 fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
+    for sentence in unserved(config) {
+        tracing::warn!("{sentence}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %config.server.listen,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
-use llm_router_domain::format::Format;
 use llm_router_wire::error::ErrorBody;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
@@ -86,8 +85,7 @@ async fn refuse(mut session: HttpSession, status: u16, message: &str) -> Option<
         param: None,
         request_id: &id,
     };
-    if let Err(error) = write_refusal(&mut session, status, error.render(Format::OpenAiChat)).await
-    {
+    if let Err(error) = write_refusal(&mut session, status, error.render_for_any()).await {
         tracing::debug!(%error, "a refusal could not be sent");
     }
     session.shutdown().await;

@@ -2,6 +2,7 @@
 //! them: one command each, see README.md.
 
 mod bed;
+mod bodies;
 mod certificate;
 mod child;
 mod clock;
@@ -9,7 +10,10 @@ mod digest;
 mod drive;
 mod event;
 mod floor;
+mod hangup;
 mod http1;
+mod http2;
+mod malformed;
 mod output;
 mod payload;
 mod proc;
@@ -43,6 +47,12 @@ enum Command {
     Drive(drive::Mode),
     /// Print the bench table: router against floor in one run
     Table(table::Options),
+    /// Send bodies of all sizes and compare what the upstream received
+    Bodies(bodies::Options),
+    /// Hang up on streams and see how long the upstream's live on
+    Hangup(hangup::Options),
+    /// Send malformed requests and see how they are refused
+    Malformed(malformed::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +71,9 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Upstream(options) => upstream::run(options)?,
         Command::Drive(mode) => drive::run(mode)?,
         Command::Table(options) => table::run(options)?,
+        Command::Bodies(options) => return bodies::run(options),
+        Command::Hangup(options) => hangup::run(options)?,
+        Command::Malformed(options) => return malformed::run(options),
     }
     Ok(ExitCode::SUCCESS)
 }

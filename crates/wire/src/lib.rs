@@ -7,4 +7,5 @@ pub mod models;
 pub mod request;
 pub mod scan;
 pub mod sse;
+pub mod translate;
 pub mod usage;
