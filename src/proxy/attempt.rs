@@ -300,7 +300,12 @@ impl Gateway {
             None => Fault::internal(),
         };
         tracing::debug!(%error, request.id = ctx.request_id, "a request failed");
-        let sent = if session.response_written().is_some() {
+        let begun = session.response_written().is_some();
+        if !begun {
+            ctx.answered = Some((fault.status, Some(fault.code)));
+        }
+        self.settle_last(ctx);
+        let sent = if begun {
             self.break_off(session, ctx, &fault).await
         } else {
             send_fault(session, ctx, &fault).await.map(|()| true)

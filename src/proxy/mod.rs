@@ -141,6 +141,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
         self.response_continued(body, end_of_stream, ctx)?;
+        if end_of_stream {
+            // Before the client sees the end, so that costs it asks for then include this one.
+            self.settle_last(ctx);
+        }
         Ok(None)
     }
 

@@ -41,7 +41,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Settles the attempt that the request ended with.
+    /// Settles the attempt that the request ends with, unless that is done.
     pub(super) fn settle_last(&self, ctx: &mut Context) {
         let tab = ctx
             .inference

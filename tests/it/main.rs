@@ -18,6 +18,7 @@ mod errors;
 mod failover;
 mod http2;
 mod keys;
+mod ledger;
 mod reload;
 mod shutdown;
 mod streams;
