@@ -16,6 +16,7 @@ mod command_line;
 mod disconnects;
 mod errors;
 mod failover;
+mod hostile;
 mod http2;
 mod keys;
 mod ledger;

@@ -214,7 +214,7 @@ mod tests {
         let cases = [
             (
                 r#"{ "model":"a","stream":true}"#,
-                r#"{"stream_options":{"include_usage":true}, "model":"b","stream":true}"#,
+                r#"{ "stream_options":{"include_usage":true},"model":"b","stream":true}"#,
             ),
             (
                 r#"{"model":"a","stream_options":{"include_usage":false}}"#,
