@@ -93,7 +93,7 @@ fn settings_that_are_off_can_be_switched_on() {
     let whole: String = text.lines().map(|line| switched_on(line) + "\n").collect();
     let report = load_text(&whole, &commented_file(), &keys_set()).unwrap_err();
     let errors: Vec<String> = report.errors().map(ToString::to_string).collect();
-    assert_eq!(errors.len(), 4, "{errors:#?}");
+    assert_eq!(errors.len(), 3, "{errors:#?}");
     assert!(
         errors.iter().all(|error| error.contains("does not exist")),
         "{errors:#?}"
