@@ -576,15 +576,21 @@ fn a_ledger_that_cannot_be_opened_is_told_of() {
             },
         );
         std::fs::write(&file, text).unwrap();
-        let output = std::process::Command::new(binary())
-            .args(["serve", "--config"])
-            .arg(&file)
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
+        let run = |command: &str| {
+            let mut process = std::process::Command::new(binary());
+            process.args([command, "--config"]).arg(&file);
+            process.current_dir(folder.path()).output().unwrap()
+        };
+        let output = run("serve");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(expected), "{told}");
+        if !prices.is_empty() {
+            let checked = run("check");
+            let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+            assert_eq!(checked.status.code(), Some(2), "{told}");
+            assert!(told.contains(expected), "{told}");
+        }
     }
 }
 
