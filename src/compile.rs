@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
+use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::budgets::KeyBudget;
 use crate::snapshot::{
     Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
 };
@@ -74,6 +76,7 @@ pub(crate) fn compile(
                 }
             }),
         keys: keys(config, surroundings),
+        budgets: budgets(config),
         prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
@@ -193,6 +196,22 @@ fn role(role: config::Role) -> Role {
         config::Role::Operator => Role::Operator,
         config::Role::Admin => Role::Admin,
     }
+}
+
+fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
+    let of_key = |key: &config::StaticKey| {
+        let found = key.budget?;
+        let period = match found.period {
+            config::Period::Day => Period::Day,
+            config::Period::Week => Period::Week,
+            config::Period::Month => Period::Month,
+            config::Period::Total => Period::Total,
+        };
+        let usd = found.usd;
+        let budget = KeyBudget::of_key(&key.name, Budget { usd, period }, found.allow_unpriced);
+        Some((key.name.clone(), Arc::new(budget)))
+    };
+    config.keys.iter().filter_map(of_key).collect()
 }
 
 fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {

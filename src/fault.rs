@@ -47,6 +47,13 @@ impl Fault {
         Self::new(403, "permission_denied", message)
     }
 
+    pub(crate) fn insufficient_quota(message: String) -> Self {
+        Self {
+            final_answer: true,
+            ..Self::new(429, "insufficient_quota", message)
+        }
+    }
+
     pub(crate) fn model_not_found(model: &str) -> Self {
         let message = format!(
             "The model \"{model}\" does not exist here. GET /v1/models lists the names to use."

@@ -4,6 +4,7 @@
 mod access_log;
 mod authenticate;
 mod books;
+mod budgets;
 mod clock;
 mod commands;
 mod compile;

@@ -13,6 +13,8 @@ use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 
+use crate::budgets::KeyBudget;
+
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -26,6 +28,8 @@ pub(crate) struct Snapshot {
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
     pub(crate) keys: KeyRing,
+    /// The budgets of keys that have one, by the key's name.
+    pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
     /// What models cost.
     pub(crate) prices: Arc<Table>,
     /// Largest request body in bytes, inclusive.
@@ -275,6 +279,7 @@ pub(crate) mod testing {
             models,
             default_model: default_model.map(str::to_owned),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
+            budgets: HashMap::new(),
             prices: Arc::default(),
             max_body: 1024,
             body_timeout: Duration::from_secs(1),

@@ -21,10 +21,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
             "keys: limits are not enforced in this version",
         ),
         (
-            keys().any(|key| key.budget.is_some()),
-            "keys: budgets are not enforced in this version",
-        ),
-        (
             !config.routing.rules.is_empty(),
             "routing: rules are not applied in this version",
         ),
@@ -70,17 +66,13 @@ mod tests {
         let said = sentences(
             "providers: [ { id: a, type: mock, health_check: { path: /models, interval: 30s } } ]\n\
              models:\n  - name: m\n    deployments: [ { provider: a, model: x }, { provider: a, model: y } ]\n\
-             keys: [ { name: k, key: \"${K}\", limits: { rpm: 5 }, budget: { usd: 1, period: day } } ]\n",
+             keys: [ { name: k, key: \"${K}\", limits: { rpm: 5 } } ]\n",
         );
         let about: Vec<_> = said
             .iter()
             .filter_map(|text| text.split(' ').nth(1))
             .collect();
-        assert_eq!(
-            about,
-            ["limits", "budgets", "deployments", "health"],
-            "{said:?}"
-        );
+        assert_eq!(about, ["limits", "deployments", "health"], "{said:?}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Gateway {
                 arrived: ctx.arrived.unwrap_or(now),
                 snapshot: &live.snapshot,
             };
-            self.open_tab(&asker, inference, now)?;
+            self.open_tab(&asker, inference, now).await?;
         }
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
@@ -384,7 +384,7 @@ impl Failure {
     const fn status(&self) -> u16 {
         match self {
             Self::Status { status, .. } | Self::ErrorEvent(status) => *status,
-            Self::Connection(_) | Self::Silent(_) => 0,
+            Self::Connection(_) | Self::Silent(_) | Self::OverBudget(_) => 0,
         }
     }
 
@@ -396,6 +396,7 @@ impl Failure {
             Self::Status { status: 429, .. } => "rate_limited",
             Self::Status { .. } => "status",
             Self::ErrorEvent(_) => "error_event",
+            Self::OverBudget(_) => "over_budget",
         }
     }
 }
@@ -563,6 +564,7 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
         Some(Failure::Connection(kind)) => {
             Fault::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }
+        Some(Failure::OverBudget(why)) => Fault::insufficient_quota(why.clone()),
         None => Fault::internal(),
     }
 }

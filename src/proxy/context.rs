@@ -107,6 +107,8 @@ pub(super) enum Failure {
     },
     /// A stream that began with an error event.
     ErrorEvent(u16),
+    /// None was made: the key's budget doesn't allow it. The client is told why.
+    OverBudget(String),
 }
 
 impl Inference {

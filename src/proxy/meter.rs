@@ -81,6 +81,7 @@ impl Tab {
         asker: &Asker<'_>,
         inference: &Inference,
         deployment: &Deployment,
+        typical_output: u64,
         now: Instant,
     ) -> Self {
         let provider = &deployment.provider;
@@ -88,7 +89,7 @@ impl Tab {
         let prices = &asker.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model);
         let price = price.cloned();
-        let estimate = estimate(inference);
+        let estimate = estimate(inference, typical_output);
         let billed = inference.endpoint != Endpoint::CountTokens;
         let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
@@ -328,8 +329,9 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
 }
 
 /// What the attempt is believed to use: its input by the body's length, and all the output that
-/// the client allows. It is billed only if the process dies before the attempt ends.
-fn estimate(inference: &Inference) -> Usage {
+/// the client allows, else what is typical. It is what a budget reserves, and billed only if the
+/// process dies before the attempt ends.
+fn estimate(inference: &Inference, typical_output: u64) -> Usage {
     if inference.endpoint == Endpoint::CountTokens {
         return Usage::default();
     }
@@ -342,7 +344,8 @@ fn estimate(inference: &Inference) -> Usage {
         Field::MaxTokens,
         Field::MaxOutputTokens,
     ];
-    let output = limits.into_iter().find_map(number).unwrap_or_default();
+    let output = limits.into_iter().find_map(number);
+    let output = output.unwrap_or(typical_output);
     let choices = number(Field::N).unwrap_or(1).max(1);
     Usage::default()
         .with(

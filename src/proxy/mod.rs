@@ -33,6 +33,7 @@ pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
 
 use crate::access_log::AccessLog;
+use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
@@ -42,6 +43,7 @@ pub(crate) struct Gateway {
     metrics: Arc<Metrics>,
     access_log: AccessLog,
     ledger: Arc<Ledger>,
+    budgets: Budgets,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

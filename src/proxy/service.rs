@@ -17,6 +17,7 @@ use pingora::services::listening::Service;
 use super::app::App;
 use super::{Gateway, SharedLive};
 use crate::access_log::AccessLog;
+use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
@@ -73,6 +74,7 @@ pub(crate) fn run(
         metrics: Arc::clone(&shared.metrics),
         access_log: shared.access_log.clone(),
         ledger: Arc::clone(&shared.ledger),
+        budgets: Budgets::default(),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));

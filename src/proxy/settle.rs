@@ -2,43 +2,87 @@
 
 use std::time::Instant;
 
+use llm_router_domain::format::Endpoint;
 use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
-use super::context::{Context, Inference};
+use super::context::{Context, Failure, Inference};
 use super::meter::{Asker, Closing, Tab};
+use crate::budgets::KeyBudget;
 use crate::clock;
+use crate::snapshot::Snapshot;
 
 impl Gateway {
-    /// Journals the attempt that is about to begin, after settling the one before it.
+    /// Journals the attempt that is about to begin, and settles the one before it: that wasn't the
+    /// request's last.
     ///
     /// # Errors
-    /// When the journal doesn't take it: then nothing must go upstream.
-    pub(super) fn open_tab(
+    /// When the journal doesn't take it or the key's budget doesn't allow it: then nothing must go
+    /// upstream.
+    pub(super) async fn open_tab(
         &self,
         asker: &Asker<'_>,
         inference: &mut Inference,
         now: Instant,
     ) -> Result<()> {
-        if let Some(tab) = inference.tab.take() {
+        let budget = asker.snapshot.budgets.get(&asker.key.name);
+        if let Some(budget) = budget {
+            self.prepare(budget).await?;
+            if let Some(failed) = inference.tab.as_deref() {
+                self.budgets.release(failed.opened());
+            }
+        }
+        let Some(deployment) = inference.deployment() else {
+            return Error::err_in(ErrorType::InternalError);
+        };
+        let provider = &deployment.provider;
+        let typical = match budget {
+            Some(_) if inference.endpoint != Endpoint::Embeddings => {
+                let model = &deployment.model;
+                self.budgets.typical_output(&provider.id, model)
+            }
+            _ => 0,
+        };
+        let longest = provider.timeouts.total + provider.timeouts.connect;
+        let tab = Tab::new(asker, inference, deployment, typical, now);
+        if let Some(budget) = budget
+            && let Err(why) = self.budgets.reserve(budget, tab.opened(), longest)
+        {
+            inference.failure = Some(Failure::OverBudget(why));
+            return Error::err_in(ErrorType::InternalError);
+        }
+        if let Err(error) = self.ledger.opened(tab.opened()) {
+            tracing::error!(%error, "an attempt can't be journalled and is not made");
+            self.budgets.release(tab.opened());
+            return Error::err_in(ErrorType::InternalError);
+        }
+        if let Some(failed) = inference.tab.replace(Box::new(tab)) {
             let closing = Closing {
                 now,
                 last: false,
                 client_gone: false,
                 answered: 0,
             };
-            self.ledger.settled(&tab.close(asker.snapshot, &closing));
+            self.settle(*failed, asker.snapshot, &closing);
         }
-        let Some(deployment) = inference.deployment() else {
-            return Error::err_in(ErrorType::InternalError);
-        };
-        let tab = Tab::new(asker, inference, deployment, now);
-        if let Err(error) = self.ledger.opened(tab.opened()) {
-            tracing::error!(%error, "an attempt can't be journalled and is not made");
-            return Error::err_in(ErrorType::InternalError);
-        }
-        inference.tab = Some(Box::new(tab));
         Ok(())
+    }
+
+    async fn prepare(&self, budget: &KeyBudget) -> Result<()> {
+        let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let prepared = self.budgets.prepare(budget, &self.ledger, now).await;
+        prepared.or_else(|error| {
+            tracing::error!(%error, "what was spent of a budget can't be read");
+            Error::err_in(ErrorType::InternalError)
+        })
+    }
+
+    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) {
+        let entry = tab.close(snapshot, closing);
+        self.ledger.settled(&entry);
+        if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
+            self.budgets.settle(budget, &entry);
+        }
     }
 
     /// Settles the attempt that the request ends with, unless that is done.
@@ -54,7 +98,7 @@ impl Gateway {
                 client_gone: ctx.client_gone,
                 answered: ctx.answered.map_or(0, |(status, _)| status),
             };
-            self.ledger.settled(&tab.close(&live.snapshot, &closing));
+            self.settle(*tab, &live.snapshot, &closing);
         }
     }
 }

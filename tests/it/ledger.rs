@@ -488,6 +488,69 @@ async fn a_killed_router_bills_what_was_under_way_once() {
     assert_eq!(again, total, "a second start changed the books");
 }
 
+#[tokio::test]
+async fn a_budget_is_never_overspent() {
+    let mock = mock().await;
+    // A request costs 20 * 1 + 100 * 5 = 520 millionths of a dollar; 50 of them 0.026 USD.
+    let mut gateway = priced(&mock)
+        .add(
+            "keys",
+            json!({ "name": "poor", "key": "sk-of-poor-0123456789",
+                "budget": { "usd": 0.026, "period": "total" } }),
+        )
+        .run()
+        .await;
+    for round in 0..2 {
+        let asked = (0..200).map(|_| {
+            let body = chat_body("up/mock-gpt", false).replacen('{', "{\"max_tokens\":100,", 1);
+            let request = reqwest::Client::new()
+                .post(format!("{}/v1/chat/completions", gateway.url))
+                .header("authorization", "Bearer sk-of-poor-0123456789")
+                .header("x-mock-usage", "input=20,output=100");
+            async move { request.body(body).send().await.unwrap() }
+        });
+        let mut answered = 0;
+        for answer in futures::future::join_all(asked).await {
+            if answer.status() == 200 {
+                answered += 1;
+                continue;
+            }
+            assert_eq!(answer.status(), 429);
+            assert_eq!(answer.headers()["x-should-retry"], "false");
+            let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+            assert_eq!(body["error"]["code"], "insufficient_quota", "{body}");
+        }
+        let total = cost(&gateway, "current").await["total"].clone();
+        let spent = hundredths(&total["cost_usd"]);
+        assert_eq!(spent, owed(&mock, "mock-gpt"));
+        assert!(spent <= 2_600_000, "round {round}: {total}");
+        assert!(answered >= 45 || round > 0, "{answered} were answered");
+        // Whoever starts anew knows what was spent.
+        gateway.kill_and_restart().await;
+    }
+}
+
+#[tokio::test]
+async fn a_budget_needs_prices_unless_told_otherwise() {
+    let mock = mock().await;
+    let key = |name: &str, allow: bool| {
+        json!({ "name": name, "key": format!("sk-of-{name}-0123456789"),
+            "budget": { "usd": 1, "period": "month", "allow_unpriced": allow } })
+    };
+    let gateway = priced(&mock)
+        .add("keys", key("strict", false))
+        .add("keys", key("loose", true))
+        .run()
+        .await;
+    for (name, status) in [("strict", 429), ("loose", 200)] {
+        let request = reqwest::Client::new()
+            .post(format!("{}/v1/chat/completions", gateway.url))
+            .header("authorization", format!("Bearer sk-of-{name}-0123456789"));
+        let answer = request.body(chat_body("up/mock-free", false)).send().await;
+        assert_eq!(answer.unwrap().status(), status, "{name}");
+    }
+}
+
 #[test]
 fn a_ledger_that_cannot_be_opened_is_told_of() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -513,15 +576,21 @@ fn a_ledger_that_cannot_be_opened_is_told_of() {
             },
         );
         std::fs::write(&file, text).unwrap();
-        let output = std::process::Command::new(binary())
-            .args(["serve", "--config"])
-            .arg(&file)
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
+        let run = |command: &str| {
+            let mut process = std::process::Command::new(binary());
+            process.args([command, "--config"]).arg(&file);
+            process.current_dir(folder.path()).output().unwrap()
+        };
+        let output = run("serve");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(expected), "{told}");
+        if !prices.is_empty() {
+            let checked = run("check");
+            let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+            assert_eq!(checked.status.code(), Some(2), "{told}");
+            assert!(told.contains(expected), "{told}");
+        }
     }
 }
 

@@ -1,0 +1,148 @@
+//! The budgets of keys at run time: an estimate is held before a call, its cost is spent after
+//! it, and what was spent before this process began is asked of the ledger once. The arithmetic
+//! is `llm-router-domain`'s.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use llm_router_domain::budget::{Account, Book, Budget, Period, TypicalOutput};
+use llm_router_domain::ledger::{Entry, Opened};
+use llm_router_domain::price::Cost;
+use llm_router_store::StoreError;
+use llm_router_store::ledger::spent;
+use tokio::sync::OnceCell;
+
+use crate::ledger::Ledger;
+
+/// The budget of one key.
+#[derive(Debug)]
+pub(crate) struct KeyBudget {
+    line: [(Account, Budget); 1],
+    /// Whether models without a price may be used all the same.
+    allow_unpriced: bool,
+}
+
+/// What every key with a budget has spent and reserved.
+#[derive(Default)]
+pub(crate) struct Budgets {
+    /// Held for a few look-ups at a time.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    book: Book,
+    typical: TypicalOutput,
+    /// Done once the ledger has said what was spent before.
+    known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
+}
+
+impl KeyBudget {
+    pub(crate) fn of_key(name: &str, budget: Budget, allow_unpriced: bool) -> Self {
+        Self {
+            line: [(Account::Key(name.into()), budget)],
+            allow_unpriced,
+        }
+    }
+}
+
+impl Budgets {
+    /// Learns what was spent of a budget before, unless that is known.
+    ///
+    /// # Errors
+    /// When the store can't say.
+    pub(crate) async fn prepare(
+        &self,
+        budget: &KeyBudget,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (account, ceiling) in &budget.line {
+            let line = (account.clone(), ceiling.period);
+            let known = Arc::clone(self.state().known.entry(line).or_default());
+            known
+                .get_or_try_init(|| self.restore(account, ceiling.period, ledger, now))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn restore(
+        &self,
+        account: &Account,
+        period: Period,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (key, owner) = match account {
+            Account::Key(key) => (Some(key.to_string()), None),
+            Account::Owner(owner) => (None, Some(owner.to_string())),
+        };
+        let start = period.start(now);
+        let store = ledger.up_to_date().await?;
+        let spent = spent(store.as_ref(), key, owner, start).await?;
+        self.state()
+            .book
+            .restore(account.clone(), period, start, spent);
+        Ok(())
+    }
+
+    /// Output tokens to expect of a model when the client names no limit.
+    pub(crate) fn typical_output(&self, provider: &str, model: &str) -> u64 {
+        self.state().typical.estimate(provider, model, None)
+    }
+
+    /// Holds the estimate of an attempt, at most for `longest`.
+    ///
+    /// # Errors
+    /// When it doesn't fit, or has no price: why, for the client to read.
+    pub(crate) fn reserve(
+        &self,
+        budget: &KeyBudget,
+        opened: &Opened,
+        longest: Duration,
+    ) -> Result<(), String> {
+        let attempt = &opened.attempt;
+        let amount = match opened.cost {
+            Cost::Usd(usd) => usd,
+            Cost::Unpriced if budget.allow_unpriced => return Ok(()),
+            Cost::Unpriced => {
+                return Err(format!(
+                    "The model \"{}\" has no price, so a key with a budget may not use it.",
+                    attempt.model_asked
+                ));
+            }
+        };
+        let expires = attempt.at.checked_add(longest).unwrap_or(Timestamp::MAX);
+        self.state()
+            .book
+            .reserve(attempt.id, &budget.line, amount, attempt.at, expires)
+            .map_err(|exceeded| format!("You are over budget: {exceeded}."))
+    }
+
+    /// Lets go of what was held for an attempt that is not made.
+    pub(crate) fn release(&self, opened: &Opened) {
+        self.state().book.release(opened.attempt.id);
+    }
+
+    /// Spends what an attempt cost, in place of what was held for it.
+    pub(crate) fn settle(&self, budget: &KeyBudget, entry: &Entry) {
+        let (attempt, outcome) = (&entry.attempt, &entry.outcome);
+        let cost = outcome.cost.usd().unwrap_or_default();
+        let output = outcome.usage.output_total();
+        let mut state = self.state();
+        if output > 0 {
+            let (provider, model) = (&attempt.provider, &attempt.deployment);
+            state.typical.observe(provider, model, output);
+        }
+        state
+            .book
+            .settle(attempt.id, &budget.line, attempt.at, cost);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
