@@ -43,3 +43,9 @@ need_to_build() {
 need_python_venv() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_package python3-venv
 }
+
+# The database server's programs; tests start their own on a free port.
+need_postgres() {
+    command -v initdb >/dev/null && return
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install_package postgresql
+}

@@ -10,6 +10,7 @@ need curl curl
 need openssl openssl
 need python3 python3
 need_python_venv
+need_postgres
 need node nodejs
 need npm npm
 
