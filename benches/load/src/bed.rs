@@ -64,7 +64,7 @@ pub(crate) enum Kind {
 }
 
 /// The proxy that a command is about.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Subject {
     /// The router's binary; it is started with a config made for this

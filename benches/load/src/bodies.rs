@@ -1,6 +1,5 @@
 //! The matrix of body sizes: the SHA-256 of what was sent against that of what the upstream got.
 
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use crate::bed::{Bed, CHAT, Cpus, Kind, Proxy, Subject};
 use crate::digest::sha256;
 use crate::http1::{Channel, Fault};
 use crate::payload::{self, MODEL};
-use crate::{http2, output, runtime, target};
+use crate::{http2, output, target, to_its_end};
 
 /// Options of `bodies`.
 #[derive(Args, Debug)]
@@ -33,10 +32,14 @@ pub(crate) struct Options {
 /// # Errors
 /// When upstream or proxy don't start.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let outcomes = runtime(NonZeroUsize::MIN)?.block_on(matrix(options))?;
+    let outcomes = to_its_end(matrix(options))?;
     output::report(options.json, &outcomes, &text(&outcomes))?;
     let good = outcomes.iter().all(|outcome| outcome.verdict.is_good());
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 const SIZES: [usize; 7] = [0, 1, 65_535, 65_536, 65_537, 1 << 20, 32 << 20];
@@ -109,7 +112,15 @@ impl Verdict {
 }
 
 async fn matrix(options: &Options) -> anyhow::Result<Vec<Outcome>> {
-    let bed = Bed::start(Cpus { proxy: None, load: None }, None, true).await?;
+    let bed = Bed::start(
+        Cpus {
+            proxy: None,
+            load: None,
+        },
+        None,
+        true,
+    )
+    .await?;
     let kind = options.subject.kind();
     let plain = bed.proxy("router", &kind).await?;
     let mut outcomes = series(&plain, &options.sizes, [Sent::Length, Sent::Chunked]).await;
@@ -128,7 +139,12 @@ async fn series(proxy: &Proxy, sizes: &[usize], ways: [Sent; 2]) -> Vec<Outcome>
             let answer = send(proxy, sent, &body).await;
             let sha256 = sha256(&body);
             let verdict = judge(&body, &sha256, answer);
-            outcomes.push(Outcome { size, sent, sha256, verdict });
+            outcomes.push(Outcome {
+                size,
+                sent,
+                sha256,
+                verdict,
+            });
         }
     }
     outcomes
@@ -156,7 +172,10 @@ async fn exchange(proxy: &Proxy, request: &[u8]) -> Result<(u16, Vec<u8>), Fault
     let mut channel = Channel::connect(proxy.target.address).await?;
     let sent = channel.send(request).await;
     let mut body = Vec::new();
-    let head = target::answer(&mut channel, &mut |part: &[u8]| body.extend_from_slice(part)).await;
+    let head = target::answer(&mut channel, &mut |part: &[u8]| {
+        body.extend_from_slice(part)
+    })
+    .await;
     match (sent, head) {
         (_, Ok(head)) => Ok((head.status, body)),
         (Err(error), Err(_)) => Err(error.into()),
@@ -178,11 +197,28 @@ struct Received {
 fn judge(body: &[u8], sha256: &str, answer: anyhow::Result<(u16, Vec<u8>)>) -> Verdict {
     let (status, answer) = match answer {
         Ok(answer) => answer,
-        Err(error) => return Verdict::Broken { fault: format!("{error:#}") },
+        Err(error) => {
+            return Verdict::Broken {
+                fault: format!("{error:#}"),
+            };
+        }
     };
-    if let Ok(Answer { received: Received { length, sha256: got } }) = serde_json::from_slice(&answer) {
+    if let Ok(Answer {
+        received: Received {
+            length,
+            sha256: got,
+        },
+    }) = serde_json::from_slice(&answer)
+    {
         let equal = got == sha256 && length == body.len() as u64;
-        return if equal { Verdict::Equal } else { Verdict::Changed { length, sha256: got } };
+        return if equal {
+            Verdict::Equal
+        } else {
+            Verdict::Changed {
+                length,
+                sha256: got,
+            }
+        };
     }
     if status == 400 && serde_json::from_slice::<serde_json::Value>(body).is_err() {
         return Verdict::Refused { status };
@@ -197,10 +233,23 @@ fn text(outcomes: &[Outcome]) -> String {
         .map(|outcome| {
             let short = outcome.sha256.chars().take(12).collect();
             let sent = outcome.sent.name().to_owned();
-            vec![outcome.size.to_string(), sent, short, outcome.verdict.text()]
+            vec![
+                outcome.size.to_string(),
+                sent,
+                short,
+                outcome.verdict.text(),
+            ]
         })
         .collect();
-    output::table(&["bytes", "sent by", "SHA-256 sent", "received by the upstream"], &rows)
+    output::table(
+        &[
+            "bytes",
+            "sent by",
+            "SHA-256 sent",
+            "received by the upstream",
+        ],
+        &rows,
+    )
 }
 
 #[cfg(test)]
@@ -228,9 +277,18 @@ mod tests {
         assert_eq!(judged(&valid, 200, &told(1000, &hash)), Verdict::Equal);
         assert!(!judged(&valid, 200, &told(999, &hash)).is_good());
         assert!(!judged(&valid, 200, &told(1000, "00")).is_good());
-        assert!(matches!(judged(&valid, 400, b"{}"), Verdict::Failed { status: 400, .. }));
+        assert!(matches!(
+            judged(&valid, 400, b"{}"),
+            Verdict::Failed { status: 400, .. }
+        ));
         assert_eq!(judged(b"", 400, b"{}"), Verdict::Refused { status: 400 });
-        assert!(matches!(judged(b"{", 500, b"{}"), Verdict::Failed { status: 500, .. }));
-        assert!(matches!(judge(b"", "", Err(anyhow::anyhow!("x"))), Verdict::Broken { .. }));
+        assert!(matches!(
+            judged(b"{", 500, b"{}"),
+            Verdict::Failed { status: 500, .. }
+        ));
+        assert!(matches!(
+            judge(b"", "", Err(anyhow::anyhow!("x"))),
+            Verdict::Broken { .. }
+        ));
     }
 }

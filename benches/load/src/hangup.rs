@@ -1,6 +1,5 @@
 //! Clients that hang up mid-stream: how long their upstream streams live on.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -12,7 +11,7 @@ use crate::bed::{Bed, Cpus, Subject};
 use crate::drive::hold::{ENDLESS, Held};
 use crate::event::Plan;
 use crate::payload::MODEL;
-use crate::{clock, output, runtime};
+use crate::{clock, output, to_its_end};
 
 /// Options of `hangup`.
 #[derive(Args, Debug)]
@@ -35,7 +34,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When upstream or proxy don't start, or the streams don't flow.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let report = runtime(NonZeroUsize::MIN)?.block_on(hang_up(options))?;
+    let report = to_its_end(hang_up(options))?;
     output::report(options.json, &report, &report.text())
 }
 
@@ -50,7 +49,9 @@ struct Report {
 
 impl Report {
     fn text(&self) -> String {
-        let closed = self.all_closed_after_ms.map_or("not in 10 s".to_owned(), |ms| format!("after {ms} ms"));
+        let closed = self
+            .all_closed_after_ms
+            .map_or("not in 10 s".to_owned(), |ms| format!("after {ms} ms"));
         format!(
             "{} streams hung up on mid-stream: {} open at the upstream one second later; \
              all closed {closed}",
@@ -60,24 +61,46 @@ impl Report {
 }
 
 async fn hang_up(options: &Options) -> anyhow::Result<Report> {
-    let bed = Bed::start(Cpus { proxy: None, load: None }, None, false).await?;
+    let bed = Bed::start(
+        Cpus {
+            proxy: None,
+            load: None,
+        },
+        None,
+        false,
+    )
+    .await?;
     let proxy = bed.proxy("router", &options.subject.kind()).await?;
     let interval = Duration::from_millis(options.interval_ms);
-    let plan = Plan { events: ENDLESS, interval, ..Plan::default() };
+    let plan = Plan {
+        events: ENDLESS,
+        interval,
+        ..Plan::default()
+    };
     let held = Held::open(&proxy.target, MODEL, &plan, options.streams).await?;
     sleep(Duration::from_secs(1)).await;
     held.check()?;
     let streams = bed.open_streams().await?;
-    ensure!(streams == options.streams as u64, "{streams} streams are open at the upstream");
+    ensure!(
+        streams == options.streams as u64,
+        "{streams} streams are open at the upstream"
+    );
     drop(held);
     watch(&bed, streams).await
 }
 
 async fn watch(bed: &Bed, streams: u64) -> anyhow::Result<Report> {
     let began = clock::now();
-    let mut report = Report { streams, open_after_one_second: 0, all_closed_after_ms: None };
+    let mut report = Report {
+        streams,
+        open_after_one_second: 0,
+        all_closed_after_ms: None,
+    };
     while began.elapsed() < Duration::from_secs(10) {
-        let (open, late) = (bed.open_streams().await?, began.elapsed() > Duration::from_secs(1));
+        let (open, late) = (
+            bed.open_streams().await?,
+            began.elapsed() > Duration::from_secs(1),
+        );
         if open == 0 {
             report.all_closed_after_ms = u64::try_from(began.elapsed().as_millis()).ok();
             return Ok(report);

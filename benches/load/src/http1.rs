@@ -380,7 +380,8 @@ mod tests {
 
     #[test]
     fn answers_tell_their_framing() {
-        let table: &[(&str, Option<(u16, Framing, bool)>)] = &[
+        type Expected = Option<(u16, Framing, bool)>;
+        let table: &[(&str, Expected)] = &[
             (
                 "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n",
                 Some((200, Framing::Length(3), false)),

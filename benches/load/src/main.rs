@@ -2,6 +2,7 @@
 //! them: one command each, see README.md.
 
 mod bed;
+mod bodies;
 mod certificate;
 mod child;
 mod clock;
@@ -9,7 +10,10 @@ mod digest;
 mod drive;
 mod event;
 mod floor;
+mod hangup;
 mod http1;
+mod http2;
+mod malformed;
 mod output;
 mod payload;
 mod proc;
@@ -22,9 +26,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The router's allocator, so that the floor differs in nothing but what it does.
 #[global_allocator]
@@ -43,6 +50,12 @@ enum Command {
     Drive(drive::Mode),
     /// Print the bench table: router against floor in one run
     Table(table::Options),
+    /// Send bodies of all sizes and compare what the upstream received
+    Bodies(bodies::Options),
+    /// Hang up on streams and see how long the upstream's live on
+    Hangup(hangup::Options),
+    /// Send malformed requests and see how they are refused
+    Malformed(malformed::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,8 +74,26 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Upstream(options) => upstream::run(options)?,
         Command::Drive(mode) => drive::run(mode)?,
         Command::Table(options) => table::run(options)?,
+        Command::Bodies(options) => return bodies::run(options),
+        Command::Hangup(options) => hangup::run(options)?,
+        Command::Malformed(options) => return malformed::run(options),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `task` on this thread. A signal ends it early, but in order: what it started ends too.
+///
+/// # Errors
+/// Those of `task`, or that a signal came.
+fn to_its_end<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    runtime(NonZeroUsize::MIN)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = task => done,
+            _ = terminate.recv() => bail!("ended by SIGTERM"),
+            _ = ctrl_c() => bail!("interrupted"),
+        }
+    })
 }
 
 /// A runtime of `threads` threads; of one, the calling thread itself.

@@ -8,6 +8,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::ClockId;
 use nix::unistd::Pid;
+use serde::Serialize;
 
 /// CPU time that process `pid` and its descendants have used, user and system, in nanoseconds.
 /// Read from the processes' CPU clocks, which count what `utime` and `stime` of
@@ -20,7 +21,7 @@ pub(crate) fn cpu_nanos(pid: u32) -> anyhow::Result<u64> {
 }
 
 /// Memory of a process and its descendants, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Memory {
     /// Proportional set size: pages shared with others count by their share.
     pub(crate) pss: u64,

@@ -53,14 +53,6 @@ impl Target {
         })
     }
 
-    /// The same with another path.
-    pub(crate) fn at(&self, path: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            ..self.clone()
-        }
-    }
-
     /// A GET of the path.
     pub(crate) fn get(&self) -> Vec<u8> {
         self.head("GET", "").into_bytes()
@@ -158,7 +150,7 @@ mod tests {
         let chunked =
             format!("{start}transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n");
         assert_eq!(target.post_chunked(b"hello", 3), chunked.as_bytes());
-        assert!(target.at("/y").get().starts_with(b"GET /y HTTP/1.1\r\n"));
+        assert!(target.get().starts_with(b"GET /v1/x?y=z HTTP/1.1\r\n"));
     }
 
     #[test]

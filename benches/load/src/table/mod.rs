@@ -6,7 +6,6 @@ mod render;
 mod row;
 
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde::Serialize;
 use self::measure::{Effort, Measure};
 use self::render::{Line, Samples};
 use crate::bed::{Bed, Cpus, Kind, Proxy, Subject};
-use crate::{output, proc, runtime};
+use crate::{output, proc, to_its_end};
 
 /// Options of `table`.
 #[derive(Args, Debug)]
@@ -62,7 +61,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When a proxy doesn't start or fails a request.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    runtime(NonZeroUsize::MIN)?.block_on(table(options))
+    to_its_end(table(options))
 }
 
 async fn table(options: &Options) -> anyhow::Result<()> {
