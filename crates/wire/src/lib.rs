@@ -1,1 +1,11 @@
-//! placeholder
+//! The wire: how API formats look in bytes. Bytes in, values or bytes out; no sockets, no clock,
+//! nothing of Pingora.
+
+pub mod error;
+pub mod json;
+pub mod models;
+pub mod request;
+pub mod scan;
+pub mod sse;
+pub mod translate;
+pub mod usage;

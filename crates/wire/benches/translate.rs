@@ -1,0 +1,2 @@
+//! What translation costs: requests of three sizes, and each chunk of a stream.
+fn main() {}
