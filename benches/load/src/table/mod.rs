@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Where the upstream listens; a free port by default
     #[arg(long, value_name = "HOST:PORT")]
     upstream_at: Option<std::net::SocketAddr>,
-    /// Rounds; in each, every proxy is started anew and measured once
+    /// Rounds; in each, every proxy is started anew and measured with everything
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds of each measurement
@@ -80,8 +80,8 @@ async fn table(options: &Options) -> anyhow::Result<()> {
     options.write(&lines, load)
 }
 
-/// Starts all proxies, measures each with each measurement in turn, and ends them. The order of
-/// the proxies changes from round to round.
+/// Starts all proxies, measures each with each measurement, and ends them. The order of the
+/// proxies turns round from round to round, and from pass to pass.
 async fn one_round(
     bed: &Bed,
     kinds: &[(String, Kind)],
@@ -94,23 +94,36 @@ async fn one_round(
         proxies.push(bed.proxy(name, kind).await?);
     }
     for measure in Measure::ALL {
-        for index in turns(proxies.len(), round) {
-            let Some(proxy) = proxies.get(index) else {
-                continue;
-            };
-            let what = || format!("{measure:?} of {}", proxy.name);
-            for (row, value) in measure.run(proxy, effort).await.with_context(what)? {
-                samples.add(row, index, value);
-            }
+        for pass in 0..measure.passes() {
+            take_turns(&proxies, measure, effort, round + pass, samples).await?;
         }
     }
     Ok(())
 }
 
-/// The proxies' numbers, forwards in even rounds and backwards in odd ones.
-fn turns(count: usize, round: usize) -> Vec<usize> {
+async fn take_turns(
+    proxies: &[Proxy],
+    measure: Measure,
+    effort: Effort,
+    turn: usize,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    for index in turns(proxies.len(), turn) {
+        let Some(proxy) = proxies.get(index) else {
+            continue;
+        };
+        let what = || format!("{measure:?} of {}", proxy.name);
+        for (row, value) in measure.run(proxy, effort).await.with_context(what)? {
+            samples.add(row, index, value);
+        }
+    }
+    Ok(())
+}
+
+/// The proxies' numbers, forwards in even turns and backwards in odd ones.
+fn turns(count: usize, turn: usize) -> Vec<usize> {
     let forwards = 0..count;
-    if round.is_multiple_of(2) {
+    if turn.is_multiple_of(2) {
         forwards.collect()
     } else {
         forwards.rev().collect()
@@ -219,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_second_round_goes_backwards() {
+    fn every_second_turn_goes_backwards() {
         assert_eq!(turns(3, 0), [0, 1, 2]);
         assert_eq!(turns(3, 1), [2, 1, 0]);
     }
