@@ -11,6 +11,7 @@ use llm_router_config::Environment;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
+use crate::prices;
 use crate::reload::LoadError;
 use crate::serve::{Start, random_key};
 use crate::unserved::unserved;
@@ -36,7 +37,7 @@ impl Failure {
     }
 }
 
-type Outcome = Result<ExitCode, Failure>;
+pub(crate) type Outcome = Result<ExitCode, Failure>;
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. Returns whether it is
 /// JSON.
@@ -81,7 +82,10 @@ pub(crate) fn serve(config: Option<PathBuf>, json_log: bool) -> Outcome {
 pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let environment = Environment::read(&env::current_dir()?);
     let (report, config) = match llm_router_config::load(config.as_deref(), &environment) {
-        Ok(loaded) => (loaded.warnings, Some(loaded.config)),
+        Ok(loaded) => match prices::table(loaded.config.prices.as_deref()) {
+            Ok(_) => (loaded.warnings, Some(loaded.config)),
+            Err(mistakes) => (loaded.warnings.and(mistakes), None),
+        },
         Err(report) => (report, None),
     };
     let mut out = io::stdout().lock();

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::Table;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::snapshot::{
@@ -22,6 +23,7 @@ pub(crate) struct Surroundings<'a> {
     /// The key that works whatever the configuration says.
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
+    pub(crate) prices: Arc<Table>,
 }
 
 /// The name under which the bootstrap admin key is logged.
@@ -72,6 +74,7 @@ pub(crate) fn compile(
                 }
             }),
         keys: keys(config, surroundings),
+        prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
     }
@@ -114,6 +117,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
     Some(Provider {
         id: raw.id.clone(),
         kind,
+        type_name: raw.kind.name(),
         origin,
         base_path,
         host_header: HeaderValue::from_str(&host).ok()?,
@@ -121,7 +125,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
             .credential
             .as_ref()
             .and_then(|secret| credential(kind, secret)),
-        credential_bytes: raw.credential.clone(),
+        secrets: secrets(raw),
         headers: headers.collect(),
         timeouts: Timeouts {
             connect: raw.timeouts.connect,
@@ -164,6 +168,16 @@ fn credential(kind: ProviderKind, secret: &SecretString) -> Option<HeaderValue> 
         ProviderKind::Anthropic => sensitive(secret.expose_secret()),
         _ => sensitive(&format!("Bearer {}", secret.expose_secret())),
     }
+}
+
+/// A header's value that is this short is no secret, and could stand anywhere.
+const SHORTEST_SECRET: usize = 8;
+
+fn secrets(raw: &config::Provider) -> Vec<SecretString> {
+    let added = raw.headers.iter().map(|(_, value)| value);
+    let secrets = raw.credential.iter().chain(added);
+    let long = |secret: &&SecretString| secret.expose_secret().len() >= SHORTEST_SECRET;
+    secrets.filter(long).cloned().collect()
 }
 
 fn sensitive(text: &str) -> Option<HeaderValue> {

@@ -3,14 +3,17 @@
 
 mod access_log;
 mod authenticate;
+mod books;
 mod clock;
 mod commands;
 mod compile;
 mod fault;
+mod ledger;
 mod listing;
 mod metrics;
 mod mock_host;
 mod paths;
+mod prices;
 mod proxy;
 mod reload;
 mod route;
@@ -65,8 +68,29 @@ enum Command {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
+    /// Create or upgrade the tables of the configured store, as serve does too.
+    Migrate {
+        /// The configuration; found as by serve.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Look after the ledger.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Compare journal, entries and sums; exit 1 if they differ.
+    Verify {
+        /// The configuration; found as by serve.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -79,6 +103,10 @@ fn main() -> ExitCode {
         } => commands::demo(listen, admin_listen, json_log),
         Command::Check { config } => commands::check(config),
         Command::Mock { listen } => commands::mock(listen),
+        Command::Migrate { config } => books::migrate(config),
+        Command::Ledger {
+            command: LedgerCommand::Verify { config },
+        } => books::verify(config),
         Command::Schema => commands::schema(),
     };
     outcome.unwrap_or_else(|failure| failure.report())

@@ -13,8 +13,10 @@ use llm_router_domain::key::KeyHasher;
 use secrecy::SecretString;
 
 use crate::compile::{Surroundings, compile};
+use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
+use crate::prices;
 use crate::proxy::{Live, SharedLive};
 use crate::snapshot::Snapshot;
 
@@ -40,6 +42,9 @@ pub(crate) enum LoadError {
     /// What the machine refused.
     #[error("{0}")]
     System(#[from] io::Error),
+    /// What store or journal refused.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
 }
 
 impl Loader {
@@ -80,7 +85,7 @@ impl Loader {
         Ok(loaded)
     }
 
-    /// Compiles a configuration that was checked.
+    /// Compiles a configuration that was checked, with the prices that it names.
     pub(crate) fn compile(&self, config: &Config, revision: u64) -> Result<Snapshot, LoadError> {
         let is_built_in = |provider: &llm_router_config::Provider| {
             provider.kind == ProviderKind::Mock && provider.base_url.is_none()
@@ -90,11 +95,13 @@ impl Loader {
         } else {
             None
         };
+        let prices = prices::table(config.prices.as_deref()).map_err(LoadError::Config)?;
         let admin_key = self.admin_key.as_ref();
         let surroundings = Surroundings {
             mock,
             admin_key,
             hasher: &self.hasher,
+            prices: Arc::new(prices),
         };
         Ok(compile(config, revision, &surroundings))
     }

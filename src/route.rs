@@ -1,5 +1,7 @@
 //! Where a request may go: from the model asked to the ordered deployments that can serve it.
 
+use std::sync::Arc;
+
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 
@@ -13,6 +15,8 @@ const AUTO: &str = "auto";
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) candidates: Vec<Deployment>,
+    /// The public name that was meant, if it was one.
+    pub(crate) model: Option<Arc<Model>>,
 }
 
 /// Finds the deployments for a model as asked.
@@ -28,6 +32,7 @@ pub(crate) fn route(
 ) -> Result<Route, Fault> {
     let name = match &snapshot.default_model {
         Some(default) if asked == AUTO => default.as_str(),
+        None if asked == AUTO => return Err(Fault::model_not_found(asked)),
         _ => asked,
     };
     let mut route =
@@ -56,11 +61,15 @@ fn not_allowed(key: &Key, asked: &str) -> Fault {
 fn resolve(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Route> {
     if let Some(model) = snapshot.model_by_name.get(name) {
         let candidates = with_fallbacks(snapshot, model);
-        return Some(Route { candidates });
+        return Some(Route {
+            candidates,
+            model: Some(Arc::clone(model)),
+        });
     }
     let deployment = qualified(snapshot, name).or_else(|| bare(snapshot, name, endpoint))?;
     Some(Route {
         candidates: vec![deployment],
+        model: None,
     })
 }
 

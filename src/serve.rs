@@ -8,15 +8,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::HeaderMap;
+use jiff::civil::Date;
+use llm_router_admin::Caller;
 use llm_router_config::Config;
-use llm_router_domain::key::{KeyHasher, Role};
+use llm_router_domain as domain;
+use llm_router_domain::key::KeyHasher;
+use llm_router_store::{LedgerStore, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
+use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, watch};
@@ -39,7 +45,7 @@ pub(crate) struct Start {
 /// Serves until a signal ends the process.
 ///
 /// # Errors
-/// A configuration that can't be used, or a port that can't be had.
+/// A configuration that can't be used, a port that can't be had, or a ledger that can't be opened.
 pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let environment = llm_router_config::Environment::read(&start.folder);
     let salt = environment
@@ -67,20 +73,24 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
     let live = Live::bind(loader.compile(&config, 1)?, None)?;
     announce(&loader, &config, &live.snapshot);
+    must_be_free(config.server.listen)?;
+    let runtime = ledger::runtime()?;
+    let ledger = Arc::new(Ledger::open(&config.store, &runtime)?);
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     metrics.config_loaded(1);
     let access_log = AccessLog::start(start.json_log)?;
     let side_tasks = vec![
-        ("admin", admin_task(&config, &live, &metrics)?),
+        ("admin", admin_task(&config, &live, &metrics, &ledger)?),
         ("reload", reload_task(loader, &live, &metrics)),
     ];
-    must_be_free(config.server.listen)?;
     let shared = Shared {
         live,
         metrics,
         access_log: access_log.clone(),
+        ledger: Arc::clone(&ledger),
     };
     let ran = proxy::run(&service_options(&config), shared, side_tasks);
+    runtime.block_on(ledger.close());
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
 }
@@ -154,7 +164,12 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
 }
 
-fn admin_task(config: &Config, live: &SharedLive, metrics: &Arc<Metrics>) -> io::Result<SideTask> {
+fn admin_task(
+    config: &Config,
+    live: &SharedLive,
+    metrics: &Arc<Metrics>,
+    ledger: &Arc<Ledger>,
+) -> io::Result<SideTask> {
     let address = config.admin.listen;
     let listener =
         std::net::TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
@@ -162,6 +177,7 @@ fn admin_task(config: &Config, live: &SharedLive, metrics: &Arc<Metrics>) -> io:
     let source = Arc::new(AdminSource {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
+        ledger: Arc::clone(ledger),
         metrics_public: config.admin.metrics_public,
     });
     Ok(Box::new(move |stop| {
@@ -200,9 +216,11 @@ fn until(
 struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
     metrics_public: bool,
 }
 
+#[async_trait]
 impl llm_router_admin::Source for AdminSource {
     fn metrics(&self) -> String {
         self.metrics.render()
@@ -212,9 +230,23 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics_public
     }
 
-    fn role(&self, headers: &HeaderMap) -> Result<Role, String> {
-        authenticate(&self.live.load().snapshot.keys, headers, clock::wall())
-            .map(|key| key.role)
-            .map_err(|fault| fault.message.into_owned())
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String> {
+        let live = self.live.load();
+        let key = authenticate(&live.snapshot.keys, headers, clock::wall())
+            .map_err(|fault| fault.message.into_owned())?;
+        Ok(Caller {
+            role: key.role,
+            key: key.name.clone(),
+            owner: key.owner.clone(),
+        })
+    }
+
+    fn today(&self) -> Date {
+        let now = jiff::Timestamp::try_from(clock::wall());
+        domain::ledger::day(now.unwrap_or_default())
+    }
+
+    async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
+        self.ledger.up_to_date().await
     }
 }

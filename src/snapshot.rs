@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::Table;
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Snapshot {
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
     pub(crate) keys: KeyRing,
+    /// What models cost.
+    pub(crate) prices: Arc<Table>,
     /// Largest request body in bytes, inclusive.
     pub(crate) max_body: u64,
     /// How long a request body may stand still.
@@ -35,6 +38,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Provider {
     pub(crate) id: String,
     pub(crate) kind: ProviderKind,
+    /// The type as the configuration names it; prices may be given by it.
+    pub(crate) type_name: &'static str,
     pub(crate) origin: Origin,
     /// Path below which the endpoints are, without a slash at the end.
     pub(crate) base_path: String,
@@ -42,8 +47,8 @@ pub(crate) struct Provider {
     pub(crate) host_header: HeaderValue,
     /// The credential as it is sent, marked sensitive.
     pub(crate) credential: Option<HeaderValue>,
-    /// The credential's bytes, to keep them out of what clients are shown.
-    pub(crate) credential_bytes: Option<secrecy::SecretString>,
+    /// What clients must never be shown: the credential and the values of added headers.
+    pub(crate) secrets: Vec<secrecy::SecretString>,
     /// Headers added to every request.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeouts: Timeouts,
@@ -214,6 +219,7 @@ pub(crate) mod testing {
         Arc::new(Provider {
             id: id.to_owned(),
             kind,
+            type_name: "custom",
             origin: Origin {
                 host: "127.0.0.1".into(),
                 port: 9,
@@ -224,7 +230,7 @@ pub(crate) mod testing {
             base_path: "/base".into(),
             host_header: HeaderValue::from_static("provider.test"),
             credential: Some(HeaderValue::from_static("sk-theirs")),
-            credential_bytes: Some("sk-theirs".into()),
+            secrets: vec!["sk-theirs".into()],
             headers: vec![(
                 HeaderName::from_static("x-extra"),
                 HeaderValue::from_static("1"),
@@ -269,6 +275,7 @@ pub(crate) mod testing {
             models,
             default_model: default_model.map(str::to_owned),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
+            prices: Arc::default(),
             max_body: 1024,
             body_timeout: Duration::from_secs(1),
         }

@@ -42,10 +42,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
             "providers: on_disconnect is always `cancel` in this version",
         ),
         (
-            config.prices.is_some(),
-            "prices: nothing is priced in this version",
-        ),
-        (
             !matches!(config.counters.url, CounterUrl::Memory),
             "counters: nothing is shared between replicas in this version",
         ),

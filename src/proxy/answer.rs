@@ -1,7 +1,10 @@
 //! Answers that the router gives itself: errors, model lists and health. What they say comes from
 //! the phases; this file knows how they are sent.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use llm_router_wire::error::ErrorBody;
 use pingora::Result;
@@ -72,8 +75,32 @@ async fn send(
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);
     }
+    if ctx.close {
+        session.set_keepalive(None);
+    }
+    if session.req_header().method == Method::HEAD {
+        return session.write_response_header(Box::new(header), true).await;
+    }
     session
         .write_response_header(Box::new(header), false)
         .await?;
-    session.write_response_body(Some(body), true).await
+    session.write_response_body(Some(body), true).await?;
+    linger(session, ctx).await;
+    Ok(())
+}
+
+/// What a client that is still sending gets to read its answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Reads on for a while what the client is still sending. A connection that is closed with unread
+/// bytes is reset, and the client may lose the answer that says why.
+async fn linger(session: &mut Session, ctx: &Context) {
+    let session = &mut session.downstream_session;
+    if ctx.close || session.is_custom() || session.is_body_done() {
+        return;
+    }
+    session.set_total_drain_timeout(Some(LINGER));
+    if let Err(error) = session.drain_request_body().await {
+        tracing::debug!(%error, "a client was still sending after its answer");
+    }
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
-use llm_router_domain::format::Format;
 use llm_router_wire::error::ErrorBody;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::server::Session as HttpSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
+use pingora::time::fast_timeout::fast_timeout;
 use pingora::{Error, ErrorType};
 
 use super::Gateway;
@@ -42,10 +42,19 @@ impl App {
 
     /// Reads the request header; `None` when the connection is of no more use.
     async fn read_header(&self, mut session: HttpSession) -> Option<HttpSession> {
-        // Pingora's keep-alive time covers the wait for the next request; from its first byte on
-        // the header has `header_timeout` for each read.
-        session.set_read_timeout(Some(self.header_timeout));
-        match session.read_request().await {
+        // The application marks connections that it has served by the keep-alive time it gave.
+        let reused = session.get_keepalive() == Some(KEEP_ALIVE.as_secs());
+        let idle = if reused { KEEP_ALIVE } else { Duration::ZERO };
+        let Ok(read) = fast_timeout(idle + self.header_timeout, session.read_request()).await
+        else {
+            session.shutdown().await;
+            return None;
+        };
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(KEEP_ALIVE.as_secs()));
+        }
+        session.set_pipelining_enabled(true);
+        match read {
             Ok(true) if session.req_header().method != Method::CONNECT => Some(session),
             Ok(true) => refuse(session, 405, "CONNECT is not served here.").await,
             Ok(false) => None,
@@ -61,6 +70,9 @@ impl App {
         }
     }
 }
+
+/// How long an HTTP/1.1 connection is kept for its next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How long an HTTP/2 connection without requests is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(300);
@@ -86,8 +98,7 @@ async fn refuse(mut session: HttpSession, status: u16, message: &str) -> Option<
         param: None,
         request_id: &id,
     };
-    if let Err(error) = write_refusal(&mut session, status, error.render(Format::OpenAiChat)).await
-    {
+    if let Err(error) = write_refusal(&mut session, status, error.render_for_any()).await {
         tracing::debug!(%error, "a refusal could not be sent");
     }
     session.shutdown().await;
@@ -111,11 +122,14 @@ impl HttpServerApp for App {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let mut stopping = shutdown.clone();
-        let session = tokio::select! {
+        let mut session = tokio::select! {
             biased;
             session = self.read_header(session) => session?,
             _ = stopping.wait_for(|stop| *stop) => return None,
         };
+        if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
         let at = clock::now();
         let exchange = Arc::new(Exchange::new(at));
         let session = Downstream::wrap(session, Arc::clone(&exchange));

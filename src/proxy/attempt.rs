@@ -4,36 +4,40 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
+use llm_router_domain::format::Endpoint;
 use llm_router_wire::error::provider_message;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::Gateway;
 use super::answer::{body_of, send_fault};
 use super::context::{Attempt, Context, Failure, Inference};
-use super::exchange::Silence;
+use super::exchange::{Exchange, Hold, Silence};
 use super::headers::{self, Marks};
+use super::meter::Asker;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
+use super::{Gateway, TRY_NEXT};
 use crate::clock;
 use crate::fault::Fault;
 use crate::snapshot::Provider;
 
-/// The error under which an answer that says "try elsewhere" travels through Pingora.
-const TRY_NEXT: ErrorType = ErrorType::new("UpstreamRefused");
-
 impl Gateway {
     /// Chooses the peer of the next attempt and readies the body for it.
     pub(super) async fn begin_attempt(&self, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let (Some(live), Some(exchange), Some(inference)) =
-            (&ctx.live, &ctx.exchange, ctx.inference.as_deref_mut())
-        else {
+        let (Some(live), Some(exchange), Some(key), Some(inference)) = (
+            &ctx.live,
+            &ctx.exchange,
+            &ctx.key,
+            ctx.inference.as_deref_mut(),
+        ) else {
             return Error::err_in(ErrorType::InternalError);
         };
-        if inference.failure.is_some() && inference.has_next() && !inference.attempt.reconnected {
+        let again = inference.attempt.again;
+        if inference.failure.is_some() && inference.has_next() && !again {
             inference.candidate += 1;
+            inference.attempt = Attempt::default();
         }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
@@ -43,27 +47,44 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         };
         let now = clock::now();
+        if !again {
+            let asker = Asker {
+                request_id: &ctx.request_id,
+                key,
+                arrived: ctx.arrived.unwrap_or(now),
+                snapshot: &live.snapshot,
+            };
+            self.open_tab(&asker, inference, now)?;
+        }
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
-        let reconnected = inference.attempt.reconnected;
-        inference.attempt = Attempt {
-            started: Some(now),
-            length,
-            reconnected,
-        };
-        inference.attempts += u32::from(!reconnected);
+        inference.response = Response::default();
+        inference.attempt.started = Some(now);
+        inference.attempt.length = length;
+        inference.attempt.addresses = upstream.address_count();
+        inference.attempt.answered = false;
+        inference.attempt.again = false;
+        inference.attempts += u32::from(!again);
         let peer = upstream.peer(&timeouts).await;
         peer.map_err(|error| self.connection_failed(ctx, error))
     }
 
     /// A connection could not be made: the next candidate, if there is one.
     pub(super) fn connection_failed(&self, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        if let Some(inference) = ctx.inference.as_deref_mut() {
-            let failure = Failure::Connection(error.etype().as_str().to_owned());
-            self.note_failure(inference, failure);
-            error.set_retry(inference.has_next());
+        let Some(inference) = ctx.inference.as_deref_mut() else {
+            return error;
+        };
+        let failure = Failure::Connection(error.etype().as_str().to_owned());
+        inference.attempt.addresses_tried += 1;
+        if inference.attempt.addresses_tried < inference.attempt.addresses {
+            // Nothing was sent yet: the host's next address is part of the same attempt.
+            inference.again(failure);
+            error.set_retry(true);
+            return error;
         }
+        self.note_failure(inference, failure);
+        error.set_retry(inference.has_next());
         error
     }
 
@@ -78,6 +99,8 @@ impl Gateway {
         let Some(inference) = ctx.inference.as_deref_mut() else {
             return error;
         };
+        error.retry.decide_reuse(reused);
+        let safe = error.retry();
         error.set_retry(false);
         if *error.etype() == TRY_NEXT {
             // The failure was noted where the answer was judged.
@@ -94,10 +117,10 @@ impl Gateway {
             ctx.client_gone = *error.esource() == ErrorSource::Downstream;
             return error;
         }
-        if !written && reused && !inference.attempt.reconnected && is_stale(&error) {
-            // The provider closed a pooled connection while we were about to use it.
+        let untouched = !written && !inference.attempt.answered && !inference.attempt.reconnected;
+        if untouched && was_never_taken(&error, inference, reused, safe) {
             inference.attempt.reconnected = true;
-            inference.failure = Some(Failure::Connection(error.etype().as_str().to_owned()));
+            inference.again(Failure::Connection(error.etype().as_str().to_owned()));
             error.set_retry(true);
             return error;
         }
@@ -125,15 +148,31 @@ impl Gateway {
         };
         let now = clock::now();
         exchange.progress(now, provider.timeouts.idle);
+        inference.attempt.answered = true;
+        let stream = is_event_stream(header);
+        let filter = stream && inference.ask.is_some();
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            let free = inference.endpoint == Endpoint::CountTokens;
+            tab.responded(header.status.as_u16(), stream, filter, free);
+        }
         if is_failure(header.status) {
-            return self.candidate_refused(header, inference, &provider, &ctx.request_id);
+            return self.candidate_refused(header, inference, exchange);
         }
         inference.first_byte = Some(now);
         inference.response = if header.status.is_client_error() {
-            exchange.hold_response();
+            exchange.set_hold(Hold::Judge);
             Response::Refusal(BytesMut::new())
-        } else if is_event_stream(header) {
-            exchange.hold_response();
+        } else if stream {
+            if header
+                .headers
+                .get(CONTENT_LENGTH)
+                .is_some_and(|length| length != "0")
+            {
+                // What is taken out of a stream or added to its end would not fit its length.
+                header.remove_header(&CONTENT_LENGTH);
+                header.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
+            exchange.set_hold(Hold::Judge);
             Response::Stream(Box::default())
         } else {
             inference.forget_body();
@@ -143,40 +182,41 @@ impl Gateway {
         mark(header, inference, &provider, &ctx.request_id)
     }
 
-    /// A status that sends the request elsewhere, or, from the last candidate, is the answer.
+    /// A status that sends the request elsewhere. From the last candidate, its body is read for
+    /// the provider's own words first.
     fn candidate_refused(
         &self,
-        header: &mut ResponseHeader,
+        header: &ResponseHeader,
         inference: &mut Inference,
-        provider: &Provider,
-        request_id: &str,
+        exchange: &Exchange,
     ) -> Result<()> {
         let retry_after = header.headers.get(RETRY_AFTER);
         let retry_after = retry_after
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
         let status = header.status.as_u16();
-        self.note_failure(
-            inference,
-            Failure::Status {
-                status,
-                retry_after,
-            },
-        );
-        let has_body = header
-            .headers
-            .get(CONTENT_LENGTH)
-            .is_none_or(|length| length != "0");
-        if inference.has_next() || !has_body || !(400..600).contains(&status) {
+        let failure = Failure::Status {
+            status,
+            retry_after,
+        };
+        self.note_failure(inference, failure);
+        if inference.has_next() {
             return Error::err_up(TRY_NEXT);
         }
-        // The provider's own words are in the body that follows.
+        exchange.set_hold(Hold::Discard);
         inference.response = Response::Failed(BytesMut::new());
-        header.remove_header(&CONTENT_LENGTH);
-        header.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
-        header.insert_header(CONTENT_TYPE, "application/json")?;
-        header.insert_header("x-should-retry", "false")?;
-        mark(header, inference, provider, request_id)
+        Ok(())
+    }
+
+    /// The answer ended in a form that carries no bytes: lets go of those that were held.
+    pub(super) fn response_ended(&self, ctx: &mut Context) -> Result<()> {
+        let mut rest = None;
+        self.response_continued(&mut rest, true, ctx)?;
+        if let (Some(exchange), Some(rest)) = (&ctx.exchange, rest.filter(|rest| !rest.is_empty()))
+        {
+            exchange.put_tail(rest);
+        }
+        Ok(())
     }
 
     /// More of the answer came, or its end.
@@ -194,7 +234,11 @@ impl Gateway {
         let Some(deployment) = inference.route.candidates.get(inference.candidate) else {
             return Ok(());
         };
-        exchange.progress(clock::now(), deployment.provider.timeouts.idle);
+        let now = clock::now();
+        exchange.progress(now, deployment.provider.timeouts.idle);
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            tab.pass(body, end, now);
+        }
         match &mut inference.response {
             Response::Plain => {}
             Response::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {}
@@ -204,17 +248,21 @@ impl Gateway {
                         self.note_failure(inference, Failure::ErrorEvent(status));
                         return Error::err_up(TRY_NEXT);
                     }
-                    Verdict::Wait if !end => return Ok(()),
+                    Verdict::Failed(_) => clean(body, &deployment.provider),
+                    // Comments say that the provider lives, which matters where none is next.
+                    Verdict::Wait if !end && (body.is_none() || inference.has_next()) => {
+                        return Ok(());
+                    }
                     _ => {}
                 }
                 inference.forget_body();
-                exchange.release_response();
+                exchange.set_hold(Hold::Pass);
             }
             Response::Refusal(held) => {
                 if hold(held, body, end) {
                     clean(body, &deployment.provider);
                     inference.forget_body();
-                    exchange.release_response();
+                    exchange.set_hold(Hold::Pass);
                 }
             }
             Response::Failed(held) => {
@@ -223,11 +271,7 @@ impl Gateway {
                     held.extend_from_slice(&chunk[..room]);
                 }
                 if end {
-                    let provider = deployment.provider.clone();
-                    let fault = last_failure(inference, Some(&provider));
-                    ctx.answered = Some((fault.status, Some(fault.code)));
-                    *body = Some(body_of(&fault, &ctx.request_id).render(format));
-                    clean(body, &provider);
+                    return Error::err_up(TRY_NEXT);
                 }
             }
         }
@@ -256,7 +300,12 @@ impl Gateway {
             None => Fault::internal(),
         };
         tracing::debug!(%error, request.id = ctx.request_id, "a request failed");
-        let sent = if session.response_written().is_some() {
+        let begun = session.response_written().is_some();
+        if !begun {
+            ctx.answered = Some((fault.status, Some(fault.code)));
+        }
+        self.settle_last(ctx);
+        let sent = if begun {
             self.break_off(session, ctx, &fault).await
         } else {
             send_fault(session, ctx, &fault).await.map(|()| true)
@@ -291,7 +340,11 @@ impl Gateway {
             return Ok(false);
         }
         ctx.broke_off = Some(fault.code);
-        let event = body_of(fault, &ctx.request_id).render_event(ctx.format());
+        let inside = matches!(response, Some(Response::Stream(stream)) if stream.is_inside_event());
+        let mut event = body_of(fault, &ctx.request_id).render_event(ctx.format());
+        if inside {
+            event = [Bytes::from_static(b"\n\n"), event].concat().into();
+        }
         session.write_response_body(Some(event), true).await?;
         Ok(true)
     }
@@ -301,6 +354,10 @@ impl Gateway {
             inference.upstream_time += clock::now().saturating_duration_since(started);
         }
         inference.attempt.reconnected = false;
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            let empty = matches!(failure, Failure::ErrorEvent(_));
+            tab.failed(failure.outcome(), failure.status(), empty, clock::now());
+        }
         if let Some(deployment) = inference.deployment() {
             self.metrics
                 .attempt(&deployment.provider.id, failure.outcome());
@@ -323,6 +380,14 @@ pub(super) fn address(request: &mut RequestHeader, ctx: &Context) -> Result<()> 
 }
 
 impl Failure {
+    /// The status that the provider answered, 0 if it didn't.
+    const fn status(&self) -> u16 {
+        match self {
+            Self::Status { status, .. } | Self::ErrorEvent(status) => *status,
+            Self::Connection(_) | Self::Silent(_) => 0,
+        }
+    }
+
     /// The `outcome` label of `llm_router_attempts_total`.
     fn outcome(&self) -> &'static str {
         match self {
@@ -408,12 +473,23 @@ fn hold(held: &mut BytesMut, body: &mut Option<Bytes>, end: bool) -> bool {
     ready
 }
 
+/// Overwrites our secrets in what a client is shown.
 fn clean(body: &mut Option<Bytes>, provider: &Provider) {
-    if let (Some(bytes), Some(credential)) = (body.as_mut(), &provider.credential_bytes) {
-        let mut cleaned = BytesMut::from(std::mem::take(bytes));
-        redact(&mut cleaned, credential);
-        *bytes = cleaned.freeze();
+    let Some(bytes) = body.as_mut().filter(|_| !provider.secrets.is_empty()) else {
+        return;
+    };
+    let mut cleaned = BytesMut::from(std::mem::take(bytes));
+    for secret in &provider.secrets {
+        redact(&mut cleaned, secret);
     }
+    *bytes = cleaned.freeze();
+}
+
+/// A provider's sentence without our credential.
+fn redacted(said: String, provider: &Provider) -> String {
+    let mut body = Some(Bytes::from(said));
+    clean(&mut body, provider);
+    String::from_utf8_lossy(&body.unwrap_or_default()).into_owned()
 }
 
 fn silence_of(error: &Error) -> Option<Silence> {
@@ -438,12 +514,21 @@ fn waited(inference: &Inference, silence: Silence) -> Duration {
     }
 }
 
-fn is_stale(error: &Error) -> bool {
-    matches!(
+/// Whether the upstream can't have taken the request: HTTP/2 says so itself, and a pooled
+/// connection that breaks at once had been closed before we used it. One that breaks later may
+/// have been answered by nobody and billed all the same.
+fn was_never_taken(error: &Error, inference: &Inference, reused: bool, safe: bool) -> bool {
+    let broke = matches!(
         error.etype(),
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-    )
+    );
+    let at_once = elapsed(inference, clock::now()) < AT_ONCE;
+    (broke && reused && at_once) || (safe && *error.etype() == ErrorType::H2Error)
 }
+
+/// Longer than the round trip in which a closed connection tells of itself, shorter than any
+/// model's answer.
+const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// What the client is told when every candidate failed.
 fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
@@ -454,7 +539,10 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
             retry_after,
         }) => {
             let said = match &inference.response {
-                Response::Failed(body) => provider_message(body),
+                Response::Failed(body) => provider_message(body).map(|said| match provider {
+                    Some(provider) => redacted(said, provider),
+                    None => said,
+                }),
                 _ => None,
             };
             let message = match said {

@@ -17,6 +17,9 @@ const MOST_AHEAD: usize = 1024 * 1024;
 pub(super) enum BodyError {
     /// The client is to be told.
     Fault(Fault),
+    /// The client is to be told, and where its body ends is unknown: nothing more can be read
+    /// from its connection.
+    Unframed(Fault),
     /// The client is gone.
     Gone(Box<pingora::Error>),
 }
@@ -68,11 +71,11 @@ fn announced_length(session: &Session) -> Option<u64> {
 
 async fn next(session: &mut Session, timeout: Duration) -> Result<Option<Bytes>, BodyError> {
     match fast_timeout(timeout, session.downstream_session.read_request_body()).await {
-        Err(_) => Err(BodyError::Fault(Fault::body_timeout(timeout))),
+        Err(_) => Err(BodyError::Unframed(Fault::body_timeout(timeout))),
         Ok(Ok(chunk)) => Ok(chunk),
         Ok(Err(error)) => Err(match error.etype() {
             ErrorType::ConnectionClosed | ErrorType::ReadError => BodyError::Gone(error),
-            _ => BodyError::Fault(Fault::bad_request(
+            _ => BodyError::Unframed(Fault::bad_request(
                 "The request body is not framed correctly.",
             )),
         }),

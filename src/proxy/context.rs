@@ -9,9 +9,11 @@ use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
 use llm_router_wire::request::RequestHead;
+use llm_router_wire::usage::Splice;
 
 use super::exchange::Exchange;
 use super::live::Live;
+use super::meter::Tab;
 use super::response::Response;
 use crate::metrics::InFlight;
 use crate::route::Route;
@@ -35,6 +37,8 @@ pub(crate) struct Context {
     pub(super) broke_off: Option<&'static str>,
     /// Whether the answer to a failed request was sent whole.
     pub(super) complete: bool,
+    /// Whether the client's connection must be closed after the answer.
+    pub(super) close: bool,
     /// Whether the client went away before the answer was complete.
     pub(super) client_gone: bool,
 }
@@ -53,12 +57,16 @@ pub(super) struct Inference {
     /// The body as the client sent it; kept while another attempt may need it.
     pub(super) body: Bytes,
     pub(super) body_bytes: usize,
+    /// The change that makes a stream report its usage, where the client didn't ask for it.
+    pub(super) ask: Option<Splice>,
     pub(super) route: Route,
     /// Attempts begun so far.
     pub(super) attempts: u32,
     /// Index of the candidate being tried.
     pub(super) candidate: usize,
     pub(super) attempt: Attempt,
+    /// The ledger's line of the latest attempt, until it is settled.
+    pub(super) tab: Option<Box<Tab>>,
     /// How the latest failed attempt failed.
     pub(super) failure: Option<Failure>,
     pub(super) response: Response,
@@ -74,8 +82,15 @@ pub(super) struct Attempt {
     pub(super) started: Option<Instant>,
     /// Bytes that the upstream is to be sent, known once the model is spliced in.
     pub(super) length: usize,
-    /// Whether a pooled connection that turned out dead has been replaced already.
+    /// Whether a connection that turned out dead has been replaced already.
     pub(super) reconnected: bool,
+    /// Whether the next connection is for the same candidate and the same attempt.
+    pub(super) again: bool,
+    /// Whether the upstream has begun to answer.
+    pub(super) answered: bool,
+    /// How many addresses the upstream's host has, and how many could not be connected to.
+    pub(super) addresses: usize,
+    pub(super) addresses_tried: usize,
 }
 
 /// Why an attempt failed.
@@ -107,9 +122,19 @@ impl Inference {
     /// The body for the current candidate, in pieces to be sent in order.
     pub(super) fn body_pieces(&self) -> VecDeque<Bytes> {
         match self.deployment() {
-            Some(deployment) => self.head.rename(&self.body, &deployment.model).into(),
+            Some(deployment) => {
+                let head = &self.head;
+                head.rewrite(&self.body, &deployment.model, self.ask.as_ref())
+                    .into()
+            }
             None => VecDeque::new(),
         }
+    }
+
+    /// Goes on with the same candidate, within the same attempt.
+    pub(super) fn again(&mut self, failure: Failure) {
+        self.attempt.again = true;
+        self.failure = Some(failure);
     }
 
     /// Lets go of the copy of the body: nothing will be sent again.

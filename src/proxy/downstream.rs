@@ -25,7 +25,7 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Hold};
 use crate::clock;
 
 type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
@@ -48,7 +48,9 @@ struct Alarm {
 
 impl Downstream {
     /// Wraps a session whose request header has been read.
-    pub(crate) fn wrap(inner: HttpSession, exchange: Arc<Exchange>) -> HttpSession {
+    pub(crate) fn wrap(mut inner: HttpSession, exchange: Arc<Exchange>) -> HttpSession {
+        // While an answer is written, nothing watches the upstream's deadlines.
+        inner.set_write_timeout(Some(WRITE_TIMEOUT));
         let held = Vec::new();
         HttpSession::new_custom(Box::new(Self {
             inner,
@@ -121,6 +123,16 @@ pub(crate) fn keep(session: &mut HttpSession, exchange: &Exchange) {
     exchange.keep(mem::replace(session, empty()));
 }
 
+fn is_interim(task: &HttpTask) -> bool {
+    matches!(task, HttpTask::Header(header, _) if header.status.is_informational())
+}
+
+/// How many tasks are held at most: a provider that sends comments for ever must be heard.
+const MOST_HELD: usize = 64;
+
+/// How long a client may take to accept a piece of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 fn empty() -> HttpSession {
     HttpSession::new_custom(Box::new(()))
 }
@@ -166,23 +178,43 @@ impl CustomSession for Downstream {
         self.inner.write_response_trailers(trailers).await
     }
 
-    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        if self.exchange.holds_response() {
-            // A failure must surface at once, or the attempt could not be given up.
-            for task in tasks {
-                match task {
-                    HttpTask::Failed(error) => return Err(error),
-                    task => self.held.push(task),
+    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        // Interim answers are about the provider's connection, and nothing cleans their headers.
+        tasks.retain(|task| !is_interim(task));
+        let ended = tasks.iter().any(HttpTask::is_end);
+        match self.exchange.hold() {
+            Hold::Pass => {}
+            hold => {
+                // A failure must surface at once, or the attempt could not be given up.
+                let failed = tasks
+                    .iter()
+                    .position(|task| matches!(task, HttpTask::Failed(_)));
+                if let Some(HttpTask::Failed(error)) = failed.map(|at| tasks.swap_remove(at)) {
+                    return Err(error);
                 }
+                if hold == Hold::Discard {
+                    return if ended {
+                        Error::err_up(super::TRY_NEXT)
+                    } else {
+                        Ok(false)
+                    };
+                }
+                if !ended && self.held.len() < MOST_HELD {
+                    self.held.append(&mut tasks);
+                    return Ok(false);
+                }
+                self.exchange.set_hold(Hold::Pass);
             }
-            return Ok(false);
         }
-        if self.held.is_empty() {
-            return self.inner.response_duplex_vec(tasks).await;
+        if ended && let Some(tail) = self.exchange.take_tail() {
+            tasks.retain(|task| !matches!(task, HttpTask::Trailer(_) | HttpTask::Done));
+            tasks.push(HttpTask::Body(Some(tail), true));
         }
-        let mut all = mem::take(&mut self.held);
-        all.extend(tasks);
-        self.inner.response_duplex_vec(all).await
+        if !self.held.is_empty() {
+            self.held.append(&mut tasks);
+            tasks = mem::take(&mut self.held);
+        }
+        self.inner.response_duplex_vec(tasks).await
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {

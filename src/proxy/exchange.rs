@@ -45,6 +45,26 @@ impl Silence {
     }
 }
 
+/// What becomes of the response under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It reaches the client as it comes.
+    Pass = 0,
+    /// It waits until it has been judged, or until its end.
+    Judge = 1,
+    /// None of it reaches the client: at its end the attempt has failed.
+    Discard = 2,
+}
+
+impl Hold {
+    fn from_u8(number: u8) -> Self {
+        let found = [Self::Judge, Self::Discard]
+            .into_iter()
+            .find(|one| *one as u8 == number);
+        found.unwrap_or(Self::Pass)
+    }
+}
+
 /// Shared by the request's context and the [`Downstream`](super::downstream::Downstream) session
 /// that stands in for the real one. Only one task ever uses it at a time: the atomics need no
 /// order, the locks are never contended, and none is held across an await.
@@ -59,8 +79,10 @@ pub(crate) struct Exchange {
     silence: AtomicU8,
     /// The total deadline of the attempt.
     total: AtomicU64,
-    /// Whether the response must wait for the first event's verdict.
-    hold_response: AtomicBool,
+    /// What becomes of the response under way; a [`Hold`].
+    hold: AtomicU8,
+    /// The last bytes of a response whose end came in a form that carries none.
+    tail: Mutex<Option<Bytes>>,
     /// Where the real session is put when its stand-in is dropped.
     returned: Mutex<Option<HttpSession>>,
     /// Whether the returned session's connection is sound although its request failed.
@@ -77,7 +99,8 @@ impl Exchange {
             deadline: AtomicU64::new(NEVER),
             silence: AtomicU8::new(Silence::Total as u8),
             total: AtomicU64::new(NEVER),
-            hold_response: AtomicBool::new(false),
+            hold: AtomicU8::new(Hold::Pass as u8),
+            tail: Mutex::default(),
             returned: Mutex::default(),
             reusable: AtomicBool::new(false),
         }
@@ -97,7 +120,7 @@ impl Exchange {
             self.millis(now).saturating_add(whole_millis(total)),
             Relaxed,
         );
-        self.hold_response.store(false, Relaxed);
+        self.set_hold(Hold::Pass);
         self.await_until(now, first_byte, Silence::FirstByte);
     }
 
@@ -157,17 +180,25 @@ impl Exchange {
         self.outgoing_done.load(Relaxed)
     }
 
-    /// Keeps response bytes from the client until [`Self::release_response`].
-    pub(crate) fn hold_response(&self) {
-        self.hold_response.store(true, Relaxed);
+    /// Says what is to become of the response under way.
+    pub(crate) fn set_hold(&self, hold: Hold) {
+        self.hold.store(hold as u8, Relaxed);
     }
 
-    pub(crate) fn release_response(&self) {
-        self.hold_response.store(false, Relaxed);
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::from_u8(self.hold.load(Relaxed))
     }
 
-    pub(crate) fn holds_response(&self) -> bool {
-        self.hold_response.load(Relaxed)
+    /// Leaves bytes that are to be sent before the response ends.
+    pub(crate) fn put_tail(&self, bytes: Bytes) {
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
+
+    pub(crate) fn take_tail(&self) -> Option<Bytes> {
+        self.tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Keeps a real session for its connection's next request.

@@ -112,15 +112,16 @@ fn insert(header: &mut ResponseHeader, name: &'static str, value: &str) -> Resul
 }
 
 fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
-    let Some(credential) = &provider.credential_bytes else {
-        return;
+    let leaks = |value: &HeaderValue| {
+        let holds = |secret: &secrecy::SecretString| {
+            memmem::find(value.as_bytes(), secret.expose_secret().as_bytes()).is_some()
+        };
+        provider.secrets.iter().any(holds)
     };
-    let secret = credential.expose_secret().as_bytes();
-    let leaks = |value: &HeaderValue| memmem::find(value.as_bytes(), secret).is_some();
     let names: Vec<HeaderName> = header
         .headers
         .iter()
-        .filter(|(_, value)| value.len() >= secret.len() && leaks(value))
+        .filter(|(_, value)| leaks(value))
         .map(|(name, _)| name.clone())
         .collect();
     for name in names {

@@ -33,7 +33,12 @@ impl Live {
                 .providers
                 .iter()
                 .map(|provider| &provider.origin);
-            known.extend(origins.zip(previous.upstreams.iter().cloned()));
+            let upstreams = previous.upstreams.iter().cloned();
+            known.extend(
+                origins
+                    .zip(upstreams)
+                    .filter(|(_, upstream)| upstream.is_current()),
+            );
         }
         let mut upstreams = Vec::with_capacity(snapshot.providers.len());
         for provider in &snapshot.providers {

@@ -10,15 +10,18 @@ mod downstream;
 mod exchange;
 mod headers;
 mod live;
+mod meter;
 mod record;
 mod request;
 mod response;
 mod service;
+mod settle;
 mod upstream;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
@@ -30,6 +33,7 @@ pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
 
 use crate::access_log::AccessLog;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// The proxy: what every request needs besides its own context.
@@ -37,7 +41,11 @@ pub(crate) struct Gateway {
     live: SharedLive,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
+    ledger: Arc<Ledger>,
 }
+
+/// The error under which an answer that says "try elsewhere" travels through Pingora.
+const TRY_NEXT: pingora::ErrorType = pingora::ErrorType::new("UpstreamRefused");
 
 fn new_request_id() -> String {
     format!("req_{}", uuid::Uuid::now_v7().simple())
@@ -81,6 +89,19 @@ impl ProxyHttp for Gateway {
         attempt::address(request, ctx)
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.connected(reused);
+        Ok(())
+    }
+
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -120,7 +141,20 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
         self.response_continued(body, end_of_stream, ctx)?;
+        if end_of_stream {
+            // Before the client sees the end, so that costs it asks for then include this one.
+            self.settle_last(ctx);
+        }
         Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut http::HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.response_ended(ctx)
     }
 
     async fn fail_to_proxy(

@@ -20,6 +20,7 @@ impl Gateway {
         if let Some(exchange) = &ctx.exchange {
             Downstream::unwrap(&mut session.downstream_session, exchange);
         }
+        self.settle_last(ctx);
         self.count_and_log(session, error, ctx);
         if let Some(exchange) = ctx.exchange.as_deref().filter(|_| ctx.complete) {
             keep(&mut session.downstream_session, exchange);

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use llm_router_domain::format::Endpoint;
 use llm_router_wire::models;
 use llm_router_wire::request::RequestHead;
+use llm_router_wire::usage::{Dialect, Splice};
 use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
@@ -58,6 +59,11 @@ impl Gateway {
                 Ok(true)
             }
             Err(BodyError::Fault(fault)) => {
+                send_fault(session, ctx, &fault).await?;
+                Ok(true)
+            }
+            Err(BodyError::Unframed(fault)) => {
+                ctx.close = true;
                 send_fault(session, ctx, &fault).await?;
                 Ok(true)
             }
@@ -144,6 +150,7 @@ impl Gateway {
         let route = route(snapshot, &key, &head.model, endpoint).map_err(BodyError::Fault)?;
         ctx.inference = Some(Box::new(Inference {
             endpoint,
+            ask: usage_to_ask_for(&head, &body, endpoint),
             head,
             body_bytes: body.len(),
             body,
@@ -151,6 +158,7 @@ impl Gateway {
             attempts: 0,
             candidate: 0,
             attempt: Attempt::default(),
+            tab: None,
             failure: None,
             response: Response::default(),
             first_byte: None,
@@ -160,10 +168,20 @@ impl Gateway {
     }
 }
 
+/// How a stream is made to report its usage, if it doesn't by itself.
+fn usage_to_ask_for(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+    let dialect = Dialect::of(endpoint.format(), endpoint);
+    if head.stream && dialect.has_usage_option() {
+        head.ask_for_usage(body)
+    } else {
+        None
+    }
+}
+
 fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
     let allowed = match target {
         Target::Inference(_) => method == Method::POST,
-        Target::Models | Target::Model(_) => method == Method::GET,
+        Target::Models | Target::Model(_) => method == Method::GET || method == Method::HEAD,
         Target::Health | Target::Ready | Target::Unknown => true,
     };
     if allowed {

@@ -30,6 +30,8 @@ pub(super) struct Stream {
     splitter: Splitter,
     /// Whether the first event has been seen.
     pub(super) started: bool,
+    /// Whether an event that is handed out in parts goes on.
+    inside_event: bool,
 }
 
 /// What a stream's first event says.
@@ -48,7 +50,7 @@ impl Stream {
     /// ends, in the middle of a stream. That is what nearly every chunk does.
     pub(super) fn passes_untouched(&self, chunk: Option<&[u8]>, end: bool) -> bool {
         let whole = chunk.is_some_and(|chunk| chunk.ends_with(b"\n\n"));
-        self.started && whole && !end && !self.splitter.holds_bytes()
+        self.started && whole && !end && !self.inside_event && !self.splitter.holds_bytes()
     }
 
     /// Takes a chunk and leaves in `chunk` what may be passed on: whole events.
@@ -65,7 +67,8 @@ impl Stream {
                     }
                     whole.push(event.into_raw());
                 }
-                Piece::Part { bytes, .. } => {
+                Piece::Part { bytes, last } => {
+                    self.inside_event = !last;
                     // An event this long is content; no provider's error is.
                     verdict = Verdict::Begun;
                     whole.push(bytes);
@@ -77,6 +80,11 @@ impl Stream {
         }
         self.started |= verdict != Verdict::Wait;
         verdict
+    }
+
+    /// Whether the client has been sent a part of an event and not its end.
+    pub(super) fn is_inside_event(&self) -> bool {
+        self.inside_event
     }
 
     /// What is left when the upstream has ended the stream itself.

@@ -17,6 +17,7 @@ use pingora::services::listening::Service;
 use super::app::App;
 use super::{Gateway, SharedLive};
 use crate::access_log::AccessLog;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// What the process listens on and how it ends.
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) live: SharedLive,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -70,6 +72,7 @@ pub(crate) fn run(
         live: Arc::clone(&shared.live),
         metrics: Arc::clone(&shared.metrics),
         access_log: shared.access_log.clone(),
+        ledger: Arc::clone(&shared.ledger),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));
@@ -152,6 +155,7 @@ impl BackgroundService for Drain {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         tokio::time::sleep(LAST_BYTES).await;
+        self.0.ledger.close().await;
         tracing::info!("drained");
         self.0.access_log.write_out();
         process::exit(0);

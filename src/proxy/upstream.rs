@@ -1,7 +1,9 @@
 //! Where providers' connections go: addresses resolved in the background, and peers made of them.
 //! Which provider is tried is decided elsewhere.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub(crate) struct Upstream {
     origin: Origin,
     addresses: LoadBalancer<RoundRobin>,
     ca: Option<Arc<CaType>>,
+    /// Keeps connections apart that differ in what they trust or speak.
+    pool_key: u64,
 }
 
 impl Upstream {
@@ -44,6 +48,7 @@ impl Upstream {
             port: origin.port,
         };
         Ok(Self {
+            pool_key: pool_key(origin),
             addresses: LoadBalancer::from_backends(Backends::new(Box::new(discovery))),
             ca: origin.ca_file.as_deref().map(read_ca).transpose()?,
             origin: origin.clone(),
@@ -60,6 +65,16 @@ impl Upstream {
         };
         let host = &self.origin.host;
         tracing::warn!(%host, problem, "resolving failed; known addresses stay in use");
+    }
+
+    /// Whether the origin's CA file still holds what it held.
+    pub(crate) fn is_current(&self) -> bool {
+        self.origin.ca_file.is_none() || self.pool_key == pool_key(&self.origin)
+    }
+
+    /// How many addresses the host is known to have.
+    pub(crate) fn address_count(&self) -> usize {
+        self.addresses.backends().get_backend().len()
     }
 
     /// Whether any address is known.
@@ -85,6 +100,7 @@ impl Upstream {
             String::new()
         };
         let mut peer = Box::new(HttpPeer::new(backend, self.origin.tls, sni));
+        peer.group_key = self.pool_key;
         self.set_options(&mut peer, timeouts);
         Ok(peer)
     }
@@ -104,6 +120,18 @@ impl Upstream {
         };
         options.max_h2_streams = H2_STREAMS;
     }
+}
+
+/// Pingora's pool tells peers apart by address and name, not by the certificates they trust.
+fn pool_key(origin: &Origin) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    origin.hash(&mut hasher);
+    let ca = origin
+        .ca_file
+        .as_deref()
+        .and_then(|path| std::fs::read(path).ok());
+    ca.hash(&mut hasher);
+    hasher.finish()
 }
 
 const ADDRESS_TRIES: usize = 16;

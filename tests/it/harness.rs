@@ -6,7 +6,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -64,6 +64,7 @@ pub(crate) fn free_address() -> SocketAddr {
 pub(crate) struct Builder {
     config: Value,
     environment: Vec<(String, String)>,
+    files: Vec<(&'static str, &'static str)>,
 }
 
 pub(crate) fn gateway() -> Builder {
@@ -79,6 +80,7 @@ pub(crate) fn gateway() -> Builder {
     Builder {
         config,
         environment: environment.into(),
+        files: Vec::new(),
     }
 }
 
@@ -120,6 +122,12 @@ impl Builder {
         self
     }
 
+    /// Puts a file beside the configuration.
+    pub(crate) fn file(mut self, name: &'static str, text: &'static str) -> Self {
+        self.files.push((name, text));
+        self
+    }
+
     /// Starts the router and waits until it is ready.
     pub(crate) async fn run(self) -> Gateway {
         let folder = TempDir::new().unwrap();
@@ -127,17 +135,10 @@ impl Builder {
         // JSON is YAML.
         fs::write(&file, self.config.to_string()).unwrap();
         let log = folder.path().join("log");
-        let child = Command::new(binary())
-            .args(["serve", "--config"])
-            .arg(&file)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        for (name, text) in &self.files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let child = spawn(folder.path(), &self.environment, &log);
         let address = |pointer: &str| self.config.pointer(pointer).unwrap().as_str().unwrap();
         let scheme = if self.config["server"].get("tls").is_some() {
             "https"
@@ -149,6 +150,7 @@ impl Builder {
             url: format!("{scheme}://{}", address("/server/listen")),
             admin_url: format!("http://{}", address("/admin/listen")),
             config: self.config,
+            environment: self.environment,
             child,
             folder,
             log,
@@ -157,6 +159,28 @@ impl Builder {
         gateway.ready().await;
         gateway
     }
+}
+
+/// The router's command in a folder that holds its configuration.
+fn command(folder: &Path, environment: &[(String, String)]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+fn spawn(folder: &Path, environment: &[(String, String)], log: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(log);
+    command(folder, environment)
+        .args(["serve", "--config"])
+        .arg(folder.join("llm-router.yaml"))
+        .stderr(log.unwrap())
+        .spawn()
+        .unwrap()
 }
 
 pub(crate) fn binary() -> &'static str {
@@ -180,6 +204,7 @@ pub(crate) struct Gateway {
     pub(crate) admin_url: String,
     pub(crate) config: Value,
     pub(crate) client: reqwest::Client,
+    environment: Vec<(String, String)>,
     child: Child,
     folder: TempDir,
     log: PathBuf,
@@ -234,6 +259,40 @@ impl Gateway {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Runs another command of the router's, with the same configuration, to its end.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        command(self.folder(), &self.environment)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config_file())
+            .output()
+            .unwrap()
+    }
+
+    /// Ends the process as a crash does, and starts it anew on what it left.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(self.folder.path(), &self.environment, &self.log);
+        self.ready().await;
+    }
+
+    /// Asks the admin service, with the usual key or as the given `authorization`.
+    pub(crate) async fn admin(&self, path: &str, authorization: Option<&str>) -> Answer {
+        let request = match authorization {
+            None => self.client.get(format!("{}{path}", self.admin_url)),
+            Some(value) => reqwest::Client::new()
+                .get(format!("{}{path}", self.admin_url))
+                .header("authorization", value),
+        };
+        let response = request.send().await.unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await.unwrap().to_vec(),
+        }
     }
 
     /// Sends a signal by its name.

@@ -53,6 +53,12 @@ impl Report {
         Self { problems }
     }
 
+    /// What both found.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::new(self.problems.into_iter().chain(other.problems).collect())
+    }
+
     /// Everything found, errors and warnings.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {

@@ -24,6 +24,9 @@ use crate::{
 /// What an error event says.
 pub(crate) const ERROR_EVENT: &str = "The mock failed within the stream, as it was asked to";
 
+/// Time for the frames of an HTTP/2 stream to be sent before it is reset.
+const HTTP2_FLUSH: Duration = Duration::from_millis(20);
+
 /// An answer broken off on purpose, over HTTP/2 or before its first byte.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the mock broke off, as it was asked to")]
@@ -78,7 +81,10 @@ pub(crate) struct AnswerBody {
     yielding: bool,
     length: Option<u64>,
     ended: bool,
+    /// Nothing more is sent.
     stalled: bool,
+    /// The HTTP/2 stream is about to be reset.
+    resetting: bool,
 }
 
 /// What comes next.
@@ -141,6 +147,7 @@ impl AnswerBody {
             length: None,
             ended: false,
             stalled: false,
+            resetting: false,
         }
     }
 
@@ -301,6 +308,9 @@ impl AnswerBody {
         self.ticket.end(self.manner.end);
     }
 
+    /// Breaks off, or waits for what was sent before to be out. hyper tells that of an HTTP/1.1
+    /// connection by flushing it. An HTTP/2 stream takes its unsent frames with it when it is
+    /// reset, and does not tell when they are sent: it is given a moment.
     fn break_off(
         &mut self,
         broken: Break,
@@ -311,15 +321,17 @@ impl AnswerBody {
             return Poll::Pending;
         };
         self.ticket.end(State::Cut);
-        match &self.manner.fate {
-            Some(fate) => {
-                fate.decide(end);
-                // The connection must be polled once more to find out what was decided.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            None => Poll::Ready(Some(Err(BrokenOff))),
+        if let Some(fate) = &self.manner.fate {
+            fate.decide(end);
+            // The connection must be polled once more to find out what was decided.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        self.resetting = true;
+        self.wait_until(Instant::now() + HTTP2_FLUSH);
+        // Polls the new timer, so that it wakes the stream.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn wait_until(&mut self, due: Instant) {
@@ -364,6 +376,10 @@ impl Body for AnswerBody {
         loop {
             if this.ended {
                 return Poll::Ready(None);
+            }
+            if this.resetting {
+                ready!(this.poll_timer(cx));
+                return Poll::Ready(Some(Err(BrokenOff)));
             }
             if this.stalled {
                 return Poll::Pending;

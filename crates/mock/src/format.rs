@@ -111,7 +111,7 @@ pub(crate) struct Place {
 /// write nothing.
 pub(crate) trait Encoder: Send {
     fn begin(&mut self, _events: &mut Events) {}
-    fn open_choice(&mut self, _choice: usize, _events: &mut Events) {}
+    fn open_choice(&mut self, _index: usize, _choice: &Choice, _events: &mut Events) {}
     fn open_part(&mut self, at: Place, part: &Part, events: &mut Events);
     fn piece(&mut self, at: Place, part: &Part, text: &str, events: &mut Events);
     fn close_part(&mut self, _at: Place, _part: &Part, _events: &mut Events) {}

@@ -306,7 +306,7 @@ fn bounds(schema: &Value) -> (f64, f64) {
 
 /// The multiple of `step` at or below `drawn`, or the next above where that is below `low`.
 fn multiple(drawn: i64, step: i64, low: i64) -> i64 {
-    let below = drawn - drawn.rem_euclid(step);
+    let below = drawn.saturating_sub(drawn.rem_euclid(step));
     if below < low {
         below.saturating_add(step)
     } else {

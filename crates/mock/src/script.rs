@@ -62,11 +62,16 @@ impl Script {
                 encoder.begin(events);
                 Step::OpenChoice(0)
             }
-            Step::OpenChoice(choice) if choice >= answer.choices.len() => Step::Finish,
-            Step::OpenChoice(choice) => {
-                encoder.open_choice(choice, events);
-                Step::OpenPart(Place { choice, part: 0 })
-            }
+            Step::OpenChoice(index) => match answer.choices.get(index) {
+                Some(choice) => {
+                    encoder.open_choice(index, choice, events);
+                    Step::OpenPart(Place {
+                        choice: index,
+                        part: 0,
+                    })
+                }
+                None => Step::Finish,
+            },
             Step::OpenPart(at) => match part(at) {
                 Some(part) => {
                     encoder.open_part(at, part, events);

@@ -29,6 +29,15 @@ impl ErrorBody<'_> {
         self.value(format).to_string().into()
     }
 
+    /// The body for a caller whose format can't be told: it has what every SDK looks for.
+    #[must_use]
+    pub fn render_for_any(&self) -> Bytes {
+        let mut value = self.value(Format::OpenAiChat);
+        value["type"] = "error".into();
+        value["request_id"] = self.request_id.into();
+        value.to_string().into()
+    }
+
     /// The event that ends a broken stream in `format`: after it nothing may follow.
     ///
     /// It begins on a line of its own, so the caller must have sent whole events only.
@@ -158,6 +167,17 @@ mod tests {
             serde_json::from_slice::<Value>(&ERROR.render(Format::AnthropicMessages)).unwrap(),
             json!({"type": "error", "request_id": "req-1",
                 "error": {"type": "not_found_error", "message": "No \"x\"."}})
+        );
+    }
+
+    #[test]
+    fn a_body_for_any_caller_holds_both_shapes() {
+        let body: Value = serde_json::from_slice(&ERROR.render_for_any()).unwrap();
+        let part = |format| serde_json::from_slice::<Value>(&ERROR.render(format)).unwrap();
+        assert_eq!(body["error"], part(Format::OpenAiChat)["error"]);
+        assert_eq!(
+            (&body["type"], &body["request_id"]),
+            (&json!("error"), &json!("req-1"))
         );
     }
 

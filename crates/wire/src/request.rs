@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::scan::{Field, Scan, ScanError, scan};
+use crate::usage::{self, Splice};
 
 /// The part of a request that decides where it goes.
 #[derive(Clone, Debug)]
@@ -80,19 +81,59 @@ impl RequestHead {
     /// the original's memory; sent one after the other they are the body.
     #[must_use]
     pub fn rename(&self, body: &Bytes, model: &str) -> Vec<Bytes> {
-        if model == self.model {
+        self.rewrite(body, model, None)
+    }
+
+    /// [`Self::rename`] with one more change of the body.
+    #[must_use]
+    pub fn rewrite(&self, body: &Bytes, model: &str, change: Option<&Splice>) -> Vec<Bytes> {
+        let name = (model != self.model).then(|| {
+            let name = Bytes::from(serde_json::Value::from(model).to_string());
+            (self.model_span.clone(), name)
+        });
+        let change = change.map(|splice| {
+            (
+                splice.at.clone(),
+                Bytes::from_static(splice.with.as_bytes()),
+            )
+        });
+        let mut edits: [Option<(Range<usize>, Bytes)>; 2] = [name, change];
+        edits.sort_unstable_by_key(|edit| edit.as_ref().map(|(at, _)| at.start));
+        let mut pieces = Vec::with_capacity(5);
+        let mut from = 0;
+        for (at, with) in edits.into_iter().flatten() {
+            pieces.push(body.slice(from..at.start));
+            pieces.push(with);
+            from = at.end;
+        }
+        if pieces.is_empty() {
             return vec![body.clone()];
         }
-        let name = Bytes::from(serde_json::Value::from(model).to_string());
-        let Range { start, end } = self.model_span.clone();
+        pieces.push(body.slice(from..));
         if body.len() > JOIN_LIMIT {
-            return vec![body.slice(..start), name, body.slice(end..)];
+            return pieces;
         }
-        let mut joined = BytesMut::with_capacity(start + name.len() + body.len() - end);
-        joined.put_slice(&body[..start]);
-        joined.put_slice(&name);
-        joined.put_slice(&body[end..]);
+        let length = pieces.iter().map(Bytes::len).sum();
+        let mut joined = BytesMut::with_capacity(length);
+        for piece in &pieces {
+            joined.put_slice(piece);
+        }
         vec![joined.freeze()]
+    }
+
+    /// The change that makes a streaming chat or completions request ask for usage, if it doesn't
+    /// by itself: [`usage::ask_for_usage`] without a second look at the body.
+    #[must_use]
+    pub fn ask_for_usage(&self, body: &[u8]) -> Option<Splice> {
+        if self.scan.span(Field::StreamOptions).is_some() {
+            return usage::ask_for_usage(body);
+        }
+        // The object holds the model, so a comma is wanted.
+        let (at, _) = self.scan.insertion_point();
+        Some(Splice {
+            at: at..at,
+            with: r#""stream_options":{"include_usage":true},"#,
+        })
     }
 }
 
@@ -166,6 +207,35 @@ mod tests {
             b"{ \"x\":1e5, \"model\" :  \"b \\\"q\\\"\" , \"model_\":\"a\"}"
         );
         assert_eq!(join(&head.rename(&body, "a")), body);
+    }
+
+    #[test]
+    fn asks_for_usage_beside_the_new_name() {
+        let cases = [
+            (
+                r#"{ "model":"a","stream":true}"#,
+                r#"{ "stream_options":{"include_usage":true},"model":"b","stream":true}"#,
+            ),
+            (
+                r#"{"model":"a","stream_options":{"include_usage":false}}"#,
+                r#"{"model":"b","stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#"{"stream_options":{},"model":"a"}"#,
+                r#"{"stream_options":{"include_usage":true},"model":"b"}"#,
+            ),
+            (
+                r#"{"stream_options":{"include_usage":true},"model":"a"}"#,
+                r#"{"stream_options":{"include_usage":true},"model":"b"}"#,
+            ),
+        ];
+        for (body, expected) in cases {
+            let body = Bytes::from_static(body.as_bytes());
+            let head = RequestHead::read(&body).unwrap();
+            let change = head.ask_for_usage(&body);
+            let rewritten = join(&head.rewrite(&body, "b", change.as_ref()));
+            assert_eq!(rewritten, expected.as_bytes());
+        }
     }
 
     #[test]

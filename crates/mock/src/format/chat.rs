@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Encoder, Events, Job, Place, Refusal, Surface, error, json, reading};
 use crate::{
-    ask::{Answer, Ask, Cache, Part, Shape, Stop, ToolChoice},
+    ask::{Answer, Ask, Cache, Choice, Part, Shape, Stop, ToolChoice},
     prose,
     usage::Usage,
 };
@@ -372,7 +372,7 @@ struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
+    content: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<()>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -436,15 +436,20 @@ impl ChatStream {
 }
 
 impl Encoder for ChatStream {
-    fn open_choice(&mut self, choice: usize, events: &mut Events) {
+    /// The first delta has the role, and a content that is null before tool calls.
+    fn open_choice(&mut self, index: usize, choice: &Choice, events: &mut Events) {
         self.calls = 0;
+        let text = choice
+            .parts
+            .iter()
+            .any(|part| matches!(part, Part::Text(_)));
         let delta = Delta {
             role: Some("assistant"),
-            content: Some(""),
+            content: Some(text.then_some("")),
             refusal: Some(()),
             tool_calls: None,
         };
-        self.delta(choice, delta, None, events);
+        self.delta(index, delta, None, events);
     }
 
     fn open_part(&mut self, at: Place, part: &Part, events: &mut Events) {
@@ -460,7 +465,7 @@ impl Encoder for ChatStream {
             Part::Thinking(_) => {}
             Part::Text(_) => {
                 let delta = Delta {
-                    content: Some(text),
+                    content: Some(Some(text)),
                     ..Delta::default()
                 };
                 self.delta(at.choice, delta, None, events);

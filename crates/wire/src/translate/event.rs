@@ -106,7 +106,7 @@ impl Block<'_> {
 pub(crate) type Sink<'s> = dyn FnMut(Event<'_>) + 's;
 
 /// Reads a provider's stream.
-pub(crate) trait ReadStream: Send {
+pub(crate) trait ReadStream: Send + Sync {
     /// Takes one server-sent event.
     fn read(&mut self, name: Option<&str>, data: &str, sink: &mut Sink<'_>);
 
@@ -118,7 +118,7 @@ pub(crate) trait ReadStream: Send {
 }
 
 /// Writes a client's stream.
-pub(crate) trait WriteStream: Send {
+pub(crate) trait WriteStream: Send + Sync {
     /// Takes one event. Blocks of one choice come one after the other.
     fn write(&mut self, event: &Event<'_>, out: &mut BytesMut);
 

@@ -157,6 +157,18 @@ impl<'a> Object<'a> {
         Some(value)
     }
 
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Json<'a>> {
+        let (_, value) = self.0.iter_mut().find(|(name, _)| name == key)?;
+        Some(value)
+    }
+
+    /// Removes a field; true if it was there.
+    pub(crate) fn remove(&mut self, key: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(name, _)| name != key);
+        self.0.len() < before
+    }
+
     /// Takes a value out and leaves null in its place; null and absent are the same.
     pub(crate) fn take(&mut self, key: &str) -> Option<Json<'a>> {
         let (_, value) = self.0.iter_mut().find(|(name, _)| name == key)?;

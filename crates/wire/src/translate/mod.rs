@@ -15,6 +15,7 @@ mod event;
 mod extra;
 mod failure;
 mod gemini;
+mod history;
 mod json;
 mod neutral;
 mod openai_chat;
@@ -36,6 +37,7 @@ use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 
 pub use failure::translate_error;
+pub use history::clean_history;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
 pub use stream::{StreamEnd, StreamTranslator};

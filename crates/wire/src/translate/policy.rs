@@ -99,7 +99,7 @@ table! {
         => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
     /// Sound.
     Audio: "messages.content.input_audio", "input.content.input_audio", ""
-        => Carried, As("`input_audio`"), Lost(Refused), As("`inlineData`");
+        => Carried, Lost(Refused), Lost(Refused), As("`inlineData`");
     /// Prompt-cache markers.
     CacheControl: "messages.content.cache_control", "", "cache_control"
         => Lost(Dropped), Lost(Dropped), Carried, Lost(Dropped);
@@ -147,13 +147,13 @@ table! {
         => As("`max_completion_tokens`; `max_tokens` to compatible servers"), As("`max_output_tokens`"), As("`max_tokens`; by model where the client gives none"), As("`maxOutputTokens`");
     /// Randomness.
     Temperature: "temperature", "temperature", "temperature"
-        => Partly("but for models that take none", Dropped), Partly("but for models that take none", Dropped), Partly("up to 1; not with thinking", Strict), Carried;
+        => Partly("carried to models that take it", Dropped), Partly("carried to models that take it", Dropped), Partly("carried up to 1, without thinking", Strict), Carried;
     /// Nucleus sampling.
     TopP: "top_p", "top_p", "top_p"
-        => Partly("but for models that take none", Dropped), Partly("but for models that take none", Dropped), Partly("not beside `temperature` on newer models", Dropped), As("`topP`");
+        => Partly("carried to models that take it", Dropped), Partly("carried to models that take it", Dropped), Partly("carried, on newer models without `temperature`", Dropped), As("`topP`");
     /// Sampling among the k likeliest.
     TopK: "top_k", "", "top_k"
-        => Partly("to compatible servers", Strict), Lost(Strict), Partly("not with thinking", Strict), As("`topK`");
+        => Partly("carried to compatible servers", Strict), Lost(Strict), Partly("carried without thinking", Strict), As("`topK`");
     /// Several answers.
     Choices: "n", "", ""
         => Carried, Lost(Refused), Lost(Refused), As("`candidateCount`");
@@ -162,7 +162,7 @@ table! {
         => Carried, Lost(Strict), Lost(Strict), Carried;
     /// Texts to stop at.
     Stop: "stop", "", "stop_sequences"
-        => Partly("the first 4 to OpenAI", Strict), Lost(Strict), Partly("but for white space", Strict), Partly("the first 5", Strict);
+        => Partly("`stop`, to OpenAI the first 4", Strict), Lost(Strict), Partly("`stop_sequences`, but for white space", Strict), Partly("`stopSequences`, the first 5", Strict);
     /// Less repetition.
     FrequencyPenalty: "frequency_penalty", "", ""
         => Carried, Lost(Strict), Lost(Strict), As("`frequencyPenalty`");
@@ -228,8 +228,11 @@ table! {
         => Lost(Refused), Lost(Refused), Carried, Lost(Refused);
     /// Any field that the router doesn't know.
     Unknown: "any other", "any other", "any other"
-        => Partly("to compatible servers", Strict), Lost(Strict), Partly("Anthropic's own fields", Strict), Partly("Gemini's own fields", Strict);
+        => Partly("carried to compatible servers", Strict), Lost(Strict), Partly("carried if it is Anthropic's own", Strict), Partly("carried if it is Gemini's own", Strict);
 }
+
+/// How many fields are reported by name: a header holds them, and a client can send any number.
+const REPORTED: usize = 32;
 
 /// Collects what a translation loses, or the first thing that forbids it.
 #[derive(Debug)]
@@ -280,8 +283,13 @@ impl Losses {
     }
 
     fn report(&mut self, name: &str) {
-        if !self.dropped.iter().any(|known| known == name) {
-            self.dropped.push(name.to_owned());
+        if self.dropped.iter().any(|known| known == name) {
+            return;
+        }
+        match self.dropped.len() {
+            0..REPORTED => self.dropped.push(name.to_owned()),
+            REPORTED => self.dropped.push("…".to_owned()),
+            _ => {}
         }
     }
 

@@ -91,6 +91,9 @@ impl StreamTranslator {
         }
         let chunk = match &mut self.source {
             Source::Events(_) => chunk,
+            Source::Document(held) if held.len() + chunk.len() > EVENT_LIMIT => {
+                return self.fail(&too_large(), out);
+            }
             Source::Document(held) => return held.extend_from_slice(&chunk),
             Source::Unknown(held) => {
                 held.extend_from_slice(&chunk);
@@ -113,10 +116,7 @@ impl StreamTranslator {
         while let Some(piece) = self.splitter.next_piece() {
             match piece {
                 Piece::Event(event) => self.event(&event, out),
-                Piece::Part { .. } => {
-                    let message = "The provider sent an event that is too large.";
-                    self.fail(&Failure::new(502, "upstream_error", message), out);
-                }
+                Piece::Part { .. } => self.fail(&too_large(), out),
             }
         }
     }
@@ -241,6 +241,14 @@ impl StreamTranslator {
             self.writer.fail(failure, out);
         }
     }
+}
+
+fn too_large() -> Failure {
+    Failure::new(
+        502,
+        "upstream_error",
+        "The provider sent an event that is too large.",
+    )
 }
 
 fn write(event: Event<'_>, writer: &mut dyn WriteStream, ended: &mut bool, out: &mut BytesMut) {

@@ -1,6 +1,8 @@
 //! A conversation as alternating turns, which Anthropic and Gemini demand: instructions taken out,
 //! neighbours of one role joined, tool results first in the turn that follows their calls.
 
+use std::collections::HashMap;
+
 use super::neutral::{Kind, Message, Part, Role};
 
 /// What one side said before the other.
@@ -39,22 +41,27 @@ pub(crate) fn turns<'r, 'a>(
             out.skipped.extend(&message.parts);
         }
     }
-    let mut calls: Vec<&str> = Vec::new();
+    let mut calls: HashMap<&str, usize> = HashMap::new();
     for turn in &mut out.turns {
         // A stable sort: results first and in the order of their calls, for Gemini pairs them by
         // it; everything else in order behind them.
         turn.parts.sort_by_key(|part| place(part, &calls));
-        calls = turn.parts.iter().filter_map(|part| call_id(part)).collect();
+        calls = turn
+            .parts
+            .iter()
+            .filter_map(|part| call_id(part))
+            .zip(0..)
+            .collect();
     }
     out
 }
 
-fn place(part: &Part<'_>, calls: &[&str]) -> usize {
+fn place(part: &Part<'_>, calls: &HashMap<&str, usize>) -> usize {
     match &part.kind {
-        Kind::ToolResult(result) => calls
-            .iter()
-            .position(|call| *call == result.id)
-            .unwrap_or(calls.len()),
+        Kind::ToolResult(result) => {
+            let call = calls.get(result.id.as_ref());
+            call.copied().unwrap_or(calls.len())
+        }
         _ => usize::MAX,
     }
 }

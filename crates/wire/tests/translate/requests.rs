@@ -78,3 +78,42 @@ fn refused(error: &TranslateError) -> String {
         error.message
     )
 }
+
+/// Bodies that a quadratic step would turn into minutes.
+#[test]
+fn hostile_requests_take_no_longer_than_others() {
+    const MANY: usize = 30_000;
+    let repeat = |item: &dyn Fn(usize) -> String| (0..MANY).map(item).collect::<Vec<_>>().join(",");
+    let calls = repeat(&|n| {
+        format!(r#"{{"id":"c{n}","type":"function","function":{{"name":"f","arguments":""}}}}"#)
+    });
+    let results = repeat(&|n| format!(r#"{{"role":"tool","tool_call_id":"c{n}","content":""}}"#));
+    let outputs =
+        repeat(&|n| format!(r#"{{"type":"function_call_output","call_id":"c{n}","output":""}}"#));
+    let called = repeat(&|n| {
+        format!(r#"{{"type":"function_call","call_id":"c{n}","name":"f","arguments":""}}"#)
+    });
+    let names = repeat(&|n| format!(r#"{{"type":"function","name":"f{n}"}}"#));
+    let tools = repeat(&|n| format!(r#"{{"type":"function","function":{{"name":"f{n}"}}}}"#));
+    let unknown = repeat(&|n| format!(r#""x{n}":0"#));
+    let chat = [
+        format!(r#"{{"messages":[{{"role":"assistant","tool_calls":[{calls}]}},{results}]}}"#),
+        format!(
+            r#"{{"messages":[],"tools":[{tools}],"tool_choice":{{"type":"allowed_tools","mode":"auto","tools":[{names}]}}}}"#
+        ),
+        format!(r#"{{"messages":[],{unknown}}}"#),
+        format!(r#"{{"messages":[{{"role":"user",{unknown}}}]}}"#),
+    ];
+    let responses = [
+        format!(r#"{{"input":[{outputs}]}}"#),
+        format!(r#"{{"input":[{called},{outputs}]}}"#),
+    ];
+    let bodies = chat.iter().map(|body| (Format::OpenAiChat, body));
+    let bodies = bodies.chain(responses.iter().map(|body| (Format::OpenAiResponses, body)));
+    for (from, body) in bodies {
+        for to in PROVIDERS.into_iter().filter(|to| *to != from) {
+            let sent = translate_request(from, to, body.as_bytes(), "m", &options()).unwrap();
+            assert!(sent.dropped.len() <= 33);
+        }
+    }
+}

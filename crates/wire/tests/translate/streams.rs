@@ -193,6 +193,13 @@ pub(crate) fn marks(to: Format, out: &str) -> (usize, usize, usize) {
     }
 }
 
+/// A proxy keeps translators in contexts that its threads share.
+#[test]
+fn translators_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<StreamTranslator>();
+}
+
 /// What streams as it comes: nothing waits for the next event.
 #[test]
 fn every_event_is_passed_on_at_once() {

@@ -1,5 +1,7 @@
 //! Writes a messages request.
 
+use std::collections::HashSet;
+
 use bytes::BytesMut;
 use serde_json::Number;
 
@@ -365,7 +367,9 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, lo
         return;
     }
     let among = match &request.tool_choice {
-        Some(ToolChoice::Among { names, .. }) => Some(names),
+        Some(ToolChoice::Among { names, .. }) => {
+            Some(names.iter().map(AsRef::as_ref).collect::<HashSet<&str>>())
+        }
         _ => None,
     };
     fields.list("tools", |items| {
@@ -375,7 +379,7 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, lo
             .filter_map(|tool| Sent::of(tool, losses))
             .collect::<Vec<_>>()
         {
-            if among.is_none_or(|names| names.iter().any(|name| name == sent.name)) {
+            if among.as_ref().is_none_or(|names| names.contains(sent.name)) {
                 write_tool(items, &sent, model, losses);
             }
         }

@@ -220,6 +220,8 @@ impl Scribe<'_> {
 
     /// The signature of each part of a turn that has one, by the part's position.
     fn signatures<'t>(&self, turn: &'t Turn<'_, '_>) -> HashMap<usize, &'t str> {
+        let carried = carried(turn);
+        let unowned = carried.get("").copied();
         let mut found = HashMap::new();
         let mut first_call = true;
         for (at, part) in turn.parts.iter().enumerate() {
@@ -228,13 +230,10 @@ impl Scribe<'_> {
             };
             let first = std::mem::take(&mut first_call);
             let own = call.signature.as_deref();
-            let carried = || {
-                carried(turn, |owner| {
-                    owner == call.id || (owner.is_empty() && first)
-                })
-            };
-            let made_up = || (first && self.checks_signatures).then_some(UNSIGNED);
-            if let Some(signature) = own.or_else(carried).or_else(made_up) {
+            let own = own.or_else(|| carried.get(call.id.as_ref()).copied());
+            let made_up = self.checks_signatures.then_some(UNSIGNED);
+            let fallback = || unowned.or(made_up).filter(|_| first);
+            if let Some(signature) = own.or_else(fallback) {
                 found.insert(at, signature);
             }
         }
@@ -242,9 +241,7 @@ impl Scribe<'_> {
             .parts
             .iter()
             .rposition(|part| matches!(part.kind, Kind::Text(_)) && !is_blank(part));
-        if let (true, Some(at), Some(signature)) =
-            (first_call, last_text, carried(turn, str::is_empty))
-        {
+        if let (true, Some(at), Some(signature)) = (first_call, last_text, unowned) {
             found.insert(at, signature);
         }
         found
@@ -297,15 +294,16 @@ impl Scribe<'_> {
     }
 }
 
-/// The signature that a thought carries for the part that `owns` tells.
-fn carried<'t>(turn: &'t Turn<'_, '_>, owns: impl Fn(&str) -> bool) -> Option<&'t str> {
-    turn.parts.iter().find_map(|part| match &part.kind {
+/// The signatures that thoughts carry, by the call they belong to.
+fn carried<'t>(turn: &'t Turn<'_, '_>) -> HashMap<&'t str, &'t str> {
+    let signature = |part: &&'t Part<'_>| match &part.kind {
         Kind::Thinking(thinking) => match &thinking.signature {
-            Some(Signature::Gemini { call, value }) if owns(call) => Some(value.as_ref()),
+            Some(Signature::Gemini { call, value }) => Some((call.as_ref(), value.as_ref())),
             _ => None,
         },
         _ => None,
-    })
+    };
+    turn.parts.iter().filter_map(signature).collect()
 }
 
 fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {

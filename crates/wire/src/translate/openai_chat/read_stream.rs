@@ -23,7 +23,10 @@ pub(crate) struct Reader {
     /// What ids are made from where the provider gives none.
     seed: String,
     choices: Vec<Progress>,
+    /// Sources that wait for a text to stand at.
     citations: Vec<Citation<'static>>,
+    /// The sources beside the choices are in: Perplexity repeats them in every chunk.
+    searched: bool,
 }
 
 /// How far a choice is.
@@ -58,6 +61,7 @@ impl Reader {
             seed: context.request_id.clone(),
             choices: Vec::new(),
             citations: Vec::new(),
+            searched: false,
         }
     }
 
@@ -100,14 +104,13 @@ impl Reader {
         if let Some(refusal) = delta.take("refusal").and_then(Json::into_text) {
             self.text(at, Block::Refusal, refusal, None, sink);
         }
+
         for annotation in delta.take_array("annotations") {
             if let Some(citation) = citation::read_annotation(annotation) {
-                sink(Event::Citation {
-                    choice: index,
-                    citation,
-                });
+                self.cite(at, citation, sink);
             }
         }
+
         for call in delta.take_array("tool_calls") {
             if let Some(call) = call.into_object() {
                 self.call(at, call, sink);
@@ -186,11 +189,33 @@ impl Reader {
                 next
             }
         };
+
+        if !self.citations.is_empty() && self.has_open_text(at) {
+            for citation in std::mem::take(&mut self.citations) {
+                self.cite(at, citation, sink);
+            }
+        }
         sink(Event::Text {
             block,
             text,
             logprobs,
         });
+    }
+
+    fn has_open_text(&self, at: usize) -> bool {
+        let open = self.choices.get(at).and_then(|choice| choice.open.as_ref());
+        matches!(open, Some((_, Block::Text)))
+    }
+
+    /// Passes a source on, or keeps it: some servers give sources before the text they are for.
+    fn cite(&mut self, at: usize, citation: Citation<'_>, sink: &mut Sink<'_>) {
+        match self.choices.get(at) {
+            Some(choice) if self.has_open_text(at) => sink(Event::Citation {
+                choice: choice.index,
+                citation,
+            }),
+            _ => self.citations.push(citation.into_owned()),
+        }
     }
 
     /// Another router's signatures; the text came as `reasoning_content`.
@@ -413,10 +438,14 @@ impl ReadStream for Reader {
             if !choices.is_empty() {
                 self.start(&mut chunk, sink);
             }
-            if self.citations.is_empty() {
+
+            if !self.searched {
                 let found = citation::read_search_results(&mut chunk);
-                self.citations = found.into_iter().map(Citation::into_owned).collect();
+                self.searched = !found.is_empty();
+                self.citations
+                    .extend(found.into_iter().map(Citation::into_owned));
             }
+
             for choice in choices {
                 if let Some(choice) = choice.into_object() {
                     self.choice(choice, sink);

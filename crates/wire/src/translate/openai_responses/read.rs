@@ -1,5 +1,7 @@
 //! Reads a responses request. It must not know what the target can express.
 
+use std::collections::HashSet;
+
 use bytes::BytesMut;
 
 use super::super::TranslateError;
@@ -183,32 +185,53 @@ fn read_input(value: Json<'_>) -> Read<Vec<Message<'_>>> {
     if let Json::String(text) = value {
         return Ok(vec![message(Role::User, vec![Part::text(text)])]);
     }
-    let mut messages = Vec::new();
+    let mut conversation = Conversation::default();
     for item in each(value, "input", read_item)? {
-        add(&mut messages, item);
+        conversation.add(item);
     }
-    Ok(messages)
+    Ok(conversation.messages)
 }
 
-/// Joins what the assistant said, thought and called in one go, and puts results behind their
-/// calls, as other formats have it.
-fn add<'a>(messages: &mut Vec<Message<'a>>, item: Message<'a>) {
-    if let Some(call) = result_id(&item) {
-        let at = messages
-            .iter()
-            .rposition(|message| has_call(message, call))
-            .map_or(messages.len(), |at| at + 1);
-        match messages.get_mut(at) {
-            Some(results) if result_id(results).is_some() => results.parts.extend(item.parts),
-            _ => messages.insert(at, item),
+/// Items put together as messages.
+#[derive(Default)]
+struct Conversation<'a> {
+    messages: Vec<Message<'a>>,
+    /// The last message with calls, and the ids of its calls.
+    calling: Option<usize>,
+    calls: HashSet<String>,
+}
+
+impl<'a> Conversation<'a> {
+    /// Joins what the assistant said, thought and called in one go, and puts results behind their
+    /// calls, as other formats have it.
+    fn add(&mut self, item: Message<'a>) {
+        if let Some(call) = result_id(&item) {
+            let known = self.calling.filter(|_| self.calls.contains(call));
+            return self.add_result(known, item);
         }
-        return;
+        let call = call_id(&item).map(str::to_owned);
+        match self.messages.last_mut() {
+            Some(last) if item.role == Role::Assistant && continues(last, &item) => {
+                last.parts.extend(item.parts);
+            }
+            _ => self.messages.push(item),
+        }
+        if let Some(call) = call {
+            let at = self.messages.len() - 1;
+            if self.calling != Some(at) {
+                self.calls.clear();
+            }
+            self.calling = Some(at);
+            self.calls.insert(call);
+        }
     }
-    match messages.last_mut() {
-        Some(last) if item.role == Role::Assistant && continues(last, &item) => {
-            last.parts.extend(item.parts);
+
+    fn add_result(&mut self, calling: Option<usize>, item: Message<'a>) {
+        let at = calling.map_or(self.messages.len(), |at| at + 1);
+        match self.messages.get_mut(at) {
+            Some(results) if result_id(results).is_some() => results.parts.extend(item.parts),
+            _ => self.messages.insert(at, item),
         }
-        _ => messages.push(item),
     }
 }
 
@@ -219,11 +242,11 @@ fn result_id<'m>(message: &'m Message<'_>) -> Option<&'m str> {
     }
 }
 
-fn has_call(message: &Message<'_>, id: &str) -> bool {
-    message
-        .parts
-        .iter()
-        .any(|part| matches!(&part.kind, Kind::ToolCall(call) if call.id == id))
+fn call_id<'m>(message: &'m Message<'_>) -> Option<&'m str> {
+    match &message.parts.first()?.kind {
+        Kind::ToolCall(call) => Some(&call.id),
+        _ => None,
+    }
 }
 
 /// Whether an item belongs to the assistant's message before it. Two texts are two messages.

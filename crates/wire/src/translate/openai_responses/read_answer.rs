@@ -24,10 +24,10 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
         }
     };
     let mut parts = Vec::new();
-    let mut citations = Vec::new();
+    let mut found = Found::default();
     for item in body.take_array("output") {
         if let Some(item) = item.into_object() {
-            read_item(item, &mut parts, &mut citations);
+            read_item(item, &mut parts, &mut found);
         }
     }
     let finish = read_finish(&body, &parts);
@@ -38,9 +38,9 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
         choices: vec![Choice {
             index: 0,
             parts,
-            citations,
+            citations: std::mem::take(&mut found.citations),
             finish,
-            logprobs: None,
+            logprobs: found.logprobs(),
         }],
         usage: body
             .get("usage")
@@ -48,6 +48,23 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
             .map(read_usage),
         tier: body.take("service_tier").and_then(Json::into_text),
     })
+}
+
+/// What stands at the texts of an answer.
+#[derive(Default)]
+struct Found<'a> {
+    citations: Vec<Citation<'a>>,
+    tokens: Vec<Json<'a>>,
+}
+
+impl<'a> Found<'a> {
+    /// The probabilities as chat has them.
+    fn logprobs(self) -> Option<Json<'a>> {
+        (!self.tokens.is_empty()).then(|| {
+            let content = Json::Array(self.tokens);
+            Json::Object(Object(vec![("content".into(), content)]))
+        })
+    }
 }
 
 /// Reads token counts: details are parts of the totals, but where the sum shows that they aren't.
@@ -100,16 +117,12 @@ pub(super) fn finish_of(
     }
 }
 
-fn read_item<'a>(
-    mut item: Object<'a>,
-    parts: &mut Vec<Part<'a>>,
-    citations: &mut Vec<Citation<'a>>,
-) {
+fn read_item<'a>(mut item: Object<'a>, parts: &mut Vec<Part<'a>>, found: &mut Found<'a>) {
     match item.str("type") {
         Some("message") => {
             for part in item.take_array("content") {
                 if let Some(part) = part.into_object() {
-                    parts.extend(read_part(part, citations));
+                    parts.extend(read_part(part, found));
                 }
             }
         }
@@ -138,11 +151,14 @@ fn read_item<'a>(
     }
 }
 
-fn read_part<'a>(mut part: Object<'a>, citations: &mut Vec<Citation<'a>>) -> Option<Part<'a>> {
+fn read_part<'a>(mut part: Object<'a>, found: &mut Found<'a>) -> Option<Part<'a>> {
     match part.str("type")? {
         "output_text" => {
-            let found = part.take_array("annotations").into_iter();
-            citations.extend(found.filter_map(citation::read_annotation));
+            let annotations = part.take_array("annotations").into_iter();
+            found
+                .citations
+                .extend(annotations.filter_map(citation::read_annotation));
+            found.tokens.extend(part.take_array("logprobs"));
             Some(Part::text(part.take_string("text")?))
         }
         "refusal" => Some(Part::new(Kind::Refusal(part.take_string("refusal")?))),

@@ -130,13 +130,8 @@ fn write_parts(items: &mut Items<'_>, parts: &[Part<'_>], losses: &mut Losses) {
             Kind::Text(text) | Kind::Refusal(text) => write_input_text(items, text),
             Kind::Image(image) => write_image(items, image, losses),
             Kind::File(file) => write_file(items, file, losses),
-            Kind::Audio { data, format } => items.obj(|item| {
-                item.str("type", "input_audio");
-                item.obj("input_audio", |audio| {
-                    audio.str("data", data);
-                    audio.str("format", format);
-                });
-            }),
+
+            Kind::Audio { .. } => losses.lose(Feature::Audio),
             Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
             Kind::Thinking(_) => losses.lose(Feature::ForeignThinking),
             Kind::ToolCall(_) | Kind::ToolResult(_) => losses.lose(Feature::ForeignContent),
@@ -161,7 +156,8 @@ fn write_image(items: &mut Items<'_>, image: &Image<'_>, losses: &mut Losses) {
             Source::Base64 { media_type, data } => item.data_url("image_url", media_type, data),
             Source::Url(url) | Source::Text(url) | Source::Id(url) => item.str("image_url", url),
         }
-        item.opt_str("detail", image.detail.as_deref());
+        // The API demands what chat leaves to its default.
+        item.str("detail", image.detail.as_deref().unwrap_or("auto"));
     });
 }
 
@@ -229,6 +225,8 @@ fn write_assistant(items: &mut Items<'_>, message: &Message<'_>, losses: &mut Lo
     for part in &message.parts {
         lose_cache(part, losses);
         match &part.kind {
+            // An empty message would part a thought from the call it led to.
+            Kind::Text(text) if text.is_empty() && message.parts.len() > 1 => continue,
             Kind::Text(text) | Kind::Refusal(text) => {
                 said.push(text);
                 continue;

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use super::super::citation::write_url_citation;
 use super::super::emit::{Fields, Items, object};
+use super::super::json::Json;
 use super::super::neutral::{
     Choice, Citation, Finish, Image, Kind, Part, Response, Source, ToolCall, Usage,
 };
@@ -125,6 +126,7 @@ fn write_output(
     context: &ResponseContext,
 ) {
     let mut citations = choice.citations.as_slice();
+    let mut tokens = choice.logprobs.as_ref().map(tokens_of).unwrap_or_default();
     let mut parts = choice.parts.as_slice();
     let mut number = 0;
     while let Some((part, rest)) = parts.split_first() {
@@ -132,8 +134,9 @@ fn write_output(
         if said > 0 {
             let (spoken, rest) = parts.split_at(said);
             let cited = std::mem::take(&mut citations);
+            let tokens = std::mem::take(&mut tokens);
             let id = head.item_id("msg", number);
-            items.obj(|item| write_message(item, &id, spoken, cited));
+            items.obj(|item| write_message(item, &id, spoken, cited, &tokens));
             parts = rest;
         } else {
             write_item(items, part, head, number, context);
@@ -147,8 +150,27 @@ const fn is_said(part: &Part<'_>) -> bool {
     matches!(part.kind, Kind::Text(_) | Kind::Refusal(_))
 }
 
-fn write_message(item: &mut Fields<'_>, id: &str, parts: &[Part<'_>], citations: &[Citation<'_>]) {
+/// The items of the list of probabilities of a chat's choice, written out.
+fn tokens_of(logprobs: &Json<'_>) -> String {
+    let list = logprobs
+        .get("content")
+        .map(Json::to_text)
+        .unwrap_or_default();
+    let items = list
+        .strip_prefix('[')
+        .and_then(|list| list.strip_suffix(']'));
+    items.unwrap_or_default().to_owned()
+}
+
+fn write_message(
+    item: &mut Fields<'_>,
+    id: &str,
+    parts: &[Part<'_>],
+    citations: &[Citation<'_>],
+    tokens: &str,
+) {
     let mut citations = citations;
+    let mut tokens = tokens;
     item.str("type", "message");
     item.str("id", id);
     item.str("status", "completed");
@@ -157,7 +179,10 @@ fn write_message(item: &mut Fields<'_>, id: &str, parts: &[Part<'_>], citations:
         for part in parts {
             items.obj(|content| match &part.kind {
                 Kind::Refusal(text) => write_refusal(content, text),
-                Kind::Text(text) => write_text(content, text, std::mem::take(&mut citations)),
+                Kind::Text(text) => {
+                    let cited = std::mem::take(&mut citations);
+                    write_text(content, text, cited, std::mem::take(&mut tokens));
+                }
                 _ => {}
             });
         }
@@ -165,14 +190,25 @@ fn write_message(item: &mut Fields<'_>, id: &str, parts: &[Part<'_>], citations:
 }
 
 /// The fields of a text part.
-pub(super) fn write_text(content: &mut Fields<'_>, text: &str, citations: &[Citation<'_>]) {
+///
+/// `tokens` are the items of the list of probabilities, written out.
+pub(super) fn write_text(
+    content: &mut Fields<'_>,
+    text: &str,
+    citations: &[Citation<'_>],
+    tokens: &str,
+) {
     content.str("type", "output_text");
     content.list("annotations", |items| {
         for citation in citations {
             items.obj(|item| write_annotation(item, citation));
         }
     });
-    content.list("logprobs", |_| {});
+    content.list("logprobs", |items| {
+        if !tokens.is_empty() {
+            items.raw(tokens);
+        }
+    });
     content.str("text", text);
 }
 

@@ -52,6 +52,8 @@ struct Open {
 enum OpenKind {
     Text {
         citations: Vec<Citation<'static>>,
+        /// The items of the list of probabilities, written out.
+        tokens: String,
     },
     Refusal,
     Thinking {
@@ -127,9 +129,10 @@ impl Writer {
         }
         let kind = match kind {
             Block::Text => {
-                self.open_part(out, |part| write_text(part, "", &[]));
+                self.open_part(out, |part| write_text(part, "", &[], ""));
                 OpenKind::Text {
                     citations: Vec::new(),
+                    tokens: String::new(),
                 }
             }
             Block::Refusal => {
@@ -218,7 +221,10 @@ impl Writer {
         };
         open.text.push_str(text);
         match &mut open.kind {
-            OpenKind::Text { .. } => {
+            OpenKind::Text { tokens, .. } => {
+                if let Some(list) = logprobs {
+                    add_tokens(tokens, list);
+                }
                 self.part_event(out, "response.output_text.delta", |fields| {
                     fields.str("delta", text);
                     match logprobs {
@@ -308,7 +314,7 @@ impl Writer {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        if let OpenKind::Text { citations } = &mut open.kind {
+        if let OpenKind::Text { citations, .. } = &mut open.kind {
             let number = citations.len();
             self.part_event(out, "response.output_text.annotation.added", |fields| {
                 fields.num("annotation_index", number);
@@ -325,12 +331,16 @@ impl Writer {
         };
         let text = open.text;
         match open.kind {
-            OpenKind::Text { citations } => {
+            OpenKind::Text { citations, tokens } => {
                 self.part_event(out, "response.output_text.done", |fields| {
                     fields.str("text", &text);
-                    fields.list("logprobs", |_| {});
+                    fields.list("logprobs", |items| {
+                        if !tokens.is_empty() {
+                            items.raw(&tokens);
+                        }
+                    });
                 });
-                self.close_part(out, |part| write_text(part, &text, &citations));
+                self.close_part(out, |part| write_text(part, &text, &citations, &tokens));
             }
             OpenKind::Refusal => {
                 self.part_event(out, "response.refusal.done", |fields| {
@@ -469,6 +479,15 @@ impl Writer {
         }
         self.output.put_slice(&whole);
         self.items += 1;
+    }
+}
+
+fn add_tokens(tokens: &mut String, list: &Json<'_>) {
+    for token in list.as_array().unwrap_or_default() {
+        if !tokens.is_empty() {
+            tokens.push(',');
+        }
+        tokens.push_str(&token.to_text());
     }
 }
 
