@@ -1,6 +1,5 @@
 //! The matrix of body sizes: the SHA-256 of what was sent against that of what the upstream got.
 
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use crate::bed::{Bed, CHAT, Cpus, Kind, Proxy, Subject};
 use crate::digest::sha256;
 use crate::http1::{Channel, Fault};
 use crate::payload::{self, MODEL};
-use crate::{http2, output, runtime, target};
+use crate::{http2, output, target, to_its_end};
 
 /// Options of `bodies`.
 #[derive(Args, Debug)]
@@ -33,7 +32,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When upstream or proxy don't start.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let outcomes = runtime(NonZeroUsize::MIN)?.block_on(matrix(options))?;
+    let outcomes = to_its_end(matrix(options))?;
     output::report(options.json, &outcomes, &text(&outcomes))?;
     let good = outcomes.iter().all(|outcome| outcome.verdict.is_good());
     Ok(if good {

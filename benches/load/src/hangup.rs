@@ -1,6 +1,5 @@
 //! Clients that hang up mid-stream: how long their upstream streams live on.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -12,7 +11,7 @@ use crate::bed::{Bed, Cpus, Subject};
 use crate::drive::hold::{ENDLESS, Held};
 use crate::event::Plan;
 use crate::payload::MODEL;
-use crate::{clock, output, runtime};
+use crate::{clock, output, to_its_end};
 
 /// Options of `hangup`.
 #[derive(Args, Debug)]
@@ -35,7 +34,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When upstream or proxy don't start, or the streams don't flow.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let report = runtime(NonZeroUsize::MIN)?.block_on(hang_up(options))?;
+    let report = to_its_end(hang_up(options))?;
     output::report(options.json, &report, &report.text())
 }
 

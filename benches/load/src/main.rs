@@ -26,9 +26,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The router's allocator, so that the floor differs in nothing but what it does.
 #[global_allocator]
@@ -76,6 +79,21 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Malformed(options) => return malformed::run(options),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `task` on this thread. A signal ends it early, but in order: what it started ends too.
+///
+/// # Errors
+/// Those of `task`, or that a signal came.
+fn to_its_end<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    runtime(NonZeroUsize::MIN)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = task => done,
+            _ = terminate.recv() => bail!("ended by SIGTERM"),
+            _ = ctrl_c() => bail!("interrupted"),
+        }
+    })
 }
 
 /// A runtime of `threads` threads; of one, the calling thread itself.

@@ -6,7 +6,6 @@ pub(crate) mod latency;
 pub(crate) mod request;
 pub(crate) mod stream;
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -14,7 +13,7 @@ use clap::{Args, Subcommand};
 use crate::event::Plan;
 use crate::payload::{self, MODEL};
 use crate::target::Target;
-use crate::{output, proc, runtime};
+use crate::{output, proc, to_its_end};
 
 /// Modes of `drive`.
 #[derive(Subcommand, Debug)]
@@ -35,7 +34,7 @@ pub(crate) enum Mode {
 /// When the target can't be reached at all.
 pub(crate) fn run(mode: &Mode) -> anyhow::Result<()> {
     proc::raise_open_files()?;
-    runtime(NonZeroUsize::MIN)?.block_on(async {
+    to_its_end(async {
         match mode {
             Mode::Request(options) => options.run().await,
             Mode::Latency(options) => options.run().await,

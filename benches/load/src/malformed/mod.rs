@@ -7,7 +7,6 @@ mod framing;
 mod judge;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +23,7 @@ use crate::bed::{Bed, Cpus, Proxy, Subject};
 use crate::drive::request::{self, Until};
 use crate::payload::{self, MODEL};
 use crate::proc::Memory;
-use crate::{output, runtime};
+use crate::{output, to_its_end};
 
 /// Options of `malformed`.
 #[derive(Args, Clone, Debug)]
@@ -56,7 +55,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When upstream or proxy don't start, or the proxy ends.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let report = runtime(NonZeroUsize::MIN)?.block_on(async {
+    let report = to_its_end(async {
         let bed = Bed::start(
             Cpus {
                 proxy: None,

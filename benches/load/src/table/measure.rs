@@ -48,6 +48,15 @@ impl Measure {
         Self::Events,
     ];
 
+    /// How often it is run in a round, forwards and backwards in turn. What a CPU does is spent
+    /// anew each time; memory can only be read while the process is fresh.
+    pub(crate) fn passes(self) -> usize {
+        match self {
+            Self::Small | Self::Large | Self::Events => 2,
+            Self::Memory | Self::Latency | Self::FirstEvent | Self::EventDelay => 1,
+        }
+    }
+
     /// Measures `proxy`.
     ///
     /// # Errors

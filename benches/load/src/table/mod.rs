@@ -6,7 +6,6 @@ mod render;
 mod row;
 
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde::Serialize;
 use self::measure::{Effort, Measure};
 use self::render::{Line, Samples};
 use crate::bed::{Bed, Cpus, Kind, Proxy, Subject};
-use crate::{output, proc, runtime};
+use crate::{output, proc, to_its_end};
 
 /// Options of `table`.
 #[derive(Args, Debug)]
@@ -34,7 +33,7 @@ pub(crate) struct Options {
     /// Where the upstream listens; a free port by default
     #[arg(long, value_name = "HOST:PORT")]
     upstream_at: Option<std::net::SocketAddr>,
-    /// Rounds; in each, every proxy is started anew and measured once
+    /// Rounds; in each, every proxy is started anew and measured with everything
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds of each measurement
@@ -62,7 +61,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When a proxy doesn't start or fails a request.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    runtime(NonZeroUsize::MIN)?.block_on(table(options))
+    to_its_end(table(options))
 }
 
 async fn table(options: &Options) -> anyhow::Result<()> {
@@ -81,8 +80,8 @@ async fn table(options: &Options) -> anyhow::Result<()> {
     options.write(&lines, load)
 }
 
-/// Starts all proxies, measures each with each measurement in turn, and ends them. The order of
-/// the proxies changes from round to round.
+/// Starts all proxies, measures each with each measurement, and ends them. The order of the
+/// proxies turns round from round to round, and from pass to pass.
 async fn one_round(
     bed: &Bed,
     kinds: &[(String, Kind)],
@@ -95,23 +94,36 @@ async fn one_round(
         proxies.push(bed.proxy(name, kind).await?);
     }
     for measure in Measure::ALL {
-        for index in turns(proxies.len(), round) {
-            let Some(proxy) = proxies.get(index) else {
-                continue;
-            };
-            let what = || format!("{measure:?} of {}", proxy.name);
-            for (row, value) in measure.run(proxy, effort).await.with_context(what)? {
-                samples.add(row, index, value);
-            }
+        for pass in 0..measure.passes() {
+            take_turns(&proxies, measure, effort, round + pass, samples).await?;
         }
     }
     Ok(())
 }
 
-/// The proxies' numbers, forwards in even rounds and backwards in odd ones.
-fn turns(count: usize, round: usize) -> Vec<usize> {
+async fn take_turns(
+    proxies: &[Proxy],
+    measure: Measure,
+    effort: Effort,
+    turn: usize,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    for index in turns(proxies.len(), turn) {
+        let Some(proxy) = proxies.get(index) else {
+            continue;
+        };
+        let what = || format!("{measure:?} of {}", proxy.name);
+        for (row, value) in measure.run(proxy, effort).await.with_context(what)? {
+            samples.add(row, index, value);
+        }
+    }
+    Ok(())
+}
+
+/// The proxies' numbers, forwards in even turns and backwards in odd ones.
+fn turns(count: usize, turn: usize) -> Vec<usize> {
     let forwards = 0..count;
-    if round.is_multiple_of(2) {
+    if turn.is_multiple_of(2) {
         forwards.collect()
     } else {
         forwards.rev().collect()
@@ -220,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_second_round_goes_backwards() {
+    fn every_second_turn_goes_backwards() {
         assert_eq!(turns(3, 0), [0, 1, 2]);
         assert_eq!(turns(3, 1), [2, 1, 0]);
     }
