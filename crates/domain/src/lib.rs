@@ -2,3 +2,5 @@
 //! computed. No I/O, no async, no clock: the time comes in as an argument.
 
 pub mod format;
+pub mod rendezvous;
+pub mod rule;

@@ -1,0 +1,25 @@
+//! Rules: conditions on a request that decide its route. Written as [`RuleSpec`], checked and
+//! compiled by [`compile`] into [`Rules`], which [`Rules::decide`] and [`Rules::explain`] a
+//! request. What the request is, they ask of [`Facts`]; nothing here reads a body.
+
+mod check;
+mod decide;
+mod glob;
+mod literal;
+mod node;
+mod pattern;
+mod reach;
+mod region;
+mod spec;
+mod week;
+
+pub use self::{
+    check::{Compiled, Names, Problem, Severity, compile},
+    decide::{Decision, Facts, Matched, Route, Rules, Tried},
+    glob::Glob,
+    spec::{
+        Action, Area, Block, Condition, Day, Feature, HeaderTest, RuleSpec, ScoreRange, Share,
+        TimeWindow, TokenRange,
+    },
+    week::WeekMinute,
+};
