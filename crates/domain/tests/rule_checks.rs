@@ -1,5 +1,7 @@
 //! What `compile` reports about rules: one table of mistakes, one of rules never reached.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::collections::BTreeSet;
 
 use llm_router_domain::rule::{Glob, Names, RuleSpec, Severity, compile};

@@ -8,6 +8,7 @@ use super::{
     glob::Glob,
     node::{HeaderValue, Node, Outcome, Split, Sticky, Target, Test},
     pattern::{self, Collector, PatternId},
+    problem::{Names, Problem, Severity, whole},
     reach,
     spec::{Action, Block, Condition, HeaderTest, RuleSpec, ScoreRange, Share, TimeWindow},
     week::Week,
@@ -29,67 +30,6 @@ const RESERVED: [(&str, &str); 3] = [
         "the client decides how the answer is streamed",
     ),
 ];
-
-/// The names that rules may refer to.
-#[derive(Clone, Debug, Default)]
-pub struct Names<'a> {
-    /// Public models.
-    pub models: BTreeSet<&'a str>,
-    /// Providers by id, each with the models it serves.
-    pub providers: BTreeMap<&'a str, Vec<Glob>>,
-    /// Names of keys.
-    pub keys: BTreeSet<&'a str>,
-    /// Owners of keys.
-    pub owners: BTreeSet<&'a str>,
-}
-
-impl Names<'_> {
-    /// A public name, a bare name that a provider lists, or `provider/model`.
-    fn routes_to(&self, name: &str) -> bool {
-        self.models.contains(name)
-            || self
-                .providers
-                .values()
-                .flatten()
-                .any(|g| g.is_literal() && g.matches(name))
-            || name.split_once('/').is_some_and(|(provider, model)| {
-                let globs = self.providers.get(provider);
-                globs.is_some_and(|globs| globs.iter().any(|glob| glob.matches(model)))
-            })
-    }
-
-    /// Whether a request that rules apply to may ask for a model that this matches.
-    fn may_be_asked(&self, glob: &Glob) -> bool {
-        if glob.is_literal() {
-            return glob.as_str() == "auto" || self.models.contains(glob.as_str());
-        }
-        glob.matches("auto") || self.models.iter().any(|model| glob.matches(model))
-    }
-}
-
-/// How much a problem matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The rule works, but hardly as meant.
-    Warning,
-    /// The rule can't work and is left out.
-    Error,
-}
-
-/// Something wrong with a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The rule's place among those given to [`compile`].
-    pub index: usize,
-    /// The rule's name.
-    pub rule: String,
-    /// The field within the rule, as in `when.any[1].regex`; empty: the rule as a whole.
-    pub path: String,
-    /// How much it matters.
-    pub severity: Severity,
-    /// What is wrong and, where there is one, the remedy.
-    pub message: String,
-}
 
 /// What [`compile`] makes of rules.
 #[derive(Debug)]
@@ -146,17 +86,6 @@ pub fn compile(specs: &[RuleSpec], names: &Names<'_>, previous: Option<&Rules>) 
     };
     problems.sort_by_key(|problem| problem.index);
     Compiled { rules, problems }
-}
-
-/// A problem with a rule as a whole.
-pub(super) fn whole(index: usize, rule: &str, severity: Severity, message: String) -> Problem {
-    Problem {
-        index,
-        rule: rule.to_owned(),
-        path: String::new(),
-        severity,
-        message,
-    }
 }
 
 struct Checker<'a, 'p> {

@@ -8,15 +8,17 @@ mod glob;
 mod literal;
 mod node;
 mod pattern;
+mod problem;
 mod reach;
 mod region;
 mod spec;
 mod week;
 
 pub use self::{
-    check::{Compiled, Names, Problem, Severity, compile},
+    check::{Compiled, compile},
     decide::{Decision, Facts, Matched, Route, Rules, Tried},
     glob::Glob,
+    problem::{Names, Problem, Severity},
     spec::{
         Action, Area, Block, Condition, Day, Feature, HeaderTest, RuleSpec, ScoreRange, Share,
         TimeWindow, TokenRange,

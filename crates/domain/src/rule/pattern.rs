@@ -6,7 +6,7 @@
 //! (10,000 patterns of 20 characters ask for 140 GB). So the patterns are parted:
 //!
 //! - Those with literals they can't match without are found by one Aho-Corasick pass over the text
-//!   (about 5 ms per MiB, however many patterns). A pattern is run only when a literal of
+//!   (about 8 ms per MiB, however many patterns). A pattern is run only when a literal of
 //!   it was seen and a rule asks for it.
 //! - The others are searched in sets of [`SET_SIZE`], a size whose automata stay in cache; a set is
 //!   run when a rule asks for one of its patterns.

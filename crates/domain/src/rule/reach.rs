@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
-    check::{Problem, Severity, whole},
     decide::Entry,
     literal::Shape,
     pattern::Patterns,
+    problem::{Problem, Severity, whole},
     region::{AtomId, Atoms, Region},
 };
 
