@@ -2,10 +2,7 @@
 //! prompts of 1 and 100 KiB that match none of them, the first or the last; and what building
 //! them costs.
 
-#![expect(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
+#![expect(clippy::print_stderr, reason = "memory isn't criterion's to report")]
 
 use std::{borrow::Cow, collections::BTreeSet, hint::black_box};
 

@@ -1,6 +1,7 @@
 //! Vocabulary and arithmetic of LLM Router: what a key, a format or a retry is, and how each is
 //! computed. No I/O, no async, no clock: the time comes in as an argument.
 
+pub mod complexity;
 pub mod format;
 pub mod rendezvous;
 pub mod rule;

@@ -53,6 +53,7 @@ fn problems(rules: &[Value]) -> Vec<String> {
 
 /// Each rule, and the start of each problem it must have; none: it is fine.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_mistake_is_reported() {
     let deep = (0..40).fold(json!({"key": "ci"}), |inner, _| json!({"not": inner}));
     let table: Vec<(Value, Vec<&str>)> = vec![
@@ -319,6 +320,7 @@ fn rules_survive_a_round_trip() {
 /// Conditions in order; the rules (named a, b, c …) that must be reported as never reached, each
 /// with the names that the report must give as the cause.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rules_never_reached_are_reported() {
     let yes = |cause: &'static str| Some(cause);
     let table: Vec<(Vec<Value>, Vec<Option<&str>>)> = vec![
