@@ -1,2 +1,113 @@
-//! placeholder
-fn main() {}
+//! LLM Router: a smart gateway in front of many LLM providers. The command line; each command is
+//! carried out by a module of its own.
+
+mod access_log;
+mod authenticate;
+mod books;
+mod clock;
+mod commands;
+mod compile;
+mod fault;
+mod ledger;
+mod listing;
+mod metrics;
+mod mock_host;
+mod paths;
+mod prices;
+mod proxy;
+mod reload;
+mod route;
+mod serve;
+mod snapshot;
+mod unserved;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A smart gateway in front of many LLM providers.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy and the admin service.
+    Serve {
+        /// The configuration; conf/llm-router.yaml if it exists, else built-in defaults with one
+        /// provider for each of OPENAI_API_KEY, ANTHROPIC_API_KEY and GEMINI_API_KEY that is set.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Try the router with no keys, no configuration and no network.
+    Demo {
+        /// Where clients connect.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+        listen: SocketAddr,
+        /// Where the admin service listens.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
+        admin_listen: SocketAddr,
+    },
+    /// Print every error and every warning of a configuration.
+    Check {
+        /// The configuration; found as by serve.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Run the mock provider on its own.
+    Mock {
+        /// Where it listens.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+        listen: SocketAddr,
+    },
+    /// Create or upgrade the tables of the configured store, as serve does too.
+    Migrate {
+        /// The configuration; found as by serve.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Look after the ledger.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Compare journal, entries and sums; exit 1 if they differ.
+    Verify {
+        /// The configuration; found as by serve.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let json_log = commands::start_logging();
+    let outcome = match Arguments::parse().command {
+        Command::Serve { config } => commands::serve(config, json_log),
+        Command::Demo {
+            listen,
+            admin_listen,
+        } => commands::demo(listen, admin_listen, json_log),
+        Command::Check { config } => commands::check(config),
+        Command::Mock { listen } => commands::mock(listen),
+        Command::Migrate { config } => books::migrate(config),
+        Command::Ledger {
+            command: LedgerCommand::Verify { config },
+        } => books::verify(config),
+        Command::Schema => commands::schema(),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}

@@ -1,1 +1,106 @@
-//! placeholder
+//! The admin service: what operators and their tools read over HTTP. Knows nothing of how
+//! requests are proxied.
+
+mod access;
+mod cost;
+mod requests;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::civil::Date;
+use llm_router_domain::key::Role;
+use llm_router_store::{LedgerStore, StoreError};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+pub use access::Caller;
+use access::{Problem, caller};
+
+/// What the admin service asks of the router.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// Every metric in Prometheus' text format.
+    fn metrics(&self) -> String;
+
+    /// Whether metrics may be read without a key.
+    fn metrics_are_public(&self) -> bool;
+
+    /// Who presents a request.
+    ///
+    /// # Errors
+    /// Why nobody does, for the client to read.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String>;
+
+    /// The day (UTC) it is.
+    fn today(&self) -> Date;
+
+    /// The ledger's store, once everything that was settled before the call is in it.
+    ///
+    /// # Errors
+    /// When the store doesn't take it.
+    async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError>;
+}
+
+type Shared = Arc<dyn Source>;
+
+/// Serves until `stop` resolves.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    source: Shared,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(source))
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+fn router(source: Shared) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(health))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/cost/current", get(cost::current))
+        .route("/api/v1/cost/daily", get(cost::daily))
+        .route("/api/v1/cost/summary", get(cost::summary))
+        .route("/api/v1/cost/by-model", get(cost::by_model))
+        .route("/api/v1/cost/by-user", get(cost::by_user))
+        .route("/api/v1/requests", get(requests::list))
+        .route("/api/v1/requests/{id}", get(requests::one))
+        .fallback(not_found)
+        .with_state(source)
+}
+
+async fn health() -> Response {
+    axum::Json(json!({ "status": "ok" })).into_response()
+}
+
+async fn metrics(State(source): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+    if !source.metrics_are_public() && caller(source.as_ref(), &headers)?.role < Role::Viewer {
+        let message = "Metrics need a key with the role viewer or above.";
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "permission_denied",
+            message,
+        ));
+    }
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    Ok((kind, source.metrics()).into_response())
+}
+
+async fn not_found() -> Problem {
+    Problem::not_found("There is nothing at this path.")
+}

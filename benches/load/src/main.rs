@@ -1,2 +1,91 @@
-//! placeholder
-fn main() {}
+//! Load generator, bare upstream, plain Pingora floor and the checks that set a proxy against
+//! them: one command each, see README.md.
+
+mod bed;
+mod bodies;
+mod certificate;
+mod child;
+mod clock;
+mod digest;
+mod drive;
+mod event;
+mod floor;
+mod hangup;
+mod http1;
+mod http2;
+mod malformed;
+mod output;
+mod payload;
+mod proc;
+mod stats;
+mod table;
+mod target;
+mod upstream;
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use clap::Parser;
+use mimalloc::MiMalloc;
+use tokio::runtime::{Builder, Runtime};
+
+/// The router's allocator, so that the floor differs in nothing but what it does.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Measures LLM Router against a plain Pingora pass-through
+#[derive(Parser, Debug)]
+#[command(version)]
+enum Command {
+    /// Serve the plain Pingora pass-through
+    Floor(floor::Options),
+    /// Serve the bare upstream
+    Upstream(upstream::Options),
+    /// Load a URL
+    #[command(subcommand)]
+    Drive(drive::Mode),
+    /// Print the bench table: router against floor in one run
+    Table(table::Options),
+    /// Send bodies of all sizes and compare what the upstream received
+    Bodies(bodies::Options),
+    /// Hang up on streams and see how long the upstream's live on
+    Hangup(hangup::Options),
+    /// Send malformed requests and see how they are refused
+    Malformed(malformed::Options),
+}
+
+fn main() -> ExitCode {
+    match run(&Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            output::remark(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Floor(options) => floor::run(options),
+        Command::Upstream(options) => upstream::run(options)?,
+        Command::Drive(mode) => drive::run(mode)?,
+        Command::Table(options) => table::run(options)?,
+        Command::Bodies(options) => return bodies::run(options),
+        Command::Hangup(options) => hangup::run(options)?,
+        Command::Malformed(options) => return malformed::run(options),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A runtime of `threads` threads; of one, the calling thread itself.
+fn runtime(threads: NonZeroUsize) -> io::Result<Runtime> {
+    let mut builder = match threads.get() {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads.get() > 1 {
+        builder.worker_threads(threads.get());
+    }
+    builder.enable_all().build()
+}

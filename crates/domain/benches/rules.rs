@@ -7,9 +7,12 @@
 use std::{borrow::Cow, collections::BTreeSet, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use llm_router_domain::rule::{
-    Action, Area, Condition, Day, Facts, Feature, Glob, HeaderTest, Names, RuleSpec, Rules,
-    WeekMinute, compile,
+use llm_router_domain::{
+    pattern::PatternList,
+    rule::{
+        Action, Area, Condition, Day, Facts, Feature, HeaderTest, Names, RuleSpec, Rules,
+        WeekMinute, compile,
+    },
 };
 
 struct Request {
@@ -179,7 +182,7 @@ fn plain_rules(count: usize) -> Vec<RuleSpec> {
 fn build(specs: &[RuleSpec], models: &[String], previous: Option<&Rules>) -> Rules {
     let names = Names {
         models: models.iter().map(String::as_str).collect(),
-        providers: [("openai", vec![Glob::new("*")])].into(),
+        providers: [("openai", PatternList::new(["*"]))].into(),
         keys: BTreeSet::new(),
         owners: BTreeSet::new(),
     };

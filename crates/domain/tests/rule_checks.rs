@@ -4,15 +4,18 @@
 
 use std::collections::BTreeSet;
 
-use llm_router_domain::rule::{Glob, Names, RuleSpec, Severity, compile};
+use llm_router_domain::{
+    pattern::PatternList,
+    rule::{Names, RuleSpec, Severity, compile},
+};
 use serde_json::{Value, json};
 
 fn names() -> Names<'static> {
     Names {
         models: BTreeSet::from(["fast", "strong", "cheap"]),
         providers: [
-            ("openai", vec![Glob::new("*")]),
-            ("eu-vllm", vec![Glob::new("qwen-3"), Glob::new("llama-*")]),
+            ("openai", PatternList::new(["*"])),
+            ("eu-vllm", PatternList::new(["qwen-3", "llama-*"])),
         ]
         .into(),
         keys: BTreeSet::from(["ci", "web"]),

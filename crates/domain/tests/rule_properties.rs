@@ -5,9 +5,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use llm_router_domain::rule::{
-    Action, Area, Condition, Day, Facts, Feature, Glob, HeaderTest, Names, Route, RuleSpec,
-    ScoreRange, TimeWindow, TokenRange, WeekMinute, compile,
+use llm_router_domain::{
+    pattern::Pattern,
+    rule::{
+        Action, Area, Condition, Day, Facts, Feature, HeaderTest, Names, Route, RuleSpec,
+        ScoreRange, TimeWindow, TokenRange, WeekMinute, compile,
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -83,7 +86,7 @@ const WORDS: [&str; 10] = [
     "foo", "FOO", "foobar", "bar", "Baz", "12", " ", "ab", "k", "\n",
 ];
 const MODELS: [&str; 5] = ["auto", "fast", "fast-2", "strong", "s"];
-const GLOBS: [&str; 6] = ["*", "fast", "fast*", "s*", "?", "strong"];
+const GLOBS: [&str; 6] = ["*", "fast", "fast*", "s*", "*o*g", "strong"];
 const TOKENS: [u64; 5] = [0, 1, 5, 6, 10];
 const SCORES: [f64; 4] = [0.0, 0.25, 0.5, 1.0];
 const HOURS: [u16; 5] = [0, 6, 8, 20, 23];
@@ -223,7 +226,7 @@ fn holds(condition: &Condition, request: &Request) -> bool {
         && complexity.as_ref().is_none_or(score)
         && model
             .as_ref()
-            .is_none_or(|glob| Glob::new(glob).matches(request.model))
+            .is_none_or(|glob| Pattern::new(glob).matches(request.model))
         && header.as_ref().is_none_or(header_holds)
         && key.as_ref().is_none_or(|key| key == request.key)
         && owner.as_ref().is_none_or(|_| request.key == "a")

@@ -1,3 +1,12 @@
-//! API formats, SSE framing, usage and translation: serde_json and bytes, no sockets.
+//! The wire: how API formats look in bytes. Bytes in, values or bytes out; no sockets, no clock,
+//! nothing of Pingora.
 
+pub mod error;
+pub mod json;
+pub mod models;
 pub mod prompt;
+pub mod request;
+pub mod scan;
+pub mod sse;
+pub mod translate;
+pub mod usage;

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use llm_router_domain::{
     complexity::{Lexical, Scorer},
-    rule::{Area, Facts, Feature, Glob, Names, Route, RuleSpec, Rules, WeekMinute, compile},
+    pattern::PatternList,
+    rule::{Area, Facts, Feature, Names, Route, RuleSpec, Rules, WeekMinute, compile},
 };
 use llm_router_wire::prompt::Prompt;
 use serde_json::{Value, json};
@@ -211,7 +212,7 @@ fn rules(specs: &Value) -> Rules {
     let specs: Vec<RuleSpec> = serde_json::from_value(specs.clone()).unwrap();
     let names = Names {
         models: ["fast", "strong", "new"].into(),
-        providers: [("eu", vec![Glob::new("*")])].into(),
+        providers: [("eu", PatternList::new(["*"]))].into(),
         ..Names::default()
     };
     let compiled = compile(&specs, &names, None);
@@ -388,7 +389,7 @@ fn conditions() -> Vec<(Value, Vec<(bool, Ask)>)> {
             ],
         ),
         (
-            json!({"model": "?ew"}),
+            json!({"model": "*e*"}),
             vec![(true, model("new")), (false, model("strong"))],
         ),
         (

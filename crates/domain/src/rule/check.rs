@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     decide::{Entry, Rules},
-    glob::Glob,
     node::{HeaderValue, Node, Outcome, Split, Sticky, Target, Test},
     pattern::{self, Collector, PatternId},
     problem::{Names, Problem, Severity, whole},
@@ -13,6 +12,7 @@ use super::{
     spec::{Action, Block, Condition, HeaderTest, RuleSpec, ScoreRange, Share, TimeWindow},
     week::Week,
 };
+use crate::pattern::Pattern;
 
 /// Conditions may nest this deep.
 const MAX_DEPTH: usize = 32;
@@ -238,7 +238,7 @@ impl Checker<'_, '_> {
 
     fn client(&mut self, spec: &Condition, nodes: &mut Vec<Node>) {
         if let Some(pattern) = &spec.model {
-            let glob = Glob::new(pattern);
+            let glob = Pattern::new(pattern);
             if !self.names.may_be_asked(&glob) {
                 let near = self.near(pattern, self.names.models.iter());
                 self.warn(

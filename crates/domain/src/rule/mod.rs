@@ -17,7 +17,6 @@ mod week;
 pub use self::{
     check::{Compiled, compile},
     decide::{Decision, Facts, Matched, Route, Rules, Tried},
-    glob::Glob,
     problem::{Names, Problem, Severity},
     spec::{
         Action, Area, Block, Condition, Day, Feature, HeaderTest, RuleSpec, ScoreRange, Share,

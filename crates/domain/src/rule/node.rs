@@ -5,12 +5,11 @@ use regex_automata::meta::Regex;
 use serde_json::Value;
 
 use super::{
-    glob::Glob,
     pattern::PatternId,
     spec::{Area, Feature},
     week::Week,
 };
-use crate::rendezvous;
+use crate::{pattern::Pattern, rendezvous};
 
 /// A compiled condition.
 #[derive(Clone, Debug)]
@@ -27,7 +26,7 @@ pub(super) enum Node {
 pub(super) enum Test {
     Complexity { min: f64, max: f64 },
     Tokens { min: u64, max: u64 },
-    Model(Glob),
+    Model(Pattern),
     Header { name: Box<str>, value: HeaderValue },
     Key(Box<str>),
     Owner(Box<str>),

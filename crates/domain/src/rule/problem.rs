@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::glob::Glob;
+use crate::pattern::{Pattern, PatternList};
 
 /// How much a problem matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ pub struct Names<'a> {
     /// Public models.
     pub models: BTreeSet<&'a str>,
     /// Providers by id, each with the models it serves.
-    pub providers: BTreeMap<&'a str, Vec<Glob>>,
+    pub providers: BTreeMap<&'a str, PatternList>,
     /// Names of keys.
     pub keys: BTreeSet<&'a str>,
     /// Owners of keys.
@@ -55,20 +55,22 @@ pub struct Names<'a> {
 impl Names<'_> {
     /// A public name, a bare name that a provider lists, or `provider/model`.
     pub(super) fn routes_to(&self, name: &str) -> bool {
+        let listed = |pattern: &Pattern| pattern.is_literal() && pattern.matches(name);
         self.models.contains(name)
             || self
                 .providers
                 .values()
-                .flatten()
-                .any(|g| g.is_literal() && g.matches(name))
+                .flat_map(|list| list.patterns())
+                .any(listed)
             || name.split_once('/').is_some_and(|(provider, model)| {
-                let globs = self.providers.get(provider);
-                globs.is_some_and(|globs| globs.iter().any(|glob| glob.matches(model)))
+                self.providers
+                    .get(provider)
+                    .is_some_and(|list| list.allows(model))
             })
     }
 
     /// Whether a request that rules apply to may ask for a model that this matches.
-    pub(super) fn may_be_asked(&self, glob: &Glob) -> bool {
+    pub(super) fn may_be_asked(&self, glob: &Pattern) -> bool {
         if glob.is_literal() {
             return glob.as_str() == "auto" || self.models.contains(glob.as_str());
         }

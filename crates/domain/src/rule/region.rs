@@ -5,19 +5,20 @@
 use std::collections::HashMap;
 
 use super::{
-    glob::Glob,
+    glob,
     literal::Shape,
     node::{HeaderValue, Node, Test},
     pattern::{PatternId, Patterns, Search},
     spec::{Area, Feature},
     week::Week,
 };
+use crate::pattern::Pattern;
 
 /// A condition of more alternatives than this isn't looked into.
 const MAX_REGIONS: usize = 32;
 /// Texts of more patterns than this aren't searched for one another.
 const MAX_SEARCHED: usize = 20_000;
-/// Globs with wildcards beyond this many aren't compared.
+/// Patterns of models with wildcards beyond this many aren't compared.
 const MAX_GLOBS: usize = 1_000;
 
 /// A condition that holds or doesn't, without bounds.
@@ -105,15 +106,15 @@ impl<'n> Atoms<'n> {
     }
 
     fn relate_globs(&mut self) {
-        let globs: Vec<(AtomId, Glob)> = (0..).zip(&self.atoms).filter_map(only_glob).collect();
-        let wild: Vec<&(AtomId, Glob)> = globs.iter().filter(|(_, g)| !g.is_literal()).collect();
+        let globs: Vec<(AtomId, Pattern)> = (0..).zip(&self.atoms).filter_map(only_glob).collect();
+        let wild: Vec<&(AtomId, Pattern)> = globs.iter().filter(|(_, g)| !g.is_literal()).collect();
         if wild.len() > MAX_GLOBS {
             return;
         }
         for (id, glob) in &globs {
             let wider = wild
                 .iter()
-                .filter(|(other, wide)| other != id && wide.covers(glob));
+                .filter(|(other, wide)| other != id && glob::covers(wide, glob));
             self.implied[*id as usize] = wider.map(|(other, _)| *other).collect();
         }
     }
@@ -173,7 +174,7 @@ impl<'n> Atoms<'n> {
         match (self.atoms[a as usize], self.atoms[b as usize]) {
             (Atom::Key(a), Atom::Key(b)) | (Atom::Owner(a), Atom::Owner(b)) => a != b,
             (Atom::HeaderEquals(n, a), Atom::HeaderEquals(m, b)) => n == m && a != b,
-            (Atom::Model(a), Atom::Model(b)) => Glob::new(a).excludes(&Glob::new(b)),
+            (Atom::Model(a), Atom::Model(b)) => glob::exclude(&Pattern::new(a), &Pattern::new(b)),
             _ => false,
         }
     }
@@ -186,9 +187,9 @@ fn only_regex((id, atom): (AtomId, &Atom<'_>)) -> Option<(AtomId, Area, PatternI
     }
 }
 
-fn only_glob((id, atom): (AtomId, &Atom<'_>)) -> Option<(AtomId, Glob)> {
+fn only_glob((id, atom): (AtomId, &Atom<'_>)) -> Option<(AtomId, Pattern)> {
     match atom {
-        Atom::Model(pattern) => Some((id, Glob::new(pattern))),
+        Atom::Model(pattern) => Some((id, Pattern::new(pattern))),
         _ => None,
     }
 }

@@ -45,7 +45,7 @@ pub struct Condition {
     /// The complexity score lies within these bounds, both included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complexity: Option<ScoreRange>,
-    /// The model as asked for matches this glob (`*` any characters, `?` one).
+    /// The model as asked for matches this pattern (`*` for any characters).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// A request header has a value.

@@ -1,0 +1,129 @@
+//! Who may see what, and the one shape of the admin service's errors.
+
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use llm_router_domain::key::Role;
+use serde_json::json;
+
+use crate::Source;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What the key may do.
+    pub role: Role,
+    /// The id of the key.
+    pub key: String,
+    /// The owner of the key, if it has one.
+    pub owner: Option<String>,
+}
+
+/// An error of the admin service.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) field: Option<&'static str>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+        }
+    }
+
+    /// A parameter that can't be used.
+    pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            field: Some(field),
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
+        }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "error": { "code": self.code, "message": self.message, "field": self.field }
+        });
+        (self.status, axum::Json(body)).into_response()
+    }
+}
+
+/// Who presents the request.
+///
+/// # Errors
+/// 401 without a key that works.
+pub(crate) fn caller(source: &dyn Source, headers: &HeaderMap) -> Result<Caller, Problem> {
+    source
+        .caller(headers)
+        .map_err(|message| Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+}
+
+/// Whose usage a caller may see: everything, or only one owner's or one key's.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    pub(crate) key: Option<String>,
+    pub(crate) owner: Option<String>,
+}
+
+impl Scope {
+    pub(crate) fn of(caller: Caller) -> Self {
+        if caller.role >= Role::Viewer {
+            return Self::default();
+        }
+        match caller.owner {
+            Some(owner) => Self {
+                owner: Some(owner),
+                key: None,
+            },
+            None => Self {
+                owner: None,
+                key: Some(caller.key),
+            },
+        }
+    }
+
+    /// Whether an entry of this key and owner may be seen.
+    pub(crate) fn shows(&self, key: &str, owner: &str) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
+        is(&self.key, key) && is(&self.owner, owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_see_their_owner_or_their_key_only() {
+        let caller = |role, owner: Option<&str>| Caller {
+            role,
+            key: "k".to_owned(),
+            owner: owner.map(str::to_owned),
+        };
+        for (caller, key, owner, seen) in [
+            (caller(Role::Viewer, Some("a")), "x", "b", true),
+            (caller(Role::User, Some("a")), "x", "a", true),
+            (caller(Role::User, Some("a")), "k", "b", false),
+            (caller(Role::User, None), "k", "b", true),
+            (caller(Role::User, None), "x", "", false),
+        ] {
+            assert_eq!(
+                Scope::of(caller.clone()).shows(key, owner),
+                seen,
+                "{caller:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Amounts of money.
+
+use std::fmt;
+
+use rust_decimal::Decimal;
+
+use super::TextSetting;
+use crate::findings::Wrong;
+
+/// US dollars, exact as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usd(pub(crate) Decimal);
+
+impl TextSetting for Usd {
+    const FORMAT: &'static str = "usd";
+    const TYPES: &'static [&'static str] = &["number", "string"];
+    const EXAMPLES: &'static [&'static str] = &["50", "12.50"];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let amount = Decimal::from_str_exact(text.trim());
+        let amount = amount.ok().filter(|amount| *amount > Decimal::ZERO);
+        amount.map(Self).ok_or_else(|| {
+            Wrong::new(
+                "is not an amount of money above 0",
+                "write US dollars with a point: 50 or 12.50",
+            )
+        })
+    }
+}
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assert_texts;
+    use super::*;
+
+    #[test]
+    fn amounts() {
+        assert_texts::<Usd>(
+            &[
+                ("50", |usd| usd.to_string() == "50"),
+                ("0.1", |usd| usd.to_string() == "0.1"),
+                ("12345678.123456789012", |usd| {
+                    usd.to_string() == "12345678.123456789012"
+                }),
+            ],
+            &[
+                ("0", "above 0"),
+                ("-1", "above 0"),
+                ("$50", "US dollars"),
+                ("1,50", "US dollars"),
+                ("", "US dollars"),
+                (".inf", "US dollars"),
+            ],
+        );
+    }
+}

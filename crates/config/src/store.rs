@@ -1,0 +1,98 @@
+//! `store` and `counters`: where state is kept.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::environment::Environment;
+use crate::findings::Findings;
+use crate::report::Severity;
+use crate::scalar::{CounterUrl, StoreUrl, Text, TextSetting};
+
+/// Where state that outlives the process is kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The database.
+    pub url: StoreUrl,
+    /// The folder of the ledger's journal, on local disk.
+    pub journal: PathBuf,
+}
+
+/// Where state that replicas share is kept.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// The counter service.
+    pub url: CounterUrl,
+}
+
+/// Where state that outlives the process is kept: keys, rules, ledger, audit.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Store")]
+pub(crate) struct RawStore {
+    /// sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE. Without it: DATABASE_URL, else
+    /// the SQLite file data/llm-router.db in the working directory.
+    url: Option<Text<StoreUrl>>,
+    /// The folder of the journal that keeps the ledger while the store is away. Without it:
+    /// journal/ beside the SQLite file, else data/journal in the working directory.
+    journal: Option<Text<PathBuf>>,
+}
+
+/// Where state that replicas share from moment to moment is kept: limits, budgets in flight, the
+/// toggle.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Counters")]
+pub(crate) struct RawCounters {
+    /// memory: (in this process, for a single replica) or redis://HOST:PORT/0. Without it:
+    /// REDIS_URL, else memory:.
+    url: Option<Text<CounterUrl>>,
+}
+
+impl RawStore {
+    pub(crate) fn check(self, environment: &Environment, findings: &mut Findings) -> Store {
+        let folder = environment.folder();
+        let url = self.url.map(|url| url.0);
+        let url = url
+            .or_else(|| from_environment("DATABASE_URL", environment, findings))
+            .unwrap_or_else(|| StoreUrl::Sqlite(folder.join("data/llm-router.db")));
+        let journal = self.journal.map(|journal| journal.0);
+        let journal = journal.unwrap_or_else(|| default_journal(&url, folder));
+        Store { url, journal }
+    }
+}
+
+impl RawCounters {
+    pub(crate) fn check(self, environment: &Environment, findings: &mut Findings) -> Counters {
+        let url = self.url.map(|url| url.0);
+        let url = url
+            .or_else(|| from_environment("REDIS_URL", environment, findings))
+            .unwrap_or(CounterUrl::Memory);
+        Counters { url }
+    }
+}
+
+fn default_journal(url: &StoreUrl, folder: &Path) -> PathBuf {
+    match url {
+        StoreUrl::Sqlite(file) => file.with_file_name("journal"),
+        StoreUrl::Postgres(_) => folder.join("data/journal"),
+    }
+}
+
+/// A variable's value; one that is no good is reported.
+fn from_environment<T: TextSetting>(
+    name: &str,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Option<T> {
+    let text = environment.non_empty(name)?;
+    let text = T::resolve(text, environment.folder());
+    match T::parse(&text) {
+        Ok(value) => Some(value),
+        Err(wrong) => {
+            findings.add(environment.problem(Severity::Error, name, wrong));
+            None
+        }
+    }
+}

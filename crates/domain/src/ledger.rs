@@ -1,0 +1,359 @@
+//! The ledger's vocabulary: one [`Entry`] for each attempt that went upstream, who caused it, what
+//! it used and what it cost. Never a word of what was said; where entries are kept is
+//! `llm-router-store`'s.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::format::Format;
+use crate::price::{Cost, Price};
+use crate::usage::{Class, Method, Source, Usage};
+
+/// What is known of an attempt when it goes upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Names the entry; version 7, so that entries sort by time.
+    pub id: Uuid,
+    /// The request it belongs to: the client's `x-request-id` or ours.
+    pub request_id: Box<str>,
+    /// Which attempt of the request it is, from 1.
+    pub number: u16,
+    /// When it went upstream.
+    pub at: Timestamp,
+    /// The id of the key that pays.
+    pub key: Box<str>,
+    /// The owner of the key, empty if it has none.
+    pub owner: Box<str>,
+    /// The end user that the client named.
+    pub end_user: Option<Box<str>>,
+    /// The format the client speaks.
+    pub format: Format,
+    /// The model as the client asked for it.
+    pub model_asked: Box<str>,
+    /// The public name it was routed to, if it was one.
+    pub model: Option<Box<str>>,
+    /// The id of the provider.
+    pub provider: Box<str>,
+    /// The deployment's model.
+    pub deployment: Box<str>,
+    /// The rule that decided.
+    pub rule: Option<Box<str>>,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// The revision of the snapshot it was routed by.
+    pub revision: u64,
+}
+
+impl Attempt {
+    /// The day (UTC) the attempt counts for.
+    #[must_use]
+    pub fn day(&self) -> Date {
+        day(self.at)
+    }
+}
+
+/// An attempt that is under way, with what to bill if its end is never seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it is believed to use.
+    pub estimate: Usage,
+    /// The cost of the estimate.
+    pub cost: Cost,
+}
+
+impl Opened {
+    /// The entry of an attempt whose end nobody saw: the process died.
+    #[must_use]
+    pub fn lost(self) -> Entry {
+        let mut usage = self.estimate;
+        usage.source = Source::Estimated(Method::Reservation);
+        let outcome = Outcome {
+            usage,
+            cost: self.cost,
+            status: 0,
+            error: Some("process_died".into()),
+            timings: Timings::default(),
+            ending: Ending::Interrupted,
+            disconnect: None,
+            last: true,
+        };
+        Entry {
+            attempt: self.attempt,
+            outcome,
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The response was read to its end.
+    Complete,
+    /// It was cut off after it had begun: by the client, by the provider or by a crash.
+    Interrupted,
+    /// No response that a client could use: an error status, no connection, a timeout.
+    Failed,
+}
+
+impl Ending {
+    /// Every ending.
+    pub const ALL: [Self; 3] = [Self::Complete, Self::Interrupted, Self::Failed];
+
+    /// The name used in the store and in logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What was done upstream when the client left in the midst of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The upstream call was ended; output is estimated from what was received.
+    #[default]
+    Cancel,
+    /// The stream was read on to its usage, bounded in time.
+    Drain,
+}
+
+impl Disconnect {
+    /// The name used in the config, the store and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// How long the parts of an attempt took, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From the request's arrival until the attempt went upstream.
+    pub queue: Option<u32>,
+    /// Until the connection stood; none on a reused one.
+    pub connect: Option<u32>,
+    /// Until the first content arrived.
+    pub first_token: Option<u32>,
+    /// The attempt as a whole.
+    pub total: Option<u32>,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it used.
+    pub usage: Usage,
+    /// What it cost.
+    pub cost: Cost,
+    /// The HTTP status: the provider's, or ours where there was none; 0 if none was sent.
+    pub status: u16,
+    /// A short code of what went wrong.
+    pub error: Option<Box<str>>,
+    /// How long it took.
+    pub timings: Timings,
+    /// How it ended.
+    pub ending: Ending,
+    /// What was done when the client left; none if it stayed.
+    pub disconnect: Option<Disconnect>,
+    /// Whether the request ended with this attempt: it counts the request.
+    pub last: bool,
+}
+
+/// One line of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who caused it and where it went.
+    pub attempt: Attempt,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Entry {
+    /// The user that a cost by end user counts it for: the end user, else the owner.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.attempt
+            .end_user
+            .as_deref()
+            .unwrap_or(&self.attempt.owner)
+    }
+
+    /// What the entry adds to a sum.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        let outcome = &self.outcome;
+        let usage = &outcome.usage;
+        // An attempt that wasn't the last and used nothing says nothing about its request.
+        let counts = outcome.last || usage.counted().next().is_some();
+        let flag = |set: bool| u64::from(set && counts);
+        Sums {
+            requests: u64::from(outcome.last),
+            input_tokens: usage.input_total(),
+            cached_input_tokens: usage.get(Class::CacheRead),
+            cache_write_tokens: usage.cache_write_total(),
+            output_tokens: usage.output_total(),
+            reasoning_tokens: usage.get(Class::Reasoning),
+            cost: outcome.cost.usd().unwrap_or_default(),
+            unpriced_requests: flag(outcome.cost == Cost::Unpriced),
+            estimated_requests: flag(usage.is_estimated()),
+        }
+    }
+}
+
+/// What a cost object shows: sums over entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Client requests, whatever their attempts.
+    pub requests: u64,
+    /// All input, cached included.
+    pub input_tokens: u64,
+    /// Input read from a cache.
+    pub cached_input_tokens: u64,
+    /// Input written to a cache.
+    pub cache_write_tokens: u64,
+    /// All output, reasoning included.
+    pub output_tokens: u64,
+    /// Output spent on reasoning.
+    pub reasoning_tokens: u64,
+    /// USD.
+    pub cost: Decimal,
+    /// Requests whose model has no price: they cost something that `cost` leaves out.
+    pub unpriced_requests: u64,
+    /// Requests whose usage is an estimate.
+    pub estimated_requests: u64,
+}
+
+impl std::ops::AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.input_tokens += other.input_tokens;
+        self.cached_input_tokens += other.cached_input_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
+        self.output_tokens += other.output_tokens;
+        self.reasoning_tokens += other.reasoning_tokens;
+        self.cost += other.cost;
+        self.unpriced_requests += other.unpriced_requests;
+        self.estimated_requests += other.estimated_requests;
+    }
+}
+
+/// The cost of an attempt. One that used nothing costs nothing, whether or not it has a price;
+/// a price by the request is due only for an answer.
+#[must_use]
+pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> Cost {
+    let used = usage.counted().next().is_some() || usage.web_searches > 0;
+    if !used && !answered {
+        return Cost::Usd(Decimal::ZERO);
+    }
+    price.map_or(Cost::Unpriced, |price| price.cost(usage, day))
+}
+
+/// The day (UTC) of a moment.
+#[must_use]
+pub fn day(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+    use crate::price::{Amount, Period, Rates};
+
+    fn opened() -> Opened {
+        let attempt = Attempt {
+            id: Uuid::nil(),
+            request_id: "req".into(),
+            number: 1,
+            at: "2026-11-24T23:59:59.999999Z".parse().unwrap(),
+            key: "k".into(),
+            owner: "team".into(),
+            end_user: None,
+            format: Format::OpenAiChat,
+            model_asked: "auto".into(),
+            model: Some("fast".into()),
+            provider: "openai".into(),
+            deployment: "gpt-4o-mini".into(),
+            rule: None,
+            stream: true,
+            revision: 1,
+        };
+        let estimate = Usage::default().with(Class::Input, 9);
+        Opened {
+            attempt,
+            estimate,
+            cost: Cost::Unpriced,
+        }
+    }
+
+    #[test]
+    fn days_are_utc() {
+        assert_eq!(opened().attempt.day(), date(2026, 11, 24));
+    }
+
+    #[test]
+    fn a_lost_attempt_is_billed_its_estimate() {
+        let entry = opened().lost();
+        assert_eq!(entry.outcome.ending, Ending::Interrupted);
+        let sums = entry.sums();
+        let figures = [
+            sums.requests,
+            sums.input_tokens,
+            sums.unpriced_requests,
+            sums.estimated_requests,
+        ];
+        assert_eq!(figures, [1, 9, 1, 1]);
+    }
+
+    #[test]
+    fn an_attempt_that_another_followed_counts_no_request() {
+        let mut entry = opened().lost();
+        entry.outcome.last = false;
+        entry.outcome.usage = Usage::default();
+        entry.outcome.cost = Cost::Unpriced;
+        assert_eq!(entry.sums(), Sums::default());
+        entry.outcome.usage.set(Class::Output, 3);
+        assert_eq!(entry.sums().unpriced_requests, 1);
+    }
+
+    #[test]
+    fn the_end_user_is_the_user_else_the_owner() {
+        let mut entry = opened().lost();
+        assert_eq!(entry.user(), "team");
+        entry.attempt.end_user = Some("alice".into());
+        assert_eq!(entry.user(), "alice");
+    }
+
+    #[test]
+    fn nothing_used_costs_nothing_but_an_answer_has_its_price() {
+        let amount = |text: &str| Amount::new(text.parse().unwrap()).unwrap();
+        let mut rates = Rates::default().with(Class::Input, amount("1"));
+        rates.per_request = Some(amount("0.005"));
+        let price = Price::new(vec![Period::new(date(2026, 1, 1), rates, [], [])]);
+        let day = date(2026, 6, 1);
+        let (none, some) = (Usage::default(), Usage::default().with(Class::Input, 1));
+        let usd = |text: &str| Cost::Usd(text.parse().unwrap());
+        for (price, usage, answered, cost) in [
+            (None, &none, false, usd("0")),
+            (None, &none, true, Cost::Unpriced),
+            (None, &some, false, Cost::Unpriced),
+            (Some(&price), &none, false, usd("0")),
+            (Some(&price), &none, true, usd("0.005")),
+            (Some(&price), &some, true, usd("0.005001")),
+        ] {
+            assert_eq!(bill(price, usage, answered, day), cost);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What the meter tells: requests and totals as they stood when they were asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::usage::Usage;
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum State {
+    /// Being read, waited on or answered.
+    Open,
+    /// Answered to the end.
+    Complete,
+    /// Broken off by the mock, as a control asked.
+    Cut,
+    /// Broken off by the client.
+    ClientGone,
+    /// Answered with an error.
+    Failed,
+}
+
+impl State {
+    pub(super) fn from_u8(state: u8) -> Self {
+        [
+            Self::Open,
+            Self::Complete,
+            Self::Cut,
+            Self::ClientGone,
+            Self::Failed,
+        ]
+        .into_iter()
+        .find(|candidate| *candidate as u8 == state)
+        .unwrap_or(Self::Open)
+    }
+}
+
+/// A request that reached the mock.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// Number of the request since the mock started, from 1.
+    pub seq: u64,
+    /// When its head arrived, in Unix milliseconds.
+    pub received_ms: u64,
+    /// HTTP method.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// Name of the format, empty for a path that has none.
+    pub format: &'static str,
+    /// The model's name as asked for, controls included; empty until the body was read.
+    pub model: String,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// The `x-request-id` header.
+    pub request_id: Option<String>,
+    /// Status answered; 0 before the answer.
+    pub status: u16,
+    /// Where the request stands.
+    pub state: State,
+    /// Events sent; a whole answer is one.
+    pub events: u64,
+    /// Length of the request's body.
+    pub body_bytes: u64,
+    /// SHA-256 of the request's body in hexadecimal; empty until it was read.
+    pub body_sha256: String,
+    /// The credential that came with the request.
+    pub credential: Option<Credential>,
+    /// What has been served so far.
+    pub usage: Usage,
+    /// Request headers in order; credentials as `sha256:` and the hash of their value.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A credential that is not told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Credential {
+    /// The header it came in.
+    pub header: &'static str,
+    /// SHA-256 in hexadecimal of the credential, without the word `Bearer`.
+    pub sha256: String,
+}
+
+/// What was counted since the start or the last reset.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Requests begun.
+    pub requests: u64,
+    /// Requests that are open now, whenever they began.
+    pub open_requests: usize,
+    /// Streams that are open now, whenever they began.
+    pub open_streams: usize,
+    /// Requests ended, and what they were served.
+    #[serde(flatten)]
+    pub ended: Ended,
+    /// The same by model, as asked for.
+    pub models: BTreeMap<String, Ended>,
+}
+
+/// Ended requests by how they ended, and what they were served together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// Answered to the end.
+    pub complete: u64,
+    /// Broken off by the mock.
+    pub cut: u64,
+    /// Broken off by the client.
+    pub client_gone: u64,
+    /// Answered with an error.
+    pub failed: u64,
+    /// Events sent.
+    pub events: u64,
+    /// Tokens served.
+    pub usage: Usage,
+}
+
+impl Ended {
+    pub(super) fn count(&mut self, state: State, events: u64, usage: &Usage) {
+        match state {
+            State::Open => {}
+            State::Complete => self.complete += 1,
+            State::Cut => self.cut += 1,
+            State::ClientGone => self.client_gone += 1,
+            State::Failed => self.failed += 1,
+        }
+        self.events += events;
+        self.usage.add(usage);
+    }
+}

@@ -1,0 +1,556 @@
+//! A request's life at the mock: entered in the meter, read, understood, delayed, answered or
+//! failed as asked. Formats, pacing and sockets are others'.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use fastrand::Rng;
+use http::{HeaderMap, Method, Request, Response, Version, request::Parts, uri::PathAndQuery};
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::Incoming;
+use llm_router_domain::format::{Endpoint, Format};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    ask,
+    body::{AnswerBody, BrokenOff, ERROR_EVENT, Manner, Pace},
+    clock,
+    config::Config,
+    control::{Controls, Failure},
+    format::{self, Job, Refusal, Surface, models, reading},
+    headers,
+    meter::{BodySeen, Meter, State, Ticket},
+    panel, prose,
+    script::Script,
+    socket::{End, Fate},
+};
+
+/// How many counts of `fail_first` are kept.
+const MOST_FAIL_COUNTS: usize = 100_000;
+
+/// What every connection of a mock shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) meter: Meter,
+    /// Controls of every request that does not say otherwise.
+    pub(crate) controls: ArcSwap<Controls>,
+    /// Failures so far by `fail_first` key; held for one look-up at a time.
+    failed: Mutex<HashMap<String, u64>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            meter: Meter::new(config.log_capacity),
+            controls: ArcSwap::default(),
+            failed: Mutex::default(),
+            config,
+        }
+    }
+
+    /// Whether this request still is one of the first that are to fail.
+    fn fails_yet(&self, key: &str, first: u64) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() >= MOST_FAIL_COUNTS && !failed.contains_key(key) {
+            failed.clear();
+        }
+        let count = failed.entry(key.to_owned()).or_default();
+        *count += 1;
+        *count <= first
+    }
+}
+
+/// What a path and method stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Call {
+    Infer(Endpoint),
+    ListModels,
+    GetModel(String),
+    UnknownPath,
+    WrongMethod,
+}
+
+impl Call {
+    /// Reads the path below `/v1`; the `/v1` itself may be missing.
+    fn of(method: &Method, path: &str) -> Self {
+        let path = path.strip_prefix("/v1").unwrap_or(path);
+        if let Some(endpoint) = Endpoint::ALL.into_iter().find(|e| e.path() == path) {
+            return if method == Method::POST {
+                Self::Infer(endpoint)
+            } else {
+                Self::WrongMethod
+            };
+        }
+        let call = match path.strip_prefix("/models") {
+            Some("") => Self::ListModels,
+            Some(id) if id.len() > 1 && id.starts_with('/') => Self::GetModel(id[1..].to_owned()),
+            _ => return Self::UnknownPath,
+        };
+        if method == Method::GET {
+            call
+        } else {
+            Self::WrongMethod
+        }
+    }
+
+    fn format(&self, headers: &HeaderMap) -> Format {
+        match self {
+            Self::Infer(endpoint) => endpoint.format(),
+            _ if headers.contains_key("anthropic-version") => Format::AnthropicMessages,
+            _ => Format::OpenAiChat,
+        }
+    }
+}
+
+/// The body of an answer, or of one of the mock's own pages.
+pub(crate) type MockBody = Either<AnswerBody, Full<Bytes>>;
+
+/// Answers a request. An error ends the connection (or the HTTP/2 stream) without an answer.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    fate: Arc<Fate>,
+    request: Request<Incoming>,
+) -> Result<Response<MockBody>, BrokenOff> {
+    let (parts, body) = request.into_parts();
+    let Parts {
+        method,
+        uri,
+        version,
+        headers,
+        ..
+    } = parts;
+    if panel::serves(uri.path()) {
+        let body = read_body(body, &shared.config).await.map(|read| read.bytes);
+        let body = body.unwrap_or_default();
+        return Ok(panel::answer(&shared, &method, &uri, &body).map(Either::Right));
+    }
+    let call = Call::of(&method, uri.path());
+    let format = call.format(&headers);
+    let path = uri
+        .path_and_query()
+        .map(PathAndQuery::as_str)
+        .unwrap_or_default();
+    let ticket = shared.meter.open(&method, path, headers);
+    ticket.format(if call == Call::UnknownPath {
+        ""
+    } else {
+        format.name()
+    });
+    let fate = (version < Version::HTTP_2).then_some(fate);
+    let rng = Rng::with_seed(clock::unix_nanos() ^ ticket.seq().rotate_left(40));
+    let controls = Controls::default();
+    let exchange = Exchange {
+        shared,
+        fate,
+        format,
+        ticket,
+        controls,
+        rng,
+    };
+    Ok(exchange.run(call, body).await?.map(Either::Left))
+}
+
+/// A request body with its hash.
+struct Read {
+    bytes: Bytes,
+    sha256: [u8; 32],
+}
+
+async fn read_body(mut body: Incoming, config: &Config) -> Result<Read, Fault> {
+    let mut bytes = BytesMut::new();
+    let mut hash = Sha256::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Fault::Broken)?.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > config.max_body {
+            return Err(Refusal::new(413, "Request exceeds the maximum allowed size").into());
+        }
+        hash.update(&data);
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Read {
+        bytes: bytes.freeze(),
+        sha256: hash.finalize().into(),
+    })
+}
+
+/// One request and what is needed to answer it.
+struct Exchange {
+    shared: Arc<Shared>,
+    /// The connection's fate; none over HTTP/2.
+    fate: Option<Arc<Fate>>,
+    format: Format,
+    ticket: Ticket,
+    /// The controls in force; none until the request was understood.
+    controls: Controls,
+    /// Draws what differs from request to request: ids and jitter.
+    rng: Rng,
+}
+
+/// What is answered.
+enum Reply {
+    Whole(Vec<u8>),
+    /// An error in the body of a 200, as some providers send it.
+    Disguised(Refusal),
+    Stream(Script, Pace),
+}
+
+/// Why nothing is answered, or a refusal.
+enum Fault {
+    Refused(Refusal),
+    Broken,
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// An inference request that was understood as far as formats have in common.
+struct Understood {
+    surface: &'static dyn Surface,
+    body: Value,
+    model: String,
+    stream: bool,
+    /// The request body's hash and length, in words.
+    echo: Option<String>,
+}
+
+impl Exchange {
+    async fn run(mut self, call: Call, body: Incoming) -> Result<Response<AnswerBody>, BrokenOff> {
+        match self.reply(call, body).await {
+            Ok(Reply::Whole(body)) => {
+                let status = self.controls.status.unwrap_or(200);
+                Ok(self.send_whole(status, body, State::Complete))
+            }
+            Ok(Reply::Disguised(refusal)) => Ok(self.send_refusal(200, &refusal)),
+            Ok(Reply::Stream(script, pace)) => Ok(self.send_stream(script, pace)),
+            Err(Fault::Refused(refusal)) => Ok(self.send_refusal(refusal.status, &refusal)),
+            Err(Fault::Broken) => Err(BrokenOff),
+        }
+    }
+
+    async fn reply(&mut self, call: Call, body: Incoming) -> Result<Reply, Fault> {
+        let read = read_body(body, &self.shared.config).await?;
+        self.ticket.body(BodySeen {
+            bytes: read.bytes.len() as u64,
+            sha256: read.sha256,
+        });
+        self.check_key()?;
+        match call {
+            Call::Infer(endpoint) => self.infer(endpoint, &read).await,
+            Call::ListModels => self.list_models(None).await,
+            Call::GetModel(id) => self.list_models(Some(id)).await,
+            Call::UnknownPath => Err(Refusal::new(404, "Unknown path").into()),
+            Call::WrongMethod => Err(Refusal::new(405, "Method not allowed").into()),
+        }
+    }
+
+    async fn list_models(&mut self, id: Option<String>) -> Result<Reply, Fault> {
+        self.take_controls(Controls::default())?;
+        self.delay_or_fail().await?;
+        let names = &self.shared.config.models;
+        let listed = match id {
+            None => models::list(self.format, names),
+            Some(id) if names.contains(&id) => models::one(self.format, &id),
+            Some(id) => {
+                let message = format!("The model '{id}' does not exist");
+                return Err(Refusal::new(404, message).into());
+            }
+        };
+        Ok(Reply::Whole(format::json(&listed)))
+    }
+
+    async fn infer(&mut self, endpoint: Endpoint, read: &Read) -> Result<Reply, Fault> {
+        let understood = self.understand(endpoint, read)?;
+        self.keep_first_failures(&understood.model);
+        self.delay_or_fail().await?;
+        let Understood {
+            surface,
+            body,
+            model,
+            stream,
+            echo,
+        } = understood;
+        let ask = surface.read(&body)?;
+        let answer = ask::answer(&ask, &self.controls, echo, &self.shared.config);
+        let pieces = answer.pieces();
+        if self.controls.failure == Some(Failure::ErrorAfter(0)) && !stream {
+            return Ok(Reply::Disguised(Refusal::new(500, ERROR_EVENT)));
+        }
+        let created = clock::unix_seconds();
+        let mut job = Job {
+            model,
+            created,
+            answer,
+            ids: self.rng.fork(),
+        };
+        let encoder = if stream {
+            surface.encoder(&body, &mut job)
+        } else {
+            None
+        };
+        if surface.bills() {
+            self.ticket
+                .plan(job.answer.usage, pieces, encoder.is_some());
+        }
+        let pace = self.pace();
+        if let Some(encoder) = encoder {
+            let stamp = self.controls.stamp.unwrap_or_default();
+            return Ok(Reply::Stream(Script::new(job.answer, encoder, stamp), pace));
+        }
+        let body = surface.whole(&body, &mut job);
+        drop((job, ask));
+        wait_for_whole(&pace, pieces).await;
+        Ok(Reply::Whole(body))
+    }
+
+    /// Reads the request up to where formats part.
+    fn understand(&mut self, endpoint: Endpoint, read: &Read) -> Result<Understood, Refusal> {
+        let headers = self.ticket.headers();
+        let anthropic = self.format == Format::AnthropicMessages;
+        if anthropic && !headers.contains_key("anthropic-version") {
+            return Err(Refusal::new(400, "anthropic-version: header is required"));
+        }
+        let body: Value = serde_json::from_slice(&read.bytes)
+            .map_err(|error| Refusal::new(400, format!("The body is no JSON: {error}")))?;
+        if !body.is_object() {
+            return Err(Refusal::new(400, "The body is no JSON object"));
+        }
+        let model = reading::text(&body, "model")?
+            .unwrap_or_default()
+            .to_owned();
+        let stream = reading::flag(&body, "stream")?.unwrap_or(false);
+        self.ticket.asked(&model, stream);
+        if model.is_empty() {
+            return Err(Refusal::field(
+                "model",
+                "you must provide a model parameter",
+            ));
+        }
+        let (_, named) = Controls::from_model(&model).map_err(bad_control)?;
+        self.take_controls(named)?;
+        let echo = self.controls.echo.unwrap_or_default().then(|| {
+            format!(
+                "sha256={} bytes={}",
+                prose::hex(&read.sha256),
+                read.bytes.len()
+            )
+        });
+        Ok(Understood {
+            surface: format::surface(endpoint),
+            body,
+            model,
+            stream,
+            echo,
+        })
+    }
+
+    /// Puts controls in force: those of the headers, then the model's, then the mock's own.
+    fn take_controls(&mut self, named: Controls) -> Result<(), Refusal> {
+        let asked = Controls::from_headers(self.ticket.headers()).map_err(bad_control)?;
+        self.controls = asked
+            .or(named)
+            .or(Controls::clone(&self.shared.controls.load()));
+        Ok(())
+    }
+
+    fn check_key(&self) -> Result<(), Refusal> {
+        match &self.shared.config.require_key {
+            Some(key) if !has_key(self.ticket.headers(), key) => {
+                Err(Refusal::new(401, "Incorrect API key provided"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// With `fail_first`, keeps the failure for the first requests only. Where no failure is
+    /// named beside it, they fail with a 500.
+    fn keep_first_failures(&mut self, model: &str) {
+        let Some(first) = self.controls.fail_first else {
+            return;
+        };
+        let key = format!(
+            "{model}\n{}",
+            self.controls.key.as_deref().unwrap_or_default()
+        );
+        let failure = self.controls.failure.unwrap_or(Failure::Status(500));
+        self.controls.failure = self.shared.fails_yet(&key, first).then_some(failure);
+    }
+
+    /// Waits as asked, then fails if the request is to fail before its answer begins.
+    async fn delay_or_fail(&mut self) -> Result<(), Fault> {
+        if let Some(delay) = self.controls.delay.filter(|delay| !delay.is_zero()) {
+            sleep(delay).await;
+        }
+        match self.controls.failure {
+            Some(Failure::Status(status)) => {
+                let message = format!("The mock failed with status {status}, as it was asked to");
+                Err(Refusal::new(status, message).into())
+            }
+            Some(Failure::Reset) => {
+                self.ticket.end(State::Cut);
+                if let Some(fate) = &self.fate {
+                    fate.decide(End::Reset);
+                }
+                Err(Fault::Broken)
+            }
+            Some(Failure::Hang) => std::future::pending().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The pace asked for, or else the config's with its jitter.
+    fn pace(&mut self) -> Pace {
+        let config = &self.shared.config;
+        let first = self
+            .controls
+            .first_token
+            .unwrap_or_else(|| strayed(config.first_token, config.jitter_percent, &mut self.rng));
+        let asked = self.controls.token_delay;
+        Pace {
+            first: Instant::now() + first,
+            between: asked.unwrap_or(config.token_delay),
+            jitter_percent: if asked.is_some() {
+                0
+            } else {
+                config.jitter_percent
+            },
+        }
+    }
+
+    fn send_whole(mut self, status: u16, body: Vec<u8>, end: State) -> Response<AnswerBody> {
+        // Answers of these statuses have no body, and hyper would never ask for it.
+        let body = if matches!(status, 204 | 205 | 304) {
+            Vec::new()
+        } else {
+            body
+        };
+        let headers = self.headers(status, "application/json");
+        let manner = self.manner(end);
+        let body = AnswerBody::whole(body, manner, self.ticket);
+        respond(status, headers, body)
+    }
+
+    fn send_stream(mut self, script: Script, pace: Pace) -> Response<AnswerBody> {
+        let status = self.controls.status.unwrap_or(200);
+        let mut headers = self.headers(status, "text/event-stream; charset=utf-8");
+        headers.insert(http::header::CACHE_CONTROL, headers::NO_CACHE);
+        let manner = self.manner(State::Complete);
+        let body = AnswerBody::stream(script, pace, manner, self.ticket);
+        respond(status, headers, body)
+    }
+
+    fn send_refusal(mut self, status: u16, refusal: &Refusal) -> Response<AnswerBody> {
+        let request_id = headers::request_id(self.format, &mut self.rng);
+        let body = format::error::body(self.format, refusal, &request_id);
+        self.send_whole(status, body, State::Failed)
+    }
+
+    fn headers(&mut self, status: u16, content_type: &'static str) -> HeaderMap {
+        self.ticket.status(status);
+        let mut headers = headers::provider(self.format, status, &mut self.rng);
+        headers::retry_after(&mut headers, self.controls.retry_after, status);
+        headers.insert(
+            http::header::CONTENT_TYPE,
+            http::HeaderValue::from_static(content_type),
+        );
+        headers
+    }
+
+    fn manner(&mut self, end: State) -> Manner {
+        Manner {
+            failure: self.controls.failure,
+            split: self.controls.split,
+            split_delay: self.controls.split_delay.unwrap_or_default(),
+            chunked: self.controls.chunked.unwrap_or_default(),
+            end,
+            fate: self.fate.take(),
+        }
+    }
+}
+
+fn respond(status: u16, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A whole answer takes as long as its stream would.
+async fn wait_for_whole(pace: &Pace, pieces: u64) {
+    let gaps = u32::try_from(pieces.saturating_sub(1)).unwrap_or(u32::MAX);
+    let due = pace.first.checked_add(pace.between.saturating_mul(gaps));
+    if let Some(due) = due.filter(|due| *due > Instant::now()) {
+        sleep_until(due).await;
+    }
+}
+
+fn strayed(usual: Duration, percent: u8, rng: &mut Rng) -> Duration {
+    let stray = u32::from(percent.min(100));
+    usual * rng.u32(100 - stray..=100 + stray) / 100
+}
+
+fn bad_control(problem: String) -> Refusal {
+    Refusal::new(400, format!("mock: {problem}"))
+}
+
+fn has_key(headers: &HeaderMap, key: &SecretString) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    [bearer, text("x-api-key"), text("api-key")].contains(&Some(key.expose_secret()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_with_and_without_v1() {
+        let call = |method, path| Call::of(&method, path);
+        for (method, path, wanted) in [
+            (
+                Method::POST,
+                "/v1/chat/completions",
+                Call::Infer(Endpoint::ChatCompletions),
+            ),
+            (
+                Method::POST,
+                "/messages/count_tokens",
+                Call::Infer(Endpoint::CountTokens),
+            ),
+            (Method::GET, "/v1/responses", Call::WrongMethod),
+            (Method::GET, "/v1/models", Call::ListModels),
+            (
+                Method::GET,
+                "/models/a/b:c",
+                Call::GetModel("a/b:c".to_owned()),
+            ),
+            (Method::POST, "/v1/models", Call::WrongMethod),
+            (Method::GET, "/v1/models/", Call::UnknownPath),
+            (Method::GET, "/v1/modelsx", Call::UnknownPath),
+            (Method::GET, "/", Call::UnknownPath),
+        ] {
+            assert_eq!(call(method, path), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_first_requests_of_a_key_fail() {
+        let shared = Shared::new(Config::default());
+        let fails: Vec<bool> = (0..4).map(|_| shared.fails_yet("a", 2)).collect();
+        assert_eq!(fails, [true, true, false, false]);
+        assert!(shared.fails_yet("b", 1));
+    }
+}

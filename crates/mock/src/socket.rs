@@ -1,0 +1,114 @@
+//! A TCP stream that can be told, from within a request, to end once what was written is out.
+//! Knows nothing of HTTP.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum End {
+    /// A FIN, as if the server had crashed in good order.
+    Close = 1,
+    /// An RST, as if it had crashed in disorder.
+    Reset = 2,
+}
+
+/// A connection's end, if it was decided on. Shared by its socket and its requests.
+#[derive(Debug, Default)]
+pub(crate) struct Fate(AtomicU8);
+
+impl Fate {
+    /// Ends the connection at the next flush, that is when all bytes written before are out.
+    pub(crate) fn decide(&self, end: End) {
+        self.0.store(end as u8, Ordering::Release);
+    }
+
+    fn is_decided(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    fn is_reset(&self) -> bool {
+        self.0.load(Ordering::Acquire) == End::Reset as u8
+    }
+}
+
+/// A TCP stream bound to a fate.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    fate: Arc<Fate>,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, fate: Arc<Fate>) -> Self {
+        Self { stream, fate }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.fate.is_reset() {
+            // Closing a socket that lingers for no time sends an RST. It can only fail on a
+            // socket that is closed already, and then there is nothing left to reset.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes its socket only when its own buffer is empty, so that this is the moment to
+    /// end a connection without losing a byte.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.fate.is_decided() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

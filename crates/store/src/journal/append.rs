@@ -1,0 +1,356 @@
+//! Writing the journal. Each record is one `write` under a short lock, from the thread that has
+//! it: cheaper than handing it to another, and done before the request goes on.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use llm_router_domain::ledger::{Entry, Opened};
+
+use super::segment::{self, HEADER};
+use super::{JournalError, OnFull, Recovered, Settings, codec, recover};
+
+/// Entries kept in memory when they can't be journalled.
+const MAX_OVERFLOW: usize = 20_000;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; HEADER + codec::MAX_ENCODED].into_boxed_slice());
+}
+
+/// A journal that is being written. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    _syncer: Arc<Syncer>,
+}
+
+impl Journal {
+    /// Opens a folder, settles what the process before left open, and begins a new segment.
+    ///
+    /// # Errors
+    /// When another process has the folder, or the disk fails.
+    pub fn open(settings: Settings) -> Result<(Self, Recovered), JournalError> {
+        let folder = settings.folder.clone();
+        std::fs::create_dir_all(&folder).map_err(JournalError::disk(&folder))?;
+        let lock = lock(&folder)?;
+        let (found, number) = recover::recover(&folder)?;
+        let shared = Arc::new(Shared {
+            active: Mutex::new(Active::begin(&folder, number)?),
+            unsynced: Mutex::default(),
+            wake: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            overflow: Mutex::default(),
+            failures: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            settings,
+            _lock: lock,
+        });
+        let syncer = Arc::new(Syncer::start(&shared)?);
+        let journal = Self {
+            shared,
+            _syncer: syncer,
+        };
+        for entry in &found.lost {
+            journal.settled(entry);
+        }
+        Ok((journal, found))
+    }
+
+    /// Notes an attempt before it goes upstream.
+    ///
+    /// # Errors
+    /// When it can't be noted and the journal is set to refuse; then nothing must go upstream.
+    pub fn opened(&self, opened: &Opened) -> Result<(), JournalError> {
+        let written = self
+            .shared
+            .append(|buffer| codec::encode_opened(opened, buffer));
+        match (written, self.shared.settings.on_full) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), OnFull::Refuse) => Err(error),
+            (Err(error), OnFull::Continue) => {
+                tracing::error!(%error, entry.id = %opened.attempt.id, "an attempt goes upstream unjournalled");
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes what came of an attempt. It never fails: what can't be written is kept in memory for
+    /// the store, up to a bound, and said aloud.
+    pub fn settled(&self, entry: &Entry) {
+        let Err(error) = self
+            .shared
+            .append(|buffer| codec::encode_settled(entry, buffer))
+        else {
+            return;
+        };
+        let mut overflow = guard(&self.shared.overflow);
+        if overflow.len() < MAX_OVERFLOW {
+            overflow.push_back(entry.clone());
+            tracing::error!(%error, entry.id = %entry.attempt.id, "an entry is kept in memory only");
+        } else {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, entry.id = %entry.attempt.id, "an entry is lost: disk and memory are full");
+        }
+    }
+
+    /// Records that couldn't be written since the start.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.shared.failures.load(Ordering::Relaxed)
+    }
+
+    /// Entries that were lost because neither disk nor memory had room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Syncs everything written so far to the disk.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.shared.sync()
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.shared.settings.folder
+    }
+
+    /// The active segment and how much of it is written.
+    pub(super) fn position(&self) -> (u64, u64) {
+        let active = guard(&self.shared.active);
+        (active.number, active.length)
+    }
+
+    /// Entries kept in memory, oldest first; they stay until [`Self::forget_overflow`].
+    pub(super) fn overflow(&self, at_most: usize) -> Vec<Entry> {
+        guard(&self.shared.overflow)
+            .iter()
+            .take(at_most)
+            .cloned()
+            .collect()
+    }
+
+    /// Forgets the oldest entries kept in memory: the store has them.
+    pub(super) fn forget_overflow(&self, count: usize) {
+        let mut overflow = guard(&self.shared.overflow);
+        let count = count.min(overflow.len());
+        overflow.drain(..count);
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    active: Mutex<Active>,
+    unsynced: Mutex<Unsynced>,
+    wake: Condvar,
+    stopping: AtomicBool,
+    overflow: Mutex<VecDeque<Entry>>,
+    failures: AtomicU64,
+    dropped: AtomicU64,
+    /// Held for as long as the journal is open.
+    _lock: File,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Active {
+    number: u64,
+    file: Arc<File>,
+    path: PathBuf,
+    length: u64,
+}
+
+/// What the next sync has to do.
+#[derive(Debug, Default)]
+struct Unsynced {
+    files: Vec<Arc<File>>,
+    folder: bool,
+}
+
+impl Active {
+    fn begin(folder: &Path, number: u64) -> Result<Self, JournalError> {
+        let path = segment::path(folder, number);
+        let file = File::options().write(true).create_new(true).open(&path);
+        let file = Arc::new(file.map_err(JournalError::disk(&path))?);
+        Ok(Self {
+            number,
+            file,
+            path,
+            length: 0,
+        })
+    }
+
+    fn write(&mut self, record: &[u8]) -> std::io::Result<()> {
+        // At an explicit offset: what a failed write left behind is written over by the next.
+        let written = self.file.write_all_at(record, self.length);
+        match &written {
+            Ok(()) => self.length += record.len() as u64,
+            Err(_) => drop(self.file.set_len(self.length)),
+        }
+        written
+    }
+}
+
+impl Shared {
+    fn append(
+        &self,
+        encode: impl FnOnce(&mut [u8]) -> Result<usize, postcard::Error>,
+    ) -> Result<(), JournalError> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let (_, payload) = buffer.split_at_mut(HEADER);
+            let length = encode(payload).map_err(|e| self.failed(std::io::Error::other(e)))?;
+            let record = buffer.get_mut(..HEADER + length).unwrap_or_default();
+            segment::seal(record);
+            self.write(record)
+        })
+    }
+
+    fn write(&self, record: &[u8]) -> Result<(), JournalError> {
+        let mut active = guard(&self.active);
+        if active.length + record.len() as u64 > self.settings.segment_bytes && active.length > 0 {
+            self.rotate(&mut active)?;
+        }
+        active.write(record).map_err(|error| self.failed(error))?;
+        if self.settings.sync_every.is_zero() {
+            active
+                .file
+                .sync_data()
+                .map_err(|error| self.failed(error))?;
+        }
+        Ok(())
+    }
+
+    fn rotate(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), JournalError> {
+        let next = Active::begin(&self.settings.folder, active.number + 1)?;
+        let closed = std::mem::replace(&mut **active, next);
+        let mut unsynced = guard(&self.unsynced);
+        unsynced.files.push(closed.file);
+        unsynced.folder = true;
+        Ok(())
+    }
+
+    fn failed(&self, error: std::io::Error) -> JournalError {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        JournalError::Disk {
+            path: self.settings.folder.clone(),
+            error,
+        }
+    }
+
+    fn sync(&self) -> Result<(), JournalError> {
+        let Unsynced { files, folder } = std::mem::take(&mut *guard(&self.unsynced));
+        let (current, path) = {
+            let active = guard(&self.active);
+            (Arc::clone(&active.file), active.path.clone())
+        };
+        for file in files.iter().chain([&current]) {
+            file.sync_data().map_err(JournalError::disk(&path))?;
+        }
+        if folder {
+            sync_folder(&self.settings.folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// The thread that syncs in groups.
+#[derive(Debug)]
+struct Syncer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncer {
+    fn start(shared: &Arc<Shared>) -> Result<Self, JournalError> {
+        sync_folder(&shared.settings.folder)?;
+        let own = Arc::clone(shared);
+        let thread = std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || sync_in_groups(&own))
+            .map_err(JournalError::disk(&shared.settings.folder))?;
+        Ok(Self {
+            shared: Arc::clone(shared),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn sync_in_groups(shared: &Shared) {
+    let mut synced = (0, 0);
+    let pause = shared
+        .settings
+        .sync_every
+        .max(std::time::Duration::from_millis(1));
+    while !shared.stopping.load(Ordering::Acquire) {
+        let unsynced = guard(&shared.unsynced);
+        drop(shared.wake.wait_timeout(unsynced, pause));
+        let position = {
+            let active = guard(&shared.active);
+            (active.number, active.length)
+        };
+        if position == synced {
+            continue;
+        }
+        match shared.sync() {
+            Ok(()) => synced = position,
+            Err(error) => tracing::error!(%error, "the journal can't be synced to the disk"),
+        }
+    }
+    if let Err(error) = shared.sync() {
+        tracing::error!(%error, "the journal can't be synced to the disk");
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), JournalError> {
+    let opened = File::open(folder).and_then(|handle| handle.sync_all());
+    opened.map_err(JournalError::disk(folder))
+}
+
+fn lock(folder: &Path) -> Result<File, JournalError> {
+    let path = folder.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let mut file = file.map_err(JournalError::disk(&path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            return Err(JournalError::Locked(folder.to_owned()));
+        }
+        Err(std::fs::TryLockError::Error(error)) => return Err(JournalError::disk(&path)(error)),
+    }
+    // For people who wonder who holds it; a full disk is no reason not to start.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// What a panic in another thread left behind is still whole: every change here is one step.
+pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,282 @@
+//! One record as bytes. A record's variant is its version: fields are never changed, a new layout
+//! is a new variant at the end of [`Row`].
+
+use jiff::Timestamp;
+use llm_router_domain::ledger::{Attempt, Disconnect, Ending, Entry, Opened, Outcome, Timings};
+use llm_router_domain::price::Cost;
+use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::fields::{estimated, format_named, service_tier};
+
+/// Texts that come from clients are cut off here, in bytes.
+const MAX_TEXT: usize = 512;
+
+/// A record as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// An attempt goes upstream.
+    Opened(Box<Opened>),
+    /// It has ended.
+    Settled(Box<Entry>),
+}
+
+/// Room for any record: its ten texts are clipped, the rest is numbers.
+pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512;
+
+/// Writes an opened attempt to the beginning of `out`; its length.
+pub(crate) fn encode_opened(opened: &Opened, out: &mut [u8]) -> Result<usize, postcard::Error> {
+    let row = Row::Opened(OpenedRow {
+        attempt: AttemptRow::from(&opened.attempt),
+        estimate: UsageRow::from(&opened.estimate),
+        cost: cost_bytes(opened.cost),
+    });
+    postcard::to_slice(&row, out).map(|written| written.len())
+}
+
+/// Writes a settled entry to the beginning of `out`; its length.
+pub(crate) fn encode_settled(entry: &Entry, out: &mut [u8]) -> Result<usize, postcard::Error> {
+    let row = Row::Settled(SettledRow {
+        attempt: AttemptRow::from(&entry.attempt),
+        outcome: OutcomeRow::from(&entry.outcome),
+    });
+    postcard::to_slice(&row, out).map(|written| written.len())
+}
+
+/// The id of an opened attempt, without reading the rest; none if the record is another.
+pub(crate) fn opened_id(bytes: &[u8]) -> Option<Uuid> {
+    let ((variant, id), _) = postcard::take_from_bytes::<(u32, [u8; 16])>(bytes).ok()?;
+    (variant == 0).then(|| Uuid::from_bytes(id))
+}
+
+/// Reads a record.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
+    let row = postcard::from_bytes::<Row<'_>>(bytes)
+        .map_err(|error| StoreError::Unreadable(format!("journal record: {error}")))?;
+    Ok(match row {
+        Row::Opened(row) => Record::Opened(Box::new(Opened {
+            attempt: row.attempt.into_attempt()?,
+            estimate: row.estimate.into_usage(),
+            cost: cost_from(row.cost),
+        })),
+        Row::Settled(row) => Record::Settled(Box::new(Entry {
+            attempt: row.attempt.into_attempt()?,
+            outcome: row.outcome.into_outcome(),
+        })),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+enum Row<'a> {
+    #[serde(borrow)]
+    Opened(OpenedRow<'a>),
+    #[serde(borrow)]
+    Settled(SettledRow<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct OpenedRow<'a> {
+    #[serde(borrow)]
+    attempt: AttemptRow<'a>,
+    #[serde(borrow)]
+    estimate: UsageRow<'a>,
+    cost: Option<[u8; 16]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SettledRow<'a> {
+    #[serde(borrow)]
+    attempt: AttemptRow<'a>,
+    #[serde(borrow)]
+    outcome: OutcomeRow<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AttemptRow<'a> {
+    id: [u8; 16],
+    request_id: &'a str,
+    number: u16,
+    at: i64,
+    key: &'a str,
+    owner: &'a str,
+    end_user: Option<&'a str>,
+    format: &'a str,
+    model_asked: &'a str,
+    model: Option<&'a str>,
+    provider: &'a str,
+    deployment: &'a str,
+    rule: Option<&'a str>,
+    stream: bool,
+    revision: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UsageRow<'a> {
+    tokens: [u64; 12],
+    web_searches: u64,
+    service_tier: Option<&'a str>,
+    estimated: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutcomeRow<'a> {
+    #[serde(borrow)]
+    usage: UsageRow<'a>,
+    cost: Option<[u8; 16]>,
+    status: u16,
+    error: Option<&'a str>,
+    timings: [Option<u32>; 4],
+    ending: u8,
+    disconnect: Option<u8>,
+    last: bool,
+}
+
+impl<'a> From<&'a Attempt> for AttemptRow<'a> {
+    fn from(attempt: &'a Attempt) -> Self {
+        Self {
+            id: attempt.id.into_bytes(),
+            request_id: clipped(&attempt.request_id),
+            number: attempt.number,
+            at: attempt.at.as_microsecond(),
+            key: clipped(&attempt.key),
+            owner: clipped(&attempt.owner),
+            end_user: attempt.end_user.as_deref().map(clipped),
+            format: attempt.format.name(),
+            model_asked: clipped(&attempt.model_asked),
+            model: attempt.model.as_deref().map(clipped),
+            provider: clipped(&attempt.provider),
+            deployment: clipped(&attempt.deployment),
+            rule: attempt.rule.as_deref().map(clipped),
+            stream: attempt.stream,
+            revision: attempt.revision,
+        }
+    }
+}
+
+impl AttemptRow<'_> {
+    fn into_attempt(self) -> Result<Attempt, StoreError> {
+        Ok(Attempt {
+            id: Uuid::from_bytes(self.id),
+            request_id: self.request_id.into(),
+            number: self.number,
+            at: Timestamp::from_microsecond(self.at).unwrap_or_default(),
+            key: self.key.into(),
+            owner: self.owner.into(),
+            end_user: self.end_user.map(Into::into),
+            format: format_named(self.format)?,
+            model_asked: self.model_asked.into(),
+            model: self.model.map(Into::into),
+            provider: self.provider.into(),
+            deployment: self.deployment.into(),
+            rule: self.rule.map(Into::into),
+            stream: self.stream,
+            revision: self.revision,
+        })
+    }
+}
+
+impl From<&Usage> for UsageRow<'static> {
+    fn from(usage: &Usage) -> Self {
+        Self {
+            tokens: Class::ALL.map(|class| usage.get(class)),
+            web_searches: usage.web_searches,
+            service_tier: service_tier(usage),
+            estimated: estimated(usage),
+        }
+    }
+}
+
+impl UsageRow<'_> {
+    fn into_usage(self) -> Usage {
+        let mut usage = Usage::default();
+        for (class, tokens) in Class::ALL.into_iter().zip(self.tokens) {
+            usage.set(class, tokens);
+        }
+        usage.web_searches = self.web_searches;
+        usage.service_tier = self
+            .service_tier
+            .map_or_else(Default::default, ServiceTier::named);
+        if let Some(method) = self.estimated.and_then(Method::named) {
+            usage.source = Source::Estimated(method);
+        }
+        usage
+    }
+}
+
+impl<'a> From<&'a Outcome> for OutcomeRow<'a> {
+    fn from(outcome: &'a Outcome) -> Self {
+        let timings = &outcome.timings;
+        Self {
+            usage: UsageRow::from(&outcome.usage),
+            cost: cost_bytes(outcome.cost),
+            status: outcome.status,
+            error: outcome.error.as_deref().map(clipped),
+            timings: [
+                timings.queue,
+                timings.connect,
+                timings.first_token,
+                timings.total,
+            ],
+            ending: match outcome.ending {
+                Ending::Complete => 0,
+                Ending::Interrupted => 1,
+                Ending::Failed => 2,
+            },
+            disconnect: outcome
+                .disconnect
+                .map(|policy| u8::from(policy == Disconnect::Drain)),
+            last: outcome.last,
+        }
+    }
+}
+
+impl OutcomeRow<'_> {
+    fn into_outcome(self) -> Outcome {
+        let [queue, connect, first_token, total] = self.timings;
+        let disconnect = |drain: u8| {
+            if drain == 1 {
+                Disconnect::Drain
+            } else {
+                Disconnect::Cancel
+            }
+        };
+        Outcome {
+            usage: self.usage.into_usage(),
+            cost: cost_from(self.cost),
+            status: self.status,
+            error: self.error.map(Into::into),
+            timings: Timings {
+                queue,
+                connect,
+                first_token,
+                total,
+            },
+            ending: match self.ending {
+                0 => Ending::Complete,
+                1 => Ending::Interrupted,
+                _ => Ending::Failed,
+            },
+            disconnect: self.disconnect.map(disconnect),
+            last: self.last,
+        }
+    }
+}
+
+fn cost_bytes(cost: Cost) -> Option<[u8; 16]> {
+    cost.usd().map(|usd| usd.serialize())
+}
+
+fn cost_from(bytes: Option<[u8; 16]>) -> Cost {
+    bytes.map_or(Cost::Unpriced, |bytes| {
+        Cost::Usd(Decimal::deserialize(bytes))
+    })
+}
+
+/// The beginning of a text, cut at a character.
+fn clipped(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_TEXT))
+        .unwrap_or(text)
+}

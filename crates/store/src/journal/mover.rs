@@ -1,0 +1,332 @@
+//! Carries settled entries from the journal to the store, in batches, and deletes the segments
+//! that are done with. A store that is down stops it; the journal grows and memory doesn't.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use llm_router_domain::ledger::Entry;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::codec::{self, Record};
+use super::segment::{self, Reader};
+use super::{Journal, JournalError};
+use crate::error::StoreError;
+use crate::ledger::LedgerStore;
+
+/// How entries are moved.
+#[derive(Clone, Debug)]
+pub struct MoverSettings {
+    /// How long entries may wait for others to share their transaction.
+    pub interval: Duration,
+    /// Entries in one transaction.
+    pub batch: usize,
+    /// How long to wait after a failure, at first; it doubles up to [`Self::max_pause`].
+    pub pause: Duration,
+    /// The longest wait after a failure.
+    pub max_pause: Duration,
+}
+
+impl Default for MoverSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(200),
+            batch: 1_000,
+            pause: Duration::from_millis(100),
+            max_pause: Duration::from_secs(5),
+        }
+    }
+}
+
+type Flushed = oneshot::Sender<Result<(), StoreError>>;
+
+/// The thread that moves entries.
+#[derive(Debug)]
+pub struct Mover {
+    flush: mpsc::UnboundedSender<Flushed>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Mover {
+    /// Starts moving what `journal` holds, from its oldest segment on, to `store`. The store's
+    /// calls run on `runtime`.
+    ///
+    /// # Errors
+    /// When the journal can't be read or no thread be started.
+    pub fn start(
+        journal: Journal,
+        store: Arc<dyn LedgerStore>,
+        settings: MoverSettings,
+        runtime: Handle,
+    ) -> Result<Self, JournalError> {
+        let (flush, requests) = mpsc::unbounded_channel();
+        let folder = journal.folder().to_owned();
+        let work = Work::begin(journal, store, settings)?;
+        let thread = std::thread::Builder::new()
+            .name("ledger-mover".to_owned())
+            .spawn(move || runtime.block_on(work.run(requests)))
+            .map_err(JournalError::disk(&folder))?;
+        Ok(Self {
+            flush,
+            thread: Some(thread),
+        })
+    }
+
+    /// Moves everything that was settled before the call, now. Costs that are read afterwards
+    /// include it.
+    ///
+    /// # Errors
+    /// When the store doesn't take it. It is tried again on its own.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let gone = || StoreError::Unavailable("the mover has stopped".to_owned());
+        let (done, answer) = oneshot::channel();
+        self.flush.send(done).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Moves what is left and stops; what the store doesn't take stays in the journal.
+    ///
+    /// # Errors
+    /// When the store doesn't take it.
+    pub async fn stop(mut self) -> Result<(), StoreError> {
+        let flushed = self.flush().await;
+        let thread = self.thread.take();
+        drop(self);
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        flushed
+    }
+}
+
+struct Work {
+    journal: Journal,
+    store: Arc<dyn LedgerStore>,
+    settings: MoverSettings,
+    number: u64,
+    reader: Reader,
+    batch: Vec<Entry>,
+    open: OpenAttempts,
+    /// Segments before this one are deleted.
+    kept_from: u64,
+}
+
+/// Attempts begun and not settled, by the segment that says so: it has to stay till they are.
+#[derive(Debug, Default)]
+struct OpenAttempts {
+    segment_of: HashMap<Uuid, u64>,
+    in_segment: BTreeMap<u64, usize>,
+}
+
+impl OpenAttempts {
+    fn open(&mut self, id: Uuid, segment: u64) {
+        if self.segment_of.insert(id, segment).is_none() {
+            *self.in_segment.entry(segment).or_default() += 1;
+        }
+    }
+
+    fn settle(&mut self, id: Uuid) {
+        let Some(segment) = self.segment_of.remove(&id) else {
+            return;
+        };
+        if let Some(count) = self.in_segment.get_mut(&segment) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_segment.remove(&segment);
+            }
+        }
+    }
+
+    fn oldest_segment(&self) -> Option<u64> {
+        self.in_segment
+            .first_key_value()
+            .map(|(segment, _)| *segment)
+    }
+}
+
+impl Work {
+    fn begin(
+        journal: Journal,
+        store: Arc<dyn LedgerStore>,
+        settings: MoverSettings,
+    ) -> Result<Self, JournalError> {
+        let first = segment::list(journal.folder())?.first().copied();
+        let number = first.unwrap_or_else(|| journal.position().0);
+        let reader = Reader::open(journal.folder(), number)?;
+        Ok(Self {
+            journal,
+            store,
+            settings,
+            number,
+            reader,
+            batch: Vec::new(),
+            open: OpenAttempts::default(),
+            kept_from: number,
+        })
+    }
+
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Flushed>) {
+        let mut pause = self.settings.pause;
+        let mut wait = Duration::ZERO;
+        loop {
+            let request = tokio::time::timeout(wait, requests.recv()).await;
+            if matches!(request, Ok(None)) {
+                return;
+            }
+            let moved = self.move_all().await;
+            match &moved {
+                Ok(()) => {
+                    pause = self.settings.pause;
+                    wait = self.settings.interval;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, waiting = self.batch.len(), "the store doesn't take entries");
+                    wait = pause;
+                    pause = (pause * 2).min(self.settings.max_pause);
+                }
+            }
+            if let Ok(Some(answer)) = request {
+                let _ = answer.send(moved);
+            }
+        }
+    }
+
+    /// Moves everything up to where the journal stands now.
+    async fn move_all(&mut self) -> Result<(), StoreError> {
+        let target = self.journal.position();
+        loop {
+            let at_end = self.fill(target).map_err(unreadable)?;
+            self.store_batch().await?;
+            self.store_overflow().await?;
+            if at_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads up to a batch of settled entries; true at the target.
+    fn fill(&mut self, (last, length): (u64, u64)) -> Result<bool, JournalError> {
+        while self.batch.len() < self.settings.batch {
+            let end = if self.number == last {
+                length
+            } else {
+                u64::MAX
+            };
+            match self.reader.next(end)? {
+                Some(payload) => match codec::opened_id(payload) {
+                    Some(id) => self.open.open(id, self.number),
+                    None => self.batch.extend(settled(payload)),
+                },
+                None if self.number < last => self.next_segment()?,
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn next_segment(&mut self) -> Result<(), JournalError> {
+        let numbers = segment::list(self.journal.folder())?;
+        let next = numbers.into_iter().find(|number| *number > self.number);
+        if let Some(next) = next {
+            self.reader = Reader::open(self.journal.folder(), next)?;
+            self.number = next;
+        }
+        Ok(())
+    }
+
+    async fn store_batch(&mut self) -> Result<(), StoreError> {
+        if !self.batch.is_empty() {
+            let entries: Arc<[Entry]> = std::mem::take(&mut self.batch).into();
+            if let Err(error) = self.insert(&entries).await {
+                self.batch = entries.to_vec();
+                return Err(error);
+            }
+            for entry in &*entries {
+                self.open.settle(entry.attempt.id);
+            }
+        }
+        self.delete_done();
+        Ok(())
+    }
+
+    async fn store_overflow(&mut self) -> Result<(), StoreError> {
+        loop {
+            let entries: Arc<[Entry]> = self.journal.overflow(self.settings.batch).into();
+            if entries.is_empty() {
+                return Ok(());
+            }
+            self.insert(&entries).await?;
+            self.journal.forget_overflow(entries.len());
+            for entry in &*entries {
+                self.open.settle(entry.attempt.id);
+            }
+        }
+    }
+
+    /// Stores entries. Where the store refuses a batch for good, its entries are tried one by one,
+    /// so that a single bad one doesn't hold up all others for ever.
+    async fn insert(&self, entries: &Arc<[Entry]>) -> Result<(), StoreError> {
+        match self.store.insert_shared(Arc::clone(entries)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_temporary() => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the store refused a batch; trying one by one");
+                self.insert_each(entries).await
+            }
+        }
+    }
+
+    async fn insert_each(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        for entry in entries {
+            match self.store.insert(std::slice::from_ref(entry)).await {
+                Ok(_) => {}
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(error) => say_refused(entry, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the segments that were read to their end and whose attempts are all settled.
+    fn delete_done(&mut self) {
+        let keep = self
+            .open
+            .oldest_segment()
+            .map_or(self.number, |open| open.min(self.number));
+        while self.kept_from < keep {
+            let path = segment::path(self.journal.folder(), self.kept_from);
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "a segment can't be deleted");
+                }
+            }
+            self.kept_from += 1;
+        }
+    }
+}
+
+/// The settled entry of a record; one that doesn't read is said aloud and passed over.
+fn settled(payload: &[u8]) -> Option<Entry> {
+    match codec::decode(payload) {
+        Ok(Record::Settled(entry)) => Some(*entry),
+        Ok(Record::Opened(_)) => None,
+        Err(error) => {
+            tracing::error!(%error, "a record of the journal is passed over");
+            None
+        }
+    }
+}
+
+/// The log is the last place that has such an entry, so it has all of it.
+fn say_refused(entry: &Entry, error: &StoreError) {
+    tracing::error!(%error, ?entry, "the store refused an entry for good");
+}
+
+fn unreadable(error: JournalError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}

@@ -1,0 +1,105 @@
+//! Reading a journal that nobody is writing: after a crash, and to inspect it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use llm_router_domain::ledger::Opened;
+use uuid::Uuid;
+
+use super::codec::{self, Record};
+use super::segment::{self, Reader};
+use super::{JournalError, JournalReport, Recovered};
+
+/// Reads every segment, cuts off the torn end of the last one, and says which attempts were left
+/// open. Also the number of the segment to begin.
+pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
+    let mut recovered = Recovered::default();
+    let mut open: HashMap<Uuid, Opened> = HashMap::new();
+    let numbers = segment::list(folder)?;
+    for number in &numbers {
+        let end = length(folder, *number)?;
+        let mut reader = Reader::open(folder, *number)?;
+        while let Some(record) = next(&mut reader, end, &mut recovered.damaged)? {
+            match record {
+                Record::Opened(opened) => {
+                    open.insert(opened.attempt.id, *opened);
+                }
+                Record::Settled(entry) => {
+                    open.remove(&entry.attempt.id);
+                    recovered.settled += 1;
+                }
+            }
+        }
+        recovered.damaged += reader.damaged;
+        let torn = end - reader.position();
+        if torn > 0 {
+            recovered.torn_bytes += torn;
+            cut(folder, *number, reader.position())?;
+        }
+    }
+    recovered.lost = open.into_values().map(Opened::lost).collect();
+    recovered
+        .lost
+        .sort_unstable_by_key(|entry| entry.attempt.id);
+    Ok((recovered, numbers.last().map_or(1, |last| last + 1)))
+}
+
+/// Reads every segment without changing any.
+pub(super) fn inspect(folder: &Path) -> Result<JournalReport, JournalError> {
+    let mut report = JournalReport::default();
+    let mut open = std::collections::HashSet::new();
+    for number in segment::list(folder)? {
+        let end = length(folder, number)?;
+        let mut reader = Reader::open(folder, number)?;
+        while let Some(record) = next(&mut reader, end, &mut report.damaged)? {
+            match record {
+                Record::Opened(opened) => {
+                    open.insert(opened.attempt.id);
+                }
+                Record::Settled(entry) => {
+                    let id = entry.attempt.id;
+                    open.remove(&id);
+                    let earlier = report.settled.insert(id, (*entry).clone());
+                    if earlier.is_some_and(|earlier| earlier != *entry) {
+                        report.contradictory.push(id);
+                    }
+                }
+            }
+        }
+        report.damaged += reader.damaged;
+    }
+    report.open = open.len();
+    Ok(report)
+}
+
+/// The next record that reads; one whose checksum is right but that doesn't is counted and passed.
+pub(super) fn next(
+    reader: &mut Reader,
+    end: u64,
+    damaged: &mut usize,
+) -> Result<Option<Record>, JournalError> {
+    while let Some(payload) = reader.next(end)? {
+        match codec::decode(payload) {
+            Ok(record) => return Ok(Some(record)),
+            Err(error) => {
+                *damaged += 1;
+                tracing::error!(%error, "a record of the journal is passed over");
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn length(folder: &Path, number: u64) -> Result<u64, JournalError> {
+    let path = segment::path(folder, number);
+    let metadata = std::fs::metadata(&path).map_err(JournalError::disk(&path))?;
+    Ok(metadata.len())
+}
+
+fn cut(folder: &Path, number: u64, length: u64) -> Result<(), JournalError> {
+    let path = segment::path(folder, number);
+    let file = File::options().write(true).open(&path);
+    file.and_then(|file| file.set_len(length))
+        .map_err(JournalError::disk(&path))
+}

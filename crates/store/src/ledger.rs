@@ -1,0 +1,193 @@
+//! What a store of the ledger can do. How each database does it is the adapters' business; one
+//! conformance suite (`tests/conformance.rs`) holds them to the same answers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use llm_router_domain::ledger::{Entry, Sums};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+
+/// What costs are added up by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Group {
+    /// One sum over everything.
+    #[default]
+    Nothing,
+    /// By day.
+    Day,
+    /// By the deployment's model and its provider.
+    Model,
+    /// By provider.
+    Provider,
+    /// By the key's owner.
+    Owner,
+    /// By key.
+    Key,
+    /// By the end user the client named, else the key's owner.
+    EndUser,
+}
+
+/// Which costs to add up, and by what.
+#[derive(Clone, Debug, Default)]
+pub struct CostQuery {
+    /// The first day (UTC); all there is without it.
+    pub from: Option<Date>,
+    /// The last day, included.
+    pub to: Option<Date>,
+    /// Only this key's.
+    pub key: Option<String>,
+    /// Only this owner's.
+    pub owner: Option<String>,
+    /// What to add up by.
+    pub group: Group,
+}
+
+/// One sum. Only what it was grouped by is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CostRow {
+    /// The day.
+    pub day: Option<Date>,
+    /// The provider.
+    pub provider: Option<String>,
+    /// The deployment's model.
+    pub model: Option<String>,
+    /// The owner, key or end user.
+    pub user: Option<String>,
+    /// The sums.
+    pub sums: Sums,
+}
+
+/// Which requests to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct RequestQuery {
+    /// From this moment on.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub to: Option<Timestamp>,
+    /// Only this key's.
+    pub key: Option<String>,
+    /// Only this owner's.
+    pub owner: Option<String>,
+    /// Only this end user's.
+    pub end_user: Option<String>,
+    /// Only those that ended at this provider.
+    pub provider: Option<String>,
+    /// Only those that ended at this deployment's model.
+    pub model: Option<String>,
+    /// Only those that ended with this status.
+    pub status: Option<u16>,
+    /// Where the page before ended: [`Page::next`] of it.
+    pub cursor: Option<Uuid>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Uuid>,
+}
+
+/// The attempts of one request, in order; the last one ended it.
+pub type RequestAttempts = Vec<Entry>;
+
+/// A sum that doesn't agree with what it sums up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The table and the row that differ.
+    pub place: String,
+    /// What the entries add up to, if anything.
+    pub expected: Option<Sums>,
+    /// What the table says, if anything.
+    pub found: Option<Sums>,
+}
+
+/// A store of the ledger.
+#[async_trait]
+pub trait LedgerStore: Send + Sync {
+    /// Stores entries and adds them to the sums, all in one transaction. An entry whose id is
+    /// stored already changes nothing. Returns how many were new.
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError>;
+
+    /// [`Self::insert_shared`] of entries that the caller keeps.
+    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        self.insert_shared(entries.into()).await
+    }
+
+    /// Adds up costs.
+    async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError>;
+
+    /// Lists requests, newest first.
+    async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError>;
+
+    /// The attempts made under a request id, oldest first. A client may use an id again: then they
+    /// are of several requests.
+    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError>;
+
+    /// Those of these entries that are stored, in no order.
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError>;
+
+    /// Deletes at most `limit` entries of before a moment; sums stay. Returns how many.
+    async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError>;
+
+    /// Adds the entries up anew and compares with the sums, for the days no entry was pruned of.
+    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What a key or owner has spent since a day.
+///
+/// # Errors
+/// Those of [`LedgerStore::costs`].
+pub async fn spent(
+    store: &dyn LedgerStore,
+    key: Option<String>,
+    owner: Option<String>,
+    from: Option<Date>,
+) -> Result<Decimal, StoreError> {
+    let query = CostQuery {
+        from,
+        key,
+        owner,
+        ..CostQuery::default()
+    };
+    Ok(store
+        .costs(&query)
+        .await?
+        .iter()
+        .map(|row| row.sums.cost)
+        .sum())
+}
+
+/// Splits the entries under one request id into requests: each ends with its last attempt.
+#[must_use]
+pub fn split_requests(entries: Vec<Entry>) -> Vec<RequestAttempts> {
+    let mut requests = vec![Vec::new()];
+    for entry in entries {
+        let last = entry.outcome.last;
+        if let Some(current) = requests.last_mut() {
+            current.push(entry);
+        }
+        if last {
+            requests.push(Vec::new());
+        }
+    }
+    requests.retain(|attempts: &Vec<Entry>| !attempts.is_empty());
+    requests
+}
+
+/// The smallest id an entry of this moment can have: UUIDs of version 7 begin with milliseconds.
+pub(crate) fn first_id(at: Timestamp) -> Uuid {
+    let millis = u64::try_from(at.as_millisecond()).unwrap_or_default();
+    Uuid::from_u128(u128::from(millis) << 80)
+}

@@ -1,0 +1,198 @@
+//! The ledger in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
+//! error, never a connection that waits for ever.
+
+mod read;
+mod write;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use jiff::Timestamp;
+use llm_router_domain::ledger::Entry;
+use tokio_postgres::{Config, NoTls};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::ledger::{
+    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery,
+};
+
+mod migrations {
+    refinery::embed_migrations!("migrations/postgres");
+}
+
+/// How long a connection may take to be made, or to become free.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long a comparison of everything may take.
+const CHECK: Duration = Duration::from_secs(3_600);
+
+/// Connections of this process.
+const CONNECTIONS: usize = 8;
+
+/// The advisory lock that replicas which start together take turns by, to upgrade the tables.
+const MIGRATION_LOCK: i64 = 0x6c6c_6d72_6f75_7465;
+
+/// The ledger in PostgreSQL.
+pub struct PostgresStore {
+    pool: Pool,
+}
+
+impl PostgresStore {
+    /// A store at a `postgresql://` address. It isn't connected to yet.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn new(url: &str) -> Result<Self, StoreError> {
+        let mut config: Config = url
+            .parse()
+            .map_err(|error: tokio_postgres::Error| StoreError::Address(error.to_string()))?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("llm-router");
+        }
+        config.keepalives_idle(Duration::from_secs(30));
+        config.tcp_user_timeout(Duration::from_secs(30));
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+            .max_size(CONNECTIONS)
+            .wait_timeout(Some(CONNECT))
+            .create_timeout(Some(CONNECT))
+            .recycle_timeout(Some(CONNECT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// Creates or upgrades the tables. Replicas that start together take turns.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut client = self.client().await?;
+        let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
+        client
+            .batch_execute(&lock)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let run = migrations::migrations::runner()
+            .run_async(&mut **client)
+            .await;
+        let unlock = format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})");
+        client
+            .batch_execute(&unlock)
+            .await
+            .map_err(|error| store_error(&error))?;
+        run.map(drop)
+            .map_err(|error| StoreError::Migration(error.to_string()))
+    }
+
+    async fn client(&self) -> Result<Object, StoreError> {
+        // The pool's own bounds don't cover a server that accepts and then says nothing.
+        let client = tokio::time::timeout(2 * CONNECT, self.pool.get()).await;
+        let client = client.map_err(|_| StoreError::Unavailable("no answer".to_owned()))?;
+        client.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl LedgerStore for PostgresStore {
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
+        bounded(ANSWER, async {
+            write::insert(&mut self.client().await?, &entries).await
+        })
+        .await
+    }
+
+    async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
+        bounded(ANSWER, async {
+            read::costs(&self.client().await?, query).await
+        })
+        .await
+    }
+
+    async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError> {
+        bounded(ANSWER, async {
+            read::requests(&self.client().await?, query).await
+        })
+        .await
+    }
+
+    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+        bounded(ANSWER, async {
+            read::request(&self.client().await?, request_id).await
+        })
+        .await
+    }
+
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+        bounded(CHECK, async {
+            read::entries(&self.client().await?, ids).await
+        })
+        .await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
+        bounded(ANSWER, async {
+            write::prune(&mut self.client().await?, before, limit).await
+        })
+        .await
+    }
+
+    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError> {
+        bounded(CHECK, async {
+            read::check_sums(&mut self.client().await?).await
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let ping = async {
+            let answer = self.client().await?.simple_query("SELECT 1").await;
+            answer.map(drop).map_err(|error| store_error(&error))
+        };
+        bounded(CONNECT, ping).await
+    }
+}
+
+/// Ends `work` when it takes too long. Its connection goes back to the pool: an abandoned
+/// transaction rolls back, and answers that come late are thrown away by the driver.
+async fn bounded<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let ended = tokio::time::timeout(limit, work).await;
+    ended.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+}
+
+fn store_error(error: &tokio_postgres::Error) -> StoreError {
+    use tokio_postgres::error::SqlState;
+    let Some(db) = error.as_db_error() else {
+        return StoreError::Unavailable(error.to_string());
+    };
+    let message = format!("{}: {}", db.code().code(), db.message());
+    let code = db.code();
+    // Classes 08 connection, 40 rollback, 53 resources, 57 intervention, 58 system.
+    let temporary = ["08", "40", "53", "57", "58"]
+        .iter()
+        .any(|c| code.code().starts_with(c));
+    if temporary
+        || *code == SqlState::LOCK_NOT_AVAILABLE
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+    {
+        StoreError::Unavailable(message)
+    } else {
+        StoreError::Refused(message)
+    }
+}

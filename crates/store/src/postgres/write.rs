@@ -1,0 +1,277 @@
+//! Writing to PostgreSQL: a batch is one statement for the entries and one for each roll-up, all
+//! columns as arrays, in one transaction.
+
+use std::collections::{BTreeMap, HashSet};
+
+use deadpool_postgres::Object;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use llm_router_domain::ledger::{Disconnect, Entry, Sums};
+use llm_router_domain::usage::Class;
+use rust_decimal::Decimal;
+use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::store_error;
+use crate::cost_sql::COUNTS;
+use crate::error::StoreError;
+use crate::fields::{COLUMNS, estimated, service_tier, signed};
+use crate::ledger::first_id;
+use crate::rollup::{BatchLine, Kind, RollUp, counts, lines};
+
+/// The types of the columns of [`COLUMNS`] and of the cost, in their order.
+const TYPES: [&str; 40] = [
+    "uuid",
+    "text",
+    "int4",
+    "bool",
+    "timestamptz",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "bool",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "text",
+    "text",
+    "int4",
+    "text",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "text",
+    "text",
+    "numeric",
+];
+
+type Column = Box<dyn ToSql + Sync + Send>;
+
+/// Stores entries; how many were new.
+pub(super) async fn insert(client: &mut Object, entries: &[Entry]) -> Result<usize, StoreError> {
+    let transaction = client
+        .transaction()
+        .await
+        .map_err(|error| store_error(&error))?;
+    let new = insert_entries(&transaction, entries).await?;
+    let mut seen = HashSet::new();
+    // A batch may hold an id twice; only its first is new.
+    let new: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| new.contains(&entry.attempt.id) && seen.insert(entry.attempt.id))
+        .collect();
+    for kind in Kind::ALL {
+        for (roll_up, sums) in lines(kind, &new) {
+            add_lines(&transaction, roll_up, &sums).await?;
+        }
+    }
+    transaction
+        .commit()
+        .await
+        .map_err(|error| store_error(&error))?;
+    Ok(new.len())
+}
+
+/// Deletes entries of before a moment; how many.
+pub(super) async fn prune(
+    client: &mut Object,
+    before: Timestamp,
+    limit: u32,
+) -> Result<usize, StoreError> {
+    let transaction = client
+        .transaction()
+        .await
+        .map_err(|error| store_error(&error))?;
+    let sql = "DELETE FROM entries WHERE id IN \
+               (SELECT id FROM entries WHERE id < $1 ORDER BY id LIMIT $2)";
+    let deleted = transaction
+        .execute(sql, &[&first_id(before), &i64::from(limit)])
+        .await;
+    let deleted = deleted.map_err(|error| store_error(&error))?;
+    if deleted > 0 {
+        let sql = "UPDATE retention SET pruned_to = greatest(pruned_to, $1)";
+        transaction
+            .execute(sql, &[&before])
+            .await
+            .map_err(|error| store_error(&error))?;
+    }
+    transaction
+        .commit()
+        .await
+        .map_err(|error| store_error(&error))?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}
+
+async fn insert_entries(
+    transaction: &Transaction<'_>,
+    entries: &[Entry],
+) -> Result<HashSet<Uuid>, StoreError> {
+    let sql = format!(
+        "INSERT INTO entries ({COLUMNS}, cost) SELECT * FROM unnest({}) \
+         ON CONFLICT (id) DO NOTHING RETURNING id",
+        marks(&TYPES)
+    );
+    let columns = entry_columns(entries);
+    let rows = query(transaction, &sql, &columns).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn entry_columns(entries: &[Entry]) -> Vec<Column> {
+    let mut columns = attempt_columns(entries);
+    for class in Class::ALL {
+        columns.push(column(entries, |e| signed(e.outcome.usage.get(class))));
+    }
+    columns.extend(outcome_columns(entries));
+    columns
+}
+
+fn attempt_columns(entries: &[Entry]) -> Vec<Column> {
+    let text = |of: fn(&Entry) -> &str| column(entries, |entry| clean(of(entry)));
+    let optional = |of: fn(&Entry) -> Option<&str>| column(entries, |entry| of(entry).map(clean));
+    vec![
+        column(entries, |e| e.attempt.id),
+        text(|e| &e.attempt.request_id),
+        column(entries, |e| i32::from(e.attempt.number)),
+        column(entries, |e| e.outcome.last),
+        column(entries, |e| e.attempt.at),
+        text(|e| &e.attempt.key),
+        text(|e| &e.attempt.owner),
+        optional(|e| e.attempt.end_user.as_deref()),
+        text(|e| e.attempt.format.name()),
+        text(|e| &e.attempt.model_asked),
+        optional(|e| e.attempt.model.as_deref()),
+        text(|e| &e.attempt.provider),
+        text(|e| &e.attempt.deployment),
+        optional(|e| e.attempt.rule.as_deref()),
+        column(entries, |e| e.attempt.stream),
+        column(entries, |e| signed(e.attempt.revision)),
+    ]
+}
+
+fn outcome_columns(entries: &[Entry]) -> Vec<Column> {
+    let micros = |time: Option<u32>| time.map(i64::from);
+    vec![
+        column(entries, |e| signed(e.outcome.usage.web_searches)),
+        column(entries, |e| service_tier(&e.outcome.usage)),
+        column(entries, |e| estimated(&e.outcome.usage)),
+        column(entries, |e| i32::from(e.outcome.status)),
+        column(entries, |e| e.outcome.error.as_deref().map(clean)),
+        column(entries, |e| micros(e.outcome.timings.queue)),
+        column(entries, |e| micros(e.outcome.timings.connect)),
+        column(entries, |e| micros(e.outcome.timings.first_token)),
+        column(entries, |e| micros(e.outcome.timings.total)),
+        column(entries, |e| e.outcome.ending.name()),
+        column(entries, |e| e.outcome.disconnect.map(Disconnect::name)),
+        column(entries, |e| e.outcome.cost.usd()),
+    ]
+}
+
+async fn add_lines(
+    transaction: &Transaction<'_>,
+    roll_up: RollUp,
+    lines: &BTreeMap<BatchLine<'_>, Sums>,
+) -> Result<(), StoreError> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let days: Vec<Date> = lines.keys().map(|(day, _)| *day).collect();
+    let mut columns: Vec<Column> = vec![Box::new(days)];
+    for index in 0..roll_up.columns().len() {
+        let name =
+            |(_, names): &BatchLine<'_>| names.get(index).map_or_else(String::new, |n| clean(n));
+        columns.push(Box::new(lines.keys().map(name).collect::<Vec<String>>()));
+    }
+    for index in 0..COUNTS.len() {
+        let count = |sums: &Sums| counts(sums).get(index).copied().map_or(0, signed);
+        columns.push(Box::new(lines.values().map(count).collect::<Vec<i64>>()));
+    }
+    columns.push(Box::new(
+        lines
+            .values()
+            .map(|sums| sums.cost)
+            .collect::<Vec<Decimal>>(),
+    ));
+    query(transaction, &upsert(roll_up), &columns)
+        .await
+        .map(drop)
+}
+
+fn upsert(roll_up: RollUp) -> String {
+    let (table, keys) = (roll_up.table(), roll_up.columns().join(", "));
+    let sums: Vec<&str> = COUNTS.into_iter().chain(["cost"]).collect();
+    let mut types = vec!["date"];
+    types.extend(roll_up.columns().iter().map(|_| "text"));
+    types.extend(COUNTS.map(|_| "int8"));
+    types.push("numeric");
+    let adds: Vec<String> = sums
+        .iter()
+        .map(|name| format!("{name} = {table}.{name} + excluded.{name}"))
+        .collect();
+    format!(
+        "INSERT INTO {table} (day, {keys}, {}) SELECT * FROM unnest({}) \
+         ON CONFLICT (day, {keys}) DO UPDATE SET {}",
+        sums.join(", "),
+        marks(&types),
+        adds.join(", ")
+    )
+}
+
+fn marks(types: &[&str]) -> String {
+    let mark = |(index, kind): (usize, &&str)| format!("${}::{kind}[]", index + 1);
+    types
+        .iter()
+        .enumerate()
+        .map(mark)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn column<T: ToSql + Sync + Send + 'static>(entries: &[Entry], of: impl Fn(&Entry) -> T) -> Column
+where
+    Vec<T>: ToSql,
+{
+    Box::new(entries.iter().map(of).collect::<Vec<T>>())
+}
+
+/// PostgreSQL's text can't hold a NUL.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+async fn query(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    columns: &[Column],
+) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    let statement = transaction
+        .prepare(sql)
+        .await
+        .map_err(|error| store_error(&error))?;
+    let params: Vec<&(dyn ToSql + Sync)> = columns
+        .iter()
+        .map(|column| &**column as &(dyn ToSql + Sync))
+        .collect();
+    transaction
+        .query(&statement, &params)
+        .await
+        .map_err(|error| store_error(&error))
+}

@@ -1,0 +1,114 @@
+//! What a batch of entries adds to the sums: one line for each row of the roll-up tables.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use llm_router_domain::ledger::{Entry, Sums};
+
+/// A roll-up table: by model or by end user, by day or by month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RollUp {
+    pub(crate) kind: Kind,
+    pub(crate) monthly: bool,
+}
+
+/// What a roll-up keeps apart besides day, key and owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Provider and model.
+    Model,
+    /// End user.
+    User,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Model, Self::User];
+}
+
+impl RollUp {
+    pub(crate) const ALL: [Self; 4] = [
+        Self {
+            kind: Kind::Model,
+            monthly: false,
+        },
+        Self {
+            kind: Kind::Model,
+            monthly: true,
+        },
+        Self {
+            kind: Kind::User,
+            monthly: false,
+        },
+        Self {
+            kind: Kind::User,
+            monthly: true,
+        },
+    ];
+
+    pub(crate) const fn table(self) -> &'static str {
+        match (self.kind, self.monthly) {
+            (Kind::Model, false) => "cost_daily",
+            (Kind::Model, true) => "cost_monthly",
+            (Kind::User, false) => "user_daily",
+            (Kind::User, true) => "user_monthly",
+        }
+    }
+
+    /// The text columns of the table's key, after `day`.
+    pub(crate) const fn columns(self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Model => &["key", "owner", "provider", "model"],
+            Kind::User => &["key", "owner", "end_user"],
+        }
+    }
+
+    fn line(self, entry: &Entry) -> BatchLine<'_> {
+        let attempt = &entry.attempt;
+        let (key, owner) = (&*attempt.key, &*attempt.owner);
+        match self.kind {
+            Kind::Model => (
+                attempt.day(),
+                [key, owner, &attempt.provider, &attempt.deployment],
+            ),
+            Kind::User => (attempt.day(), [key, owner, entry.user(), ""]),
+        }
+    }
+}
+
+/// The key of a row: its day and its texts.
+pub(crate) type Line = (Date, Vec<String>);
+
+/// The same, borrowed of a batch; a table with fewer columns leaves the last text empty.
+pub(crate) type BatchLine<'a> = (Date, [&'a str; 4]);
+
+/// What entries add to the tables of a kind, by day and by month. Sorted, so that two writers lock
+/// rows in the same order.
+pub(crate) fn lines<'a>(
+    kind: Kind,
+    entries: &[&'a Entry],
+) -> [(RollUp, BTreeMap<BatchLine<'a>, Sums>); 2] {
+    let [daily, monthly] = [false, true].map(|monthly| RollUp { kind, monthly });
+    let mut days: BTreeMap<BatchLine<'a>, Sums> = BTreeMap::new();
+    for entry in entries {
+        *days.entry(daily.line(entry)).or_default() += entry.sums();
+    }
+    let mut months: BTreeMap<BatchLine<'a>, Sums> = BTreeMap::new();
+    for ((day, names), sums) in &days {
+        *months.entry((day.first_of_month(), *names)).or_default() += *sums;
+    }
+    [(daily, days), (monthly, months)]
+}
+
+/// The counts in the order of [`crate::cost_sql::COUNTS`].
+pub(crate) const fn counts(sums: &Sums) -> [u64; 8] {
+    [
+        sums.requests,
+        sums.input_tokens,
+        sums.cached_input_tokens,
+        sums.cache_write_tokens,
+        sums.output_tokens,
+        sums.reasoning_tokens,
+        sums.unpriced_requests,
+        sums.estimated_requests,
+    ]
+}

@@ -1,0 +1,231 @@
+//! The ledger in a SQLite file: one connection writes, on a thread of its own, a few read. It must
+//! not block an async worker.
+
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use llm_router_domain::ledger::Entry;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::ledger::{
+    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery,
+};
+
+mod migrations {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// How long a statement waits for another process that holds the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Connections kept for reading.
+const READERS: usize = 4;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The ledger in a SQLite file.
+///
+/// Write-ahead logging lets readers go on while the writer commits. Commits are synced
+/// (`synchronous=FULL`): once a batch is in, its journal segment may be deleted.
+pub struct SqliteStore {
+    writer: mpsc::Sender<Job>,
+    readers: Arc<Readers>,
+}
+
+impl SqliteStore {
+    /// Opens or creates the file and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When the file can't be opened or upgraded.
+    pub async fn open(path: PathBuf) -> Result<Self, StoreError> {
+        let (writer, jobs) = mpsc::channel::<Job>();
+        let readers = Arc::new(Readers {
+            path: path.clone(),
+            idle: Mutex::default(),
+        });
+        let connection = blocking(move || {
+            let mut connection = writing_connection(&path)?;
+            migrations::migrations::runner()
+                .run(&mut connection)
+                .map_err(|error| StoreError::Migration(error.to_string()))?;
+            Ok(connection)
+        })
+        .await?;
+        std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || write_jobs(connection, &jobs))
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let _ = answer.send(job(connection));
+        });
+        let gone = || StoreError::Unavailable("the writer has stopped".to_owned());
+        self.writer.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?.map_err(store_error)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(&self.readers);
+        blocking(move || {
+            let connection = readers.take()?;
+            let result = job(&connection);
+            readers.put_back(connection);
+            result
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl LedgerStore for SqliteStore {
+    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
+        self.write(move |connection| write::insert(connection, &entries))
+            .await
+    }
+
+    async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
+        let query = query.clone();
+        self.read(move |connection| read::costs(connection, &query))
+            .await
+    }
+
+    async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError> {
+        let query = query.clone();
+        self.read(move |connection| read::requests(connection, &query))
+            .await
+    }
+
+    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+        let request_id = request_id.to_owned();
+        self.read(move |connection| read::request(connection, &request_id))
+            .await
+    }
+
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+        let ids = ids.to_vec();
+        self.read(move |connection| read::entries(connection, &ids))
+            .await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
+        self.write(move |connection| write::prune(connection, before, limit))
+            .await
+    }
+
+    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError> {
+        self.read(read::check_sums).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            connection
+                .query_row("SELECT 1", [], |_| Ok(()))
+                .map_err(store_error)
+        })
+        .await
+    }
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => reading_connection(&self.path).map_err(store_error),
+        }
+    }
+
+    fn put_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.push(connection);
+        }
+    }
+}
+
+fn write_jobs(mut connection: Connection, jobs: &mpsc::Receiver<Job>) {
+    for job in jobs {
+        job(&mut connection);
+    }
+}
+
+fn writing_connection(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        let failed = |error: std::io::Error| {
+            StoreError::Unavailable(format!("{}: {error}", folder.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let connection = Connection::open(path).map_err(store_error)?;
+    let set = |(name, value): (&str, &str)| connection.pragma_update(None, name, value);
+    connection.busy_timeout(BUSY).map_err(store_error)?;
+    [
+        ("journal_mode", "WAL"),
+        ("synchronous", "FULL"),
+        ("cache_size", "-16000"),
+    ]
+    .into_iter()
+    .try_for_each(set)
+    .map_err(store_error)?;
+    Ok(connection)
+}
+
+fn reading_connection(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "cache_size", "-16000")?;
+    Ok(connection)
+}
+
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let ended = tokio::task::spawn_blocking(job).await;
+    ended.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+}
+
+fn store_error(error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure,
+    };
+    match error.sqlite_error_code() {
+        Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure | CannotOpen) => {
+            StoreError::Unavailable(error.to_string())
+        }
+        _ => StoreError::Refused(error.to_string()),
+    }
+}

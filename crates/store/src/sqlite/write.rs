@@ -1,0 +1,208 @@
+//! Writing to SQLite: entries with their sums in one transaction, and retention.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_domain::price::Cost;
+use llm_router_domain::usage::Class;
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, Transaction, params};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use crate::cost_sql::COUNTS;
+use crate::fields::{COLUMN_COUNT, COLUMNS, estimated, service_tier, signed};
+use crate::ledger::first_id;
+use crate::rollup::{BatchLine, Kind, RollUp, counts, lines};
+
+/// Stores entries; how many were new.
+pub(super) fn insert(connection: &mut Connection, entries: &[Entry]) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction()?;
+    let new = insert_entries(&transaction, entries)?;
+    for kind in Kind::ALL {
+        for (roll_up, sums) in lines(kind, &new) {
+            add_lines(&transaction, roll_up, &sums)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(new.len())
+}
+
+/// Deletes entries of before a moment; how many.
+pub(super) fn prune(
+    connection: &mut Connection,
+    before: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction()?;
+    let deleted = transaction.execute(
+        "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE id < ?1 ORDER BY id LIMIT ?2)",
+        params![first_id(before), limit],
+    )?;
+    if deleted > 0 {
+        transaction.execute(
+            "UPDATE retention SET pruned_to = max(pruned_to, ?1)",
+            [before.as_microsecond()],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(deleted)
+}
+
+fn insert_entries<'e>(
+    transaction: &Transaction<'_>,
+    entries: &'e [Entry],
+) -> rusqlite::Result<Vec<&'e Entry>> {
+    let marks: Vec<String> = (1..=COLUMN_COUNT + 2)
+        .map(|number| format!("?{number}"))
+        .collect();
+    let mut statement = transaction.prepare_cached(&format!(
+        "INSERT OR IGNORE INTO entries ({COLUMNS}, cost_micro, cost_femto) VALUES ({})",
+        marks.join(", ")
+    ))?;
+    let mut new = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if insert_entry(&mut statement, entry)? == 1 {
+            new.push(entry);
+        }
+    }
+    Ok(new)
+}
+
+fn insert_entry(
+    statement: &mut rusqlite::CachedStatement<'_>,
+    entry: &Entry,
+) -> rusqlite::Result<usize> {
+    let (attempt, outcome) = (&entry.attempt, &entry.outcome);
+    let usage = &outcome.usage;
+    let tokens = Class::ALL.map(|class| signed(usage.get(class)));
+    let (at, revision) = (attempt.at.as_microsecond(), signed(attempt.revision));
+    let searches = signed(usage.web_searches);
+    let (tier, estimated) = (service_tier(usage), estimated(usage));
+    let (ending, format) = (outcome.ending.name(), attempt.format.name());
+    let disconnect = outcome
+        .disconnect
+        .map(llm_router_domain::ledger::Disconnect::name);
+    let cost = match outcome.cost {
+        Cost::Usd(usd) => split_cost(usd).map(Some),
+        Cost::Unpriced => [None, None],
+    };
+    let timings = &outcome.timings;
+    let head: [&dyn ToSql; 16] = [
+        &attempt.id,
+        &attempt.request_id,
+        &attempt.number,
+        &outcome.last,
+        &at,
+        &attempt.key,
+        &attempt.owner,
+        &attempt.end_user,
+        &format,
+        &attempt.model_asked,
+        &attempt.model,
+        &attempt.provider,
+        &attempt.deployment,
+        &attempt.rule,
+        &attempt.stream,
+        &revision,
+    ];
+    let tail: [&dyn ToSql; 13] = [
+        &searches,
+        &tier,
+        &estimated,
+        &outcome.status,
+        &outcome.error,
+        &timings.queue,
+        &timings.connect,
+        &timings.first_token,
+        &timings.total,
+        &ending,
+        &disconnect,
+        &cost[0],
+        &cost[1],
+    ];
+    let counts = tokens.iter().map(|count| count as &dyn ToSql);
+    statement.execute(rusqlite::params_from_iter(
+        head.into_iter().chain(counts).chain(tail),
+    ))
+}
+
+fn add_lines(
+    transaction: &Transaction<'_>,
+    roll_up: RollUp,
+    lines: &BTreeMap<BatchLine<'_>, Sums>,
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(&upsert(roll_up))?;
+    for ((day, names), sums) in lines {
+        let day = day.to_string();
+        let numbers: Vec<i64> = counts(sums)
+            .into_iter()
+            .map(signed)
+            .chain(split_cost(sums.cost))
+            .collect();
+        let names = names
+            .iter()
+            .take(roll_up.columns().len())
+            .map(|name| name as &dyn ToSql);
+        let numbers = numbers.iter().map(|number| number as &dyn ToSql);
+        let row = std::iter::once(&day as &dyn ToSql)
+            .chain(names)
+            .chain(numbers);
+        statement.execute(rusqlite::params_from_iter(row))?;
+    }
+    Ok(())
+}
+
+fn upsert(roll_up: RollUp) -> String {
+    let (table, keys) = (roll_up.table(), roll_up.columns().join(", "));
+    let sums: Vec<&str> = COUNTS
+        .into_iter()
+        .chain(["cost_micro", "cost_femto"])
+        .collect();
+    let marks: Vec<String> = (1..=1 + roll_up.columns().len() + sums.len())
+        .map(|number| format!("?{number}"))
+        .collect();
+    let adds: Vec<String> = sums
+        .iter()
+        .map(|name| format!("{name} = {name} + excluded.{name}"))
+        .collect();
+    format!(
+        "INSERT INTO {table} (day, {keys}, {}) VALUES ({}) ON CONFLICT (day, {keys}) DO UPDATE SET {}",
+        sums.join(", "),
+        marks.join(", "),
+        adds.join(", ")
+    )
+}
+
+/// USD as whole millionths and the rest in 10⁻¹⁵: two integers that SQLite adds up exactly, where
+/// one would be too coarse or too small.
+fn split_cost(usd: Decimal) -> [i64; 2] {
+    let micros = (usd * Decimal::from(1_000_000)).trunc();
+    let rest = usd * Decimal::from(1_000_000) - micros;
+    let femto = (rest * Decimal::from(1_000_000_000)).round();
+    [
+        micros.to_i64().unwrap_or(i64::MAX),
+        femto.to_i64().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_splits_without_loss() {
+        for (usd, parts) in [
+            ("0", [0, 0]),
+            ("0.000005775", [5, 775_000_000]),
+            (
+                "123456789.123456789012345",
+                [123_456_789_123_456, 789_012_345],
+            ),
+            ("0.000000000000001", [0, 1]),
+        ] {
+            assert_eq!(split_cost(usd.parse().unwrap()), parts, "{usd}");
+        }
+    }
+}

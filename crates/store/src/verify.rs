@@ -1,0 +1,142 @@
+//! Comparing what should agree: journal, entries and sums. It must change nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use llm_router_domain::ledger::{self, Entry, Sums};
+
+use crate::error::StoreError;
+use crate::journal::{JournalError, JournalReport};
+use crate::ledger::{Difference, LedgerStore};
+use crate::rollup::{Line, RollUp};
+
+const INPUT: &str =
+    "input + cached_input + cache_write_5m + cache_write_1h + audio_input + image_input";
+const OUTPUT: &str = "output + reasoning + accepted_prediction + rejected_prediction + \
+     audio_output + image_output";
+
+/// The sums of a group of entries in SQL that both databases read, by the same definitions as
+/// [`Entry::sums`], in the order of [`crate::cost_sql::COUNTS`]. `unpriced` says where there is no
+/// cost.
+pub(crate) fn entry_sums(unpriced: &str) -> [String; 8] {
+    let counts = format!("(last OR {INPUT} + {OUTPUT} > 0)");
+    let when = |condition: &str| format!("sum(CASE WHEN {condition} THEN 1 ELSE 0 END)");
+    [
+        when("last"),
+        format!("sum({INPUT})"),
+        "sum(cached_input)".to_owned(),
+        "sum(cache_write_5m + cache_write_1h)".to_owned(),
+        format!("sum({OUTPUT})"),
+        "sum(reasoning)".to_owned(),
+        when(&format!("{unpriced} AND {counts}")),
+        when(&format!("estimated IS NOT NULL AND {counts}")),
+    ]
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    /// Settled entries in the journal.
+    pub journalled: usize,
+    /// Of them, stored as they were written.
+    pub stored: usize,
+    /// Settled in the journal, not yet in the store.
+    pub pending: Vec<uuid::Uuid>,
+    /// Stored otherwise than journalled.
+    pub altered: Vec<uuid::Uuid>,
+    /// Journalled more than once with different content.
+    pub contradictory: Vec<uuid::Uuid>,
+    /// Begun and not settled: under way, or lost and to be billed by the next start.
+    pub open: usize,
+    /// Damaged places in the journal.
+    pub damaged: usize,
+    /// Sums that don't agree with the entries.
+    pub sums: Vec<Difference>,
+}
+
+impl Verification {
+    /// Whether everything agrees; what is merely pending does.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.altered.is_empty()
+            && self.contradictory.is_empty()
+            && self.sums.is_empty()
+            && self.damaged == 0
+    }
+}
+
+/// Why a verification couldn't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The journal can't be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Compares a journal, as [`crate::journal::inspect`] read it, with a store, and the store's
+/// entries with its sums.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn verify(
+    journal: &JournalReport,
+    store: &dyn LedgerStore,
+) -> Result<Verification, VerifyError> {
+    let mut found = Verification {
+        journalled: journal.settled.len(),
+        contradictory: journal.contradictory.clone(),
+        open: journal.open,
+        damaged: journal.damaged,
+        sums: store.check_sums().await?,
+        ..Verification::default()
+    };
+    let ids: Vec<_> = journal.settled.keys().copied().collect();
+    let stored = store.entries(&ids).await?;
+    let stored: BTreeMap<_, _> = stored
+        .into_iter()
+        .map(|entry| (entry.attempt.id, entry))
+        .collect();
+    for (id, entry) in &journal.settled {
+        match stored.get(id) {
+            None => found.pending.push(*id),
+            Some(other) if same(entry, other) => found.stored += 1,
+            Some(_) => found.altered.push(*id),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether two entries say the same. Moments are compared as stores keep them.
+fn same(one: &Entry, other: &Entry) -> bool {
+    let mut one = one.clone();
+    one.attempt.at =
+        Timestamp::from_microsecond(one.attempt.at.as_microsecond()).unwrap_or_default();
+    one == *other
+}
+
+/// The rows of a roll-up that the entries contradict, for the days that are still complete.
+pub(crate) fn compare_sums(
+    roll_up: RollUp,
+    found: BTreeMap<Line, Sums>,
+    expected: BTreeMap<Line, Sums>,
+    pruned_to: Timestamp,
+) -> Vec<Difference> {
+    let kept = |day: Date| pruned_to == Timestamp::UNIX_EPOCH || day > ledger::day(pruned_to);
+    let mut lines: Vec<&Line> = found.keys().chain(expected.keys()).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines
+        .into_iter()
+        .filter(|(day, _)| kept(*day))
+        .filter(|line| found.get(*line) != expected.get(*line))
+        .map(|line| Difference {
+            place: format!("{} {} {}", roll_up.table(), line.0, line.1.join("/")),
+            expected: expected.get(line).copied(),
+            found: found.get(line).copied(),
+        })
+        .collect()
+}

@@ -1,0 +1,483 @@
+//! One suite for every store: what it takes it gives back, what it sums up is exact, and nothing
+//! is counted twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::support::postgres::Postgres;
+use crate::support::{Random, entries, entry, id};
+use jiff::ToSpan;
+use jiff::civil::{Date, date};
+use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_store::ledger::{CostQuery, CostRow, Group, RequestQuery, spent};
+use llm_router_store::{LedgerStore, StoreUrl, open};
+
+type Store = Arc<dyn LedgerStore>;
+
+/// A place that makes empty stores, and changes them behind their backs.
+enum Place {
+    Sqlite(tempfile::TempDir),
+    Postgres(Postgres),
+}
+
+impl Place {
+    fn url(&self, name: &str) -> String {
+        match self {
+            Self::Sqlite(folder) => format!("sqlite:{}", folder.path().join(name).display()),
+            Self::Postgres(server) => server.database(name),
+        }
+    }
+
+    fn tamper(&self, name: &str, sql: &str) {
+        match self {
+            Self::Sqlite(folder) => {
+                let connection = rusqlite::Connection::open(folder.path().join(name)).unwrap();
+                connection.execute(sql, []).unwrap();
+            }
+            Self::Postgres(server) => server.sql(name, sql),
+        }
+    }
+}
+
+async fn empty(place: &Place, name: &str) -> Store {
+    open(&StoreUrl::parse(&place.url(name)).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn conforms(place: Place) {
+    gives_back_every_field(&place).await;
+    counts_nothing_twice(&place).await;
+    sums_are_exact(&place).await;
+    writers_do_not_disturb_each_other(&place).await;
+    lists_requests_by_page_and_filter(&place).await;
+    attempts_belong_to_their_request(&place).await;
+    retention_keeps_sums(&place).await;
+    finds_what_was_tampered_with(&place).await;
+    opens_again_what_it_had(&place).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_conforms() {
+    conforms(Place::Sqlite(tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_conforms() {
+    if let Some(server) = Postgres::start() {
+        conforms(Place::Postgres(server)).await;
+    }
+}
+
+async fn gives_back_every_field(place: &Place) {
+    let store = empty(place, "fields").await;
+    let entries = entries(1, 300, 30);
+    assert_eq!(store.insert(&entries).await.unwrap(), 300);
+    let ids: Vec<_> = entries.iter().map(|entry| entry.attempt.id).collect();
+    let by_id = |entries: Vec<Entry>| -> BTreeMap<_, _> {
+        entries
+            .into_iter()
+            .map(|entry| (entry.attempt.id, entry))
+            .collect()
+    };
+    assert_eq!(by_id(store.entries(&ids).await.unwrap()), by_id(entries));
+    store.ping().await.unwrap();
+}
+
+async fn counts_nothing_twice(place: &Place) {
+    let store = empty(place, "twice").await;
+    let entries = entries(2, 50, 3);
+    assert_eq!(store.insert(&entries[..30]).await.unwrap(), 30);
+    assert_eq!(store.insert(&entries[20..]).await.unwrap(), 20);
+    let doubled: Vec<Entry> = entries.iter().chain(&entries).cloned().collect();
+    assert_eq!(store.insert(&doubled).await.unwrap(), 0);
+    let one = entry(&mut Random(77), 3);
+    assert_eq!(store.insert(&[one.clone(), one.clone()]).await.unwrap(), 1);
+    assert_eq!(store.insert(&[]).await.unwrap(), 0);
+    let expected = oracle(entries.iter().chain([&one]), &CostQuery::default());
+    assert_eq!(store.costs(&CostQuery::default()).await.unwrap(), expected);
+    assert_eq!(store.check_sums().await.unwrap(), []);
+}
+
+/// What a query has to answer, added up in memory.
+fn oracle<'e>(entries: impl IntoIterator<Item = &'e Entry>, query: &CostQuery) -> Vec<CostRow> {
+    let mut rows: BTreeMap<Vec<String>, CostRow> = BTreeMap::new();
+    if query.group == Group::Nothing {
+        rows.insert(Vec::new(), CostRow::default());
+    }
+    for entry in entries.into_iter().filter(|entry| within(entry, query)) {
+        let row = key(entry, query.group);
+        let name: Vec<String> = [
+            row.day.map(|day| day.to_string()),
+            row.provider.clone(),
+            row.model.clone(),
+            row.user.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        rows.entry(name).or_insert(row).sums += entry.sums();
+    }
+    let mut rows: Vec<CostRow> = rows.into_values().collect();
+    rows.iter_mut()
+        .for_each(|row| row.sums.cost = row.sums.cost.normalize());
+    rows
+}
+
+fn within(entry: &Entry, query: &CostQuery) -> bool {
+    let day = entry.attempt.day();
+    query.from.is_none_or(|from| day >= from)
+        && query.to.is_none_or(|to| day <= to)
+        && query
+            .key
+            .as_deref()
+            .is_none_or(|key| *entry.attempt.key == *key)
+        && query
+            .owner
+            .as_deref()
+            .is_none_or(|owner| *entry.attempt.owner == *owner)
+}
+
+fn key(entry: &Entry, group: Group) -> CostRow {
+    let attempt = &entry.attempt;
+    let mut row = CostRow::default();
+    match group {
+        Group::Nothing => {}
+        Group::Day => row.day = Some(attempt.day()),
+        Group::Model => {
+            row.provider = Some(attempt.provider.to_string());
+            row.model = Some(attempt.deployment.to_string());
+        }
+        Group::Provider => row.provider = Some(attempt.provider.to_string()),
+        Group::Owner => row.user = Some(attempt.owner.to_string()),
+        Group::Key => row.user = Some(attempt.key.to_string()),
+        Group::EndUser => row.user = Some(entry.user().to_owned()),
+    }
+    row
+}
+
+const GROUPS: [Group; 7] = [
+    Group::Nothing,
+    Group::Day,
+    Group::Model,
+    Group::Provider,
+    Group::Owner,
+    Group::Key,
+    Group::EndUser,
+];
+
+async fn sums_are_exact(place: &Place) {
+    let store = empty(place, "sums").await;
+    let entries = entries(3, 4_000, 120);
+    for batch in entries.chunks(700) {
+        store.insert(batch).await.unwrap();
+    }
+    let mut random = Random(4);
+    let day = |random: &mut Random| -> Option<Date> {
+        let day = date(2025, 12, 25) + i64::try_from(random.below(140)).unwrap().days();
+        (random.below(4) > 0).then_some(day)
+    };
+    for round in 0..60 {
+        let query = CostQuery {
+            from: day(&mut random),
+            to: day(&mut random),
+            key: (random.below(4) == 0).then(|| format!("key-{}", random.below(15))),
+            owner: (random.below(4) == 0).then(|| format!("team-{}", random.below(5))),
+            group: GROUPS[round % GROUPS.len()],
+        };
+        let mut found = store.costs(&query).await.unwrap();
+        let mut expected = oracle(&entries, &query);
+        // An empty range has no sum, not a sum of nothing.
+        if query.from.zip(query.to).is_some_and(|(from, to)| from > to) {
+            expected.clear();
+        }
+        let order = |row: &CostRow| {
+            (
+                row.day,
+                row.provider.clone(),
+                row.model.clone(),
+                row.user.clone(),
+            )
+        };
+        found.sort_by_key(order);
+        expected.sort_by_key(order);
+        assert_eq!(found, expected, "{query:?}");
+    }
+    let (team, from) = (Some("team-1".to_owned()), Some(date(2026, 2, 10)));
+    let query = CostQuery {
+        owner: team.clone(),
+        from,
+        ..CostQuery::default()
+    };
+    let expected = oracle(&entries, &query)[0].sums.cost;
+    assert_eq!(
+        spent(&*store, None, team, from).await.unwrap().normalize(),
+        expected
+    );
+}
+
+async fn writers_do_not_disturb_each_other(place: &Place) {
+    let store = empty(place, "writers").await;
+    let entries = Arc::new(entries(5, 2_000, 10));
+    let writers: Vec<_> = (0..8_usize)
+        .map(|writer| {
+            let (store, entries) = (Arc::clone(&store), Arc::clone(&entries));
+            tokio::spawn(async move {
+                // Batches that overlap with those of the neighbours.
+                for batch in entries[writer * 200..(writer * 200 + 600).min(2_000)].chunks(97) {
+                    while let Err(error) = store.insert(batch).await {
+                        assert!(error.is_temporary(), "{error}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let found = store.costs(&CostQuery::default()).await.unwrap();
+    assert_eq!(found, oracle(entries.iter(), &CostQuery::default()));
+    assert_eq!(store.check_sums().await.unwrap(), []);
+}
+
+async fn all_pages(store: &Store, mut query: RequestQuery) -> Vec<Entry> {
+    let mut all = Vec::new();
+    loop {
+        let page = store.requests(&query).await.unwrap();
+        assert!(page.items.len() <= query.limit as usize);
+        all.extend(
+            page.items
+                .into_iter()
+                .map(|mut attempts| attempts.pop().unwrap()),
+        );
+        match page.next {
+            Some(next) => query.cursor = Some(next),
+            None => return all,
+        }
+    }
+}
+
+async fn lists_requests_by_page_and_filter(place: &Place) {
+    let store = empty(place, "pages").await;
+    let mut entries = entries(6, 120, 20);
+    store.insert(&entries).await.unwrap();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.attempt.id));
+    let query = |limit| RequestQuery {
+        limit,
+        ..RequestQuery::default()
+    };
+    for limit in [1, 7, 60, 120, 500] {
+        assert_eq!(
+            all_pages(&store, query(limit)).await,
+            entries,
+            "pages of {limit}"
+        );
+    }
+    for query in filters(&entries) {
+        let expected: Vec<Entry> = entries
+            .iter()
+            .filter(|entry| keeps(&query, entry))
+            .cloned()
+            .collect();
+        assert!(!expected.is_empty(), "{query:?}");
+        assert_eq!(
+            all_pages(&store, query.clone()).await,
+            expected,
+            "{query:?}"
+        );
+    }
+}
+
+fn filters(entries: &[Entry]) -> [RequestQuery; 7] {
+    let query = || RequestQuery {
+        limit: 9,
+        ..RequestQuery::default()
+    };
+    let (from, to) = (Some(entries[90].attempt.at), Some(entries[30].attempt.at));
+    let attempt = &entries[50].attempt;
+    let text = |text: &str| Some(text.to_owned());
+    [
+        RequestQuery {
+            from,
+            to,
+            ..query()
+        },
+        RequestQuery {
+            key: text(&attempt.key),
+            ..query()
+        },
+        RequestQuery {
+            owner: text(&attempt.owner),
+            ..query()
+        },
+        RequestQuery {
+            end_user: text(entries[50].user()),
+            ..query()
+        },
+        RequestQuery {
+            provider: text(&attempt.provider),
+            ..query()
+        },
+        RequestQuery {
+            model: text(&attempt.deployment),
+            ..query()
+        },
+        RequestQuery {
+            status: Some(entries[50].outcome.status),
+            from,
+            ..query()
+        },
+    ]
+}
+
+fn keeps(query: &RequestQuery, entry: &Entry) -> bool {
+    let attempt = &entry.attempt;
+    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
+    let millis = attempt.at.as_millisecond();
+    query
+        .from
+        .is_none_or(|from| millis >= from.as_millisecond())
+        && query.to.is_none_or(|to| millis < to.as_millisecond())
+        && is(&query.key, &attempt.key)
+        && is(&query.owner, &attempt.owner)
+        && is(&query.end_user, entry.user())
+        && is(&query.provider, &attempt.provider)
+        && is(&query.model, &attempt.deployment)
+        && query
+            .status
+            .is_none_or(|status| status == entry.outcome.status)
+}
+
+/// The attempts of one request, one after the other.
+fn request(seed: u64, request_id: &str, attempts: u16) -> Vec<Entry> {
+    let mut random = Random(seed);
+    let first = entry(&mut random, 10);
+    (1..=attempts)
+        .map(|number| {
+            let mut entry = entry(&mut random, 10);
+            entry.attempt.at = first.attempt.at + i64::from(number).seconds();
+            entry.attempt.id = id(entry.attempt.at, random.next());
+            entry.attempt.request_id = request_id.into();
+            entry.attempt.number = number;
+            entry.outcome.last = number == attempts;
+            entry
+        })
+        .collect()
+}
+
+async fn attempts_belong_to_their_request(place: &Place) {
+    let store = empty(place, "attempts").await;
+    let requests = [
+        request(10, "a", 3),
+        request(11, "b", 1),
+        request(12, "a", 2),
+    ];
+    store.insert(&requests.concat()).await.unwrap();
+    let page = store
+        .requests(&RequestQuery {
+            limit: 9,
+            ..RequestQuery::default()
+        })
+        .await
+        .unwrap();
+    let mut expected = requests.to_vec();
+    expected.sort_by_key(|attempts| std::cmp::Reverse(attempts.last().unwrap().attempt.id));
+    assert_eq!(page.items, expected);
+    let mut all: Vec<Entry> = [&requests[0][..], &requests[2][..]].concat();
+    all.sort_by_key(|entry| entry.attempt.id);
+    assert_eq!(store.request("a").await.unwrap(), all);
+    assert_eq!(store.request("unknown").await.unwrap(), []);
+    let sums = store.costs(&CostQuery::default()).await.unwrap()[0].sums;
+    assert_eq!(sums.requests, 3);
+}
+
+async fn retention_keeps_sums(place: &Place) {
+    let store = empty(place, "retention").await;
+    let entries = entries(7, 500, 40);
+    store.insert(&entries).await.unwrap();
+    let before = store.costs(&CostQuery::default()).await.unwrap();
+    let cutoff = "2026-01-20T00:00:00Z".parse().unwrap();
+    let old = entries
+        .iter()
+        .filter(|entry| entry.attempt.at < cutoff)
+        .count();
+    let mut deleted = 0;
+    loop {
+        let now = store.prune(cutoff, 100).await.unwrap();
+        assert!(now <= 100);
+        deleted += now;
+        if now == 0 {
+            break;
+        }
+    }
+    assert_eq!(deleted, old);
+    assert_eq!(store.costs(&CostQuery::default()).await.unwrap(), before);
+    let kept = store
+        .requests(&RequestQuery {
+            limit: 1_000,
+            ..RequestQuery::default()
+        })
+        .await
+        .unwrap();
+    assert_eq!(kept.items.len(), entries.len() - old);
+    let days: Vec<_> = store
+        .check_sums()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|d| d.place)
+        .collect();
+    assert!(
+        days.iter().all(|place| place.contains("2026-01-01")),
+        "{days:?}"
+    );
+}
+
+async fn finds_what_was_tampered_with(place: &Place) {
+    let store = empty(place, "tampered").await;
+    store.insert(&entries(8, 200, 5)).await.unwrap();
+    assert_eq!(store.check_sums().await.unwrap(), []);
+    place.tamper("tampered", "UPDATE cost_daily SET output_tokens = output_tokens + 1 WHERE day = '2026-01-03' AND key = 'key-0'");
+    let found = store.check_sums().await.unwrap();
+    assert!(
+        !found.is_empty()
+            && found
+                .iter()
+                .all(|d| d.place.starts_with("cost_daily 2026-01-03 key-0")),
+        "{found:?}"
+    );
+    let (expected, seen) = (found[0].expected.unwrap(), found[0].found.unwrap());
+    assert_eq!(
+        Sums {
+            output_tokens: seen.output_tokens,
+            ..expected
+        },
+        seen
+    );
+    place.tamper("tampered", "DELETE FROM entries WHERE key = 'key-1'");
+    let places: Vec<_> = store
+        .check_sums()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|d| d.place)
+        .collect();
+    for table in ["cost_daily", "cost_monthly", "user_daily", "user_monthly"] {
+        assert!(
+            places.iter().any(|place| place.starts_with(table)),
+            "{table}: {places:?}"
+        );
+    }
+}
+
+async fn opens_again_what_it_had(place: &Place) {
+    let url = StoreUrl::parse(&place.url("again")).unwrap();
+    let first = open(&url).await.unwrap();
+    first.insert(&entries(9, 10, 2)).await.unwrap();
+    let before = first.costs(&CostQuery::default()).await.unwrap();
+    drop(first);
+    let (one, two) = tokio::join!(open(&url), open(&url));
+    for store in [one.unwrap(), two.unwrap()] {
+        assert_eq!(store.costs(&CostQuery::default()).await.unwrap(), before);
+    }
+}

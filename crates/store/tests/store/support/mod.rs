@@ -1,0 +1,148 @@
+//! What the tests of this package share: a PostgreSQL of their own and entries made at random.
+
+pub(crate) mod postgres;
+
+use jiff::{SignedDuration, Timestamp};
+use llm_router_domain::format::Format;
+use llm_router_domain::ledger::{Attempt, Disconnect, Ending, Entry, Opened, Outcome, Timings};
+use llm_router_domain::price::Cost;
+use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+/// Numbers that look random and are the same in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.below(items.len() as u64)).unwrap()]
+    }
+}
+
+pub(crate) fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// A version 7 UUID of a moment, unique by `salt`.
+pub(crate) fn id(at: Timestamp, salt: u64) -> Uuid {
+    let millis = u64::try_from(at.as_millisecond()).unwrap();
+    let mut bytes = [0_u8; 10];
+    bytes[2..].copy_from_slice(&salt.to_be_bytes());
+    uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+}
+
+pub(crate) fn usage(random: &mut Random) -> Usage {
+    let mut usage = Usage::default();
+    for class in Class::ALL {
+        if random.below(3) == 0 {
+            usage.set(class, random.below(100_000));
+        }
+    }
+    usage.web_searches = random.below(3);
+    usage.service_tier = random.pick(&[
+        ServiceTier::Standard,
+        ServiceTier::Flex,
+        ServiceTier::Priority,
+        ServiceTier::Batch,
+    ]);
+    if random.below(5) == 0 {
+        usage.source = Source::Estimated(random.pick(&[
+            Method::Tokenizer,
+            Method::TextLength,
+            Method::Reservation,
+        ]));
+    }
+    usage
+}
+
+pub(crate) fn cost(random: &mut Random) -> Cost {
+    if random.below(10) == 0 {
+        Cost::Unpriced
+    } else {
+        let digits = i64::try_from(random.below(1_000_000_000_000_000)).unwrap();
+        Cost::Usd(Decimal::new(digits, 15).normalize())
+    }
+}
+
+/// An attempt at a random moment of the `days` after [`start`].
+pub(crate) fn attempt(random: &mut Random, days: u64) -> Attempt {
+    let micros = random.below(days * 86_400_000_000);
+    let at = start() + SignedDuration::from_micros(i64::try_from(micros).unwrap());
+    let name = |kind: &str, number: u64| format!("{kind}-{number}").into_boxed_str();
+    let maybe = |yes: bool, text: Box<str>| yes.then_some(text);
+    let (owner, salt) = (random.below(5), random.next());
+    Attempt {
+        id: id(at, salt),
+        request_id: name("req", salt),
+        number: 1,
+        at,
+        key: name("key", owner * 3 + random.below(3)),
+        owner: name("team", owner),
+        end_user: maybe(random.below(2) == 0, name("user", random.below(20))),
+        format: random.pick(&[
+            Format::OpenAiChat,
+            Format::OpenAiResponses,
+            Format::AnthropicMessages,
+            Format::Gemini,
+        ]),
+        model_asked: "auto".into(),
+        model: maybe(random.below(2) == 0, "fast".into()),
+        provider: name("provider", random.below(3)),
+        deployment: name("model", random.below(8)),
+        rule: maybe(random.below(3) == 0, "größe ☃".into()),
+        stream: random.below(2) == 0,
+        revision: random.below(1_000),
+    }
+}
+
+pub(crate) fn opened(random: &mut Random, days: u64) -> Opened {
+    Opened {
+        attempt: attempt(random, days),
+        estimate: usage(random),
+        cost: cost(random),
+    }
+}
+
+pub(crate) fn outcome(random: &mut Random) -> Outcome {
+    let time = |random: &mut Random| {
+        (random.below(2) == 0).then(|| u32::try_from(random.below(60_000_000)).unwrap())
+    };
+    Outcome {
+        usage: usage(random),
+        cost: cost(random),
+        status: random.pick(&[0, 200, 429, 500]),
+        error: (random.below(4) == 0).then(|| "upstream_timeout".into()),
+        timings: Timings {
+            queue: time(random),
+            connect: time(random),
+            first_token: time(random),
+            total: time(random),
+        },
+        ending: random.pick(&Ending::ALL),
+        disconnect: random.pick(&[None, Some(Disconnect::Cancel), Some(Disconnect::Drain)]),
+        last: true,
+    }
+}
+
+pub(crate) fn entry(random: &mut Random, days: u64) -> Entry {
+    Entry {
+        attempt: attempt(random, days),
+        outcome: outcome(random),
+    }
+}
+
+pub(crate) fn entries(seed: u64, count: usize, days: u64) -> Vec<Entry> {
+    let mut random = Random(seed);
+    (0..count).map(|_| entry(&mut random, days)).collect()
+}

@@ -1,0 +1,139 @@
+//! Data URLs and media types: how inline files are spelled in each format.
+
+use std::borrow::Cow;
+
+use super::neutral::{Source, Text};
+
+/// Splits `data:image/png;base64,…` (RFC 2397); any other URL stays one. Data that is not base64
+/// stays a URL too: no provider takes it apart from where it came.
+pub(crate) fn read(url: Text<'_>) -> Source<'_> {
+    let Some((media_len, data_at)) = parts(&url) else {
+        return Source::Url(url);
+    };
+    const SCHEME: usize = "data:".len();
+    match url {
+        Cow::Borrowed(url) => Source::Base64 {
+            media_type: media_type(&url[SCHEME..SCHEME + media_len]).into(),
+            data: Cow::Borrowed(&url[data_at..]),
+        },
+        Cow::Owned(mut url) => {
+            let data = url.split_off(data_at);
+            let media_type = media_type(&url[SCHEME..SCHEME + media_len]).to_owned();
+            Source::Base64 {
+                media_type: media_type.into(),
+                data: Cow::Owned(data),
+            }
+        }
+    }
+}
+
+/// The same for the data of a file, which some clients send as bare base64.
+pub(crate) fn read_file(data: Text<'_>) -> Source<'_> {
+    match read(data) {
+        Source::Url(url) if !url.contains(':') => Source::Base64 {
+            media_type: "application/pdf".into(),
+            data: url,
+        },
+        source => source,
+    }
+}
+
+/// The length of the media type and the offset of the data.
+fn parts(url: &str) -> Option<(usize, usize)> {
+    let rest = url
+        .get(..5)
+        .filter(|scheme| scheme.eq_ignore_ascii_case("data:"))
+        .and(url.get(5..))?;
+    let comma = memchr::memchr(b',', rest.as_bytes())?;
+    let head = rest.get(..comma)?;
+    let media = head.strip_suffix(";base64")?;
+    Some((media.len(), 5 + comma + 1))
+}
+
+/// The media type without its parameters.
+fn media_type(text: &str) -> &str {
+    match text.split(';').next() {
+        Some("") | None => "text/plain",
+        Some(bare) => bare,
+    }
+}
+
+/// The media type that a file's name or URL suggests.
+pub(crate) fn media_type_of(name: &str) -> Option<&'static str> {
+    let path = name.split(['?', '#']).next().unwrap_or(name);
+    let (_, extension) = path.rsplit_once('.')?;
+    Some(match extension.to_ascii_lowercase().as_str() {
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "heic" => "image/heic",
+        "pdf" => "application/pdf",
+        "txt" | "md" => "text/plain",
+        "html" => "text/html",
+        "csv" => "text/csv",
+        "mp3" => "audio/mp3",
+        "wav" => "audio/wav",
+        "mp4" => "video/mp4",
+        _ => return None,
+    })
+}
+
+/// The content of a text file, if it is one: base64 of UTF-8 under a `text/` type.
+pub(crate) fn text_content(media_type: &str, data: &str) -> Option<String> {
+    use base64::Engine as _;
+
+    if !media_type.starts_with("text/") {
+        return None;
+    }
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_data_urls() {
+        for (url, expected) in [
+            ("data:image/png;base64,aGk=", Some(("image/png", "aGk="))),
+            ("DATA:image/png;base64,", Some(("image/png", ""))),
+            ("data:;base64,aGk=", Some(("text/plain", "aGk="))),
+            (
+                "data:image/svg+xml;charset=utf-8;base64,aGk=",
+                Some(("image/svg+xml", "aGk=")),
+            ),
+            ("data:image/png,raw", None),
+            ("data:image/png;base64", None),
+            ("https://example.com/a,b;base64,c", None),
+            ("", None),
+            ("dätä:", None),
+        ] {
+            for url in [Cow::Borrowed(url), Cow::Owned(url.to_owned())] {
+                match (read(url.clone()), expected) {
+                    (Source::Base64 { media_type, data }, Some((media, payload))) => {
+                        assert_eq!((&*media_type, &*data), (media, payload));
+                    }
+                    (Source::Url(same), None) => assert_eq!(same, url),
+                    (other, _) => panic!("{url}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn knows_common_extensions() {
+        assert_eq!(media_type_of("https://x/a.PNG?x=1.pdf"), Some("image/png"));
+        assert_eq!(media_type_of("https://x/a"), None);
+    }
+
+    #[test]
+    fn decodes_text_only() {
+        assert_eq!(text_content("text/plain", "aGk=").as_deref(), Some("hi"));
+        assert_eq!(text_content("application/pdf", "aGk="), None);
+        assert_eq!(text_content("text/plain", "!"), None);
+    }
+}

@@ -1,0 +1,369 @@
+//! Providers' errors, in an answer of their own or inside a stream, as the caller's format has
+//! them. Whether to try again is not decided here.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use llm_router_domain::format::Format;
+
+use super::json::Json;
+use crate::error::ErrorBody;
+
+/// A provider's error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) status: u16,
+    /// OpenAI's `code`.
+    pub(crate) code: Cow<'static, str>,
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+}
+
+/// A provider's error answer in the client's format: status and body.
+///
+/// The status is the provider's, but where that format means another: Gemini answers 400 to a
+/// wrong key. What the body says decides the code, so that context overflow, quotas and filters
+/// are told apart whichever provider reports them.
+#[must_use]
+pub fn translate_error(
+    _from: Format,
+    to: Format,
+    status: u16,
+    body: &[u8],
+    request_id: &str,
+) -> (u16, Bytes) {
+    let text = String::from_utf8_lossy(body);
+    let json = Json::parse(&text).unwrap_or(Json::Null);
+    let failure = Failure::read(Some(status), &json);
+    (failure.status, failure.body(to, request_id))
+}
+
+impl Failure {
+    /// Reads an error; `status` is the answer's, if the error is one.
+    pub(crate) fn read(status: Option<u16>, json: &Json<'_>) -> Self {
+        // Gemini wraps its error in a list on some endpoints.
+        let outer = json.as_array().and_then(<[_]>::first).unwrap_or(json);
+        let inner = match outer.get("error") {
+            Some(error) if !error.is_null() => error,
+            _ => outer
+                .get("response")
+                .and_then(|r| r.get("error"))
+                .unwrap_or(outer),
+        };
+        let word = |key: &str| inner.str(key).filter(|word| !word.is_empty());
+        let words = [word("code"), word("type"), word("status")];
+        let message = message(outer, inner);
+        let status = status
+            .or_else(|| number_status(inner.get("code")?))
+            .or_else(|| words.into_iter().flatten().find_map(status_of_word))
+            .unwrap_or(502);
+        let reason = inner
+            .get("details")
+            .and_then(Json::as_array)
+            .and_then(|details| details.iter().find_map(|detail| detail.str("reason")));
+        let status = if reason == Some("API_KEY_INVALID") {
+            401
+        } else {
+            status
+        };
+        let code = code(status, words, message.as_deref().unwrap_or_default());
+        Self {
+            status,
+            code,
+            message: message.unwrap_or_else(|| {
+                format!("The provider answered with status {status} and no message.")
+            }),
+            param: word("param").map(str::to_owned),
+        }
+    }
+
+    /// An error of the router's own making.
+    pub(crate) fn new(status: u16, code: &'static str, message: &str) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            message: message.to_owned(),
+            param: None,
+        }
+    }
+
+    /// The body in a client's format.
+    pub(crate) fn body(&self, to: Format, request_id: &str) -> Bytes {
+        self.with_body(to, request_id, |body| body.render(to))
+    }
+
+    /// The event that ends a stream in a client's format.
+    pub(crate) fn event(&self, to: Format, request_id: &str) -> Bytes {
+        self.with_body(to, request_id, |body| body.render_event(to))
+    }
+
+    fn with_body(
+        &self,
+        to: Format,
+        request_id: &str,
+        render: impl FnOnce(&ErrorBody<'_>) -> Bytes,
+    ) -> Bytes {
+        let message = self.message_for(to);
+        render(&ErrorBody {
+            status: self.status,
+            code: &self.code,
+            message: &message,
+            param: self.param.as_deref(),
+            request_id,
+        })
+    }
+
+    /// Anthropic's clients know an overflow by its message alone.
+    fn message_for(&self, to: Format) -> Cow<'_, str> {
+        const OVERFLOW: &str = "prompt is too long";
+        if to == Format::AnthropicMessages
+            && self.code == "context_length_exceeded"
+            && !self.message.to_ascii_lowercase().contains(OVERFLOW)
+        {
+            return Cow::Owned(format!("{OVERFLOW}: {}", self.message));
+        }
+        Cow::Borrowed(&self.message)
+    }
+}
+
+impl From<Failure> for super::TranslateError {
+    fn from(failure: Failure) -> Self {
+        Self {
+            status: failure.status,
+            code: failure.code,
+            message: failure.message,
+            param: failure.param,
+        }
+    }
+}
+
+/// Whether an event of a stream is an error: any of the shapes that providers send after a 200.
+pub(crate) fn is_failure(json: &Json<'_>) -> bool {
+    let set = |key: &str| json.get(key).is_some_and(|value| !value.is_null());
+    set("error")
+        || json.str("object") == Some("error")
+        || json.str("type") == Some("error")
+        || (set("detail") && !set("choices"))
+}
+
+fn message(outer: &Json<'_>, inner: &Json<'_>) -> Option<String> {
+    let said = inner
+        .as_str()
+        .or_else(|| inner.str("message"))
+        .or_else(|| outer.str("message"))
+        .or_else(|| outer.str("detail"));
+    if let Some(said) = said.filter(|said| !said.is_empty()) {
+        return Some(said.to_owned());
+    }
+    // FastAPI's servers list what is wrong with each field.
+    let details = outer.get("detail")?.as_array()?;
+    let all: Vec<&str> = details
+        .iter()
+        .filter_map(|detail| detail.str("msg"))
+        .collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn number_status(code: &Json<'_>) -> Option<u16> {
+    let number = code
+        .as_u64()
+        .or_else(|| code.as_str()?.parse::<u64>().ok())?;
+    u16::try_from(number)
+        .ok()
+        .filter(|status| (400..600).contains(status))
+}
+
+/// The status that a type, code or status name stands for (docs.claude.com "Errors",
+/// platform.openai.com "Error codes", `google.rpc.Code`).
+fn status_of_word(word: &str) -> Option<u16> {
+    Some(match word {
+        "overloaded_error" => 529,
+        "rate_limit_error"
+        | "rate_limit_exceeded"
+        | "insufficient_quota"
+        | "RESOURCE_EXHAUSTED"
+        | "tokens"
+        | "requests" => 429,
+        "invalid_request_error"
+        | "context_length_exceeded"
+        | "INVALID_ARGUMENT"
+        | "FAILED_PRECONDITION"
+        | "invalid_prompt"
+        | "content_filter" => 400,
+        "authentication_error" | "invalid_api_key" | "UNAUTHENTICATED" => 401,
+        "billing_error" => 402,
+        "permission_error" | "PERMISSION_DENIED" => 403,
+        "not_found_error" | "model_not_found" | "NOT_FOUND" => 404,
+        "request_too_large" => 413,
+        "timeout_error" | "DEADLINE_EXCEEDED" => 504,
+        "engine_overloaded" | "UNAVAILABLE" => 503,
+        "api_error" | "server_error" | "internal_server_error" | "INTERNAL" => 500,
+        _ => return None,
+    })
+}
+
+/// One code for one cause, whoever reports it.
+fn code(status: u16, words: [Option<&str>; 3], message: &str) -> Cow<'static, str> {
+    let has = |wanted: &str| words.into_iter().flatten().any(|word| word == wanted);
+    let fixed = if has("context_length_exceeded") || (is_client(status) && overflows(message)) {
+        "context_length_exceeded"
+    } else if has("insufficient_quota") || has("billing_error") {
+        "insufficient_quota"
+    } else if has("content_filter") || has("content_policy_violation") {
+        "content_filter"
+    } else if let Some(own) = words[0].filter(|code| code.parse::<u64>().is_err()) {
+        return Cow::Owned(own.to_owned());
+    } else {
+        match status {
+            401 => "invalid_api_key",
+            403 => "permission_denied",
+            404 => "model_not_found",
+            413 => "request_too_large",
+            429 => "rate_limit_exceeded",
+            503 | 529 => "overloaded",
+            504 => "upstream_timeout",
+            400..=499 => "invalid_request_error",
+            _ => "upstream_error",
+        }
+    };
+    Cow::Borrowed(fixed)
+}
+
+const fn is_client(status: u16) -> bool {
+    matches!(status, 400 | 413 | 422)
+}
+
+/// Whether a message says that the context window is exceeded, in the words of Anthropic, OpenAI,
+/// Google, Ollama and vLLM.
+fn overflows(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    [
+        "prompt is too long",
+        "prompt too long",
+        "context length",
+        "context window",
+        "input token count",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn translated(to: Format, status: u16, body: &str) -> (u16, Value) {
+        let (status, body) =
+            translate_error(Format::OpenAiChat, to, status, body.as_bytes(), "req-1");
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[test]
+    fn causes_keep_their_code() {
+        let cases = [
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 8 maximum"}}"#,
+                400,
+                "context_length_exceeded",
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"The input token count (9) exceeds the maximum number of tokens allowed (8).","status":"INVALID_ARGUMENT"}}"#,
+                400,
+                "context_length_exceeded",
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}]"#,
+                401,
+                "invalid_api_key",
+            ),
+            (
+                429,
+                r#"{"error":{"message":"m","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+                429,
+                "insufficient_quota",
+            ),
+            (
+                429,
+                r#"{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}"#,
+                429,
+                "rate_limit_exceeded",
+            ),
+            (
+                529,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+                529,
+                "overloaded",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"m","code":"content_filter","innererror":{}}}"#,
+                400,
+                "content_filter",
+            ),
+            (
+                404,
+                r#"{"error":{"message":"m","type":"invalid_request_error","code":"model_not_found"}}"#,
+                404,
+                "model_not_found",
+            ),
+            (
+                401,
+                r#"{"error":{"message":"m","code":401}}"#,
+                401,
+                "invalid_api_key",
+            ),
+            (
+                422,
+                r#"{"detail":[{"msg":"a"},{"msg":"b"}]}"#,
+                422,
+                "invalid_request_error",
+            ),
+            (502, "<html>Bad Gateway</html>", 502, "upstream_error"),
+        ];
+        for (status, body, expected, code) in cases {
+            let (status, body_out) = translated(Format::OpenAiChat, status, body);
+            assert_eq!(status, expected, "{body}");
+            assert_eq!(body_out["error"]["code"], code, "{body}");
+        }
+    }
+
+    #[test]
+    fn anthropic_clients_recognise_an_overflow() {
+        let body = r#"{"error":{"message":"Too much.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
+        let (_, out) = translated(Format::AnthropicMessages, 400, body);
+        assert_eq!(
+            out["error"],
+            json!({"type": "invalid_request_error", "message": "prompt is too long: Too much."})
+        );
+    }
+
+    #[test]
+    fn errors_in_streams_tell_their_status() {
+        for (text, status) in [
+            (
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
+                529,
+            ),
+            (r#"{"error":{"code":502,"message":"m"}}"#, 502),
+            (r#"{"error":{"code":"429","message":"m"}}"#, 429),
+            (
+                r#"{"type":"error","code":"rate_limit_exceeded","message":"m"}"#,
+                429,
+            ),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#,
+                500,
+            ),
+            (r#"{"error":"m"}"#, 502),
+            (r#"{"object":"error","message":"m"}"#, 502),
+        ] {
+            let failure = Failure::read(None, &Json::parse(text).unwrap());
+            assert_eq!((failure.status, &*failure.message), (status, "m"), "{text}");
+        }
+    }
+}

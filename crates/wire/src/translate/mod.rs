@@ -1,0 +1,238 @@
+//! Translation between API formats: a client's request into a provider's format, the provider's
+//! answer, plain or streamed, back into the client's. Pure functions from bytes to bytes: no
+//! socket, no clock, no choice of provider.
+//!
+//! Every format reads into and writes out of one neutral request, response and event
+//! ([`neutral`], [`event`]), so a new format is one module. What can't be expressed is left out and
+//! reported, or refused: [`policy`] holds the table.
+
+mod anthropic;
+mod capability;
+mod citation;
+mod data_url;
+mod emit;
+mod event;
+mod extra;
+mod failure;
+mod gemini;
+mod history;
+mod json;
+mod neutral;
+mod openai_chat;
+mod openai_responses;
+mod options;
+mod policy;
+mod reasoning;
+mod sequence;
+mod signature;
+mod stream;
+mod tool_id;
+mod tool_schema;
+mod turns;
+mod typed;
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use llm_router_domain::format::Format;
+
+pub use failure::translate_error;
+pub use history::clean_history;
+pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
+pub use policy::{Compat, table_as_markdown};
+pub use stream::{StreamEnd, StreamTranslator};
+
+use json::Json;
+use policy::Losses;
+
+/// Why a request or an answer can't be translated, as the client is to see it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TranslateError {
+    /// HTTP status: 400 where the client is to blame, 502 where the provider is.
+    pub status: u16,
+    /// Machine-readable code, for OpenAI's `code`.
+    pub code: Cow<'static, str>,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// The field at fault, as the client spells it.
+    pub param: Option<String>,
+}
+
+impl TranslateError {
+    fn invalid(param: &str, expected: &str) -> Self {
+        Self {
+            status: 400,
+            code: Cow::Borrowed("invalid_value"),
+            message: format!("The field \"{param}\" must be {expected}."),
+            param: Some(param.to_owned()),
+        }
+    }
+
+    fn missing(param: &str) -> Self {
+        Self {
+            status: 400,
+            code: Cow::Borrowed("invalid_value"),
+            message: format!("The field \"{param}\" is missing."),
+            param: Some(param.to_owned()),
+        }
+    }
+
+    fn unsupported(param: &str, message: String) -> Self {
+        Self {
+            status: 400,
+            code: Cow::Borrowed("unsupported_parameter"),
+            message,
+            param: Some(param.to_owned()),
+        }
+    }
+
+    fn not_json(error: &serde_json::Error) -> Self {
+        Self {
+            status: 400,
+            code: Cow::Borrowed("invalid_json"),
+            message: format!("The request body is not valid JSON: {error}."),
+            param: None,
+        }
+    }
+
+    fn bad_answer(message: &str) -> Self {
+        Self {
+            status: 502,
+            code: Cow::Borrowed("upstream_error"),
+            message: message.to_owned(),
+            param: None,
+        }
+    }
+
+    fn no_translation(format: Format) -> Self {
+        Self {
+            status: 400,
+            code: Cow::Borrowed("unsupported_format"),
+            message: format!("Requests in the format {format} can't be translated."),
+            param: None,
+        }
+    }
+
+    /// The same error, of a field inside `parent`.
+    fn within(mut self, parent: &str) -> Self {
+        let old = self.param.take().unwrap_or_default();
+        let new = match old.as_str() {
+            "" => parent.to_owned(),
+            inner if inner.starts_with('[') => format!("{parent}{inner}"),
+            inner => format!("{parent}.{inner}"),
+        };
+        if !old.is_empty() {
+            self.message = self.message.replacen(&old, &new, 1);
+        }
+        self.param = Some(new);
+        self
+    }
+}
+
+/// Translates a request.
+///
+/// `from` is the client's format, `to` the provider's; `target_model` is the deployment's name of
+/// the model. The result's [`TranslatedRequest::context`] is needed to translate the answer back.
+///
+/// # Errors
+/// [`TranslateError`] with status 400 when the body is no JSON object, a field has a type it can't
+/// have, or something is asked for that the target can't express and that may not be left out.
+pub fn translate_request(
+    from: Format,
+    to: Format,
+    body: &[u8],
+    target_model: &str,
+    options: &RequestOptions,
+) -> Result<TranslatedRequest, TranslateError> {
+    let text = std::str::from_utf8(body).map_err(|_| TranslateError {
+        message: "The request body is not valid UTF-8.".to_owned(),
+        ..TranslateError::no_translation(from)
+    });
+    let text = text.map_err(|error| TranslateError {
+        code: Cow::Borrowed("invalid_json"),
+        ..error
+    })?;
+    let json = Json::parse(text).map_err(|error| TranslateError::not_json(&error))?;
+    let object = json.into_object().ok_or_else(|| TranslateError {
+        status: 400,
+        code: Cow::Borrowed("invalid_json"),
+        message: "The request body must be a JSON object.".to_owned(),
+        param: None,
+    })?;
+    let echo = (from == Format::OpenAiResponses).then(|| openai_responses::echo(&object));
+    let request = match from {
+        Format::OpenAiChat => openai_chat::read_request(object)?,
+        Format::OpenAiResponses => openai_responses::read_request(object)?,
+        Format::AnthropicMessages => anthropic::read_request(object)?,
+        Format::Gemini => return Err(TranslateError::no_translation(from)),
+    };
+    let mut losses = Losses::new(options.compat, from, to);
+    let mut out = BytesMut::with_capacity(body.len() + body.len() / 8 + 256);
+    let write = match to {
+        Format::OpenAiChat => openai_chat::write_request,
+        Format::OpenAiResponses => openai_responses::write_request,
+        Format::AnthropicMessages => anthropic::write_request,
+        Format::Gemini => gemini::write_request,
+    };
+    write(&request, target_model, options, &mut losses, &mut out);
+    Ok(TranslatedRequest {
+        body: out.freeze(),
+        path: path(to, target_model, request.stream),
+        stream: request.stream,
+        headers: headers(to),
+        dropped: losses.finish()?,
+        context: options.context(to, target_model, &request, echo),
+    })
+}
+
+/// Translates a plain answer (status 200) from the provider's format `from` into the client's
+/// format `to`. The formats here are the other way round than in [`translate_request`].
+///
+/// # Errors
+/// [`TranslateError`] with status 502 when the body is no answer in the provider's format, or says
+/// that the model failed.
+pub fn translate_response(
+    from: Format,
+    to: Format,
+    body: &[u8],
+    context: &ResponseContext,
+) -> Result<Bytes, TranslateError> {
+    let text = String::from_utf8_lossy(body);
+    let repaired;
+    let json = match Json::parse(&text) {
+        Ok(json) => json,
+        Err(_) => {
+            repaired = json::without_lone_surrogates(&text);
+            Json::parse(&repaired)
+                .map_err(|_| TranslateError::bad_answer("The provider's answer is not JSON."))?
+        }
+    };
+    let response = stream::read_response(from, json, context)?;
+    let mut out = BytesMut::with_capacity(body.len() + 256);
+    match to {
+        Format::OpenAiChat => openai_chat::write_response(&response, context, &mut out),
+        Format::OpenAiResponses => openai_responses::write_response(&response, context, &mut out),
+        Format::AnthropicMessages => anthropic::write_response(&response, context, &mut out),
+        Format::Gemini => return Err(TranslateError::no_translation(to)),
+    }
+    Ok(out.freeze())
+}
+
+/// The path below the provider's base URL, with its query.
+fn path(to: Format, model: &str, stream: bool) -> String {
+    match to {
+        Format::OpenAiChat => "/chat/completions".to_owned(),
+        Format::OpenAiResponses => "/responses".to_owned(),
+        Format::AnthropicMessages => "/messages".to_owned(),
+        Format::Gemini => gemini::path(model, stream),
+    }
+}
+
+/// Headers that the format demands besides credentials.
+const fn headers(to: Format) -> &'static [(&'static str, &'static str)] {
+    match to {
+        Format::AnthropicMessages => &[("anthropic-version", "2023-06-01")],
+        _ => &[],
+    }
+}

@@ -1,0 +1,121 @@
+//! What a translation is told besides the request, and what it tells back. It must not translate.
+
+use bytes::Bytes;
+use llm_router_domain::format::Format;
+
+use super::neutral::{Request, Tool};
+use super::policy::Compat;
+use super::tool_id;
+
+/// Whose chat completions a provider speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChatDialect {
+    /// OpenAI itself: refuses fields it doesn't know.
+    #[default]
+    OpenAi,
+    /// A compatible server (vLLM, DeepSeek, Mistral …): `max_tokens`, `top_k`, and
+    /// `reasoning_content` in the history.
+    Compatible,
+}
+
+/// What decides a translation besides the request.
+#[derive(Clone, Debug, Default)]
+pub struct RequestOptions {
+    /// What to do with what can't be expressed.
+    pub compat: Compat,
+    /// Whose chat completions the provider speaks, if it speaks them.
+    pub dialect: ChatDialect,
+    /// `max_tokens` where the client gives none and the target needs one; by model if unset.
+    pub default_max_tokens: Option<u64>,
+    /// Unix seconds, for answers whose provider gives no time.
+    pub now: u64,
+    /// The router's id of the request, for answers and tool calls without an id of their own.
+    pub request_id: String,
+}
+
+/// A request in the provider's format.
+#[derive(Clone, Debug)]
+pub struct TranslatedRequest {
+    /// The body to send.
+    pub body: Bytes,
+    /// Path and query below the provider's base URL, such as `/chat/completions`; Anthropic's
+    /// without `/v1`.
+    pub path: String,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// Headers to add besides credentials.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Fields left out, as the client spells them, for `x-llm-router-dropped`.
+    pub dropped: Vec<String>,
+    /// What translating the answer needs to know.
+    pub context: ResponseContext,
+}
+
+/// What translating an answer needs to know of its request.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseContext {
+    /// The deployment's model, where the provider names none.
+    pub model: String,
+    /// Unix seconds, where the provider gives no time.
+    pub now: u64,
+    /// The router's id of the request.
+    pub request_id: String,
+    /// The client wants usage in the stream.
+    pub include_usage: bool,
+    /// Names of tools that take free text, which went out as functions.
+    pub custom_tools: Vec<String>,
+    /// Names of tools that went out shortened: as sent, and as the client knows them.
+    pub renamed_tools: Vec<(String, String)>,
+    /// Fields of the request that Responses repeats in every answer, written out.
+    pub echo: String,
+}
+
+impl RequestOptions {
+    pub(super) fn context(
+        &self,
+        to: Format,
+        model: &str,
+        request: &Request<'_>,
+        echo: Option<String>,
+    ) -> ResponseContext {
+        ResponseContext {
+            model: model.to_owned(),
+            now: self.now,
+            request_id: self.request_id.clone(),
+            include_usage: request.include_usage,
+            custom_tools: custom_tools(request),
+            renamed_tools: tool_id::renamed(request, tool_id::name_limit(to)),
+            echo: echo.unwrap_or_default(),
+        }
+    }
+}
+
+impl ResponseContext {
+    /// The id of an answer as the client's format has them; the provider's own stays readable.
+    pub(super) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
+        match id.filter(|id| !id.is_empty()) {
+            Some(id) if id.starts_with(prefix) => id.to_owned(),
+            Some(id) => format!("{prefix}{id}"),
+            None => format!("{prefix}{}", self.request_id),
+        }
+    }
+
+    /// The name the client knows a tool by.
+    pub(super) fn client_name<'n>(&'n self, sent: &'n str) -> &'n str {
+        let renamed = self.renamed_tools.iter().find(|(name, _)| name == sent);
+        renamed.map_or(sent, |(_, name)| name)
+    }
+
+    /// Whether a tool takes free text.
+    pub(super) fn is_custom(&self, name: &str) -> bool {
+        self.custom_tools.iter().any(|custom| custom == name)
+    }
+}
+
+fn custom_tools(request: &Request<'_>) -> Vec<String> {
+    let custom = |tool: &Tool<'_>| match tool {
+        Tool::Custom { name, .. } => Some(name.to_string()),
+        _ => None,
+    };
+    request.tools.iter().filter_map(custom).collect()
+}

@@ -1,0 +1,428 @@
+//! What happens to each field of a request on its way to each format: one table, for the code and
+//! for the documentation. How a field is converted is for the modules of the formats.
+
+use std::fmt::Write as _;
+
+use llm_router_domain::format::Format;
+
+use super::TranslateError;
+use Fate::{As, Carried, Lost, Partly};
+use Loss::{Dropped, Refused, Strict};
+
+/// What to do with a field that the target can't express.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// Answer 400 and name the field.
+    Strict,
+    /// Leave it out and name it in the answer's `x-llm-router-dropped`.
+    #[default]
+    Lenient,
+}
+
+/// What the target can't express.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Left out and reported, under both policies: nothing the client asked for changes.
+    Dropped,
+    /// Refused when strict, left out and reported when lenient.
+    Strict,
+    /// Refused under both policies: the answer would not be what was asked for.
+    Refused,
+}
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The target spells it alike.
+    Carried,
+    /// Converted.
+    As(&'static str),
+    /// Converted as far as the target goes.
+    Partly(&'static str, Loss),
+    Lost(Loss),
+}
+
+/// A line of the table.
+pub(crate) struct Row {
+    #[cfg(test)]
+    pub(crate) feature: Feature,
+    /// The field's name for clients of OpenAI chat, OpenAI responses and Anthropic messages.
+    pub(crate) names: [&'static str; 3],
+    /// What becomes of it towards OpenAI chat, OpenAI responses, Anthropic messages and Gemini.
+    pub(crate) fates: [Fate; 4],
+}
+
+macro_rules! table {
+    ($($(#[doc = $doc:literal])* $feature:ident: $chat:literal, $responses:literal, $anthropic:literal
+        => $to_chat:expr, $to_responses:expr, $to_anthropic:expr, $to_gemini:expr;)*) => {
+        /// Something that a request can ask for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(not(test), expect(dead_code, reason = "what every format has is only documented"))]
+        pub(crate) enum Feature {
+            $($(#[doc = $doc])* $feature,)*
+        }
+
+        /// The table. Its order is the order of [`Feature`].
+        pub(crate) const TABLE: &[Row] = &[$(Row {
+            #[cfg(test)]
+            feature: Feature::$feature,
+            names: [$chat, $responses, $anthropic],
+            fates: [$to_chat, $to_responses, $to_anthropic, $to_gemini],
+        },)*];
+    };
+}
+
+table! {
+    /// Instructions.
+    System: "messages (system, developer)", "instructions", "system"
+        => As("`system` message"), As("`system` and `developer` items"), As("top-level `system`"), As("`systemInstruction`");
+    /// Images by URL or as data.
+    Images: "messages.content.image_url", "input.content.image_url", "messages.content.image"
+        => As("`image_url`"), As("`input_image`"), As("`image` block"), As("`inlineData`, `fileData`");
+    /// How closely to look at an image.
+    ImageDetail: "messages.content.image_url.detail", "input.content.detail", ""
+        => Carried, Carried, Lost(Dropped), Lost(Dropped);
+    /// PDF and text documents as data.
+    Files: "messages.content.file.file_data", "input.content.file_data", "messages.content.document"
+        => As("`file`; plain text becomes text"), As("`input_file`; plain text becomes text"), Partly("`document`: PDF and text", Refused), As("`inlineData`");
+    /// Documents by URL.
+    FileUrl: "", "input.content.file_url", "messages.content.source.url"
+        => Lost(Refused), As("`file_url`"), As("`document` by URL"), As("`fileData`");
+    /// Files kept at a provider.
+    FileId: "messages.content.file.file_id", "input.content.file_id", "messages.content.source.file_id"
+        => Partly("`file_id` of the same vendor", Refused), Partly("`file_id` of the same vendor", Refused), Lost(Refused), Lost(Refused);
+    /// Title and context of a document.
+    FileContext: "", "", "messages.content.context"
+        => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
+    /// Citations of a document.
+    FileCitations: "", "", "messages.content.citations"
+        => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
+    /// Sound.
+    Audio: "messages.content.input_audio", "input.content.input_audio", ""
+        => Carried, Lost(Refused), Lost(Refused), As("`inlineData`");
+    /// Prompt-cache markers.
+    CacheControl: "messages.content.cache_control", "", "cache_control"
+        => Lost(Dropped), Lost(Dropped), Carried, Lost(Dropped);
+    /// Names that tell participants apart.
+    Name: "messages.name", "", ""
+        => Carried, Lost(Strict), Lost(Strict), Lost(Strict);
+    /// Thoughts of earlier turns that another provider thought, or that bear no signature.
+    ForeignThinking: "messages.thinking_blocks", "input.reasoning", "messages.content.thinking"
+        => Partly("`reasoning_content` to compatible servers", Dropped), Partly("reasoning items of OpenAI", Dropped), Partly("thoughts signed by Anthropic", Dropped), Partly("signatures of Gemini", Dropped);
+    /// Content that only its own format has, such as results of server tools.
+    ForeignContent: "messages.content", "input", "messages.content"
+        => Lost(Strict), Lost(Strict), Lost(Strict), Lost(Strict);
+    /// Items kept at a provider.
+    ItemReference: "", "input.item_reference", ""
+        => Lost(Refused), Carried, Lost(Refused), Lost(Refused);
+    /// Tools with a schema.
+    Tools: "tools.function", "tools.function", "tools"
+        => As("`function`"), As("`function`"), As("`input_schema`"), As("`parametersJsonSchema`");
+    /// Tools that take free text.
+    CustomTools: "tools.custom", "tools.custom", ""
+        => As("function with one string, `input`"), Carried, As("tool with one string, `input`"), As("function with one string, `input`");
+    /// Tools that the provider runs or knows by name.
+    BuiltInTools: "tools.type", "tools.type", "tools.type"
+        => Lost(Strict), Lost(Strict), Lost(Strict), Lost(Strict);
+    /// Arguments guaranteed to fit the schema.
+    ToolStrict: "tools.function.strict", "tools.strict", "tools.strict"
+        => Carried, Carried, Partly("`strict`, on models with structured outputs", Dropped), Lost(Dropped);
+    /// What only Anthropic's tools have: `defer_loading`, `allowed_callers`, `input_examples` …
+    ToolExtras: "", "", "tools.defer_loading"
+        => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
+    /// Which tool to call.
+    ToolChoice: "tool_choice", "tool_choice", "tool_choice"
+        => As("`tool_choice`"), As("`tool_choice`"), As("`tool_choice`; of allowed tools the others are left out"), As("`functionCallingConfig`");
+    /// One call at a time.
+    ParallelTools: "parallel_tool_calls", "parallel_tool_calls", "tool_choice.disable_parallel_tool_use"
+        => As("`parallel_tool_calls`"), As("`parallel_tool_calls`"), As("`disable_parallel_tool_use`"), Lost(Strict);
+    /// A tool result that is an error.
+    ToolError: "", "", "messages.content.is_error"
+        => Lost(Dropped), Lost(Dropped), Carried, As("`response.error`");
+    /// Images and documents in tool results.
+    ToolMedia: "", "input.output", "messages.content.content"
+        => As("a `user` message after the results"), As("parts of the output"), As("blocks of the result"), As("`functionResponse.parts`");
+    /// Ceiling of the answer's length.
+    MaxTokens: "max_completion_tokens", "max_output_tokens", "max_tokens"
+        => As("`max_completion_tokens`; `max_tokens` to compatible servers"), As("`max_output_tokens`"), As("`max_tokens`; by model where the client gives none"), As("`maxOutputTokens`");
+    /// Randomness.
+    Temperature: "temperature", "temperature", "temperature"
+        => Partly("carried to models that take it", Dropped), Partly("carried to models that take it", Dropped), Partly("carried up to 1, without thinking", Strict), Carried;
+    /// Nucleus sampling.
+    TopP: "top_p", "top_p", "top_p"
+        => Partly("carried to models that take it", Dropped), Partly("carried to models that take it", Dropped), Partly("carried, on newer models without `temperature`", Dropped), As("`topP`");
+    /// Sampling among the k likeliest.
+    TopK: "top_k", "", "top_k"
+        => Partly("carried to compatible servers", Strict), Lost(Strict), Partly("carried without thinking", Strict), As("`topK`");
+    /// Several answers.
+    Choices: "n", "", ""
+        => Carried, Lost(Refused), Lost(Refused), As("`candidateCount`");
+    /// Repeatable sampling.
+    Seed: "seed", "", ""
+        => Carried, Lost(Strict), Lost(Strict), Carried;
+    /// Texts to stop at.
+    Stop: "stop", "", "stop_sequences"
+        => Partly("`stop`, to OpenAI the first 4", Strict), Lost(Strict), Partly("`stop_sequences`, but for white space", Strict), Partly("`stopSequences`, the first 5", Strict);
+    /// Less repetition.
+    FrequencyPenalty: "frequency_penalty", "", ""
+        => Carried, Lost(Strict), Lost(Strict), As("`frequencyPenalty`");
+    /// More variety.
+    PresencePenalty: "presence_penalty", "", ""
+        => Carried, Lost(Strict), Lost(Strict), As("`presencePenalty`");
+    /// Likelihood by token.
+    LogitBias: "logit_bias", "", ""
+        => Carried, Lost(Strict), Lost(Strict), Lost(Strict);
+    /// Probabilities of the tokens drawn.
+    Logprobs: "logprobs", "top_logprobs", ""
+        => Carried, As("`top_logprobs`"), Lost(Strict), Lost(Strict);
+    /// Answers that fit a schema.
+    JsonSchema: "response_format", "text.format", "output_config.format"
+        => As("`response_format`"), As("`text.format`"), As("`output_config.format`"), As("`responseJsonSchema`");
+    /// Answers that are any JSON.
+    JsonObject: "response_format", "text.format", ""
+        => As("`response_format`"), As("`text.format`"), Lost(Strict), As("`responseMimeType`");
+    /// How many words to make.
+    Verbosity: "verbosity", "text.verbosity", ""
+        => Carried, Carried, Lost(Strict), Lost(Strict);
+    /// How much to think.
+    Reasoning: "reasoning_effort", "reasoning.effort", "thinking"
+        => Partly("`reasoning_effort`, on models that think", Dropped), Partly("`reasoning.effort`, on models that think", Dropped), Partly("`thinking`, or `output_config.effort`", Dropped), Partly("`thinkingLevel`, before Gemini 3 `thinkingBudget`", Dropped);
+    /// The end user.
+    User: "user", "user", "metadata.user_id"
+        => As("`user`"), As("`user`"), As("`metadata.user_id`"), Lost(Dropped);
+    /// Tags for the provider's records.
+    Metadata: "metadata", "metadata", ""
+        => Carried, Carried, Lost(Dropped), Lost(Dropped);
+    /// Keeping the answer at the provider.
+    Store: "store", "store", ""
+        => Carried, Carried, Lost(Dropped), Lost(Dropped);
+    /// Speed against price.
+    ServiceTier: "service_tier", "service_tier", "service_tier"
+        => Partly("`auto`, `default`, `flex`, `priority`", Strict), Partly("`auto`, `default`, `flex`, `priority`", Strict), Partly("`auto`, `standard_only`", Strict), As("`serviceTier`");
+    /// Hints that only save time or money: `prompt_cache_key`, `safety_identifier`, `prediction` …
+    Hints: "prompt_cache_key", "prompt_cache_key", ""
+        => Carried, Carried, Lost(Dropped), Lost(Dropped);
+    /// Sound in the answer.
+    AudioOutput: "modalities", "", ""
+        => Carried, Lost(Refused), Lost(Refused), Lost(Refused);
+    /// Search that the provider does.
+    WebSearch: "web_search_options", "", ""
+        => Carried, Lost(Strict), Lost(Strict), Lost(Strict);
+    /// The forerunner of tools.
+    LegacyFunctions: "functions", "", ""
+        => Carried, Lost(Refused), Lost(Refused), Lost(Refused);
+    /// What the provider remembers, or does later: `previous_response_id`, `conversation` …
+    ServerState: "", "previous_response_id", "container"
+        => Lost(Refused), Lost(Refused), Lost(Refused), Lost(Refused);
+    /// Shortening of what is too long.
+    Truncation: "", "truncation", "context_management"
+        => Lost(Strict), Lost(Strict), Lost(Strict), Lost(Strict);
+    /// Ceiling of calls of built-in tools.
+    MaxToolCalls: "", "max_tool_calls", ""
+        => Lost(Strict), Carried, Lost(Strict), Lost(Strict);
+    /// Extra output of built-in tools and the like.
+    Include: "", "include", ""
+        => Lost(Dropped), Carried, Lost(Dropped), Lost(Dropped);
+    /// Where the model runs.
+    Residency: "", "", "inference_geo"
+        => Lost(Refused), Lost(Refused), Carried, Lost(Refused);
+    /// Any field that the router doesn't know.
+    Unknown: "any other", "any other", "any other"
+        => Partly("carried to compatible servers", Strict), Lost(Strict), Partly("carried if it is Anthropic's own", Strict), Partly("carried if it is Gemini's own", Strict);
+}
+
+/// How many fields are reported by name: a header holds them, and a client can send any number.
+const REPORTED: usize = 32;
+
+/// Collects what a translation loses, or the first thing that forbids it.
+#[derive(Debug)]
+pub(crate) struct Losses {
+    compat: Compat,
+    from: Format,
+    to: Format,
+    dropped: Vec<String>,
+    refusal: Option<TranslateError>,
+}
+
+impl Losses {
+    pub(crate) const fn new(compat: Compat, from: Format, to: Format) -> Self {
+        Self {
+            compat,
+            from,
+            to,
+            dropped: Vec::new(),
+            refusal: None,
+        }
+    }
+
+    /// The client's format.
+    pub(crate) const fn from(&self) -> Format {
+        self.from
+    }
+
+    /// Notes that a feature is lost, under the name the client knows it by.
+    pub(crate) fn lose(&mut self, feature: Feature) {
+        self.lose_as(feature, name(feature, self.from));
+    }
+
+    /// The same, for a field with a name of its own.
+    pub(crate) fn lose_as(&mut self, feature: Feature, name: &str) {
+        match loss(feature, self.to) {
+            Refused => self.refuse(name),
+            Strict if self.compat == Compat::Strict => self.refuse(name),
+            Strict | Dropped => self.report(name),
+        }
+    }
+
+    /// What was left out; the error if something must not be.
+    pub(crate) fn finish(self) -> Result<Vec<String>, TranslateError> {
+        match self.refusal {
+            Some(error) => Err(error),
+            None => Ok(self.dropped),
+        }
+    }
+
+    fn report(&mut self, name: &str) {
+        if self.dropped.iter().any(|known| known == name) {
+            return;
+        }
+        match self.dropped.len() {
+            0..REPORTED => self.dropped.push(name.to_owned()),
+            REPORTED => self.dropped.push("…".to_owned()),
+            _ => {}
+        }
+    }
+
+    fn refuse(&mut self, name: &str) {
+        let to = self.to;
+        self.refusal.get_or_insert_with(|| {
+            let message = format!(
+                "\"{name}\" has no equivalent at this model's provider, which speaks {to}. \
+                 Leave it out, or ask for a model whose provider supports it."
+            );
+            TranslateError::unsupported(name, message)
+        });
+    }
+}
+
+/// What the target can't express of a feature.
+fn loss(feature: Feature, to: Format) -> Loss {
+    match TABLE.get(feature as usize).map(|row| row.fates[column(to)]) {
+        Some(Lost(loss) | Partly(_, loss)) => loss,
+        _ => Strict,
+    }
+}
+
+/// The name a client of `from` knows a feature by.
+fn name(feature: Feature, from: Format) -> &'static str {
+    let column = match from {
+        Format::OpenAiChat | Format::Gemini => 0,
+        Format::OpenAiResponses => 1,
+        Format::AnthropicMessages => 2,
+    };
+    TABLE
+        .get(feature as usize)
+        .map_or("", |row| row.names[column])
+}
+
+const fn column(to: Format) -> usize {
+    match to {
+        Format::OpenAiChat => 0,
+        Format::OpenAiResponses => 1,
+        Format::AnthropicMessages => 2,
+        Format::Gemini => 3,
+    }
+}
+
+/// The table as the documentation shows it, in Markdown.
+#[must_use]
+pub fn table_as_markdown() -> String {
+    let mut out = String::from(
+        "| chat client | responses client | messages client | to OpenAI chat | to OpenAI responses \
+         | to Anthropic | to Gemini |\n|---|---|---|---|---|---|---|\n",
+    );
+    for row in TABLE {
+        out.push('|');
+        for name in row.names {
+            let cell = if name.is_empty() {
+                "–".to_owned()
+            } else {
+                format!("`{name}`")
+            };
+            // Writing into a string can't fail.
+            write!(out, " {cell} |").ok();
+        }
+        for fate in row.fates {
+            write!(out, " {} |", describe(fate)).ok();
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn describe(fate: Fate) -> String {
+    match fate {
+        Carried => "carried".to_owned(),
+        As(how) => how.to_owned(),
+        Partly(how, loss) => format!("{how}; else {}", describe_loss(loss)),
+        Lost(loss) => describe_loss(loss).to_owned(),
+    }
+}
+
+const fn describe_loss(loss: Loss) -> &'static str {
+    match loss {
+        Dropped => "dropped",
+        Strict => "strict: 400, lenient: dropped",
+        Refused => "400",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_the_order_of_the_features() {
+        for (at, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.feature as usize, at, "{:?}", row.feature);
+        }
+    }
+
+    #[test]
+    fn losses_follow_the_table_and_the_policy() {
+        // (feature, target, refused when strict, refused when lenient)
+        let cases = [
+            (Feature::Seed, Format::AnthropicMessages, true, false),
+            (Feature::Choices, Format::AnthropicMessages, true, true),
+            (Feature::CacheControl, Format::OpenAiChat, false, false),
+        ];
+        for (feature, to, strict, lenient) in cases {
+            for (compat, refused) in [(Compat::Strict, strict), (Compat::Lenient, lenient)] {
+                let mut losses = Losses::new(compat, Format::OpenAiChat, to);
+                losses.lose(feature);
+                losses.lose(feature);
+                let outcome = losses.finish();
+                assert_eq!(outcome.is_err(), refused, "{feature:?} {compat:?}");
+                if let Ok(dropped) = outcome {
+                    assert_eq!(dropped, [name(feature, Format::OpenAiChat)]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        let mut losses = Losses::new(
+            Compat::Strict,
+            Format::OpenAiChat,
+            Format::AnthropicMessages,
+        );
+        losses.lose(Feature::LogitBias);
+        losses.lose(Feature::Seed);
+        let error = losses.finish().unwrap_err();
+        assert_eq!(
+            (error.status, error.param.as_deref()),
+            (400, Some("logit_bias"))
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! Ids and names of tools in the alphabets that the formats demand. It must not decide which tools
+//! are offered.
+
+use std::borrow::Cow;
+
+use llm_router_domain::format::Format;
+
+use super::neutral::{Kind, Message, Request, Tool};
+
+/// Marks ids that a provider left out and the router made.
+const MADE: &str = "call_made_";
+
+/// Longest tool name that OpenAI and Gemini take; Anthropic takes twice as many.
+pub(crate) const NAME_LIMIT: usize = 64;
+/// Longest tool name that Anthropic takes.
+pub(crate) const ANTHROPIC_NAME_LIMIT: usize = 128;
+
+/// Longest tool name that a format takes.
+pub(crate) const fn name_limit(format: Format) -> usize {
+    match format {
+        Format::AnthropicMessages => ANTHROPIC_NAME_LIMIT,
+        _ => NAME_LIMIT,
+    }
+}
+
+/// An id for a call whose provider gave none: unique within the conversation as long as `answer`,
+/// the id of the answer it is in, is.
+pub(crate) fn make(answer: &str, at: usize) -> String {
+    format!("{MADE}{:016x}_{at}", hash(answer))
+}
+
+/// Whether the router made the id.
+pub(crate) fn is_made(id: &str) -> bool {
+    id.starts_with(MADE)
+}
+
+/// The id in Anthropic's alphabet (letters, digits, `_` and `-`); equal ids stay equal and
+/// different ones different.
+pub(crate) fn fit(id: &str) -> Cow<'_, str> {
+    if !id.is_empty() && id.bytes().all(is_plain) {
+        return Cow::Borrowed(id);
+    }
+    Cow::Owned(format!("{}_{:016x}", plain(id), hash(id)))
+}
+
+/// The name in the alphabet of all formats and within `limit`.
+pub(crate) fn fit_name(name: &str, limit: usize) -> Cow<'_, str> {
+    if name.len() <= limit && !name.is_empty() && name.bytes().all(is_plain) {
+        return Cow::Borrowed(name);
+    }
+    let mut short = plain(name);
+    short.truncate(limit - 17);
+    Cow::Owned(format!("{short}_{:016x}", hash(name)))
+}
+
+/// The names that go out differently: as sent, and as the client knows them.
+pub(crate) fn renamed(request: &Request<'_>, limit: usize) -> Vec<(String, String)> {
+    let changed = |tool: &Tool<'_>| {
+        let (Tool::Function(super::neutral::Function { name, .. }) | Tool::Custom { name, .. }) =
+            tool
+        else {
+            return None;
+        };
+        match fit_name(name, limit) {
+            Cow::Owned(sent) => Some((sent, name.to_string())),
+            Cow::Borrowed(_) => None,
+        }
+    };
+    request.tools.iter().filter_map(changed).collect()
+}
+
+/// Gives ids to calls without one, and to their results in order.
+pub(crate) fn pair_empty(messages: &mut [Message<'_>]) {
+    let mut waiting: std::collections::VecDeque<String> = std::collections::VecDeque::new();
+    let mut count = 0;
+    for part in messages.iter_mut().flat_map(|message| &mut message.parts) {
+        match &mut part.kind {
+            Kind::ToolCall(call) if call.id.is_empty() => {
+                let id = make("request", count);
+                count += 1;
+                waiting.push_back(id.clone());
+                call.id = id.into();
+            }
+            Kind::ToolResult(result) if result.id.is_empty() => {
+                if let Some(id) = waiting.pop_front() {
+                    result.id = id.into();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+/// FNV-1a (Fowler, Noll, Vo), 64 bits: short, and the same on every machine and in every release.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_fit_the_alphabet_and_stay_apart() {
+        assert_eq!(fit("toolu_01-A"), "toolu_01-A");
+        let (one, two) = (fit("functions.f:0"), fit("functions.f_0"));
+        assert!(one.bytes().all(is_plain) && one != "functions_f_0");
+        assert_ne!(one, two);
+        assert_eq!(one, fit("functions.f:0"));
+        assert!(!fit("").is_empty());
+    }
+
+    #[test]
+    fn names_fit_the_limit() {
+        let long = "mcp__server__".repeat(8);
+        let short = fit_name(&long, NAME_LIMIT);
+        assert_eq!(short.len(), NAME_LIMIT);
+        assert_eq!(fit_name("get_weather", NAME_LIMIT), "get_weather");
+        assert_eq!(fit_name(&long, ANTHROPIC_NAME_LIMIT), long);
+        assert!(fit_name("wetter.münchen", NAME_LIMIT).bytes().all(is_plain));
+    }
+
+    #[test]
+    fn made_ids_are_known() {
+        assert!(is_made(&make("resp", 0)) && !is_made("call_1"));
+        assert_ne!(make("a", 0), make("b", 0));
+    }
+}

@@ -1,0 +1,411 @@
+//! The meter of a plain JSON body: finds usage, model and text while the body goes by in chunks.
+//! It must not hold the body: only the usage object and the current key are kept, both bounded.
+
+use bytes::Bytes;
+use memchr::{memchr2, memchr3};
+
+use crate::json;
+
+use super::counts::Counts;
+use super::stream::Found;
+use super::text::carries_text;
+use super::{Dialect, Observed};
+
+/// The longest usage object that is read; real ones stay below 2 KiB.
+const MAX_USAGE: usize = 64 << 10;
+
+/// The longest key or short string that is looked at.
+const MAX_SHORT: usize = 256;
+
+/// Meters a plain body as its chunks go by.
+///
+/// A body that comes in one chunk, as most do, is held (not copied) and looked at once, at its
+/// end; a longer one is scanned chunk by chunk and not held.
+#[derive(Debug)]
+pub struct BodyMeter {
+    observed: Observed,
+    only: Option<Bytes>,
+    scanner: Option<Box<Scanner>>,
+}
+
+impl BodyMeter {
+    /// A meter for a body in this layout.
+    #[must_use]
+    pub const fn new(dialect: Dialect) -> Self {
+        Self {
+            observed: Observed::new(dialect),
+            only: None,
+            scanner: None,
+        }
+    }
+
+    /// Takes the next chunk, of any size.
+    pub fn feed(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        if self.scanner.is_none() && self.only.is_none() {
+            self.only = Some(chunk);
+            return;
+        }
+        let scanner = self
+            .scanner
+            .get_or_insert_with(|| Box::new(Scanner::in_body()));
+        if let Some(first) = self.only.take() {
+            scanner.feed(&first);
+        }
+        scanner.feed(&chunk);
+    }
+
+    /// Ends the body.
+    #[must_use]
+    pub fn finish(mut self) -> Observed {
+        if let Some(body) = self.only.take() {
+            if read_whole(&body, &mut self.observed) {
+                return self.observed;
+            }
+            let mut scanner = Scanner::in_body();
+            scanner.feed(&body);
+            scanner.tell(&mut self.observed, true);
+        } else if let Some(scanner) = self.scanner.take() {
+            scanner.tell(&mut self.observed, true);
+        }
+        self.observed
+    }
+}
+
+/// Reads a whole body; false if it reports no usage, so that its text has to be measured.
+fn read_whole(body: &[u8], observed: &mut Observed) -> bool {
+    let Some(found) = Found::in_data(body) else {
+        return false;
+    };
+    let Some(counts) = Counts::read(found.usage) else {
+        return false;
+    };
+    if counts.usage(observed.dialect()).output_total() == 0
+        && observed.dialect() != Dialect::Embeddings
+    {
+        return false;
+    }
+    observed.saw_counts(counts, true);
+    if let Some(tier) = found.service_tier {
+        observed.saw_service_tier(tier);
+    }
+    if let Some(model) = found.model.and_then(json::string) {
+        observed.saw_model(&model);
+    }
+    observed.failed |= found.error;
+    observed.finished = found.whole;
+    true
+}
+
+/// The members that matter, by key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Key {
+    Usage,
+    Model,
+    Type,
+    Error,
+    ServiceTier,
+    Text,
+    /// A member that may hold the ones above: `message`, `response`, `x_groq`, `choices`.
+    Holder,
+    #[default]
+    Other,
+}
+
+impl Key {
+    fn of(key: &[u8]) -> Self {
+        match key {
+            b"usage" | b"usageMetadata" => Self::Usage,
+            b"model" | b"modelVersion" => Self::Model,
+            b"type" => Self::Type,
+            b"error" => Self::Error,
+            b"service_tier" => Self::ServiceTier,
+            b"message" | b"response" | b"x_groq" | b"choices" => Self::Holder,
+            key if carries_text(key) => Self::Text,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Where the scan stands between two chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Between strings and brackets.
+    #[default]
+    Seek,
+    /// In a string; `value`: it follows a colon.
+    Text { value: bool, escaped: bool },
+    /// Past a string that is a key if a colon follows.
+    AfterText,
+    /// Past a key and its colon.
+    Value,
+}
+
+/// Scans JSON that arrives in chunks for the few members that metering needs.
+///
+/// Depth counts objects only: a key at depth one is a member of the body itself, and an array in
+/// between would add an object. Arrays of numbers (embeddings) are skipped at memory speed.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    state: State,
+    depth: u32,
+    key: Key,
+    /// The key at depth one that the scan is below.
+    holder: Key,
+    /// The bytes of the current string, while they are few.
+    short: Vec<u8>,
+    short_overflow: bool,
+    usage: Option<Capture>,
+    top: Option<Counts>,
+    nested: Option<Counts>,
+    model: Option<String>,
+    kind: Vec<u8>,
+    service_tier: Vec<u8>,
+    error: bool,
+    counts_text: bool,
+    text_bytes: u64,
+    /// The outermost object was closed.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Capture {
+    bytes: Vec<u8>,
+    depth: u32,
+}
+
+impl Scanner {
+    pub(super) fn in_body() -> Self {
+        Self {
+            counts_text: true,
+            ..Self::default()
+        }
+    }
+
+    /// For an event of a stream: its field names stand outside the JSON and are passed over; text
+    /// isn't counted, for the longest events repeat what was streamed before.
+    pub(super) fn in_event() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn feed(&mut self, chunk: &[u8]) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let used = self.step(rest).clamp(1, rest.len());
+            let (span, next) = rest.split_at(used);
+            self.captured(span);
+            rest = next;
+        }
+    }
+
+    /// Tells what was found.
+    pub(super) fn tell(self, observed: &mut Observed, is_final: bool) {
+        if let Some(model) = &self.model {
+            observed.saw_model(model);
+        }
+        if let Some(counts) = self.top.or(self.nested) {
+            observed.saw_counts(counts, is_final);
+            if !self.service_tier.is_empty() {
+                observed.saw_service_tier(&quoted(&self.service_tier));
+            }
+        }
+        observed.saw_text(self.text_bytes);
+        observed.failed |= self.error || self.kind == b"response.failed" || self.kind == b"error";
+        observed.finished |= self.counts_text && self.closed
+            || self.kind == b"response.completed"
+            || self.kind == b"response.incomplete";
+    }
+
+    /// Looks at the beginning of `rest`; the number of bytes that are done with.
+    fn step(&mut self, rest: &[u8]) -> usize {
+        match self.state {
+            State::Seek => self.seek(rest),
+            State::Text { value, escaped } => self.text(rest, value, escaped),
+            State::AfterText => self.after_text(rest),
+            State::Value => self.value(rest),
+        }
+    }
+
+    fn seek(&mut self, rest: &[u8]) -> usize {
+        if self.depth == 0 {
+            let Some(at) = memchr::memchr(b'{', rest) else {
+                return rest.len();
+            };
+            self.open();
+            return at + 1;
+        }
+        let Some(at) = memchr3(b'"', b'{', b'}', rest) else {
+            return rest.len();
+        };
+        match rest.get(at) {
+            Some(b'"') => self.begin_text(false),
+            Some(b'{') => self.open(),
+            _ => self.close(rest.get(..=at).unwrap_or_default()),
+        }
+        at + 1
+    }
+
+    fn begin_text(&mut self, value: bool) {
+        self.short.clear();
+        self.short_overflow = false;
+        self.state = State::Text {
+            value,
+            escaped: false,
+        };
+    }
+
+    fn text(&mut self, rest: &[u8], value: bool, escaped: bool) -> usize {
+        if escaped {
+            self.keep_short(rest.get(..1).unwrap_or_default());
+            self.state = State::Text {
+                value,
+                escaped: false,
+            };
+            return 1;
+        }
+        let end = memchr2(b'"', b'\\', rest);
+        let (found, len) = (end.and_then(|at| rest.get(at)), end.unwrap_or(rest.len()));
+        self.keep_short(rest.get(..len).unwrap_or_default());
+        if value && self.counts_text && self.key == Key::Text {
+            self.text_bytes += len as u64;
+        }
+        match found {
+            Some(b'"') => self.end_text(value),
+            Some(_) => {
+                self.keep_short(b"\\");
+                self.state = State::Text {
+                    value,
+                    escaped: true,
+                };
+            }
+            None => {}
+        }
+        len + 1
+    }
+
+    fn end_text(&mut self, value: bool) {
+        if !value {
+            self.state = State::AfterText;
+            return;
+        }
+        self.state = State::Seek;
+        if self.short_overflow || !self.is_own_member() {
+            return;
+        }
+        match self.key {
+            Key::Model if self.model.is_none() => {
+                let model = json::string(&quoted(&self.short)).map(std::borrow::Cow::into_owned);
+                self.model = model;
+            }
+            Key::Type if self.depth == 1 => self.kind.clone_from(&self.short),
+            Key::ServiceTier => self.service_tier.clone_from(&self.short),
+            _ => {}
+        }
+    }
+
+    /// Whether the scan stands in the body itself or in a member known to hold what it looks for.
+    fn is_own_member(&self) -> bool {
+        self.depth == 1 || (self.depth == 2 && self.holder == Key::Holder)
+    }
+
+    fn after_text(&mut self, rest: &[u8]) -> usize {
+        let at = json::skip_space(rest, 0);
+        match rest.get(at) {
+            None => at,
+            Some(b':') => {
+                self.key = if self.short_overflow {
+                    Key::Other
+                } else {
+                    Key::of(&self.short)
+                };
+                if self.depth == 1 {
+                    self.holder = self.key;
+                }
+                self.state = State::Value;
+                at + 1
+            }
+            Some(_) => {
+                self.state = State::Seek;
+                self.seek(rest.get(at..).unwrap_or_default()) + at
+            }
+        }
+    }
+
+    fn value(&mut self, rest: &[u8]) -> usize {
+        let at = json::skip_space(rest, 0);
+        let Some(byte) = rest.get(at) else { return at };
+        let something = matches!(byte, b'"' | b'{');
+        self.error |= something && self.key == Key::Error && self.depth == 1;
+        match byte {
+            b'"' => self.begin_text(true),
+            b'{' => {
+                if self.key == Key::Usage && self.is_own_member() {
+                    self.usage = Some(Capture {
+                        bytes: Vec::new(),
+                        depth: self.depth,
+                    });
+                }
+                self.open();
+            }
+            _ => {
+                self.state = State::Seek;
+                return at.max(1);
+            }
+        }
+        at + 1
+    }
+
+    const fn open(&mut self) {
+        self.depth += 1;
+        self.state = State::Seek;
+    }
+
+    fn close(&mut self, span: &[u8]) {
+        self.depth = self.depth.saturating_sub(1);
+        self.closed |= self.depth == 0;
+        let ends = self
+            .usage
+            .as_ref()
+            .is_some_and(|capture| capture.depth == self.depth);
+        if !ends {
+            return;
+        }
+        self.captured(span);
+        let Some(capture) = self.usage.take() else {
+            return;
+        };
+        let place = if self.depth == 1 {
+            &mut self.top
+        } else {
+            &mut self.nested
+        };
+        let start = memchr::memchr(b'{', &capture.bytes).unwrap_or_default();
+        if let Some(counts) = Counts::read(capture.bytes.get(start..).unwrap_or_default()) {
+            *place = Some(counts);
+        }
+    }
+
+    fn captured(&mut self, span: &[u8]) {
+        if let Some(capture) = &mut self.usage {
+            if capture.bytes.len() + span.len() > MAX_USAGE {
+                self.usage = None;
+            } else {
+                capture.bytes.extend_from_slice(span);
+            }
+        }
+    }
+
+    fn keep_short(&mut self, bytes: &[u8]) {
+        if self.short.len() + bytes.len() > MAX_SHORT {
+            self.short_overflow = true;
+        } else {
+            self.short.extend_from_slice(bytes);
+        }
+    }
+}
+
+fn quoted(inner: &[u8]) -> Vec<u8> {
+    [b"\"", inner, b"\""].concat()
+}

@@ -1,0 +1,343 @@
+//! The meter of a stream: what each event says of usage, text, model, end and failure. It must
+//! not hold more of the stream than the event it stands in, and of that only up to a limit.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+
+use crate::json;
+use crate::sse::{Event, Piece, Splitter};
+
+use super::body::Scanner;
+use super::counts::Counts;
+use super::{Dialect, Observed, text};
+
+/// Events that may go by before a stream is taken to name no model.
+const MODEL_TRIES: u8 = 16;
+
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage"));
+static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model"));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
+static GEMINI_FINISH: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b"\"finishReason\""));
+
+/// Meters a stream of server-sent events as its chunks go by.
+#[derive(Debug)]
+pub struct StreamMeter {
+    splitter: Splitter,
+    events: EventMeter,
+}
+
+impl StreamMeter {
+    /// A meter for a stream in this layout.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            splitter: Splitter::default(),
+            events: EventMeter::new(dialect),
+        }
+    }
+
+    /// Takes the next chunk, of any size.
+    pub fn feed(&mut self, chunk: Bytes) {
+        self.splitter.push(chunk);
+        while let Some(piece) = self.splitter.next_piece() {
+            self.events.piece(&piece);
+        }
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub const fn observed(&self) -> &Observed {
+        &self.events.observed
+    }
+
+    /// Ends the stream: an event that lacks its blank line counts too.
+    #[must_use]
+    pub fn finish(mut self) -> Observed {
+        if let Some(rest) = self.splitter.finish() {
+            self.events.rest(rest);
+        }
+        self.events.observed
+    }
+}
+
+/// Meters events that are already cut.
+#[derive(Debug)]
+pub(super) struct EventMeter {
+    pub(super) observed: Observed,
+    model_tries: u8,
+    /// Reads an event that is too long to hold.
+    long: Option<Box<Scanner>>,
+}
+
+impl EventMeter {
+    pub(super) const fn new(dialect: Dialect) -> Self {
+        Self {
+            observed: Observed::new(dialect),
+            model_tries: MODEL_TRIES,
+            long: None,
+        }
+    }
+
+    pub(super) fn piece(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Event(event) => self.event(event),
+            Piece::Part { bytes, last } => self.part(bytes, *last),
+        }
+    }
+
+    /// What the stream ended in without a blank line.
+    pub(super) fn rest(&mut self, rest: Bytes) {
+        if self.long.is_some() {
+            self.part(&rest, true);
+        } else {
+            self.event(&Event::new(rest));
+        }
+    }
+
+    fn part(&mut self, bytes: &[u8], last: bool) {
+        let scanner = self
+            .long
+            .get_or_insert_with(|| Box::new(Scanner::in_event()));
+        scanner.feed(bytes);
+        if last && let Some(scanner) = self.long.take() {
+            scanner.tell(&mut self.observed, true);
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event.data() {
+            None => {}
+            Some(Cow::Borrowed(data)) => self.data(data),
+            Some(Cow::Owned(data)) => self.data(&data),
+        }
+    }
+
+    fn data(&mut self, data: &[u8]) {
+        if data.starts_with(b"[DONE]") {
+            self.observed.finished = true;
+            return;
+        }
+        let dialect = self.observed.dialect();
+        let text = text::streamed(dialect, data);
+        self.observed.saw_text(text);
+        self.observed.finished |= has_finish_reason(dialect, data);
+        let may_hold_usage = may_hold_usage(data);
+        if may_hold_usage {
+            self.usage(data);
+        }
+        if text == 0 || may_hold_usage {
+            self.ends_and_failures(data);
+        }
+        if self.observed.model.is_none() && self.model_tries > 0 {
+            self.model_tries -= 1;
+            self.model(data);
+        }
+    }
+
+    fn usage(&mut self, data: &[u8]) {
+        let Some(found) = Found::in_data(data) else {
+            return;
+        };
+        let Some(counts) = Counts::read(found.usage) else {
+            return;
+        };
+        let is_final = match self.observed.dialect() {
+            // `message_start` holds a placeholder; `message_delta` the cumulative figures.
+            Dialect::Messages => found.parent != Some(b"message") && counts.output().is_some(),
+            // The extra chunk that was asked for comes last; others repeat a running total.
+            _ => found.no_choices || self.observed.finished,
+        };
+        self.observed.saw_counts(counts, is_final);
+        if let Some(tier) = found.service_tier {
+            self.observed.saw_service_tier(tier);
+        }
+    }
+
+    /// Ends and failures, which come in events without text or with usage.
+    fn ends_and_failures(&mut self, data: &[u8]) {
+        match self.observed.dialect() {
+            Dialect::Messages | Dialect::Responses => self.typed(data),
+            _ => {
+                let error = ERROR.find(data).and_then(|_| json::member(data, b"error"));
+                self.observed.failed |= error.is_some_and(|value| value != b"null");
+            }
+        }
+    }
+
+    fn typed(&mut self, data: &[u8]) {
+        let kind = json::entries(data)
+            .find(|(key, _)| *key == b"type")
+            .map(|(_, value)| value);
+        match kind {
+            Some(b"\"message_stop\"" | b"\"response.completed\"" | b"\"response.incomplete\"") => {
+                self.observed.finished = true;
+            }
+            Some(b"\"error\"" | b"\"response.failed\"") => self.observed.failed = true,
+            // A gateway that lost the type still says what went wrong.
+            None => {
+                let error = json::member(data, b"error");
+                self.observed.failed |= error.is_some_and(json::is_object);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn model(&mut self, data: &[u8]) {
+        if MODEL.find(data).is_none() {
+            return;
+        }
+        let nested = |key| json::member(data, key).and_then(|inner| json::member(inner, b"model"));
+        let value = match self.observed.dialect() {
+            Dialect::Messages => nested(b"message"),
+            Dialect::Responses => nested(b"response"),
+            Dialect::Gemini => json::member(data, b"modelVersion"),
+            _ => json::member(data, b"model"),
+        };
+        if let Some(model) = value.and_then(json::string) {
+            self.observed.saw_model(&model);
+        }
+    }
+}
+
+/// A usage object and what stands beside it.
+#[derive(Default)]
+pub(super) struct Found<'a> {
+    pub(super) usage: &'a [u8],
+    /// The key of the member it is in, if it isn't at the top.
+    parent: Option<&'a [u8]>,
+    pub(super) service_tier: Option<&'a [u8]>,
+    /// The model at the top, as written.
+    pub(super) model: Option<&'a [u8]>,
+    /// An error stands at the top.
+    pub(super) error: bool,
+    no_choices: bool,
+    /// The object was closed.
+    pub(super) whole: bool,
+}
+
+impl<'a> Found<'a> {
+    /// The usage of an event or body: at the top, else in the member that the format keeps it in.
+    pub(super) fn in_data(data: &'a [u8]) -> Option<Self> {
+        let (mut top, mut nested, mut end) = (None, None, 0);
+        let mut found = Self::default();
+        for member in json::members(data) {
+            end = member.value.end;
+            let (key, value) = (data.get(member.key)?, data.get(member.value)?);
+            match key {
+                b"usage" | b"usageMetadata" if json::is_object(value) => top = Some(value),
+                b"message" | b"response" | b"x_groq" => {
+                    nested = usage_in(value).map(|usage| (key, usage)).or(nested);
+                    found.service_tier =
+                        json::member(value, b"service_tier").or(found.service_tier);
+                }
+                b"choices" => {
+                    found.no_choices = json::elements(value).next().is_none();
+                    // Kimi reports within the last choice.
+                    let inner = json::elements(value).find_map(usage_in);
+                    nested = nested.or(inner.map(|usage| (key, usage)));
+                }
+                b"service_tier" => found.service_tier = Some(value),
+                b"model" | b"modelVersion" => found.model = found.model.or(Some(value)),
+                b"error" => found.error |= matches!(value.first(), Some(b'{' | b'"')),
+                _ => {}
+            }
+        }
+        found.whole = data.get(json::skip_space(data, end)) == Some(&b'}');
+        found.parent = if top.is_some() {
+            None
+        } else {
+            nested.map(|(key, _)| key)
+        };
+        found.usage = top.or(nested.map(|(_, usage)| usage))?;
+        found.service_tier = found.service_tier.filter(|value| *value != b"null");
+        Some(found)
+    }
+}
+
+fn usage_in(value: &[u8]) -> Option<&[u8]> {
+    let usage = |(key, _): &(&[u8], &[u8])| matches!(*key, b"usage" | b"usageMetadata");
+    let found = json::entries(value)
+        .filter(usage)
+        .last()
+        .map(|(_, usage)| usage);
+    found.filter(|usage| json::is_object(usage))
+}
+
+/// Whether a usage object may stand in the data: a memory search, for most events have none and
+/// many say `"usage":null`.
+pub(super) fn may_hold_usage(data: &[u8]) -> bool {
+    USAGE.find_iter(data).any(|at| {
+        let rest = data.get(at + USAGE.needle().len()..).unwrap_or_default();
+        let rest = rest.strip_prefix(b"Metadata").unwrap_or(rest);
+        let colon = json::skip_space(rest, 1);
+        rest.first() == Some(&b'"')
+            && rest.get(colon) == Some(&b':')
+            && rest.get(json::skip_space(rest, colon + 1)) == Some(&b'{')
+    })
+}
+
+fn has_finish_reason(dialect: Dialect, data: &[u8]) -> bool {
+    let finder = match dialect {
+        Dialect::Chat | Dialect::Completions => &FINISH,
+        Dialect::Gemini => &GEMINI_FINISH,
+        _ => return false,
+    };
+    finder.find_iter(data).any(|at| {
+        let colon = json::skip_space(data, at + finder.needle().len());
+        let value = data
+            .get(json::skip_space(data, colon + 1)..)
+            .unwrap_or_default();
+        data.get(colon) == Some(&b':') && value.starts_with(b"\"") && !value.starts_with(b"\"\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_router_domain::usage::Class;
+
+    use super::*;
+    use crate::sse::DEFAULT_LIMIT;
+
+    #[test]
+    fn an_event_too_long_to_hold_is_read_in_parts() {
+        let echo = "p".repeat(DEFAULT_LIMIT);
+        let stream = format!(
+            "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\
+             \"model\":\"m\",\"instructions\":\"{echo}\",\"service_tier\":\"default\",\
+             \"usage\":{{\"input_tokens\":300,\"output_tokens\":12,\
+             \"input_tokens_details\":{{\"cached_tokens\":100}}}}}}}}\n\n"
+        );
+        for size in [1000, 4096, 65_536] {
+            let mut meter = StreamMeter::new(Dialect::Responses);
+            for chunk in stream.as_bytes().chunks(size) {
+                meter.feed(Bytes::copy_from_slice(chunk));
+            }
+            let observed = meter.finish();
+            let usage = observed.reported().unwrap();
+            let classes = [Class::Input, Class::CacheRead, Class::Output].map(|c| usage.get(c));
+            assert_eq!(classes, [200, 100, 12], "{size}");
+            assert_eq!(observed.model.as_deref(), Some("m"));
+            assert!(observed.finished && observed.text_bytes == 0);
+        }
+    }
+
+    #[test]
+    fn only_an_object_may_be_usage() {
+        for (data, may) in [
+            (r#"{"usage":null}"#, false),
+            (r#"{"usage" : null}"#, false),
+            (r#"{"text":"a \"usage\":{} b"}"#, false),
+            (r#"{"usage": {"a":1}}"#, true),
+            (r#"{"usageMetadata":{"a":1}}"#, true),
+            (r#"{"usage":null,"x":{"usage":{}}}"#, true),
+            (r#"{"list":["usage"]}"#, false),
+        ] {
+            assert_eq!(may_hold_usage(data.as_bytes()), may, "{data}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Errors that the router itself answers a client with (contract, section 4). How they look on
+//! the wire is `llm-router-wire`'s; sending them is the proxy's.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use llm_router_wire::request::HeadError;
+
+/// An error answer: what the client is told, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) status: u16,
+    /// OpenAI's `code`; also the `code` label of `llm_router_errors_total`.
+    pub(crate) code: &'static str,
+    pub(crate) message: Cow<'static, str>,
+    pub(crate) param: Option<&'static str>,
+    /// Seconds or date to send as `retry-after`, as the provider gave it.
+    pub(crate) retry_after: Option<String>,
+    /// Whether to tell SDKs not to try again (`x-should-retry: false`).
+    pub(crate) final_answer: bool,
+}
+
+impl Fault {
+    fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            final_answer: false,
+        }
+    }
+
+    fn with_param(self, param: &'static str) -> Self {
+        Self {
+            param: Some(param),
+            ..self
+        }
+    }
+
+    pub(crate) fn invalid_api_key(message: &'static str) -> Self {
+        Self::new(401, "invalid_api_key", message)
+    }
+
+    pub(crate) fn permission_denied(message: String) -> Self {
+        Self::new(403, "permission_denied", message)
+    }
+
+    pub(crate) fn model_not_found(model: &str) -> Self {
+        let message = format!(
+            "The model \"{model}\" does not exist here. GET /v1/models lists the names to use."
+        );
+        Self::new(404, "model_not_found", message).with_param("model")
+    }
+
+    pub(crate) fn wrong_format(model: &str, format: &str) -> Self {
+        let message = format!(
+            "The model \"{model}\" is not served in the {format} format; call it through the \
+             endpoint of its provider's own format."
+        );
+        Self::new(400, "invalid_value", message).with_param("model")
+    }
+
+    pub(crate) fn not_found(path: &str) -> Self {
+        Self::new(404, "not_found", format!("There is nothing at {path}."))
+    }
+
+    pub(crate) fn method_not_allowed(method: &str, path: &str) -> Self {
+        let message = format!("{method} is not allowed on {path}.");
+        Self::new(405, "method_not_allowed", message)
+    }
+
+    pub(crate) fn invalid_body(error: HeadError) -> Self {
+        match error {
+            HeadError::Json(_) => Self::new(400, "invalid_json", error.to_string()),
+            HeadError::Field { param, message } => {
+                Self::new(400, "invalid_value", message).with_param(param)
+            }
+        }
+    }
+
+    pub(crate) fn bad_request(message: &'static str) -> Self {
+        Self::new(400, "invalid_request", message)
+    }
+
+    pub(crate) fn unsupported_encoding() -> Self {
+        let message = "The request body must not be compressed; send it without content-encoding.";
+        Self::new(415, "unsupported_content_encoding", message)
+    }
+
+    pub(crate) fn body_timeout(limit: Duration) -> Self {
+        let message = format!("The request body stood still for {}.", seconds(limit));
+        Self::new(408, "request_timeout", message)
+    }
+
+    pub(crate) fn request_too_large(limit: u64) -> Self {
+        let message = format!("The request body is larger than the {limit} bytes allowed here.");
+        Self::new(413, "request_too_large", message)
+    }
+
+    /// Every candidate failed; `status` is the last upstream status, or 502.
+    pub(crate) fn upstream_error(status: u16, message: String) -> Self {
+        Self {
+            final_answer: true,
+            ..Self::new(status, "upstream_error", message)
+        }
+    }
+
+    pub(crate) fn upstream_timeout(provider: &str, waited: Duration) -> Self {
+        let message = format!("{provider} did not answer within {}.", seconds(waited));
+        Self {
+            final_answer: true,
+            ..Self::new(504, "upstream_timeout", message)
+        }
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            500,
+            "internal_error",
+            "The router failed to handle this request.",
+        )
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}

@@ -1,0 +1,145 @@
+//! The ledger as the service holds it: journal, store, and the mover between the two, opened and
+//! closed together. What an entry says is made elsewhere.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use llm_router_config as config;
+use llm_router_domain::ledger::{Entry, Opened};
+use llm_router_store::journal::{Journal, JournalError, Mover, MoverSettings, Settings};
+use llm_router_store::{LedgerStore, StoreError, StoreUrl};
+use tokio::runtime::{Builder, Runtime};
+
+/// The open ledger.
+pub(crate) struct Ledger {
+    journal: Journal,
+    store: Arc<dyn LedgerStore>,
+    /// Gone once the ledger is closed.
+    mover: ArcSwapOption<Mover>,
+}
+
+/// Why the ledger can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    #[error("the store {url} can't be opened: {error}")]
+    Store {
+        url: StoreUrl,
+        #[source]
+        error: StoreError,
+    },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// The runtime that the store's calls run on. It must outlive the ledger.
+///
+/// # Errors
+/// When the system refuses its threads.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("ledger")
+        .enable_all()
+        .build()
+}
+
+/// Opens the store of a configuration and brings its tables up to date.
+///
+/// # Errors
+/// When it can't be reached or upgraded.
+pub(crate) async fn open_store(
+    url: &config::StoreUrl,
+) -> Result<Arc<dyn LedgerStore>, LedgerError> {
+    let url = address(url);
+    llm_router_store::open(&url)
+        .await
+        .map_err(|error| LedgerError::Store { url, error })
+}
+
+/// The address of a configured store, as the store reads it.
+pub(crate) fn address(url: &config::StoreUrl) -> StoreUrl {
+    match url {
+        config::StoreUrl::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
+        config::StoreUrl::Postgres(url) => StoreUrl::Postgres(url.clone()),
+    }
+}
+
+impl Ledger {
+    /// Opens journal and store, settles what a process that died left open, and starts moving.
+    ///
+    /// # Errors
+    /// When the store can't be opened, or the journal belongs to a running process.
+    pub(crate) fn open(settings: &config::Store, runtime: &Runtime) -> Result<Self, LedgerError> {
+        let store = runtime.block_on(open_store(&settings.url))?;
+        let journal = open_journal(&settings.journal)?;
+        let mover = Mover::start(
+            journal.clone(),
+            Arc::clone(&store),
+            MoverSettings::default(),
+            runtime.handle().clone(),
+        )?;
+        Ok(Self {
+            journal,
+            store,
+            mover: ArcSwapOption::from_pointee(mover),
+        })
+    }
+
+    /// Notes an attempt before it goes upstream.
+    ///
+    /// # Errors
+    /// When it can't be noted; then nothing must go upstream.
+    pub(crate) fn opened(&self, opened: &Opened) -> Result<(), JournalError> {
+        self.journal.opened(opened)
+    }
+
+    /// Notes what came of an attempt.
+    pub(crate) fn settled(&self, entry: &Entry) {
+        self.journal.settled(entry);
+    }
+
+    /// The store, once it has everything that was settled before the call.
+    ///
+    /// # Errors
+    /// When the store doesn't take it.
+    pub(crate) async fn up_to_date(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
+        if let Some(mover) = self.mover.load_full() {
+            mover.flush().await?;
+        }
+        Ok(Arc::clone(&self.store))
+    }
+
+    /// Moves what is left and stops. What the store doesn't take stays in the journal for the
+    /// next start.
+    pub(crate) async fn close(&self) {
+        if let Some(mover) = self.mover.swap(None) {
+            // A reader that still holds the mover stops it when it is done.
+            let stopped = match Arc::try_unwrap(mover) {
+                Ok(mover) => mover.stop().await,
+                Err(mover) => mover.flush().await,
+            };
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "entries stay in the journal until the next start");
+            }
+        }
+        if let Err(error) = self.journal.sync() {
+            tracing::error!(%error, "the journal could not be synced");
+        }
+    }
+}
+
+fn open_journal(folder: &Path) -> Result<Journal, JournalError> {
+    let (journal, recovered) = Journal::open(Settings::new(folder))?;
+    if !recovered.lost.is_empty() || recovered.damaged > 0 {
+        tracing::warn!(
+            interrupted = recovered.lost.len(),
+            settled = recovered.settled,
+            damaged = recovered.damaged,
+            torn_bytes = recovered.torn_bytes,
+            "the process before ended with attempts under way; they are billed as interrupted"
+        );
+    }
+    Ok(journal)
+}

@@ -1,0 +1,292 @@
+//! What the router counts, by the names that Prometheus scrapes. Labels hold only what the
+//! configuration or the code bounds: no key, no free text of a client's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::clock;
+
+/// Every metric of the process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    errors: IntCounterVec,
+    attempts: IntCounterVec,
+    client_disconnects: IntCounter,
+    duration: HistogramVec,
+    first_byte: HistogramVec,
+    overhead: Histogram,
+    in_flight: IntGauge,
+    open: Arc<AtomicUsize>,
+    reload_successful: IntGauge,
+    reload_time: Gauge,
+    revision: IntGauge,
+}
+
+/// One finished request, as far as it is counted.
+pub(crate) struct Finished<'a> {
+    pub(crate) endpoint: &'static str,
+    pub(crate) provider: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) status: u16,
+    /// The code of the router's own error answers.
+    pub(crate) code: Option<&'static str>,
+    pub(crate) client_gone: bool,
+    pub(crate) total: Duration,
+    pub(crate) first_byte: Option<Duration>,
+    /// Time that the router itself took: not waiting for the client or an upstream.
+    pub(crate) overhead: Duration,
+}
+
+/// Seconds from a chat's first token to a long answer's end.
+const SECONDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+const OVERHEAD_SECONDS: [f64; 10] = [
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25,
+];
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When two of them have one name, which a test would have shown.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let metrics = Self {
+            requests: counters(
+                "requests_total",
+                "Requests of clients, by outcome.",
+                &["endpoint", "provider", "model", "status"],
+            )?,
+            errors: counters(
+                "errors_total",
+                "Errors that the router answered itself.",
+                &["code"],
+            )?,
+            attempts: counters(
+                "attempts_total",
+                "Attempts at upstreams, by outcome.",
+                &["provider", "outcome"],
+            )?,
+            client_disconnects: IntCounter::with_opts(opts(
+                "client_disconnects_total",
+                "Requests whose client went away before the answer was complete.",
+            ))?,
+            duration: histograms(
+                "request_duration_seconds",
+                "Time from a request's header to the end of its answer.",
+                &SECONDS,
+                &["endpoint", "provider"],
+            )?,
+            first_byte: histograms(
+                "time_to_first_byte_seconds",
+                "Time from a request's header to the first byte of its answer.",
+                &SECONDS,
+                &["endpoint", "provider"],
+            )?,
+            overhead: Histogram::with_opts(
+                HistogramOpts::from(opts(
+                    "overhead_seconds",
+                    "Time that the router itself took of a request's time to first byte.",
+                ))
+                .buckets(OVERHEAD_SECONDS.to_vec()),
+            )?,
+            in_flight: IntGauge::with_opts(opts("requests_in_flight", "Requests under way."))?,
+            open: Arc::default(),
+            reload_successful: IntGauge::with_opts(opts(
+                "config_last_reload_successful",
+                "Whether the configuration was last loaded without an error.",
+            ))?,
+            reload_time: Gauge::with_opts(opts(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was loaded.",
+            ))?,
+            revision: IntGauge::with_opts(opts(
+                "config_revision",
+                "The number of the configuration in force.",
+            ))?,
+            registry: Registry::new(),
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> prometheus::Result<()> {
+        let build = IntGauge::with_opts(
+            opts("build_info", "The running version, in its label.")
+                .const_label("version", env!("CARGO_PKG_VERSION")),
+        )?;
+        build.set(1);
+        self.registry.register(Box::new(build))?;
+        self.registry.register(Box::new(self.requests.clone()))?;
+        self.registry.register(Box::new(self.errors.clone()))?;
+        self.registry.register(Box::new(self.attempts.clone()))?;
+        self.registry
+            .register(Box::new(self.client_disconnects.clone()))?;
+        self.registry.register(Box::new(self.duration.clone()))?;
+        self.registry.register(Box::new(self.first_byte.clone()))?;
+        self.registry.register(Box::new(self.overhead.clone()))?;
+        self.registry.register(Box::new(self.in_flight.clone()))?;
+        self.registry
+            .register(Box::new(self.reload_successful.clone()))?;
+        self.registry.register(Box::new(self.reload_time.clone()))?;
+        self.registry.register(Box::new(self.revision.clone()))?;
+        self.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))
+    }
+
+    /// Counts a request as under way until the guard is dropped.
+    pub(crate) fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        self.open.fetch_add(1, Ordering::Relaxed);
+        InFlight {
+            gauge: self.in_flight.clone(),
+            open: Arc::clone(&self.open),
+        }
+    }
+
+    /// Requests under way now.
+    pub(crate) fn open_requests(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts a finished request.
+    pub(crate) fn finish(&self, request: &Finished<'_>) {
+        let mut digits = [0; 3];
+        let labels = [request.endpoint, request.provider];
+        let status = status_text(request.status, &mut digits);
+        let full = [request.endpoint, request.provider, request.model, status];
+        self.requests.with_label_values(&full).inc();
+        self.duration
+            .with_label_values(&labels)
+            .observe(request.total.as_secs_f64());
+        if let Some(first_byte) = request.first_byte {
+            self.first_byte
+                .with_label_values(&labels)
+                .observe(first_byte.as_secs_f64());
+            self.overhead.observe(request.overhead.as_secs_f64());
+        }
+        if let Some(code) = request.code {
+            self.errors.with_label_values(&[code]).inc();
+        }
+        if request.client_gone {
+            self.client_disconnects.inc();
+        }
+    }
+
+    /// Counts the end of an attempt.
+    pub(crate) fn attempt(&self, provider: &str, outcome: &'static str) {
+        self.attempts.with_label_values(&[provider, outcome]).inc();
+    }
+
+    /// Notes a configuration that took effect.
+    pub(crate) fn config_loaded(&self, revision: u64) {
+        self.reload_successful.set(1);
+        self.revision
+            .set(i64::try_from(revision).unwrap_or(i64::MAX));
+        let now = clock::wall()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        self.reload_time.set(now.as_secs_f64());
+    }
+
+    /// Notes a configuration that was refused.
+    pub(crate) fn config_refused(&self) {
+        self.reload_successful.set(0);
+    }
+
+    /// Everything in Prometheus' text format (version 0.0.4).
+    pub(crate) fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "the metrics could not be written");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// Holds a request's place among those under way.
+pub(crate) struct InFlight {
+    gauge: IntGauge,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("llm_router")
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    IntCounterVec::new(opts(name, help), labels)
+}
+
+fn histograms(
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    HistogramVec::new(
+        HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()),
+        labels,
+    )
+}
+
+/// A three-digit status as text, without an allocation.
+fn status_text(status: u16, digits: &mut [u8; 3]) -> &str {
+    *digits = [status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+    std::str::from_utf8(digits).unwrap_or("000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_outcome() {
+        let metrics = Metrics::new().unwrap();
+        metrics.finish(&Finished {
+            endpoint: "messages",
+            provider: "anthropic",
+            model: "claude",
+            status: 529,
+            code: Some("upstream_error"),
+            client_gone: true,
+            total: Duration::from_millis(20),
+            first_byte: Some(Duration::from_millis(10)),
+            overhead: Duration::from_micros(80),
+        });
+        let text = metrics.render();
+        for line in [
+            "llm_router_requests_total{endpoint=\"messages\",model=\"claude\",\
+             provider=\"anthropic\",status=\"529\"} 1",
+            "llm_router_errors_total{code=\"upstream_error\"} 1",
+            "llm_router_client_disconnects_total 1",
+            "llm_router_overhead_seconds_bucket{le=\"0.0001\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn requests_under_way_are_counted_while_their_guard_lives() {
+        let metrics = Metrics::new().unwrap();
+        let guard = metrics.begin();
+        assert_eq!(metrics.open_requests(), 1);
+        drop(guard);
+        assert_eq!(metrics.open_requests(), 0);
+    }
+}

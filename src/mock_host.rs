@@ -1,0 +1,49 @@
+//! Runs the built-in mock provider inside this process, for providers of type `mock` without a
+//! base URL. The mock itself is `llm-router-mock`'s.
+
+use std::future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// Starts the mock when it is first needed, and remembers where.
+#[derive(Default)]
+pub(crate) struct MockHost {
+    address: Mutex<Option<SocketAddr>>,
+}
+
+impl MockHost {
+    /// Where the mock listens; it is started if it isn't running yet.
+    ///
+    /// # Errors
+    /// When no port or no thread is to be had.
+    pub(crate) fn address(&self, config: llm_router_mock::Config) -> io::Result<SocketAddr> {
+        let mut address = self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = *address {
+            return Ok(address);
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let started = listener.local_addr()?;
+        thread::Builder::new()
+            .name("mock-provider".into())
+            .spawn(move || {
+                if let Err(error) = serve(listener, config) {
+                    tracing::error!(%error, "the built-in mock provider ended");
+                }
+            })?;
+        *address = Some(started);
+        Ok(started)
+    }
+}
+
+fn serve(listener: TcpListener, config: llm_router_mock::Config) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        llm_router_mock::serve(listener, config, future::pending()).await
+    })
+}

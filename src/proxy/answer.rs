@@ -1,0 +1,106 @@
+//! Answers that the router gives itself: errors, model lists and health. What they say comes from
+//! the phases; this file knows how they are sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use llm_router_wire::error::ErrorBody;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::context::Context;
+use super::downstream::Downstream;
+use crate::fault::Fault;
+
+/// Sends an error in the caller's format.
+pub(super) async fn send_fault(
+    session: &mut Session,
+    ctx: &mut Context,
+    fault: &Fault,
+) -> Result<()> {
+    ctx.answered = Some((fault.status, Some(fault.code)));
+    let body = body_of(fault, &ctx.request_id).render(ctx.format());
+    let mut header = ResponseHeader::build(fault.status, Some(8))?;
+    if let Some(retry_after) = &fault.retry_after {
+        header.insert_header(RETRY_AFTER, retry_after.as_str())?;
+    }
+    if fault.final_answer {
+        header.insert_header("x-should-retry", "false")?;
+    }
+    if let Some(inference) = ctx
+        .inference
+        .as_deref()
+        .filter(|inference| inference.attempts > 0)
+    {
+        header.insert_header("x-llm-router-attempts", inference.attempts)?;
+    }
+    send(session, ctx, header, body).await
+}
+
+/// The body of an error.
+pub(super) fn body_of<'a>(fault: &'a Fault, request_id: &'a str) -> ErrorBody<'a> {
+    ErrorBody {
+        status: fault.status,
+        code: fault.code,
+        message: &fault.message,
+        param: fault.param,
+        request_id,
+    }
+}
+
+/// Sends a JSON answer.
+pub(super) async fn send_json(
+    session: &mut Session,
+    ctx: &mut Context,
+    value: &serde_json::Value,
+) -> Result<()> {
+    ctx.answered = Some((200, None));
+    let header = ResponseHeader::build(200, Some(4))?;
+    send(session, ctx, header, value.to_string().into()).await
+}
+
+async fn send(
+    session: &mut Session,
+    ctx: &Context,
+    mut header: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
+    header.insert_header(CONTENT_TYPE, "application/json")?;
+    header.insert_header(CONTENT_LENGTH, body.len())?;
+    header.insert_header("x-request-id", ctx.request_id.as_str())?;
+    // The real session: only it knows whether its connection can be kept alive.
+    if let Some(exchange) = &ctx.exchange {
+        Downstream::unwrap(&mut session.downstream_session, exchange);
+    }
+    if ctx.close {
+        session.set_keepalive(None);
+    }
+    if session.req_header().method == Method::HEAD {
+        return session.write_response_header(Box::new(header), true).await;
+    }
+    session
+        .write_response_header(Box::new(header), false)
+        .await?;
+    session.write_response_body(Some(body), true).await?;
+    linger(session, ctx).await;
+    Ok(())
+}
+
+/// What a client that is still sending gets to read its answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Reads on for a while what the client is still sending. A connection that is closed with unread
+/// bytes is reset, and the client may lose the answer that says why.
+async fn linger(session: &mut Session, ctx: &Context) {
+    let session = &mut session.downstream_session;
+    if ctx.close || session.is_custom() || session.is_body_done() {
+        return;
+    }
+    session.set_total_drain_timeout(Some(LINGER));
+    if let Err(error) = session.drain_request_body().await {
+        tracing::debug!(%error, "a client was still sending after its answer");
+    }
+}

@@ -1,0 +1,172 @@
+//! The HTTP application in front of Pingora's proxy: reads the request header under our own time
+//! limit, answers what is no HTTP, and hands the rest on inside a
+//! [`Downstream`](super::downstream::Downstream). Knows nothing of what requests mean.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use llm_router_wire::error::ErrorBody;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::server::Session as HttpSession;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use pingora::time::fast_timeout::fast_timeout;
+use pingora::{Error, ErrorType};
+
+use super::Gateway;
+use super::downstream::Downstream;
+use super::exchange::Exchange;
+use crate::clock;
+
+/// Serves client connections.
+pub(crate) struct App {
+    proxy: Arc<HttpProxy<Gateway>>,
+    options: HttpServerOptions,
+    header_timeout: Duration,
+}
+
+impl App {
+    pub(crate) fn new(proxy: HttpProxy<Gateway>, header_timeout: Duration) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(IDLE_CONNECTION);
+        Self {
+            proxy: Arc::new(proxy),
+            options,
+            header_timeout,
+        }
+    }
+
+    /// Reads the request header; `None` when the connection is of no more use.
+    async fn read_header(&self, mut session: HttpSession) -> Option<HttpSession> {
+        // The application marks connections that it has served by the keep-alive time it gave.
+        let reused = session.get_keepalive() == Some(KEEP_ALIVE.as_secs());
+        let idle = if reused { KEEP_ALIVE } else { Duration::ZERO };
+        let Ok(read) = fast_timeout(idle + self.header_timeout, session.read_request()).await
+        else {
+            session.shutdown().await;
+            return None;
+        };
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(KEEP_ALIVE.as_secs()));
+        }
+        session.set_pipelining_enabled(true);
+        match read {
+            Ok(true) if session.req_header().method != Method::CONNECT => Some(session),
+            Ok(true) => refuse(session, 405, "CONNECT is not served here.").await,
+            Ok(false) => None,
+            Err(error) if is_malformed(&error) => {
+                tracing::debug!(%error, "a request header could not be read");
+                refuse(session, 400, "The request is not valid HTTP.").await
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended before its request header did");
+                session.shutdown().await;
+                None
+            }
+        }
+    }
+}
+
+/// How long an HTTP/1.1 connection is kept for its next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long an HTTP/2 connection without requests is kept.
+const IDLE_CONNECTION: Duration = Duration::from_secs(300);
+
+fn is_malformed(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::InvalidHTTPHeader)
+}
+
+/// The connection of an answered request, ready for its next one.
+async fn reuse(session: HttpSession) -> Option<ReusedHttpStream> {
+    let settings = HttpPersistentSettings::for_session(&session);
+    let stream = session.finish().await.ok()??;
+    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+}
+
+/// Answers a request that has no path to tell its format by, and closes the connection.
+async fn refuse(mut session: HttpSession, status: u16, message: &str) -> Option<HttpSession> {
+    let id = super::new_request_id();
+    let error = ErrorBody {
+        status,
+        code: "invalid_request",
+        message,
+        param: None,
+        request_id: &id,
+    };
+    if let Err(error) = write_refusal(&mut session, status, error.render_for_any()).await {
+        tracing::debug!(%error, "a refusal could not be sent");
+    }
+    session.shutdown().await;
+    None
+}
+
+async fn write_refusal(session: &mut HttpSession, status: u16, body: Bytes) -> pingora::Result<()> {
+    session.set_keepalive(None);
+    let mut header = ResponseHeader::build(status, Some(3))?;
+    header.insert_header(http::header::CONTENT_TYPE, "application/json")?;
+    header.insert_header(http::header::CONTENT_LENGTH, body.len())?;
+    session.write_response_header(Box::new(header)).await?;
+    session.write_response_body(body, true).await
+}
+
+#[async_trait]
+impl HttpServerApp for App {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: HttpSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let mut stopping = shutdown.clone();
+        let mut session = tokio::select! {
+            biased;
+            session = self.read_header(session) => session?,
+            _ = stopping.wait_for(|stop| *stop) => return None,
+        };
+        if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
+        let at = clock::now();
+        let exchange = Arc::new(Exchange::new(at));
+        let session = Downstream::wrap(session, Arc::clone(&exchange));
+        let arrival = Arrival { exchange, at };
+        let kept = Arc::clone(&arrival.exchange);
+        let serving = self.proxy.process_new_http(session, shutdown);
+        match ARRIVAL.scope(arrival, serving).await {
+            Some(stream) => Some(stream),
+            None => reuse(kept.take_kept()?).await,
+        }
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
+tokio::task_local! {
+    /// The way from the application to the request's context, which Pingora makes without
+    /// arguments but in the same task.
+    static ARRIVAL: Arrival;
+}
+
+/// What the application knows of a request when it hands it to the proxy.
+#[derive(Clone)]
+pub(super) struct Arrival {
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) at: Instant,
+}
+
+impl Arrival {
+    /// The arrival of the request that this task is serving.
+    pub(super) fn current() -> Option<Self> {
+        ARRIVAL.try_with(Clone::clone).ok()
+    }
+}

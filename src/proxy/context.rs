@@ -1,0 +1,144 @@
+//! What one request accumulates on its way through the phases. Each field has one phase that sets
+//! it; phases of the business itself take plain values instead.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use llm_router_domain::format::{Endpoint, Format};
+use llm_router_domain::key::Key;
+use llm_router_wire::request::RequestHead;
+use llm_router_wire::usage::Splice;
+
+use super::exchange::Exchange;
+use super::live::Live;
+use super::meter::Tab;
+use super::response::Response;
+use crate::metrics::InFlight;
+use crate::route::Route;
+use crate::snapshot::Deployment;
+
+/// One request from its first byte to its access line.
+#[derive(Default)]
+pub(crate) struct Context {
+    pub(super) arrived: Option<Instant>,
+    pub(super) request_id: String,
+    /// The configuration that the request began with and keeps.
+    pub(super) live: Option<Arc<Live>>,
+    pub(super) exchange: Option<Arc<Exchange>>,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) key: Option<Arc<Key>>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) inference: Option<Box<Inference>>,
+    /// The status that the client was sent, and the code if the answer was ours.
+    pub(super) answered: Option<(u16, Option<&'static str>)>,
+    /// The code of the error that ended a stream after it had begun.
+    pub(super) broke_off: Option<&'static str>,
+    /// Whether the answer to a failed request was sent whole.
+    pub(super) complete: bool,
+    /// Whether the client's connection must be closed after the answer.
+    pub(super) close: bool,
+    /// Whether the client went away before the answer was complete.
+    pub(super) client_gone: bool,
+}
+
+impl Context {
+    /// The format that the caller understands; OpenAI's where the path doesn't tell.
+    pub(super) fn format(&self) -> Format {
+        self.endpoint.map_or(Format::OpenAiChat, Endpoint::format)
+    }
+}
+
+/// A request that is meant for an upstream.
+pub(super) struct Inference {
+    pub(super) endpoint: Endpoint,
+    pub(super) head: RequestHead,
+    /// The body as the client sent it; kept while another attempt may need it.
+    pub(super) body: Bytes,
+    pub(super) body_bytes: usize,
+    /// The change that makes a stream report its usage, where the client didn't ask for it.
+    pub(super) ask: Option<Splice>,
+    pub(super) route: Route,
+    /// Attempts begun so far.
+    pub(super) attempts: u32,
+    /// Index of the candidate being tried.
+    pub(super) candidate: usize,
+    pub(super) attempt: Attempt,
+    /// The ledger's line of the latest attempt, until it is settled.
+    pub(super) tab: Option<Box<Tab>>,
+    /// How the latest failed attempt failed.
+    pub(super) failure: Option<Failure>,
+    pub(super) response: Response,
+    /// When the first byte of the response that is passed on came.
+    pub(super) first_byte: Option<Instant>,
+    /// Time spent between asking an upstream and its last byte, over all attempts.
+    pub(super) upstream_time: Duration,
+}
+
+/// The attempt under way.
+#[derive(Default)]
+pub(super) struct Attempt {
+    pub(super) started: Option<Instant>,
+    /// Bytes that the upstream is to be sent, known once the model is spliced in.
+    pub(super) length: usize,
+    /// Whether a connection that turned out dead has been replaced already.
+    pub(super) reconnected: bool,
+    /// Whether the next connection is for the same candidate and the same attempt.
+    pub(super) again: bool,
+    /// Whether the upstream has begun to answer.
+    pub(super) answered: bool,
+    /// How many addresses the upstream's host has, and how many could not be connected to.
+    pub(super) addresses: usize,
+    pub(super) addresses_tried: usize,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// No connection, or one that broke before the answer began.
+    Connection(String),
+    /// The upstream was silent for too long.
+    Silent(Duration),
+    /// An answer that says try elsewhere.
+    Status {
+        status: u16,
+        retry_after: Option<String>,
+    },
+    /// A stream that began with an error event.
+    ErrorEvent(u16),
+}
+
+impl Inference {
+    pub(super) fn deployment(&self) -> Option<&Deployment> {
+        self.route.candidates.get(self.candidate)
+    }
+
+    /// Whether another candidate is left to try.
+    pub(super) fn has_next(&self) -> bool {
+        self.candidate + 1 < self.route.candidates.len()
+    }
+
+    /// The body for the current candidate, in pieces to be sent in order.
+    pub(super) fn body_pieces(&self) -> VecDeque<Bytes> {
+        match self.deployment() {
+            Some(deployment) => {
+                let head = &self.head;
+                head.rewrite(&self.body, &deployment.model, self.ask.as_ref())
+                    .into()
+            }
+            None => VecDeque::new(),
+        }
+    }
+
+    /// Goes on with the same candidate, within the same attempt.
+    pub(super) fn again(&mut self, failure: Failure) {
+        self.attempt.again = true;
+        self.failure = Some(failure);
+    }
+
+    /// Lets go of the copy of the body: nothing will be sent again.
+    pub(super) fn forget_body(&mut self) {
+        self.body = Bytes::new();
+    }
+}

@@ -1,0 +1,296 @@
+//! What one request's phases and its client session share: the body still to be sent, the
+//! deadlines, and the way back for the session. Holds no request state of its own.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pingora::protocols::http::server::Session as HttpSession;
+
+/// Why an upstream was given up on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// No response within `timeouts.first_byte`.
+    FirstByte,
+    /// Nothing new within `timeouts.idle`.
+    Idle,
+    /// Not done within `timeouts.total`.
+    Total,
+}
+
+impl Silence {
+    /// The error type under which a timeout travels through Pingora.
+    pub(crate) const fn error_type(self) -> &'static str {
+        match self {
+            Self::FirstByte => "UpstreamFirstByteTimeout",
+            Self::Idle => "UpstreamIdleTimeout",
+            Self::Total => "UpstreamTotalTimeout",
+        }
+    }
+
+    fn from_u8(number: u8) -> Self {
+        let found = [Self::FirstByte, Self::Idle]
+            .into_iter()
+            .find(|one| *one as u8 == number);
+        found.unwrap_or(Self::Total)
+    }
+
+    pub(crate) fn from_error_type(name: &str) -> Option<Self> {
+        [Self::FirstByte, Self::Idle, Self::Total]
+            .into_iter()
+            .find(|s| s.error_type() == name)
+    }
+}
+
+/// What becomes of the response under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It reaches the client as it comes.
+    Pass = 0,
+    /// It waits until it has been judged, or until its end.
+    Judge = 1,
+    /// None of it reaches the client: at its end the attempt has failed.
+    Discard = 2,
+}
+
+impl Hold {
+    fn from_u8(number: u8) -> Self {
+        let found = [Self::Judge, Self::Discard]
+            .into_iter()
+            .find(|one| *one as u8 == number);
+        found.unwrap_or(Self::Pass)
+    }
+}
+
+/// Shared by the request's context and the [`Downstream`](super::downstream::Downstream) session
+/// that stands in for the real one. Only one task ever uses it at a time: the atomics need no
+/// order, the locks are never contended, and none is held across an await.
+pub(crate) struct Exchange {
+    /// Times below are milliseconds after this.
+    origin: Instant,
+    /// What is left to send of this attempt's body, in order.
+    outgoing: Mutex<VecDeque<Bytes>>,
+    outgoing_done: AtomicBool,
+    /// When the upstream must have done something, and what it is called if it has not.
+    deadline: AtomicU64,
+    silence: AtomicU8,
+    /// The total deadline of the attempt.
+    total: AtomicU64,
+    /// What becomes of the response under way; a [`Hold`].
+    hold: AtomicU8,
+    /// The last bytes of a response whose end came in a form that carries none.
+    tail: Mutex<Option<Bytes>>,
+    /// Where the real session is put when its stand-in is dropped.
+    returned: Mutex<Option<HttpSession>>,
+    /// Whether the returned session's connection is sound although its request failed.
+    reusable: AtomicBool,
+}
+
+impl Exchange {
+    /// An exchange that begins at `now`, with nothing to send and no deadline.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            origin: now,
+            outgoing: Mutex::default(),
+            outgoing_done: AtomicBool::new(true),
+            deadline: AtomicU64::new(NEVER),
+            silence: AtomicU8::new(Silence::Total as u8),
+            total: AtomicU64::new(NEVER),
+            hold: AtomicU8::new(Hold::Pass as u8),
+            tail: Mutex::default(),
+            returned: Mutex::default(),
+            reusable: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins an attempt: `body` is to be sent, the first byte is due after `first_byte`.
+    pub(crate) fn begin(
+        &self,
+        body: VecDeque<Bytes>,
+        now: Instant,
+        first_byte: Duration,
+        total: Duration,
+    ) {
+        self.outgoing_done.store(body.is_empty(), Relaxed);
+        *self.outgoing() = body;
+        self.total.store(
+            self.millis(now).saturating_add(whole_millis(total)),
+            Relaxed,
+        );
+        self.set_hold(Hold::Pass);
+        self.await_until(now, first_byte, Silence::FirstByte);
+    }
+
+    /// Notes that the upstream did something: the next is due within `idle`.
+    pub(crate) fn progress(&self, now: Instant, idle: Duration) {
+        self.await_until(now, idle, Silence::Idle);
+    }
+
+    fn await_until(&self, now: Instant, wait: Duration, silence: Silence) {
+        let (next, total) = (
+            self.millis(now) + whole_millis(wait),
+            self.total.load(Relaxed),
+        );
+        let silence = if total < next {
+            Silence::Total
+        } else {
+            silence
+        };
+        self.deadline.store(next.min(total), Relaxed);
+        self.silence.store(silence as u8, Relaxed);
+    }
+
+    /// The deadline, on a scale of the exchange's own.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.load(Relaxed)
+    }
+
+    /// How long the upstream may still be silent, and what it is called when it was for longer.
+    pub(crate) fn left(&self, now: Instant) -> Option<(Duration, Silence)> {
+        let deadline = self.deadline.load(Relaxed);
+        if deadline == NEVER {
+            return None;
+        }
+        let left = Duration::from_millis(deadline.saturating_sub(self.millis(now)));
+        Some((left, Silence::from_u8(self.silence.load(Relaxed))))
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        whole_millis(now.saturating_duration_since(self.origin))
+    }
+
+    fn outgoing(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn next_outgoing(&self) -> Option<Bytes> {
+        if self.outgoing_done() {
+            return None;
+        }
+        let mut outgoing = self.outgoing();
+        let next = outgoing.pop_front();
+        self.outgoing_done.store(outgoing.is_empty(), Relaxed);
+        next
+    }
+
+    pub(crate) fn outgoing_done(&self) -> bool {
+        self.outgoing_done.load(Relaxed)
+    }
+
+    /// Says what is to become of the response under way.
+    pub(crate) fn set_hold(&self, hold: Hold) {
+        self.hold.store(hold as u8, Relaxed);
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::from_u8(self.hold.load(Relaxed))
+    }
+
+    /// Leaves bytes that are to be sent before the response ends.
+    pub(crate) fn put_tail(&self, bytes: Bytes) {
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
+
+    pub(crate) fn take_tail(&self) -> Option<Bytes> {
+        self.tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Keeps a real session for its connection's next request.
+    pub(super) fn keep(&self, session: HttpSession) {
+        self.reusable.store(true, Relaxed);
+        self.give_back(session);
+    }
+
+    /// The session that was kept, if one was.
+    pub(super) fn take_kept(&self) -> Option<HttpSession> {
+        if self.reusable.load(Relaxed) {
+            self.take_back()
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn give_back(&self, session: HttpSession) {
+        *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+
+    pub(super) fn take_back(&self) -> Option<HttpSession> {
+        self.returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// A deadline that is never reached.
+const NEVER: u64 = u64::MAX;
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn deadlines_move_with_progress_up_to_the_total() {
+        let start = clock::now();
+        let exchange = Exchange::new(start);
+        assert_eq!(exchange.left(start), None);
+        exchange.begin(VecDeque::new(), start, SECOND, 5 * SECOND);
+        assert_eq!(exchange.left(start), Some((SECOND, Silence::FirstByte)));
+        exchange.progress(start + SECOND, 2 * SECOND);
+        assert_eq!(
+            exchange.left(start + SECOND),
+            Some((2 * SECOND, Silence::Idle))
+        );
+        exchange.progress(start + 4 * SECOND, 2 * SECOND);
+        assert_eq!(
+            exchange.left(start + 4 * SECOND),
+            Some((SECOND, Silence::Total))
+        );
+        assert_eq!(
+            exchange.left(start + 9 * SECOND),
+            Some((Duration::ZERO, Silence::Total))
+        );
+    }
+
+    #[test]
+    fn the_body_is_sent_again_from_the_start() {
+        let now = clock::now();
+        let exchange = Exchange::new(now);
+        for _ in 0..2 {
+            exchange.begin(
+                [Bytes::from_static(b"ab"), "c".into()].into(),
+                now,
+                SECOND,
+                SECOND,
+            );
+            assert!(!exchange.outgoing_done());
+            assert_eq!(exchange.next_outgoing().as_deref(), Some(&b"ab"[..]));
+            assert_eq!(exchange.next_outgoing().as_deref(), Some(&b"c"[..]));
+            assert!(exchange.outgoing_done() && exchange.next_outgoing().is_none());
+        }
+    }
+
+    #[test]
+    fn silences_are_found_by_their_error_type() {
+        for silence in [Silence::FirstByte, Silence::Idle, Silence::Total] {
+            assert_eq!(
+                Silence::from_error_type(silence.error_type()),
+                Some(silence)
+            );
+        }
+        assert_eq!(Silence::from_error_type("ReadError"), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The phases before an upstream is chosen: accept, authenticate, parse, route. Each step's
+//! decision is made by its own module; this file is their order.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, Method};
+use llm_router_domain::format::Endpoint;
+use llm_router_wire::models;
+use llm_router_wire::request::RequestHead;
+use llm_router_wire::usage::{Dialect, Splice};
+use pingora::Result;
+use pingora::proxy::Session;
+use serde_json::{Value, json};
+
+use super::answer::{send_fault, send_json};
+use super::app::Arrival;
+use super::body::{self, BodyError};
+use super::context::{Attempt, Context, Inference};
+use super::response::Response;
+use super::{Gateway, new_request_id};
+use crate::authenticate::authenticate;
+use crate::clock;
+use crate::fault::Fault;
+use crate::listing;
+use crate::paths::{Target, target};
+use crate::route::route;
+
+/// What a request turned out to want.
+enum Step {
+    /// An upstream.
+    Proxy,
+    /// An answer that the router has.
+    Answer(Value),
+}
+
+impl Gateway {
+    /// Accept: pins the configuration and gives the request its id.
+    pub(super) fn accept(&self, session: &Session, ctx: &mut Context) {
+        let arrival = Arrival::current();
+        ctx.arrived = Some(
+            arrival
+                .as_ref()
+                .map_or_else(clock::now, |arrival| arrival.at),
+        );
+        ctx.exchange = arrival.map(|arrival| arrival.exchange);
+        ctx.live = Some(self.live.load_full());
+        ctx.in_flight = Some(self.metrics.begin());
+        ctx.request_id = client_request_id(&session.req_header().headers)
+            .map_or_else(new_request_id, str::to_owned);
+    }
+
+    /// Takes a request up to the point where it needs an upstream; true if it has been answered.
+    pub(super) async fn receive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.decide(session, ctx).await {
+            Ok(Step::Proxy) => Ok(false),
+            Ok(Step::Answer(value)) => {
+                send_json(session, ctx, &value).await?;
+                Ok(true)
+            }
+            Err(BodyError::Fault(fault)) => {
+                send_fault(session, ctx, &fault).await?;
+                Ok(true)
+            }
+            Err(BodyError::Unframed(fault)) => {
+                ctx.close = true;
+                send_fault(session, ctx, &fault).await?;
+                Ok(true)
+            }
+            Err(BodyError::Gone(error)) => {
+                ctx.client_gone = true;
+                Err(error.into_down())
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> std::result::Result<Step, BodyError> {
+        let live = ctx
+            .live
+            .clone()
+            .ok_or_else(|| BodyError::Fault(Fault::internal()))?;
+        let snapshot = &live.snapshot;
+        let header = session.req_header();
+        let target = target(header.uri.path());
+        if let Target::Inference(endpoint) = target {
+            ctx.endpoint = Some(endpoint);
+        } else if header.headers.contains_key("anthropic-version") {
+            // The caller of a path without a format is told errors in the one it names.
+            ctx.endpoint = Some(Endpoint::Messages);
+        }
+        if let Target::Health | Target::Ready = target {
+            return Ok(Step::Answer(json!({ "status": "ok" })));
+        }
+        let key = authenticate(&snapshot.keys, &header.headers, clock::wall())
+            .map_err(BodyError::Fault)?;
+        ctx.key = Some(Arc::clone(&key));
+        check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
+        let anthropic = ctx.endpoint.is_some();
+        match target {
+            Target::Inference(endpoint) => {
+                self.parse(session, ctx, endpoint).await?;
+                Ok(Step::Proxy)
+            }
+            Target::Models => {
+                let names = listing::visible(snapshot, &key);
+                let listed = names.iter().map(listing::Entry::listed);
+                Ok(Step::Answer(if anthropic {
+                    models::anthropic_list(listed)
+                } else {
+                    models::openai_list(listed)
+                }))
+            }
+            Target::Model(id) => {
+                let names = listing::visible(snapshot, &key);
+                let entry = names.iter().find(|entry| entry.id == id);
+                let entry = entry.ok_or_else(|| BodyError::Fault(Fault::model_not_found(&id)))?;
+                Ok(Step::Answer(if anthropic {
+                    models::anthropic_model(entry.listed())
+                } else {
+                    models::openai_model(entry.listed())
+                }))
+            }
+            Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Fault(
+                Fault::not_found(session.req_header().uri.path()),
+            )),
+        }
+    }
+
+    /// Parse and route: reads the body, and from it the model and where that is served.
+    async fn parse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        endpoint: Endpoint,
+    ) -> std::result::Result<(), BodyError> {
+        let (Some(live), Some(key)) = (ctx.live.clone(), ctx.key.clone()) else {
+            return Err(BodyError::Fault(Fault::internal()));
+        };
+        let snapshot = &live.snapshot;
+        if is_compressed(&session.req_header().headers) {
+            return Err(BodyError::Fault(Fault::unsupported_encoding()));
+        }
+        let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
+        let head = RequestHead::read(&body)
+            .map_err(|error| BodyError::Fault(Fault::invalid_body(error)))?;
+        let route = route(snapshot, &key, &head.model, endpoint).map_err(BodyError::Fault)?;
+        ctx.inference = Some(Box::new(Inference {
+            endpoint,
+            ask: usage_to_ask_for(&head, &body, endpoint),
+            head,
+            body_bytes: body.len(),
+            body,
+            route,
+            attempts: 0,
+            candidate: 0,
+            attempt: Attempt::default(),
+            tab: None,
+            failure: None,
+            response: Response::default(),
+            first_byte: None,
+            upstream_time: std::time::Duration::ZERO,
+        }));
+        Ok(())
+    }
+}
+
+/// How a stream is made to report its usage, if it doesn't by itself.
+fn usage_to_ask_for(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+    let dialect = Dialect::of(endpoint.format(), endpoint);
+    if head.stream && dialect.has_usage_option() {
+        head.ask_for_usage(body)
+    } else {
+        None
+    }
+}
+
+fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
+    let allowed = match target {
+        Target::Inference(_) => method == Method::POST,
+        Target::Models | Target::Model(_) => method == Method::GET || method == Method::HEAD,
+        Target::Health | Target::Ready | Target::Unknown => true,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(Fault::method_not_allowed(method.as_str(), path))
+    }
+}
+
+fn is_compressed(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|value| value != "identity")
+}
+
+/// The id that the client gave its request, if it is fit for headers, logs and file names.
+fn client_request_id(headers: &HeaderMap) -> Option<&str> {
+    const LONGEST: usize = 128;
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    (!id.is_empty() && id.len() <= LONGEST && id.bytes().all(sane)).then_some(id)
+}

@@ -1,0 +1,253 @@
+//! Loads the configuration and swaps it in: at start, on SIGHUP, and when its file changes. What
+//! is wrong with a configuration is found by `llm-router-config`.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
+use llm_router_domain::key::KeyHasher;
+use secrecy::SecretString;
+
+use crate::compile::{Surroundings, compile};
+use crate::ledger::LedgerError;
+use crate::metrics::Metrics;
+use crate::mock_host::MockHost;
+use crate::prices;
+use crate::proxy::{Live, SharedLive};
+use crate::snapshot::Snapshot;
+
+/// Makes snapshots out of a configuration file.
+pub(crate) struct Loader {
+    /// The file, or nothing for the built-in defaults.
+    file: Option<PathBuf>,
+    folder: PathBuf,
+    admin_key: Option<SecretString>,
+    hasher: KeyHasher,
+    mock: MockHost,
+    mock_config: llm_router_mock::Config,
+    /// The files that the latest good configuration was made of.
+    files: Mutex<Vec<PathBuf>>,
+}
+
+/// Why a configuration did not take effect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// What the operator has to mend.
+    #[error("{}", .0.render().trim_end())]
+    Config(Report),
+    /// What the machine refused.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// What store or journal refused.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+}
+
+impl Loader {
+    pub(crate) fn new(
+        file: Option<PathBuf>,
+        folder: PathBuf,
+        admin_key: Option<SecretString>,
+        hasher: KeyHasher,
+        mock_config: llm_router_mock::Config,
+    ) -> Self {
+        let default = || Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists());
+        Self {
+            file: file.or_else(default),
+            folder,
+            admin_key,
+            hasher,
+            mock: MockHost::default(),
+            mock_config,
+            files: Mutex::default(),
+        }
+    }
+
+    /// The same loader with another key that always works.
+    pub(crate) fn with_admin_key(self, key: SecretString) -> Self {
+        Self {
+            admin_key: Some(key),
+            ..self
+        }
+    }
+
+    /// Reads and checks the configuration. The environment is read anew, as `.env` may have
+    /// changed too.
+    pub(crate) fn load(&self) -> Result<Loaded, LoadError> {
+        let environment = Environment::read(&self.folder);
+        let loaded = llm_router_config::load(self.file.as_deref(), &environment)
+            .map_err(LoadError::Config)?;
+        self.files().clone_from(&loaded.files);
+        Ok(loaded)
+    }
+
+    /// Compiles a configuration that was checked, with the prices that it names.
+    pub(crate) fn compile(&self, config: &Config, revision: u64) -> Result<Snapshot, LoadError> {
+        let is_built_in = |provider: &llm_router_config::Provider| {
+            provider.kind == ProviderKind::Mock && provider.base_url.is_none()
+        };
+        let mock = if config.providers.iter().any(is_built_in) {
+            Some(self.mock.address(self.mock_config.clone())?)
+        } else {
+            None
+        };
+        let prices = prices::table(config.prices.as_deref()).map_err(LoadError::Config)?;
+        let admin_key = self.admin_key.as_ref();
+        let surroundings = Surroundings {
+            mock,
+            admin_key,
+            hasher: &self.hasher,
+            prices: Arc::new(prices),
+        };
+        Ok(compile(config, revision, &surroundings))
+    }
+
+    /// The file that is loaded, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that changes when the content of `.env` or of any file does that the
+    /// configuration is made of.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let environment = self.folder.join(".env");
+        let files = self.files();
+        for path in self.file.iter().chain(files.iter()).chain([&environment]) {
+            std::fs::read(path).ok().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// Swaps configurations under a running router.
+pub(crate) struct Reloader {
+    loader: Loader,
+    live: SharedLive,
+    metrics: Arc<Metrics>,
+    /// The fingerprint of what was last tried; also keeps reloads one after the other.
+    tried: Mutex<u64>,
+}
+
+impl Reloader {
+    pub(crate) fn new(loader: Loader, live: SharedLive, metrics: Arc<Metrics>) -> Self {
+        let tried = Mutex::new(loader.fingerprint());
+        Self {
+            loader,
+            live,
+            metrics,
+            tried,
+        }
+    }
+
+    /// Loads the configuration now. One with an error changes nothing.
+    pub(crate) fn reload(&self, reason: &str) {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        *tried = self.loader.fingerprint();
+        match self.swap() {
+            Ok(revision) => {
+                self.metrics.config_loaded(revision);
+                tracing::info!(revision, reason, "the configuration was reloaded");
+            }
+            Err(error) => {
+                self.metrics.config_refused();
+                tracing::error!(reason, %error, "the new configuration was refused; the old one stays");
+            }
+        }
+    }
+
+    fn swap(&self) -> Result<u64, LoadError> {
+        let loaded = self.loader.load()?;
+        for warning in loaded.warnings.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let previous = self.live.load_full();
+        let revision = previous.snapshot.revision + 1;
+        let snapshot = self.loader.compile(&loaded.config, revision)?;
+        self.live
+            .store(Arc::new(Live::bind(snapshot, Some(&previous))?));
+        Ok(revision)
+    }
+
+    fn reload_if_changed(&self) {
+        let fingerprint = self.loader.fingerprint();
+        let known = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if fingerprint != known {
+            self.reload("file changed");
+        }
+    }
+}
+
+/// How long a file must be left alone before it is read: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The net under the file system's notices, which some file systems don't give.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Reloads on SIGHUP and when the file changes, until the task is dropped.
+pub(crate) async fn watch(reloader: Arc<Reloader>) {
+    let (changes, mut changed) = tokio::sync::mpsc::channel(1);
+    // The watcher works as long as it lives.
+    let _watcher = reloader
+        .loader
+        .file
+        .as_deref()
+        .and_then(|file| watcher(file, changes));
+    let mut hangups = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP can't be listened for");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            _ = hangups.recv() => reloader.reload("SIGHUP"),
+            Some(()) = changed.recv() => {
+                tokio::time::sleep(SETTLE).await;
+                reloader.reload_if_changed();
+            }
+            () = tokio::time::sleep(LOOK_AGAIN) => reloader.reload_if_changed(),
+        }
+    }
+}
+
+/// Watches the file's folder: the file itself may be replaced, also by a symbolic link that is
+/// swapped, as Kubernetes does with a ConfigMap.
+fn watcher(
+    file: &Path,
+    changes: tokio::sync::mpsc::Sender<()>,
+) -> Option<notify::RecommendedWatcher> {
+    use notify::{RecursiveMode, Watcher as _};
+
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let notice = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // A full channel already holds a notice.
+            let _ = changes.try_send(());
+        }
+    };
+    let watching = notify::recommended_watcher(notice).and_then(|mut watcher| {
+        watcher
+            .watch(folder, RecursiveMode::NonRecursive)
+            .map(|()| watcher)
+    });
+    match watching {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the configuration's folder can't be watched; it is looked at every 5 s");
+            None
+        }
+    }
+}

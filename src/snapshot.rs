@@ -1,0 +1,283 @@
+//! The compiled configuration that requests are served by: immutable, numbered, swapped whole.
+//! Built by [`crate::compile`]; knows nothing of YAML and nothing of Pingora.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use llm_router_domain::format::Endpoint;
+use llm_router_domain::key::{Key, KeyHash, KeyHasher};
+use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::Table;
+
+/// Everything a request needs to know of the configuration.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Counts effective configurations, from 1.
+    pub(crate) revision: u64,
+    /// In the order of the file; deployments refer to them by index.
+    pub(crate) providers: Vec<Arc<Provider>>,
+    /// Public names, in the order of the file.
+    pub(crate) models: Vec<Arc<Model>>,
+    pub(crate) model_by_name: HashMap<String, Arc<Model>>,
+    /// What model `auto` means.
+    pub(crate) default_model: Option<String>,
+    pub(crate) keys: KeyRing,
+    /// What models cost.
+    pub(crate) prices: Arc<Table>,
+    /// Largest request body in bytes, inclusive.
+    pub(crate) max_body: u64,
+    /// How long a request body may stand still.
+    pub(crate) body_timeout: Duration,
+}
+
+/// A provider as requests see it.
+pub(crate) struct Provider {
+    pub(crate) id: String,
+    pub(crate) kind: ProviderKind,
+    /// The type as the configuration names it; prices may be given by it.
+    pub(crate) type_name: &'static str,
+    pub(crate) origin: Origin,
+    /// Path below which the endpoints are, without a slash at the end.
+    pub(crate) base_path: String,
+    /// The value of `host` that it expects.
+    pub(crate) host_header: HeaderValue,
+    /// The credential as it is sent, marked sensitive.
+    pub(crate) credential: Option<HeaderValue>,
+    /// What clients must never be shown: the credential and the values of added headers.
+    pub(crate) secrets: Vec<secrecy::SecretString>,
+    /// Headers added to every request.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) timeouts: Timeouts,
+    /// Names it serves.
+    pub(crate) models: PatternList,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("id", &self.id)
+            .field("origin", &self.origin)
+            .finish()
+    }
+}
+
+/// Which dialect and which credential header a provider wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// OpenAI and every compatible server.
+    OpenAi,
+    Anthropic,
+    /// Google, through its OpenAI-compatible endpoints.
+    Gemini,
+    /// Speaks both formats.
+    Mock,
+}
+
+impl ProviderKind {
+    /// The path of an endpoint below the provider's base, or nothing if it is not served.
+    pub(crate) const fn path(self, endpoint: Endpoint) -> Option<&'static str> {
+        let anthropic = matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens);
+        match self {
+            Self::OpenAi if !anthropic => Some(endpoint.path()),
+            Self::Mock => Some(endpoint.path()),
+            Self::Anthropic => match endpoint {
+                Endpoint::Messages => Some("/v1/messages"),
+                Endpoint::CountTokens => Some("/v1/messages/count_tokens"),
+                _ => None,
+            },
+            Self::Gemini => match endpoint {
+                Endpoint::ChatCompletions => Some("/openai/chat/completions"),
+                Endpoint::Embeddings => Some("/openai/embeddings"),
+                _ => None,
+            },
+            Self::OpenAi => None,
+        }
+    }
+}
+
+/// Where a provider's connections go; providers with equal origins share theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    /// Certificates to trust besides the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) http: HttpVersions,
+}
+
+/// Which versions of HTTP are spoken with an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum HttpVersions {
+    /// HTTP/1.1 only.
+    One,
+    /// HTTP/2 over TLS where the upstream offers it.
+    Both,
+    /// HTTP/2 only; without TLS by prior knowledge.
+    Two,
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Duration,
+    pub(crate) first_byte: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) total: Duration,
+}
+
+/// A public name and the deployments behind it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) deployments: Vec<Deployment>,
+    /// Public names to try when every deployment failed.
+    pub(crate) fallbacks: Vec<String>,
+}
+
+/// One model at one provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Deployment {
+    pub(crate) provider: Arc<Provider>,
+    /// Index of the provider in [`Snapshot::providers`].
+    pub(crate) provider_index: usize,
+    /// The provider's own name of the model.
+    pub(crate) model: Arc<str>,
+    /// Whether the configuration names this model, so that metrics may.
+    pub(crate) named: bool,
+}
+
+/// The keys that clients may present, hashed.
+#[derive(Debug)]
+pub(crate) struct KeyRing {
+    hasher: KeyHasher,
+    by_hash: HashMap<KeyHash, Arc<Key>>,
+}
+
+impl KeyRing {
+    pub(crate) fn new(hasher: KeyHasher) -> Self {
+        Self {
+            hasher,
+            by_hash: HashMap::new(),
+        }
+    }
+
+    /// Adds a key; returns whether no other key had the same text.
+    pub(crate) fn add(&mut self, text: &str, key: Key) -> bool {
+        let hash = self.hasher.hash(text.as_bytes());
+        self.by_hash.insert(hash, Arc::new(key)).is_none()
+    }
+
+    pub(crate) fn find(&self, presented: &[u8]) -> Option<&Arc<Key>> {
+        self.by_hash.get(&self.hasher.hash(presented))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_hash.len()
+    }
+}
+
+impl Snapshot {
+    /// The provider of that id, with its index.
+    pub(crate) fn provider(&self, id: &str) -> Option<(usize, &Arc<Provider>)> {
+        self.providers
+            .iter()
+            .enumerate()
+            .find(|(_, provider)| provider.id == id)
+    }
+}
+
+impl Deployment {
+    /// The deployment of a provider that a client names by itself.
+    pub(crate) fn at(provider_index: usize, provider: &Arc<Provider>, model: &str) -> Self {
+        let named = provider
+            .models
+            .patterns()
+            .iter()
+            .any(|pattern| pattern.as_str() == model);
+        Self {
+            provider: Arc::clone(provider),
+            provider_index,
+            model: model.into(),
+            named,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Snapshots for tests, built from as little as they need.
+
+    use super::*;
+
+    pub(crate) fn provider(id: &str, kind: ProviderKind, models: &[&str]) -> Arc<Provider> {
+        let second = Duration::from_secs(1);
+        Arc::new(Provider {
+            id: id.to_owned(),
+            kind,
+            type_name: "custom",
+            origin: Origin {
+                host: "127.0.0.1".into(),
+                port: 9,
+                tls: false,
+                ca_file: None,
+                http: HttpVersions::One,
+            },
+            base_path: "/base".into(),
+            host_header: HeaderValue::from_static("provider.test"),
+            credential: Some(HeaderValue::from_static("sk-theirs")),
+            secrets: vec!["sk-theirs".into()],
+            headers: vec![(
+                HeaderName::from_static("x-extra"),
+                HeaderValue::from_static("1"),
+            )],
+            timeouts: Timeouts {
+                connect: second,
+                first_byte: second,
+                idle: second,
+                total: second,
+            },
+            models: PatternList::new(models.iter().copied()),
+        })
+    }
+
+    pub(crate) fn model(
+        name: &str,
+        deployments: &[(&Arc<Provider>, &str)],
+        fallbacks: &[&str],
+    ) -> Arc<Model> {
+        let deployments = deployments
+            .iter()
+            .map(|(found, model)| Deployment::at(0, found, model));
+        Arc::new(Model {
+            name: name.to_owned(),
+            deployments: deployments.collect(),
+            fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+        })
+    }
+
+    pub(crate) fn snapshot(
+        providers: Vec<Arc<Provider>>,
+        models: Vec<Arc<Model>>,
+        default_model: Option<&str>,
+    ) -> Snapshot {
+        let by_name = models
+            .iter()
+            .map(|model| (model.name.clone(), Arc::clone(model)));
+        Snapshot {
+            revision: 1,
+            providers,
+            model_by_name: by_name.collect(),
+            models,
+            default_model: default_model.map(str::to_owned),
+            keys: KeyRing::new(KeyHasher::new(&"salt".into())),
+            prices: Arc::default(),
+            max_body: 1024,
+            body_timeout: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The commands besides `serve`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{binary, free_address};
+
+fn run(arguments: &[&str]) -> Output {
+    let folder = TempDir::new().unwrap();
+    Command::new(binary())
+        .args(arguments)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+const TEN_MISTAKES: &str = r#"server:
+  listen: nowhere
+  max_boddy: 1MiB
+providers:
+  - id: one
+    type: openay
+  - id: two
+    type: custom
+  - id: three
+    type: custom
+    base_url: ftp://example.com
+    timeouts: { connect: soon }
+models:
+  - name: fast
+    strategy: fastest
+    deployments: [ { provider: nobody, model: x } ]
+    fallbacks: [ missing ]
+routing:
+  default_model: gone
+keys:
+  - { name: a, key: "${NOT_SET}" }
+"#;
+
+#[test]
+fn check_reports_every_mistake_with_its_line() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("bad.yaml");
+    fs::write(&file, TEN_MISTAKES).unwrap();
+    let output = run(&["check", "--config", file.to_str().unwrap()]);
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    for (line, path) in [
+        (2, "server.listen"),
+        (3, "server.max_boddy"),
+        (6, "providers[0].type"),
+        (7, "providers[1].base_url"),
+        (11, "providers[2].base_url"),
+        (12, "providers[2].timeouts.connect"),
+        (15, "models[0].strategy"),
+        (16, "models[0].deployments[0].provider"),
+        (17, "models[0].fallbacks[0]"),
+        (19, "routing.default_model"),
+        (21, "keys[0].key"),
+    ] {
+        let start = format!("{}:{line}: {path}: ", file.display());
+        assert!(
+            printed.lines().any(|printed| printed.starts_with(&start)),
+            "{start}\n{printed}"
+        );
+    }
+}
+
+#[test]
+fn check_exits_with_0_on_a_sound_file() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("good.yaml");
+    fs::write(&file, "providers: [ { id: m, type: mock } ]\n").unwrap();
+    let output = run(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
+fn serve_refuses_what_check_refuses() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("bad.yaml");
+    fs::write(&file, TEN_MISTAKES).unwrap();
+    let output = run(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("server.max_boddy"));
+    assert_eq!(
+        run(&["serve", "--config", "/nowhere.yaml"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(run(&["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_taken_port_is_told_of() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("c.yaml");
+    let admin = free_address();
+    let config = format!("server: {{ listen: \"{taken}\" }}\nadmin: {{ listen: \"{admin}\" }}\n");
+    fs::write(&file, config).unwrap();
+    let output = run(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("can't listen on {taken}")), "{said}");
+    drop(listener);
+}
+
+#[test]
+fn schema_is_json_and_knows_the_sections() {
+    let output = run(&["schema"]);
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for section in ["server", "admin", "providers", "models", "keys"] {
+        assert!(schema["properties"].get(section).is_some(), "{section}");
+    }
+}
+
+#[tokio::test]
+async fn the_demo_prints_lines_that_work() {
+    let (listen, admin) = (free_address(), free_address());
+    let mut demo = Command::new(binary())
+        .args([
+            "demo",
+            "--listen",
+            &listen.to_string(),
+            "--admin-listen",
+            &admin.to_string(),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let commands: Vec<_> = lines
+        .filter(|line| line.contains("curl "))
+        .take(3)
+        .map(with_retries)
+        .collect();
+    let ran: Vec<_> = commands
+        .iter()
+        .map(|command| Command::new("sh").args(["-c", command]).output().unwrap())
+        .map(|output| text(&output.stdout))
+        .collect();
+    let stopped = Command::new("kill")
+        .arg(demo.id().to_string())
+        .status()
+        .unwrap();
+    let ended = demo.wait().unwrap();
+    assert!(stopped.success() && ended.success(), "{stopped} {ended}");
+    assert!(ran[0].contains("\"chat.completion\""), "{}", ran[0]);
+    assert!(ran[1].contains("event: message_stop"), "{}", ran[1]);
+    assert!(ran[2].contains("llm_router_build_info"), "{}", ran[2]);
+}
+
+/// The command as printed, waiting for a router that is still starting.
+fn with_retries(line: String) -> String {
+    let start = line.find("curl ").unwrap();
+    line[start..].replacen(
+        "curl ",
+        "curl -s --retry 20 --retry-connrefused --retry-delay 1 ",
+        1,
+    )
+}

@@ -1,0 +1,451 @@
+//! A router and its mock providers, started in one sentence:
+//! `gateway().provider("up", &mock).model("fast", "up", "mock-gpt").run().await`.
+//! When a gateway is dropped its books are checked: it must end by itself, with exit code 0, and
+//! its log must hold neither a panic nor a secret.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// The key that every gateway accepts, with role admin.
+pub(crate) const KEY: &str = "sk-client-key-0123456789";
+/// The credential that providers are configured with.
+pub(crate) const CREDENTIAL: &str = "sk-provider-credential-0123456789";
+
+/// A mock provider of its own, on a port of its own.
+pub(crate) struct Mock {
+    pub(crate) address: SocketAddr,
+    pub(crate) meter: llm_router_mock::Meter,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Starts a mock provider.
+pub(crate) async fn mock() -> Mock {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mock = llm_router_mock::Mock::new(llm_router_mock::Config::default());
+    let meter = mock.meter().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let stop = async move {
+            let _ = stopped.await;
+        };
+        mock.serve(listener, stop).await.unwrap();
+    });
+    Mock {
+        address,
+        meter,
+        _stop: stop,
+    }
+}
+
+impl Mock {
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+}
+
+/// A port that nothing listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// What a gateway is to be started with.
+pub(crate) struct Builder {
+    config: Value,
+    environment: Vec<(String, String)>,
+    files: Vec<(&'static str, &'static str)>,
+}
+
+pub(crate) fn gateway() -> Builder {
+    let config = json!({
+        "server": { "listen": free_address().to_string(), "drain_timeout": "5s" },
+        "admin": { "listen": free_address().to_string(), "metrics_public": true },
+        "providers": [],
+        "models": [],
+        "keys": [{ "name": "client", "key": "${CLIENT_KEY}", "role": "admin" }],
+    });
+    let environment = [("CLIENT_KEY", KEY), ("CREDENTIAL", CREDENTIAL)];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Builder {
+        config,
+        environment: environment.into(),
+        files: Vec::new(),
+    }
+}
+
+impl Builder {
+    /// Adds a provider that speaks both formats.
+    pub(crate) fn provider(self, id: &str, mock: &Mock) -> Self {
+        self.provider_at(id, "mock", &mock.base_url())
+    }
+
+    pub(crate) fn provider_at(self, id: &str, kind: &str, base_url: &str) -> Self {
+        self.add(
+            "providers",
+            json!({
+                "id": id, "type": kind, "base_url": base_url, "api_key": "${CREDENTIAL}",
+                "timeouts": { "connect": "2s", "first_byte": "2s", "idle": "2s" },
+            }),
+        )
+    }
+
+    /// Adds a public name with one deployment.
+    pub(crate) fn model(self, name: &str, provider: &str, model: &str) -> Self {
+        let deployments = json!([{ "provider": provider, "model": model }]);
+        self.add(
+            "models",
+            json!({ "name": name, "deployments": deployments }),
+        )
+    }
+
+    /// Adds an item to a list of the configuration.
+    pub(crate) fn add(mut self, list: &str, item: Value) -> Self {
+        self.config[list].as_array_mut().unwrap().push(item);
+        self
+    }
+
+    /// Sets a field of the configuration by its JSON pointer.
+    pub(crate) fn set(mut self, pointer: &str, value: Value) -> Self {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        self.config.pointer_mut(parent).unwrap()[field] = value;
+        self
+    }
+
+    /// Puts a file beside the configuration.
+    pub(crate) fn file(mut self, name: &'static str, text: &'static str) -> Self {
+        self.files.push((name, text));
+        self
+    }
+
+    /// Starts the router and waits until it is ready.
+    pub(crate) async fn run(self) -> Gateway {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("llm-router.yaml");
+        // JSON is YAML.
+        fs::write(&file, self.config.to_string()).unwrap();
+        let log = folder.path().join("log");
+        for (name, text) in &self.files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let child = spawn(folder.path(), &self.environment, &log);
+        let address = |pointer: &str| self.config.pointer(pointer).unwrap().as_str().unwrap();
+        let scheme = if self.config["server"].get("tls").is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let gateway = Gateway {
+            address: address("/server/listen").parse().unwrap(),
+            url: format!("{scheme}://{}", address("/server/listen")),
+            admin_url: format!("http://{}", address("/admin/listen")),
+            config: self.config,
+            environment: self.environment,
+            child,
+            folder,
+            log,
+            client: client(),
+        };
+        gateway.ready().await;
+        gateway
+    }
+}
+
+/// The router's command in a folder that holds its configuration.
+fn command(folder: &Path, environment: &[(String, String)]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+fn spawn(folder: &Path, environment: &[(String, String)], log: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(log);
+    command(folder, environment)
+        .args(["serve", "--config"])
+        .arg(folder.join("llm-router.yaml"))
+        .stderr(log.unwrap())
+        .spawn()
+        .unwrap()
+}
+
+pub(crate) fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_llm-router")
+}
+
+fn client() -> reqwest::Client {
+    let mut headers = HeaderMap::new();
+    let key = HeaderValue::from_str(&format!("Bearer {KEY}")).unwrap();
+    headers.insert("authorization", key);
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .build()
+        .unwrap()
+}
+
+/// A running router.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) admin_url: String,
+    pub(crate) config: Value,
+    pub(crate) client: reqwest::Client,
+    environment: Vec<(String, String)>,
+    child: Child,
+    folder: TempDir,
+    log: PathBuf,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// OpenAI's `error.code`.
+    pub(crate) fn code(&self) -> String {
+        self.json()["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+impl Gateway {
+    async fn ready(&self) {
+        eventually("the router is ready", || async {
+            tokio::net::TcpStream::connect(self.address).await.is_ok()
+        })
+        .await;
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("llm-router.yaml")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs another command of the router's, with the same configuration, to its end.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        command(self.folder(), &self.environment)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config_file())
+            .output()
+            .unwrap()
+    }
+
+    /// Ends the process as a crash does, and starts it anew on what it left.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(self.folder.path(), &self.environment, &self.log);
+        self.ready().await;
+    }
+
+    /// Asks the admin service, with the usual key or as the given `authorization`.
+    pub(crate) async fn admin(&self, path: &str, authorization: Option<&str>) -> Answer {
+        let request = match authorization {
+            None => self.client.get(format!("{}{path}", self.admin_url)),
+            Some(value) => reqwest::Client::new()
+                .get(format!("{}{path}", self.admin_url))
+                .header("authorization", value),
+        };
+        let response = request.send().await.unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await.unwrap().to_vec(),
+        }
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the process to end and gives its exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the router did not end:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Sends a request; headers are given as pairs.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let response = self.start(method, path, headers, body).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer {
+            status,
+            headers,
+            body: response.bytes().await.unwrap().to_vec(),
+        }
+    }
+
+    /// Sends a request and gives its response while the body may still be coming.
+    pub(crate) async fn start(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let method = method.parse().unwrap();
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        request.headers(header_map(headers)).body(body).send().await
+    }
+
+    /// Asks for a chat completion.
+    pub(crate) async fn chat(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(
+            "POST",
+            "/v1/chat/completions",
+            headers,
+            chat_body(model, false),
+        )
+        .await
+    }
+
+    /// Asks for a streamed chat completion.
+    pub(crate) async fn chat_stream(&self, model: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(
+            "POST",
+            "/v1/chat/completions",
+            headers,
+            chat_body(model, true),
+        )
+        .await
+    }
+
+    /// The value of a metric, summed over the lines whose labels hold all of `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self
+            .client
+            .get(format!("{}/metrics", self.admin_url))
+            .send()
+            .await
+            .unwrap();
+        let text = text.text().await.unwrap();
+        let wanted = |line: &&str| {
+            let rest = line.strip_prefix(name).unwrap_or_default();
+            rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
+        };
+        let values = text.lines().filter(wanted);
+        values
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let running = self.child.try_wait().unwrap().is_none();
+        if running {
+            self.signal("TERM");
+        }
+        let status = self.child.wait().unwrap();
+        if std::thread::panicking() {
+            eprintln!("the router's log:\n{}", self.log());
+            return;
+        }
+        let log = self.log();
+        assert_eq!(status.code(), Some(0), "the router ended badly:\n{log}");
+        assert!(!log.contains("panicked"), "a panic:\n{log}");
+        for secret in [KEY, CREDENTIAL] {
+            assert!(!log.contains(secret), "a secret is in the log:\n{log}");
+        }
+    }
+}
+
+pub(crate) fn header_map(headers: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        map.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    map
+}
+
+pub(crate) fn chat_body(model: &str, stream: bool) -> String {
+    let messages = json!([{ "role": "user", "content": "Tell me about the sea." }]);
+    json!({ "model": model, "messages": messages, "stream": stream }).to_string()
+}
+
+pub(crate) fn messages_body(model: &str, stream: bool) -> String {
+    let messages = json!([{ "role": "user", "content": "Tell me about the sea." }]);
+    json!({ "model": model, "max_tokens": 100, "messages": messages, "stream": stream }).to_string()
+}
+
+/// Polls a condition until it holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Sends raw bytes and reads until the server closes or is silent for a second.
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}

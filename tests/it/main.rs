@@ -1,0 +1,24 @@
+//! The router as a process, driven over real sockets: one binary for all integration tests, so
+//! that they are linked once.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that can't go on panics, and tells of real time"
+)]
+
+mod harness;
+
+mod bodies;
+mod command_line;
+mod disconnects;
+mod errors;
+mod failover;
+mod http2;
+mod keys;
+mod ledger;
+mod reload;
+mod shutdown;
+mod streams;
