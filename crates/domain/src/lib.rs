@@ -2,9 +2,12 @@
 //! computed. No I/O, no async, no clock: the time comes in as an argument.
 
 pub mod budget;
+pub mod complexity;
 pub mod format;
 pub mod key;
 pub mod ledger;
 pub mod pattern;
 pub mod price;
+pub mod rendezvous;
+pub mod rule;
 pub mod usage;

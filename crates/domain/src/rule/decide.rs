@@ -1,0 +1,487 @@
+//! Rules at work: which one a request meets, and why the others not. One piece of code tests
+//! conditions, for deciding and for explaining.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    node::{HeaderValue, Node, Outcome, Sticky, Target, Test},
+    pattern::{Bits, PatternId, Patterns, Search},
+    spec::{Area, Feature},
+    week::WeekMinute,
+};
+
+/// What rules ask of a request. Each is asked only when a rule needs it, some more than once:
+/// implementations remember what is dear to find.
+pub trait Facts {
+    /// The model as asked.
+    fn model(&self) -> &str;
+    /// The text of an area; empty if the request has none.
+    fn text(&self, area: Area) -> &str;
+    /// A header's value; several lines of one header are joined by `, ` (RFC 9110 section 5.3).
+    /// The name is in lower case.
+    fn header(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// The name of the client's key.
+    fn key(&self) -> &str;
+    /// The owner of the client's key.
+    fn owner(&self) -> Option<&str>;
+    /// The estimated input tokens.
+    fn tokens(&self) -> u64;
+    /// Whether the request has something.
+    fn has(&self, feature: Feature) -> bool;
+    /// The complexity score, from 0 to 1.
+    fn complexity(&self) -> f64;
+    /// The time.
+    fn now(&self) -> WeekMinute;
+    /// A random number, for splits that aren't sticky.
+    fn random(&self) -> u64;
+}
+
+/// What the rules say of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision<'r> {
+    /// The rule that matched.
+    pub rule: Option<Matched<'r>>,
+    /// Where the request goes.
+    pub route: Route<'r>,
+    /// Fields of the body to set.
+    pub set: &'r [(String, Value)],
+}
+
+/// The rule that matched a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matched<'r> {
+    /// Its id, if it has one.
+    pub id: Option<&'r str>,
+    /// Its name.
+    pub name: &'r str,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'r> {
+    /// To the model it asked for.
+    AsAsked,
+    /// To this model.
+    Model(&'r str),
+    /// To this provider.
+    Provider(&'r str),
+    /// Nowhere: it is answered with this error.
+    Block {
+        /// HTTP status.
+        status: u16,
+        /// The message the client sees.
+        message: &'r str,
+    },
+}
+
+/// How a rule fared with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// The rule's name.
+    pub name: String,
+    /// Whether it decided the request: true for one rule at most.
+    pub matched: bool,
+    /// Which of its conditions made it so.
+    pub why: String,
+}
+
+/// A compiled rule.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Its place among the rules given.
+    pub(super) index: usize,
+    pub(super) name: String,
+    pub(super) id: Option<String>,
+    pub(super) enabled: bool,
+    pub(super) node: Node,
+    pub(super) outcome: Outcome,
+}
+
+/// Compiled rules, in the order they are tried.
+#[derive(Default)]
+pub struct Rules {
+    entries: Vec<Entry>,
+    patterns: Patterns,
+    guards: Guards,
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules")
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rules {
+    pub(super) fn new(entries: Vec<Entry>, patterns: Patterns) -> Self {
+        let guards = Guards::new(&entries, &patterns);
+        Self {
+            entries,
+            patterns,
+            guards,
+        }
+    }
+
+    pub(super) const fn patterns(&self) -> &Patterns {
+        &self.patterns
+    }
+
+    /// How many rules there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Heap bytes of the compiled patterns, without the caches that searches grow.
+    #[must_use]
+    pub fn pattern_memory(&self) -> usize {
+        self.patterns.memory()
+    }
+
+    /// The first rule that a request meets, and where that sends it.
+    pub fn decide<F: Facts>(&self, facts: &F) -> Decision<'_> {
+        let mut trial = Trial::new(&self.patterns, facts);
+        let mut possible = self.guards.enabled.clone();
+        let mut next = possible.next(0);
+        while let Some(at) = next {
+            if let Some(area) = self.guards.by_rule[at]
+                && trial.searches[area as usize].is_none()
+            {
+                self.guards.narrow(area, trial.search(area), &mut possible);
+                next = possible.next(at);
+                continue;
+            }
+            let entry = &self.entries[at];
+            if trial.holds(&entry.node, &mut Silent) {
+                return entry.decision(facts);
+            }
+            next = possible.next(at + 1);
+        }
+        Decision {
+            rule: None,
+            route: Route::AsAsked,
+            set: &[],
+        }
+    }
+
+    /// The decision, with what became of every rule.
+    pub fn explain<F: Facts>(&self, facts: &F) -> (Decision<'_>, Vec<Tried>) {
+        let mut trial = Trial::new(&self.patterns, facts);
+        let mut winner: Option<&Entry> = None;
+        let mut tried = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            let (matched, why) = match winner {
+                _ if !entry.enabled => (false, "is not enabled".to_owned()),
+                Some(winner) => (
+                    false,
+                    format!("not tried: `{}` matched before", winner.name),
+                ),
+                None => trial.explained(&entry.node),
+            };
+            if matched {
+                winner = Some(entry);
+            }
+            tried.push(Tried {
+                name: entry.name.clone(),
+                matched,
+                why,
+            });
+        }
+        let none = Decision {
+            rule: None,
+            route: Route::AsAsked,
+            set: &[],
+        };
+        (winner.map_or(none, |entry| entry.decision(facts)), tried)
+    }
+}
+
+impl Entry {
+    fn decision<F: Facts>(&self, facts: &F) -> Decision<'_> {
+        let rule = Some(Matched {
+            id: self.id.as_deref(),
+            name: &self.name,
+        });
+        let route = match &self.outcome.target {
+            Target::AsAsked => Route::AsAsked,
+            Target::Model(model) => Route::Model(model),
+            Target::Provider(provider) => Route::Provider(provider),
+            Target::Block { status, message } => Route::Block {
+                status: *status,
+                message,
+            },
+            Target::Split(split) => Route::Model(match &split.sticky {
+                Some(Sticky::Key) => split.side_of(facts.key()),
+                // A request without the header has no side to stay on.
+                Some(Sticky::Header(name)) => match facts.header(name) {
+                    Some(value) => split.side_of(&value),
+                    None => split.side_at(facts.random()),
+                },
+                None => split.side_at(facts.random()),
+            }),
+        };
+        Decision {
+            rule,
+            route,
+            set: &self.outcome.set,
+        }
+    }
+}
+
+/// Spares trying rules that can't match: those that need one of some patterns, of which one pass
+/// over the text saw no literal.
+#[derive(Default)]
+struct Guards {
+    enabled: Bits,
+    /// The area whose literals the rule needs.
+    by_rule: Vec<Option<Area>>,
+    /// Every rule guarded by an area.
+    by_area: [Bits; 3],
+    /// The rules that a pattern, seen in an area, makes possible.
+    by_pattern: Vec<Vec<(Area, u32)>>,
+}
+
+impl Guards {
+    fn new(entries: &[Entry], patterns: &Patterns) -> Self {
+        let len = entries.len();
+        let mut guards = Self {
+            enabled: Bits::new(len),
+            by_rule: vec![None; len],
+            by_area: std::array::from_fn(|_| Bits::new(len)),
+            by_pattern: vec![Vec::new(); patterns.len()],
+        };
+        for (at, entry) in entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.enabled)
+        {
+            guards.enabled.insert(at);
+            if let Some((area, needed)) = guard(&entry.node, patterns) {
+                guards.by_rule[at] = Some(area);
+                guards.by_area[area as usize].insert(at);
+                for pattern in needed {
+                    guards.by_pattern[pattern as usize].push((area, at as u32));
+                }
+            }
+        }
+        guards
+    }
+
+    /// Leaves of the rules guarded by an area those that the search makes possible.
+    fn narrow(&self, area: Area, search: &Search<'_, '_>, possible: &mut Bits) {
+        possible.remove_all(&self.by_area[area as usize]);
+        for pattern in search.candidates() {
+            for (_, rule) in self.by_pattern[pattern as usize]
+                .iter()
+                .filter(|(a, _)| *a == area)
+            {
+                possible.insert(*rule as usize);
+            }
+        }
+    }
+}
+
+/// Patterns of one area, all with literals, of which the condition needs at least one.
+fn guard(node: &Node, patterns: &Patterns) -> Option<(Area, Vec<PatternId>)> {
+    match node {
+        Node::Regex { area, pattern } if patterns.has_literals(*pattern) => {
+            Some((*area, vec![*pattern]))
+        }
+        Node::All(nodes) => nodes.iter().find_map(|node| guard(node, patterns)),
+        Node::Any(nodes) => {
+            let (first, rest) = nodes.split_first()?;
+            let (area, mut needed) = guard(first, patterns)?;
+            for node in rest {
+                let (other, more) = guard(node, patterns)?;
+                if other != area {
+                    return None;
+                }
+                needed.extend(more);
+            }
+            Some((area, needed))
+        }
+        _ => None,
+    }
+}
+
+/// Where reasons go: nowhere when deciding, into a list when explaining.
+trait Reasons {
+    fn say(&mut self, reason: impl FnOnce() -> String);
+    /// How many have been said.
+    fn count(&self) -> usize;
+    /// Forgets those said between `from` and `to`.
+    fn forget(&mut self, from: usize, to: usize);
+}
+
+struct Silent;
+
+impl Reasons for Silent {
+    fn say(&mut self, _: impl FnOnce() -> String) {}
+
+    fn count(&self) -> usize {
+        0
+    }
+
+    fn forget(&mut self, _: usize, _: usize) {}
+}
+
+impl Reasons for Vec<String> {
+    fn say(&mut self, reason: impl FnOnce() -> String) {
+        self.push(reason());
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn forget(&mut self, from: usize, to: usize) {
+        self.drain(from..to);
+    }
+}
+
+/// One request tried against conditions, with what its texts were searched for.
+struct Trial<'p, 'f, F> {
+    patterns: &'p Patterns,
+    facts: &'f F,
+    searches: [Option<Search<'p, 'f>>; 3],
+}
+
+impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
+    fn new(patterns: &'p Patterns, facts: &'f F) -> Self {
+        Self {
+            patterns,
+            facts,
+            searches: [None, None, None],
+        }
+    }
+
+    fn search(&mut self, area: Area) -> &mut Search<'p, 'f> {
+        self.searches[area as usize]
+            .get_or_insert_with(|| Search::new(self.patterns, area, self.facts.text(area)))
+    }
+
+    fn explained(&mut self, node: &Node) -> (bool, String) {
+        let mut reasons = Vec::new();
+        let matched = self.holds(node, &mut reasons);
+        let why = if reasons.is_empty() {
+            "has no conditions".to_owned()
+        } else {
+            reasons.join("; ")
+        };
+        (matched, why)
+    }
+
+    /// Whether a condition holds. What is said last are the conditions that made it so.
+    fn holds(&mut self, node: &Node, reasons: &mut impl Reasons) -> bool {
+        match node {
+            Node::All(nodes) => self.every(nodes, true, reasons),
+            Node::Any(nodes) => !self.every(nodes, false, reasons),
+            Node::Not(node) => !self.holds(node, reasons),
+            Node::Regex { area, pattern } => {
+                let hit = self.search(*area).is_match(*pattern);
+                let source = self.patterns.source(*pattern);
+                reasons.say(|| format!("`{source}` {} in {}", is(hit, "found"), area.name()));
+                hit
+            }
+            Node::Test(test) => self.test(test, reasons),
+        }
+    }
+
+    /// Whether every condition comes out as `want`; stops at, and says only, the first that
+    /// doesn't.
+    fn every(&mut self, nodes: &[Node], want: bool, reasons: &mut impl Reasons) -> bool {
+        let start = reasons.count();
+        for node in nodes {
+            let before = reasons.count();
+            if self.holds(node, reasons) != want {
+                reasons.forget(start, before);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn header(&self, name: &str, value: &HeaderValue, reasons: &mut impl Reasons) -> bool {
+        let found = self.facts.header(name);
+        let hit = found.as_deref().is_some_and(|found| value.holds(found));
+        // The request's value may be a secret: only the rule's is shown.
+        reasons.say(|| match (found, value) {
+            (None, _) => format!("header {name} is absent"),
+            (_, HeaderValue::Equals(want)) => format!("header {name} {} `{want}`", is(hit, "")),
+            (_, HeaderValue::Regex { source, .. }) => {
+                format!("`{source}` {} in header {name}", is(hit, "found"))
+            }
+        });
+        hit
+    }
+
+    fn test(&self, test: &Test, reasons: &mut impl Reasons) -> bool {
+        let facts = self.facts;
+        match test {
+            Test::Header { name, value } => self.header(name, value, reasons),
+            Test::Complexity { min, max } => {
+                let score = facts.complexity();
+                let hit = (*min..=*max).contains(&score);
+                reasons
+                    .say(|| format!("complexity {score:.3} {} {min} to {max}", is(hit, "within")));
+                hit
+            }
+            Test::Tokens { min, max } => {
+                let tokens = facts.tokens();
+                let hit = (*min..=*max).contains(&tokens);
+                reasons.say(|| format!("{tokens} tokens, {}", bounds(hit, *min, *max)));
+                hit
+            }
+            Test::Model(glob) => {
+                let model = facts.model();
+                let hit = glob.matches(model);
+                let verb = if hit { "matches" } else { "doesn't match" };
+                reasons.say(|| format!("model `{model}` {verb} `{}`", glob.as_str()));
+                hit
+            }
+            Test::Key(want) => equal("key", facts.key() == &**want, want, reasons),
+            Test::Owner(want) => equal("owner", facts.owner() == Some(want), want, reasons),
+            Test::Has(feature) => {
+                let hit = facts.has(*feature);
+                let has = if hit { "has" } else { "has no" };
+                reasons.say(|| format!("{has} {}", feature.name()));
+                hit
+            }
+            Test::Time(week) => {
+                let now = facts.now();
+                let hit = week.contains(now);
+                reasons.say(|| format!("{now} UTC {} the window", is(hit, "within")));
+                hit
+            }
+        }
+    }
+}
+
+fn equal(what: &str, hit: bool, want: &str, reasons: &mut impl Reasons) -> bool {
+    reasons.say(|| format!("{what} {} `{want}`", is(hit, "")));
+    hit
+}
+
+fn is(hit: bool, what: &str) -> String {
+    let space = if what.is_empty() { "" } else { " " };
+    format!("{}{space}{what}", if hit { "is" } else { "isn't" })
+}
+
+fn bounds(hit: bool, min: u64, max: u64) -> String {
+    let not = if hit { "" } else { "not " };
+    match (min, max) {
+        (0, max) => format!("{not}at most {max}"),
+        (min, u64::MAX) => format!("{not}at least {min}"),
+        (min, max) => format!("{not}between {min} and {max}"),
+    }
+}

@@ -1,0 +1,26 @@
+//! Rules: conditions on a request that decide its route. Written as [`RuleSpec`], checked and
+//! compiled by [`compile`] into [`Rules`], which [`Rules::decide`] and [`Rules::explain`] a
+//! request. What the request is, they ask of [`Facts`]; nothing here reads a body.
+
+mod check;
+mod decide;
+mod glob;
+mod literal;
+mod node;
+mod pattern;
+mod problem;
+mod reach;
+mod region;
+mod spec;
+mod week;
+
+pub use self::{
+    check::{Compiled, compile},
+    decide::{Decision, Facts, Matched, Route, Rules, Tried},
+    problem::{Names, Problem, Severity},
+    spec::{
+        Action, Area, Block, Condition, Day, Feature, HeaderTest, RuleSpec, ScoreRange, Share,
+        TimeWindow, TokenRange,
+    },
+    week::WeekMinute,
+};

@@ -1,0 +1,79 @@
+//! What can be wrong with rules: the names they may refer to, and how a mistake is reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::pattern::{Pattern, PatternList};
+
+/// How much a problem matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The rule works, but hardly as meant.
+    Warning,
+    /// The rule can't work and is left out.
+    Error,
+}
+
+/// Something wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule's place among those given to [`compile`].
+    pub index: usize,
+    /// The rule's name.
+    pub rule: String,
+    /// The field within the rule, as in `when.any[1].regex`; empty: the rule as a whole.
+    pub path: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What is wrong and, where there is one, the remedy.
+    pub message: String,
+}
+
+/// A problem with a rule as a whole.
+pub(super) fn whole(index: usize, rule: &str, severity: Severity, message: String) -> Problem {
+    Problem {
+        index,
+        rule: rule.to_owned(),
+        path: String::new(),
+        severity,
+        message,
+    }
+}
+
+/// The names that rules may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Names<'a> {
+    /// Public models.
+    pub models: BTreeSet<&'a str>,
+    /// Providers by id, each with the models it serves.
+    pub providers: BTreeMap<&'a str, PatternList>,
+    /// Names of keys.
+    pub keys: BTreeSet<&'a str>,
+    /// Owners of keys.
+    pub owners: BTreeSet<&'a str>,
+}
+
+impl Names<'_> {
+    /// A public name, a bare name that a provider lists, or `provider/model`.
+    pub(super) fn routes_to(&self, name: &str) -> bool {
+        let listed = |pattern: &Pattern| pattern.is_literal() && pattern.matches(name);
+        self.models.contains(name)
+            || self
+                .providers
+                .values()
+                .flat_map(|list| list.patterns())
+                .any(listed)
+            || name.split_once('/').is_some_and(|(provider, model)| {
+                self.providers
+                    .get(provider)
+                    .is_some_and(|list| list.allows(model))
+            })
+    }
+
+    /// Whether a request that rules apply to may ask for a model that this matches.
+    pub(super) fn may_be_asked(&self, glob: &Pattern) -> bool {
+        if glob.is_literal() {
+            return glob.as_str() == "auto" || self.models.contains(glob.as_str());
+        }
+        glob.matches("auto") || self.models.iter().any(|model| glob.matches(model))
+    }
+}
