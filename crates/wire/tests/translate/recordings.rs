@@ -55,12 +55,10 @@ fn recordings() -> Vec<Recording> {
 fn folder() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/recordings");
     let given = std::env::var_os("RECORDINGS").map(PathBuf::from);
-    let known = [
-        given,
-        Some(beside),
-        Some(PathBuf::from("/work/shared/recordings")),
-    ];
-    known.into_iter().flatten().find(|folder| folder.is_dir())
+    [given, Some(beside)]
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.is_dir())
 }
 
 fn read(item: &Value) -> Option<Recording> {
