@@ -11,5 +11,7 @@ pub mod ledger;
 pub mod pattern;
 pub mod price;
 pub mod rendezvous;
+pub mod retry;
 pub mod rule;
+pub mod toggle;
 pub mod usage;

@@ -14,6 +14,7 @@ use super::latency::Latency;
 use crate::{
     circuit::{Availability, Change, Circuit, Settings},
     rendezvous::stable_hash,
+    retry::Health,
 };
 
 /// The living state of one deployment.
@@ -212,6 +213,33 @@ impl Flight {
             self.deployment.circuit.succeeded(true, now);
         }
         self.deployment.circuit.refused(wait, now)
+    }
+
+    /// It answered, though not with content: it is alive, but not measured.
+    fn alive(&mut self, now: Instant) -> Option<Change> {
+        match self.tell() {
+            Kind::Told => None,
+            kind => self.deployment.circuit.succeeded(kind != Kind::Usual, now),
+        }
+    }
+
+    /// Reports what the table of [`Ending`](crate::retry::Ending) makes of an attempt's end.
+    /// `wait`: how long the answer's headers say to wait.
+    pub fn report(
+        &mut self,
+        health: Health,
+        wait: Option<Duration>,
+        now: Instant,
+    ) -> Option<Change> {
+        match health {
+            Health::Unknown => None,
+            Health::Good => self.alive(now),
+            Health::Failed => self.failed(now),
+            Health::Refused(rest) => {
+                self.refused(rest.or(wait), now);
+                None
+            }
+        }
     }
 
     /// What it was, and from now on it has been reported.
