@@ -1,7 +1,9 @@
 //! Vocabulary and arithmetic of LLM Router: what a key, a format or a retry is, and how each is
 //! computed. No I/O, no async, no clock: the time comes in as an argument.
 
+pub mod balance;
 pub mod budget;
+pub mod circuit;
 pub mod complexity;
 pub mod format;
 pub mod key;
@@ -9,5 +11,7 @@ pub mod ledger;
 pub mod pattern;
 pub mod price;
 pub mod rendezvous;
+pub mod retry;
 pub mod rule;
+pub mod toggle;
 pub mod usage;

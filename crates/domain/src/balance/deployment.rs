@@ -1,0 +1,258 @@
+//! What is known of a deployment while it serves: circuit, latency, requests in flight. Shared by
+//! every model it belongs to, and kept across reloads. What it is called and costs is not here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::latency::Latency;
+use crate::{
+    circuit::{Availability, Change, Circuit, Settings},
+    rendezvous::stable_hash,
+    retry::Health,
+};
+
+/// The living state of one deployment.
+#[derive(Debug)]
+pub struct Deployment {
+    id: Box<str>,
+    hash: u64,
+    settings: Settings,
+    circuit: Circuit,
+    latency: Latency,
+    in_flight: AtomicU32,
+}
+
+impl Deployment {
+    /// A deployment nothing is known of yet. `seed` tells this replica's jitter from others'.
+    #[must_use]
+    pub fn new(id: &str, settings: Settings, seed: u64, now: Instant) -> Self {
+        let hash = stable_hash(id.as_bytes());
+        Self {
+            id: id.into(),
+            hash,
+            settings,
+            circuit: Circuit::new(settings, hash ^ seed, now),
+            latency: Latency::new(now),
+            in_flight: AtomicU32::new(0),
+        }
+    }
+
+    /// What identifies it across reloads.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A hash of its id, the same on every replica.
+    pub(super) const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Whether it may be sent requests now.
+    #[must_use]
+    pub fn availability(&self, now: Instant) -> Availability {
+        self.circuit.availability(now)
+    }
+
+    /// Requests under way.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// The estimated time to the first token; `None` before the first answer.
+    #[must_use]
+    pub fn latency(&self, now: Instant) -> Option<Duration> {
+        self.latency.estimate(now).map(Duration::from_secs_f64)
+    }
+
+    /// The same in seconds.
+    pub(super) fn seconds(&self, now: Instant) -> Option<f64> {
+        self.latency.estimate(now)
+    }
+
+    /// A health check, made apart from any request, found it well or not. A good one ends an open
+    /// circuit's time, a bad one counts as a failure.
+    pub fn checked(&self, healthy: bool, now: Instant) -> Option<Change> {
+        match (healthy, self.circuit.availability(now)) {
+            (true, Availability::ProbeDue) => {
+                let taken = self.circuit.take_probe(now);
+                if taken {
+                    self.circuit.succeeded(true, now)
+                } else {
+                    None
+                }
+            }
+            (true, _) => None,
+            (false, _) => self.circuit.failed(false, now),
+        }
+    }
+}
+
+/// The deployments of a snapshot by id.
+#[derive(Debug, Default)]
+pub struct Deployments(HashMap<Box<str>, Arc<Deployment>>);
+
+impl Deployments {
+    /// The deployments with these ids. What `previous` knows of one is kept, unless its settings
+    /// have changed.
+    pub fn new<'i>(
+        ids: impl IntoIterator<Item = (&'i str, Settings)>,
+        previous: Option<&Self>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let one = |(id, settings): (&str, Settings)| {
+            let known = previous.and_then(|previous| previous.0.get(id));
+            let kept = known.filter(|deployment| deployment.settings == settings);
+            let new = || Arc::new(Deployment::new(id, settings, seed, now));
+            (id.into(), kept.map_or_else(new, Arc::clone))
+        };
+        Self(ids.into_iter().map(one).collect())
+    }
+
+    /// The deployment with an id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Arc<Deployment>> {
+        self.0.get(id)
+    }
+
+    /// Every deployment, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Deployment>> {
+        self.0.values()
+    }
+}
+
+/// One request under way to a deployment. It counts as in flight until dropped; dropped without a
+/// report it says nothing about the deployment's health, and gives back the probe if it was one.
+#[derive(Debug)]
+#[must_use]
+pub struct Flight {
+    deployment: Arc<Deployment>,
+    started: Instant,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    Probe,
+    /// Sent although the deployment rests, because nothing else was left.
+    LastResort,
+    /// It has been reported.
+    Told,
+}
+
+impl Flight {
+    /// Begins a request: as the probe if one is due. `None` if another request has that.
+    pub(super) fn begin(deployment: &Arc<Deployment>, now: Instant) -> Option<Self> {
+        match deployment.availability(now) {
+            Availability::Ready { .. } => Some(Self::new(deployment, Kind::Usual, now)),
+            Availability::ProbeDue if deployment.circuit.take_probe(now) => {
+                Some(Self::new(deployment, Kind::Probe, now))
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins a request whatever the deployment's health.
+    pub(super) fn force(deployment: &Arc<Deployment>, now: Instant) -> Self {
+        Self::begin(deployment, now).unwrap_or_else(|| Self::new(deployment, Kind::LastResort, now))
+    }
+
+    fn new(deployment: &Arc<Deployment>, kind: Kind, now: Instant) -> Self {
+        deployment.in_flight.fetch_add(1, Relaxed);
+        Self {
+            deployment: Arc::clone(deployment),
+            started: now,
+            kind,
+        }
+    }
+
+    /// The deployment it went to.
+    #[must_use]
+    pub fn deployment(&self) -> &Arc<Deployment> {
+        &self.deployment
+    }
+
+    /// Whether it is a circuit's probe.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.kind == Kind::Probe
+    }
+
+    /// Content came: the first token, or the whole answer. Call it once.
+    pub fn answered(&mut self, now: Instant) -> Option<Change> {
+        self.deployment
+            .latency
+            .observe(now.saturating_duration_since(self.started), now);
+        let decisive = matches!(self.tell(), Kind::Probe | Kind::LastResort);
+        self.deployment.circuit.succeeded(decisive, now)
+    }
+
+    /// The deployment failed: before its answer, or by breaking it off.
+    pub fn failed(&mut self, now: Instant) -> Option<Change> {
+        if self.kind != Kind::Told {
+            let waited = now.saturating_duration_since(self.started);
+            self.deployment.latency.observe_at_least(waited, now);
+        }
+        let probe = self.tell() == Kind::Probe;
+        self.deployment.circuit.failed(probe, now)
+    }
+
+    /// The deployment refused for now. `wait`: how long, if it said so. Tells how long it rests.
+    /// It is alive, so a probe has succeeded.
+    pub fn refused(&mut self, wait: Option<Duration>, now: Instant) -> Duration {
+        if self.tell() == Kind::Probe {
+            self.deployment.circuit.succeeded(true, now);
+        }
+        self.deployment.circuit.refused(wait, now)
+    }
+
+    /// It answered, though not with content: it is alive, but not measured.
+    fn alive(&mut self, now: Instant) -> Option<Change> {
+        match self.tell() {
+            Kind::Told => None,
+            kind => self.deployment.circuit.succeeded(kind != Kind::Usual, now),
+        }
+    }
+
+    /// Reports what the table of [`Ending`](crate::retry::Ending) makes of an attempt's end.
+    /// `wait`: how long the answer's headers say to wait.
+    pub fn report(
+        &mut self,
+        health: Health,
+        wait: Option<Duration>,
+        now: Instant,
+    ) -> Option<Change> {
+        match health {
+            Health::Unknown => None,
+            Health::Good => self.alive(now),
+            Health::Failed => self.failed(now),
+            Health::Refused(rest) => {
+                self.refused(rest.or(wait), now);
+                None
+            }
+        }
+    }
+
+    /// What it was, and from now on it has been reported.
+    fn tell(&mut self) -> Kind {
+        std::mem::replace(&mut self.kind, Kind::Told)
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.deployment.in_flight.fetch_sub(1, Relaxed);
+        if self.kind == Kind::Probe {
+            self.deployment.circuit.return_probe(self.started);
+        }
+    }
+}

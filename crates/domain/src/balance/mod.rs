@@ -1,0 +1,471 @@
+//! Choosing among the deployments of a model: who may be asked, and whom the strategy prefers.
+//! Addresses and connections are the proxy's; the time and chance come in as arguments.
+
+mod deployment;
+mod latency;
+
+use std::{
+    cell::LazyCell,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::deployment::{Deployment, Deployments, Flight};
+use crate::{
+    circuit::{Availability, Rest},
+    rendezvous::{attraction, fraction, mix},
+};
+
+/// How a model chooses among its deployments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// In proportion to their weights, evenly mixed.
+    #[default]
+    Weighted,
+    /// Each in turn.
+    RoundRobin,
+    /// Of two taken at random, the one with the lower estimated latency for its load.
+    LeastLatency,
+    /// The one with the fewest requests under way for its weight.
+    LeastBusy,
+    /// The one where the request costs least.
+    Cheapest,
+    /// The first of the list that may be asked.
+    Priority,
+    /// The same for the same conversation.
+    Sticky,
+}
+
+/// What a strategy may ask of the request.
+pub trait Ask {
+    /// What the request is expected to cost at a member; `None` where there is no price.
+    fn cost(&self, member: usize) -> Option<Decimal>;
+    /// What tells the conversation from others.
+    fn conversation(&self) -> u64;
+}
+
+/// A deployment as a member of a model.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The deployment.
+    pub deployment: Arc<Deployment>,
+    /// Its weight; 0: it is drained, no request goes there.
+    pub weight: u32,
+}
+
+/// The members already tried for a request.
+#[derive(Clone, Debug, Default)]
+pub struct Tried(Vec<usize>);
+
+impl Tried {
+    /// Whether a member was tried.
+    #[must_use]
+    pub fn contains(&self, member: usize) -> bool {
+        self.0.contains(&member)
+    }
+
+    /// How many were.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A member chosen, with the request to it begun.
+#[derive(Debug)]
+#[must_use]
+pub struct Pick {
+    /// The member's place.
+    pub member: usize,
+    /// The request under way.
+    pub flight: Flight,
+}
+
+/// Why a member isn't a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Its weight is 0.
+    Drained,
+    /// It rests for so long.
+    Resting(Rest, Duration),
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drained => f.write_str("its weight is 0"),
+            Self::Resting(Rest::Probing, _) => {
+                f.write_str("its circuit is half open: one request probes it")
+            }
+            Self::Resting(Rest::Open, time) => {
+                write!(
+                    f,
+                    "its circuit is open for {:.1} s more",
+                    time.as_secs_f64()
+                )
+            }
+            Self::Resting(Rest::Cooldown, time) => {
+                write!(f, "it is cooling down for {:.1} s more", time.as_secs_f64())
+            }
+        }
+    }
+}
+
+/// What an explanation shows of a model's members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranking {
+    /// The candidates, the most likely first.
+    pub candidates: Vec<usize>,
+    /// The others, and why.
+    pub left_out: Vec<(usize, LeftOut)>,
+}
+
+/// Chooses among the members of one model.
+#[derive(Debug)]
+pub struct Balancer {
+    strategy: Strategy,
+    members: Box<[Member]>,
+    turn: AtomicUsize,
+    /// What each member is owed, of smooth weighted round robin. Held for a few additions.
+    credits: Mutex<Box<[i64]>>,
+}
+
+impl Balancer {
+    /// Balances among `members`. What members are owed is kept from `previous`.
+    #[must_use]
+    pub fn new(strategy: Strategy, members: Vec<Member>, previous: Option<&Self>) -> Self {
+        let owed = |member: &Member| previous.map_or(0, |previous| previous.credit_of(member));
+        let credits = members.iter().map(owed).collect();
+        let turn = previous.map_or(0, |previous| previous.turn.load(Relaxed));
+        Self {
+            strategy,
+            members: members.into_boxed_slice(),
+            turn: AtomicUsize::new(turn),
+            credits: Mutex::new(credits),
+        }
+    }
+
+    fn credit_of(&self, member: &Member) -> i64 {
+        let same = |other: &Member| other.deployment.id() == member.deployment.id();
+        let at = self.members.iter().position(same);
+        let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        at.and_then(|at| credits.get(at)).copied().unwrap_or(0)
+    }
+
+    /// The strategy.
+    #[must_use]
+    pub const fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// The members, in the order given.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Chooses the next member that may be asked and hasn't been tried, and begins a request to
+    /// it. `None`: there is none left.
+    pub fn next<A: Ask>(
+        &self,
+        ask: &A,
+        tried: &mut Tried,
+        now: Instant,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<Pick> {
+        loop {
+            let ready = self.ready(ask, tried, now, &mut random);
+            let member = self.choose(&ready, ask, now, &mut random)?;
+            tried.0.push(member);
+            // Another request may have taken the probe meanwhile; then this one goes on.
+            if let Some(flight) = Flight::begin(&self.members[member].deployment, now) {
+                return Some(Pick { member, flight });
+            }
+        }
+    }
+
+    /// When nobody may be asked: of those not tried, the one whose rest ends first. A request that
+    /// succeeds there ends it.
+    pub fn last_resort(&self, tried: &mut Tried, now: Instant) -> Option<Pick> {
+        let untried = (0..self.members.len()).filter(|member| !tried.contains(*member));
+        let left = untried.filter_map(|member| match self.left_out(member, now) {
+            None => Some((Duration::ZERO, member)),
+            Some(LeftOut::Resting(_, time)) => Some((time, member)),
+            Some(LeftOut::Drained) => None,
+        });
+        let (_, member) = left.min()?;
+        tried.0.push(member);
+        let flight = Flight::force(&self.members[member].deployment, now);
+        Some(Pick { member, flight })
+    }
+
+    /// Whom [`Self::next`] would choose, in order, and why the others not. It changes nothing.
+    pub fn rank<A: Ask>(&self, ask: &A, now: Instant) -> Ranking {
+        let mut ranking = Ranking::default();
+        for member in 0..self.members.len() {
+            match self.left_out(member, now) {
+                None => ranking.candidates.push(member),
+                Some(why) => ranking.left_out.push((member, why)),
+            }
+        }
+        self.sort(&mut ranking.candidates, ask, now);
+        ranking
+    }
+
+    fn left_out(&self, member: usize, now: Instant) -> Option<LeftOut> {
+        let Member { deployment, weight } = &self.members[member];
+        if *weight == 0 {
+            return Some(LeftOut::Drained);
+        }
+        match deployment.availability(now) {
+            Availability::Resting { why, until } => {
+                Some(LeftOut::Resting(why, until.saturating_duration_since(now)))
+            }
+            Availability::Ready { .. } | Availability::ProbeDue => None,
+        }
+    }
+
+    /// The members that may be asked. A recovering one is passed over now and then, unless there
+    /// are no others.
+    fn ready<A: Ask>(
+        &self,
+        ask: &A,
+        tried: &Tried,
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Vec<Ready> {
+        let mut ready = Vec::with_capacity(self.members.len());
+        let mut passed_over = Vec::new();
+        for (member, Member { deployment, weight }) in self.members.iter().enumerate() {
+            if *weight == 0 || tried.contains(member) {
+                continue;
+            }
+            match deployment.availability(now) {
+                Availability::Resting { .. } => {}
+                Availability::ProbeDue => ready.push(Ready {
+                    member,
+                    probe: true,
+                }),
+                Availability::Ready { share } => {
+                    let admitted = share >= 1.0 || {
+                        // A conversation is admitted for good once the share has reached it.
+                        let draw = match self.strategy {
+                            Strategy::Sticky => mix(ask.conversation() ^ mix(!deployment.hash())),
+                            _ => random(),
+                        };
+                        fraction(draw) < share
+                    };
+                    let list = if admitted {
+                        &mut ready
+                    } else {
+                        &mut passed_over
+                    };
+                    list.push(Ready {
+                        member,
+                        probe: false,
+                    });
+                }
+            }
+        }
+        if ready.is_empty() { passed_over } else { ready }
+    }
+}
+
+/// A member that may be asked.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    member: usize,
+    /// Its circuit waits for a probe.
+    probe: bool,
+}
+
+/// The strategies.
+impl Balancer {
+    fn choose<A: Ask>(
+        &self,
+        ready: &[Ready],
+        ask: &A,
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        if let [only] = ready {
+            return Some(only.member);
+        }
+        match self.strategy {
+            Strategy::Weighted => self.most_owed(ready),
+            Strategy::RoundRobin => {
+                let turn = self.turn.fetch_add(1, Relaxed);
+                ready
+                    .get(turn.checked_rem(ready.len())?)
+                    .map(|ready| ready.member)
+            }
+            Strategy::LeastLatency => self.quicker_of_two(ready, now, random),
+            Strategy::LeastBusy => {
+                let mut load = |ready: &Ready| (self.busyness(ready.member), random());
+                ready
+                    .iter()
+                    .map(|ready| (load(ready), ready.member))
+                    .min_by(by_load)
+                    .map(|b| b.1)
+            }
+            Strategy::Cheapest => {
+                let mut cost = |ready: &Ready| {
+                    let cost = ask.cost(ready.member);
+                    (cost.is_none(), cost, self.in_flight(ready.member), random())
+                };
+                ready
+                    .iter()
+                    .map(|ready| (cost(ready), ready.member))
+                    .min()
+                    .map(|best| best.1)
+            }
+            Strategy::Priority => ready.first().map(|ready| ready.member),
+            Strategy::Sticky => {
+                let conversation = ask.conversation();
+                let drawn = |ready: &Ready| self.attraction(conversation, ready.member);
+                let best = ready.iter().max_by(|a, b| drawn(a).total_cmp(&drawn(b)));
+                best.map(|ready| ready.member)
+            }
+        }
+    }
+
+    /// The order in which members are likely to be chosen.
+    fn sort<A: Ask>(&self, members: &mut [usize], ask: &A, now: Instant) {
+        match self.strategy {
+            Strategy::Weighted => {
+                let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
+                let owed =
+                    |member: usize| credits.get(member).copied().unwrap_or(0) + self.weight(member);
+                members.sort_by_key(|member| std::cmp::Reverse(owed(*member)));
+            }
+            Strategy::RoundRobin => {
+                let turn = self
+                    .turn
+                    .load(Relaxed)
+                    .checked_rem(members.len())
+                    .unwrap_or(0);
+                members.rotate_left(turn);
+            }
+            Strategy::LeastLatency => {
+                let neutral = self.neutral(members.iter().copied(), now);
+                let load = |member: usize| self.latency_load(member, || neutral, now);
+                members.sort_by(|a, b| load(*a).total_cmp(&load(*b)));
+            }
+            Strategy::LeastBusy => {
+                let load = |member: usize| self.busyness(member);
+                members.sort_by(|a, b| load(*a).total_cmp(&load(*b)));
+            }
+            Strategy::Cheapest => {
+                members.sort_by_cached_key(|member| {
+                    let cost = ask.cost(*member);
+                    (cost.is_none(), cost, self.in_flight(*member))
+                });
+            }
+            Strategy::Priority => {}
+            Strategy::Sticky => {
+                let conversation = ask.conversation();
+                let drawn = |member: usize| self.attraction(conversation, member);
+                members.sort_by(|a, b| drawn(*b).total_cmp(&drawn(*a)));
+            }
+        }
+    }
+
+    /// Smooth weighted round robin, as nginx does it: everybody is owed its weight, the one owed
+    /// most is chosen and pays for all.
+    fn most_owed(&self, ready: &[Ready]) -> Option<usize> {
+        let mut credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = 0;
+        let mut best: Option<(i64, usize)> = None;
+        for Ready { member, .. } in ready {
+            let weight = self.weight(*member);
+            let credit = credits.get_mut(*member)?;
+            *credit += weight;
+            total += weight;
+            if best.is_none_or(|(most, _)| *credit > most) {
+                best = Some((*credit, *member));
+            }
+        }
+        let (_, member) = best?;
+        *credits.get_mut(member)? -= total;
+        Some(member)
+    }
+
+    /// The power of two choices (Mitzenmacher 2001). A probe that is due goes first: a deployment
+    /// that was slow before it failed would otherwise never be asked again.
+    fn quicker_of_two(
+        &self,
+        ready: &[Ready],
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        if let Some(due) = ready.iter().find(|ready| ready.probe) {
+            return Some(due.member);
+        }
+        let first = below(ready.len(), random())?;
+        let second = below(ready.len() - 1, random())?;
+        let second = if second >= first { second + 1 } else { second };
+        let (first, second) = (ready[first].member, ready[second].member);
+        let neutral = LazyCell::new(|| self.neutral(ready.iter().map(|ready| ready.member), now));
+        let load = |member: usize| self.latency_load(member, || *neutral, now);
+        Some(if load(second) < load(first) {
+            second
+        } else {
+            first
+        })
+    }
+
+    /// What is assumed of a deployment not measured yet: the mean of the others. So a new one gets
+    /// its turn, and its requests in flight keep it from being flooded before it has answered.
+    fn neutral(&self, members: impl Iterator<Item = usize>, now: Instant) -> f64 {
+        let measured = members.filter_map(|member| self.members[member].deployment.seconds(now));
+        let (sum, count) = measured.fold((0.0, 0_u32), |(sum, count), one| (sum + one, count + 1));
+        if count == 0 {
+            1.0
+        } else {
+            sum / f64::from(count)
+        }
+    }
+
+    fn latency_load(&self, member: usize, neutral: impl Fn() -> f64, now: Instant) -> f64 {
+        let seconds = self.members[member]
+            .deployment
+            .seconds(now)
+            .unwrap_or_else(neutral);
+        seconds * (f64::from(self.in_flight(member)) + 1.0)
+    }
+
+    fn busyness(&self, member: usize) -> f64 {
+        (f64::from(self.in_flight(member)) + 1.0) / f64::from(self.members[member].weight)
+    }
+
+    fn attraction(&self, conversation: u64, member: usize) -> f64 {
+        let Member { deployment, weight } = &self.members[member];
+        attraction(conversation, deployment.hash(), f64::from(*weight))
+    }
+
+    fn in_flight(&self, member: usize) -> u32 {
+        self.members[member].deployment.in_flight()
+    }
+
+    fn weight(&self, member: usize) -> i64 {
+        i64::from(self.members[member].weight)
+    }
+}
+
+fn by_load(a: &((f64, u64), usize), b: &((f64, u64), usize)) -> std::cmp::Ordering {
+    a.0.0.total_cmp(&b.0.0).then(a.0.1.cmp(&b.0.1))
+}
+
+/// A number below `len`, from a random one.
+fn below(len: usize, random: u64) -> Option<usize> {
+    (len > 0).then(|| ((u128::from(random) * len as u128) >> 64) as usize)
+}

@@ -1,0 +1,344 @@
+//! What follows from the way an attempt ended: is another candidate asked, what does the client
+//! see, what does it say of the deployment's health. One table, [`Ending::verdict`]; and the
+//! headers by which providers say when to come back, and the bounds of trying.
+
+mod hint;
+
+use std::time::Duration;
+
+pub use self::hint::{limit_wait, retry_after};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Content came, or a whole answer.
+    Answered,
+    /// The client went away.
+    ClientGone,
+    /// No connection: refused, no address, TLS, connect timeout.
+    NoConnection,
+    /// The connection broke before the first byte of the answer, or before any content.
+    CutEarly,
+    /// Nothing came within the time for the first byte.
+    SilentEarly,
+    /// The answer's status was a success, but its first event is an error. What it says:
+    ErrorFirst(Fault),
+    /// The answer broke off, fell silent or turned into an error after content had come.
+    BrokenLate,
+    /// The attempt's whole time was used up.
+    OutOfTime,
+    /// A status other than success.
+    Status {
+        /// The status.
+        status: u16,
+        /// Whether the body says that a spend limit is reached (see [`is_spend_limit`]).
+        spend_limit: bool,
+        /// Whether the headers name a time to come back (see [`retry_after`]).
+        hinted: bool,
+        /// What `x-should-retry` says.
+        should_retry: Option<bool>,
+    },
+}
+
+/// What an error event in a stream says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Too much is asked of the deployment: rate limit, overload.
+    Overload,
+    /// The request is at fault.
+    Request,
+    /// Anything else.
+    Deployment,
+}
+
+/// What follows from an ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happens to the request.
+    pub next: Next,
+    /// What the deployment's circuit is told.
+    pub health: Health,
+}
+
+/// What happens to the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing more: it is answered, or nobody waits for it.
+    Done,
+    /// It goes to the next candidate; the last one's answer is the client's.
+    NextCandidate,
+    /// The client sees this answer.
+    PassOn,
+    /// The client's stream ends with an error event.
+    EndStream,
+}
+
+/// What the deployment's circuit is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It works: [`Flight::answered`](crate::balance::Flight::answered).
+    Good,
+    /// Nothing: the flight is dropped.
+    Unknown,
+    /// It failed: [`Flight::failed`](crate::balance::Flight::failed).
+    Failed,
+    /// It works but refuses for now: [`Flight::refused`](crate::balance::Flight::refused), for this
+    /// long, or else as long as it says itself (see [`limit_wait`]), or else for a time that grows.
+    Refused(Option<Duration>),
+}
+
+/// How long a deployment rests whose spend limit is reached. The limit may hold for weeks, but the
+/// operator may lift it at any time.
+pub const SPEND_LIMIT_REST: Duration = Duration::from_secs(3_600);
+
+impl Ending {
+    /// The table.
+    ///
+    /// | ending | request | circuit |
+    /// |---|---|---|
+    /// | content or a whole answer came | done | good |
+    /// | the client went away | done | not told |
+    /// | no connection; cut or silent before content | next candidate | failed |
+    /// | error event first: rate limit, overload | next candidate | refused |
+    /// | error event first: the request's fault | passed on | good |
+    /// | error event first: anything else | next candidate | failed |
+    /// | broken, silent or an error after content | stream ends with an error | failed |
+    /// | out of time | passed on as 504 | failed |
+    /// | 429, spend limit reached, no time named | passed on | refused for an hour |
+    /// | 402 | passed on | refused for an hour |
+    /// | 429 else | next candidate | refused as headers say |
+    /// | 408, 5xx (529 too) with a time named | next candidate | refused as headers say |
+    /// | 408, 5xx (529 too) else | next candidate | failed |
+    /// | 409 | next candidate | good |
+    /// | 401 | passed on | failed: it is our credential |
+    /// | any other 4xx; 3xx | passed on | good |
+    ///
+    /// `x-should-retry: true` sends any 4xx to the next candidate, `false` passes any 4xx on. On a
+    /// 5xx it is not heeded: another deployment is no retry of the one that said so.
+    #[must_use]
+    pub const fn verdict(self) -> Verdict {
+        use Health::{Failed, Good, Refused, Unknown};
+        use Next::{Done, EndStream, NextCandidate, PassOn};
+        let (next, health) = match self {
+            Self::Answered => (Done, Good),
+            Self::ClientGone => (Done, Unknown),
+            Self::NoConnection
+            | Self::CutEarly
+            | Self::SilentEarly
+            | Self::ErrorFirst(Fault::Deployment) => (NextCandidate, Failed),
+            Self::ErrorFirst(Fault::Overload) => (NextCandidate, Refused(None)),
+            Self::ErrorFirst(Fault::Request) => (PassOn, Good),
+            Self::BrokenLate => (EndStream, Failed),
+            Self::OutOfTime => (PassOn, Failed),
+            Self::Status {
+                status,
+                spend_limit,
+                hinted,
+                should_retry,
+            } => {
+                let (next, health) = of_status(status, spend_limit, hinted);
+                match should_retry {
+                    Some(true) if status < 500 => (NextCandidate, health),
+                    Some(false) if status < 500 => (PassOn, health),
+                    _ => (next, health),
+                }
+            }
+        };
+        Verdict { next, health }
+    }
+}
+
+const fn of_status(status: u16, spend_limit: bool, hinted: bool) -> (Next, Health) {
+    use Health::{Failed, Good, Refused};
+    use Next::{Done, NextCandidate, PassOn};
+    match status {
+        200..=299 => (Done, Good),
+        429 if spend_limit && !hinted => (PassOn, Refused(Some(SPEND_LIMIT_REST))),
+        402 => (PassOn, Refused(Some(SPEND_LIMIT_REST))),
+        429 => (NextCandidate, Refused(None)),
+        408 | 500.. if hinted => (NextCandidate, Refused(None)),
+        408 | 500.. => (NextCandidate, Failed),
+        409 => (NextCandidate, Good),
+        401 => (PassOn, Failed),
+        _ => (PassOn, Good),
+    }
+}
+
+/// Whether an error's code or type says that an account has used up its money: asking again, or
+/// soon, is no use.
+#[must_use]
+pub fn is_spend_limit(code: &str) -> bool {
+    matches!(
+        code,
+        "enforced_spend_limit_reached" | "insufficient_quota" | "billing_hard_limit_reached"
+    )
+}
+
+impl Fault {
+    /// What the type or code of an error event, or its status as a number, says.
+    #[must_use]
+    pub fn of(code: &str) -> Self {
+        match code {
+            "rate_limit_error"
+            | "overloaded_error"
+            | "rate_limit_exceeded"
+            | "429"
+            | "529"
+            | "RESOURCE_EXHAUSTED" => Self::Overload,
+            "invalid_request_error"
+            | "not_found_error"
+            | "permission_error"
+            | "request_too_large"
+            | "context_length_exceeded"
+            | "INVALID_ARGUMENT"
+            | "400"
+            | "403"
+            | "404"
+            | "413"
+            | "422" => Self::Request,
+            _ => Self::Deployment,
+        }
+    }
+}
+
+/// The bounds of trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Attempts in all.
+    pub attempts: u32,
+    /// The time from the first attempt's beginning after which no other begins.
+    pub time: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            time: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Bounds {
+    /// Whether another attempt may begin after so many, so long after the first began.
+    #[must_use]
+    pub fn allow(&self, attempts: u32, passed: Duration) -> bool {
+        attempts < self.attempts && passed < self.time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16) -> Ending {
+        Ending::Status {
+            status,
+            spend_limit: false,
+            hinted: false,
+            should_retry: None,
+        }
+    }
+
+    fn with(status: u16, spend_limit: bool, hinted: bool, should_retry: Option<bool>) -> Ending {
+        Ending::Status {
+            status,
+            spend_limit,
+            hinted,
+            should_retry,
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        use Health::{Failed, Good, Refused, Unknown};
+        use Next::{Done, EndStream, NextCandidate, PassOn};
+        let hour = Refused(Some(SPEND_LIMIT_REST));
+        for (ending, next, health) in [
+            (Ending::Answered, Done, Good),
+            (Ending::ClientGone, Done, Unknown),
+            (Ending::NoConnection, NextCandidate, Failed),
+            (Ending::CutEarly, NextCandidate, Failed),
+            (Ending::SilentEarly, NextCandidate, Failed),
+            (
+                Ending::ErrorFirst(Fault::of("overloaded_error")),
+                NextCandidate,
+                Refused(None),
+            ),
+            (
+                Ending::ErrorFirst(Fault::of("api_error")),
+                NextCandidate,
+                Failed,
+            ),
+            (
+                Ending::ErrorFirst(Fault::of("invalid_request_error")),
+                PassOn,
+                Good,
+            ),
+            (Ending::BrokenLate, EndStream, Failed),
+            (Ending::OutOfTime, PassOn, Failed),
+            (status(200), Done, Good),
+            (status(302), PassOn, Good),
+            (status(400), PassOn, Good),
+            (status(401), PassOn, Failed),
+            (status(402), PassOn, hour),
+            (status(403), PassOn, Good),
+            (status(404), PassOn, Good),
+            (status(408), NextCandidate, Failed),
+            (status(409), NextCandidate, Good),
+            (status(413), PassOn, Good),
+            (status(422), PassOn, Good),
+            (status(429), NextCandidate, Refused(None)),
+            (with(429, true, false, None), PassOn, hour),
+            (with(429, true, true, None), NextCandidate, Refused(None)),
+            (with(429, false, true, None), NextCandidate, Refused(None)),
+            (status(500), NextCandidate, Failed),
+            (status(502), NextCandidate, Failed),
+            (status(503), NextCandidate, Failed),
+            (with(503, false, true, None), NextCandidate, Refused(None)),
+            (status(504), NextCandidate, Failed),
+            (status(529), NextCandidate, Failed),
+            (with(529, false, true, None), NextCandidate, Refused(None)),
+            (with(400, false, false, Some(true)), NextCandidate, Good),
+            (with(429, false, false, Some(false)), PassOn, Refused(None)),
+            (with(409, false, false, Some(false)), PassOn, Good),
+            (with(500, false, false, Some(false)), NextCandidate, Failed),
+        ] {
+            assert_eq!(ending.verdict(), Verdict { next, health }, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn codes_of_spend_limits() {
+        for (code, want) in [
+            ("enforced_spend_limit_reached", true),
+            ("insufficient_quota", true),
+            ("rate_limit_exceeded", false),
+            ("", false),
+        ] {
+            assert_eq!(is_spend_limit(code), want, "{code}");
+        }
+    }
+
+    #[test]
+    fn trying_is_bounded() {
+        let bounds = Bounds {
+            attempts: 3,
+            time: Duration::from_secs(10),
+        };
+        for (attempts, seconds, want) in [
+            (0, 0, true),
+            (2, 9, true),
+            (3, 0, false),
+            (1, 10, false),
+            (u32::MAX, 0, false),
+        ] {
+            let passed = Duration::from_secs(seconds);
+            assert_eq!(
+                bounds.allow(attempts, passed),
+                want,
+                "{attempts} in {seconds} s"
+            );
+        }
+    }
+}
