@@ -189,15 +189,6 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn role(role: config::Role) -> Role {
-    match role {
-        config::Role::User => Role::User,
-        config::Role::Viewer => Role::Viewer,
-        config::Role::Operator => Role::Operator,
-        config::Role::Admin => Role::Admin,
-    }
-}
-
 fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
     let of_key = |key: &config::StaticKey| {
         let found = key.budget?;
@@ -220,7 +211,7 @@ fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
         let key = Key {
             name: raw.name.clone(),
             owner: Some(raw.owner.clone()),
-            role: role(raw.role),
+            role: raw.role,
             models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
             expires_at: raw.expires_at.map(Into::into),
         };

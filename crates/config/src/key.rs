@@ -1,6 +1,7 @@
 //! `keys`: what clients show us.
 
 use jiff::Timestamp;
+use llm_router_domain::key::Role;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -34,23 +35,6 @@ pub struct StaticKey {
     pub expires_at: Option<Timestamp>,
     /// Whether it is accepted: false too if its `key` is set to nothing.
     pub enabled: bool,
-}
-
-/// What a key may do.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Calls models and sees its own usage.
-    #[default]
-    User,
-    /// Sees everything, too.
-    Viewer,
-    /// Toggles and edits rules, too.
-    Operator,
-    /// Changes providers, keys and the configuration, too.
-    Admin,
 }
 
 /// Ceilings per window, each above 0; `None`: no ceiling.

@@ -30,7 +30,7 @@ mod yaml;
 pub use admin::Admin;
 pub use config::Config;
 pub use environment::Environment;
-pub use key::{Budget, Limits, Period, Role, StaticKey};
+pub use key::{Budget, Limits, Period, StaticKey};
 pub use load::{DEFAULT_FILE, Loaded, load, load_text, schema};
 pub use model::{Deployment, Model, Strategy};
 pub use provider::{HealthCheck, Http2, OnDisconnect, Provider, ProviderKind, Timeouts};

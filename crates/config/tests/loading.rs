@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_router_config::{
-    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, Period, ProviderKind, Role,
+    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, Period, ProviderKind,
     StoreUrl, Strategy, Target, load, load_text, schema,
 };
+use llm_router_domain::key::Role;
 use secrecy::ExposeSecret;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -12,17 +13,33 @@ use subtle::ConstantTimeEq as _;
 
 use crate::pattern::PatternList;
 
-/// What a key may do besides inference, in ascending order of power.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// What a key may do.
+///
+/// In ascending order of power.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Inference, and its own usage.
+    /// Calls models and sees its own usage.
+    #[default]
     User,
-    /// Reads everything, changes nothing.
+    /// Sees everything, too.
     Viewer,
-    /// Also toggles routing and edits rules.
+    /// Toggles and edits rules, too.
     Operator,
-    /// Also providers, keys and configuration.
+    /// Changes providers, keys and the configuration, too.
     Admin,
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use llm_router_domain::pattern::Pattern;
+
 use super::TextSetting;
 use crate::findings::Wrong;
 
@@ -19,45 +21,31 @@ pub(crate) struct Label(pub(crate) String);
 
 /// A model name in which `*` stands for any text, none included.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamePattern(String);
+pub struct NamePattern(Pattern);
 
 impl NamePattern {
     /// The pattern as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 
     /// Whether it is `*`, which every name matches.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        self.0 == "*"
+        self.as_str() == "*"
     }
 
     /// The one name that matches, if the pattern has no `*`.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
-        (!self.0.contains('*')).then_some(&self.0)
+        self.0.is_literal().then(|| self.as_str())
     }
 
     /// Whether a name matches, by case.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        let mut parts = self.0.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = name.strip_prefix(first) else {
-            return false;
-        };
-        let Some(last) = parts.next_back() else {
-            return rest.is_empty();
-        };
-        for part in parts {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
+        self.0.matches(name)
     }
 }
 
@@ -99,7 +87,7 @@ impl TextSetting for NamePattern {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if is_model_name(text) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(Pattern::new(text)));
         }
         Err(Wrong::new(
             "is not a pattern of model names",
