@@ -54,6 +54,16 @@ impl RollUp {
         }
     }
 
+    /// What [`Self::columns`] are made of in the table of entries, as a list for SQL.
+    pub(crate) fn entry_columns(self) -> String {
+        let columns = self.columns().iter().map(|name| match *name {
+            "model" => "deployment",
+            "end_user" => "coalesce(end_user, owner)",
+            name => name,
+        });
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
     /// The text columns of the table's key, after `day`.
     pub(crate) const fn columns(self) -> &'static [&'static str] {
         match self.kind {

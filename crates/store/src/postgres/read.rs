@@ -216,16 +216,7 @@ fn entries_sql(roll_up: RollUp) -> String {
     } else {
         format!("{day}::date")
     };
-    let keys: Vec<&str> = roll_up
-        .columns()
-        .iter()
-        .map(|name| match *name {
-            "model" => "deployment",
-            "end_user" => "coalesce(end_user, owner)",
-            name => name,
-        })
-        .collect();
-    let keys = keys.join(", ");
+    let keys = roll_up.entry_columns();
     let sums = crate::verify::entry_sums("cost IS NULL")
         .map(|sum| format!("({sum})::int8"))
         .join(", ");

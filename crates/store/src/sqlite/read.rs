@@ -210,17 +210,8 @@ fn entry_sums(connection: &Connection, roll_up: RollUp) -> Result<Lines, StoreEr
     } else {
         format!("{day})")
     };
-    let keys: Vec<&str> = roll_up
-        .columns()
-        .iter()
-        .map(|name| match *name {
-            "model" => "deployment",
-            "end_user" => "coalesce(end_user, owner)",
-            name => name,
-        })
-        .collect();
     let sums = crate::verify::entry_sums("cost_micro IS NULL").join(", ");
-    let keys = keys.join(", ");
+    let keys = roll_up.entry_columns();
     let sql = format!(
         "SELECT {day} AS day, {keys}, {sums}, coalesce(sum(cost_micro), 0), \
          coalesce(sum(cost_femto), 0) FROM entries GROUP BY {day}, {keys}"
