@@ -75,16 +75,11 @@ impl RequestHead {
         })
     }
 
-    /// The body with another model name: every other byte as it was.
+    /// The body with another model name, and with one more `change` if any: every other byte as
+    /// it was.
     ///
-    /// Bodies up to [`JOIN_LIMIT`] come back in one piece, larger ones in up to three that share
+    /// Bodies up to [`JOIN_LIMIT`] come back in one piece, larger ones in up to five that share
     /// the original's memory; sent one after the other they are the body.
-    #[must_use]
-    pub fn rename(&self, body: &Bytes, model: &str) -> Vec<Bytes> {
-        self.rewrite(body, model, None)
-    }
-
-    /// [`Self::rename`] with one more change of the body.
     #[must_use]
     pub fn rewrite(&self, body: &Bytes, model: &str, change: Option<&Splice>) -> Vec<Bytes> {
         let name = (model != self.model).then(|| {
@@ -201,12 +196,12 @@ mod tests {
     fn renames_only_the_model() {
         let body = Bytes::from_static(b"{ \"x\":1e5, \"model\" :  \"a\" , \"model_\":\"a\"}");
         let head = RequestHead::read(&body).unwrap();
-        let renamed = join(&head.rename(&body, "b \"q\""));
+        let renamed = join(&head.rewrite(&body, "b \"q\"", None));
         assert_eq!(
             renamed,
             b"{ \"x\":1e5, \"model\" :  \"b \\\"q\\\"\" , \"model_\":\"a\"}"
         );
-        assert_eq!(join(&head.rename(&body, "a")), body);
+        assert_eq!(join(&head.rewrite(&body, "a", None)), body);
     }
 
     #[test]
@@ -246,7 +241,7 @@ mod tests {
         );
         let body = Bytes::from(text.clone());
         let head = RequestHead::read(&body).unwrap();
-        let pieces = head.rename(&body, "long-name");
+        let pieces = head.rewrite(&body, "long-name", None);
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces[2].as_ptr(), body[12..].as_ptr());
         assert_eq!(

@@ -8,7 +8,7 @@ mod write;
 mod write_answer;
 mod write_stream;
 
-pub(super) use read::{read_allowed, read_request, read_schema};
+pub(super) use read::{read_allowed, read_choice_word, read_request, read_schema};
 pub(super) use read_answer::read_response;
 pub(super) use read_stream::Reader;
 pub(super) use write::{lose_default, tier, write_request, write_schema};

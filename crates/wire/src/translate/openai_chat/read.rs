@@ -389,17 +389,22 @@ fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
     }
 }
 
+/// A tool choice that is one word, as both of OpenAI's formats write it.
+pub(crate) fn read_choice_word(word: &str) -> Read<ToolChoice<'static>> {
+    match word {
+        "auto" => Ok(ToolChoice::Auto),
+        "none" => Ok(ToolChoice::None),
+        "required" => Ok(ToolChoice::Required),
+        _ => Err(TranslateError::invalid(
+            "tool_choice",
+            "\"auto\", \"none\", \"required\" or an object",
+        )),
+    }
+}
+
 fn read_tool_choice(value: Json<'_>) -> Read<Option<ToolChoice<'_>>> {
     if let Some(word) = value.as_str() {
-        return match word {
-            "auto" => Ok(Some(ToolChoice::Auto)),
-            "none" => Ok(Some(ToolChoice::None)),
-            "required" => Ok(Some(ToolChoice::Required)),
-            _ => Err(TranslateError::invalid(
-                "tool_choice",
-                "\"auto\", \"none\", \"required\" or an object",
-            )),
-        };
+        return read_choice_word(word).map(Some);
     }
     let mut choice = object(value, "tool_choice")?;
     let within = |error: TranslateError| error.within("tool_choice");

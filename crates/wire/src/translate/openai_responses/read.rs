@@ -13,7 +13,7 @@ use super::super::neutral::{
     Arguments, Extra, File, Function, Image, Kind, Message, Output, Part, Request, Role, Source,
     Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
 };
-use super::super::openai_chat::{read_allowed, read_schema};
+use super::super::openai_chat::{read_allowed, read_choice_word, read_schema};
 use super::super::policy::Feature;
 use super::super::reasoning;
 use super::super::signature::Signature;
@@ -425,15 +425,7 @@ fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
 
 fn read_tool_choice(value: Json<'_>) -> Read<Option<ToolChoice<'_>>> {
     if let Some(word) = value.as_str() {
-        return match word {
-            "auto" => Ok(Some(ToolChoice::Auto)),
-            "none" => Ok(Some(ToolChoice::None)),
-            "required" => Ok(Some(ToolChoice::Required)),
-            _ => Err(TranslateError::invalid(
-                "tool_choice",
-                "\"auto\", \"none\", \"required\" or an object",
-            )),
-        };
+        return read_choice_word(word).map(Some);
     }
     let mut choice = object(value, "tool_choice")?;
     let within = |error: TranslateError| error.within("tool_choice");
