@@ -336,11 +336,11 @@ impl Gateway {
             .inference
             .as_deref()
             .map(|inference| &inference.response);
-        if !matches!(response, Some(Response::Stream(_))) {
+        let Some(Response::Stream(stream)) = response else {
             return Ok(false);
-        }
+        };
+        let inside = stream.is_inside_event();
         ctx.broke_off = Some(fault.code);
-        let inside = matches!(response, Some(Response::Stream(stream)) if stream.is_inside_event());
         let mut event = body_of(fault, &ctx.request_id).render_event(ctx.format());
         if inside {
             event = [Bytes::from_static(b"\n\n"), event].concat().into();
@@ -353,7 +353,6 @@ impl Gateway {
         if let Some(started) = inference.attempt.started.take() {
             inference.upstream_time += clock::now().saturating_duration_since(started);
         }
-        inference.attempt.reconnected = false;
         if let Some(tab) = inference.tab.as_deref_mut() {
             let empty = matches!(failure, Failure::ErrorEvent(_));
             tab.failed(failure.outcome(), failure.status(), empty, clock::now());
@@ -445,7 +444,6 @@ fn pass_events(
     end: bool,
     format: llm_router_domain::format::Format,
 ) -> Verdict {
-    let was_started = stream.started;
     let mut chunk = body.take().unwrap_or_default();
     let verdict = stream.pass(&mut chunk, format);
     if end && let Some(rest) = stream.rest() {
@@ -459,7 +457,7 @@ fn pass_events(
     if end || !chunk.is_empty() {
         *body = Some(chunk);
     }
-    if was_started { Verdict::Begun } else { verdict }
+    verdict
 }
 
 /// Holds an error body until it is whole or too long; true when it may go.

@@ -29,7 +29,7 @@ pub(super) enum Response {
 pub(super) struct Stream {
     splitter: Splitter,
     /// Whether the first event has been seen.
-    pub(super) started: bool,
+    started: bool,
     /// Whether an event that is handed out in parts goes on.
     inside_event: bool,
 }
@@ -55,14 +55,18 @@ impl Stream {
 
     /// Takes a chunk and leaves in `chunk` what may be passed on: whole events.
     pub(super) fn pass(&mut self, chunk: &mut Bytes, format: Format) -> Verdict {
-        let mut verdict = Verdict::Wait;
+        let mut verdict = if self.started {
+            Verdict::Begun
+        } else {
+            Verdict::Wait
+        };
         let held_before = self.splitter.holds_bytes();
         self.splitter.push(chunk.clone());
         let mut whole = Whole::default();
         while let Some(piece) = self.splitter.next_piece() {
             match piece {
                 Piece::Event(event) => {
-                    if !self.started && verdict == Verdict::Wait {
+                    if verdict == Verdict::Wait {
                         verdict = judge(&event, format);
                     }
                     whole.push(event.into_raw());

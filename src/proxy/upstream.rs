@@ -79,7 +79,7 @@ impl Upstream {
 
     /// Whether any address is known.
     pub(crate) fn is_resolved(&self) -> bool {
-        !self.addresses.backends().get_backend().is_empty()
+        self.address_count() > 0
     }
 
     /// A peer at the next address.
