@@ -1,15 +1,19 @@
 //! `routing`: the toggle, what `auto` means, and the rules.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use llm_router_domain::pattern::PatternList;
+use llm_router_domain::rule::{Names, RuleSpec, Severity, compile};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::findings::{At, Findings};
 use crate::items::Items;
+use crate::key::StaticKey;
 use crate::known::Known;
 use crate::provider::Provider;
-use crate::scalar::{ModelName, Text, TimeSpan};
+use crate::scalar::{ModelName, NamePattern, Text, TimeSpan};
 
 /// How requests find their model.
 #[derive(Clone, Debug)]
@@ -20,7 +24,7 @@ pub struct Routing {
     pub default_model: Option<Target>,
     /// How the toggle acts.
     pub toggle: Toggle,
-    /// The rules in the order of the file.
+    /// The rules in the order of the file, which [`compile`] finds no error in.
     pub rules: Vec<RuleSpec>,
 }
 
@@ -46,12 +50,6 @@ pub struct Toggle {
     /// From the effect to the next request.
     pub cooldown: Duration,
 }
-
-// THE ONE PLACE WHERE RULES ARE STILL RAW. Once the domain has a typed rule with `Deserialize` and
-// `JsonSchema`, this alias becomes `pub use` of that type: the walk over the schema then checks its
-// fields, and `check_rules` below calls its compile step with the paths of `At`.
-/// A rule as it stands in the file, variables substituted.
-pub type RuleSpec = serde_json::Value;
 
 /// How requests find their model.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -106,6 +104,7 @@ impl RawRouting {
         at: &At,
         known: &Known,
         providers: &[Provider],
+        keys: &[StaticKey],
         findings: &mut Findings,
     ) -> Routing {
         let default_model = self.default_model.and_then(|name| {
@@ -119,24 +118,49 @@ impl RawRouting {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
-            rules: check_rules(self.rules, &at.field("rules"), findings),
+            rules: {
+                let names = names(known, providers, keys);
+                check_rules(self.rules, &at.field("rules"), &names, findings)
+            },
         }
     }
 }
 
-fn check_rules(rules: Items<RuleSpec>, at: &At, findings: &mut Findings) -> Vec<RuleSpec> {
-    let mut checked = Vec::new();
-    for (at, rule) in rules.located(at, findings) {
-        if !rule.is_object() {
-            findings.error(
-                &at,
-                "is no rule",
-                "write a mapping with name, when and then",
-            );
+fn check_rules(
+    rules: Items<RuleSpec>,
+    at: &At,
+    names: &Names<'_>,
+    findings: &mut Findings,
+) -> Vec<RuleSpec> {
+    let located = rules.located(at, findings).into_iter();
+    let (places, rules): (Vec<At>, Vec<RuleSpec>) = located.unzip();
+    for problem in compile(&rules, names, None).problems {
+        let place = places.get(problem.index).unwrap_or(at).below(&problem.path);
+        match problem.severity {
+            Severity::Error => findings.error(&place, problem.message, ""),
+            Severity::Warning => findings.warn(&place, problem.message, ""),
         }
-        checked.push(rule);
     }
-    checked
+    rules
+}
+
+/// What rules may name. A provider with mistakes in it may serve anything.
+fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey]) -> Names<'a> {
+    let unchecked = known
+        .providers
+        .all()
+        .map(|id| (id, PatternList::new(["*"])));
+    let mut serving: BTreeMap<&str, PatternList> = unchecked.collect();
+    for provider in providers {
+        let patterns = provider.models.iter().map(NamePattern::as_str);
+        serving.insert(&provider.id, PatternList::new(patterns));
+    }
+    Names {
+        models: known.models.all().collect(),
+        providers: serving,
+        keys: known.keys.all().collect(),
+        owners: keys.iter().map(|key| key.owner.as_str()).collect(),
+    }
 }
 
 /// A public name, `provider/model`, or a name that a provider lists. A bare name that only `*`
