@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use llm_router_config as config;
 use llm_router_domain::ledger::{Entry, Opened};
 use llm_router_store::journal::{Journal, JournalError, Mover, MoverSettings, Settings};
-use llm_router_store::{LedgerStore, StoreError, StoreUrl};
+use llm_router_store::{LedgerStore, Store, StoreError, StoreUrl};
 use tokio::runtime::{Builder, Runtime};
 
 /// The open ledger.
@@ -49,9 +49,7 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 ///
 /// # Errors
 /// When it can't be reached or upgraded.
-pub(crate) async fn open_store(
-    url: &config::StoreUrl,
-) -> Result<Arc<dyn LedgerStore>, LedgerError> {
+pub(crate) async fn open_store(url: &config::StoreUrl) -> Result<Arc<dyn Store>, LedgerError> {
     let url = address(url);
     llm_router_store::open(&url)
         .await
@@ -67,12 +65,15 @@ pub(crate) fn address(url: &config::StoreUrl) -> StoreUrl {
 }
 
 impl Ledger {
-    /// Opens journal and store, settles what a process that died left open, and starts moving.
+    /// Opens the journal, settles what a process that died left open, and starts moving.
     ///
     /// # Errors
-    /// When the store can't be opened, or the journal belongs to a running process.
-    pub(crate) fn open(settings: &config::Store, runtime: &Runtime) -> Result<Self, LedgerError> {
-        let store = runtime.block_on(open_store(&settings.url))?;
+    /// When the journal can't be opened or belongs to a running process.
+    pub(crate) fn open(
+        settings: &config::Store,
+        store: Arc<dyn LedgerStore>,
+        runtime: &Runtime,
+    ) -> Result<Self, LedgerError> {
         let journal = open_journal(&settings.journal)?;
         let mover = Mover::start(
             journal.clone(),

@@ -75,7 +75,8 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     announce(&loader, &config, &live.snapshot);
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
-    let ledger = Arc::new(Ledger::open(&config.store, &runtime)?);
+    let store = runtime.block_on(ledger::open_store(&config.store.url))?;
+    let ledger = Arc::new(Ledger::open(&config.store, store, &runtime)?);
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     metrics.config_loaded(1);
     let access_log = AccessLog::start(start.json_log)?;

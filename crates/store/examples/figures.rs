@@ -20,7 +20,7 @@ use jiff::civil::date;
 use llm_router_domain::ledger::Entry;
 use llm_router_store::journal::{Journal, Mover, MoverSettings, Settings};
 use llm_router_store::ledger::{CostQuery, Group, RequestQuery};
-use llm_router_store::{LedgerStore, StoreUrl, open};
+use llm_router_store::{Store, StoreUrl, open};
 use support::postgres::Postgres;
 use support::{Random, entry, opened, outcome};
 
@@ -128,7 +128,7 @@ fn shifted(mut entry: Entry, days: i64, random: &mut Random) -> Entry {
     entry
 }
 
-async fn queries(name: &str, store: &Arc<dyn LedgerStore>) {
+async fn queries(name: &str, store: &Arc<dyn Store>) {
     let all = |group| CostQuery {
         group,
         ..CostQuery::default()

@@ -89,11 +89,22 @@ pub struct RequestQuery {
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
+pub struct Page<T, C = Uuid> {
     /// The items.
     pub items: Vec<T>,
     /// Where the next page begins, if there is one.
-    pub next: Option<Uuid>,
+    pub next: Option<C>,
+}
+
+impl<T, C> Page<T, C> {
+    /// The page of at most `limit` items, out of one item more than that if there is a next page.
+    pub(crate) fn cut(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C) -> Self {
+        let limit = limit as usize;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
 }
 
 /// The attempts of one request, in order; the last one ended it.

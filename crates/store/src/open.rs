@@ -8,8 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::StoreError;
 use crate::ledger::LedgerStore;
+use crate::objects::ObjectStore;
 use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
+use crate::toggle::ToggleStore;
 
 /// The address of a store. A password in it is never shown.
 #[derive(Clone, Debug)]
@@ -58,11 +60,16 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+/// Everything that one database keeps.
+pub trait Store: LedgerStore + ObjectStore + ToggleStore {}
+
+impl<S: LedgerStore + ObjectStore + ToggleStore> Store for S {}
+
 /// Opens a store and brings its tables up to date.
 ///
 /// # Errors
 /// When it can't be reached or its tables can't be upgraded.
-pub async fn open(url: &StoreUrl) -> Result<Arc<dyn LedgerStore>, StoreError> {
+pub async fn open(url: &StoreUrl) -> Result<Arc<dyn Store>, StoreError> {
     match url {
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path.clone()).await?)),
         StoreUrl::Postgres(url) => {

@@ -1,7 +1,9 @@
-//! The ledger in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
+//! The store in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
 //! error, never a connection that waits for ever.
 
+mod objects;
 mod read;
+mod toggle;
 mod write;
 
 use std::future::Future;
@@ -12,7 +14,8 @@ use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::types::FromSql;
+use tokio_postgres::{Config, NoTls, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -39,7 +42,7 @@ const CONNECTIONS: usize = 8;
 /// The advisory lock that replicas which start together take turns by, to upgrade the tables.
 const MIGRATION_LOCK: i64 = 0x6c6c_6d72_6f75_7465;
 
-/// The ledger in PostgreSQL.
+/// The store in PostgreSQL.
 pub struct PostgresStore {
     pool: Pool,
 }
@@ -195,4 +198,9 @@ fn store_error(error: &tokio_postgres::Error) -> StoreError {
     } else {
         StoreError::Refused(message)
     }
+}
+
+fn get<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, StoreError> {
+    row.try_get(index)
+        .map_err(|error| StoreError::Unreadable(error.to_string()))
 }

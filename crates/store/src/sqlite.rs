@@ -1,7 +1,9 @@
-//! The ledger in a SQLite file: one connection writes, on a thread of its own, a few read. It must
+//! The store in a SQLite file: one connection writes, on a thread of its own, a few read. It must
 //! not block an async worker.
 
+mod objects;
 mod read;
+mod toggle;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ const READERS: usize = 4;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The ledger in a SQLite file.
+/// The store in a SQLite file.
 ///
 /// Write-ahead logging lets readers go on while the writer commits. Commits are synced
 /// (`synchronous=FULL`): once a batch is in, its journal segment may be deleted.

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use llm_router_domain::ledger::{Entry, Sums};
 use rust_decimal::Decimal;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::store_error;
+use super::{get, store_error};
 use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
 use crate::fields::{COLUMN_COUNT, COLUMNS, Fields};
@@ -300,9 +300,4 @@ fn fields(row: &Row) -> Result<Fields, StoreError> {
         disconnect: get(row, 38)?,
         cost: cost.map(|cost| cost.normalize()),
     })
-}
-
-fn get<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, StoreError> {
-    row.try_get(index)
-        .map_err(|error| StoreError::Unreadable(error.to_string()))
 }

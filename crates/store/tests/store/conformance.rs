@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::support::postgres::Postgres;
-use crate::support::{Random, entries, entry, id};
+use crate::support::{Place, Random, entries, entry, id};
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
 use llm_router_domain::ledger::{Entry, Sums};
@@ -13,31 +13,6 @@ use llm_router_store::ledger::{CostQuery, CostRow, Group, RequestQuery, spent};
 use llm_router_store::{LedgerStore, StoreUrl, open};
 
 type Store = Arc<dyn LedgerStore>;
-
-/// A place that makes empty stores, and changes them behind their backs.
-enum Place {
-    Sqlite(tempfile::TempDir),
-    Postgres(Postgres),
-}
-
-impl Place {
-    fn url(&self, name: &str) -> String {
-        match self {
-            Self::Sqlite(folder) => format!("sqlite:{}", folder.path().join(name).display()),
-            Self::Postgres(server) => server.database(name),
-        }
-    }
-
-    fn tamper(&self, name: &str, sql: &str) {
-        match self {
-            Self::Sqlite(folder) => {
-                let connection = rusqlite::Connection::open(folder.path().join(name)).unwrap();
-                connection.execute(sql, []).unwrap();
-            }
-            Self::Postgres(server) => server.sql(name, sql),
-        }
-    }
-}
 
 async fn empty(place: &Place, name: &str) -> Store {
     open(&StoreUrl::parse(&place.url(name)).unwrap())

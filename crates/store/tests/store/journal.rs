@@ -320,7 +320,7 @@ async fn postgres_stopped_and_paused_loses_nothing() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&StoreUrl::parse(&server.database("outage")).unwrap())
+    let store: Arc<dyn LedgerStore> = open(&StoreUrl::parse(&server.database("outage")).unwrap())
         .await
         .unwrap();
     let (journal, _) = Journal::open(settings(folder.path(), 50_000)).unwrap();

@@ -9,4 +9,5 @@
 
 mod conformance;
 mod journal;
+mod shared_state;
 mod support;

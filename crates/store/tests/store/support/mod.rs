@@ -10,6 +10,8 @@ use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use crate::support::postgres::Postgres;
+
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -145,4 +147,29 @@ pub(crate) fn entry(random: &mut Random, days: u64) -> Entry {
 pub(crate) fn entries(seed: u64, count: usize, days: u64) -> Vec<Entry> {
     let mut random = Random(seed);
     (0..count).map(|_| entry(&mut random, days)).collect()
+}
+
+/// A place that makes empty stores, and changes them behind their backs.
+pub(crate) enum Place {
+    Sqlite(tempfile::TempDir),
+    Postgres(Postgres),
+}
+
+impl Place {
+    pub(crate) fn url(&self, name: &str) -> String {
+        match self {
+            Self::Sqlite(folder) => format!("sqlite:{}", folder.path().join(name).display()),
+            Self::Postgres(server) => server.database(name),
+        }
+    }
+
+    pub(crate) fn tamper(&self, name: &str, sql: &str) {
+        match self {
+            Self::Sqlite(folder) => {
+                let connection = rusqlite::Connection::open(folder.path().join(name)).unwrap();
+                connection.execute(sql, []).unwrap();
+            }
+            Self::Postgres(server) => server.sql(name, sql),
+        }
+    }
 }

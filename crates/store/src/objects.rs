@@ -1,0 +1,356 @@
+//! Objects made by API, and the record of who changed what. What an object means is its users'
+//! business: here it is a name, a body and a version.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::error::StoreError;
+use crate::ledger::Page;
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A provider. Its id is its name.
+    Provider,
+    /// A public name with its deployments.
+    Model,
+    /// A routing rule.
+    Rule,
+    /// A key that clients present.
+    Key,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Provider, Self::Model, Self::Rule, Self::Key];
+
+    /// The name in the store and in the audit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::Rule => "rule",
+            Self::Key => "key",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Result<Self, StoreError> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| StoreError::Unreadable(format!("`{name}` in kind")))
+    }
+}
+
+/// An object as it is stored.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// What it is.
+    pub kind: Kind,
+    /// Identifies it among its kind.
+    pub id: String,
+    /// Unique among its kind.
+    pub name: String,
+    /// The fields as in the configuration file, without secrets: it is shown, and it is audited.
+    pub body: Json,
+    /// What must be kept and never shown, as a key's hash or a credential's ciphertext.
+    pub sealed: Option<SecretString>,
+    /// The number of the change that made it what it is. Never used twice: fit for an ETag.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What an object shall be.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What it is.
+    pub kind: Kind,
+    /// Identifies it among its kind.
+    pub id: String,
+    /// Unique among its kind.
+    pub name: String,
+    /// The fields as in the configuration file, without secrets.
+    pub body: Json,
+    /// What must be kept and never shown. A replacement without it keeps what there was.
+    pub sealed: Option<SecretString>,
+}
+
+/// Who changes something, and when.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// The name of the key.
+    pub actor: String,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// A change of one object.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new object.
+    Create(Draft),
+    /// Another content for an object that is there.
+    Replace {
+        /// What it shall be.
+        draft: Draft,
+        /// The version it must have now; any, if none.
+        expected: Option<u64>,
+    },
+    /// The end of an object.
+    Delete {
+        /// What it is.
+        kind: Kind,
+        /// Which one.
+        id: String,
+        /// The version it must have now; any, if none.
+        expected: Option<u64>,
+    },
+}
+
+/// Why an object wasn't changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// One of its kind has that id or name already.
+    #[error("another one has that id or name")]
+    Taken,
+    /// There is no such object.
+    #[error("there is none with that id")]
+    Missing,
+    /// It has been changed since: this is its version now.
+    #[error("it was changed meanwhile; its version is now {0}")]
+    Stale(u64),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Numbers that tell whether something changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Grows with every change of an object.
+    pub change_number: u64,
+    /// Grows with every change of the toggle.
+    pub toggle_revision: u64,
+}
+
+/// All objects of one moment, by kind and in the order they were made.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// The change number of that moment.
+    pub change_number: u64,
+    /// The objects.
+    pub items: Vec<Object>,
+}
+
+impl Objects {
+    /// Those of a kind.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.items.iter().filter(move |object| object.kind == kind)
+    }
+}
+
+/// What somebody did, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditDraft {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What was done, as `create`.
+    pub action: String,
+    /// What it was done to, as `rule`.
+    pub kind: String,
+    /// Which one.
+    pub object: String,
+    /// What it was, without secrets.
+    pub before: Option<Json>,
+    /// What it became, without secrets.
+    pub after: Option<Json>,
+}
+
+/// What somebody did, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Grows.
+    pub seq: u64,
+    /// What was done.
+    pub what: AuditDraft,
+}
+
+/// Which part of the record to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct AuditQuery {
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// Only of this object.
+    pub object: Option<String>,
+    /// Only by this actor.
+    pub actor: Option<String>,
+    /// Where the page before ended.
+    pub cursor: Option<u64>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// A store of objects made by API.
+///
+/// Every change is one transaction: the object, the growing change number, and an entry of the
+/// audit whose before and after are the bodies. Changes come one after the other, also of replicas.
+#[async_trait]
+pub trait ObjectStore: Send + Sync {
+    /// What has to be asked often: whether anything changed.
+    async fn marks(&self) -> Result<Marks, StoreError>;
+
+    /// All objects, of one moment.
+    async fn objects(&self) -> Result<Objects, StoreError>;
+
+    /// Changes an object. What it is now; nothing after its end.
+    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError>;
+
+    /// Lists the audit, newest first.
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError>;
+
+    /// Records something that changed no object, as a reload.
+    async fn record(&self, what: AuditDraft) -> Result<(), StoreError>;
+}
+
+impl Change {
+    /// What is changed.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Create(draft) | Self::Replace { draft, .. } => draft.kind,
+            Self::Delete { kind, .. } => *kind,
+        }
+    }
+
+    /// Which one.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Create(draft) | Self::Replace { draft, .. } => &draft.id,
+            Self::Delete { id, .. } => id,
+        }
+    }
+
+    /// The name it shall have.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Create(draft) | Self::Replace { draft, .. } => Some(&draft.name),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    const fn action(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Replace { .. } => "replace",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
+    /// What comes of the change where `found` is, as change `number`: the object to write, or
+    /// nothing to delete it.
+    pub(crate) fn outcome(
+        &self,
+        found: Option<&Object>,
+        number: u64,
+        at: Timestamp,
+    ) -> Result<Option<Object>, ChangeError> {
+        let expected = match self {
+            Self::Create(draft) => {
+                let new = Object::new(draft, number, at);
+                return found.map_or(Ok(Some(new)), |_| Err(ChangeError::Taken));
+            }
+            Self::Replace { expected, .. } | Self::Delete { expected, .. } => expected,
+        };
+        let found = found.ok_or(ChangeError::Missing)?;
+        if expected.is_some_and(|version| version != found.version) {
+            return Err(ChangeError::Stale(found.version));
+        }
+        Ok(match self {
+            Self::Replace { draft, .. } => Some(Object {
+                created_at: found.created_at,
+                sealed: draft.sealed.clone().or_else(|| found.sealed.clone()),
+                ..Object::new(draft, number, at)
+            }),
+            _ => None,
+        })
+    }
+
+    /// The entry of the audit.
+    pub(crate) fn audited(
+        &self,
+        before: Option<&Object>,
+        after: Option<&Object>,
+        by: &By,
+    ) -> AuditDraft {
+        let body = |object: &Object| object.body.clone();
+        AuditDraft {
+            at: by.at,
+            actor: by.actor.clone(),
+            action: self.action().to_owned(),
+            kind: self.kind().name().to_owned(),
+            object: self.id().to_owned(),
+            before: before.map(body),
+            after: after.map(body),
+        }
+    }
+}
+
+impl Object {
+    fn new(draft: &Draft, number: u64, at: Timestamp) -> Self {
+        Self {
+            kind: draft.kind,
+            id: draft.id.clone(),
+            name: draft.name.clone(),
+            body: draft.body.clone(),
+            sealed: draft.sealed.clone(),
+            version: number,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+}
+
+/// The columns of `objects`, in the order of [`ObjectRow`].
+pub(crate) const OBJECT_COLUMNS: &str =
+    "kind, id, name, body, sealed, version, created_at, updated_at";
+
+/// A row of `objects`, as read.
+pub(crate) struct ObjectRow {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) body: String,
+    pub(crate) sealed: Option<String>,
+    pub(crate) version: i64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
+impl ObjectRow {
+    pub(crate) fn into_object(self) -> Result<Object, StoreError> {
+        Ok(Object {
+            kind: Kind::named(&self.kind)?,
+            id: self.id,
+            name: self.name,
+            body: json("body", &self.body)?,
+            sealed: self.sealed.map(Into::into),
+            version: u64::try_from(self.version).unwrap_or_default(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+pub(crate) fn json(column: &str, text: &str) -> Result<Json, StoreError> {
+    let unreadable = |error| StoreError::Unreadable(format!("{column}: {error}"));
+    serde_json::from_str(text).map_err(unreadable)
+}

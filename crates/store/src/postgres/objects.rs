@@ -1,0 +1,248 @@
+//! Objects made by API, and the audit, in PostgreSQL.
+
+use std::fmt::Write as _;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret as _;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row, Transaction};
+
+use super::{ANSWER, CONNECT, PostgresStore, bounded, get, store_error};
+use crate::error::StoreError;
+use crate::fields::signed;
+use crate::ledger::Page;
+use crate::objects::{
+    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Marks, OBJECT_COLUMNS, Object,
+    ObjectRow, ObjectStore, Objects, json,
+};
+
+#[async_trait]
+impl ObjectStore for PostgresStore {
+    async fn marks(&self) -> Result<Marks, StoreError> {
+        bounded(CONNECT, async {
+            let client = self.client().await?;
+            let sql = "SELECT change_number, coalesce((SELECT revision FROM toggle), 0) \
+                       FROM configuration";
+            let statement = client.prepare_cached(sql).await;
+            let statement = statement.map_err(|error| store_error(&error))?;
+            let row = client.query_one(&statement, &[]).await;
+            let row = row.map_err(|error| store_error(&error))?;
+            Ok(Marks {
+                change_number: number(&row, 0)?,
+                toggle_revision: number(&row, 1)?,
+            })
+        })
+        .await
+    }
+
+    async fn objects(&self) -> Result<Objects, StoreError> {
+        bounded(ANSWER, self.all_objects()).await
+    }
+
+    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError> {
+        let work = async { Ok(self.apply(&change, &by).await) };
+        bounded(ANSWER, work).await?
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError> {
+        bounded(ANSWER, self.list_audit(query)).await
+    }
+
+    async fn record(&self, what: AuditDraft) -> Result<(), StoreError> {
+        bounded(ANSWER, async {
+            let mut client = self.client().await?;
+            let transaction = client.transaction().await;
+            let transaction = transaction.map_err(|error| store_error(&error))?;
+            record(&transaction, &what).await?;
+            transaction
+                .commit()
+                .await
+                .map_err(|error| store_error(&error))
+        })
+        .await
+    }
+}
+
+impl PostgresStore {
+    async fn all_objects(&self) -> Result<Objects, StoreError> {
+        let mut client = self.client().await?;
+        // One snapshot for both reads.
+        let reading = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true);
+        let transaction = reading.start().await.map_err(|error| store_error(&error))?;
+        let sql = "SELECT change_number FROM configuration";
+        let row = transaction.query_one(sql, &[]).await;
+        let change_number = number(&row.map_err(|error| store_error(&error))?, 0)?;
+        let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects ORDER BY kind, created_at, id");
+        let rows = transaction.query(&sql, &[]).await;
+        let rows = rows.map_err(|error| store_error(&error))?;
+        let items = rows.iter().map(object).collect::<Result<_, _>>()?;
+        Ok(Objects {
+            change_number,
+            items,
+        })
+    }
+
+    async fn apply(&self, change: &Change, by: &By) -> Result<Option<Object>, ChangeError> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await;
+        let transaction = transaction.map_err(|error| store_error(&error))?;
+        // Takes the lock that changes wait for each other by.
+        let sql =
+            "UPDATE configuration SET change_number = change_number + 1 RETURNING change_number";
+        let row = transaction.query_one(sql, &[]).await;
+        let number = number(&row.map_err(|error| store_error(&error))?, 0)?;
+        let found = found(&transaction, change).await?;
+        let after = change.outcome(found.as_ref(), number, by.at)?;
+        if is_name_taken(&transaction, change).await? {
+            return Err(ChangeError::Taken);
+        }
+        match &after {
+            Some(object) => put(&transaction, object).await?,
+            None => remove(&transaction, change).await?,
+        }
+        let audited = change.audited(found.as_ref(), after.as_ref(), by);
+        record(&transaction, &audited).await?;
+        let committed = transaction.commit().await;
+        committed.map_err(|error| store_error(&error))?;
+        Ok(after)
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError> {
+        let mut sql =
+            "SELECT seq, at, actor, action, kind, object, before, after FROM audit WHERE true"
+                .to_owned();
+        let cursor = query.cursor.map(signed);
+        let limit = i64::from(query.limit) + 1;
+        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::new();
+        let text = |text| Option::map(text, |text: &String| text as &(dyn ToSql + Sync));
+        for (condition, param) in [
+            ("kind =", text(query.kind.as_ref())),
+            ("object =", text(query.object.as_ref())),
+            ("actor =", text(query.actor.as_ref())),
+            (
+                "seq <",
+                cursor.as_ref().map(|seq| seq as &(dyn ToSql + Sync)),
+            ),
+        ] {
+            if let Some(param) = param {
+                params.push(param);
+                let _ = write!(sql, " AND {condition} ${}", params.len());
+            }
+        }
+        params.push(&limit);
+        let _ = write!(sql, " ORDER BY seq DESC LIMIT ${}", params.len());
+        let rows = self.client().await?.query(&sql, &params).await;
+        let rows = rows.map_err(|error| store_error(&error))?;
+        let items = rows.iter().map(audit_entry).collect::<Result<_, _>>()?;
+        Ok(Page::cut(items, query.limit, |entry: &AuditEntry| {
+            entry.seq
+        }))
+    }
+}
+
+async fn found(
+    transaction: &Transaction<'_>,
+    change: &Change,
+) -> Result<Option<Object>, StoreError> {
+    let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND id = $2");
+    let key: [&(dyn ToSql + Sync); 2] = [&change.kind().name(), &change.id()];
+    let row = transaction.query_opt(&sql, &key).await;
+    let row = row.map_err(|error| store_error(&error))?;
+    row.as_ref().map(object).transpose()
+}
+
+async fn is_name_taken(transaction: &Transaction<'_>, change: &Change) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM objects WHERE kind = $1 AND name = $2 AND id <> $3)";
+    let name: [&(dyn ToSql + Sync); 3] = [&change.kind().name(), &change.name(), &change.id()];
+    let row = transaction.query_one(sql, &name).await;
+    get(&row.map_err(|error| store_error(&error))?, 0)
+}
+
+async fn put(transaction: &Transaction<'_>, object: &Object) -> Result<(), StoreError> {
+    let sql = format!(
+        "INSERT INTO objects ({OBJECT_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (kind, id) DO UPDATE SET name = excluded.name, body = excluded.body, \
+         sealed = excluded.sealed, version = excluded.version, updated_at = excluded.updated_at"
+    );
+    let sealed = object.sealed.as_ref().map(|sealed| sealed.expose_secret());
+    let values: [&(dyn ToSql + Sync); 8] = [
+        &object.kind.name(),
+        &object.id,
+        &object.name,
+        &object.body.to_string(),
+        &sealed,
+        &signed(object.version),
+        &object.created_at,
+        &object.updated_at,
+    ];
+    let done = transaction.execute(&sql, &values).await;
+    done.map(drop).map_err(|error| store_error(&error))
+}
+
+async fn remove(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
+    let sql = "DELETE FROM objects WHERE kind = $1 AND id = $2";
+    let key: [&(dyn ToSql + Sync); 2] = [&change.kind().name(), &change.id()];
+    let done = transaction.execute(sql, &key).await;
+    done.map(drop).map_err(|error| store_error(&error))
+}
+
+/// Adds to the audit.
+pub(super) async fn record(
+    transaction: &Transaction<'_>,
+    what: &AuditDraft,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO audit (at, actor, action, kind, object, before, after) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let text = |json: &Option<serde_json::Value>| json.as_ref().map(ToString::to_string);
+    let values: [&(dyn ToSql + Sync); 7] = [
+        &what.at,
+        &what.actor,
+        &what.action,
+        &what.kind,
+        &what.object,
+        &text(&what.before),
+        &text(&what.after),
+    ];
+    let done = transaction.execute(sql, &values).await;
+    done.map(drop).map_err(|error| store_error(&error))
+}
+
+fn audit_entry(row: &Row) -> Result<AuditEntry, StoreError> {
+    let body = |index: usize| {
+        let text = get::<Option<String>>(row, index)?;
+        text.map(|text| json("audit", &text)).transpose()
+    };
+    Ok(AuditEntry {
+        seq: number(row, 0)?,
+        what: AuditDraft {
+            at: get(row, 1)?,
+            actor: get(row, 2)?,
+            action: get(row, 3)?,
+            kind: get(row, 4)?,
+            object: get(row, 5)?,
+            before: body(6)?,
+            after: body(7)?,
+        },
+    })
+}
+
+fn object(row: &Row) -> Result<Object, StoreError> {
+    ObjectRow {
+        kind: get(row, 0)?,
+        id: get(row, 1)?,
+        name: get(row, 2)?,
+        body: get(row, 3)?,
+        sealed: get(row, 4)?,
+        version: get(row, 5)?,
+        created_at: get(row, 6)?,
+        updated_at: get(row, 7)?,
+    }
+    .into_object()
+}
+
+pub(super) fn number(row: &Row, index: usize) -> Result<u64, StoreError> {
+    get::<i64>(row, index).map(|number| u64::try_from(number).unwrap_or_default())
+}

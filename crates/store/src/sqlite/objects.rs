@@ -1,0 +1,236 @@
+//! Objects made by API, and the audit, in SQLite.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use secrecy::ExposeSecret as _;
+
+use super::{SqliteStore, store_error};
+use crate::error::StoreError;
+use crate::fields::signed;
+use crate::ledger::Page;
+use crate::objects::{
+    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Marks, OBJECT_COLUMNS, Object,
+    ObjectRow, ObjectStore, Objects, json,
+};
+
+#[async_trait]
+impl ObjectStore for SqliteStore {
+    async fn marks(&self) -> Result<Marks, StoreError> {
+        self.read(|connection| marks(connection).map_err(store_error))
+            .await
+    }
+
+    async fn objects(&self) -> Result<Objects, StoreError> {
+        self.read(objects).await
+    }
+
+    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError> {
+        self.write(move |connection| apply(connection, &change, &by))
+            .await?
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError> {
+        let query = query.clone();
+        self.read(move |connection| audit(connection, &query)).await
+    }
+
+    async fn record(&self, what: AuditDraft) -> Result<(), StoreError> {
+        self.write(move |connection| record(connection, &what))
+            .await
+    }
+}
+
+fn marks(connection: &Connection) -> rusqlite::Result<Marks> {
+    let sql = "SELECT change_number, coalesce((SELECT revision FROM toggle), 0) FROM configuration";
+    connection.prepare_cached(sql)?.query_row([], |row| {
+        Ok(Marks {
+            change_number: unsigned(row.get(0)?),
+            toggle_revision: unsigned(row.get(1)?),
+        })
+    })
+}
+
+fn objects(connection: &Connection) -> Result<Objects, StoreError> {
+    // One snapshot for both reads.
+    let transaction = connection.unchecked_transaction().map_err(store_error)?;
+    let marks = marks(&transaction).map_err(store_error)?;
+    let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects ORDER BY kind, created_at, id");
+    let mut statement = transaction.prepare_cached(&sql).map_err(store_error)?;
+    let rows = statement.query_map([], object_row).map_err(store_error)?;
+    let items = rows.map(|row| row.map_err(store_error)?.into_object());
+    Ok(Objects {
+        change_number: marks.change_number,
+        items: items.collect::<Result<_, _>>()?,
+    })
+}
+
+type Applied = Result<Option<Object>, ChangeError>;
+
+fn apply(connection: &mut Connection, change: &Change, by: &By) -> rusqlite::Result<Applied> {
+    let transaction = connection.transaction()?;
+    let sql = "UPDATE configuration SET change_number = change_number + 1 RETURNING change_number";
+    let number = unsigned(transaction.query_row(sql, [], |row| row.get(0))?);
+    let found = match found(&transaction, change)?.map(ObjectRow::into_object) {
+        Some(Err(error)) => return Ok(Err(error.into())),
+        Some(Ok(found)) => Some(found),
+        None => None,
+    };
+    let after = match change.outcome(found.as_ref(), number, by.at) {
+        Ok(_) if is_name_taken(&transaction, change)? => Err(ChangeError::Taken),
+        outcome => outcome,
+    };
+    let after = match after {
+        Ok(after) => after,
+        Err(error) => return Ok(Err(error)),
+    };
+    match &after {
+        Some(object) => put(&transaction, object)?,
+        None => remove(&transaction, change)?,
+    }
+    record(
+        &transaction,
+        &change.audited(found.as_ref(), after.as_ref(), by),
+    )?;
+    transaction.commit()?;
+    Ok(Ok(after))
+}
+
+fn found(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<Option<ObjectRow>> {
+    let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND id = ?2");
+    let key = [change.kind().name(), change.id()];
+    transaction.query_row(&sql, key, object_row).optional()
+}
+
+fn is_name_taken(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM objects WHERE kind = ?1 AND name = ?2 AND id <> ?3)";
+    let name = params![change.kind().name(), change.name(), change.id()];
+    transaction.query_row(sql, name, |row| row.get(0))
+}
+
+fn put(transaction: &Transaction<'_>, object: &Object) -> rusqlite::Result<()> {
+    let sql = format!(
+        "INSERT OR REPLACE INTO objects ({OBJECT_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+    );
+    let sealed = object.sealed.as_ref().map(|sealed| sealed.expose_secret());
+    transaction
+        .execute(
+            &sql,
+            params![
+                object.kind.name(),
+                object.id,
+                object.name,
+                object.body.to_string(),
+                sealed,
+                signed(object.version),
+                object.created_at.as_microsecond(),
+                object.updated_at.as_microsecond(),
+            ],
+        )
+        .map(drop)
+}
+
+fn remove(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM objects WHERE kind = ?1 AND id = ?2";
+    transaction
+        .execute(sql, [change.kind().name(), change.id()])
+        .map(drop)
+}
+
+/// Adds to the audit.
+pub(super) fn record(connection: &Connection, what: &AuditDraft) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO audit (at, actor, action, kind, object, before, after) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let text = |json: &Option<serde_json::Value>| json.as_ref().map(ToString::to_string);
+    connection
+        .execute(
+            sql,
+            params![
+                what.at.as_microsecond(),
+                what.actor,
+                what.action,
+                what.kind,
+                what.object,
+                text(&what.before),
+                text(&what.after),
+            ],
+        )
+        .map(drop)
+}
+
+fn audit(connection: &Connection, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError> {
+    let mut sql =
+        "SELECT seq, at, actor, action, kind, object, before, after FROM audit WHERE true"
+            .to_owned();
+    let mut values = Vec::new();
+    for (condition, value) in [
+        (" AND kind = ?", query.kind.clone().map(Value::Text)),
+        (" AND object = ?", query.object.clone().map(Value::Text)),
+        (" AND actor = ?", query.actor.clone().map(Value::Text)),
+        (
+            " AND seq < ?",
+            query.cursor.map(|seq| Value::Integer(signed(seq))),
+        ),
+    ] {
+        if let Some(value) = value {
+            sql.push_str(condition);
+            values.push(value);
+        }
+    }
+    sql.push_str(" ORDER BY seq DESC LIMIT ?");
+    values.push(Value::Integer(i64::from(query.limit) + 1));
+    let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
+    let mut rows = statement
+        .query(params_from_iter(values))
+        .map_err(store_error)?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next().map_err(store_error)? {
+        items.push(audit_entry(row)?);
+    }
+    Ok(Page::cut(items, query.limit, |entry| entry.seq))
+}
+
+fn audit_entry(row: &Row<'_>) -> Result<AuditEntry, StoreError> {
+    let text = |index: usize| row.get::<_, Option<String>>(index).map_err(store_error);
+    let body = |index: usize| {
+        let text = text(index)?;
+        text.map(|text| json("audit", &text)).transpose()
+    };
+    Ok(AuditEntry {
+        seq: unsigned(row.get(0).map_err(store_error)?),
+        what: AuditDraft {
+            at: time(row, 1).map_err(store_error)?,
+            actor: text(2)?.unwrap_or_default(),
+            action: text(3)?.unwrap_or_default(),
+            kind: text(4)?.unwrap_or_default(),
+            object: text(5)?.unwrap_or_default(),
+            before: body(6)?,
+            after: body(7)?,
+        },
+    })
+}
+
+fn object_row(row: &Row<'_>) -> rusqlite::Result<ObjectRow> {
+    Ok(ObjectRow {
+        kind: row.get(0)?,
+        id: row.get(1)?,
+        name: row.get(2)?,
+        body: row.get(3)?,
+        sealed: row.get(4)?,
+        version: row.get(5)?,
+        created_at: time(row, 6)?,
+        updated_at: time(row, 7)?,
+    })
+}
+
+/// A time kept in microseconds.
+pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+    let micros: i64 = row.get(index)?;
+    Timestamp::from_microsecond(micros)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, micros))
+}
+
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}

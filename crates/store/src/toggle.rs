@@ -1,0 +1,79 @@
+//! The store's side of the routing toggle: its state, replaced only by who knows its revision, and
+//! its history. How it acts is the domain's.
+
+use async_trait::async_trait;
+use llm_router_domain::toggle::{Item, Outcome, Toggle};
+
+use crate::error::StoreError;
+use crate::ledger::Page;
+use crate::objects::AuditDraft;
+
+/// A step of the toggle's life.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The revision it was taken from.
+    pub from: u64,
+    /// The state it leads to.
+    pub to: Toggle,
+    /// What it adds to the history.
+    pub items: Vec<Item>,
+    /// What it adds to the audit, if somebody took it.
+    pub audit: Option<AuditDraft>,
+}
+
+/// A store of the toggle.
+#[async_trait]
+pub trait ToggleStore: Send + Sync {
+    /// The state, once there is one.
+    async fn toggle(&self) -> Result<Option<Toggle>, StoreError>;
+
+    /// Stores the first state, unless there is one. The state that is there.
+    async fn begin_toggle(&self, first: &Toggle) -> Result<Toggle, StoreError>;
+
+    /// Takes a step, all of it in one transaction; false if the state isn't what it was taken from.
+    async fn step_toggle(&self, step: Step) -> Result<bool, StoreError>;
+
+    /// What was asked and what became of it, newest first, from before the request `cursor`.
+    async fn toggle_history(
+        &self,
+        cursor: Option<u64>,
+        limit: u32,
+    ) -> Result<Page<Item, u64>, StoreError>;
+}
+
+/// The columns of `toggle_history` but for `ended`, in the order of an item's fields.
+pub(crate) const HISTORY_COLUMNS: &str =
+    "id, value, reason, actor, requested_at, effective_at, outcome, ended_by";
+
+pub(crate) const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pending => "pending",
+        Outcome::Applied => "applied",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Superseded => "superseded",
+        Outcome::Refused => "refused",
+    }
+}
+
+pub(crate) fn outcome_named(name: &str) -> Result<Outcome, StoreError> {
+    [
+        Outcome::Pending,
+        Outcome::Applied,
+        Outcome::Cancelled,
+        Outcome::Superseded,
+        Outcome::Refused,
+    ]
+    .into_iter()
+    .find(|outcome| outcome_name(*outcome) == name)
+    .ok_or_else(|| StoreError::Unreadable(format!("`{name}` in outcome")))
+}
+
+pub(crate) fn state(text: &str) -> Result<Toggle, StoreError> {
+    let unreadable = |error| StoreError::Unreadable(format!("the toggle's state: {error}"));
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+pub(crate) fn state_text(toggle: &Toggle) -> Result<String, StoreError> {
+    let refused = |error: serde_json::Error| StoreError::Refused(error.to_string());
+    serde_json::to_string(toggle).map_err(refused)
+}

@@ -1,0 +1,459 @@
+//! One suite for every store of what replicas share: objects made by API, their audit, and the
+//! toggle. Nothing is lost, nothing is overwritten unseen, and every change can be noticed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::Place;
+use crate::support::postgres::Postgres;
+use jiff::Timestamp;
+use llm_router_domain::toggle::{Answer, Outcome, Request, Settings, Toggle};
+use llm_router_store::objects::{
+    AuditDraft, AuditQuery, By, Change, ChangeError, Draft, Kind, Marks, Object,
+};
+use llm_router_store::toggle::Step;
+use llm_router_store::{Store, StoreUrl, open};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+async fn opened(place: &Place, name: &str) -> Arc<dyn Store> {
+    open(&StoreUrl::parse(&place.url(name)).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn conforms(place: Place) {
+    objects_live(opened(&place, "objects").await.as_ref()).await;
+    stale_changes_are_refused(opened(&place, "stale").await.as_ref()).await;
+    every_change_is_audited(opened(&place, "audit").await.as_ref()).await;
+    writers_take_turns(&place).await;
+    the_toggle_keeps_its_first_state(opened(&place, "first").await.as_ref()).await;
+    one_step_wins(&place).await;
+    history_tells_what_became_of_it(opened(&place, "history").await.as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_conforms() {
+    conforms(Place::Sqlite(tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_conforms() {
+    if let Some(server) = Postgres::start() {
+        conforms(Place::Postgres(server)).await;
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_772_366_400 + second).unwrap()
+}
+
+fn by(second: i64) -> By {
+    By {
+        actor: "ann".to_owned(),
+        at: at(second),
+    }
+}
+
+fn draft(kind: Kind, id: &str, name: &str, body: Value) -> Draft {
+    Draft {
+        kind,
+        id: id.to_owned(),
+        name: name.to_owned(),
+        body,
+        sealed: None,
+    }
+}
+
+async fn create(store: &dyn Store, draft: Draft, second: i64) -> Object {
+    let created = store.change(Change::Create(draft), by(second)).await;
+    created.unwrap().unwrap()
+}
+
+async fn objects_live(store: &dyn Store) {
+    assert_eq!(store.marks().await.unwrap(), Marks::default());
+    // What text can hold: JSON's escapes, other planes, and digits no float has.
+    let body = json!({ "when": { "regex": "a\u{0}b \"q\" 👍" }, "priority": i64::MIN });
+    let rule = create(store, draft(Kind::Rule, "r1", "one", body.clone()), 1).await;
+    let mut key = draft(Kind::Key, "k1", "one", json!({}));
+    key.sealed = Some("hash".into());
+    create(store, key.clone(), 2).await;
+    create(store, draft(Kind::Rule, "r0", "two", json!({})), 3).await;
+    assert_eq!(store.marks().await.unwrap().change_number, 3);
+
+    let all = store.objects().await.unwrap();
+    let ids = |kind| {
+        all.of(kind)
+            .map(|object| object.id.as_str())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (ids(Kind::Rule), ids(Kind::Key)),
+        (vec!["r1", "r0"], vec!["k1"])
+    );
+    assert_eq!(all.change_number, 3);
+    let found = all.of(Kind::Rule).next().unwrap();
+    assert_eq!(
+        (
+            &found.body,
+            found.version,
+            found.created_at,
+            found.updated_at
+        ),
+        (&body, rule.version, at(1), at(1))
+    );
+
+    key.body = json!({ "role": "admin" });
+    key.sealed = None;
+    let change = Change::Replace {
+        draft: key,
+        expected: Some(2),
+    };
+    let changed = store.change(change, by(9)).await.unwrap().unwrap();
+    assert_eq!(
+        (changed.created_at, changed.updated_at, changed.version),
+        (at(2), at(9), 4)
+    );
+    let kept = changed.sealed.as_ref().map(|sealed| sealed.expose_secret());
+    assert_eq!(kept, Some("hash"), "a replacement keeps what is sealed");
+    assert!(!format!("{changed:?}").contains("hash"), "{changed:?}");
+
+    let delete = || Change::Delete {
+        kind: Kind::Rule,
+        id: "r1".to_owned(),
+        expected: None,
+    };
+    assert!(store.change(delete(), by(10)).await.unwrap().is_none());
+    let again = store.change(delete(), by(11)).await;
+    assert!(matches!(again, Err(ChangeError::Missing)), "{again:?}");
+    // An id that is used anew has another version than before.
+    let anew = create(store, draft(Kind::Rule, "r1", "one", json!({})), 12).await;
+    assert!(anew.version > rule.version);
+    assert_eq!(store.objects().await.unwrap().items.len(), 3);
+}
+
+async fn stale_changes_are_refused(store: &dyn Store) {
+    let rule = create(store, draft(Kind::Rule, "r1", "one", json!({})), 1).await;
+    create(store, draft(Kind::Rule, "r2", "two", json!({})), 1).await;
+    let marks = store.marks().await.unwrap();
+    let replace = |id: &str, name: &str, expected| Change::Replace {
+        draft: draft(Kind::Rule, id, name, json!({ "x": 1 })),
+        expected,
+    };
+    let delete = |expected| Change::Delete {
+        kind: Kind::Rule,
+        id: "r1".to_owned(),
+        expected,
+    };
+    let create = |id: &str, name: &str| Change::Create(draft(Kind::Rule, id, name, json!({})));
+    for (change, error) in [
+        (create("r1", "three"), "another one has that id or name"),
+        (create("r3", "one"), "another one has that id or name"),
+        (
+            replace("r1", "two", None),
+            "another one has that id or name",
+        ),
+        (replace("r4", "four", None), "there is none with that id"),
+        (
+            replace("r1", "one", Some(77)),
+            "it was changed meanwhile; its version is now 1",
+        ),
+        (
+            delete(Some(77)),
+            "it was changed meanwhile; its version is now 1",
+        ),
+    ] {
+        let refused = store.change(change.clone(), by(2)).await;
+        assert_eq!(refused.unwrap_err().to_string(), error, "{change:?}");
+    }
+    assert_eq!(
+        store.marks().await.unwrap(),
+        marks,
+        "what was refused changed nothing"
+    );
+    let renamed = store
+        .change(replace("r1", "uno", Some(rule.version)), by(3))
+        .await;
+    assert_eq!(renamed.unwrap().unwrap().name, "uno");
+}
+
+async fn every_change_is_audited(store: &dyn Store) {
+    create(store, draft(Kind::Rule, "r1", "one", json!({ "a": 1 })), 1).await;
+    let mut second = draft(Kind::Rule, "r1", "one", json!({ "a": 2 }));
+    second.sealed = Some("secret".into());
+    let replace = Change::Replace {
+        draft: second,
+        expected: None,
+    };
+    store.change(replace, by(2)).await.unwrap();
+    let delete = Change::Delete {
+        kind: Kind::Rule,
+        id: "r1".to_owned(),
+        expected: None,
+    };
+    store.change(delete.clone(), by(3)).await.unwrap();
+    store.change(delete, by(4)).await.unwrap_err();
+    let reload = AuditDraft {
+        at: at(5),
+        actor: "bob".to_owned(),
+        action: "reload".to_owned(),
+        kind: "config".to_owned(),
+        object: String::new(),
+        before: None,
+        after: None,
+    };
+    store.record(reload.clone()).await.unwrap();
+
+    the_audit_is_listed(store, &reload).await;
+}
+
+async fn the_audit_is_listed(store: &dyn Store, reload: &AuditDraft) {
+    let query = AuditQuery {
+        limit: 3,
+        ..AuditQuery::default()
+    };
+    let page = store.audit(&query).await.unwrap();
+    assert_eq!(&page.items[0].what, reload);
+    let seen = |index: usize| {
+        let what = &page.items[index].what;
+        (
+            what.at,
+            what.actor.as_str(),
+            what.action.as_str(),
+            what.before.clone(),
+            what.after.clone(),
+        )
+    };
+    assert_eq!(
+        seen(1),
+        (at(3), "ann", "delete", Some(json!({ "a": 2 })), None)
+    );
+    assert_eq!(
+        seen(2),
+        (
+            at(2),
+            "ann",
+            "replace",
+            Some(json!({ "a": 1 })),
+            Some(json!({ "a": 2 }))
+        )
+    );
+    let rest = AuditQuery {
+        cursor: page.next,
+        ..query.clone()
+    };
+    let rest = store.audit(&rest).await.unwrap();
+    assert_eq!((rest.items.len(), rest.next), (1, None));
+    assert_eq!(rest.items[0].what.action, "create");
+    for (query, found) in [
+        (
+            AuditQuery {
+                actor: Some("bob".to_owned()),
+                ..query.clone()
+            },
+            1,
+        ),
+        (
+            AuditQuery {
+                kind: Some("rule".to_owned()),
+                ..query.clone()
+            },
+            3,
+        ),
+        (
+            AuditQuery {
+                object: Some("r1".to_owned()),
+                kind: Some("key".to_owned()),
+                ..query
+            },
+            0,
+        ),
+    ] {
+        assert_eq!(
+            store.audit(&query).await.unwrap().items.len(),
+            found,
+            "{query:?}"
+        );
+    }
+}
+
+/// As two replicas do: two handles on one database, many changes at once.
+async fn writers_take_turns(place: &Place) {
+    let one = opened(place, "turns").await;
+    let url = match place {
+        Place::Sqlite(_) => place.url("turns"),
+        Place::Postgres(server) => server.url("turns"),
+    };
+    let two = open(&StoreUrl::parse(&url).unwrap()).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let store = Arc::clone(if number % 2 == 0 { &one } else { &two });
+        // Names repeat: of each four one wins.
+        let (id, name) = (format!("id-{number}"), format!("name-{}", number / 4));
+        writers.spawn(async move {
+            let change = Change::Create(draft(Kind::Rule, &id, &name, json!({})));
+            store.change(change, by(0)).await
+        });
+    }
+    let (mut versions, mut taken) = (BTreeSet::new(), 0);
+    while let Some(done) = writers.join_next().await {
+        match done.unwrap() {
+            Ok(object) => assert!(versions.insert(object.unwrap().version)),
+            Err(error) => {
+                assert!(matches!(error, ChangeError::Taken), "{error}");
+                taken += 1;
+            }
+        }
+    }
+    assert_eq!((versions.len(), taken), (10, 30));
+    assert_eq!(one.marks().await.unwrap().change_number, 10);
+    assert_eq!(two.objects().await.unwrap().items.len(), 10);
+}
+
+const SETTINGS: Settings = Settings {
+    delay: Duration::from_secs(10),
+    cooldown: Duration::from_secs(60),
+};
+
+fn ask(value: bool, actor: &str) -> Request {
+    Request {
+        value,
+        reason: "drill".to_owned(),
+        actor: actor.to_owned(),
+        delay: None,
+        force: false,
+    }
+}
+
+/// The step that a request leads to from a state.
+fn step(toggle: &Toggle, request: Request, second: i64) -> (Answer, Step) {
+    let mut to = toggle.clone();
+    let (answer, items) = to.request(request, &SETTINGS, at(second));
+    let from = toggle.revision();
+    (
+        answer,
+        Step {
+            from,
+            to,
+            items,
+            audit: None,
+        },
+    )
+}
+
+async fn the_toggle_keeps_its_first_state(store: &dyn Store) {
+    assert_eq!(store.toggle().await.unwrap(), None);
+    let first = store.begin_toggle(&Toggle::new(false)).await.unwrap();
+    assert_eq!(first, Toggle::new(false));
+    let later = store.begin_toggle(&Toggle::new(true)).await.unwrap();
+    assert_eq!(later, first, "what a restart brings along doesn't count");
+    assert_eq!(store.toggle().await.unwrap(), Some(first));
+}
+
+/// Two handles and many requests from one state: one is taken, and each of the others sees that it
+/// was not.
+async fn one_step_wins(place: &Place) {
+    let one = opened(place, "race").await;
+    let url = match place {
+        Place::Sqlite(_) => place.url("race"),
+        Place::Postgres(server) => server.url("race"),
+    };
+    let two = open(&StoreUrl::parse(&url).unwrap()).await.unwrap();
+    let mut toggle = one.begin_toggle(&Toggle::new(true)).await.unwrap();
+    for round in 1..=5 {
+        let mut racers = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let store = Arc::clone(if number % 2 == 0 { &one } else { &two });
+            let (_, step) = step(&toggle, ask(false, &format!("actor-{number}")), 0);
+            racers.spawn(async move { store.step_toggle(step).await.unwrap() });
+        }
+        let won = racers
+            .join_all()
+            .await
+            .into_iter()
+            .filter(|won| *won)
+            .count();
+        assert_eq!(won, 1);
+        toggle = two.toggle().await.unwrap().unwrap();
+        assert_eq!(toggle.revision(), round);
+        assert_eq!(one.marks().await.unwrap().toggle_revision, round);
+    }
+    // Each of the five but the last was superseded by the next.
+    let history = one.toggle_history(None, 100).await.unwrap().items;
+    let outcomes: Vec<_> = history.iter().map(|item| (item.id, item.outcome)).collect();
+    let expected = [
+        (5, Outcome::Pending),
+        (4, Outcome::Superseded),
+        (3, Outcome::Superseded),
+        (2, Outcome::Superseded),
+        (1, Outcome::Superseded),
+    ];
+    assert_eq!(outcomes, expected);
+}
+
+async fn history_tells_what_became_of_it(store: &dyn Store) {
+    let toggle = store.begin_toggle(&Toggle::new(true)).await.unwrap();
+    let (answer, mut first) = step(&toggle, ask(false, "ann"), 0);
+    assert_eq!(answer, Answer::Pending);
+    first.audit = Some(AuditDraft {
+        at: at(0),
+        actor: "ann".to_owned(),
+        action: "request".to_owned(),
+        kind: "toggle".to_owned(),
+        object: "1".to_owned(),
+        before: None,
+        after: None,
+    });
+    assert!(store.step_toggle(first.clone()).await.unwrap());
+    assert!(!store.step_toggle(first.clone()).await.unwrap(), "once");
+    let stored = store.toggle().await.unwrap().unwrap();
+    assert_eq!(stored, first.to);
+    assert!(!stored.is_enabled(at(10)), "it waits in the store");
+    let query = AuditQuery {
+        limit: 9,
+        ..AuditQuery::default()
+    };
+    let audit = store.audit(&query).await.unwrap();
+    assert_eq!(audit.items.len(), 1, "the audit goes with the step");
+
+    settled_and_refused(store, &stored).await;
+}
+
+async fn settled_and_refused(store: &dyn Store, toggle: &Toggle) {
+    let mut settled = toggle.clone();
+    let item = settled.settle(&SETTINGS, at(11)).unwrap();
+    let settle = Step {
+        from: toggle.revision(),
+        to: settled.clone(),
+        items: vec![item],
+        audit: None,
+    };
+    assert!(store.step_toggle(settle.clone()).await.unwrap());
+    assert!(
+        !store.step_toggle(settle).await.unwrap(),
+        "by the other replica too"
+    );
+    let (answer, refused) = step(&settled, ask(true, "bob"), 20);
+    assert!(matches!(answer, Answer::Refused(_)));
+    assert!(store.step_toggle(refused).await.unwrap());
+
+    let page = store.toggle_history(None, 1).await.unwrap();
+    let newest = &page.items[0];
+    assert_eq!(
+        (newest.id, newest.outcome, newest.effective_at),
+        (2, Outcome::Refused, None)
+    );
+    assert_eq!(
+        (newest.actor.as_str(), newest.requested_at),
+        ("bob", at(20))
+    );
+    let rest = store.toggle_history(page.next, 9).await.unwrap();
+    assert_eq!((rest.items.len(), rest.next), (1, None));
+    let oldest = &rest.items[0];
+    assert_eq!((oldest.id, oldest.outcome), (1, Outcome::Applied));
+    assert_eq!(
+        (oldest.effective_at, oldest.reason.as_str()),
+        (Some(at(10)), "drill")
+    );
+}
