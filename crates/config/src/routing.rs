@@ -1,10 +1,11 @@
 //! `routing`: the toggle, what `auto` means, and the rules.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::rule::{Names, RuleSpec, Severity, compile};
+use llm_router_domain::rule::{Compiled, Names, RuleSpec, Rules, Severity, compile};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,6 +27,8 @@ pub struct Routing {
     pub toggle: Toggle,
     /// The rules in the order of the file, which [`compile`] finds no error in.
     pub rules: Vec<RuleSpec>,
+    /// The same, compiled.
+    pub compiled: Arc<Rules>,
 }
 
 /// What a model's name stands for.
@@ -111,6 +114,8 @@ impl RawRouting {
             let at = at.field("default_model");
             find_target(&name.0.0, &at, known, providers, findings)
         });
+        let names = names(known, providers, keys);
+        let (rules, compiled) = check_rules(self.rules, &at.field("rules"), &names, findings);
         Routing {
             enabled: self.enabled,
             default_model,
@@ -118,10 +123,8 @@ impl RawRouting {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
-            rules: {
-                let names = names(known, providers, keys);
-                check_rules(self.rules, &at.field("rules"), &names, findings)
-            },
+            rules,
+            compiled: Arc::new(compiled),
         }
     }
 }
@@ -131,17 +134,21 @@ fn check_rules(
     at: &At,
     names: &Names<'_>,
     findings: &mut Findings,
-) -> Vec<RuleSpec> {
+) -> (Vec<RuleSpec>, Rules) {
     let located = rules.located(at, findings).into_iter();
     let (places, rules): (Vec<At>, Vec<RuleSpec>) = located.unzip();
-    for problem in compile(&rules, names, None).problems {
+    let Compiled {
+        rules: compiled,
+        problems,
+    } = compile(&rules, names, None);
+    for problem in problems {
         let place = places.get(problem.index).unwrap_or(at).below(&problem.path);
         match problem.severity {
             Severity::Error => findings.error(&place, problem.message, ""),
             Severity::Warning => findings.warn(&place, problem.message, ""),
         }
     }
-    rules
+    (rules, compiled)
 }
 
 /// What rules may name. A provider with mistakes in it may serve anything.
