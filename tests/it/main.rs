@@ -12,8 +12,10 @@
 mod harness;
 
 mod bodies;
+mod budgets;
 mod command_line;
 mod disconnects;
+mod draining;
 mod errors;
 mod failover;
 mod hostile;
