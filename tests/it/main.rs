@@ -10,6 +10,8 @@
 )]
 
 mod harness;
+#[path = "../../crates/store/tests/store/support/postgres.rs"]
+mod postgres;
 
 mod bodies;
 mod command_line;
@@ -21,5 +23,7 @@ mod http2;
 mod keys;
 mod ledger;
 mod reload;
+mod rules;
 mod shutdown;
 mod streams;
+mod toggle;
