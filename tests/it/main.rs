@@ -5,8 +5,9 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a test that can't go on panics, and tells of real time"
+    reason = "a test that can't go on panics, and tells of real time and of what is absent"
 )]
 
 mod harness;

@@ -79,16 +79,20 @@ async fn a_rule_lives_on_two_replicas(shared: &Shared) {
     let read = b.rule("GET", &id, &[], &Value::Null).await;
     assert_eq!((read.status, read.header("etag")), (200, Some(&*etag)));
     assert_eq!(read.json(), rule);
+    it_is_changed_and_deleted(&a, &b, &rule, &etag).await;
+}
 
+async fn it_is_changed_and_deleted(a: &Gateway, b: &Gateway, rule: &Value, etag: &str) {
+    let id = rule["id"].as_str().unwrap().to_owned();
     // What was read can be sent back with a change; who saw an older version may not.
     let mut changed = rule.clone();
     changed["priority"] = json!(-5);
-    let put = b.rule("PUT", &id, &[("if-match", &etag)], &changed).await;
+    let put = b.rule("PUT", &id, &[("if-match", etag)], &changed).await;
     assert_eq!((put.status, &put.json()["priority"]), (200, &json!(-5)));
-    let stale = a.rule("PUT", &id, &[("if-match", &etag)], &changed).await;
+    let stale = a.rule("PUT", &id, &[("if-match", etag)], &changed).await;
     assert_eq!((stale.status, stale.code()), (412, "stale_etag".to_owned()));
     let stale = a
-        .rule("DELETE", &id, &[("if-match", &etag)], &Value::Null)
+        .rule("DELETE", &id, &[("if-match", etag)], &Value::Null)
         .await;
     assert_eq!(stale.status, 412);
     // An answer of one replica holds at once on another.

@@ -27,13 +27,15 @@ impl Shared {
 
     /// None where no PostgreSQL is installed.
     pub(crate) fn postgres() -> Option<Self> {
-        Postgres::start().map(Self::Postgres)
+        let server = Postgres::start()?;
+        server.database("router");
+        Some(Self::Postgres(server))
     }
 
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(folder) => format!("sqlite:{}", folder.path().join("it.db").display()),
-            Self::Postgres(server) => server.url("postgres"),
+            Self::Postgres(server) => server.url("router"),
         }
     }
 
