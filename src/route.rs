@@ -23,7 +23,7 @@ pub(crate) struct Route {
 ///
 /// # Errors
 /// 404 for a name that nothing here serves, 403 for one that the key may not use, 400 for one
-/// whose providers speak another format.
+/// whose providers can't do what the endpoint does.
 pub(crate) fn route(
     snapshot: &Snapshot,
     key: &Key,
@@ -42,10 +42,11 @@ pub(crate) fn route(
             return Err(not_allowed(key, asked));
         }
     }
-    let in_format = |deployment: &Deployment| deployment.provider.kind.path(endpoint).is_some();
-    route.candidates.retain(in_format);
-    if route.candidates.is_empty() {
-        return Err(Fault::wrong_format(asked, endpoint.format().name()));
+    let can = |deployment: &Deployment| deployment.provider.kind.way(endpoint).is_some();
+    route.candidates.retain(can);
+    // Tokens that no provider counts are counted by the router.
+    if route.candidates.is_empty() && endpoint != Endpoint::CountTokens {
+        return Err(Fault::not_offered(asked, endpoint));
     }
     Ok(route)
 }
@@ -170,7 +171,9 @@ mod tests {
                 CHAT,
                 &["openai:gpt-4o-mini", "local:llama", "openai:gpt-4o"],
             ),
-            ("smart", MESSAGES, &["claude:opus"]),
+            ("smart", MESSAGES, &["claude:opus", "openai:gpt-4o"]),
+            ("smart", Endpoint::CountTokens, &["claude:opus"]),
+            ("local/llama", MESSAGES, &["local:llama"]),
             ("openai/gpt-5", CHAT, &["openai:gpt-5"]),
             ("local/org/qwen", CHAT, &["local:org/qwen"]),
             ("org/qwen", CHAT, &["openai:org/qwen"]),
@@ -193,7 +196,11 @@ mod tests {
             tried(&["*"], "local/unknown", CHAT),
             Ok(vec!["openai:local/unknown".into()])
         );
-        assert_eq!(tried(&["*"], "local/llama", MESSAGES), Err(400));
+        assert_eq!(tried(&["*"], "claude/opus", Endpoint::Embeddings), Err(400));
+        assert_eq!(
+            tried(&["*"], "local/llama", Endpoint::CountTokens),
+            Ok(vec![])
+        );
         assert_eq!(tried(&["fast"], "smart", CHAT), Err(403));
         assert_eq!(tried(&["smart"], "auto", CHAT), Err(403));
         assert_eq!(

@@ -23,3 +23,4 @@ mod ledger;
 mod reload;
 mod shutdown;
 mod streams;
+mod translation;

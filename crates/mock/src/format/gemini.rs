@@ -123,10 +123,7 @@ fn prompt(contents: &[Value]) -> String {
         let texts: Vec<&str> = parts.filter_map(|part| part["text"].as_str()).collect();
         (!texts.is_empty()).then(|| texts.join("\n"))
     };
-    users
-        .filter_map(|content| text(content))
-        .next()
-        .unwrap_or_default()
+    users.filter_map(text).next().unwrap_or_default()
 }
 
 fn has_result(content: &Value) -> bool {
