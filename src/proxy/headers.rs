@@ -28,6 +28,9 @@ const NOT_FOR_PROVIDERS: [&str; 6] = [
 /// Headers of the provider's that are about its own connection or its own clients.
 const NOT_FOR_CLIENTS: [&str; 3] = ["keep-alive", "proxy-authenticate", "alt-svc"];
 
+/// Names the rule that decided on a request.
+pub(super) const RULE: &str = "x-llm-router-rule";
+
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 /// What the headers of formats begin with, that say nothing to a provider of another one.
@@ -116,6 +119,7 @@ pub(super) struct Marks<'a> {
     pub(super) request_id: &'a str,
     pub(super) provider: &'a str,
     pub(super) model: &'a str,
+    pub(super) rule: Option<&'a str>,
     pub(super) attempts: u32,
     /// Fields of the request that the provider's format has nothing for.
     pub(super) dropped: &'a [String],
@@ -140,6 +144,11 @@ pub(super) fn for_client(
     insert(header, "x-request-id", marks.request_id)?;
     insert(header, "x-llm-router-provider", marks.provider)?;
     insert(header, "x-llm-router-model", marks.model)?;
+    // One of the provider's would be another router's.
+    header.remove_header(RULE);
+    if let Some(rule) = marks.rule {
+        insert(header, RULE, rule)?;
+    }
     if !marks.dropped.is_empty() {
         insert(header, "x-llm-router-dropped", &listed(marks.dropped))?;
     }
@@ -169,7 +178,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// Inserts a value that came from outside; one that no header can hold is left out.
-fn insert(header: &mut ResponseHeader, name: &'static str, value: &str) -> Result<()> {
+pub(super) fn insert(header: &mut ResponseHeader, name: &'static str, value: &str) -> Result<()> {
     match HeaderValue::from_bytes(value.as_bytes()) {
         Ok(value) => header.insert_header(name, value),
         Err(_) => Ok(()),
@@ -327,6 +336,7 @@ mod tests {
             request_id: "ours",
             provider: "p",
             model: "模型",
+            rule: Some("ours"),
             attempts: 2,
             dropped: &["top_k".to_owned()],
         };
@@ -336,6 +346,7 @@ mod tests {
         assert_eq!(value("x-debug"), None);
         assert_eq!(value("x-request-id"), Some(&b"ours"[..]));
         assert_eq!(value("x-upstream-request-id"), Some(&b"theirs"[..]));
+        assert_eq!(value(RULE), Some(&b"ours"[..]));
         assert_eq!(value("x-llm-router-attempts"), Some(&b"2"[..]));
         assert_eq!(value("x-llm-router-dropped"), Some(&b"top_k"[..]));
         assert_eq!(value("anthropic-ratelimit-requests-limit"), Some(&b"5"[..]));

@@ -225,6 +225,7 @@ fn mark(
             request_id,
             provider: &provider.id,
             model,
+            rule: inference.route.rule.as_deref(),
             attempts,
             dropped: inference.dropped(),
         },

@@ -21,6 +21,7 @@ mod http2;
 mod keys;
 mod ledger;
 mod reload;
+mod routing;
 mod shutdown;
 mod streams;
 mod translation;
