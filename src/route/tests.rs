@@ -171,19 +171,10 @@ fn unknown_models_are_404_for_every_key() {
 fn rules_say_where_requests_go() {
     let to = |then: Value| json!([{"name": "r", "when": {"regex": "parcel"}, "then": then}]);
     let fast = "openai:gpt-4o-mini local:llama claude:opus openai:gpt-4o";
+    let smart = "claude:opus openai:gpt-4o";
     for (then, asked, endpoint, expected) in [
-        (
-            json!({"use_model": "smart"}),
-            "auto",
-            CHAT,
-            "claude:opus openai:gpt-4o",
-        ),
-        (
-            json!({"use_model": "smart"}),
-            "fast",
-            MESSAGES,
-            "claude:opus openai:gpt-4o",
-        ),
+        (json!({"use_model": "smart"}), "auto", CHAT, smart),
+        (json!({"use_model": "smart"}), "fast", MESSAGES, smart),
         (
             json!({"use_model": "local/llama"}),
             "fast",
@@ -240,7 +231,7 @@ fn rules_say_where_requests_go() {
             json!({"split": [{"model": "smart", "weight": 1}]}),
             "auto",
             CHAT,
-            "claude:opus openai:gpt-4o",
+            smart,
         ),
         (
             json!({"block": {"status": 451, "message": "no"}}),
@@ -249,12 +240,7 @@ fn rules_say_where_requests_go() {
             "451 blocked",
         ),
         (json!({"set": {"top_p": 1}}), "auto", CHAT, fast),
-        (
-            json!({"set": {"top_p": 1}}),
-            "smart",
-            CHAT,
-            "claude:opus openai:gpt-4o",
-        ),
+        (json!({"set": {"top_p": 1}}), "smart", CHAT, smart),
     ] {
         let got = tried(&routing(to(then.clone())), &["*"], asked, endpoint);
         assert_eq!(got, expected, "{then} for {asked}");
