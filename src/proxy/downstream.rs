@@ -173,6 +173,15 @@ fn swallow(tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
     Ok(ended)
 }
 
+fn set_status(tasks: &mut [HttpTask], status: u16) -> Result<()> {
+    for task in tasks {
+        if let HttpTask::Header(header, _) = task {
+            header.set_status(status)?;
+        }
+    }
+    Ok(())
+}
+
 fn is_interim(task: &HttpTask) -> bool {
     matches!(task, HttpTask::Header(header, _) if header.status.is_informational())
 }
@@ -249,6 +258,8 @@ impl CustomSession for Downstream {
                         Ok(false)
                     };
                 }
+                // What was taken out of an answer that is read whole leaves nothing to hold.
+                tasks.retain(|task| !matches!(task, HttpTask::Body(None, false)));
                 if !ended && self.held.len() < MOST_HELD {
                     self.held.append(&mut tasks);
                     return Ok(false);
@@ -266,6 +277,9 @@ impl CustomSession for Downstream {
         }
         if self.gone.is_some() {
             return swallow(tasks, ended);
+        }
+        if let Some(status) = self.exchange.take_status() {
+            set_status(&mut tasks, status)?;
         }
         let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
         match self.inner.response_duplex_vec(tasks).await {

@@ -31,3 +31,4 @@ mod rules;
 mod shutdown;
 mod streams;
 mod toggle;
+mod translation;
