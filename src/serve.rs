@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::civil::Date;
-use llm_router_admin::Caller;
+use llm_router_admin::{Caller, Unexplained};
 use llm_router_config::Config;
 use llm_router_domain as domain;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::{LedgerStore, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,6 +23,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
+use crate::explain::{Question, explain};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
@@ -239,6 +241,35 @@ impl llm_router_admin::Source for AdminSource {
             role: key.role,
             key: key.name.clone(),
             owner: key.owner.clone(),
+        })
+    }
+
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained> {
+        let live = self.live.load();
+        let snapshot = &live.snapshot;
+        let now = clock::wall();
+        let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
+            explain(&Question {
+                snapshot,
+                enabled: snapshot.routing_enabled,
+                key: &key,
+                headers,
+                body,
+                format,
+                now,
+                random: fastrand::u64(..),
+                pretty: false,
+            })
+        });
+        explained.map_err(|fault| Unexplained {
+            code: fault.code,
+            message: fault.message.into_owned(),
+            field: fault.param,
         })
     }
 

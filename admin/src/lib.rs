@@ -3,6 +3,7 @@
 
 mod access;
 mod cost;
+mod explain;
 mod requests;
 
 use std::future::Future;
@@ -11,11 +12,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::civil::Date;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::Role;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::json;
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 
 pub use access::Caller;
 use access::{Problem, caller};
+pub use explain::Unexplained;
 
 /// What the admin service asks of the router.
 #[async_trait]
@@ -42,12 +45,27 @@ pub trait Source: Send + Sync + 'static {
     /// The day (UTC) it is.
     fn today(&self) -> Date;
 
+    /// How a request with these headers and this body would be routed, as JSON. The body's format
+    /// is guessed where it isn't said.
+    ///
+    /// # Errors
+    /// When no endpoint would take the body.
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained>;
+
     /// The ledger's store, once everything that was settled before the call is in it.
     ///
     /// # Errors
     /// When the store doesn't take it.
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError>;
 }
+
+/// The largest request that is explained, in bytes.
+const LARGEST_REQUEST: usize = 32 << 20;
 
 type Shared = Arc<dyn Source>;
 
@@ -70,6 +88,8 @@ fn router(source: Shared) -> Router {
         .route("/healthz", get(health))
         .route("/readyz", get(health))
         .route("/metrics", get(metrics))
+        .route("/api/v1/router/explain", post(explain::explain))
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .route("/api/v1/cost/current", get(cost::current))
         .route("/api/v1/cost/daily", get(cost::daily))
         .route("/api/v1/cost/summary", get(cost::summary))

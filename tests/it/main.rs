@@ -15,6 +15,7 @@ mod bodies;
 mod command_line;
 mod disconnects;
 mod errors;
+mod explain;
 mod failover;
 mod hostile;
 mod http2;
