@@ -198,6 +198,7 @@ fn openai_chat() -> Vec<(bool, Value, Value)> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn anthropic_messages() -> Vec<(bool, Value, Value)> {
     let none = || json!("");
     let result =
@@ -327,6 +328,7 @@ fn anthropic_messages() -> Vec<(bool, Value, Value)> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn openai_responses() -> Vec<(bool, Value, Value)> {
     let output =
         |output: Value| json!({"type": "function_call_output", "call_id": "t", "output": output});
