@@ -27,9 +27,9 @@ impl Entry<'_> {
 const ROUTER: &str = "llm-router";
 
 /// The models that a key may use, without repetition, in the order of the file.
-/// `auto` comes first where it may lead somewhere.
-pub(crate) fn visible<'a>(snapshot: &'a Snapshot, key: &Key) -> Vec<Entry<'a>> {
-    let auto = leads_somewhere(snapshot, key).then_some(Entry {
+/// `auto` comes first where it may lead somewhere; `enabled`: whether rules apply.
+pub(crate) fn visible<'a>(snapshot: &'a Snapshot, enabled: bool, key: &Key) -> Vec<Entry<'a>> {
+    let auto = leads_somewhere(snapshot, enabled, key).then_some(Entry {
         id: Cow::Borrowed(AUTO),
         owned_by: ROUTER,
     });
@@ -68,8 +68,8 @@ pub(crate) fn visible<'a>(snapshot: &'a Snapshot, key: &Key) -> Vec<Entry<'a>> {
 }
 
 /// Whether `auto` may lead to a model that the key may use: by a rule, or to the default.
-fn leads_somewhere(snapshot: &Snapshot, key: &Key) -> bool {
+fn leads_somewhere(snapshot: &Snapshot, enabled: bool, key: &Key) -> bool {
     let default = snapshot.default_model.as_deref();
-    let ruled = snapshot.routing_enabled && !snapshot.rules.is_empty();
+    let ruled = enabled && !snapshot.rules.is_empty();
     ruled || default.is_some_and(|name| key.models.allows(name))
 }

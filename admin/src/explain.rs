@@ -52,7 +52,7 @@ pub(crate) async fn explain(
             message,
             field,
         }) => Err(Problem {
-            field,
+            field: field.map(Into::into),
             ..Problem::new(StatusCode::BAD_REQUEST, code, message)
         }),
     }

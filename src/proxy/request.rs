@@ -101,13 +101,14 @@ impl Gateway {
         ctx.key = Some(Arc::clone(&key));
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
         let anthropic = ctx.endpoint.is_some();
+        let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
                 self.parse(session, ctx, endpoint).await?;
                 Ok(Step::Proxy)
             }
             Target::Models => {
-                let names = listing::visible(snapshot, &key);
+                let names = listing::visible(snapshot, enabled, &key);
                 let listed = names.iter().map(listing::Entry::listed);
                 Ok(Step::Answer(if anthropic {
                     models::anthropic_list(listed)
@@ -116,7 +117,7 @@ impl Gateway {
                 }))
             }
             Target::Model(id) => {
-                let names = listing::visible(snapshot, &key);
+                let names = listing::visible(snapshot, enabled, &key);
                 let entry = names.iter().find(|entry| entry.id == id);
                 let entry = entry.ok_or_else(|| BodyError::Fault(Fault::model_not_found(&id)))?;
                 Ok(Step::Answer(if anthropic {
@@ -148,15 +149,16 @@ impl Gateway {
         let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
         let head = RequestHead::read(&body)
             .map_err(|error| BodyError::Fault(Fault::invalid_body(error)))?;
+        let now = clock::wall();
         let routed = route(&Asking {
             snapshot,
-            enabled: snapshot.routing_enabled,
+            enabled: self.switch.is_enabled(now),
             key: &key,
             endpoint,
             model: &head.model,
             headers: &session.req_header().headers,
             body: &body,
-            now: clock::wall(),
+            now,
             random: fastrand::u64(..),
         });
         ctx.rule = match &routed {
