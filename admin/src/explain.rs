@@ -1,5 +1,6 @@
 //! `POST /api/v1/router/explain`: how a request would be routed. The decision is the router's.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use axum::body::Bytes;
@@ -20,7 +21,7 @@ pub struct Unexplained {
     /// The message that it would answer.
     pub message: String,
     /// The field of the body that is wrong.
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
 }
 
 /// Formats that a client may speak.
@@ -52,7 +53,7 @@ pub(crate) async fn explain(
             message,
             field,
         }) => Err(Problem {
-            field: field.map(Into::into),
+            field,
             ..Problem::new(StatusCode::BAD_REQUEST, code, message)
         }),
     }

@@ -155,7 +155,7 @@ async fn explanations_show_rules_scores_and_prices() {
         json!([{ "provider": "one", "model": "mock-gpt", "price": null }])
     );
     assert_eq!(told["left_out"], json!([]));
-    let foreign = json!({ "model": "foreign", "messages": [] }).to_string();
+    let foreign = json!({ "model": "foreign", "input": "sea" }).to_string();
     let told = explained(&gateway, &[], "?format=openai-chat", &foreign)
         .await
         .json();
@@ -164,7 +164,7 @@ async fn explanations_show_rules_scores_and_prices() {
         told["left_out"][0]["why"]
             .as_str()
             .unwrap()
-            .contains("format"),
+            .contains("endpoint"),
         "{told}"
     );
 }
