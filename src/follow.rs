@@ -80,6 +80,13 @@ impl Follower {
         }
     }
 
+    /// Takes over what changed, now; not while the store is away, which would only take time.
+    pub(crate) async fn look_unless_away(&self) {
+        if self.away_since().is_none() {
+            self.look().await;
+        }
+    }
+
     /// Makes the task look now: there may be a change whose instant comes before its next look.
     pub(crate) fn wake(&self) {
         self.woken.notify_one();

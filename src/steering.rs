@@ -27,7 +27,8 @@ pub(crate) struct Steering {
 
 #[async_trait]
 impl llm_router_admin::Steering for Steering {
-    fn toggle_status(&self) -> ToggleStatus {
+    async fn toggle_status(&self) -> ToggleStatus {
+        self.follower.look_unless_away().await;
         self.shown(self.switch.status(now()))
     }
 
@@ -50,8 +51,8 @@ impl llm_router_admin::Steering for Steering {
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<Page<Item, u64>, StoreError> {
-        // A change that is in force is told as applied, also before its time of settling.
-        self.switch.settle(now()).await?;
+        // A change that is in force is told as applied, whoever was to settle it.
+        self.follower.look_unless_away().await;
         self.store.toggle_history(cursor, limit).await
     }
 
@@ -113,9 +114,7 @@ impl Steering {
     /// The rules in force, after what other replicas changed was taken over. While the store is
     /// away: those that were last heard of.
     async fn current(&self) -> Vec<Listed> {
-        if self.follower.away_since().is_none() {
-            self.follower.look().await;
-        }
+        self.follower.look_unless_away().await;
         self.reloader.live().snapshot.listed_rules.to_vec()
     }
 
