@@ -59,7 +59,7 @@ impl Shared {
 /// Short times, and a rule that sends everything to `strong`.
 fn short() -> Value {
     let rule = json!({ "name": "all", "when": {}, "then": { "use_model": "strong" } });
-    json!({ "toggle": { "delay": "1200ms", "cooldown": "2s" }, "rules": [rule] })
+    json!({ "toggle": { "delay": "1200ms", "cooldown": "4s" }, "rules": [rule] })
 }
 
 impl Gateway {
@@ -121,17 +121,14 @@ async fn a_flip_waits_and_is_cancelled(a: &Gateway, b: &Gateway) {
         (&before["enabled"], &before["pending"]),
         (&json!(true), &Value::Null)
     );
-    let asked = now();
     let answer = a.toggle(OPERATOR, flip(false, "drill")).await;
     assert_eq!(answer.status, 202);
     let pending = &answer.json()["pending"];
     assert_eq!(pending["actor"], "operator");
-    let wait = time(&pending["effective_at"])
-        .duration_since(asked)
-        .as_millis();
-    assert!((1_200..1_500).contains(&wait), "{wait} ms");
+    let wait = time(&pending["effective_at"]).duration_since(time(&pending["requested_at"]));
+    assert_eq!(wait.as_millis(), 1_200);
     let left = pending["seconds_left"].as_f64().unwrap();
-    assert!(left > 0.5 && left <= 1.2, "{left} s");
+    assert!(left > 0.0 && left <= 1.2, "{left} s");
     // It shows on the other replica, and can be cancelled there.
     assert_eq!(b.status().await["pending"]["reason"], "drill");
     let cancel = |key| b.administer(key, "DELETE", "/api/v1/router/toggle", &[], &Value::Null);
@@ -215,7 +212,7 @@ async fn a_cooldown_refuses_until_forced(a: &Gateway, b: &Gateway) {
         until
             .duration_since(time(&status["changed_at"]))
             .as_millis(),
-        2_000
+        4_000
     );
     let refused = b.toggle(OPERATOR, flip(true, "too soon")).await;
     assert_eq!(
@@ -223,7 +220,7 @@ async fn a_cooldown_refuses_until_forced(a: &Gateway, b: &Gateway) {
         (409, "cooldown_active".to_owned())
     );
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=2).contains(&wait), "{wait} s");
+    assert!((1..=4).contains(&wait), "{wait} s");
     let same = b.toggle(OPERATOR, flip(false, "it is so already")).await;
     assert_eq!(same.status, 200);
 
@@ -257,7 +254,7 @@ async fn a_pending_flip_survives_a_crash(a: &Gateway, b: &mut Gateway) {
         a.status().await["cooldown_until"].is_null()
     })
     .await;
-    let flip = json!({ "value": false, "reason": "crash", "delay_seconds": 3.5 });
+    let flip = json!({ "value": false, "reason": "crash", "delay_seconds": 5.5 });
     let answer = b.toggle(OPERATOR, flip).await;
     let instant = time(&answer.json()["pending"]["effective_at"]);
     b.kill_and_restart().await;
