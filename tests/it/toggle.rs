@@ -407,6 +407,7 @@ async fn requests_go_on_while_the_store_is_away() {
     })
     .await;
     assert_eq!(gateway.chat("fast", &[]).await.status, 200);
+    nothing_can_be_changed(&gateway).await;
     assert!(
         gateway
             .metric("llm_router_store_poll_failures_total", &[])
@@ -427,6 +428,33 @@ async fn requests_go_on_while_the_store_is_away() {
         log.matches("the store doesn't answer").count(),
         1,
         "told once:\n{log}"
+    );
+}
+
+async fn nothing_can_be_changed(gateway: &Gateway) {
+    let rule = json!({ "name": "new", "then": { "use_model": "fast" } });
+    for (method, path, body) in [
+        ("POST", "toggle", flip(true, "not now")),
+        ("DELETE", "toggle", Value::Null),
+        ("GET", "history", Value::Null),
+        ("POST", "rules", rule.clone()),
+        ("PUT", "rules/x", rule),
+        ("DELETE", "rules/x", Value::Null),
+    ] {
+        let asked = Instant::now();
+        let path = format!("/api/v1/router/{path}");
+        let answer = gateway.administer(KEY, method, &path, &[], &body).await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (503, "store_unavailable".to_owned()),
+            "{method} {path}"
+        );
+        assert!(asked.elapsed() < Duration::from_secs(3), "{method} {path}");
+    }
+    let rules = gateway.admin("/api/v1/router/rules", None).await.json();
+    assert_eq!(
+        rules["items"][0]["name"], "all",
+        "what is in force can be read"
     );
 }
 
