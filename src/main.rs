@@ -3,6 +3,7 @@
 
 mod access_log;
 mod authenticate;
+mod balance;
 mod books;
 mod budgets;
 mod clock;

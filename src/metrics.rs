@@ -1,6 +1,8 @@
 //! What the router counts, by the names that Prometheus scrapes. Labels hold only what the
 //! configuration or the code bounds: no key, no free text of a client's.
 
+mod deployments;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,11 +12,13 @@ use prometheus::{
     IntGauge, Opts, Registry, TextEncoder,
 };
 
+pub(crate) use self::deployments::DeploymentMetrics;
 use crate::clock;
 
 /// Every metric of the process.
 pub(crate) struct Metrics {
     registry: Registry,
+    pub(crate) deployments: DeploymentMetrics,
     requests: IntCounterVec,
     errors: IntCounterVec,
     attempts: IntCounterVec,
@@ -58,7 +62,9 @@ impl Metrics {
     /// # Errors
     /// When two of them have one name, which a test would have shown.
     pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
         let metrics = Self {
+            deployments: DeploymentMetrics::register(&registry)?,
             requests: counters(
                 "requests_total",
                 "Requests of clients, by outcome.",
@@ -111,7 +117,7 @@ impl Metrics {
                 "config_revision",
                 "The number of the configuration in force.",
             ))?,
-            registry: Registry::new(),
+            registry,
         };
         metrics.register()?;
         Ok(metrics)

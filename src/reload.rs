@@ -85,8 +85,14 @@ impl Loader {
         Ok(loaded)
     }
 
-    /// Compiles a configuration that was checked, with the prices that it names.
-    pub(crate) fn compile(&self, config: &Config, revision: u64) -> Result<Snapshot, LoadError> {
+    /// Compiles a configuration that was checked, with the prices that it names. What `previous`
+    /// knows of deployments that stay the same is kept.
+    pub(crate) fn compile(
+        &self,
+        config: &Config,
+        revision: u64,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, LoadError> {
         let is_built_in = |provider: &llm_router_config::Provider| {
             provider.kind == ProviderKind::Mock && provider.base_url.is_none()
         };
@@ -102,6 +108,7 @@ impl Loader {
             admin_key,
             hasher: &self.hasher,
             prices: Arc::new(prices),
+            previous,
         };
         Ok(compile(config, revision, &surroundings))
     }
@@ -171,7 +178,9 @@ impl Reloader {
         }
         let previous = self.live.load_full();
         let revision = previous.snapshot.revision + 1;
-        let snapshot = self.loader.compile(&loaded.config, revision)?;
+        let snapshot = self
+            .loader
+            .compile(&loaded.config, revision, Some(&previous.snapshot))?;
         self.live
             .store(Arc::new(Live::bind(snapshot, Some(&previous))?));
         Ok(revision)

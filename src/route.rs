@@ -5,16 +5,17 @@ use std::sync::Arc;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 
+use crate::balance::{Course, Tier};
 use crate::fault::Fault;
 use crate::snapshot::{Deployment, Model, Snapshot};
 
 /// The name that lets the router choose.
 const AUTO: &str = "auto";
 
-/// The deployments to try, in order, and how they were found.
+/// The deployments to try, and how they were found.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) candidates: Vec<Deployment>,
+    pub(crate) course: Course,
     /// The public name that was meant, if it was one.
     pub(crate) model: Option<Arc<Model>>,
 }
@@ -35,16 +36,13 @@ pub(crate) fn route(
         None if asked == AUTO => return Err(Fault::model_not_found(asked)),
         _ => asked,
     };
-    let mut route =
-        resolve(snapshot, name, endpoint).ok_or_else(|| Fault::model_not_found(asked))?;
+    let route = resolve(snapshot, name, endpoint).ok_or_else(|| Fault::model_not_found(asked))?;
     for name in [asked, name] {
         if name != AUTO && !key.models.allows(name) {
             return Err(not_allowed(key, asked));
         }
     }
-    let in_format = |deployment: &Deployment| deployment.provider.kind.path(endpoint).is_some();
-    route.candidates.retain(in_format);
-    if route.candidates.is_empty() {
+    if !route.course.has_next() {
         return Err(Fault::wrong_format(asked, endpoint.format().name()));
     }
     Ok(route)
@@ -59,32 +57,29 @@ fn not_allowed(key: &Key, asked: &str) -> Fault {
 }
 
 fn resolve(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Route> {
+    // Who doesn't speak the endpoint's format can't be asked.
+    let in_format = |deployment: &Deployment| deployment.provider.kind.path(endpoint).is_some();
     if let Some(model) = snapshot.model_by_name.get(name) {
-        let candidates = with_fallbacks(snapshot, model);
         return Some(Route {
-            candidates,
+            course: Course::new(with_fallbacks(snapshot, model), in_format),
             model: Some(Arc::clone(model)),
         });
     }
     let deployment = qualified(snapshot, name).or_else(|| bare(snapshot, name, endpoint))?;
     Some(Route {
-        candidates: vec![deployment],
+        course: Course::new([Tier::Named(deployment)], in_format),
         model: None,
     })
 }
 
-fn with_fallbacks(snapshot: &Snapshot, model: &Model) -> Vec<Deployment> {
+/// The model, then its fallbacks.
+fn with_fallbacks(snapshot: &Snapshot, model: &Arc<Model>) -> Vec<Tier> {
     let fallbacks = model
         .fallbacks
         .iter()
         .filter_map(|name| snapshot.model_by_name.get(name));
-    let fallback_deployments = fallbacks.flat_map(|model| &model.deployments);
-    model
-        .deployments
-        .iter()
-        .chain(fallback_deployments)
-        .cloned()
-        .collect()
+    let models = std::iter::once(model).chain(fallbacks);
+    models.cloned().map(Tier::Model).collect()
 }
 
 /// `provider/model`. A model's own name may hold slashes, so only the first one counts.
@@ -92,7 +87,7 @@ fn qualified(snapshot: &Snapshot, name: &str) -> Option<Deployment> {
     let (id, model) = name.split_once('/')?;
     let (index, provider) = snapshot.provider(id)?;
     (!model.is_empty() && provider.models.allows(model))
-        .then(|| Deployment::at(index, provider, model))
+        .then(|| snapshot.deployment(index, provider, model))
 }
 
 /// A provider's own name of a model: the first provider in the file that serves it, one that
@@ -104,7 +99,7 @@ fn bare(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Deploymen
         })
     };
     let (index, provider) = find(true).or_else(|| find(false))?;
-    Some(Deployment::at(index, provider, name))
+    Some(snapshot.deployment(index, provider, name))
 }
 
 #[cfg(test)]
@@ -152,7 +147,7 @@ mod tests {
         route(&routing(), &key, asked, endpoint)
             .map(|route| {
                 let name = |found: &Deployment| format!("{}:{}", found.provider.id, found.model);
-                route.candidates.iter().map(name).collect()
+                route.course.untried().map(name).collect()
             })
             .map_err(|fault| fault.status)
     }

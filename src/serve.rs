@@ -71,7 +71,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let config = loaded.config;
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
-    let live = Live::bind(loader.compile(&config, 1)?, None)?;
+    let live = Live::bind(loader.compile(&config, 1, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
@@ -224,6 +224,8 @@ struct AdminSource {
 #[async_trait]
 impl llm_router_admin::Source for AdminSource {
     fn metrics(&self) -> String {
+        let live = self.live.load();
+        self.metrics.deployments.show(&live.snapshot.states);
         self.metrics.render()
     }
 

@@ -8,12 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use llm_router_domain::balance::{self, Balancer, Deployments};
+use llm_router_domain::circuit::Settings;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_domain::retry::Bounds;
 
 use crate::budgets::KeyBudget;
+use crate::clock;
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -25,6 +29,10 @@ pub(crate) struct Snapshot {
     /// Public names, in the order of the file.
     pub(crate) models: Vec<Arc<Model>>,
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
+    /// What is known of each deployment while it serves; see [`Deployment::id_of`].
+    pub(crate) states: Deployments,
+    /// How often and how long a request is tried.
+    pub(crate) bounds: Bounds,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
     pub(crate) keys: KeyRing,
@@ -41,6 +49,9 @@ pub(crate) struct Snapshot {
 /// A provider as requests see it.
 pub(crate) struct Provider {
     pub(crate) id: String,
+    /// Changes with where requests go and what is shown there: then what was known of the
+    /// provider's deployments is of no more use.
+    pub(crate) fingerprint: u64,
     pub(crate) kind: ProviderKind,
     /// The type as the configuration names it; prices may be given by it.
     pub(crate) type_name: &'static str,
@@ -139,6 +150,8 @@ pub(crate) struct Timeouts {
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) deployments: Vec<Deployment>,
+    /// Chooses among the deployments; its members are in their order.
+    pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
 }
@@ -153,6 +166,8 @@ pub(crate) struct Deployment {
     pub(crate) model: Arc<str>,
     /// Whether the configuration names this model, so that metrics may.
     pub(crate) named: bool,
+    /// Its health and latency; of models that the configuration doesn't name, the provider's.
+    pub(crate) state: Arc<balance::Deployment>,
 }
 
 /// The keys that clients may present, hashed.
@@ -186,6 +201,16 @@ impl KeyRing {
 }
 
 impl Snapshot {
+    /// The deployment of a provider's model that a client names by itself.
+    pub(crate) fn deployment(
+        &self,
+        provider_index: usize,
+        provider: &Arc<Provider>,
+        model: &str,
+    ) -> Deployment {
+        Deployment::new(provider_index, provider, model, &self.states)
+    }
+
     /// The provider of that id, with its index.
     pub(crate) fn provider(&self, id: &str) -> Option<(usize, &Arc<Provider>)> {
         self.providers
@@ -195,26 +220,52 @@ impl Snapshot {
     }
 }
 
+/// Stands for every model of a provider that the configuration doesn't name: those names are made
+/// by clients, so none of them has a state of its own.
+pub(crate) const UNNAMED: &str = "*";
+
 impl Deployment {
-    /// The deployment of a provider that a client names by itself.
-    pub(crate) fn at(provider_index: usize, provider: &Arc<Provider>, model: &str) -> Self {
-        let named = provider
-            .models
-            .patterns()
-            .iter()
-            .any(|pattern| pattern.as_str() == model);
+    /// The deployment of a provider's model.
+    pub(crate) fn new(
+        provider_index: usize,
+        provider: &Arc<Provider>,
+        model: &str,
+        states: &Deployments,
+    ) -> Self {
+        let known = states.get(&Self::id_of(provider, model));
+        let state = known.or_else(|| states.get(&Self::id_of(provider, UNNAMED)));
         Self {
             provider: Arc::clone(provider),
             provider_index,
             model: model.into(),
-            named,
+            named: known.is_some(),
+            state: state.map_or_else(|| fresh(provider), Arc::clone),
         }
     }
+
+    /// What identifies a deployment in [`Snapshot::states`], in logs and in metrics.
+    pub(crate) fn id_of(provider: &Provider, model: &str) -> String {
+        format!("{}/{model}", provider.id)
+    }
+
+    /// Whether both are the same model at the same provider.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.provider_index == other.provider_index && self.model == other.model
+    }
+}
+
+/// The state of a deployment that nothing is known of and that nobody else shares.
+fn fresh(provider: &Provider) -> Arc<balance::Deployment> {
+    let id = Deployment::id_of(provider, UNNAMED);
+    let state = balance::Deployment::new(&id, Settings::default(), 0, clock::now());
+    Arc::new(state)
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
     //! Snapshots for tests, built from as little as they need.
+
+    use llm_router_domain::balance::{Member, Strategy};
 
     use super::*;
 
@@ -222,6 +273,7 @@ pub(crate) mod testing {
         let second = Duration::from_secs(1);
         Arc::new(Provider {
             id: id.to_owned(),
+            fingerprint: 0,
             kind,
             type_name: "custom",
             origin: Origin {
@@ -254,12 +306,20 @@ pub(crate) mod testing {
         deployments: &[(&Arc<Provider>, &str)],
         fallbacks: &[&str],
     ) -> Arc<Model> {
-        let deployments = deployments
+        let states = Deployments::default();
+        let deployments: Vec<_> = deployments
             .iter()
-            .map(|(found, model)| Deployment::at(0, found, model));
+            .map(|(found, model)| Deployment::new(0, found, model, &states))
+            .collect();
+        let member = |deployment: &Deployment| Member {
+            deployment: Arc::clone(&deployment.state),
+            weight: 1,
+        };
+        let members = deployments.iter().map(member).collect();
         Arc::new(Model {
             name: name.to_owned(),
-            deployments: deployments.collect(),
+            balancer: Balancer::new(Strategy::Priority, members, None),
+            deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
         })
     }
@@ -277,6 +337,8 @@ pub(crate) mod testing {
             providers,
             model_by_name: by_name.collect(),
             models,
+            states: Deployments::default(),
+            bounds: Bounds::default(),
             default_model: default_model.map(str::to_owned),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),

@@ -1,19 +1,28 @@
 //! One attempt after the other: which candidate, and what it is sent. What its end means is told
 //! by [`failure`](super::failure).
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use llm_router_domain::key::Key;
+use llm_router_domain::ledger;
+use llm_router_domain::rendezvous::stable_hash;
+use llm_router_wire::prompt::Prompt;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use rust_decimal::Decimal;
 
 use super::Gateway;
 use super::context::{Attempt, Context, Inference};
 use super::headers;
-use super::meter::Asker;
+use super::meter::{self, Asker};
 use super::response::Response;
+use crate::balance::Question;
+use crate::budgets::Budgets;
 use crate::clock;
+use crate::snapshot::{Deployment, Snapshot};
 
 impl Gateway {
     /// Chooses the peer of the next attempt and readies the body for it.
@@ -27,9 +36,12 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         };
         let again = inference.attempt.again;
-        if inference.failure.is_some() && inference.has_next() && !again {
-            inference.candidate += 1;
-            inference.attempt = Attempt::default();
+        let now = clock::now();
+        if !again {
+            inference.began.get_or_insert(now);
+            if !self.choose(inference, key, &live.snapshot, now) {
+                return Error::err_in(ErrorType::InternalError);
+            }
         }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
@@ -38,7 +50,6 @@ impl Gateway {
         let Some(upstream) = live.upstreams.get(deployment.provider_index) else {
             return Error::err_in(ErrorType::InternalError);
         };
-        let now = clock::now();
         if !again {
             let asker = Asker {
                 request_id: &ctx.request_id,
@@ -60,6 +71,57 @@ impl Gateway {
         inference.attempts += u32::from(!again);
         let peer = upstream.peer(&timeouts).await;
         peer.map_err(|error| self.connection_failed(ctx, error))
+    }
+
+    /// Goes on to the deployment that the route's strategies prefer; false if there is none.
+    fn choose(
+        &self,
+        inference: &mut Inference,
+        key: &Key,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> bool {
+        let mut course = mem::take(&mut inference.route.course);
+        let question = Request {
+            inference,
+            key,
+            snapshot,
+            budgets: &self.budgets,
+        };
+        let found = course.advance(&question, now, || fastrand::u64(..));
+        inference.route.course = course;
+        inference.attempt = Attempt::default();
+        found
+    }
+}
+
+/// The request, as strategies ask about it.
+struct Request<'a> {
+    inference: &'a Inference,
+    key: &'a Key,
+    snapshot: &'a Snapshot,
+    budgets: &'a Budgets,
+}
+
+impl Question for Request<'_> {
+    fn cost(&self, deployment: &Deployment) -> Option<Decimal> {
+        let provider = &deployment.provider;
+        let prices = &self.snapshot.prices;
+        let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
+        let typical = self.budgets.typical_output(&provider.id, &deployment.model);
+        let usage = meter::estimate(self.inference, typical);
+        let today = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        price.cost(&usage, ledger::day(today)).usd()
+    }
+
+    fn conversation(&self) -> u64 {
+        let (inference, key) = (self.inference, self.key.name.as_str());
+        *inference.conversation.get_or_init(|| {
+            Prompt::read(&inference.body).map_or_else(
+                |_| stable_hash(key.as_bytes()),
+                |prompt| prompt.conversation(key),
+            )
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The phases before an upstream is chosen: accept, authenticate, parse, route. Each step's
 //! decision is made by its own module; this file is their order.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method};
@@ -156,10 +156,13 @@ impl Gateway {
             body,
             route,
             attempts: 0,
-            candidate: 0,
+            bounds: snapshot.bounds,
+            began: None,
+            conversation: OnceLock::new(),
             attempt: Attempt::default(),
             tab: None,
             failure: None,
+            refusal: None,
             response: Response::default(),
             first_byte: None,
             upstream_time: std::time::Duration::ZERO,

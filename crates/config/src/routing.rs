@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::attempts::{Attempts, RawAttempts};
 use crate::findings::{At, Findings};
 use crate::items::Items;
 use crate::known::Known;
@@ -20,6 +21,8 @@ pub struct Routing {
     pub default_model: Option<Target>,
     /// How the toggle acts.
     pub toggle: Toggle,
+    /// How often and how long a request is tried.
+    pub attempts: Attempts,
     /// The rules in the order of the file.
     pub rules: Vec<RuleSpec>,
 }
@@ -64,6 +67,8 @@ pub(crate) struct RawRouting {
     default_model: Option<Text<ModelName>>,
     /// How the toggle acts.
     toggle: RawToggle,
+    /// How often and how long a request is tried.
+    attempts: RawAttempts,
     /// Conditions and what follows from them. Ascending priority, then the order of the file; the
     /// first match wins.
     rules: Items<RuleSpec>,
@@ -86,6 +91,7 @@ impl Default for RawRouting {
             enabled: true,
             default_model: None,
             toggle: RawToggle::default(),
+            attempts: RawAttempts::default(),
             rules: Items::default(),
         }
     }
@@ -119,6 +125,7 @@ impl RawRouting {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
+            attempts: self.attempts.check(&at.field("attempts"), findings),
             rules: check_rules(self.rules, &at.field("rules"), findings),
         }
     }
