@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use llm_router_domain::balance::{Ask, Flight, Pick, Tried};
+use llm_router_domain::balance::{Ask, Flight, LeftOut, Pick, Ranking, Tried};
 use rust_decimal::Decimal;
 
 use crate::snapshot::{Deployment, Model};
@@ -33,6 +33,9 @@ pub(crate) struct Course {
     tiers: Vec<(Tier, Tried)>,
     current: Option<Current>,
 }
+
+/// Deployments in order, and those left out with the reason.
+pub(crate) type Ranked = (Vec<Deployment>, Vec<(Deployment, String)>);
 
 /// The deployment chosen last, and the request to it.
 #[derive(Debug)]
@@ -110,6 +113,31 @@ impl Course {
         true
     }
 
+    /// The deployments in the order they are likely to be tried in, and those that rest, with the
+    /// reason. It changes nothing.
+    pub(crate) fn rank(&self, question: &impl Question, now: Instant) -> Ranked {
+        let mut ranked = Ranked::default();
+        for (tier, tried) in &self.tiers {
+            let Ranking {
+                candidates,
+                left_out,
+            } = tier.rank(question, now);
+            let deployment = |member: usize| {
+                let found = tier.deployments().get(member)?;
+                (!tried.contains(member)).then(|| found.clone())
+            };
+            for found in candidates.into_iter().filter_map(deployment) {
+                if !ranked.0.iter().any(|other| other.is_same(&found)) {
+                    ranked.0.push(found);
+                }
+            }
+            let why =
+                |(member, why): (usize, LeftOut)| Some((deployment(member)?, why.to_string()));
+            ranked.1.extend(left_out.into_iter().filter_map(why));
+        }
+        ranked
+    }
+
     fn last_resort(&mut self, now: Instant) -> Option<(usize, Pick)> {
         let mut each = self.tiers.iter_mut().enumerate();
         each.find_map(|(at, (tier, tried))| Some((at, tier.last_resort(tried, now)?)))
@@ -171,6 +199,24 @@ impl Tier {
                 let flight = Flight::begin(&deployment.state, now)?;
                 Some(Pick { member: 0, flight })
             }
+        }
+    }
+
+    fn rank(&self, question: &impl Question, now: Instant) -> Ranking {
+        match self {
+            Self::Model(model) => {
+                let deployments = &model.deployments;
+                let asked = Asked {
+                    question,
+                    deployments,
+                };
+                model.balancer.rank(&asked, now)
+            }
+            // Alone in its tier, it is asked even while it rests.
+            Self::Named(_) => Ranking {
+                candidates: vec![0],
+                left_out: Vec::new(),
+            },
         }
     }
 

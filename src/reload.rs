@@ -109,6 +109,7 @@ impl Loader {
             hasher: &self.hasher,
             prices: Arc::new(prices),
             previous,
+            rules: &[],
         };
         Ok(compile(config, revision, &surroundings))
     }

@@ -15,6 +15,7 @@ use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 use llm_router_domain::retry::Bounds;
+use llm_router_domain::rule::Rules;
 
 use crate::budgets::KeyBudget;
 use crate::clock;
@@ -35,6 +36,10 @@ pub(crate) struct Snapshot {
     pub(crate) bounds: Bounds,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
+    /// Whether rules apply, as the configuration has it.
+    pub(crate) routing_enabled: bool,
+    /// The rules of the file and those made by API, in the order they are tried.
+    pub(crate) rules: Arc<Rules>,
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
@@ -303,13 +308,13 @@ pub(crate) mod testing {
 
     pub(crate) fn model(
         name: &str,
-        deployments: &[(&Arc<Provider>, &str)],
+        deployments: &[(usize, &Arc<Provider>, &str)],
         fallbacks: &[&str],
     ) -> Arc<Model> {
         let states = Deployments::default();
         let deployments: Vec<_> = deployments
             .iter()
-            .map(|(found, model)| Deployment::new(0, found, model, &states))
+            .map(|(index, found, model)| Deployment::new(*index, found, model, &states))
             .collect();
         let member = |deployment: &Deployment| Member {
             deployment: Arc::clone(&deployment.state),
@@ -340,6 +345,8 @@ pub(crate) mod testing {
             states: Deployments::default(),
             bounds: Bounds::default(),
             default_model: default_model.map(str::to_owned),
+            routing_enabled: true,
+            rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),
             prices: Arc::default(),

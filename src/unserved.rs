@@ -18,10 +18,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
             "keys: limits are not enforced in this version",
         ),
         (
-            !config.routing.rules.is_empty(),
-            "routing: rules are not applied in this version",
-        ),
-        (
             providers().any(|provider| provider.health_check.is_some()),
             "providers: health checks are not made in this version",
         ),
