@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_domain::retry::{Ending, Fault, Next};
+use llm_router_domain::retry::{Ending, Fault, Health, Next};
 use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
 
@@ -16,6 +16,7 @@ use super::context::{Context, Inference};
 use super::exchange::Hold;
 use super::failure::{Failure, Refusal};
 use super::headers::{self, Marks};
+use super::meter::Tab;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, begins_with_error, redact};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
@@ -113,9 +114,6 @@ impl Gateway {
         exchange.progress(now, provider.timeouts.idle);
         if let Some(tab) = inference.tab.as_deref_mut() {
             tab.pass(body, end, now);
-            if tab.content_began() {
-                self.content_began(inference);
-            }
         }
         match &mut inference.response {
             Response::Plain => {}
@@ -173,7 +171,23 @@ impl Gateway {
                 }
             }
         }
+        self.answer_passed(inference, end);
         Ok(())
+    }
+
+    /// Tells the circuit of an answer that the client is being sent: of its first content, or of
+    /// its end if it has none.
+    fn answer_passed(&self, inference: &mut Inference, end: bool) {
+        let answers = matches!(inference.response, Response::Plain | Response::Stream(_));
+        if !answers || inference.attempt.counted || inference.attempt.measured {
+            return;
+        }
+        let tab = inference.tab.as_deref();
+        if tab.is_some_and(Tab::content_began) {
+            self.content_began(inference);
+        } else if end {
+            self.tell_circuit(inference, Health::Good, None);
+        }
     }
 }
 

@@ -295,6 +295,18 @@ impl Gateway {
         }
     }
 
+    /// Replaces the configuration and waits until it is in force.
+    pub(crate) async fn reload(&self, config: &Value) {
+        let name = "llm_router_config_revision";
+        let before = self.metric(name, &[]).await;
+        fs::write(self.config_file(), config.to_string()).unwrap();
+        self.signal("HUP");
+        eventually("the configuration is in force", || async {
+            self.metric(name, &[]).await > before
+        })
+        .await;
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")

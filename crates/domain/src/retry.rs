@@ -233,6 +233,21 @@ impl Bounds {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_documented_table_is_that_of_the_code() {
+        let table = |text: &str, prefix: &str| -> Vec<String> {
+            let rows = text.lines().filter_map(|line| line.strip_prefix(prefix));
+            rows.skip_while(|row| !row.starts_with("| ending"))
+                .take_while(|row| row.starts_with('|'))
+                .map(str::to_owned)
+                .collect()
+        };
+        let code = table(include_str!("retry.rs"), "    /// ");
+        let page = table(include_str!("../../../docs/balancing.md"), "");
+        assert!(code.len() > 10);
+        assert_eq!(code, page);
+    }
+
     fn status(status: u16) -> Ending {
         Ending::Status {
             status,
