@@ -22,12 +22,10 @@ pub(crate) struct DeploymentMetrics {
 }
 
 impl DeploymentMetrics {
-    /// Registers them.
-    ///
     /// # Errors
-    /// When a name is taken.
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let metrics = Self {
+    /// When a name or a label is none.
+    pub(super) fn new() -> prometheus::Result<Self> {
+        Ok(Self {
             retries: counters(
                 "retries_total",
                 "Attempts that went on with the same deployment over another connection.",
@@ -67,11 +65,16 @@ impl DeploymentMetrics {
                 ),
                 &DEPLOYMENT,
             )?,
-        };
-        for collector in metrics.collectors() {
-            registry.register(collector)?;
-        }
-        Ok(metrics)
+        })
+    }
+
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        let mut collectors = self.collectors().into_iter();
+        collectors.try_for_each(|collector| registry.register(collector))
     }
 
     fn collectors(&self) -> [Box<dyn Collector>; 8] {

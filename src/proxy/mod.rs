@@ -39,6 +39,7 @@ use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::switch::Switch;
 
 /// The proxy: what every request needs besides its own context.
 pub(crate) struct Gateway {
@@ -47,6 +48,7 @@ pub(crate) struct Gateway {
     access_log: AccessLog,
     ledger: Arc<Ledger>,
     budgets: Budgets,
+    switch: Arc<Switch>,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

@@ -20,6 +20,7 @@ use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::switch::Switch;
 
 /// What the process listens on and how it ends.
 pub(crate) struct ServiceOptions {
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) switch: Arc<Switch>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -75,6 +77,7 @@ pub(crate) fn run(
         access_log: shared.access_log.clone(),
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
+        switch: Arc::clone(&shared.switch),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));
