@@ -41,7 +41,8 @@ pub(crate) type Ranked = (Vec<Deployment>, Vec<(Deployment, String)>);
 #[derive(Debug)]
 struct Current {
     deployment: Deployment,
-    flight: Flight,
+    /// None once the request is over.
+    flight: Option<Flight>,
 }
 
 impl Course {
@@ -87,7 +88,7 @@ impl Course {
 
     /// The request to it.
     pub(crate) fn flight(&mut self) -> Option<&mut Flight> {
-        self.current.as_mut().map(|current| &mut current.flight)
+        self.current.as_mut()?.flight.as_mut()
     }
 
     /// Goes on to the next deployment, one not tried before; false if none is left.
@@ -109,8 +110,15 @@ impl Course {
             return false;
         };
         self.leave_out(&deployment);
+        let flight = Some(flight);
         self.current = Some(Current { deployment, flight });
         true
+    }
+
+    /// Names a deployment tried before as the one tried last: those after it could not be asked.
+    pub(crate) fn go_back(&mut self, deployment: Option<Deployment>) {
+        let flight = None;
+        self.current = deployment.map(|deployment| Current { deployment, flight });
     }
 
     /// The deployments in the order they are likely to be tried in, and those that rest, with the

@@ -16,6 +16,7 @@ use rust_decimal::Decimal;
 
 use super::Gateway;
 use super::context::{Attempt, Context, Inference};
+use super::failure::Failure;
 use super::headers;
 use super::meter::{self, Asker};
 use super::response::Response;
@@ -39,9 +40,14 @@ impl Gateway {
         let now = clock::now();
         if !again {
             inference.began.get_or_insert(now);
-            if !self.choose(inference, key, &live.snapshot, now) {
-                return Error::err_in(ErrorType::InternalError);
-            }
+            let asker = Asker {
+                request_id: &ctx.request_id,
+                key,
+                arrived: ctx.arrived.unwrap_or(now),
+                snapshot: &live.snapshot,
+            };
+            self.next_candidate(inference, &asker, now)?;
+            self.open_tab(&asker, inference, now).await?;
         }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
@@ -50,15 +56,6 @@ impl Gateway {
         let Some(upstream) = live.upstreams.get(deployment.provider_index) else {
             return Error::err_in(ErrorType::InternalError);
         };
-        if !again {
-            let asker = Asker {
-                request_id: &ctx.request_id,
-                key,
-                arrived: ctx.arrived.unwrap_or(now),
-                snapshot: &live.snapshot,
-            };
-            self.open_tab(&asker, inference, now).await?;
-        }
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
@@ -73,19 +70,39 @@ impl Gateway {
         peer.map_err(|error| self.connection_failed(ctx, error))
     }
 
-    /// Goes on to the deployment that the route's strategies prefer; false if there is none.
-    fn choose(
+    /// Goes on to the next candidate that the request can be put to, and readies what it is sent.
+    fn next_candidate(
         &self,
         inference: &mut Inference,
-        key: &Key,
-        snapshot: &Snapshot,
+        asker: &Asker<'_>,
         now: Instant,
-    ) -> bool {
+    ) -> Result<()> {
+        let before = inference.deployment().cloned();
+        let mut refusal = None;
+        while self.choose(inference, asker, now) {
+            let Err(error) = inference.prepare(asker.request_id) else {
+                return Ok(());
+            };
+            let id = asker.request_id;
+            tracing::debug!(%error, request.id = id, "a candidate can't be asked");
+            refusal.get_or_insert(error);
+        }
+        // What was tried before says more than what could not be tried.
+        if let (None, Some(error)) = (&inference.failure, refusal) {
+            inference.failure = Some(Failure::Untranslatable(error));
+        } else {
+            inference.route.course.go_back(before);
+        }
+        Error::err_in(ErrorType::InternalError)
+    }
+
+    /// Goes on to the deployment that the route's strategies prefer; false if there is none.
+    fn choose(&self, inference: &mut Inference, asker: &Asker<'_>, now: Instant) -> bool {
         let mut course = mem::take(&mut inference.route.course);
         let question = Request {
             inference,
-            key,
-            snapshot,
+            key: asker.key,
+            snapshot: asker.snapshot,
             budgets: &self.budgets,
         };
         let found = course.advance(&question, now, || fastrand::u64(..));
@@ -133,9 +150,7 @@ pub(super) fn address(request: &mut RequestHeader, ctx: &Context) -> Result<()> 
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };
-    let provider = &deployment.provider;
-    let path = provider.kind.path(inference.endpoint).unwrap_or_default();
-    headers::for_provider(request, provider, path, inference.attempt.length)
+    headers::for_provider(request, &deployment.provider, &inference.asked())
 }
 
 /// How long the attempt that is passed on has taken so far.

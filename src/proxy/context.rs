@@ -1,7 +1,6 @@
 //! What one request accumulates on its way through the phases. Each field has one phase that sets
 //! it; phases of the business itself take plain values instead.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use super::failure::{Failure, Refusal};
 use super::live::Live;
 use super::meter::Tab;
 use super::response::Response;
+use super::translation::Versions;
 use crate::metrics::InFlight;
 use crate::route::Route;
 use crate::snapshot::Deployment;
@@ -63,6 +63,8 @@ pub(super) struct Inference {
     pub(super) body_bytes: usize,
     /// The change that makes a stream report its usage, where the client didn't ask for it.
     pub(super) ask: Option<Splice>,
+    /// What was made of the body for candidates.
+    pub(super) versions: Versions,
     pub(super) route: Route,
     /// Attempts begun so far.
     pub(super) attempts: u32,
@@ -98,8 +100,8 @@ pub(super) struct Attempt {
     pub(super) again: bool,
     /// Whether the upstream has begun to answer.
     pub(super) answered: bool,
-    /// Whether its deployment's time to the first content has been taken.
-    pub(super) measured: bool,
+    /// Whether its deployment's circuit knows how the answer is.
+    pub(super) told: bool,
     /// Whether its failure has been counted.
     pub(super) counted: bool,
     /// Whether the request goes to the next candidate after it.
@@ -121,22 +123,5 @@ impl Inference {
             .began
             .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         self.bounds.allow(self.attempts, passed) && self.route.course.has_next()
-    }
-
-    /// The body for the current candidate, in pieces to be sent in order.
-    pub(super) fn body_pieces(&self) -> VecDeque<Bytes> {
-        match self.deployment() {
-            Some(deployment) => {
-                let head = &self.head;
-                head.rewrite(&self.body, &deployment.model, self.ask.as_ref())
-                    .into()
-            }
-            None => VecDeque::new(),
-        }
-    }
-
-    /// Lets go of the copy of the body: nothing will be sent again.
-    pub(super) fn forget_body(&mut self) {
-        self.body = Bytes::new();
     }
 }

@@ -9,6 +9,7 @@ use http::header::RETRY_AFTER;
 use llm_router_domain::circuit::Change;
 use llm_router_domain::retry::{Ending, Fault, Health, Next, limit_wait, retry_after};
 use llm_router_wire::error::says_spend_limit;
+use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
@@ -33,6 +34,11 @@ pub(super) enum Failure {
     },
     /// An answer that began with an error although its status was a success.
     ErrorEvent(u16),
+    /// An answer that can't be passed on: an error where content was to be, or nothing that could
+    /// be read. With the status that it amounts to, and what was said.
+    Unusable { status: u16, said: String },
+    /// None was made: no candidate's format can express the request.
+    Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
 }
@@ -203,7 +209,7 @@ impl Gateway {
             inference.upstream_time += now.saturating_duration_since(started);
         }
         if let Some(tab) = inference.tab.as_deref_mut() {
-            let empty = matches!(failure, Failure::ErrorEvent(_));
+            let empty = matches!(failure, Failure::ErrorEvent(_) | Failure::Unusable { .. });
             tab.failed(failure.outcome(), failure.status(), empty, now);
         }
         let verdict = ending.verdict();
@@ -258,10 +264,10 @@ impl Gateway {
 
     /// Content has come from the deployment.
     pub(super) fn content_began(&self, inference: &mut Inference) {
-        if inference.attempt.measured {
+        if inference.attempt.told {
             return;
         }
-        inference.attempt.measured = true;
+        inference.attempt.told = true;
         let now = clock::now();
         if let Some(flight) = inference.route.course.flight()
             && let Some(change) = flight.answered(now)
@@ -320,8 +326,13 @@ impl Failure {
     /// The status that the provider answered, 0 if it didn't.
     const fn status(&self) -> u16 {
         match self {
-            Self::Status { status, .. } | Self::ErrorEvent(status) => *status,
-            Self::Connection(_) | Self::Silent(_) | Self::OverBudget(_) => 0,
+            Self::Status { status, .. }
+            | Self::ErrorEvent(status)
+            | Self::Unusable { status, .. } => *status,
+            Self::Connection(_)
+            | Self::Silent(_)
+            | Self::OverBudget(_)
+            | Self::Untranslatable(_) => 0,
         }
     }
 
@@ -332,7 +343,8 @@ impl Failure {
             Self::Silent(_) => "timeout",
             Self::Status { status: 429, .. } => "rate_limited",
             Self::Status { .. } => "status",
-            Self::ErrorEvent(_) => "error_event",
+            Self::ErrorEvent(_) | Self::Unusable { .. } => "error_event",
+            Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
         }
     }

@@ -19,6 +19,7 @@ mod responding;
 mod response;
 mod service;
 mod settle;
+mod translation;
 mod upstream;
 
 use async_trait::async_trait;

@@ -18,6 +18,7 @@ use super::failure::{Failure, Refusal};
 use super::headers::{self, Marks};
 use super::meter::Tab;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, begins_with_error, redact};
+use super::translation::{Answer, Progress};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
 use crate::snapshot::Provider;
@@ -43,7 +44,7 @@ impl Gateway {
         exchange.progress(now, provider.timeouts.idle);
         inference.attempt.answered = true;
         let stream = is_event_stream(header);
-        let filter = stream && inference.ask.is_some();
+        let filter = stream && inference.ask.is_some() && inference.translated().is_none();
         if let Some(tab) = inference.tab.as_deref_mut() {
             let free = inference.endpoint == Endpoint::CountTokens;
             tab.responded(header.status.as_u16(), stream, filter, free);
@@ -55,9 +56,15 @@ impl Gateway {
         }
         if header.status.is_client_error() {
             self.tell_circuit(inference, verdict.health, refusal.wait());
+            inference.attempt.told = true;
         }
         inference.first_byte = Some(now);
-        inference.response = if header.status.is_client_error() {
+        let answer = Answer::new(inference, header.status.as_u16(), stream);
+        inference.response = if let Some(answer) = answer {
+            answer.adapt(header)?;
+            exchange.set_hold(Hold::Judge);
+            Response::Translated(Box::new(answer))
+        } else if header.status.is_client_error() {
             exchange.set_hold(Hold::Judge);
             Response::Refusal(BytesMut::new())
         } else if stream {
@@ -153,6 +160,9 @@ impl Gateway {
                 inference.forget_body();
                 exchange.set_hold(Hold::Pass);
             }
+            Response::Translated(_) => {
+                return self.translation_continued(body, end, &provider, ctx);
+            }
             Response::Refusal(held) => {
                 if hold(held, body, end) {
                     clean(body, &provider);
@@ -178,8 +188,11 @@ impl Gateway {
     /// Tells the circuit of an answer that the client is being sent: of its first content, or of
     /// its end if it has none.
     fn answer_passed(&self, inference: &mut Inference, end: bool) {
-        let answers = matches!(inference.response, Response::Plain | Response::Stream(_));
-        if !answers || inference.attempt.counted || inference.attempt.measured {
+        let answers = matches!(
+            inference.response,
+            Response::Plain | Response::Stream(_) | Response::Translated(_)
+        );
+        if !answers || inference.attempt.counted || inference.attempt.told {
             return;
         }
         let tab = inference.tab.as_deref();
@@ -189,6 +202,58 @@ impl Gateway {
             self.tell_circuit(inference, Health::Good, None);
         }
     }
+}
+
+impl Gateway {
+    /// More of an answer in another format came, or its end.
+    fn translation_continued(
+        &self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        provider: &Provider,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
+        else {
+            return Ok(());
+        };
+        let Response::Translated(answer) = &mut inference.response else {
+            return Ok(());
+        };
+        let passed = match answer.take(body.take(), end) {
+            Progress::Wait => return Ok(()),
+            Progress::Pass(passed) => passed,
+            Progress::Refused(status, passed) => {
+                exchange.set_status(status);
+                ctx.answered = Some((status, None));
+                cleaned(passed, provider)
+            }
+            Progress::BrokenOff(passed) => {
+                ctx.broke_off = Some("upstream_error");
+                self.tell_circuit(inference, Ending::BrokenLate.verdict().health, None);
+                cleaned(passed, provider)
+            }
+            Progress::Failed(status, said) => {
+                let failure = Failure::Unusable { status, said };
+                let ending = Ending::ErrorFirst(Fault::of_status(status));
+                self.attempt_ended(inference, failure, ending, None);
+                return Error::err_up(TRY_NEXT);
+            }
+        };
+        if end || !passed.is_empty() {
+            *body = Some(passed);
+        }
+        inference.forget_body();
+        exchange.set_hold(Hold::Pass);
+        self.answer_passed(inference, end);
+        Ok(())
+    }
+}
+
+fn cleaned(bytes: Bytes, provider: &Provider) -> Bytes {
+    let mut body = Some(bytes);
+    clean(&mut body, provider);
+    body.unwrap_or_default()
 }
 
 fn is_event_stream(header: &ResponseHeader) -> bool {
@@ -221,6 +286,7 @@ fn mark(
             model,
             rule: inference.route.rule.as_deref(),
             attempts,
+            dropped: inference.dropped(),
         },
     )
 }

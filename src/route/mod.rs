@@ -66,7 +66,7 @@ pub(crate) struct Refused {
 ///
 /// # Errors
 /// 404 for a name that nothing here serves, 403 for one that the key may not use, 400 for one
-/// whose providers speak another format, and what a rule blocks with.
+/// whose providers can't do what the endpoint does, and what a rule blocks with.
 pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
     let request = Request::new(*asking);
     let decision = decide::decide(asking, &request);
@@ -122,16 +122,16 @@ pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
             ..Plan::refused(fault)
         };
     }
-    let speaks = |found: &Deployment| found.provider.kind.path(asking.endpoint).is_some();
-    let others = found.deployments().filter(|found| !speaks(found)).cloned();
-    let why = |found| (found, "its provider doesn't speak the request's format");
+    let can = |found: &Deployment| found.provider.kind.way(asking.endpoint).is_some();
+    let others = found.deployments().filter(|found| !can(found)).cloned();
+    let why = |found| (found, "its provider has no such endpoint");
     let left_out = others.map(why).collect();
-    let fit = |one: &Deployment| found.allows(one) && speaks(one);
+    let fit = |one: &Deployment| found.allows(one) && can(one);
     let course = Course::new(found.tiers.iter().cloned(), fit);
-    let refused = (!course.has_next()).then(|| {
-        let format = asking.endpoint.format().name();
-        Fault::wrong_format(asking.model, format)
-    });
+    // Tokens that no provider counts are counted by the router.
+    let needed = asking.endpoint != Endpoint::CountTokens;
+    let refused =
+        (needed && !course.has_next()).then(|| Fault::not_offered(asking.model, asking.endpoint));
     Plan {
         course,
         left_out,

@@ -29,3 +29,4 @@ mod rules;
 mod shutdown;
 mod streams;
 mod toggle;
+mod translation;
