@@ -18,10 +18,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
             "keys: limits are not enforced in this version",
         ),
         (
-            providers().any(|provider| provider.health_check.is_some()),
-            "providers: health checks are not made in this version",
-        ),
-        (
             providers().any(drains),
             "providers: on_disconnect is always `cancel` in this version",
         ),
@@ -60,7 +56,7 @@ mod tests {
             .iter()
             .filter_map(|text| text.split(' ').nth(1))
             .collect();
-        assert_eq!(about, ["limits", "health"], "{said:?}");
+        assert_eq!(about, ["limits"], "{said:?}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod command_line;
 mod disconnects;
 mod errors;
 mod failover;
+mod health;
 mod hostile;
 mod http2;
 mod keys;
