@@ -24,8 +24,8 @@ use crate::budgets::KeyBudget;
 use crate::clock;
 use crate::rules::{self, RuleSet};
 use crate::snapshot::{
-    Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
-    UNNAMED,
+    Check, Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot,
+    Timeouts, UNNAMED,
 };
 
 /// What a snapshot is made of besides the configuration.
@@ -212,8 +212,23 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
             total: raw.timeouts.total,
             drain: (raw.on_disconnect == config::OnDisconnect::Drain).then_some(raw.timeouts.drain),
         },
+        check: check(raw),
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
     })
+}
+
+fn check(raw: &config::Provider) -> Check {
+    // One that is asked for is made by the settings that a scheduled one would have.
+    let settings = raw.health_check.clone();
+    let by_default = || config::HealthCheck::by_default(raw.kind);
+    let found = settings.unwrap_or_else(by_default);
+    Check {
+        path: found.path,
+        interval: raw.health_check.as_ref().map(|check| check.interval),
+        timeout: found.timeout,
+        unhealthy_after: found.unhealthy_after,
+        healthy_after: found.healthy_after,
+    }
 }
 
 fn fingerprint(raw: &config::Provider, origin: &Origin, base_path: &str) -> u64 {

@@ -12,6 +12,7 @@ mod compile;
 mod explain;
 mod fault;
 mod follow;
+mod health;
 mod ledger;
 mod listing;
 mod metrics;

@@ -78,6 +78,7 @@ pub(crate) struct Provider {
     /// Headers added to every request.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) check: Check,
     /// Names it serves.
     pub(crate) models: PatternList,
 }
@@ -180,6 +181,21 @@ pub(crate) struct Timeouts {
     pub(crate) total: Duration,
     /// How long an answer is read on when its client has gone; nothing: it is ended at once.
     pub(crate) drain: Option<Duration>,
+}
+
+/// How a provider's health is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    /// Asked for with GET, below the base path; begins with a slash.
+    pub(crate) path: String,
+    /// From one check to the next; `None`: only when asked for.
+    pub(crate) interval: Option<Duration>,
+    /// For one check.
+    pub(crate) timeout: Duration,
+    /// Failures in a row after which the provider is down.
+    pub(crate) unhealthy_after: u32,
+    /// Successes in a row after which it is up again.
+    pub(crate) healthy_after: u32,
 }
 
 /// A public name and the deployments behind it.
@@ -336,6 +352,13 @@ pub(crate) mod testing {
                 idle: second,
                 total: second,
                 drain: None,
+            },
+            check: Check {
+                path: "/models".into(),
+                interval: None,
+                timeout: second,
+                unhealthy_after: 1,
+                healthy_after: 1,
             },
             models: PatternList::new(models.iter().copied()),
         })

@@ -6,7 +6,6 @@ use llm_router_config::{Config, CounterUrl};
 /// One sentence for each kind of setting that has no effect.
 pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
     let keys = || config.keys.iter();
-    let providers = || config.providers.iter();
     let limited = |limits: &llm_router_config::Limits| {
         limits.rpm.is_some() || limits.tpm.is_some() || limits.concurrency.is_some()
     };
@@ -14,10 +13,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
         (
             keys().any(|key| limited(&key.limits)),
             "keys: limits are not enforced in this version",
-        ),
-        (
-            providers().any(|provider| provider.health_check.is_some()),
-            "providers: health checks are not made in this version",
         ),
         (
             !matches!(config.counters.url, CounterUrl::Memory),
@@ -54,7 +49,7 @@ mod tests {
             .iter()
             .filter_map(|text| text.split(' ').nth(1))
             .collect();
-        assert_eq!(about, ["limits", "health"], "{said:?}");
+        assert_eq!(about, ["limits"], "{said:?}");
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! What is counted and shown of deployments: where requests went on, who rests, how busy and how
 //! quick they are. Labels are ids of the configuration; models that only clients name share one.
 
-use llm_router_domain::balance::{Deployment, Deployments};
+use std::sync::Arc;
+
+use llm_router_domain::balance::Deployment;
 use llm_router_domain::circuit::{Availability, Rest};
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::{counters, opts};
 use crate::clock;
+use crate::health::Health;
+use crate::snapshot::{Provider, Snapshot};
 
 /// The metrics of deployments.
 pub(crate) struct DeploymentMetrics {
@@ -19,6 +23,7 @@ pub(crate) struct DeploymentMetrics {
     resting: IntGaugeVec,
     in_flight: IntGaugeVec,
     latency: GaugeVec,
+    healthy: IntGaugeVec,
 }
 
 impl DeploymentMetrics {
@@ -65,6 +70,13 @@ impl DeploymentMetrics {
                 ),
                 &DEPLOYMENT,
             )?,
+            healthy: IntGaugeVec::new(
+                opts(
+                    "provider_healthy",
+                    "Whether the health checks of a provider that has some find it well.",
+                ),
+                &["provider"],
+            )?,
         })
     }
 
@@ -77,7 +89,7 @@ impl DeploymentMetrics {
         collectors.try_for_each(|collector| registry.register(collector))
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 8] {
+    fn collectors(&self) -> [Box<dyn Collector>; 9] {
         [
             Box::new(self.retries.clone()),
             Box::new(self.fallbacks.clone()),
@@ -87,6 +99,7 @@ impl DeploymentMetrics {
             Box::new(self.resting.clone()),
             Box::new(self.in_flight.clone()),
             Box::new(self.latency.clone()),
+            Box::new(self.healthy.clone()),
         ]
     }
 
@@ -111,13 +124,19 @@ impl DeploymentMetrics {
     }
 
     /// Sets what is shown of deployments to what holds now; those that are gone are not shown.
-    pub(crate) fn show(&self, deployments: &Deployments) {
+    pub(crate) fn show(&self, snapshot: &Snapshot, health: &Health) {
         self.circuit_state.reset();
         self.resting.reset();
         self.in_flight.reset();
         self.latency.reset();
-        for deployment in deployments.iter() {
+        self.healthy.reset();
+        for deployment in snapshot.states.iter() {
             self.show_one(deployment);
+        }
+        let checked = |provider: &&Arc<Provider>| provider.check.interval.is_some();
+        for provider in snapshot.providers.iter().filter(checked) {
+            let healthy = i64::from(!health.is_down(provider));
+            self.healthy.with_label_values(&[&provider.id]).set(healthy);
         }
     }
 

@@ -28,18 +28,6 @@ fn impatient(builder: Builder, id: &str, address: SocketAddr) -> Builder {
     )
 }
 
-/// Sets what a mock does with requests that don't say themselves.
-async fn set_controls(address: SocketAddr, controls: &str) {
-    let url = format!("http://{address}/mock/controls");
-    let answer = reqwest::Client::new()
-        .put(url)
-        .body(controls.to_owned())
-        .send()
-        .await
-        .unwrap();
-    assert!(answer.status().is_success(), "{:?}", answer.text().await);
-}
-
 async fn ask(gateway: &Gateway, stream: bool) -> (u16, String, String) {
     let answer = if stream {
         gateway.chat_stream("f", &[]).await
@@ -75,7 +63,7 @@ async fn one_of_three_fails_and_no_client_sees_it() {
             let address = if failure == "refused" {
                 free_address()
             } else {
-                set_controls(bad.address, failure).await;
+                bad.set_controls(failure).await;
                 bad.address
             };
             let builder = impatient(gateway(), "bad", address);
@@ -107,7 +95,7 @@ async fn a_conflict_goes_on_but_rests_nobody() {
     let (bad, good) = (mock().await, mock().await);
     let builder = gateway().provider("bad", &bad).provider("good", &good);
     let gateway = model(builder, "priority", &["bad", "good"]).run().await;
-    set_controls(bad.address, "status=409").await;
+    bad.set_controls("status=409").await;
     for _ in 0..8 {
         assert_eq!(ask(&gateway, false).await, (200, "good".into(), "2".into()));
     }
@@ -118,9 +106,9 @@ async fn a_cooldown_ends_by_itself() {
     let (bad, good) = (mock().await, mock().await);
     let builder = gateway().provider("bad", &bad).provider("good", &good);
     let gateway = model(builder, "priority", &["bad", "good"]).run().await;
-    set_controls(bad.address, "status=429:retry_after=1s").await;
+    bad.set_controls("status=429:retry_after=1s").await;
     assert_eq!(ask(&gateway, false).await.2, "2");
-    set_controls(bad.address, "").await;
+    bad.set_controls("").await;
     assert_eq!(ask(&gateway, false).await, (200, "good".into(), "1".into()));
     eventually("it is asked again", || async {
         ask(&gateway, false).await.1 == "bad"
@@ -131,7 +119,7 @@ async fn a_cooldown_ends_by_itself() {
 #[tokio::test]
 async fn fallbacks_follow_the_models_own_deployments() {
     let (bad, good) = (mock().await, mock().await);
-    set_controls(bad.address, "status=500").await;
+    bad.set_controls("status=500").await;
     let gateway = gateway()
         .provider("bad", &bad)
         .provider("good", &good)
@@ -154,14 +142,14 @@ async fn when_all_rest_the_first_to_wake_is_asked() {
     let only = mock().await;
     let builder = gateway().provider("only", &only);
     let gateway = model(builder, "weighted", &["only"]).run().await;
-    set_controls(only.address, "status=429:retry_after=60s").await;
+    only.set_controls("status=429:retry_after=60s").await;
     for _ in 0..2 {
         let answer = gateway.chat("f", &[]).await;
         assert_eq!(answer.status, 429);
         assert_eq!(answer.header("retry-after"), Some("60"));
         assert_eq!(answer.header("x-should-retry"), Some("false"));
     }
-    set_controls(only.address, "").await;
+    only.set_controls("").await;
     assert_eq!(ask(&gateway, false).await.0, 200);
 }
 
@@ -184,7 +172,7 @@ async fn nothing_is_retried_after_the_answer_began() {
     let (bad, good) = (mock().await, mock().await);
     let builder = gateway().provider("bad", &bad).provider("good", &good);
     let gateway = model(builder, "priority", &["bad", "good"]).run().await;
-    set_controls(bad.address, "cut_after=3").await;
+    bad.set_controls("cut_after=3").await;
     let answer = gateway.chat_stream("f", &[]).await;
     assert_eq!(answer.header("x-llm-router-provider"), Some("bad"));
     assert!(String::from_utf8_lossy(&answer.body).contains("upstream_error"));
@@ -197,7 +185,7 @@ async fn refusals_are_not_retried() {
     let builder = gateway().provider("bad", &bad).provider("good", &good);
     let gateway = model(builder, "priority", &["bad", "good"]).run().await;
     for status in [400, 402, 403, 404, 413, 422] {
-        set_controls(bad.address, &format!("status={status}")).await;
+        bad.set_controls(&format!("status={status}")).await;
         let answer = gateway.chat("f", &[]).await;
         // Whoever asks to be paid is left alone from then on.
         let expected = if status > 402 { 200 } else { status };
@@ -208,7 +196,7 @@ async fn refusals_are_not_retried() {
 #[tokio::test]
 async fn a_reload_keeps_what_is_known_of_deployments() {
     let (bad, good) = (mock().await, mock().await);
-    set_controls(bad.address, "status=429:retry_after=60s").await;
+    bad.set_controls("status=429:retry_after=60s").await;
     let builder = gateway().provider("bad", &bad).provider("good", &good);
     let gateway = model(builder, "priority", &["bad", "good"]).run().await;
     assert_eq!(ask(&gateway, false).await.2, "2");
@@ -261,14 +249,14 @@ async fn the_cheapest_is_asked_first() {
     for _ in 0..4 {
         assert_eq!(ask(&gateway, false).await.1, "cheap");
     }
-    set_controls(cheap.address, "status=500").await;
+    cheap.set_controls("status=500").await;
     assert_eq!(ask(&gateway, false).await, (200, "dear".into(), "2".into()));
 }
 
 #[tokio::test]
 async fn the_quickest_is_asked_most() {
     let (quick, slow) = (mock().await, mock().await);
-    set_controls(slow.address, "delay=60ms").await;
+    slow.set_controls("delay=60ms").await;
     let builder = gateway().provider("quick", &quick).provider("slow", &slow);
     let gateway = model(builder, "least_latency", &["quick", "slow"])
         .run()

@@ -56,6 +56,14 @@ impl Mock {
         format!("http://{}/v1", self.address)
     }
 
+    /// Sets what it does with requests that don't say themselves.
+    pub(crate) async fn set_controls(&self, controls: &str) {
+        let url = format!("http://{}/mock/controls", self.address);
+        let request = reqwest::Client::new().put(url).body(controls.to_owned());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+    }
+
     /// The base URL for a provider of a type.
     pub(crate) fn url_for(&self, kind: &str) -> String {
         let version = if kind == "gemini" { "v1beta" } else { "v1" };

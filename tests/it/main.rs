@@ -21,6 +21,7 @@ mod disconnects;
 mod draining;
 mod errors;
 mod failover;
+mod health;
 mod hostile;
 mod http2;
 mod keys;

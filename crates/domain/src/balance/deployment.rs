@@ -64,7 +64,7 @@ impl Deployment {
     /// Whether it may be sent requests now.
     #[must_use]
     pub fn availability(&self, now: Instant) -> Availability {
-        if self.down.load(Relaxed) {
+        if self.is_down() {
             return Availability::Resting {
                 why: Rest::Down,
                 until: now.checked_add(DOWN).unwrap_or(now),
@@ -94,6 +94,12 @@ impl Deployment {
     /// until they find it up.
     pub fn eject(&self) {
         self.down.store(true, Relaxed);
+    }
+
+    /// Whether health checks have found it down.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Relaxed)
     }
 
     /// A health check has found it up. That ends the time of an open circuit which is over, too.
