@@ -1,6 +1,8 @@
 //! What the router counts, by the names that Prometheus scrapes. Labels hold only what the
 //! configuration or the code bounds: no key, no free text of a client's.
 
+mod deployments;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,11 +13,13 @@ use prometheus::{
     IntGauge, Opts, Registry, TextEncoder,
 };
 
+pub(crate) use self::deployments::DeploymentMetrics;
 use crate::clock;
 
 /// Every metric of the process.
 pub(crate) struct Metrics {
     registry: Registry,
+    pub(crate) deployments: DeploymentMetrics,
     requests: IntCounterVec,
     errors: IntCounterVec,
     attempts: IntCounterVec,
@@ -74,6 +78,7 @@ impl Metrics {
     pub(crate) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let metrics = Self {
+            deployments: DeploymentMetrics::new()?,
             requests: counters(
                 "requests_total",
                 "Requests of clients, by outcome.",
@@ -144,6 +149,7 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1);
+        self.deployments.register(&self.registry)?;
         self.registry.register(Box::new(build))?;
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;

@@ -22,6 +22,7 @@ mod draining;
 mod errors;
 mod explain;
 mod failover;
+mod health;
 mod hostile;
 mod http2;
 mod keys;
