@@ -1,6 +1,8 @@
 //! Who may see what, and the one shape of the admin service's errors.
 
-use axum::http::{HeaderMap, StatusCode};
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use llm_router_domain::key::Role;
 use serde_json::json;
@@ -24,7 +26,9 @@ pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    pub(crate) field: Option<&'static str>,
+    pub(crate) field: Option<Cow<'static, str>>,
+    /// A header that goes with it, as `allow` with 405.
+    pub(crate) header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -34,13 +38,14 @@ impl Problem {
             code,
             message: message.into(),
             field: None,
+            header: None,
         }
     }
 
     /// A parameter that can't be used.
-    pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
-            field: Some(field),
+            field: Some(field.into()),
             ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
         }
     }
@@ -55,7 +60,15 @@ impl IntoResponse for Problem {
         let body = json!({
             "error": { "code": self.code, "message": self.message, "field": self.field }
         });
-        (self.status, axum::Json(body)).into_response()
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, section 11.6.1: 401 says how to authenticate.
+            let bearer = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        headers.extend(self.header);
+        response
     }
 }
 
@@ -67,6 +80,36 @@ pub(crate) fn caller(source: &dyn Source, headers: &HeaderMap) -> Result<Caller,
     source
         .caller(headers)
         .map_err(|message| Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+}
+
+/// Who presents the request, if they may do what needs this role.
+///
+/// # Errors
+/// 401 without a key that works, 403 with one that may not.
+pub(crate) fn caller_of(
+    source: &dyn Source,
+    headers: &HeaderMap,
+    role: Role,
+) -> Result<Caller, Problem> {
+    let caller = caller(source, headers)?;
+    caller.must_be(role, "This")?;
+    Ok(caller)
+}
+
+impl Caller {
+    /// Whether the caller may do `what`, which needs this role.
+    pub(crate) fn must_be(&self, role: Role, what: &str) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let message = format!("{what} needs a key with the role {} or above.", role.name());
+        Err(forbidden(message))
+    }
+}
+
+/// 403.
+pub(crate) fn forbidden(message: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "permission_denied", message)
 }
 
 /// Whose usage a caller may see: everything, or only one owner's or one key's.

@@ -2,27 +2,40 @@
 //! requests are proxied.
 
 mod access;
+mod body;
 mod cost;
+mod etag;
+mod idempotency;
+mod inference;
+mod intake;
+mod openapi;
+mod page;
 mod requests;
+mod roles;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::{Extension, Json, Router};
+use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_domain::key::Role;
 use llm_router_store::{LedgerStore, StoreError};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
 
 pub use access::Caller;
-use access::{Problem, caller};
+use access::Problem;
 
 /// What the admin service asks of the router.
 #[async_trait]
@@ -33,11 +46,17 @@ pub trait Source: Send + Sync + 'static {
     /// Whether metrics may be read without a key.
     fn metrics_are_public(&self) -> bool;
 
+    /// The port that requests to models are sent to.
+    fn clients_port(&self) -> u16;
+
     /// Who presents a request.
     ///
     /// # Errors
     /// Why nobody does, for the client to read.
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String>;
+    fn caller(&self, headers: &header::HeaderMap) -> Result<Caller, String>;
+
+    /// The time it is.
+    fn now(&self) -> Timestamp;
 
     /// The day (UTC) it is.
     fn today(&self) -> Date;
@@ -51,56 +70,149 @@ pub trait Source: Send + Sync + 'static {
 
 type Shared = Arc<dyn Source>;
 
+/// What every request passes on its way to its handler.
+#[derive(Clone)]
+struct Service {
+    source: Shared,
+    answered: idempotency::Answered,
+}
+
 /// Serves until `stop` resolves.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    source: Shared,
+    router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(source))
+    axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
 }
 
-fn router(source: Shared) -> Router {
-    Router::new()
-        .route("/healthz", get(health))
-        .route("/readyz", get(health))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/cost/current", get(cost::current))
-        .route("/api/v1/cost/daily", get(cost::daily))
-        .route("/api/v1/cost/summary", get(cost::summary))
-        .route("/api/v1/cost/by-model", get(cost::by_model))
-        .route("/api/v1/cost/by-user", get(cost::by_user))
-        .route("/api/v1/requests", get(requests::list))
-        .route("/api/v1/requests/{id}", get(requests::one))
+/// The service. Pages of the origins in `cors` may call it from a browser; `*` is any.
+pub fn router(source: Arc<dyn Source>, cors: &[String]) -> Router {
+    let (router, api) = routes().split_for_parts();
+    let document = Arc::new(openapi::complete(&api));
+    let docs = utoipa_swagger_ui::Config::new(["/openapi.json"]);
+    let docs = docs.persist_authorization(true).validator_url("none");
+    let docs = SwaggerUi::new("/docs").config(docs);
+    let service = Service {
+        source: Arc::clone(&source),
+        answered: idempotency::Answered::default(),
+    };
+    let router = router
+        .merge(docs)
         .fallback(not_found)
-        .with_state(source)
+        .layer(Extension(document))
+        // The intake has its own limit, with our error.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(service, intake::admit))
+        .layer(from_fn(intake::seal));
+    let router = match cross_origin(cors) {
+        Some(cross_origin) => router.layer(cross_origin),
+        None => router,
+    };
+    router.with_state(source)
 }
 
-async fn health() -> Response {
-    axum::Json(json!({ "status": "ok" })).into_response()
+/// Whether a path is the admin service's, where a listener serves others too.
+#[must_use]
+pub fn serves(path: &str) -> bool {
+    const ROOTS: [&str; 10] = [
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/api/v1/router",
+        "/api/v1/cost",
+        "/api/v1/requests",
+        "/api/v1/providers",
+        "/api/v1/keys",
+        "/api/v1/config",
+        "/api/v1/audit",
+    ];
+    ROOTS.iter().any(|root| {
+        let below = path.strip_prefix(root);
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    })
 }
 
-async fn metrics(State(source): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
-    if !source.metrics_are_public() && caller(source.as_ref(), &headers)?.role < Role::Viewer {
-        let message = "Metrics need a key with the role viewer or above.";
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "permission_denied",
-            message,
-        ));
-    }
+/// Every path, with its description.
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(openapi::document))
+        .routes(routes!(metrics))
+        .routes(routes!(cost::current))
+        .routes(routes!(cost::daily))
+        .routes(routes!(cost::summary))
+        .routes(routes!(cost::by_model))
+        .routes(routes!(cost::by_user))
+        .routes(routes!(requests::list))
+        .routes(routes!(requests::one))
+}
+
+fn cross_origin(origins: &[String]) -> Option<CorsLayer> {
+    let origins = match origins {
+        [] => return None,
+        _ if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
+        _ => AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::try_from(origin).ok()),
+        ),
+    };
+    let api_key = HeaderName::from_static("x-api-key");
+    let idempotency_key = HeaderName::from_static(idempotency::HEADER);
+    let sent = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        api_key,
+        idempotency_key,
+    ];
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(sent)
+        .expose_headers([header::ETAG, header::RETRY_AFTER]);
+    Some(layer)
+}
+
+/// Whether the process is alive
+#[utoipa::path(get, path = "/healthz", tag = "service",
+    responses((status = 200, description = "It is", body = Object, example = json!({ "status": "ok" }))))]
+async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Whether the process may be sent requests
+///
+/// Doesn't depend on providers.
+#[utoipa::path(get, path = "/readyz", tag = "service",
+    responses((status = 200, description = "It may", body = Object, example = json!({ "status": "ok" }))))]
+async fn readyz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Metrics in Prometheus' text format
+///
+/// Needs a key of the role `viewer` or above, unless `admin.metrics_public` is set.
+#[utoipa::path(get, path = "/metrics", tag = "service",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
+async fn metrics(State(source): State<Shared>) -> Response {
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    Ok((kind, source.metrics()).into_response())
+    (kind, source.metrics()).into_response()
 }
 
 async fn not_found() -> Problem {
     Problem::not_found("There is nothing at this path.")
 }
+
+#[cfg(test)]
+mod tests;
