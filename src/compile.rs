@@ -11,9 +11,11 @@ use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_store::objects::Objects;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
+use crate::rules::{self, RuleSet};
 use crate::snapshot::{
     Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
 };
@@ -26,6 +28,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
     pub(crate) prices: Arc<Table>,
+    /// What was made by API.
+    pub(crate) objects: &'a Objects,
+    /// The snapshot before this one: what it compiled already isn't compiled again.
+    pub(crate) previous: Option<&'a Snapshot>,
 }
 
 /// The name under which the bootstrap admin key is logged.
@@ -75,6 +81,7 @@ pub(crate) fn compile(
                     Some(format!("{}/{model}", config.providers.get(*provider)?.id))
                 }
             }),
+        rules: Arc::new(rules(config, surroundings)),
         keys: keys(config, surroundings),
         budgets: budgets(config),
         prices: Arc::clone(&surroundings.prices),
@@ -203,6 +210,14 @@ fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
         Some((key.name.clone(), Arc::new(budget)))
     };
     config.keys.iter().filter_map(of_key).collect()
+}
+
+fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {
+    let previous = surroundings.previous.map(|snapshot| &*snapshot.rules);
+    let compiled = previous.map(|rules| &rules.compiled);
+    let rules = rules::compile(config, surroundings.objects, compiled);
+    rules.tell_of_broken(previous);
+    rules
 }
 
 fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {

@@ -14,6 +14,7 @@ use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 
 use crate::budgets::KeyBudget;
+use crate::rules::RuleSet;
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Snapshot {
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
+    /// The rules of the file and those made by API.
+    pub(crate) rules: Arc<RuleSet>,
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
@@ -278,6 +281,7 @@ pub(crate) mod testing {
             model_by_name: by_name.collect(),
             models,
             default_model: default_model.map(str::to_owned),
+            rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),
             prices: Arc::default(),

@@ -82,20 +82,6 @@ pub(crate) fn caller(source: &dyn Source, headers: &HeaderMap) -> Result<Caller,
         .map_err(|message| Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
 }
 
-/// Who presents the request, if they may do what needs this role.
-///
-/// # Errors
-/// 401 without a key that works, 403 with one that may not.
-pub(crate) fn caller_of(
-    source: &dyn Source,
-    headers: &HeaderMap,
-    role: Role,
-) -> Result<Caller, Problem> {
-    let caller = caller(source, headers)?;
-    caller.must_be(role, "This")?;
-    Ok(caller)
-}
-
 impl Caller {
     /// Whether the caller may do `what`, which needs this role.
     pub(crate) fn must_be(&self, role: Role, what: &str) -> Result<(), Problem> {

@@ -12,6 +12,8 @@ mod openapi;
 mod page;
 mod requests;
 mod roles;
+mod router;
+mod rules;
 
 use std::future::Future;
 use std::io;
@@ -36,10 +38,15 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub use access::Caller;
 use access::Problem;
+pub use router::{Steering, ToggleStatus};
+pub use rules::{Origin, Rule, RuleError, RuleProblem};
 
 /// What the admin service asks of the router.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
+    /// The toggle and the rules.
+    fn steering(&self) -> &dyn Steering;
+
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
 
@@ -92,7 +99,7 @@ pub async fn serve(
 }
 
 /// The service. Pages of the origins in `cors` may call it from a browser; `*` is any.
-pub fn router(source: Arc<dyn Source>, cors: &[String]) -> Router {
+pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
     let (router, api) = routes().split_for_parts();
     let document = Arc::new(openapi::complete(&api));
     let docs = utoipa_swagger_ui::Config::new(["/openapi.json"]);
@@ -152,6 +159,11 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(cost::by_user))
         .routes(routes!(requests::list))
         .routes(routes!(requests::one))
+        .routes(routes!(router::status))
+        .routes(routes!(router::toggle, router::cancel))
+        .routes(routes!(router::history))
+        .routes(routes!(rules::list, rules::create))
+        .routes(routes!(rules::one, rules::replace, rules::delete))
 }
 
 fn cross_origin(origins: &[String]) -> Option<CorsLayer> {

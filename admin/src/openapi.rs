@@ -6,9 +6,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, header};
 use axum::{Extension, Json};
+use llm_router_domain::rule::RuleSpec;
+use schemars::schema_for;
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{OpenApi, Ref};
 
 use crate::Shared;
 use crate::inference::{self, is_inference};
@@ -51,6 +53,11 @@ struct ErrorDetail {
 )]
 pub(crate) struct Base;
 
+/// A type of the document that isn't described by a handler: see [`complete`].
+pub(crate) fn reference(name: &str) -> Ref {
+    Ref::from_schema_name(name)
+}
+
 /// The description of the API
 ///
 /// In OpenAPI 3.1.
@@ -87,6 +94,7 @@ pub(crate) fn complete(api: &OpenApi) -> Value {
         "bearer": { "type": "http", "scheme": "bearer" },
         "header": { "type": "apiKey", "in": "header", "name": "x-api-key" },
     });
+    add_schema(&mut document, "RuleSpec", schema_for!(RuleSpec).to_value());
     if let Some(paths) = document["paths"].as_object_mut() {
         paths.extend(inference::paths());
         for (path, item) in paths {
@@ -96,6 +104,36 @@ pub(crate) fn complete(api: &OpenApi) -> Value {
         }
     }
     document
+}
+
+/// Adds a schema that was made from the domain's types, and those that it refers to.
+fn add_schema(document: &mut Value, name: &str, mut schema: Value) {
+    let schemas = &mut document["components"]["schemas"];
+    let definitions = schema.as_object_mut().and_then(|schema| {
+        schema.remove("$schema");
+        schema.remove("$defs")
+    });
+    if let Some(Value::Object(definitions)) = definitions {
+        for (name, mut definition) in definitions {
+            point_to_components(&mut definition);
+            schemas[name] = definition;
+        }
+    }
+    point_to_components(&mut schema);
+    schemas[name] = schema;
+}
+
+fn point_to_components(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(at)) = fields.get_mut("$ref") {
+                *at = at.replace("#/$defs/", "#/components/schemas/");
+            }
+            fields.values_mut().for_each(point_to_components);
+        }
+        Value::Array(items) => items.iter_mut().for_each(point_to_components),
+        _ => {}
+    }
 }
 
 fn describe(operation: &mut Value, method: &str, path: &str) {

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use llm_router_domain::key::Role;
+use llm_router_store::ledger::Page as Listed;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -15,6 +16,10 @@ struct Empty;
 
 #[async_trait]
 impl Source for Empty {
+    fn steering(&self) -> &dyn Steering {
+        self
+    }
+
     fn metrics(&self) -> String {
         String::new()
     }
@@ -48,8 +53,64 @@ impl Source for Empty {
     }
 
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
-        Err(StoreError::Unavailable("there is none".to_owned()))
+        Err(away())
     }
+}
+
+#[async_trait]
+impl Steering for Empty {
+    fn toggle_status(&self) -> ToggleStatus {
+        ToggleStatus {
+            status: llm_router_domain::toggle::Status::default(),
+            at: Timestamp::UNIX_EPOCH,
+            store_away_since: None,
+        }
+    }
+
+    async fn request_toggle(
+        &self,
+        _: &llm_router_domain::toggle::Request,
+    ) -> Result<(llm_router_domain::toggle::Answer, ToggleStatus), StoreError> {
+        Err(away())
+    }
+
+    async fn cancel_toggle(&self, _: &str) -> Result<(bool, ToggleStatus), StoreError> {
+        Ok((false, self.toggle_status()))
+    }
+
+    async fn toggle_history(
+        &self,
+        _: Option<u64>,
+        _: u32,
+    ) -> Result<Listed<llm_router_domain::toggle::Item, u64>, StoreError> {
+        Err(away())
+    }
+
+    async fn rules(&self) -> Vec<Rule> {
+        Vec::new()
+    }
+
+    async fn create_rule(&self, _: rules::RuleSpec, _: &str) -> Result<Rule, RuleError> {
+        Err(away().into())
+    }
+
+    async fn replace_rule(
+        &self,
+        _: &str,
+        _: rules::RuleSpec,
+        _: Option<u64>,
+        _: &str,
+    ) -> Result<Rule, RuleError> {
+        Err(RuleError::Missing)
+    }
+
+    async fn delete_rule(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), RuleError> {
+        Err(RuleError::Missing)
+    }
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable("there is none".to_owned())
 }
 
 struct Answer {
@@ -60,7 +121,7 @@ struct Answer {
 
 async fn ask(request: axum::http::request::Builder, body: impl Into<Body>) -> Answer {
     let request = request.body(body.into()).unwrap();
-    let response = router(Arc::new(Empty), &[]).oneshot(request).await.unwrap();
+    let response = service(Arc::new(Empty), &[]).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Answer {
@@ -202,7 +263,7 @@ async fn pages_of_other_origins_may_call_only_if_they_are_named() {
             .header("origin", "https://ours.test")
             .header("access-control-request-method", "GET")
             .body(Body::empty());
-        let service = router(Arc::new(Empty), cors);
+        let service = service(Arc::new(Empty), cors);
         let response = service.oneshot(preflight.unwrap()).await.unwrap();
         let allowed = response.headers().get("access-control-allow-origin");
         allowed.map(|origin| origin.to_str().unwrap().to_owned())

@@ -1,6 +1,7 @@
 //! The Pingora adapter, and the only module that names Pingora: each callback hands plain values
 //! to a phase and turns its answer into bytes. Decisions belong to the phases.
 
+mod admin;
 mod answer;
 mod app;
 mod attempt;
@@ -8,11 +9,14 @@ mod body;
 mod context;
 mod downstream;
 mod exchange;
+mod failure;
+mod give_up;
 mod headers;
 mod live;
 mod meter;
 mod record;
 mod request;
+mod responding;
 mod response;
 mod service;
 mod settle;
@@ -44,6 +48,8 @@ pub(crate) struct Gateway {
     access_log: AccessLog,
     ledger: Arc<Ledger>,
     budgets: Budgets,
+    /// The admin service, while its paths are served here.
+    admin: Option<axum::Router>,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

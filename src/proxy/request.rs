@@ -13,6 +13,7 @@ use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
 
+use super::admin;
 use super::answer::{send_fault, send_json};
 use super::app::Arrival;
 use super::body::{self, BodyError};
@@ -32,6 +33,8 @@ enum Step {
     Proxy,
     /// An answer that the router has.
     Answer(Value),
+    /// The admin service's.
+    Admin,
 }
 
 impl Gateway {
@@ -52,8 +55,20 @@ impl Gateway {
 
     /// Takes a request up to the point where it needs an upstream; true if it has been answered.
     pub(super) async fn receive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self.decide(session, ctx).await {
+        let step = self.decide(session, ctx).await;
+        self.take(step, session, ctx).await
+    }
+
+    /// Takes a step; true if the request has been answered by it.
+    async fn take(
+        &self,
+        step: std::result::Result<Step, BodyError>,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<bool> {
+        match step {
             Ok(Step::Proxy) => Ok(false),
+            Ok(Step::Admin) => self.administer(session, ctx).await,
             Ok(Step::Answer(value)) => {
                 send_json(session, ctx, &value).await?;
                 Ok(true)
@@ -71,6 +86,20 @@ impl Gateway {
                 ctx.client_gone = true;
                 Err(error.into_down())
             }
+        }
+    }
+
+    /// Lets the admin service answer.
+    async fn administer(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let Some(router) = &self.admin else {
+            return Ok(false);
+        };
+        match admin::take(session, ctx).await {
+            Ok(request) => {
+                admin::serve(router, request, session, ctx).await?;
+                Ok(true)
+            }
+            Err(error) => Box::pin(self.take(Err(error), session, ctx)).await,
         }
     }
 
@@ -94,6 +123,9 @@ impl Gateway {
         }
         if let Target::Health | Target::Ready = target {
             return Ok(Step::Answer(json!({ "status": "ok" })));
+        }
+        if self.admin.is_some() && llm_router_admin::serves(header.uri.path()) {
+            return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall())
             .map_err(BodyError::Fault)?;

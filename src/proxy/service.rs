@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) ledger: Arc<Ledger>,
+    /// The admin service, if its paths are to be served to clients.
+    pub(crate) admin: Option<axum::Router>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -75,6 +77,7 @@ pub(crate) fn run(
         access_log: shared.access_log.clone(),
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
+        admin: shared.admin.clone(),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));

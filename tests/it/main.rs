@@ -5,12 +5,16 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a test that can't go on panics, and tells of real time"
+    reason = "a test that can't go on panics, and tells of real time and of what is absent"
 )]
 
 mod harness;
+#[path = "../../crates/store/tests/store/support/postgres.rs"]
+mod postgres;
 
+mod admin;
 mod bodies;
 mod command_line;
 mod disconnects;
@@ -21,5 +25,7 @@ mod http2;
 mod keys;
 mod ledger;
 mod reload;
+mod rules;
 mod shutdown;
 mod streams;
+mod toggle;
