@@ -16,7 +16,7 @@ use crate::access::{Caller, Problem};
 use crate::body;
 use crate::etag::{if_match, stale, tagged};
 use crate::openapi::reference;
-use crate::page::{Page, Parameters, Paging};
+use crate::page::{Page, Paging, Parameters};
 use crate::router::away;
 
 /// A rule as the API shows it.

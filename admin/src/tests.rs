@@ -121,7 +121,10 @@ struct Answer {
 
 async fn ask(request: axum::http::request::Builder, body: impl Into<Body>) -> Answer {
     let request = request.body(body.into()).unwrap();
-    let response = service(Arc::new(Empty), &[]).oneshot(request).await.unwrap();
+    let response = service(Arc::new(Empty), &[])
+        .oneshot(request)
+        .await
+        .unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Answer {

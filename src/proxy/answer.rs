@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, StatusCode};
 use llm_router_wire::error::ErrorBody;
 use pingora::Result;
 use pingora::http::ResponseHeader;

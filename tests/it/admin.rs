@@ -22,20 +22,86 @@ async fn lines_that_users_have_work_on_the_clients_port() {
     let bodies = json!({ "model": "fast", "messages": [{ "role": "user", "content": "Hi" }] });
     let toggle = json!({ "value": false, "reason": "Maintenance" });
     for (method, path, body, status, holds) in [
-        ("POST", "/api/v1/chat/completions", bodies.to_string(), 200, "choices"),
+        (
+            "POST",
+            "/api/v1/chat/completions",
+            bodies.to_string(),
+            200,
+            "choices",
+        ),
         ("GET", "/api/v1/chat/models", String::new(), 200, "\"fast\""),
-        ("POST", "/api/v1/router/toggle", toggle.to_string(), 202, "\"pending\":{"),
-        ("GET", "/api/v1/router/status", String::new(), 200, "Maintenance"),
-        ("GET", "/api/v1/router/history", String::new(), 200, "Maintenance"),
-        ("DELETE", "/api/v1/router/toggle", String::new(), 200, "\"pending\":null"),
-        ("GET", "/api/v1/cost/current", String::new(), 200, "\"today\""),
-        ("GET", "/metrics", String::new(), 200, "llm_router_requests_total"),
-        ("GET", "/openapi.json", String::new(), 200, "\"openapi\":\"3.1"),
+        (
+            "POST",
+            "/api/v1/router/toggle",
+            toggle.to_string(),
+            202,
+            "\"pending\":{",
+        ),
+        (
+            "GET",
+            "/api/v1/router/status",
+            String::new(),
+            200,
+            "Maintenance",
+        ),
+        (
+            "GET",
+            "/api/v1/router/history",
+            String::new(),
+            200,
+            "Maintenance",
+        ),
+        (
+            "DELETE",
+            "/api/v1/router/toggle",
+            String::new(),
+            200,
+            "\"pending\":null",
+        ),
+        (
+            "GET",
+            "/api/v1/cost/current",
+            String::new(),
+            200,
+            "\"today\"",
+        ),
+        (
+            "GET",
+            "/metrics",
+            String::new(),
+            200,
+            "llm_router_requests_total",
+        ),
+        (
+            "GET",
+            "/openapi.json",
+            String::new(),
+            200,
+            "\"openapi\":\"3.1",
+        ),
         ("GET", "/docs/", String::new(), 200, "swagger"),
-        ("GET", "/docs/swagger-ui-bundle.js", String::new(), 200, "SwaggerUI"),
+        (
+            "GET",
+            "/docs/swagger-ui-bundle.js",
+            String::new(),
+            200,
+            "SwaggerUI",
+        ),
         ("HEAD", "/api/v1/cost/current", String::new(), 200, ""),
-        ("PUT", "/api/v1/cost/current", String::new(), 405, "method_not_allowed"),
-        ("GET", "/api/v1/config/nothing", String::new(), 404, "\"field\":null"),
+        (
+            "PUT",
+            "/api/v1/cost/current",
+            String::new(),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            "GET",
+            "/api/v1/config/nothing",
+            String::new(),
+            404,
+            "\"field\":null",
+        ),
         ("GET", "/api/v1/nothing", String::new(), 404, "\"type\""),
     ] {
         let answer = gateway.send(method, path, &[JSON], body).await;
@@ -50,12 +116,18 @@ async fn lines_that_users_have_work_on_the_clients_port() {
 async fn both_ports_answer_alike() {
     let (_up, gateway) = ours().await;
     let plain = reqwest::Client::new();
-    for path in ["/api/v1/router/status", "/api/v1/requests?limit=0", "/api/v1/cost/x"] {
+    for path in [
+        "/api/v1/router/status",
+        "/api/v1/requests?limit=0",
+        "/api/v1/cost/x",
+    ] {
         let mut found = Vec::new();
         for url in [&gateway.url, &gateway.admin_url] {
             for key in [Some(KEY), None] {
                 let request = plain.get(format!("{url}{path}"));
-                let request = key.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+                let request = key
+                    .into_iter()
+                    .fold(request, reqwest::RequestBuilder::bearer_auth);
                 let response = request.send().await.unwrap();
                 found.push((response.status(), response.text().await.unwrap()));
             }
@@ -66,10 +138,22 @@ async fn both_ports_answer_alike() {
 
 #[tokio::test]
 async fn admin_paths_can_be_kept_off_the_clients_port() {
-    let gateway = gateway().set("/server/admin_paths", json!(false)).run().await;
-    for path in ["/api/v1/cost/current", "/metrics", "/docs/", "/openapi.json"] {
+    let gateway = gateway()
+        .set("/server/admin_paths", json!(false))
+        .run()
+        .await;
+    for path in [
+        "/api/v1/cost/current",
+        "/metrics",
+        "/docs/",
+        "/openapi.json",
+    ] {
         let answer = gateway.send("GET", path, &[], "").await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (404, "not_found"),
+            "{path}"
+        );
         assert_eq!(gateway.admin(path, None).await.status, 200, "{path}");
     }
 }
@@ -80,7 +164,9 @@ async fn a_request_sent_twice_under_one_idempotency_key_is_done_once() {
     let rule = |name: &str| json!({ "name": name, "then": { "use_model": "fast" } }).to_string();
     let post = async |key: &str, body: String| -> Answer {
         let headers = [JSON, ("idempotency-key", key)];
-        gateway.send("POST", "/api/v1/router/rules", &headers, body).await
+        gateway
+            .send("POST", "/api/v1/router/rules", &headers, body)
+            .await
     };
     let first = post("k-1", rule("one")).await;
     let again = post("k-1", rule("one")).await;
@@ -88,9 +174,17 @@ async fn a_request_sent_twice_under_one_idempotency_key_is_done_once() {
     assert_eq!(first.body, again.body);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     let other = post("k-1", rule("two")).await;
-    assert_eq!((other.status, other.code().as_str()), (409, "idempotency_key_reused"));
-    let unkeyed = gateway.send("POST", "/api/v1/router/rules", &[JSON], rule("one")).await;
-    assert_eq!((unkeyed.status, unkeyed.code().as_str()), (409, "already_exists"));
+    assert_eq!(
+        (other.status, other.code().as_str()),
+        (409, "idempotency_key_reused")
+    );
+    let unkeyed = gateway
+        .send("POST", "/api/v1/router/rules", &[JSON], rule("one"))
+        .await;
+    assert_eq!(
+        (unkeyed.status, unkeyed.code().as_str()),
+        (409, "already_exists")
+    );
     let listed: Value = gateway.admin("/api/v1/router/rules", None).await.json();
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
 }

@@ -263,7 +263,9 @@ mod tests {
         assert_texts::<WebOrigin>(
             &[
                 ("*", |_| true),
-                ("https://Ours.test", |origin| origin.0 == "https://ours.test"),
+                ("https://Ours.test", |origin| {
+                    origin.0 == "https://ours.test"
+                }),
                 ("http://localhost:3000", |_| true),
             ],
             &[
