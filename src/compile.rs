@@ -66,6 +66,7 @@ pub(crate) fn compile(
     let by_name = models
         .iter()
         .map(|model| (model.name.clone(), Arc::clone(model)));
+    let rules = rules(config, surroundings);
     Snapshot {
         revision,
         model_by_name: by_name.collect(),
@@ -81,7 +82,8 @@ pub(crate) fn compile(
                     Some(format!("{}/{model}", config.providers.get(*provider)?.id))
                 }
             }),
-        rules: Arc::new(rules(config, surroundings)),
+        rules: rules.compiled,
+        listed_rules: rules.listed,
         keys: keys(config, surroundings),
         budgets: budgets(config),
         prices: Arc::clone(&surroundings.prices),
@@ -213,24 +215,29 @@ fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
 }
 
 fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {
-    let previous = surroundings.previous.map(|snapshot| &*snapshot.rules);
-    let compiled = previous.map(|rules| &rules.compiled);
+    let previous = surroundings.previous;
+    let compiled = previous.map(|snapshot| &*snapshot.rules);
     let rules = rules::compile(config, surroundings.objects, compiled);
-    rules.tell_of_broken(previous);
+    let known = previous.map(|snapshot| &*snapshot.listed_rules);
+    rules::tell_of_broken(&rules.listed, known.unwrap_or_default());
     rules
+}
+
+/// A key of the configuration.
+pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
+    Key {
+        name: raw.name.clone(),
+        owner: Some(raw.owner.clone()),
+        role: raw.role,
+        models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
+        expires_at: raw.expires_at.map(Into::into),
+    }
 }
 
 fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
     let mut ring = KeyRing::new(surroundings.hasher.clone());
     for raw in config.keys.iter().filter(|raw| raw.enabled) {
-        let key = Key {
-            name: raw.name.clone(),
-            owner: Some(raw.owner.clone()),
-            role: raw.role,
-            models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
-            expires_at: raw.expires_at.map(Into::into),
-        };
-        ring.add(raw.key.expose_secret(), key);
+        ring.add(raw.key.expose_secret(), static_key(raw));
     }
     if let Some(text) = surroundings.admin_key {
         let key = Key {

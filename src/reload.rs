@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
 use crate::prices;
 use crate::proxy::{Live, SharedLive};
-use crate::rules::RuleSet;
+use crate::rules::broken;
 use crate::snapshot::Snapshot;
 use crate::switch::Switch;
 
@@ -226,9 +226,9 @@ impl Reloader {
         }
     }
 
-    /// The rules in force.
-    pub(crate) fn rules(&self) -> Arc<RuleSet> {
-        Arc::clone(&self.live.load().snapshot.rules)
+    /// What requests are served by now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
     }
 
     /// The change number of the objects in force.
@@ -258,7 +258,8 @@ impl Reloader {
             .loader
             .compile(config, objects, Some(&previous.snapshot))?;
         let revision = snapshot.revision;
-        self.metrics.rules_broken(snapshot.rules.broken().count());
+        self.metrics
+            .rules_broken(broken(&snapshot.listed_rules).count());
         self.live
             .store(Arc::new(Live::bind(snapshot, Some(&previous))?));
         Ok(revision)

@@ -2,6 +2,7 @@
 //! that can't work is left out, for it is too late to refuse it. How rules decide is the domain's.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use llm_router_config::{Config, NamePattern};
@@ -11,12 +12,12 @@ use llm_router_store::objects::{Kind, Object, Objects};
 use serde::Deserialize as _;
 
 /// Rules, compiled and as they were written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RuleSet {
     /// Those that work, ready to decide.
-    pub(crate) compiled: Rules,
+    pub(crate) compiled: Arc<Rules>,
     /// All of them, in the order they are tried.
-    pub(crate) listed: Vec<Listed>,
+    pub(crate) listed: Arc<[Listed]>,
 }
 
 /// A rule as it was written, with what is wrong with it.
@@ -49,6 +50,15 @@ pub(crate) enum Refusal {
 /// Compiles all rules. Patterns that `previous` has compiled already are taken from there.
 pub(crate) fn compile(config: &Config, objects: &Objects, previous: Option<&Rules>) -> RuleSet {
     let mut listed = written(config, objects);
+    if listed.iter().all(|rule| rule.made.is_none()) {
+        // Then the file's have been compiled already.
+        listed.sort_by_key(|rule| rule.spec.priority);
+        return RuleSet {
+            compiled: Arc::clone(&config.routing.compiled),
+            listed: listed.into(),
+        };
+    }
+    let previous = previous.or(Some(&config.routing.compiled));
     let names = names(config, objects);
     let mut compiled = compile_specs(&listed, &names, previous);
     if let Some(problem) = whole(&compiled) {
@@ -56,12 +66,7 @@ pub(crate) fn compile(config: &Config, objects: &Objects, previous: Option<&Rule
         for made in listed.iter_mut().filter(|rule| rule.made.is_some()) {
             made.problems.push(problem.clone());
         }
-        let file: Vec<Listed> = listed
-            .iter()
-            .filter(|rule| rule.made.is_none())
-            .cloned()
-            .collect();
-        compiled = compile_specs(&file, &names, previous);
+        compiled = rule::compile(&config.routing.rules, &names, previous);
     }
     for problem in compiled.problems {
         if let Some(rule) = listed.get_mut(problem.index) {
@@ -70,8 +75,8 @@ pub(crate) fn compile(config: &Config, objects: &Objects, previous: Option<&Rule
     }
     listed.sort_by_key(|rule| rule.spec.priority);
     RuleSet {
-        compiled: compiled.rules,
-        listed,
+        compiled: Arc::new(compiled.rules),
+        listed: listed.into(),
     }
 }
 
@@ -110,29 +115,23 @@ pub(crate) fn check(
     }
 }
 
-impl RuleSet {
-    /// The rules that can't work and are left out.
-    pub(crate) fn broken(&self) -> impl Iterator<Item = &Listed> {
-        self.listed.iter().filter(|rule| rule.is_broken())
-    }
+/// The rules that can't work and are left out.
+pub(crate) fn broken(rules: &[Listed]) -> impl Iterator<Item = &Listed> {
+    rules.iter().filter(|rule| rule.is_broken())
+}
 
-    /// Tells of those that are broken now and weren't before.
-    pub(crate) fn tell_of_broken(&self, previous: Option<&Self>) {
-        let known: HashSet<&str> = previous
-            .into_iter()
-            .flat_map(Self::broken)
-            .map(|rule| rule.id.as_str())
-            .collect();
-        for rule in self.broken().filter(|rule| !known.contains(&*rule.id)) {
-            let problem = rule.problems.iter().find(|problem| is_error(problem));
-            tracing::warn!(
-                rule.id,
-                rule.name = rule.spec.name,
-                field = problem.map(|problem| problem.path.as_str()),
-                problem = problem.map(|problem| problem.message.as_str()),
-                "a rule can't work and is left out"
-            );
-        }
+/// Tells of the rules that are broken now and weren't before.
+pub(crate) fn tell_of_broken(rules: &[Listed], before: &[Listed]) {
+    let known: HashSet<&str> = broken(before).map(|rule| rule.id.as_str()).collect();
+    for rule in broken(rules).filter(|rule| !known.contains(&*rule.id)) {
+        let problem = rule.problems.iter().find(|problem| is_error(problem));
+        tracing::warn!(
+            rule.id,
+            rule.name = rule.spec.name,
+            field = problem.map(|problem| problem.path.as_str()),
+            problem = problem.map(|problem| problem.message.as_str()),
+            "a rule can't work and is left out"
+        );
     }
 }
 
@@ -145,21 +144,18 @@ impl Listed {
 
 /// All rules in the order they are compiled: the file's, then those made by API, oldest first.
 fn written(config: &Config, objects: &Objects) -> Vec<Listed> {
-    let of_file = config.routing.rules.iter().map(|spec| {
-        let (spec, problems) = read(spec, "");
-        Listed {
-            id: spec.id.clone().unwrap_or_else(|| spec.name.clone()),
-            spec,
-            made: None,
-            problems,
-        }
+    let of_file = config.routing.rules.iter().map(|spec| Listed {
+        id: spec.id.clone().unwrap_or_else(|| spec.name.clone()),
+        spec: spec.clone(),
+        made: None,
+        problems: Vec::new(),
     });
     let made = objects.of(Kind::Rule).map(made);
     of_file.chain(made).collect()
 }
 
 fn made(object: &Object) -> Listed {
-    let (mut spec, problems) = read(&object.body, &object.name);
+    let (mut spec, problems) = read(object);
     spec.id = Some(object.id.clone());
     Listed {
         id: object.id.clone(),
@@ -179,33 +175,29 @@ impl From<&Object> for Made {
     }
 }
 
-/// A rule out of its JSON. One that doesn't read keeps its name and does nothing.
-fn read(body: &serde_json::Value, name: &str) -> (RuleSpec, Vec<Problem>) {
-    match RuleSpec::deserialize(body) {
-        Ok(spec) => (spec, Vec::new()),
-        Err(error) => {
-            let name = body
-                .get("name")
-                .and_then(|name| name.as_str())
-                .unwrap_or(name);
-            let problem = Problem {
-                index: 0,
-                rule: name.to_owned(),
-                path: String::new(),
-                severity: Severity::Error,
-                message: error.to_string(),
-            };
-            let spec = RuleSpec {
-                id: None,
-                name: name.to_owned(),
-                priority: 0,
-                enabled: false,
-                when: rule::Condition::default(),
-                then: rule::Action::default(),
-            };
-            (spec, vec![problem])
-        }
-    }
+/// The rule out of an object. One that doesn't read keeps its name and does nothing.
+fn read(object: &Object) -> (RuleSpec, Vec<Problem>) {
+    let error = match RuleSpec::deserialize(&object.body) {
+        Ok(spec) => return (spec, Vec::new()),
+        Err(error) => error,
+    };
+    let name = object.name.clone();
+    let problem = Problem {
+        index: 0,
+        rule: name.clone(),
+        path: String::new(),
+        severity: Severity::Error,
+        message: error.to_string(),
+    };
+    let spec = RuleSpec {
+        id: None,
+        name,
+        priority: 0,
+        enabled: false,
+        when: rule::Condition::default(),
+        then: rule::Action::default(),
+    };
+    (spec, vec![problem])
 }
 
 fn compile_specs(listed: &[Listed], names: &Names<'_>, previous: Option<&Rules>) -> Compiled {

@@ -30,9 +30,10 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
+use crate::rules::broken;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
-use crate::switch::{self, Switch};
+use crate::switch::Switch;
 use crate::unserved::unserved;
 
 /// How `serve` was asked to run.
@@ -86,7 +87,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, Arc::<dyn Store>::clone(&store), &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
-    metrics.rules_broken(live.snapshot.rules.broken().count());
+    metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
     let listener = admin_listener(&config)?;
@@ -97,6 +98,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let steering = steer(&runtime, loader, config, objects, store, &live, &metrics)?;
     let reloader = Arc::clone(&steering.reloader);
     let follower = Arc::clone(&steering.follower);
+    let switch = Arc::clone(&steering.switch);
     let source = AdminSource {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
@@ -117,6 +119,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         access_log: access_log.clone(),
         ledger: Arc::clone(&ledger),
         admin: admin_paths.then_some(admin),
+        switch,
     };
     let ran = proxy::run(&options, shared, side_tasks);
     runtime.block_on(ledger.close());
@@ -297,7 +300,7 @@ impl llm_router_admin::Source for AdminSource {
     }
 
     fn metrics(&self) -> String {
-        let enabled = self.steering.switch.is_enabled(switch::now());
+        let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         self.metrics.render()
     }

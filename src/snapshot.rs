@@ -12,9 +12,10 @@ use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_domain::rule::Rules;
 
 use crate::budgets::KeyBudget;
-use crate::rules::RuleSet;
+use crate::rules::Listed;
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -28,8 +29,10 @@ pub(crate) struct Snapshot {
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
-    /// The rules of the file and those made by API.
-    pub(crate) rules: Arc<RuleSet>,
+    /// The rules of the file and those made by API, in the order they are tried.
+    pub(crate) rules: Arc<Rules>,
+    /// The same rules as they were written, also those that can't work.
+    pub(crate) listed_rules: Arc<[Listed]>,
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
@@ -254,12 +257,12 @@ pub(crate) mod testing {
 
     pub(crate) fn model(
         name: &str,
-        deployments: &[(&Arc<Provider>, &str)],
+        deployments: &[(usize, &Arc<Provider>, &str)],
         fallbacks: &[&str],
     ) -> Arc<Model> {
         let deployments = deployments
             .iter()
-            .map(|(found, model)| Deployment::at(0, found, model));
+            .map(|(index, found, model)| Deployment::at(*index, found, model));
         Arc::new(Model {
             name: name.to_owned(),
             deployments: deployments.collect(),
@@ -281,6 +284,7 @@ pub(crate) mod testing {
             model_by_name: by_name.collect(),
             models,
             default_model: default_model.map(str::to_owned),
+            listed_rules: Arc::default(),
             rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),

@@ -116,7 +116,7 @@ impl Steering {
         if self.follower.away_since().is_none() {
             self.follower.look().await;
         }
-        self.reloader.rules().listed.clone()
+        self.reloader.live().snapshot.listed_rules.to_vec()
     }
 
     /// Refuses what the file says, and what isn't there or was changed: before anything is said of
@@ -136,14 +136,14 @@ impl Steering {
         let reloader = Arc::clone(&self.reloader);
         let (spec, replaces) = (spec.clone(), replaces.map(str::to_owned));
         let check = move || {
-            let previous = reloader.rules();
+            let live = reloader.live();
             let in_force = reloader.in_force();
             rules::check(
                 &spec,
                 replaces.as_deref(),
                 &in_force.config,
                 &in_force.objects,
-                Some(&previous.compiled),
+                Some(&live.snapshot.rules),
             )
         };
         // Compiling many rules takes its time: not on a worker of this runtime.
@@ -160,8 +160,12 @@ impl Steering {
         let changed = self.store.change(change, by(actor)).await;
         let object = changed.map_err(refused)?.ok_or(RuleError::Missing)?;
         self.follower.look().await;
-        let rules = self.reloader.rules();
-        let rule = rules.listed.iter().find(|rule| rule.id == object.id);
+        let live = self.reloader.live();
+        let rule = live
+            .snapshot
+            .listed_rules
+            .iter()
+            .find(|rule| rule.id == object.id);
         Ok(rule.map_or_else(|| unlisted(&object, spec), shown))
     }
 }

@@ -3,6 +3,7 @@
 //! the domain's; when the store is asked, `follow.rs`'s.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -51,8 +52,8 @@ impl Switch {
 
     /// Whether rules are in force. A change counts from its instant on, by the clock of this
     /// replica, whether or not the store can be reached.
-    pub(crate) fn is_enabled(&self, now: Timestamp) -> bool {
-        self.toggle.load().is_enabled(now)
+    pub(crate) fn is_enabled(&self, now: SystemTime) -> bool {
+        self.toggle.load().is_enabled(timestamp(now))
     }
 
     /// What people see of it.
@@ -195,8 +196,13 @@ impl Switch {
 
 /// The time, in whole milliseconds: what every store keeps exactly.
 pub(crate) fn now() -> Timestamp {
-    let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
+    let now = timestamp(clock::wall());
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    // A clock beyond year 9999 is as far as can be told.
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }
 
 fn audit(

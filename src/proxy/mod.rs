@@ -40,6 +40,7 @@ use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::switch::Switch;
 
 /// The proxy: what every request needs besides its own context.
 pub(crate) struct Gateway {
@@ -50,6 +51,7 @@ pub(crate) struct Gateway {
     budgets: Budgets,
     /// The admin service, while its paths are served here.
     admin: Option<axum::Router>,
+    switch: Arc<Switch>,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

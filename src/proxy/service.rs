@@ -20,6 +20,7 @@ use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::switch::Switch;
 
 /// What the process listens on and how it ends.
 pub(crate) struct ServiceOptions {
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     /// The admin service, if its paths are to be served to clients.
     pub(crate) admin: Option<axum::Router>,
+    pub(crate) switch: Arc<Switch>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -78,6 +80,7 @@ pub(crate) fn run(
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
         admin: shared.admin.clone(),
+        switch: Arc::clone(&shared.switch),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));

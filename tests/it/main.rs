@@ -25,6 +25,7 @@ mod http2;
 mod keys;
 mod ledger;
 mod reload;
+mod routing;
 mod rules;
 mod shutdown;
 mod streams;

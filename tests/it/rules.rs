@@ -51,7 +51,7 @@ async fn a_rule_lives_on_two_replicas(shared: &Shared) {
     let mock = mock().await;
     let a = shared.replica(&mock, json!({})).await;
     let b = shared.replica(&mock, json!({})).await;
-    let revision = b.metric("llm_router_config_revision", &[]).await;
+    assert!(!a.follows_rules().await && !b.follows_rules().await);
 
     let made = a.rule("POST", "", &[], &all_to_strong("one")).await;
     assert_eq!(made.status, 201, "{:?}", made.json());
@@ -67,8 +67,9 @@ async fn a_rule_lives_on_two_replicas(shared: &Shared) {
         ),
         (&json!("api"), &json!(0), &json!(true), &json!(false))
     );
-    eventually("the other replica took it over", || async {
-        b.metric("llm_router_config_revision", &[]).await > revision
+    assert!(a.follows_rules().await, "in force when the answer was sent");
+    eventually("the other replica follows it", || async {
+        b.follows_rules().await
     })
     .await;
     assert!(
@@ -105,6 +106,11 @@ async fn it_is_changed_and_deleted(a: &Gateway, b: &Gateway, rule: &Value, etag:
         .rule("DELETE", &id, &[("if-match", etag)], &Value::Null)
         .await;
     assert_eq!((deleted.status, deleted.body.len()), (204, 0));
+    assert!(!a.follows_rules().await, "gone when the answer was sent");
+    eventually("the other replica knows", || async {
+        !b.follows_rules().await
+    })
+    .await;
     assert_eq!(b.rule_names().await, [""; 0]);
     for method in ["GET", "PUT", "DELETE"] {
         let gone = b.rule(method, &id, &[], &changed).await;
@@ -232,7 +238,7 @@ async fn a_rule_that_breaks_is_left_out_and_shown() {
     );
     // Nor does it keep the router from starting.
     gateway.kill_and_restart().await;
-    assert_eq!(gateway.chat("fast", &[]).await.status, 200);
+    assert!(!gateway.follows_rules().await);
     assert_eq!(gateway.metric("llm_router_rules_broken", &[]).await, 1.0);
     // It works again once its model is back.
     fs::write(gateway.config_file(), gateway.config.to_string()).unwrap();
@@ -240,6 +246,7 @@ async fn a_rule_that_breaks_is_left_out_and_shown() {
         gateway.metric("llm_router_rules_broken", &[]).await < 1.0
     })
     .await;
+    assert!(gateway.follows_rules().await);
     assert_eq!(
         gateway.rule("GET", &id, &[], &Value::Null).await.json()["broken"],
         false

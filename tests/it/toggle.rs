@@ -56,8 +56,10 @@ impl Shared {
     }
 }
 
+/// Short times, and a rule that sends everything to `strong`.
 fn short() -> Value {
-    json!({ "toggle": { "delay": "1200ms", "cooldown": "2s" } })
+    let rule = json!({ "name": "all", "when": {}, "then": { "use_model": "strong" } });
+    json!({ "toggle": { "delay": "1200ms", "cooldown": "2s" }, "rules": [rule] })
 }
 
 impl Gateway {
@@ -441,8 +443,13 @@ async fn requests_go_on_while_the_store_is_away() {
 }
 
 impl Gateway {
-    /// Whether requests follow rules.
+    /// Whether a request that asks for `fast` is sent to `strong` by a rule.
     pub(crate) async fn follows_rules(&self) -> bool {
-        self.status().await["enabled"] == true
+        let answer = self.chat("fast", &[]).await;
+        assert_eq!(answer.status, 200);
+        let model = answer.header("x-llm-router-model").unwrap();
+        let rule = answer.header("x-llm-router-rule");
+        assert_eq!(rule.is_some(), model == "mock-strong", "{rule:?}");
+        model == "mock-strong"
     }
 }
