@@ -61,7 +61,13 @@ impl Source for Empty {
 impl Steering for Empty {
     fn toggle_status(&self) -> ToggleStatus {
         ToggleStatus {
-            status: llm_router_domain::toggle::Status::default(),
+            status: llm_router_domain::toggle::Status {
+                enabled: true,
+                pending: None,
+                cooldown_until: None,
+                changed_at: None,
+                revision: 1,
+            },
             at: Timestamp::UNIX_EPOCH,
             store_away_since: None,
         }
@@ -90,14 +96,18 @@ impl Steering for Empty {
         Vec::new()
     }
 
-    async fn create_rule(&self, _: rules::RuleSpec, _: &str) -> Result<Rule, RuleError> {
+    async fn create_rule(
+        &self,
+        _: llm_router_domain::rule::RuleSpec,
+        _: &str,
+    ) -> Result<Rule, RuleError> {
         Err(away().into())
     }
 
     async fn replace_rule(
         &self,
         _: &str,
-        _: rules::RuleSpec,
+        _: llm_router_domain::rule::RuleSpec,
         _: Option<u64>,
         _: &str,
     ) -> Result<Rule, RuleError> {
