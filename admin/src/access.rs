@@ -22,13 +22,13 @@ pub struct Caller {
 
 /// An error of the admin service.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) field: Option<Cow<'static, str>>,
     /// A header that goes with it, as `allow` with 405.
-    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -67,7 +67,9 @@ impl IntoResponse for Problem {
             let bearer = HeaderValue::from_static("Bearer");
             headers.insert(header::WWW_AUTHENTICATE, bearer);
         }
-        headers.extend(self.header);
+        if let Some(header) = self.header {
+            headers.insert(header.0, header.1);
+        }
         response
     }
 }

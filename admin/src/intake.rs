@@ -89,7 +89,7 @@ fn not_allowed(method: &Method, allow: String) -> Problem {
     Problem {
         header: HeaderValue::try_from(allow)
             .ok()
-            .map(|allow| (header::ALLOW, allow)),
+            .map(|allow| Box::new((header::ALLOW, allow))),
         ..Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -146,12 +146,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Handlers take the caller as an argument.
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Response;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let caller = parts.extensions.get::<Self>().cloned();
         // Only a path that `roles.rs` opens to everybody has no caller.
-        caller.ok_or_else(|| forbidden("This path has no caller.").into_response())
+        caller.ok_or_else(|| forbidden("This path has no caller."))
     }
 }
 

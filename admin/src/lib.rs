@@ -36,8 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-pub use access::Caller;
-use access::Problem;
+pub use access::{Caller, Problem};
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Origin, Rule, RuleError, RuleProblem};
 

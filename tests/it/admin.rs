@@ -16,94 +16,44 @@ async fn ours() -> (crate::harness::Mock, Gateway) {
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// Method, path, body, the status it is answered with, and what the answer holds.
+const LINES: [(&str, &str, &str, u16, &str); 15] = [
+    ("POST", "/api/v1/chat/completions", CHAT, 200, "choices"),
+    ("GET", "/api/v1/chat/models", "", 200, "\"fast\""),
+    (
+        "POST",
+        "/api/v1/router/toggle",
+        TOGGLE,
+        202,
+        "\"pending\":{",
+    ),
+    ("GET", "/api/v1/router/status", "", 200, "Maintenance"),
+    ("GET", "/api/v1/router/history", "", 200, "Maintenance"),
+    (
+        "DELETE",
+        "/api/v1/router/toggle",
+        "",
+        200,
+        "\"pending\":null",
+    ),
+    ("GET", "/api/v1/cost/current", "", 200, "\"today\""),
+    ("GET", "/metrics", "", 200, "llm_router_requests_total"),
+    ("GET", "/openapi.json", "", 200, "\"openapi\":\"3.1"),
+    ("GET", "/docs/", "", 200, "swagger"),
+    ("GET", "/docs/swagger-ui-bundle.js", "", 200, "SwaggerUI"),
+    ("HEAD", "/api/v1/cost/current", "", 200, ""),
+    ("PUT", "/api/v1/cost/current", "", 405, "method_not_allowed"),
+    ("GET", "/api/v1/config/nothing", "", 404, "\"field\":null"),
+    ("GET", "/api/v1/nothing", "", 404, "\"type\""),
+];
+
+const CHAT: &str = r#"{"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}"#;
+const TOGGLE: &str = r#"{"value": false, "reason": "Maintenance"}"#;
+
 #[tokio::test]
 async fn lines_that_users_have_work_on_the_clients_port() {
     let (_up, gateway) = ours().await;
-    let bodies = json!({ "model": "fast", "messages": [{ "role": "user", "content": "Hi" }] });
-    let toggle = json!({ "value": false, "reason": "Maintenance" });
-    for (method, path, body, status, holds) in [
-        (
-            "POST",
-            "/api/v1/chat/completions",
-            bodies.to_string(),
-            200,
-            "choices",
-        ),
-        ("GET", "/api/v1/chat/models", String::new(), 200, "\"fast\""),
-        (
-            "POST",
-            "/api/v1/router/toggle",
-            toggle.to_string(),
-            202,
-            "\"pending\":{",
-        ),
-        (
-            "GET",
-            "/api/v1/router/status",
-            String::new(),
-            200,
-            "Maintenance",
-        ),
-        (
-            "GET",
-            "/api/v1/router/history",
-            String::new(),
-            200,
-            "Maintenance",
-        ),
-        (
-            "DELETE",
-            "/api/v1/router/toggle",
-            String::new(),
-            200,
-            "\"pending\":null",
-        ),
-        (
-            "GET",
-            "/api/v1/cost/current",
-            String::new(),
-            200,
-            "\"today\"",
-        ),
-        (
-            "GET",
-            "/metrics",
-            String::new(),
-            200,
-            "llm_router_requests_total",
-        ),
-        (
-            "GET",
-            "/openapi.json",
-            String::new(),
-            200,
-            "\"openapi\":\"3.1",
-        ),
-        ("GET", "/docs/", String::new(), 200, "swagger"),
-        (
-            "GET",
-            "/docs/swagger-ui-bundle.js",
-            String::new(),
-            200,
-            "SwaggerUI",
-        ),
-        ("HEAD", "/api/v1/cost/current", String::new(), 200, ""),
-        (
-            "PUT",
-            "/api/v1/cost/current",
-            String::new(),
-            405,
-            "method_not_allowed",
-        ),
-        (
-            "GET",
-            "/api/v1/config/nothing",
-            String::new(),
-            404,
-            "\"field\":null",
-        ),
-        ("GET", "/api/v1/nothing", String::new(), 404, "\"type\""),
-    ] {
+    for (method, path, body, status, holds) in LINES {
         let answer = gateway.send(method, path, &[JSON], body).await;
         let text = String::from_utf8_lossy(&answer.body);
         assert_eq!(answer.status, status, "{method} {path}: {text}");
