@@ -16,8 +16,10 @@ mod postgres;
 
 mod admin;
 mod bodies;
+mod budgets;
 mod command_line;
 mod disconnects;
+mod draining;
 mod errors;
 mod failover;
 mod hostile;
