@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -14,10 +14,11 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_admin::Caller;
-use llm_router_config::Config;
+use llm_router_config::{Config, Loaded};
 use llm_router_domain as domain;
 use llm_router_domain::key::KeyHasher;
-use llm_router_store::objects::Objects;
+use llm_router_store::objects::{ObjectStore, Objects};
+use llm_router_store::seal::Sealer;
 use llm_router_store::{LedgerStore, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpSocket;
@@ -27,11 +28,13 @@ use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
 use crate::follow::Follower;
+use crate::hosting::Hosting;
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
+use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
 use crate::switch::Switch;
@@ -76,8 +79,10 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     for warning in loaded.warnings.warnings() {
         tracing::warn!("{warning}");
     }
-    let config = loaded.config;
+    let config = loaded.config.clone();
+    let sealer = sealer(&config)?;
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
+    let loader = loader.with_sealer(sealer.clone());
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
@@ -93,22 +98,12 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let access_log = AccessLog::start(start.json_log)?;
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
-    let metrics_public = config.admin.metrics_public;
-    let (clients_port, cors) = (config.server.listen.port(), config.admin.cors.clone());
-    let admin_paths = config.server.admin_paths;
-    let steering = steer(&runtime, loader, config, objects, store, &live, &metrics)?;
+    let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
     let reloader = Arc::clone(&steering.reloader);
     let follower = Arc::clone(&steering.follower);
     let switch = Arc::clone(&steering.switch);
-    let source = AdminSource {
-        live: Arc::clone(&live),
-        metrics: Arc::clone(&metrics),
-        ledger: Arc::clone(&ledger),
-        metrics_public,
-        clients_port,
-        steering,
-    };
-    let admin = llm_router_admin::service(Arc::new(source), &cors);
+    let source = admin_source(&config, steering, sealer, &live, &metrics, &ledger);
+    let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let side_tasks = vec![
         ("admin", admin_task(listener, admin.clone())),
         ("reload", reload_task(reloader)),
@@ -119,7 +114,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         metrics,
         access_log: access_log.clone(),
         ledger: Arc::clone(&ledger),
-        admin: admin_paths.then_some(admin),
+        admin: config.server.admin_paths.then_some(admin),
         switch,
     };
     let ran = proxy::run(&options, shared, side_tasks);
@@ -128,11 +123,42 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
 }
 
+/// What the admin service is given of the router.
+fn admin_source(
+    config: &Config,
+    steering: Steering,
+    sealer: Option<Sealer>,
+    live: &SharedLive,
+    metrics: &Arc<Metrics>,
+    ledger: &Arc<Ledger>,
+) -> AdminSource {
+    AdminSource {
+        live: Arc::clone(live),
+        metrics: Arc::clone(metrics),
+        ledger: Arc::clone(ledger),
+        metrics_public: config.admin.metrics_public,
+        clients_port: config.server.listen.port(),
+        hosting: Hosting {
+            store: Arc::clone(&steering.store),
+            reloader: Arc::clone(&steering.reloader),
+            follower: Arc::clone(&steering.follower),
+            sealer,
+            checks: Mutex::default(),
+        },
+        configuration: Configuration {
+            store: Arc::clone(&steering.store),
+            reloader: Arc::clone(&steering.reloader),
+            follower: Arc::clone(&steering.follower),
+        },
+        steering,
+    }
+}
+
 /// What keeps the running router in step: with its file, with its store, with its operators.
 fn steer(
     runtime: &Runtime,
     loader: Loader,
-    config: Config,
+    loaded: Loaded,
     objects: Objects,
     store: Arc<dyn Store>,
     live: &SharedLive,
@@ -140,18 +166,19 @@ fn steer(
 ) -> Result<Steering, LoadError> {
     let switch = Switch::open(
         Arc::clone(&store),
-        config.routing.enabled,
-        toggle_settings(&config),
+        loaded.config.routing.enabled,
+        toggle_settings(&loaded.config),
         Arc::clone(metrics),
     );
     let switch = Arc::new(runtime.block_on(switch)?);
-    let poll = config.store.poll;
+    let poll = loaded.config.store.poll;
     let reloader = Arc::new(Reloader::new(
         loader,
-        config,
+        loaded,
         objects,
         Arc::clone(live),
         Arc::clone(&switch),
+        Arc::clone(&store),
         Arc::clone(metrics),
     ));
     let follower = Arc::new(Follower::new(
@@ -215,6 +242,13 @@ fn with_some_key(loader: Loader, config: &Config, has_admin_key: bool) -> io::Re
         key.expose_secret()
     )?;
     Ok(loader.with_admin_key(key))
+}
+
+/// What seals and opens stored credentials, if the environment has a key for it.
+fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
+    let key = config.secrets.secret_key.as_ref();
+    let sealer = key.map(|key| Sealer::new(key, &[])).transpose();
+    sealer.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
 }
 
 /// A new key: 32 random bytes in two version 4 UUIDs' worth of text.
@@ -298,6 +332,8 @@ struct AdminSource {
     ledger: Arc<Ledger>,
     metrics_public: bool,
     clients_port: u16,
+    hosting: Hosting,
+    configuration: Configuration,
     steering: Steering,
 }
 
@@ -305,6 +341,22 @@ struct AdminSource {
 impl llm_router_admin::Source for AdminSource {
     fn steering(&self) -> &dyn llm_router_admin::Steering {
         &self.steering
+    }
+
+    fn hosting(&self) -> &dyn llm_router_admin::Hosting {
+        &self.hosting
+    }
+
+    fn configuration(&self) -> &dyn llm_router_admin::Configuration {
+        &self.configuration
+    }
+
+    fn store(&self) -> &dyn ObjectStore {
+        &*self.steering.store
+    }
+
+    fn config_schema(&self) -> serde_json::Value {
+        llm_router_config::schema()
     }
 
     fn metrics(&self) -> String {

@@ -2,14 +2,18 @@
 //! requests are proxied.
 
 mod access;
+mod audit;
 mod body;
+mod config;
 mod cost;
+mod diff;
 mod etag;
 mod idempotency;
 mod inference;
 mod intake;
 mod openapi;
 mod page;
+mod providers;
 mod requests;
 mod roles;
 mod router;
@@ -27,6 +31,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use jiff::civil::Date;
+use llm_router_store::objects::ObjectStore;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -37,6 +42,9 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use access::{Caller, Problem};
+pub use config::{Configuration, Mistake, RollBackError, RolledBack, Running, Undone};
+pub use diff::{Difference, between};
+pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderError, ProviderModel};
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Origin, Rule, RuleError, RuleProblem};
 
@@ -45,6 +53,18 @@ pub use rules::{Origin, Rule, RuleError, RuleProblem};
 pub trait Source: Send + Sync + 'static {
     /// The toggle and the rules.
     fn steering(&self) -> &dyn Steering;
+
+    /// The providers.
+    fn hosting(&self) -> &dyn Hosting;
+
+    /// The configuration as a whole.
+    fn configuration(&self) -> &dyn Configuration;
+
+    /// The store of what is made by API.
+    fn store(&self) -> &dyn ObjectStore;
+
+    /// The JSON Schema of the configuration file.
+    fn config_schema(&self) -> Value;
 
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
@@ -100,7 +120,7 @@ pub async fn serve(
 /// The service. Pages of the origins in `cors` may call it from a browser; `*` is any.
 pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
     let (router, api) = routes().split_for_parts();
-    let document = Arc::new(openapi::complete(&api));
+    let document = Arc::new(openapi::complete(&api, &source.config_schema()));
     let docs = utoipa_swagger_ui::Config::new(["/openapi.json"]);
     let docs = docs.persist_authorization(true).validator_url("none");
     let docs = SwaggerUi::new("/docs").config(docs);
@@ -147,10 +167,23 @@ pub fn serves(path: &str) -> bool {
 /// Every path, with its description.
 fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .merge(service_routes())
+        .merge(usage_routes())
+        .merge(routing_routes())
+        .merge(provider_routes())
+        .merge(config_routes())
+}
+
+fn service_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(openapi::document))
         .routes(routes!(metrics))
+}
+
+fn usage_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
         .routes(routes!(cost::current))
         .routes(routes!(cost::daily))
         .routes(routes!(cost::summary))
@@ -158,11 +191,36 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(cost::by_user))
         .routes(routes!(requests::list))
         .routes(routes!(requests::one))
+}
+
+fn routing_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
         .routes(routes!(router::status))
         .routes(routes!(router::toggle, router::cancel))
         .routes(routes!(router::history))
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::one, rules::replace, rules::delete))
+}
+
+fn provider_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(providers::list, providers::create))
+        .routes(routes!(
+            providers::one,
+            providers::replace,
+            providers::delete
+        ))
+        .routes(routes!(providers::checks, providers::check))
+        .routes(routes!(providers::models, providers::set_model))
+}
+
+fn config_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(config::running))
+        .routes(routes!(config::reload))
+        .routes(routes!(config::revisions))
+        .routes(routes!(config::roll_back))
+        .routes(routes!(audit::list))
 }
 
 fn cross_origin(origins: &[String]) -> Option<CorsLayer> {

@@ -84,7 +84,7 @@ pub(crate) async fn document(
 }
 
 /// Completes what was gathered from the handlers with what is true of every path.
-pub(crate) fn complete(api: &OpenApi) -> Value {
+pub(crate) fn complete(api: &OpenApi, config: &Value) -> Value {
     let mut document = serde_json::to_value(api).unwrap_or_default();
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     if let Some(info) = document["info"].as_object_mut() {
@@ -95,6 +95,7 @@ pub(crate) fn complete(api: &OpenApi) -> Value {
         "header": { "type": "apiKey", "in": "header", "name": "x-api-key" },
     });
     add_schema(&mut document, "RuleSpec", schema_for!(RuleSpec).to_value());
+    add_schema(&mut document, "ProviderSpec", part(config, "Provider"));
     if let Some(paths) = document["paths"].as_object_mut() {
         paths.extend(inference::paths());
         for (path, item) in paths {
@@ -104,6 +105,38 @@ pub(crate) fn complete(api: &OpenApi) -> Value {
         }
     }
     document
+}
+
+/// A part of a schema on its own, with what it refers to.
+fn part(schema: &Value, name: &str) -> Value {
+    let all = &schema["$defs"];
+    let mut part = all[name].clone();
+    let mut needed = serde_json::Map::new();
+    let mut open = references(&part);
+    while let Some(name) = open.pop() {
+        if !needed.contains_key(&name) {
+            open.extend(references(&all[&name]));
+            needed.insert(name.clone(), all[&name].clone());
+        }
+    }
+    part["$defs"] = needed.into();
+    part
+}
+
+/// The names of the definitions that a schema refers to.
+fn references(schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(fields) => {
+            let own = fields.get("$ref").and_then(Value::as_str);
+            let own = own
+                .and_then(|at| at.strip_prefix("#/$defs/"))
+                .map(str::to_owned);
+            let below = fields.values().flat_map(references);
+            own.into_iter().chain(below).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Adds a schema that was made from the domain's types, and those that it refers to.

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use llm_router_domain::key::Role;
 use llm_router_store::ledger::Page as Listed;
+use llm_router_store::objects;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -18,6 +19,22 @@ struct Empty;
 impl Source for Empty {
     fn steering(&self) -> &dyn Steering {
         self
+    }
+
+    fn hosting(&self) -> &dyn Hosting {
+        self
+    }
+
+    fn configuration(&self) -> &dyn Configuration {
+        self
+    }
+
+    fn store(&self) -> &dyn ObjectStore {
+        self
+    }
+
+    fn config_schema(&self) -> Value {
+        json!({ "$defs": { "Provider": { "type": "object" } } })
     }
 
     fn metrics(&self) -> String {
@@ -116,6 +133,109 @@ impl Steering for Empty {
 
     async fn delete_rule(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), RuleError> {
         Err(RuleError::Missing)
+    }
+}
+
+#[async_trait]
+impl Hosting for Empty {
+    async fn providers(&self) -> Vec<Provider> {
+        Vec::new()
+    }
+
+    async fn create(&self, _: Fields, _: &str) -> Result<Provider, ProviderError> {
+        Err(away().into())
+    }
+
+    async fn replace(
+        &self,
+        _: &str,
+        _: Fields,
+        _: Option<u64>,
+        _: &str,
+    ) -> Result<Provider, ProviderError> {
+        Err(ProviderError::Missing)
+    }
+
+    async fn delete(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), ProviderError> {
+        Err(ProviderError::Missing)
+    }
+
+    async fn check(&self, _: &str) -> Result<Check, ProviderError> {
+        Err(ProviderError::Missing)
+    }
+
+    async fn checks(&self, _: &str) -> Result<Vec<Check>, ProviderError> {
+        Err(ProviderError::Missing)
+    }
+
+    async fn models(&self, _: &str, _: bool) -> Result<Vec<ProviderModel>, ProviderError> {
+        Err(ProviderError::Missing)
+    }
+
+    async fn set_model(
+        &self,
+        _: &str,
+        _: ModelSpec,
+        _: &str,
+    ) -> Result<ProviderModel, ProviderError> {
+        Err(ProviderError::Missing)
+    }
+}
+
+#[async_trait]
+impl Configuration for Empty {
+    fn running(&self) -> Running {
+        Running {
+            revision: 1,
+            change_number: 0,
+            file: None,
+            config: json!({}),
+            made_by_api: json!({}),
+        }
+    }
+
+    async fn reload(&self, _: &str) -> Result<u64, Vec<Mistake>> {
+        let mistake = |field: &str| Mistake {
+            file: "c.yaml".to_owned(),
+            line: Some(1),
+            field: field.to_owned(),
+            message: "is wrong".to_owned(),
+        };
+        Err(vec![mistake("a"), mistake("b")])
+    }
+
+    async fn roll_back(&self, _: u64, _: &str) -> Result<RolledBack, RollBackError> {
+        Err(RollBackError::Missing)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Empty {
+    async fn marks(&self) -> Result<objects::Marks, StoreError> {
+        Err(away())
+    }
+
+    async fn objects(&self) -> Result<objects::Objects, StoreError> {
+        Err(away())
+    }
+
+    async fn change(
+        &self,
+        _: objects::Change,
+        _: objects::By,
+    ) -> Result<Option<objects::Object>, objects::ChangeError> {
+        Err(away().into())
+    }
+
+    async fn audit(
+        &self,
+        _: &objects::AuditQuery,
+    ) -> Result<Listed<objects::AuditEntry, u64>, StoreError> {
+        Err(away())
+    }
+
+    async fn record(&self, _: objects::AuditDraft) -> Result<(), StoreError> {
+        Err(away())
     }
 }
 
@@ -232,8 +352,32 @@ async fn errors_have_one_shape() {
         (
             request("POST", "/api/v1/config/reload", admin).header("content-type", "text/plain"),
             "{}",
-            404,
-            "not_found",
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            request("POST", "/api/v1/config/reload", admin),
+            "",
+            422,
+            "invalid_config",
+        ),
+        (
+            request("POST", "/api/v1/providers", admin),
+            &large,
+            413,
+            "request_too_large",
+        ),
+        (
+            request("POST", "/api/v1/providers", admin),
+            "[]",
+            400,
+            "invalid_value",
+        ),
+        (
+            request("DELETE", "/api/v1/providers/x", admin).header("if-match", "x"),
+            "",
+            412,
+            "stale_etag",
         ),
         (
             request("GET", "/api/v1/cost/daily?from=x", admin),

@@ -14,6 +14,7 @@ mod give_up;
 mod headers;
 mod live;
 mod meter;
+mod probe;
 mod record;
 mod request;
 mod responding;

@@ -26,6 +26,7 @@ mod hostile;
 mod http2;
 mod keys;
 mod ledger;
+mod providers;
 mod reload;
 mod routing;
 mod rules;
