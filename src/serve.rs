@@ -13,9 +13,10 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::Caller;
+use llm_router_admin::{Caller, Unexplained};
 use llm_router_config::{Config, Loaded};
 use llm_router_domain as domain;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::{ObjectStore, Objects};
 use llm_router_store::seal::Sealer;
@@ -27,6 +28,7 @@ use tokio::runtime::Runtime;
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
+use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::hosting::Hosting;
 use crate::ledger::{self, Ledger};
@@ -386,6 +388,35 @@ impl llm_router_admin::Source for AdminSource {
 
     fn now(&self) -> Timestamp {
         Timestamp::try_from(clock::wall()).unwrap_or_default()
+    }
+
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained> {
+        let live = self.live.load();
+        let snapshot = &live.snapshot;
+        let now = clock::wall();
+        let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
+            explain(&Question {
+                snapshot,
+                enabled: self.steering.switch.is_enabled(now),
+                key: &key,
+                headers,
+                body,
+                format,
+                now,
+                random: fastrand::u64(..),
+                pretty: false,
+            })
+        });
+        explained.map_err(|fault| Unexplained {
+            code: fault.code,
+            message: fault.message.into_owned(),
+            field: fault.param,
+        })
     }
 
     fn today(&self) -> Date {

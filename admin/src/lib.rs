@@ -8,6 +8,7 @@ mod config;
 mod cost;
 mod diff;
 mod etag;
+mod explain;
 mod idempotency;
 mod inference;
 mod intake;
@@ -31,6 +32,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use jiff::civil::Date;
+use llm_router_domain::format::Format;
 use llm_router_store::objects::ObjectStore;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::{Value, json};
@@ -44,6 +46,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use access::{Caller, Problem};
 pub use config::{Configuration, Mistake, RollBackError, RolledBack, Running, Undone};
 pub use diff::{Difference, between};
+pub use explain::Unexplained;
 pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderError, ProviderModel};
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Origin, Rule, RuleError, RuleProblem};
@@ -86,6 +89,18 @@ pub trait Source: Send + Sync + 'static {
 
     /// The day (UTC) it is.
     fn today(&self) -> Date;
+
+    /// How a request with these headers and this body would be routed, as JSON. The body's format
+    /// is guessed where it isn't said.
+    ///
+    /// # Errors
+    /// When no endpoint would take the body.
+    fn explain(
+        &self,
+        headers: &header::HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained>;
 
     /// The ledger's store, once everything that was settled before the call is in it.
     ///
@@ -198,6 +213,7 @@ fn routing_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(router::status))
         .routes(routes!(router::toggle, router::cancel))
         .routes(routes!(router::history))
+        .routes(routes!(explain::explain))
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::one, rules::replace, rules::delete))
 }

@@ -69,6 +69,10 @@ impl Source for Empty {
         jiff::civil::date(1970, 1, 1)
     }
 
+    fn explain(&self, _: &HeaderMap, _: Option<Format>, _: &[u8]) -> Result<String, Unexplained> {
+        Ok("{}".to_owned())
+    }
+
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
         Err(away())
     }
