@@ -319,6 +319,7 @@ async fn every_path_is_open_to_its_role_and_above_and_to_nobody_else() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn errors_have_one_shape() {
     let admin = Some(Role::Admin);
     let large = "x".repeat(1024 * 1024 + 1);
