@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, StatusCode};
 use llm_router_wire::error::ErrorBody;
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -86,7 +86,25 @@ async fn send(
     body: Bytes,
 ) -> Result<()> {
     header.insert_header(CONTENT_TYPE, "application/json")?;
-    header.insert_header(CONTENT_LENGTH, body.len())?;
+    deliver(session, ctx, header, body).await
+}
+
+/// Sends an answer whose header is complete but for what concerns the connection.
+pub(super) async fn deliver(
+    session: &mut Session,
+    ctx: &Context,
+    mut header: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
+    let head = session.req_header().method == Method::HEAD;
+    // Who knows what a GET would have been answered has said so.
+    if !head || !header.headers.contains_key(CONTENT_LENGTH) {
+        header.insert_header(CONTENT_LENGTH, body.len())?;
+    }
+    let bodiless = header.status == StatusCode::NO_CONTENT;
+    if bodiless {
+        header.remove_header(&CONTENT_LENGTH);
+    }
     header.insert_header("x-request-id", ctx.request_id.as_str())?;
     // The real session: only it knows whether its connection can be kept alive.
     if let Some(exchange) = &ctx.exchange {
@@ -95,7 +113,7 @@ async fn send(
     if ctx.close {
         session.set_keepalive(None);
     }
-    if session.req_header().method == Method::HEAD {
+    if head || bodiless {
         return session.write_response_header(Box::new(header), true).await;
     }
     session

@@ -15,6 +15,7 @@ use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
 
+use super::admin;
 use super::answer::{send_estimate, send_fault, send_json};
 use super::app::Arrival;
 use super::body::{self, BodyError};
@@ -35,6 +36,8 @@ enum Step {
     Proxy,
     /// An answer that the router has.
     Answer(Value),
+    /// The admin service's.
+    Admin,
     /// A count of tokens that no provider of the model makes.
     Count(u64),
 }
@@ -57,8 +60,20 @@ impl Gateway {
 
     /// Takes a request up to the point where it needs an upstream; true if it has been answered.
     pub(super) async fn receive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self.decide(session, ctx).await {
+        let step = self.decide(session, ctx).await;
+        self.take(step, session, ctx).await
+    }
+
+    /// Takes a step; true if the request has been answered by it.
+    async fn take(
+        &self,
+        step: std::result::Result<Step, BodyError>,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<bool> {
+        match step {
             Ok(Step::Proxy) => Ok(false),
+            Ok(Step::Admin) => self.administer(session, ctx).await,
             Ok(Step::Answer(value)) => {
                 send_json(session, ctx, &value).await?;
                 Ok(true)
@@ -83,6 +98,20 @@ impl Gateway {
         }
     }
 
+    /// Lets the admin service answer.
+    async fn administer(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let Some(router) = &self.admin else {
+            return Ok(false);
+        };
+        match admin::take(session, ctx).await {
+            Ok(request) => {
+                admin::serve(router, request, session, ctx).await?;
+                Ok(true)
+            }
+            Err(error) => Box::pin(self.take(Err(error), session, ctx)).await,
+        }
+    }
+
     async fn decide(
         &self,
         session: &mut Session,
@@ -103,6 +132,9 @@ impl Gateway {
         }
         if let Target::Health | Target::Ready = target {
             return Ok(Step::Answer(json!({ "status": "ok" })));
+        }
+        if self.admin.is_some() && llm_router_admin::serves(header.uri.path()) {
+            return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall())
             .map_err(BodyError::Fault)?;

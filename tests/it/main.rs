@@ -14,6 +14,7 @@ mod harness;
 #[path = "../../crates/store/tests/store/support/postgres.rs"]
 mod postgres;
 
+mod admin;
 mod bodies;
 mod budgets;
 mod command_line;
@@ -28,6 +29,7 @@ mod http2;
 mod keys;
 mod ledger;
 mod on_postgres;
+mod providers;
 mod reload;
 mod routing;
 mod rules;
