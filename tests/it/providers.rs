@@ -22,6 +22,7 @@ fn spec(id: &str, mock: &Mock) -> Value {
 async fn replica(shared: &Shared, mock: &Mock) -> Gateway {
     gateway()
         .provider("up", mock)
+        .set("/providers/0/models", json!(["mock-*"]))
         .model("fast", "up", "mock-fast")
         .set(
             "/store",
