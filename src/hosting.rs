@@ -1,11 +1,11 @@
 //! What the admin service may do to providers: make, change, delete and ask them. It must not
 //! speak HTTP itself.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use llm_router_admin::{Check, Fields, ModelSpec, Origin, Provider, ProviderError, ProviderModel};
 use llm_router_config::{self as config, NamePattern, ProviderKind, check_provider};
 use llm_router_domain::usage::Class;
@@ -15,14 +15,13 @@ use llm_router_store::seal::Sealer;
 use serde_json::{Map, Value, json};
 
 use crate::follow::Follower;
+use crate::health::{Checked, Health};
 use crate::made::{self, PRICES, Secrets};
+use crate::proxy::{SharedLive, check_now};
 use crate::reload::Reloader;
 use crate::switch::now;
 
-/// How many checks of a provider are remembered.
-const MOST_CHECKS: usize = 100;
-
-/// How long a provider may take to say how it is, unless its health check says otherwise.
+/// How long a provider may take to list its models.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Providers, for the admin service.
@@ -31,7 +30,8 @@ pub(crate) struct Hosting {
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) follower: Arc<Follower>,
     pub(crate) sealer: Option<Sealer>,
-    pub(crate) checks: Mutex<HashMap<String, VecDeque<Check>>>,
+    pub(crate) live: SharedLive,
+    pub(crate) health: Arc<Health>,
 }
 
 #[async_trait]
@@ -101,50 +101,20 @@ impl llm_router_admin::Hosting for Hosting {
         };
         let deleted = self.store.change(change, by(actor)).await;
         deleted.map_err(refused)?;
-        self.remembered().remove(id);
         self.follower.look().await;
         Ok(())
     }
 
     async fn check(&self, id: &str) -> Result<Check, ProviderError> {
-        let found = self.configured(id).await?;
-        let probe = found.health_check.as_ref();
-        let path = probe.map_or_else(
-            || models_path(found.kind).to_owned(),
-            |probe| probe.path.clone(),
-        );
-        let limit = probe.map_or(PATIENCE, |probe| probe.timeout);
-        let check = match self.reloader.live().probe(id, &path, limit).await {
-            Ok(answer) => {
-                let healthy = (200..300).contains(&answer.status);
-                Check {
-                    healthy,
-                    latency_ms: Some(answer.latency.as_secs_f64() * 1e3),
-                    status: Some(answer.status),
-                    error: (!healthy).then(|| format!("it answered with status {}", answer.status)),
-                    checked_at: now(),
-                }
-            }
-            Err(error) => Check {
-                healthy: false,
-                latency_ms: None,
-                status: None,
-                error: Some(error),
-                checked_at: now(),
-            },
-        };
-        let mut remembered = self.remembered();
-        let checks = remembered.entry(id.to_owned()).or_default();
-        checks.push_front(check.clone());
-        checks.truncate(MOST_CHECKS);
-        Ok(check)
+        self.configured(id).await?;
+        let checked = check_now(&self.live, &self.health, id).await;
+        Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
     }
 
     async fn checks(&self, id: &str) -> Result<Vec<Check>, ProviderError> {
         self.configured(id).await?;
-        let remembered = self.remembered();
-        let checks = remembered.get(id).into_iter().flatten();
-        Ok(checks.cloned().collect())
+        let history = self.health.history(id);
+        Ok(history.iter().rev().map(found).collect())
     }
 
     async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ProviderError> {
@@ -331,11 +301,7 @@ impl Hosting {
     }
 
     fn latest(&self, id: &str) -> Option<Check> {
-        self.remembered().get(id)?.front().cloned()
-    }
-
-    fn remembered(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Check>>> {
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.history(id).last().map(found)
     }
 
     fn model(
@@ -417,6 +383,27 @@ fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), 
         served.push(model.id.clone().into());
     }
     Ok(())
+}
+
+fn found(checked: &Checked) -> Check {
+    let answered = checked.healthy || checked.status.is_some();
+    Check {
+        healthy: checked.healthy,
+        latency_ms: answered.then_some(checked.latency.as_secs_f64() * 1e3),
+        status: checked.status,
+        error: checked.error.clone(),
+        checked_at: Timestamp::try_from(checked.at).unwrap_or_default(),
+    }
+}
+
+fn switched_off() -> Check {
+    Check {
+        healthy: false,
+        latency_ms: None,
+        status: None,
+        error: Some("the provider is switched off".to_owned()),
+        checked_at: now(),
+    }
 }
 
 /// Where a provider lists its models, below its base URL.

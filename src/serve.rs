@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -30,10 +30,11 @@ use crate::authenticate::authenticate;
 use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
+use crate::health::Health;
 use crate::hosting::Hosting;
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
-use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
+use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::settings::Configuration;
@@ -98,16 +99,18 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
+    let health = Arc::<Health>::default();
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
     let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
     let reloader = Arc::clone(&steering.reloader);
     let follower = Arc::clone(&steering.follower);
     let switch = Arc::clone(&steering.switch);
-    let source = admin_source(&config, steering, sealer, &live, &metrics, &ledger);
+    let source = admin_source(&config, steering, sealer, &live, &metrics, &ledger, &health);
     let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let side_tasks = vec![
         ("admin", admin_task(listener, admin.clone())),
+        ("health", health_task(&live, health)),
         ("reload", reload_task(reloader)),
         ("follow", follow_task(follower)),
     ];
@@ -133,11 +136,13 @@ fn admin_source(
     live: &SharedLive,
     metrics: &Arc<Metrics>,
     ledger: &Arc<Ledger>,
+    health: &Arc<Health>,
 ) -> AdminSource {
     AdminSource {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
+        health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
         hosting: Hosting {
@@ -145,7 +150,8 @@ fn admin_source(
             reloader: Arc::clone(&steering.reloader),
             follower: Arc::clone(&steering.follower),
             sealer,
-            checks: Mutex::default(),
+            live: Arc::clone(live),
+            health: Arc::clone(health),
         },
         configuration: Configuration {
             store: Arc::clone(&steering.store),
@@ -314,6 +320,11 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
     })
 }
 
+fn health_task(live: &SharedLive, health: Arc<Health>) -> SideTask {
+    let live = Arc::clone(live);
+    Box::new(move |stop| until(stop, keep_checked(Arc::clone(&live), Arc::clone(&health))))
+}
+
 /// Runs a task until `stop` resolves.
 fn until(
     stop: BoxFuture<'static, ()>,
@@ -332,6 +343,7 @@ struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    health: Arc<Health>,
     metrics_public: bool,
     clients_port: u16,
     hosting: Hosting,
@@ -364,6 +376,8 @@ impl llm_router_admin::Source for AdminSource {
     fn metrics(&self) -> String {
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
+        let live = self.live.load();
+        self.metrics.deployments.show(&live.snapshot, &self.health);
         self.metrics.render()
     }
 

@@ -6,6 +6,7 @@ mod answer;
 mod app;
 mod attempt;
 mod body;
+mod check;
 mod context;
 mod downstream;
 mod exchange;
@@ -34,6 +35,7 @@ use pingora::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use check::{check_now, keep_checked};
 use context::Context;
 pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
