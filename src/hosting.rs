@@ -21,7 +21,7 @@ use crate::proxy::{SharedLive, check_now};
 use crate::reload::Reloader;
 use crate::switch::now;
 
-/// How long a provider may take to name its models.
+/// How long a provider may take to list its models.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Providers, for the admin service.
@@ -108,13 +108,13 @@ impl llm_router_admin::Hosting for Hosting {
     async fn check(&self, id: &str) -> Result<Check, ProviderError> {
         self.configured(id).await?;
         let checked = check_now(&self.live, &self.health, id).await;
-        let off = || ProviderError::Silent("the provider is switched off".to_owned());
-        checked.as_ref().map(shown).ok_or_else(off)
+        Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
     }
 
     async fn checks(&self, id: &str) -> Result<Vec<Check>, ProviderError> {
         self.configured(id).await?;
-        Ok(self.health.history(id).iter().rev().map(shown).collect())
+        let history = self.health.history(id);
+        Ok(history.iter().rev().map(found).collect())
     }
 
     async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ProviderError> {
@@ -301,7 +301,7 @@ impl Hosting {
     }
 
     fn latest(&self, id: &str) -> Option<Check> {
-        self.health.history(id).last().map(shown)
+        self.health.history(id).last().map(found)
     }
 
     fn model(
@@ -363,18 +363,6 @@ impl Hosting {
     }
 }
 
-/// A check as the admin service shows it.
-fn shown(checked: &Checked) -> Check {
-    let answered = checked.status.is_some();
-    Check {
-        healthy: checked.healthy,
-        latency_ms: answered.then(|| checked.latency.as_secs_f64() * 1e3),
-        status: checked.status,
-        error: checked.error.clone(),
-        checked_at: Timestamp::try_from(checked.at).unwrap_or_default(),
-    }
-}
-
 /// Puts a model among those that a provider serves, or takes it out.
 fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), ProviderError> {
     if model.id.is_empty() {
@@ -395,6 +383,27 @@ fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), 
         served.push(model.id.clone().into());
     }
     Ok(())
+}
+
+fn found(checked: &Checked) -> Check {
+    let answered = checked.healthy || checked.status.is_some();
+    Check {
+        healthy: checked.healthy,
+        latency_ms: answered.then_some(checked.latency.as_secs_f64() * 1e3),
+        status: checked.status,
+        error: checked.error.clone(),
+        checked_at: Timestamp::try_from(checked.at).unwrap_or_default(),
+    }
+}
+
+fn switched_off() -> Check {
+    Check {
+        healthy: false,
+        latency_ms: None,
+        status: None,
+        error: Some("the provider is switched off".to_owned()),
+        checked_at: now(),
+    }
 }
 
 /// Where a provider lists its models, below its base URL.

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -143,6 +143,7 @@ fn admin_source(
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
+        health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
         hosting: Hosting {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Shared;
 use crate::access::Problem;
-use crate::page::{Page, Parameters, limit, number};
+use crate::page::{Page, Parameters, limit, numbered_cursor};
 use crate::router::away;
 
 /// Something that was done.
@@ -53,7 +53,7 @@ pub(crate) async fn list(
         kind: text("kind"),
         object: text("object"),
         actor: text("actor"),
-        cursor: number("cursor", &parameters)?,
+        cursor: numbered_cursor(&parameters)?,
         limit: limit(&parameters)?,
     };
     let page = source.store().audit(&query).await.map_err(away)?;

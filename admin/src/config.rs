@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Shared;
 use crate::access::{Caller, Problem};
 use crate::diff::{self, Difference};
-use crate::page::{Page, Parameters, limit, number};
+use crate::page::{Page, Parameters, limit, numbered_cursor};
 use crate::router::away;
 
 /// What the admin service asks of the configuration.
@@ -177,7 +177,7 @@ pub(crate) async fn revisions(
 ) -> Result<Json<Page<Revision>>, Problem> {
     let limit = limit(&parameters)?;
     let mut query = AuditQuery {
-        cursor: number("cursor", &parameters)?,
+        cursor: numbered_cursor(&parameters)?,
         limit,
         ..AuditQuery::default()
     };

@@ -154,7 +154,7 @@ pub(crate) async fn by_model(
 }
 
 /// What was spent, by owner of the key, by end user, or by key
-#[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost", params(Days, ("group" = Option<By>, Query, description = "What `user` is: the key's owner, the end user that the client named, or the key")),
+#[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost", params(Days, ("group" = inline(Option<By>), Query, description = "What `user` is: the key's owner, the end user that the client named, or the key")),
     responses((status = 200, description = "The sums", body = Page<Item>)))]
 pub(crate) async fn by_user(
     State(source): State<Shared>,

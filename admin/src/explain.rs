@@ -23,6 +23,18 @@ pub struct Unexplained {
     pub field: Option<Cow<'static, str>>,
 }
 
+/// As [`FORMATS`], for the description of the API only.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "it describes what `named` reads")]
+enum Spoken {
+    #[schema(rename = "openai-chat")]
+    OpenAiChat,
+    #[schema(rename = "openai-responses")]
+    OpenAiResponses,
+    AnthropicMessages,
+}
+
 /// Formats that a client may speak.
 const FORMATS: [Format; 3] = [
     Format::OpenAiChat,
@@ -34,8 +46,8 @@ const FORMATS: [Format; 3] = [
 ///
 /// The body is a request as it would be sent to a model. It goes nowhere.
 #[utoipa::path(post, path = "/api/v1/router/explain", tag = "router",
-    params(("format" = Option<String>, Query,
-        description = "`openai-chat`, `openai-responses` or `anthropic-messages`; guessed if not given")),
+    params(("format" = inline(Option<Spoken>), Query,
+        description = "The format of the body; guessed if not given")),
     request_body(content = Object,
         example = json!({ "model": "fast", "messages": [{ "role": "user", "content": "Hello!" }] })),
     responses((status = 200, description = "The decision, and every rule and deployment with its why",

@@ -84,7 +84,7 @@ fn post(summary: &str, example: &Value) -> Value {
                                 provider serves, or `auto`.",
                         },
                         "stream": {
-                            "type": "boolean",
+                            "type": ["boolean", "null"],
                             "description": "Whether the answer comes as server-sent events.",
                         },
                     },
@@ -97,7 +97,7 @@ fn post(summary: &str, example: &Value) -> Value {
                 "description": "The provider's answer, or its stream",
                 "content": {
                     "application/json": { "schema": { "type": "object" } },
-                    "text/event-stream": { "schema": { "type": "string" } },
+                    "text/event-stream": {},
                 },
             },
             "default": failure(),

@@ -186,6 +186,9 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
         );
         operation["description"] = least.trim_start().into();
     }
+    if let Some(body) = operation.get_mut("requestBody") {
+        body["required"] = true.into();
+    }
     let writes = matches!(method, "post" | "put");
     let takes = operation.get("parameters").is_some() || operation.get("requestBody").is_some();
     for (status, description, may) in [

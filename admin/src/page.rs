@@ -75,6 +75,21 @@ pub(crate) fn limit(parameters: &HashMap<String, String>) -> Result<u32, Problem
     }
 }
 
+/// The cursor of a list whose items are numbered.
+///
+/// # Errors
+/// 400 if it is no such number.
+pub(crate) fn numbered_cursor(
+    parameters: &HashMap<String, String>,
+) -> Result<Option<u64>, Problem> {
+    let cursor: Option<i64> = number("cursor", parameters)?;
+    let unsigned = |cursor| {
+        let message = "cursor is the next_cursor of another answer.";
+        u64::try_from(cursor).map_err(|_| Problem::invalid("cursor", message))
+    };
+    cursor.map(unsigned).transpose()
+}
+
 /// A parameter that is a number.
 ///
 /// # Errors

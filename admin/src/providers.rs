@@ -251,9 +251,10 @@ pub(crate) async fn replace(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    let fields = fields(&body)?;
     let expected = if_match(&headers)?;
     let hosting = source.hosting();
-    let replaced = hosting.replace(&id, fields(&body)?, expected, &caller.key);
+    let replaced = hosting.replace(&id, fields, expected, &caller.key);
     Ok(shown(StatusCode::OK, replaced.await.map_err(problem)?))
 }
 
@@ -305,7 +306,6 @@ pub(crate) async fn checks(
     params(("id" = String, Path), ("refresh" = Option<bool>, Query), Paging),
     responses(
         (status = 200, description = "The models", body = inline(Page<ProviderModel>)),
-        (status = 502, description = "The provider doesn't say", body = ref("#/components/schemas/Error")),
     ))]
 pub(crate) async fn models(
     State(source): State<Shared>,
@@ -362,7 +362,7 @@ fn shown(status: StatusCode, provider: Provider) -> Response {
 }
 
 fn problem(error: ProviderError) -> Problem {
-    let conflict = |code, message| Problem::new(StatusCode::CONFLICT, code, message);
+    let conflict = |code, message: &str| Problem::new(StatusCode::CONFLICT, code, message);
     match error {
         ProviderError::Invalid { field, message } => Problem::invalid(field, message),
         ProviderError::Taken => Problem {
@@ -375,9 +375,7 @@ fn problem(error: ProviderError) -> Problem {
         ),
         ProviderError::Missing => Problem::not_found("There is no provider with this id."),
         ProviderError::Stale => stale(),
-        ProviderError::Silent(message) => {
-            Problem::new(StatusCode::BAD_GATEWAY, "upstream_error", message)
-        }
+        ProviderError::Silent(message) => conflict("upstream_error", &message),
         ProviderError::Store(error) => away(error),
     }
 }

@@ -108,7 +108,7 @@ pub(crate) async fn list(
         end_user: text("user"),
         provider: text("provider"),
         model: text("model"),
-        status: number("status", &parameters)?,
+        status: status(&parameters)?,
         cursor: cursor(&parameters)?,
         limit: limit(&parameters)?,
         ..RequestQuery::default()
@@ -198,6 +198,14 @@ fn attempt(entry: &Entry) -> Attempt {
 
 fn milliseconds(micros: Option<u32>) -> Option<f64> {
     micros.map(|micros| f64::from(micros) / 1e3)
+}
+
+fn status(parameters: &HashMap<String, String>) -> Result<Option<u16>, Problem> {
+    let status = number("status", parameters)?;
+    if status.is_some_and(|status| !(100..600).contains(&status)) {
+        return Err(Problem::invalid("status", "status is from 100 to 599."));
+    }
+    Ok(status)
 }
 
 fn cursor(parameters: &HashMap<String, String>) -> Result<Option<uuid::Uuid>, Problem> {

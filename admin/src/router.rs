@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::Shared;
 use crate::access::{Caller, Problem};
 use crate::body;
-use crate::page::{Page as Answered, Parameters, limit, number};
+use crate::page::{Page as Answered, Parameters, limit, numbered_cursor};
 use crate::rules::{Rule, RuleError};
 
 /// What the admin service asks of routing.
@@ -259,14 +259,14 @@ pub(crate) async fn cancel(
 #[utoipa::path(get, path = "/api/v1/router/history", tag = "router",
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
-        ("cursor" = Option<u64>, Query, description = "The `next_cursor` of the page before"),
+        ("cursor" = Option<i64>, Query, minimum = 0, description = "The `next_cursor` of the page before"),
     ),
     responses((status = 200, description = "The requests", body = inline(Answered<HistoryItem>))))]
 pub(crate) async fn history(
     State(source): State<Shared>,
     Query(parameters): Parameters,
 ) -> Result<Json<Answered<Item>>, Problem> {
-    let (cursor, limit) = (number("cursor", &parameters)?, limit(&parameters)?);
+    let (cursor, limit) = (numbered_cursor(&parameters)?, limit(&parameters)?);
     let page = source
         .steering()
         .toggle_history(cursor, limit)

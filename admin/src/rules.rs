@@ -167,10 +167,11 @@ pub(crate) async fn replace(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    let spec = spec(&body)?;
     let expected = if_match(&headers)?;
     let rule = source
         .steering()
-        .replace_rule(&id, spec(&body)?, expected, &caller.key)
+        .replace_rule(&id, spec, expected, &caller.key)
         .await;
     Ok(shown(StatusCode::OK, rule.map_err(problem)?))
 }

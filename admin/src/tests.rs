@@ -80,7 +80,7 @@ impl Source for Empty {
 
 #[async_trait]
 impl Steering for Empty {
-    fn toggle_status(&self) -> ToggleStatus {
+    async fn toggle_status(&self) -> ToggleStatus {
         ToggleStatus {
             status: llm_router_domain::toggle::Status {
                 enabled: true,
@@ -102,7 +102,7 @@ impl Steering for Empty {
     }
 
     async fn cancel_toggle(&self, _: &str) -> Result<(bool, ToggleStatus), StoreError> {
-        Ok((false, self.toggle_status()))
+        Ok((false, self.toggle_status().await))
     }
 
     async fn toggle_history(

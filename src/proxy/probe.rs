@@ -10,13 +10,10 @@ use tokio::time::timeout;
 
 use super::headers::{Asked, for_provider};
 use super::live::Live;
-use crate::clock;
 
 /// What a provider answered.
 pub(crate) struct Probed {
     pub(crate) status: u16,
-    /// From the first try to connect until the end of the answer.
-    pub(crate) latency: Duration,
     pub(crate) body: Vec<u8>,
 }
 
@@ -53,7 +50,6 @@ impl Live {
         ) else {
             return pingora::Error::err(pingora::ErrorType::InternalError);
         };
-        let begun = clock::now();
         let peer = upstream.peer(&provider.timeouts).await?;
         let mut header = RequestHeader::build("GET", path.as_bytes(), None)?;
         let asked = Asked {
@@ -82,7 +78,6 @@ impl Live {
         session.shutdown().await;
         Ok(Probed {
             status,
-            latency: clock::now().saturating_duration_since(begun),
             body: body.to_vec(),
         })
     }

@@ -25,7 +25,7 @@ use super::translation::Versions;
 use super::{Gateway, new_request_id};
 use crate::authenticate::authenticate;
 use crate::clock;
-use crate::fault::Fault;
+use crate::fault::{Allowed, Fault};
 use crate::listing;
 use crate::paths::{Target, target};
 use crate::route::{Asking, route};
@@ -131,6 +131,7 @@ impl Gateway {
             ctx.endpoint = Some(Endpoint::Messages);
         }
         if let Target::Health | Target::Ready = target {
+            check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
             return Ok(Step::Answer(json!({ "status": "ok" })));
         }
         if self.admin.is_some() && llm_router_admin::serves(header.uri.path()) {
@@ -284,15 +285,19 @@ pub(super) fn usage_to_ask_for(
 }
 
 fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
-    let allowed = match target {
-        Target::Inference(_) => method == Method::POST,
-        Target::Models | Target::Model(_) => method == Method::GET || method == Method::HEAD,
-        Target::Health | Target::Ready | Target::Unknown => true,
+    let allow = match target {
+        Target::Inference(_) => Allowed::Post,
+        Target::Models | Target::Model(_) | Target::Health | Target::Ready => Allowed::Read,
+        Target::Unknown => return Ok(()),
     };
-    if allowed {
+    if allow
+        .names()
+        .split(", ")
+        .any(|allowed| allowed == method.as_str())
+    {
         Ok(())
     } else {
-        Err(Fault::method_not_allowed(method.as_str(), path))
+        Err(Fault::method_not_allowed(method.as_str(), path, allow))
     }
 }
 

@@ -22,6 +22,7 @@ fn spec(id: &str, mock: &Mock) -> Value {
 async fn replica(shared: &Shared, mock: &Mock) -> Gateway {
     gateway()
         .provider("up", mock)
+        .set("/providers/0/models", json!(["mock-*"]))
         .model("fast", "up", "mock-fast")
         .set(
             "/store",
@@ -234,7 +235,8 @@ async fn providers_are_asked_for_their_health_and_their_models() {
         Value::Null,
     )
     .await;
-    assert_eq!(silent.status, 502, "{}", silent.body);
+    assert_eq!(silent.status, 409, "{}", silent.body);
+    assert_eq!(silent.body["error"]["code"], "upstream_error");
 
     let found = ask(
         "GET",
