@@ -15,6 +15,7 @@ mod follow;
 mod health;
 mod hosting;
 mod ledger;
+mod ledger_metrics;
 mod listing;
 mod made;
 mod metrics;

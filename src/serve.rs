@@ -33,6 +33,7 @@ use crate::follow::Follower;
 use crate::health::Health;
 use crate::hosting::Hosting;
 use crate::ledger::{self, Ledger};
+use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
@@ -87,13 +88,15 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
     let loader = loader.with_sealer(sealer.clone());
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+    let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let objects = runtime.block_on(store.objects())?;
     let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
-    let ledger = Ledger::open(&config.store, Arc::<dyn Store>::clone(&store), &runtime)?;
+    let ledger = Arc::<dyn Store>::clone(&store);
+    let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
@@ -139,7 +142,6 @@ fn admin_source(
     health: &Arc<Health>,
 ) -> AdminSource {
     AdminSource {
-        health: Arc::clone(health),
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
@@ -375,6 +377,8 @@ impl llm_router_admin::Source for AdminSource {
     }
 
     fn metrics(&self) -> String {
+        // What the ledger's parts count is taken over when somebody looks.
+        let _ = self.ledger.metrics();
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         let live = self.live.load();

@@ -41,6 +41,8 @@ pub(super) enum Failure {
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
+    /// None was made: the ledger could not take it, or not say what a budget has left.
+    Unjournalled,
 }
 
 /// A refusal's header, as far as it decides.
@@ -332,6 +334,7 @@ impl Failure {
             Self::Connection(_)
             | Self::Silent(_)
             | Self::OverBudget(_)
+            | Self::Unjournalled
             | Self::Untranslatable(_) => 0,
         }
     }
@@ -346,6 +349,7 @@ impl Failure {
             Self::ErrorEvent(_) | Self::Unusable { .. } => "error_event",
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
+            Self::Unjournalled => "unjournalled",
         }
     }
 }

@@ -46,4 +46,4 @@ pub use scalar::{BaseUrl, CounterUrl, NamePattern, Scheme, StoreUrl};
 pub use secrets::Secrets;
 pub use server::{Server, Tls};
 pub use single::check_provider;
-pub use store::{Counters, Store};
+pub use store::{Counters, OnJournalFailure, Store};
