@@ -34,9 +34,6 @@ pub(super) async fn send_fault(
     if fault.final_answer {
         header.insert_header("x-should-retry", "false")?;
     }
-    if let Some(rule) = &ctx.rule {
-        headers::insert(&mut header, headers::RULE, rule)?;
-    }
     if let Some(inference) = ctx
         .inference
         .as_deref()
@@ -109,6 +106,9 @@ pub(super) async fn deliver(
         header.remove_header(&CONTENT_LENGTH);
     }
     header.insert_header("x-request-id", ctx.request_id.as_str())?;
+    if let Some(rule) = &ctx.rule {
+        headers::insert(&mut header, headers::RULE, rule)?;
+    }
     // The real session: only it knows whether its connection can be kept alive.
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);

@@ -208,11 +208,15 @@ impl Gateway {
             now,
             random: fastrand::u64(..),
         });
-        ctx.rule = match &routed {
-            Ok(route) => route.rule.clone(),
-            Err(refused) => refused.rule.clone(),
+        let route = match routed {
+            Ok(route) => route,
+            Err(refused) => {
+                ctx.rule = refused.rule;
+                ctx.refused_model = Some(head.model);
+                return Err(BodyError::Fault(refused.fault));
+            }
         };
-        let route = routed.map_err(|refused| BodyError::Fault(refused.fault))?;
+        ctx.rule.clone_from(&route.rule);
         let body_bytes = body.len();
         let (body, head) = with_parameters(body, head, endpoint, &route.set)?;
         ctx.inference = Some(Box::new(Inference {
