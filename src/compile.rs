@@ -130,6 +130,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
     Some(Provider {
         id: raw.id.clone(),
         kind,
+        responses: raw.responses,
         dialect: match raw.kind {
             config::ProviderKind::Custom => ChatDialect::Compatible,
             _ => ChatDialect::OpenAi,

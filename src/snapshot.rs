@@ -49,6 +49,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Provider {
     pub(crate) id: String,
     pub(crate) kind: ProviderKind,
+    /// Whether it has OpenAI's responses, if it is asked in OpenAI's formats.
+    pub(crate) responses: bool,
     /// Whose chat completions it speaks, if it speaks them.
     pub(crate) dialect: ChatDialect,
     /// What becomes of fields that it can't express.
@@ -69,6 +71,17 @@ pub(crate) struct Provider {
     pub(crate) timeouts: Timeouts,
     /// Names it serves.
     pub(crate) models: PatternList,
+}
+
+impl Provider {
+    /// How it is asked for what an endpoint does: in the client's format if it speaks that, else
+    /// translated; nothing if it can't do it at all.
+    pub(crate) fn way(&self, endpoint: Endpoint) -> Option<Way> {
+        if endpoint == Endpoint::Responses && !self.responses && self.kind == ProviderKind::OpenAi {
+            return Some(Way::Translated(Format::OpenAiChat));
+        }
+        self.kind.way(endpoint)
+    }
 }
 
 impl fmt::Debug for Provider {
@@ -121,9 +134,8 @@ impl ProviderKind {
         }
     }
 
-    /// How the provider is asked for what an endpoint does: in the client's format if it speaks
-    /// that, else translated; nothing if it can't do it at all.
-    pub(crate) const fn way(self, endpoint: Endpoint) -> Option<Way> {
+    /// How a provider of this kind is asked for what an endpoint does, if nothing is set.
+    const fn way(self, endpoint: Endpoint) -> Option<Way> {
         if let Some(path) = self.path(endpoint) {
             return Some(Way::Native(path));
         }
@@ -260,6 +272,7 @@ pub(crate) mod testing {
         Arc::new(Provider {
             id: id.to_owned(),
             kind,
+            responses: true,
             dialect: ChatDialect::OpenAi,
             compat: Compat::Lenient,
             type_name: "custom",
@@ -373,5 +386,14 @@ mod tests {
         ] {
             assert_eq!(kind.way(endpoint), expected, "{kind:?} {endpoint:?}");
         }
+        let chat_only = Provider {
+            responses: false,
+            ..Arc::into_inner(testing::provider("p", OpenAi, &["*"])).unwrap()
+        };
+        assert_eq!(chat_only.way(Responses), Some(Way::Translated(OpenAiChat)));
+        assert_eq!(
+            chat_only.way(ChatCompletions),
+            Some(Way::Native("/chat/completions"))
+        );
     }
 }

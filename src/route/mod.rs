@@ -121,7 +121,7 @@ pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
             ..Plan::refused(fault)
         };
     }
-    let can = |found: &Deployment| found.provider.kind.way(asking.endpoint).is_some();
+    let can = |found: &Deployment| found.provider.way(asking.endpoint).is_some();
     let (candidates, others): (Vec<_>, Vec<_>) = found.deployments.into_iter().partition(can);
     let why = |found| (found, "its provider has no such endpoint");
     // Tokens that no provider counts are counted by the router.
