@@ -179,6 +179,8 @@ pub(crate) struct Timeouts {
     pub(crate) first_byte: Duration,
     pub(crate) idle: Duration,
     pub(crate) total: Duration,
+    /// How long an answer is read on when its client has gone; nothing: it is ended at once.
+    pub(crate) drain: Option<Duration>,
 }
 
 /// How a provider's health is checked.
@@ -349,6 +351,7 @@ pub(crate) mod testing {
                 first_byte: second,
                 idle: second,
                 total: second,
+                drain: None,
             },
             check: Check {
                 path: "/models".into(),

@@ -1,25 +1,18 @@
 //! Names the settings of a configuration that this version accepts and doesn't act on, so that
 //! nobody relies on a limit or a rule that isn't there. Empty once every setting is served.
 
-use llm_router_config::{Config, CounterUrl, OnDisconnect};
+use llm_router_config::{Config, CounterUrl};
 
 /// One sentence for each kind of setting that has no effect.
 pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
     let keys = || config.keys.iter();
-    let providers = || config.providers.iter();
     let limited = |limits: &llm_router_config::Limits| {
         limits.rpm.is_some() || limits.tpm.is_some() || limits.concurrency.is_some()
     };
-    let drains =
-        |provider: &llm_router_config::Provider| provider.on_disconnect == OnDisconnect::Drain;
     [
         (
             keys().any(|key| limited(&key.limits)),
             "keys: limits are not enforced in this version",
-        ),
-        (
-            providers().any(drains),
-            "providers: on_disconnect is always `cancel` in this version",
         ),
         (
             !matches!(config.counters.url, CounterUrl::Memory),

@@ -15,9 +15,12 @@ mod harness;
 mod postgres;
 
 mod bodies;
+mod budgets;
 mod command_line;
 mod disconnects;
+mod draining;
 mod errors;
+mod explain;
 mod failover;
 mod health;
 mod hostile;
