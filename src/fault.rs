@@ -18,8 +18,27 @@ pub(crate) struct Fault {
     pub(crate) param: Option<Cow<'static, str>>,
     /// Seconds or date to send as `retry-after`, as the provider gave it.
     pub(crate) retry_after: Option<String>,
+    /// The methods that the path takes, to send as `allow`.
+    pub(crate) allow: Option<Methods>,
     /// Whether to tell SDKs not to try again (`x-should-retry: false`).
     pub(crate) final_answer: bool,
+}
+
+/// The methods that a path takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Methods {
+    Post,
+    Read,
+}
+
+impl Methods {
+    /// As `allow` has them.
+    pub(crate) const fn list(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Read => "GET, HEAD",
+        }
+    }
 }
 
 impl Fault {
@@ -30,6 +49,7 @@ impl Fault {
             message: message.into(),
             param: None,
             retry_after: None,
+            allow: None,
             final_answer: false,
         }
     }
@@ -102,9 +122,12 @@ impl Fault {
         Self::new(404, "not_found", format!("There is nothing at {path}."))
     }
 
-    pub(crate) fn method_not_allowed(method: &str, path: &str) -> Self {
-        let message = format!("{method} is not allowed on {path}.");
-        Self::new(405, "method_not_allowed", message)
+    pub(crate) fn method_not_allowed(method: &str, path: &str, allow: Methods) -> Self {
+        let message = format!("{method} is not allowed on {path}, only {}.", allow.list());
+        Self {
+            allow: Some(allow),
+            ..Self::new(405, "method_not_allowed", message)
+        }
     }
 
     pub(crate) fn invalid_body(error: HeadError) -> Self {

@@ -21,6 +21,7 @@ mod paths;
 mod prices;
 mod proxy;
 mod reload;
+mod restart;
 mod route;
 mod rules;
 mod serve;

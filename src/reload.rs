@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
 use crate::prices;
 use crate::proxy::{Live, SharedLive};
+use crate::restart::Fixed;
 use crate::rules::broken;
 use crate::snapshot::Snapshot;
 use crate::switch::Switch;
@@ -152,6 +153,8 @@ pub(crate) struct Reloader {
     live: SharedLive,
     switch: Arc<Switch>,
     metrics: Arc<Metrics>,
+    /// What no reload changes.
+    fixed: Fixed,
     /// Also keeps reloads one after the other.
     in_force: Mutex<InForce>,
 }
@@ -173,6 +176,7 @@ impl Reloader {
         switch: Arc<Switch>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let fixed = Fixed::of(&config);
         let in_force = InForce {
             config,
             objects,
@@ -183,6 +187,7 @@ impl Reloader {
             live,
             switch,
             metrics,
+            fixed,
             in_force: Mutex::new(in_force),
         }
     }
@@ -247,6 +252,9 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let revision = self.swap(&loaded.config, &in_force.objects)?;
+        for setting in self.fixed.changed(&loaded.config) {
+            tracing::warn!(setting, "this change takes effect at the next start only");
+        }
         self.switch.configure(toggle_settings(&loaded.config));
         in_force.config = loaded.config;
         Ok(revision)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use llm_router_wire::error::ErrorBody;
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -27,6 +27,9 @@ pub(super) async fn send_fault(
     let mut header = ResponseHeader::build(fault.status, Some(8))?;
     if let Some(retry_after) = &fault.retry_after {
         header.insert_header(RETRY_AFTER, retry_after.as_str())?;
+    }
+    if let Some(allow) = fault.allow {
+        header.insert_header(ALLOW, allow.list())?;
     }
     if fault.final_answer {
         header.insert_header("x-should-retry", "false")?;

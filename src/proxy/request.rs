@@ -24,7 +24,7 @@ use super::translation::Versions;
 use super::{Gateway, new_request_id};
 use crate::authenticate::authenticate;
 use crate::clock;
-use crate::fault::Fault;
+use crate::fault::{Fault, Methods};
 use crate::listing;
 use crate::paths::{Target, target};
 use crate::route::{Asking, route};
@@ -252,15 +252,15 @@ pub(super) fn usage_to_ask_for(
 }
 
 fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
-    let allowed = match target {
-        Target::Inference(_) => method == Method::POST,
-        Target::Models | Target::Model(_) => method == Method::GET || method == Method::HEAD,
-        Target::Health | Target::Ready | Target::Unknown => true,
+    let (allowed, methods): (&[Method], _) = match target {
+        Target::Inference(_) => (&[Method::POST], Methods::Post),
+        Target::Models | Target::Model(_) => (&[Method::GET, Method::HEAD], Methods::Read),
+        Target::Health | Target::Ready | Target::Unknown => return Ok(()),
     };
-    if allowed {
+    if allowed.contains(method) {
         Ok(())
     } else {
-        Err(Fault::method_not_allowed(method.as_str(), path))
+        Err(Fault::method_not_allowed(method.as_str(), path, methods))
     }
 }
 
