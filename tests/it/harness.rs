@@ -258,8 +258,12 @@ impl Answer {
 
 impl Gateway {
     async fn ready(&self) {
+        let health = format!("{}/healthz", self.url);
         eventually("the router is ready", || async {
-            tokio::net::TcpStream::connect(self.address).await.is_ok()
+            // A port that takes connections isn't enough: the router tries it out before it starts.
+            let answered = self.client.get(&health).send().await.is_ok();
+            let taken = || tokio::net::TcpStream::connect(self.address);
+            answered || self.url.starts_with("https") && taken().await.is_ok()
         })
         .await;
     }

@@ -27,6 +27,7 @@ mod hostile;
 mod http2;
 mod keys;
 mod ledger;
+mod on_postgres;
 mod reload;
 mod routing;
 mod rules;
