@@ -24,6 +24,7 @@ mod paths;
 mod prices;
 mod proxy;
 mod reload;
+mod restart;
 mod route;
 mod rules;
 mod serve;

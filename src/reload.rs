@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
 use crate::prices;
 use crate::proxy::{Live, SharedLive};
+use crate::restart::Fixed;
 use crate::rules::broken;
 use crate::snapshot::Snapshot;
 use crate::switch::{Switch, now};
@@ -166,6 +167,8 @@ pub(crate) struct Reloader {
     switch: Arc<Switch>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    /// What no reload changes.
+    fixed: Fixed,
     /// Also keeps reloads one after the other.
     in_force: Mutex<InForce>,
 }
@@ -190,6 +193,7 @@ impl Reloader {
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let fixed = Fixed::of(&config);
         let in_force = InForce {
             config: loaded.config,
             shown: loaded.shown,
@@ -202,6 +206,7 @@ impl Reloader {
             switch,
             store,
             metrics,
+            fixed,
             in_force: Mutex::new(in_force),
         }
     }
@@ -315,6 +320,9 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let revision = self.swap(&loaded.config, &in_force.objects)?;
+        for setting in self.fixed.changed(&loaded.config) {
+            tracing::warn!(setting, "this change takes effect at the next start only");
+        }
         self.switch.configure(toggle_settings(&loaded.config));
         in_force.config = loaded.config;
         in_force.shown = loaded.shown;
