@@ -97,7 +97,7 @@ impl Ledger {
     }
 
     /// Notes what came of an attempt.
-    pub(crate) fn settled(&self, entry: &Entry) {
+    pub(crate) fn settled(&self, entry: Entry) {
         self.journal.settled(entry);
     }
 

@@ -82,10 +82,10 @@ impl Gateway {
 
     fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) {
         let entry = tab.close(snapshot, closing);
-        self.ledger.settled(&entry);
         if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
             self.budgets.settle(budget, &entry);
         }
+        self.ledger.settled(entry);
     }
 
     /// Settles the attempt that the request ends with, unless that is done.
