@@ -19,6 +19,7 @@ use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::Objects;
 use llm_router_store::{LedgerStore, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
@@ -220,11 +221,18 @@ fn random_secret() -> SecretString {
     format!("{one}{two}").into()
 }
 
-/// Tells of a taken port before any service starts, in one sentence.
+/// Tells of a taken port before any service starts, in one sentence. It doesn't listen: a client
+/// that connected now would be reset when this socket closes.
 fn must_be_free(address: SocketAddr) -> io::Result<()> {
-    TcpListener::bind(address)
-        .map(drop)
-        .map_err(|error| cannot_listen(address, &error))
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    });
+    bound.map_err(|error| cannot_listen(address, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
