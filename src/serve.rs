@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::civil::Date;
-use llm_router_admin::Caller;
+use llm_router_admin::{Caller, Unexplained};
 use llm_router_config::Config;
 use llm_router_domain as domain;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::Objects;
 use llm_router_store::{LedgerStore, Store, StoreError};
@@ -25,6 +26,7 @@ use tokio::runtime::Runtime;
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
+use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
@@ -319,6 +321,35 @@ impl llm_router_admin::Source for AdminSource {
             role: key.role,
             key: key.name.clone(),
             owner: key.owner.clone(),
+        })
+    }
+
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained> {
+        let live = self.live.load();
+        let snapshot = &live.snapshot;
+        let now = clock::wall();
+        let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
+            explain(&Question {
+                snapshot,
+                enabled: self.steering.switch.is_enabled(now),
+                key: &key,
+                headers,
+                body,
+                format,
+                now,
+                random: fastrand::u64(..),
+                pretty: false,
+            })
+        });
+        explained.map_err(|fault| Unexplained {
+            code: fault.code,
+            message: fault.message.into_owned(),
+            field: fault.param,
         })
     }
 
