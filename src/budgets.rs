@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use llm_router_domain::budget::{Account, Book, Budget, Period, TypicalOutput};
+use llm_router_domain::budget::{Account, Book, Budget, InputMargin, Period, TypicalOutput};
 use llm_router_domain::ledger::{Entry, Opened};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
@@ -31,10 +31,18 @@ pub(crate) struct Budgets {
     state: Mutex<State>,
 }
 
+/// The tokens to expect of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+}
+
 #[derive(Default)]
 struct State {
     book: Book,
     typical: TypicalOutput,
+    margin: InputMargin,
     /// Done once the ledger has said what was spent before.
     known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
 }
@@ -89,9 +97,14 @@ impl Budgets {
         Ok(())
     }
 
-    /// Output tokens to expect of a model when the client names no limit.
-    pub(crate) fn typical_output(&self, provider: &str, model: &str) -> u64 {
-        self.state().typical.estimate(provider, model, None)
+    /// The tokens to hold for a call: its input, believed to be `input` at most, by what this
+    /// provider counts, and the output to expect when the client names no limit.
+    pub(crate) fn expected(&self, provider: &str, model: &str, input: u64) -> Expected {
+        let state = self.state();
+        Expected {
+            input: state.margin.apply(provider, model, input),
+            output: state.typical.estimate(provider, model, None),
+        }
     }
 
     /// Holds the estimate of an attempt, at most for `longest`.
@@ -122,20 +135,30 @@ impl Budgets {
             .map_err(|exceeded| format!("You are over budget: {exceeded}."))
     }
 
+    /// How many calls money is held for.
+    pub(crate) fn reservations(&self) -> usize {
+        self.state().book.reservations()
+    }
+
     /// Lets go of what was held for an attempt that is not made.
     pub(crate) fn release(&self, opened: &Opened) {
         self.state().book.release(opened.attempt.id);
     }
 
-    /// Spends what an attempt cost, in place of what was held for it.
-    pub(crate) fn settle(&self, budget: &KeyBudget, entry: &Entry) {
+    /// Spends what an attempt cost, in place of what was held for it; `held` is the input that was
+    /// believed.
+    pub(crate) fn settle(&self, budget: &KeyBudget, entry: &Entry, held: u64) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let cost = outcome.cost.usd().unwrap_or_default();
         let output = outcome.usage.output_total();
+        let (provider, model) = (&attempt.provider, &attempt.deployment);
         let mut state = self.state();
         if output > 0 {
-            let (provider, model) = (&attempt.provider, &attempt.deployment);
             state.typical.observe(provider, model, output);
+        }
+        if !outcome.usage.is_estimated() {
+            let input = outcome.usage.input_total();
+            state.margin.observe(provider, model, held, input);
         }
         state
             .book

@@ -83,9 +83,13 @@ pub(crate) fn serve(config: Option<PathBuf>, json_log: bool) -> Outcome {
 /// `check`
 pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let environment = Environment::read(&env::current_dir()?);
+    let mut unpriced = Vec::new();
     let (report, config) = match llm_router_config::load(config.as_deref(), &environment) {
         Ok(loaded) => match prices::table(loaded.config.prices.as_deref()) {
-            Ok(_) => (loaded.warnings, Some(loaded.config)),
+            Ok(table) => {
+                unpriced = prices::unpriced(&loaded.config, &table);
+                (loaded.warnings, Some(loaded.config))
+            }
             Err(mistakes) => (loaded.warnings.and(mistakes), None),
         },
         Err(report) => (report, None),
@@ -95,7 +99,13 @@ pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     for sentence in config.iter().flat_map(unserved) {
         writeln!(out, "warning: {sentence}")?;
     }
-    let (errors, warnings) = (report.errors().count(), report.warnings().count());
+    for sentence in &unpriced {
+        writeln!(out, "warning: {sentence}")?;
+    }
+    let (errors, warnings) = (
+        report.errors().count(),
+        report.warnings().count() + unpriced.len(),
+    );
     writeln!(out, "{errors} errors, {warnings} warnings")?;
     Ok(if config.is_none() {
         ExitCode::from(2)

@@ -69,6 +69,17 @@ impl Fault {
         }
     }
 
+    /// The journal can't be written, or what was spent of a budget can't be read: what can't be
+    /// billed is not sent.
+    pub(crate) fn ledger_unavailable() -> Self {
+        Self::new(
+            503,
+            "ledger_unavailable",
+            "The router can't account for what requests cost right now, so none is sent on. \
+             Try again later.",
+        )
+    }
+
     pub(crate) fn model_not_found(model: &str) -> Self {
         let message = format!(
             "The model \"{model}\" does not exist here. GET /v1/models lists the names to use."

@@ -2,15 +2,19 @@
 //! closed together. What an entry says is made elsewhere.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use llm_router_config as config;
 use llm_router_domain::ledger::{Entry, Opened};
-use llm_router_store::journal::{Journal, JournalError, Mover, MoverSettings, Settings};
+use llm_router_store::journal::{Journal, JournalError, Mover, MoverSettings, OnFull, Settings};
 use llm_router_store::{LedgerStore, Store, StoreError, StoreUrl};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::ledger_metrics::LedgerMetrics;
 
 /// The open ledger.
 pub(crate) struct Ledger {
@@ -18,6 +22,8 @@ pub(crate) struct Ledger {
     store: Arc<dyn LedgerStore>,
     /// Gone once the ledger is closed.
     mover: ArcSwapOption<Mover>,
+    metrics: LedgerMetrics,
+    pruning: Option<JoinHandle<()>>,
 }
 
 /// Why the ledger can't be opened.
@@ -72,9 +78,14 @@ impl Ledger {
     pub(crate) fn open(
         settings: &config::Store,
         store: Arc<dyn LedgerStore>,
+        metrics: LedgerMetrics,
         runtime: &Runtime,
     ) -> Result<Self, LedgerError> {
-        let journal = open_journal(&settings.journal)?;
+        let journal = open_journal(settings)?;
+        let pruning = settings.retention.map(|retention| {
+            let prune = prune(Arc::clone(&store), retention);
+            runtime.spawn(prune)
+        });
         let mover = Mover::start(
             journal.clone(),
             Arc::clone(&store),
@@ -85,6 +96,8 @@ impl Ledger {
             journal,
             store,
             mover: ArcSwapOption::from_pointee(mover),
+            metrics,
+            pruning,
         })
     }
 
@@ -98,7 +111,14 @@ impl Ledger {
 
     /// Notes what came of an attempt.
     pub(crate) fn settled(&self, entry: Entry) {
+        self.metrics.settled(&entry);
         self.journal.settled(entry);
+    }
+
+    /// The metrics of money, as of now.
+    pub(crate) fn metrics(&self) -> &LedgerMetrics {
+        self.metrics.observe(&self.journal);
+        &self.metrics
     }
 
     /// The store, once it has everything that was settled before the call.
@@ -115,6 +135,9 @@ impl Ledger {
     /// Moves what is left and stops. What the store doesn't take stays in the journal for the
     /// next start.
     pub(crate) async fn close(&self) {
+        if let Some(pruning) = &self.pruning {
+            pruning.abort();
+        }
         if let Some(mover) = self.mover.swap(None) {
             // A reader that still holds the mover stops it when it is done.
             let stopped = match Arc::try_unwrap(mover) {
@@ -131,8 +154,15 @@ impl Ledger {
     }
 }
 
-fn open_journal(folder: &Path) -> Result<Journal, JournalError> {
-    let (journal, recovered) = Journal::open(Settings::new(folder))?;
+fn open_journal(settings: &config::Store) -> Result<Journal, JournalError> {
+    let settings = Settings {
+        on_full: match settings.on_journal_failure {
+            config::OnJournalFailure::Refuse => OnFull::Refuse,
+            config::OnJournalFailure::Continue => OnFull::Continue,
+        },
+        ..Settings::new(&settings.journal)
+    };
+    let (journal, recovered) = Journal::open(settings)?;
     if !recovered.lost.is_empty() || recovered.damaged > 0 {
         tracing::warn!(
             interrupted = recovered.lost.len(),
@@ -143,4 +173,37 @@ fn open_journal(folder: &Path) -> Result<Journal, JournalError> {
         );
     }
     Ok(journal)
+}
+
+/// How often entries that are past their time are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Entries deleted in one transaction: few enough that writers hardly wait.
+const PRUNE_BATCH: u32 = 5_000;
+
+/// Deletes entries older than `retention`, now and then. Sums stay.
+async fn prune(store: Arc<dyn LedgerStore>, retention: Duration) {
+    loop {
+        let before = jiff::Timestamp::try_from(clock::wall())
+            .ok()
+            .and_then(|now| now.checked_sub(retention).ok());
+        let mut deleted = 0;
+        while let Some(before) = before {
+            match store.prune(before, PRUNE_BATCH).await {
+                Ok(0) => break,
+                Ok(count) => deleted += count,
+                Err(error) => {
+                    tracing::warn!(%error, "old entries can't be deleted now");
+                    break;
+                }
+            }
+        }
+        if deleted > 0 {
+            tracing::info!(
+                deleted,
+                "entries past store.retention are deleted; sums stay"
+            );
+        }
+        tokio::time::sleep(PRUNE_EVERY.min(retention)).await;
+    }
 }

@@ -12,6 +12,7 @@ mod explain;
 mod fault;
 mod follow;
 mod ledger;
+mod ledger_metrics;
 mod listing;
 mod metrics;
 mod mock_host;

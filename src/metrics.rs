@@ -272,6 +272,11 @@ impl Metrics {
         self.reload_successful.set(0);
     }
 
+    /// Where parts with metrics of their own add them.
+    pub(crate) const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Everything in Prometheus' text format (version 0.0.4).
     pub(crate) fn render(&self) -> String {
         let mut text = Vec::new();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use llm_router_config::{Mark, Problem, Report, Severity};
+use llm_router_config::{Config, Mark, Problem, ProviderKind, Report, Severity};
 use llm_router_domain::price::Table;
 use llm_router_prices::PriceError;
 
@@ -26,6 +26,30 @@ pub(crate) fn table(own: Option<&Path>) -> Result<Table, Report> {
         report(&file, vec![mistake])
     })?;
     llm_router_prices::with_built_in(&text).map_err(|errors| report(&file, errors))
+}
+
+/// One sentence for each deployment whose cost nobody could tell. Mock providers cost nothing.
+pub(crate) fn unpriced(config: &Config, table: &Table) -> Vec<String> {
+    let deployments = config.models.iter().flat_map(|model| {
+        let of_model = move |deployment| (model, deployment);
+        model.deployments.iter().map(of_model)
+    });
+    let without = deployments.filter_map(|(model, deployment)| {
+        let provider = config.providers.get(deployment.provider)?;
+        let kind = provider.kind;
+        let priced = kind == ProviderKind::Mock
+            || table
+                .find(&provider.id, kind.name(), &deployment.model)
+                .is_some();
+        (!priced).then(|| {
+            format!(
+                "models: `{}/{}` of the model {} has no price, so its cost is not known: add it to \
+                 the prices file",
+                provider.id, deployment.model, model.name
+            )
+        })
+    });
+    without.collect()
 }
 
 fn report(file: &str, errors: Vec<PriceError>) -> Report {
@@ -59,6 +83,19 @@ mod tests {
         let table = table(Some(&file)).unwrap();
         assert!(table.get("own/model").is_some());
         assert!(table.get("openai/gpt-4o-mini").is_some());
+    }
+
+    #[test]
+    fn deployments_without_a_price_are_named() {
+        let text = "providers: [ { id: a, type: openai, api_key: k }, { id: m, type: mock } ]\n\
+             models:\n  - name: f\n    deployments:\n      - { provider: a, model: gpt-4o-mini }\n\
+             \x20     - { provider: a, model: homemade }\n      - { provider: m, model: x }\n";
+        let environment = llm_router_config::Environment::new([("K", "")]);
+        let loaded = llm_router_config::load_text(text, Path::new("c.yaml"), &environment);
+        let config = loaded.unwrap().config;
+        let said = unpriced(&config, &table(None).unwrap());
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("`a/homemade` of the model f"), "{said:?}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::ledger::{self, Ledger};
+use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
@@ -80,13 +81,15 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let config = loaded.config;
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+    let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let objects = runtime.block_on(store.objects())?;
     let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
-    let ledger = Ledger::open(&config.store, Arc::<dyn Store>::clone(&store), &runtime)?;
+    let ledger = Arc::<dyn Store>::clone(&store);
+    let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
@@ -304,6 +307,8 @@ impl llm_router_admin::Source for AdminSource {
     }
 
     fn metrics(&self) -> String {
+        // What the ledger's parts count is taken over when somebody looks.
+        let _ = self.ledger.metrics();
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         self.metrics.render()

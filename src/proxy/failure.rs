@@ -38,6 +38,8 @@ pub(super) enum Failure {
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
+    /// None was made: the ledger could not take it, or not say what a budget has left.
+    Unjournalled,
 }
 
 impl Gateway {
@@ -153,6 +155,7 @@ impl Failure {
             Self::Connection(_)
             | Self::Silent(_)
             | Self::OverBudget(_)
+            | Self::Unjournalled
             | Self::Untranslatable(_) => 0,
         }
     }
@@ -167,6 +170,7 @@ impl Failure {
             Self::ErrorEvent(_) | Self::Unusable { .. } => "error_event",
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
+            Self::Unjournalled => "unjournalled",
         }
     }
 }

@@ -142,6 +142,7 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
             Fault::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }
         Some(Failure::OverBudget(why)) => Fault::insufficient_quota(why.clone()),
+        Some(Failure::Unjournalled) => Fault::ledger_unavailable(),
         None => Fault::internal(),
     }
 }

@@ -14,11 +14,13 @@ use llm_router_domain::ledger::{
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
 use llm_router_wire::json;
+use llm_router_wire::prompt;
 use llm_router_wire::scan::Field;
 use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFilter};
 use uuid::Uuid;
 
 use super::context::Inference;
+use crate::budgets::Expected;
 use crate::snapshot::{Deployment, Snapshot};
 
 /// The longest name of an end user that is kept.
@@ -83,7 +85,7 @@ impl Tab {
         asker: &Asker<'_>,
         inference: &Inference,
         deployment: &Deployment,
-        typical_output: u64,
+        expected: Option<Expected>,
         now: Instant,
     ) -> Self {
         let provider = &deployment.provider;
@@ -91,7 +93,7 @@ impl Tab {
         let prices = &asker.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model);
         let price = price.cloned();
-        let estimate = estimate(inference, typical_output);
+        let estimate = estimate(inference, expected);
         let billed = inference.endpoint != Endpoint::CountTokens;
         let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
@@ -333,13 +335,52 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
     fits.then(|| name.as_ref().into())
 }
 
-/// What the attempt is believed to use: its input by the body's length, and all the output that
-/// the client allows, else what is typical. It is what a budget reserves, and billed only if the
-/// process dies before the attempt ends.
-fn estimate(inference: &Inference, typical_output: u64) -> Usage {
+/// What the attempt is believed to use. It is what a budget reserves, and billed only if the
+/// process dies before the attempt ends. Where a budget pays, the input is a bound; else it is told
+/// by the body's length without the images in it.
+fn estimate(inference: &Inference, expected: Option<Expected>) -> Usage {
     if inference.endpoint == Endpoint::CountTokens {
         return Usage::default();
     }
+    let input = match expected {
+        Some(expected) => expected.input,
+        None => usual_input(inference),
+    };
+    let output = match inference.endpoint {
+        Endpoint::Embeddings => 0,
+        _ => output_allowed(inference, expected.map_or(0, |expected| expected.output)),
+    };
+    Usage::default()
+        .with(Class::Input, input)
+        .with(Class::Output, output)
+}
+
+/// A body below this has no image worth looking for.
+const SMALLEST_WITH_IMAGE: usize = 4 * 1024;
+
+fn usual_input(inference: &Inference) -> u64 {
+    let embedded = if inference.body_bytes < SMALLEST_WITH_IMAGE {
+        prompt::Embedded::default()
+    } else {
+        prompt::embedded(&inference.body)
+    };
+    let text = inference.body_bytes.saturating_sub(embedded.bytes);
+    estimate_tokens(text as u64, 1) + embedded.images * prompt::IMAGE_TOKENS
+}
+
+/// Input tokens that the provider can count at most.
+pub(super) fn input_at_most(inference: &Inference, deployment: &Deployment) -> u64 {
+    let anthropic = inference.endpoint.format() == Endpoint::Messages.format();
+    let image = prompt::image_tokens(anthropic, &deployment.model);
+    let numbers = matches!(
+        inference.endpoint,
+        Endpoint::Completions | Endpoint::Embeddings
+    );
+    prompt::input_at_most(&inference.body, image, numbers)
+}
+
+/// The output tokens that the client allows, else what is typical, for every answer it asks for.
+fn output_allowed(inference: &Inference, typical: u64) -> u64 {
     let number = |field| {
         let value = inference.head.scan.value(&inference.body, field)?;
         std::str::from_utf8(value).ok()?.parse::<u64>().ok()
@@ -349,15 +390,8 @@ fn estimate(inference: &Inference, typical_output: u64) -> Usage {
         Field::MaxTokens,
         Field::MaxOutputTokens,
     ];
-    let output = limits.into_iter().find_map(number);
-    let output = output.unwrap_or(typical_output);
-    let choices = number(Field::N).unwrap_or(1).max(1);
-    Usage::default()
-        .with(
-            Class::Input,
-            estimate_tokens(inference.body_bytes as u64, 1),
-        )
-        .with(Class::Output, output.saturating_mul(choices))
+    let output = limits.into_iter().find_map(number).unwrap_or(typical);
+    output.saturating_mul(number(Field::N).unwrap_or(1).max(1))
 }
 
 fn micros(duration: Duration) -> u32 {

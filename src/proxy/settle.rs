@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use llm_router_domain::format::Endpoint;
 use llm_router_domain::ledger::Disconnect;
 use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use super::context::{Context, Inference};
 use super::failure::Failure;
-use super::meter::{Asker, Closing, Tab};
+use super::meter::{Asker, Closing, Tab, input_at_most};
 use crate::budgets::KeyBudget;
 use crate::clock;
 use crate::snapshot::Snapshot;
@@ -29,7 +28,10 @@ impl Gateway {
     ) -> Result<()> {
         let budget = asker.snapshot.budgets.get(&asker.key.name);
         if let Some(budget) = budget {
-            self.prepare(budget).await?;
+            if let Err(error) = self.prepare(budget).await {
+                inference.failure = Some(Failure::Unjournalled);
+                return Err(error);
+            }
             if let Some(failed) = inference.tab.as_deref() {
                 self.budgets.release(failed.opened());
             }
@@ -38,25 +40,28 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         };
         let provider = &deployment.provider;
-        let typical = match budget {
-            Some(_) if inference.endpoint != Endpoint::Embeddings => {
-                let model = &deployment.model;
-                self.budgets.typical_output(&provider.id, model)
-            }
-            _ => 0,
-        };
+        let expected = budget.map(|_| {
+            let input = input_at_most(inference, deployment);
+            let model = &deployment.model;
+            self.budgets.expected(&provider.id, model, input)
+        });
         let longest = provider.timeouts.total + provider.timeouts.connect;
-        let tab = Tab::new(asker, inference, deployment, typical, now);
+        let tab = Tab::new(asker, inference, deployment, expected, now);
         if let Some(budget) = budget
             && let Err(why) = self.budgets.reserve(budget, tab.opened(), longest)
         {
             inference.failure = Some(Failure::OverBudget(why));
+            self.count_reservations();
             return Error::err_in(ErrorType::InternalError);
         }
         if let Err(error) = self.ledger.opened(tab.opened()) {
-            tracing::error!(%error, "an attempt can't be journalled and is not made");
+            tracing::debug!(%error, "an attempt can't be journalled and is not made");
             self.budgets.release(tab.opened());
+            inference.failure = Some(Failure::Unjournalled);
             return Error::err_in(ErrorType::InternalError);
+        }
+        if budget.is_some() {
+            self.count_reservations();
         }
         if let Some(failed) = inference.tab.replace(Box::new(tab)) {
             let closing = Closing {
@@ -71,6 +76,11 @@ impl Gateway {
         Ok(())
     }
 
+    fn count_reservations(&self) {
+        let reservations = self.budgets.reservations();
+        self.ledger.metrics().reserved(reservations);
+    }
+
     async fn prepare(&self, budget: &KeyBudget) -> Result<()> {
         let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         let prepared = self.budgets.prepare(budget, &self.ledger, now).await;
@@ -81,9 +91,11 @@ impl Gateway {
     }
 
     fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) {
+        let held = tab.opened().estimate.input_total();
         let entry = tab.close(snapshot, closing);
         if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
-            self.budgets.settle(budget, &entry);
+            self.budgets.settle(budget, &entry, held);
+            self.count_reservations();
         }
         self.ledger.settled(entry);
     }

@@ -2,49 +2,109 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{chat_body, mock};
+use crate::harness::{Gateway, Mock, chat_body, eventually, header_map, mock};
 use crate::ledger::{cost, hundredths, owed, priced};
 
-#[tokio::test]
-async fn a_budget_is_never_overspent() {
-    let mock = mock().await;
-    // A request costs 20 * 1 + 100 * 5 = 520 millionths of a dollar; 50 of them 0.026 USD.
-    let mut gateway = priced(&mock)
+/// 0.026 USD: what 50 requests with 20 tokens of input and 100 of output cost.
+const BUDGET: u64 = 2_600_000;
+
+async fn poor(mock: &Mock) -> Gateway {
+    priced(mock)
         .add(
             "keys",
             json!({ "name": "poor", "key": "sk-of-poor-0123456789",
                 "budget": { "usd": 0.026, "period": "total" } }),
         )
         .run()
-        .await;
-    for round in 0..2 {
-        let asked = (0..200).map(|_| {
-            let body = chat_body("up/mock-gpt", false).replacen('{', "{\"max_tokens\":100,", 1);
-            let request = reqwest::Client::new()
-                .post(format!("{}/v1/chat/completions", gateway.url))
-                .header("authorization", "Bearer sk-of-poor-0123456789")
-                .header("x-mock-usage", "input=20,output=100");
-            async move { request.body(body).send().await.unwrap() }
-        });
-        let mut answered = 0;
-        for answer in futures::future::join_all(asked).await {
-            if answer.status() == 200 {
-                answered += 1;
-                continue;
-            }
-            assert_eq!(answer.status(), 429);
-            assert_eq!(answer.headers()["x-should-retry"], "false");
-            let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-            assert_eq!(body["error"]["code"], "insufficient_quota", "{body}");
+        .await
+}
+
+/// Asks 200 times at once; how many were answered. Who is not is told why, unless the router died.
+async fn two_hundred(gateway: &Gateway, text: &str, headers: &[(&str, &str)]) -> usize {
+    let body = json!({ "model": "up/mock-gpt", "max_tokens": 100,
+        "messages": [{ "role": "user", "content": text }] });
+    let asked = (0..200).map(|_| {
+        let request = reqwest::Client::new()
+            .post(format!("{}/v1/chat/completions", gateway.url))
+            .headers(header_map(headers))
+            .header("authorization", "Bearer sk-of-poor-0123456789");
+        request.body(body.to_string()).send()
+    });
+    let mut answered = 0;
+    for answer in futures::future::join_all(asked).await.into_iter().flatten() {
+        if answer.status() == 200 {
+            answered += 1;
+            continue;
         }
-        let total = cost(&gateway, "current").await["total"].clone();
-        let spent = hundredths(&total["cost_usd"]);
-        assert_eq!(spent, owed(&mock, "mock-gpt"));
-        assert!(spent <= 2_600_000, "round {round}: {total}");
-        assert!(answered >= 45 || round > 0, "{answered} were answered");
+        assert_eq!(answer.status(), 429);
+        assert_eq!(answer.headers()["x-should-retry"], "false");
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert_eq!(body["error"]["code"], "insufficient_quota", "{body}");
+    }
+    answered
+}
+
+/// What was spent by the ledger, once nothing is under way and nothing reserved.
+async fn spent(gateway: &Gateway) -> u64 {
+    eventually("nothing is reserved", || async {
+        gateway.metric("llm_router_requests_in_flight", &[]).await == 0.0
+            && gateway.metric("llm_router_budget_reservations", &[]).await == 0.0
+    })
+    .await;
+    hundredths(&cost(gateway, "current").await["total"]["cost_usd"])
+}
+
+#[tokio::test]
+async fn a_budget_is_never_overspent() {
+    let forced = [("x-mock-usage", "input=20,output=100")];
+    let long = "Tell me about the sea and what lives in it. ".repeat(40);
+    let dense = "海は広い。\u{1f30a}".repeat(30);
+    let short = "Tell me about the sea.";
+    for (text, headers, least) in [
+        (short, &forced[..], 40),
+        (short, &[], 1),
+        (&long, &[], 1),
+        (&dense, &[], 1),
+    ] {
+        let mock = mock().await;
+        let mut gateway = poor(&mock).await;
+        let answered = two_hundred(&gateway, text, headers).await;
+        assert!(answered >= least, "{answered} were answered");
+        let first = spent(&gateway).await;
+        assert_eq!(first, owed(&mock, "mock-gpt"));
+        assert!(first <= BUDGET, "{text}: {first}");
         // Whoever starts anew knows what was spent.
         gateway.kill_and_restart().await;
+        two_hundred(&gateway, text, headers).await;
+        let second = spent(&gateway).await;
+        assert_eq!(second, owed(&mock, "mock-gpt"));
+        assert!((first..=BUDGET).contains(&second), "{text}: {second}");
     }
+}
+
+#[tokio::test]
+async fn a_budget_outlives_a_crash_in_its_midst() {
+    let mock = mock().await;
+    let mut gateway = poor(&mock).await;
+    let headers = [
+        ("x-mock-usage", "input=20,output=100"),
+        ("x-mock-delay", "400ms"),
+    ];
+    let text = "Tell me about the sea.";
+    let under_way = eventually("some are under way", || async {
+        gateway.metric("llm_router_budget_reservations", &[]).await >= 30.0
+    });
+    tokio::select! {
+        answered = two_hundred(&gateway, text, &headers) => panic!("{answered} came too early"),
+        () = under_way => {}
+    }
+    gateway.kill_and_restart().await;
+    for _ in 0..2 {
+        two_hundred(&gateway, text, &headers).await;
+    }
+    let spent = spent(&gateway).await;
+    assert!(spent <= BUDGET, "{spent}");
+    assert!(owed(&mock, "mock-gpt") <= spent, "{spent}");
 }
 
 #[tokio::test]

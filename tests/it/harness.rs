@@ -139,6 +139,24 @@ impl Builder {
         self
     }
 
+    /// Starts the router, which must end by itself; its log.
+    pub(crate) fn fails_to_start(self) -> String {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("llm-router.yaml");
+        fs::write(&file, self.config.to_string()).unwrap();
+        for (name, text) in &self.files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut serve = command(folder.path(), &self.environment);
+        let output = serve
+            .args(["serve", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "it did not fail");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Starts the router and waits until it is ready.
     pub(crate) async fn run(self) -> Gateway {
         let folder = TempDir::new().unwrap();

@@ -39,4 +39,4 @@ pub use routing::{Routing, Target, Toggle};
 pub use scalar::{BaseUrl, CounterUrl, NamePattern, Scheme, StoreUrl};
 pub use secrets::Secrets;
 pub use server::{Server, Tls};
-pub use store::{Counters, Store};
+pub use store::{Counters, OnJournalFailure, Store};

@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::findings::{At, Findings};
 use crate::report::Severity;
 use crate::scalar::{CounterUrl, StoreUrl, Text, TextSetting, TimeSpan};
+use crate::server::must_pass;
 
 /// Where state that outlives the process is kept.
 #[derive(Clone, Debug)]
@@ -18,8 +19,23 @@ pub struct Store {
     pub url: StoreUrl,
     /// The folder of the ledger's journal, on local disk.
     pub journal: PathBuf,
+    /// What becomes of requests that the journal can't take.
+    pub on_journal_failure: OnJournalFailure,
+    /// How long entries of the ledger are kept; for ever without it.
+    pub retention: Option<Duration>,
     /// How often a replica looks for what another changed.
     pub poll: Duration,
+}
+
+/// What becomes of requests while the ledger's journal can't be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnJournalFailure {
+    /// They are answered 503: nothing is sent that would not be billed.
+    #[default]
+    Refuse,
+    /// They go on, and what they cost waits in memory for the store, up to 20,000 of them.
+    Continue,
 }
 
 /// Where state that replicas share is kept.
@@ -34,12 +50,18 @@ pub struct Counters {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Store")]
 pub(crate) struct RawStore {
-    /// sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE. Without it: DATABASE_URL, else
-    /// the SQLite file data/llm-router.db in the working directory.
+    /// sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE, with sslmode and sslrootcert as
+    /// libpq has them. Without it: DATABASE_URL, else the SQLite file data/llm-router.db in the
+    /// working directory.
     url: Option<Text<StoreUrl>>,
     /// The folder of the journal that keeps the ledger while the store is away. Without it:
     /// journal/ beside the SQLite file, else data/journal in the working directory.
     journal: Option<Text<PathBuf>>,
+    /// What becomes of requests while the journal can't be written, as on a full disk.
+    on_journal_failure: OnJournalFailure,
+    /// How long entries of the ledger are kept. Sums by day are kept for ever. Without it: entries
+    /// too.
+    retention: Option<Text<TimeSpan>>,
     /// How often a replica looks for what another changed: rules, keys and providers made by API,
     /// the toggle. From 50ms to 1m.
     poll: Text<TimeSpan>,
@@ -50,6 +72,8 @@ impl Default for RawStore {
         Self {
             url: None,
             journal: None,
+            on_journal_failure: OnJournalFailure::default(),
+            retention: None,
             poll: Text(TimeSpan(Duration::from_millis(250))),
         }
     }
@@ -75,9 +99,16 @@ impl RawStore {
             .unwrap_or_else(|| StoreUrl::Sqlite(folder.join("data/llm-router.db")));
         let journal = self.journal.map(|journal| journal.0);
         let journal = journal.unwrap_or_else(|| default_journal(&url, folder));
+        let at = At::default().field("store").field("retention");
+        let retention = self.retention.map(|Text(span)| {
+            must_pass(span, &at, findings);
+            span.0
+        });
         Store {
             url,
             journal,
+            on_journal_failure: self.on_journal_failure,
+            retention,
             poll: check_poll(self.poll.0, findings),
         }
     }

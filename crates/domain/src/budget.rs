@@ -2,6 +2,7 @@
 //! go of what was never settled. It must not know what a call costs nor where spending is kept.
 
 mod book;
+mod margin;
 mod typical;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use rust_decimal::Decimal;
 use crate::ledger;
 
 pub use book::{Book, Exceeded};
+pub use margin::InputMargin;
 pub use typical::TypicalOutput;
 
 /// How long spending is summed up before a budget begins anew. Days are UTC, weeks begin on Monday.

@@ -3,6 +3,7 @@
 
 mod objects;
 mod read;
+mod tls;
 mod toggle;
 mod write;
 
@@ -15,7 +16,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, R
 use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
 use tokio_postgres::types::FromSql;
-use tokio_postgres::{Config, NoTls, Row};
+use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -53,9 +54,12 @@ impl PostgresStore {
     /// # Errors
     /// When it is no address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let mut config: Config = url
+        let address = tls::Address::parse(url)?;
+        let mut config: Config = address
+            .url
             .parse()
             .map_err(|error: tokio_postgres::Error| StoreError::Address(error.to_string()))?;
+        config.ssl_mode(address.ssl_mode());
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT);
         }
@@ -67,14 +71,18 @@ impl PostgresStore {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
-            .max_size(CONNECTIONS)
-            .wait_timeout(Some(CONNECT))
-            .create_timeout(Some(CONNECT))
-            .recycle_timeout(Some(CONNECT))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let pool = Pool::builder(Manager::from_config(
+            config,
+            address.connector()?,
+            recycling,
+        ))
+        .max_size(CONNECTIONS)
+        .wait_timeout(Some(CONNECT))
+        .create_timeout(Some(CONNECT))
+        .recycle_timeout(Some(CONNECT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { pool })
     }
 
@@ -105,8 +113,23 @@ impl PostgresStore {
         // The pool's own bounds don't cover a server that accepts and then says nothing.
         let client = tokio::time::timeout(2 * CONNECT, self.pool.get()).await;
         let client = client.map_err(|_| StoreError::Unavailable("no answer".to_owned()))?;
-        client.map_err(|error| StoreError::Unavailable(error.to_string()))
+        client.map_err(|error| StoreError::Unavailable(whole(&error)))
     }
+}
+
+/// An error with all its causes: the first alone says little of a connection.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use super::TextSetting;
 use crate::findings::Wrong;
 
 /// No setting needs longer, and a year can be added to any clock without overflow.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST: Duration = Duration::from_secs(3_660 * 86_400);
 
 /// In milliseconds.
 const UNITS: &[(&str, u64)] = &[
@@ -41,7 +41,7 @@ impl TextSetting for TimeSpan {
         }
         let span = Duration::from_millis(total);
         if span > LONGEST {
-            return Err(Wrong::new("is too long", "write at most 366d"));
+            return Err(Wrong::new("is too long", "write at most 3660d"));
         }
         Ok(Self(span))
     }
@@ -119,7 +119,7 @@ mod tests {
                 ("1.5s", "is not a time"),
                 ("-1s", "is not a time"),
                 ("3 parsecs", "500ms, 10s"),
-                ("367d", "is too long"),
+                ("3661d", "is too long"),
                 ("99999999999999999999d", "is not a time"),
                 ("18446744073709551615ms1ms", "is not a time"),
             ],

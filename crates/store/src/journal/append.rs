@@ -49,6 +49,7 @@ impl Journal {
             stopping: AtomicBool::new(false),
             overflow: Mutex::default(),
             failures: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             settings,
             _lock: lock,
@@ -79,7 +80,7 @@ impl Journal {
             }
             (Err(error), OnFull::Refuse) => Err(error),
             (Err(error), OnFull::Continue) => {
-                tracing::error!(%error, entry.id = %opened.attempt.id, "an attempt goes upstream unjournalled");
+                tracing::debug!(%error, entry.id = %opened.attempt.id, "an attempt goes upstream unjournalled");
                 Ok(())
             }
         }
@@ -99,7 +100,7 @@ impl Journal {
         let id = entry.attempt.id;
         if overflow.len() < MAX_OVERFLOW {
             overflow.push_back(entry);
-            tracing::error!(%error, entry.id = %id, "an entry is kept in memory only");
+            tracing::debug!(%error, entry.id = %id, "an entry is kept in memory only");
         } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, entry.id = %id, "an entry is lost: disk and memory are full");
@@ -116,6 +117,12 @@ impl Journal {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Entries that wait for the store in memory because they could not be written.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        guard(&self.shared.overflow).len()
     }
 
     /// Syncs everything written so far to the disk.
@@ -184,6 +191,8 @@ struct Shared {
     stopping: AtomicBool,
     overflow: Mutex<VecDeque<Entry>>,
     failures: AtomicU64,
+    /// Whether the last record could not be written.
+    failing: AtomicBool,
     dropped: AtomicU64,
     /// Held for as long as the journal is open.
     _lock: File,
@@ -257,10 +266,21 @@ impl Shared {
 
     fn write(&self, record: &[u8]) -> Result<MutexGuard<'_, Active>, JournalError> {
         let mut active = guard(&self.active);
-        if active.length + record.len() as u64 > self.settings.segment_bytes && active.length > 0 {
-            self.rotate(&mut active)?;
+        let full = active.length + record.len() as u64 > self.settings.segment_bytes;
+        if full
+            && active.length > 0
+            && let Err(JournalError::Disk { error, .. }) = self.rotate(&mut active)
+        {
+            return Err(self.failed(error));
         }
-        active.write(record).map_err(|error| self.failed(error))?;
+        if let Err(error) = active.write(record) {
+            if active.length > 0 {
+                // Segments are deleted whole: a new one lets go of the full one, once moved.
+                drop(self.rotate(&mut active));
+            }
+            return Err(self.failed(error));
+        }
+        self.succeeded();
         if self.settings.sync_every.is_zero() {
             active
                 .file
@@ -280,8 +300,22 @@ impl Shared {
         Ok(())
     }
 
+    fn succeeded(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(folder = %self.settings.folder.display(), "the journal is written again");
+        }
+    }
+
     fn failed(&self, error: std::io::Error) -> JournalError {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            let folder = self.settings.folder.display();
+            let policy = match self.settings.on_full {
+                OnFull::Refuse => "requests are refused until it can be",
+                OnFull::Continue => "requests go on and what they cost waits in memory",
+            };
+            tracing::error!(%error, %folder, "the journal can't be written: {policy}");
+        }
         JournalError::Disk {
             path: self.settings.folder.clone(),
             error,

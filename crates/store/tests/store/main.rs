@@ -11,3 +11,4 @@ mod conformance;
 mod journal;
 mod shared_state;
 mod support;
+mod tls;

@@ -3,6 +3,7 @@
 //!
 //! One pass over the body; texts without escapes are borrowed from it.
 
+mod bound;
 mod read;
 mod tokens;
 
@@ -13,10 +14,11 @@ use llm_router_domain::{
     rule::{Area, Feature},
 };
 
+pub use self::bound::{Embedded, embedded, image_tokens, input_at_most};
 pub use self::tokens::estimate as estimate_tokens;
 
 /// Tokens taken for one image: between OpenAI's 765 and Anthropic's 1,600 for usual sizes.
-const IMAGE_TOKENS: u64 = 1_000;
+pub const IMAGE_TOKENS: u64 = 1_000;
 /// Tokens that frame a message.
 const MESSAGE_TOKENS: u64 = 4;
 /// Bytes of JSON schema that make one token.

@@ -56,6 +56,46 @@ impl Postgres {
         Some(postgres)
     }
 
+    /// Lets the server speak TLS from its next start on, as `localhost` and 127.0.0.1, with a
+    /// certificate of its own making; the certificate's file.
+    pub(crate) fn speak_tls(&self) -> PathBuf {
+        let (key, certificate) = (
+            self.data().join("server.key"),
+            self.data().join("server.crt"),
+        );
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ]);
+        openssl
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate);
+        let made = openssl.stderr(Stdio::null()).status().unwrap();
+        assert!(made.success(), "no certificate could be made");
+        for file in [&key, &certificate] {
+            if is_root(Path::new("/proc/self")) {
+                let given = Command::new("chown").arg("postgres").arg(file).status();
+                assert!(given.unwrap().success());
+            }
+        }
+        let kept = self.folder.path().join("root.crt");
+        std::fs::copy(&certificate, &kept).unwrap();
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        kept
+    }
+
     /// Starts the server on the port and data it had before.
     pub(crate) fn run(&mut self) {
         let port = self.port.to_string();
