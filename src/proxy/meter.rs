@@ -93,7 +93,9 @@ impl Tab {
         let prices = &asker.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model);
         let price = price.cloned();
-        let estimate = estimate(inference, expected);
+        let bound = expected.map(|expected| expected.input);
+        let typical = expected.map_or(0, |expected| expected.output);
+        let estimate = estimate(inference, bound, typical);
         let billed = inference.endpoint != Endpoint::CountTokens;
         let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
@@ -129,6 +131,11 @@ impl Tab {
         if !reused {
             self.connect = Some(now.saturating_duration_since(self.begun));
         }
+    }
+
+    /// Whether the response has come to its content.
+    pub(super) const fn content_began(&self) -> bool {
+        self.first_token.is_some()
     }
 
     /// The response's header came. `filter`: the provider was asked for usage that the client
@@ -336,19 +343,17 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
 }
 
 /// What the attempt is believed to use. It is what a budget reserves, and billed only if the
-/// process dies before the attempt ends. Where a budget pays, the input is a bound; else it is told
-/// by the body's length without the images in it.
-fn estimate(inference: &Inference, expected: Option<Expected>) -> Usage {
+/// process dies before the attempt ends. Where a budget pays, the input is the bound given; else it
+/// is told by the body's length without the images in it. The output is what the client allows, else
+/// what is typical.
+pub(super) fn estimate(inference: &Inference, bound: Option<u64>, typical_output: u64) -> Usage {
     if inference.endpoint == Endpoint::CountTokens {
         return Usage::default();
     }
-    let input = match expected {
-        Some(expected) => expected.input,
-        None => usual_input(inference),
-    };
+    let input = bound.unwrap_or_else(|| usual_input(inference));
     let output = match inference.endpoint {
         Endpoint::Embeddings => 0,
-        _ => output_allowed(inference, expected.map_or(0, |expected| expected.output)),
+        _ => output_allowed(inference, typical_output),
     };
     Usage::default()
         .with(Class::Input, input)
