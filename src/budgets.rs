@@ -97,6 +97,11 @@ impl Budgets {
         Ok(())
     }
 
+    /// Output tokens to expect of a model when the client names no limit.
+    pub(crate) fn typical_output(&self, provider: &str, model: &str) -> u64 {
+        self.state().typical.estimate(provider, model, None)
+    }
+
     /// The tokens to hold for a call: its input, believed to be `input` at most, by what this
     /// provider counts, and the output to expect when the client names no limit.
     pub(crate) fn expected(&self, provider: &str, model: &str, input: u64) -> Expected {

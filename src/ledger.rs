@@ -110,9 +110,9 @@ impl Ledger {
     }
 
     /// Notes what came of an attempt.
-    pub(crate) fn settled(&self, entry: &Entry) {
+    pub(crate) fn settled(&self, entry: Entry) {
+        self.metrics.settled(&entry);
         self.journal.settled(entry);
-        self.metrics.settled(entry);
     }
 
     /// The metrics of money, as of now.

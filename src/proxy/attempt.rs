@@ -130,11 +130,8 @@ impl Question for Request<'_> {
         let provider = &deployment.provider;
         let prices = &self.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
-        let input = meter::usual_input(self.inference);
-        let expected = self
-            .budgets
-            .expected(&provider.id, &deployment.model, input);
-        let usage = meter::estimate(self.inference, Some(expected));
+        let typical = self.budgets.typical_output(&provider.id, &deployment.model);
+        let usage = meter::estimate(self.inference, None, typical);
         let today = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         price.cost(&usage, ledger::day(today)).usd()
     }

@@ -93,7 +93,9 @@ impl Tab {
         let prices = &asker.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model);
         let price = price.cloned();
-        let estimate = estimate(inference, expected);
+        let bound = expected.map(|expected| expected.input);
+        let typical = expected.map_or(0, |expected| expected.output);
+        let estimate = estimate(inference, bound, typical);
         let billed = inference.endpoint != Endpoint::CountTokens;
         let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
@@ -341,19 +343,17 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
 }
 
 /// What the attempt is believed to use. It is what a budget reserves, and billed only if the
-/// process dies before the attempt ends. Where a budget pays, the input is a bound; else it is told
-/// by the body's length without the images in it.
-pub(super) fn estimate(inference: &Inference, expected: Option<Expected>) -> Usage {
+/// process dies before the attempt ends. Where a budget pays, the input is the bound given; else it
+/// is told by the body's length without the images in it. The output is what the client allows, else
+/// what is typical.
+pub(super) fn estimate(inference: &Inference, bound: Option<u64>, typical_output: u64) -> Usage {
     if inference.endpoint == Endpoint::CountTokens {
         return Usage::default();
     }
-    let input = match expected {
-        Some(expected) => expected.input,
-        None => usual_input(inference),
-    };
+    let input = bound.unwrap_or_else(|| usual_input(inference));
     let output = match inference.endpoint {
         Endpoint::Embeddings => 0,
-        _ => output_allowed(inference, expected.map_or(0, |expected| expected.output)),
+        _ => output_allowed(inference, typical_output),
     };
     Usage::default()
         .with(Class::Input, input)
@@ -364,7 +364,7 @@ pub(super) fn estimate(inference: &Inference, expected: Option<Expected>) -> Usa
 const SMALLEST_WITH_IMAGE: usize = 4 * 1024;
 
 /// Input tokens as the body's length tells them.
-pub(super) fn usual_input(inference: &Inference) -> u64 {
+fn usual_input(inference: &Inference) -> u64 {
     let embedded = if inference.body_bytes < SMALLEST_WITH_IMAGE {
         prompt::Embedded::default()
     } else {

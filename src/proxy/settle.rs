@@ -93,11 +93,11 @@ impl Gateway {
     fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) {
         let held = tab.opened().estimate.input_total();
         let entry = tab.close(snapshot, closing);
-        self.ledger.settled(&entry);
         if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
             self.budgets.settle(budget, &entry, held);
             self.count_reservations();
         }
+        self.ledger.settled(entry);
     }
 
     /// Settles the attempt that the request ends with, unless that is done.

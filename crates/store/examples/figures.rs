@@ -71,7 +71,7 @@ fn journal(folder: &std::path::Path) {
                     for _ in 0..rounds {
                         for (opened, entry) in &pairs {
                             journal.opened(opened).unwrap();
-                            journal.settled(entry);
+                            journal.settled(entry.clone());
                         }
                     }
                 });
@@ -90,7 +90,7 @@ async fn moving(url: &str, folder: &std::path::Path) {
     let mut random = Random(2);
     let count = 50_000;
     for _ in 0..count {
-        journal.settled(&entry(&mut random, DAYS));
+        journal.settled(entry(&mut random, DAYS));
     }
     let runtime = tokio::runtime::Handle::current();
     let began = Instant::now();

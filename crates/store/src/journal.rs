@@ -8,6 +8,7 @@
 mod append;
 mod codec;
 mod mover;
+mod recent;
 mod recover;
 mod segment;
 

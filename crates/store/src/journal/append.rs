@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use llm_router_domain::ledger::{Entry, Opened};
 
+use super::recent::{Noted, Position, Recent};
 use super::segment::{self, HEADER};
 use super::{JournalError, OnFull, Recovered, Settings, codec, recover};
 
@@ -59,7 +60,7 @@ impl Journal {
             _syncer: syncer,
         };
         for entry in &found.lost {
-            journal.settled(entry);
+            journal.settled(entry.clone());
         }
         Ok((journal, found))
     }
@@ -73,7 +74,10 @@ impl Journal {
             .shared
             .append(|buffer| codec::encode_opened(opened, buffer));
         match (written, self.shared.settings.on_full) {
-            (Ok(()), _) => Ok(()),
+            (Ok(mut active), _) => {
+                active.note(Noted::Opened(opened.attempt.id));
+                Ok(())
+            }
             (Err(error), OnFull::Refuse) => Err(error),
             (Err(error), OnFull::Continue) => {
                 tracing::debug!(%error, entry.id = %opened.attempt.id, "an attempt goes upstream unjournalled");
@@ -84,20 +88,22 @@ impl Journal {
 
     /// Notes what came of an attempt. It never fails: what can't be written is kept in memory for
     /// the store, up to a bound, and said aloud.
-    pub fn settled(&self, entry: &Entry) {
-        let Err(error) = self
+    pub fn settled(&self, entry: Entry) {
+        let written = self
             .shared
-            .append(|buffer| codec::encode_settled(entry, buffer))
-        else {
-            return;
+            .append(|buffer| codec::encode_settled(&entry, buffer));
+        let error = match written {
+            Ok(mut active) => return active.note(Noted::Settled(Box::new(entry))),
+            Err(error) => error,
         };
         let mut overflow = guard(&self.shared.overflow);
+        let id = entry.attempt.id;
         if overflow.len() < MAX_OVERFLOW {
-            overflow.push_back(entry.clone());
-            tracing::debug!(%error, entry.id = %entry.attempt.id, "an entry is kept in memory only");
+            overflow.push_back(entry);
+            tracing::debug!(%error, entry.id = %id, "an entry is kept in memory only");
         } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%error, entry.id = %entry.attempt.id, "an entry is lost: disk and memory are full");
+            tracing::error!(%error, entry.id = %id, "an entry is lost: disk and memory are full");
         }
     }
 
@@ -133,10 +139,30 @@ impl Journal {
         &self.shared.settings.folder
     }
 
-    /// The active segment and how much of it is written.
-    pub(super) fn position(&self) -> (u64, u64) {
-        let active = guard(&self.shared.active);
-        (active.number, active.length)
+    /// How far the journal is written.
+    pub(super) fn position(&self) -> Position {
+        guard(&self.shared.active).position()
+    }
+
+    /// How far the journal is written; what is written from here on is remembered for
+    /// [`Self::recent`]. The reader stands at `at`.
+    pub(super) fn follow(&self, at: Position) -> Position {
+        let mut active = guard(&self.shared.active);
+        let position = active.position();
+        active.recent.begin(position, at);
+        position
+    }
+
+    /// At most `most` of the records after `from`, each with its segment, and where they end; none
+    /// if they are to be read from the file.
+    pub(super) fn recent(
+        &self,
+        from: Position,
+        most: usize,
+    ) -> Option<(Vec<(u64, Noted)>, Position)> {
+        let mut active = guard(&self.shared.active);
+        let now = active.position();
+        active.recent.take(from, now, most)
     }
 
     /// Entries kept in memory, oldest first; they stay until [`Self::forget_overflow`].
@@ -179,6 +205,7 @@ struct Active {
     file: Arc<File>,
     path: PathBuf,
     length: u64,
+    recent: Recent,
 }
 
 /// What the next sync has to do.
@@ -198,7 +225,18 @@ impl Active {
             file,
             path,
             length: 0,
+            recent: Recent::default(),
         })
+    }
+
+    const fn position(&self) -> Position {
+        (self.number, self.length)
+    }
+
+    /// Remembers what the record that was just written says.
+    fn note(&mut self, noted: Noted) {
+        let end = self.position();
+        self.recent.note(end, noted);
     }
 
     fn write(&mut self, record: &[u8]) -> std::io::Result<()> {
@@ -216,7 +254,7 @@ impl Shared {
     fn append(
         &self,
         encode: impl FnOnce(&mut [u8]) -> Result<usize, postcard::Error>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<MutexGuard<'_, Active>, JournalError> {
         BUFFER.with_borrow_mut(|buffer| {
             let (_, payload) = buffer.split_at_mut(HEADER);
             let length = encode(payload).map_err(|e| self.failed(std::io::Error::other(e)))?;
@@ -226,7 +264,7 @@ impl Shared {
         })
     }
 
-    fn write(&self, record: &[u8]) -> Result<(), JournalError> {
+    fn write(&self, record: &[u8]) -> Result<MutexGuard<'_, Active>, JournalError> {
         let mut active = guard(&self.active);
         let full = active.length + record.len() as u64 > self.settings.segment_bytes;
         if full
@@ -249,11 +287,12 @@ impl Shared {
                 .sync_data()
                 .map_err(|error| self.failed(error))?;
         }
-        Ok(())
+        Ok(active)
     }
 
     fn rotate(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), JournalError> {
-        let next = Active::begin(&self.settings.folder, active.number + 1)?;
+        let mut next = Active::begin(&self.settings.folder, active.number + 1)?;
+        next.recent = std::mem::take(&mut active.recent);
         let closed = std::mem::replace(&mut **active, next);
         let mut unsynced = guard(&self.unsynced);
         unsynced.files.push(closed.file);

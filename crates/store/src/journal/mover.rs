@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::codec::{self, Record};
+use super::recent::{Noted, Position};
 use super::segment::{self, Reader};
 use super::{Journal, JournalError};
 use crate::error::StoreError;
@@ -33,8 +34,8 @@ pub struct MoverSettings {
 impl Default for MoverSettings {
     fn default() -> Self {
         Self {
-            interval: Duration::from_millis(200),
-            batch: 1_000,
+            interval: Duration::from_millis(500),
+            batch: 4_000,
             pause: Duration::from_millis(100),
             max_pause: Duration::from_secs(5),
         }
@@ -106,8 +107,10 @@ struct Work {
     journal: Journal,
     store: Arc<dyn LedgerStore>,
     settings: MoverSettings,
-    number: u64,
-    reader: Reader,
+    /// How far the journal was read.
+    at: Position,
+    /// Reads on from there where it isn't remembered.
+    reader: Option<Reader>,
     batch: Vec<Entry>,
     open: OpenAttempts,
     /// Segments before this one are deleted.
@@ -155,13 +158,12 @@ impl Work {
     ) -> Result<Self, JournalError> {
         let first = segment::list(journal.folder())?.first().copied();
         let number = first.unwrap_or_else(|| journal.position().0);
-        let reader = Reader::open(journal.folder(), number)?;
         Ok(Self {
             journal,
             store,
             settings,
-            number,
-            reader,
+            at: (number, 0),
+            reader: None,
             batch: Vec::new(),
             open: OpenAttempts::default(),
             kept_from: number,
@@ -196,7 +198,7 @@ impl Work {
 
     /// Moves everything up to where the journal stands now.
     async fn move_all(&mut self) -> Result<(), StoreError> {
-        let target = self.journal.position();
+        let target = self.journal.follow(self.at);
         loop {
             let at_end = self.fill(target).map_err(unreadable)?;
             self.store_batch().await?;
@@ -207,34 +209,66 @@ impl Work {
         }
     }
 
-    /// Reads up to a batch of settled entries; true at the target.
-    fn fill(&mut self, (last, length): (u64, u64)) -> Result<bool, JournalError> {
-        while self.batch.len() < self.settings.batch {
-            let end = if self.number == last {
-                length
-            } else {
-                u64::MAX
-            };
-            match self.reader.next(end)? {
-                Some(payload) => match codec::opened_id(payload) {
-                    Some(id) => self.open.open(id, self.number),
-                    None => self.batch.extend(settled(payload)),
-                },
-                None if self.number < last => self.next_segment()?,
-                None => return Ok(true),
+    /// Takes up to a batch of settled entries out of memory, or reads them; true at the target.
+    fn fill(&mut self, target: Position) -> Result<bool, JournalError> {
+        while self.batch.len() < self.settings.batch && self.at < target {
+            // About half of the records are settled entries.
+            let most = 2 * (self.settings.batch - self.batch.len());
+            match self.journal.recent(self.at, most) {
+                Some((records, end)) => self.remember(records, end),
+                None => self.read(target)?,
             }
         }
-        Ok(false)
+        Ok(self.at >= target)
     }
 
-    fn next_segment(&mut self) -> Result<(), JournalError> {
-        let numbers = segment::list(self.journal.folder())?;
-        let next = numbers.into_iter().find(|number| *number > self.number);
-        if let Some(next) = next {
-            self.reader = Reader::open(self.journal.folder(), next)?;
-            self.number = next;
+    fn remember(&mut self, records: Vec<(u64, Noted)>, end: Position) {
+        for (segment, noted) in records {
+            match noted {
+                Noted::Opened(id) => self.open.open(id, segment),
+                Noted::Settled(entry) => self.batch.push(*entry),
+            }
         }
+        self.at = end;
+        self.reader = None;
+    }
+
+    /// Reads the file on, up to a full batch, the target or the end of the segment.
+    fn read(&mut self, target: Position) -> Result<(), JournalError> {
+        let (number, from) = self.at;
+        let end = if number == target.0 {
+            target.1
+        } else {
+            u64::MAX
+        };
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => Reader::open(self.journal.folder(), number, from)?,
+        };
+        while self.batch.len() < self.settings.batch {
+            let Some(payload) = reader.next(end)? else {
+                // The segment's end, or damage up to the target.
+                self.at = if number < target.0 {
+                    (self.segment_after(number)?, 0)
+                } else {
+                    target
+                };
+                return Ok(());
+            };
+            match codec::opened_id(payload) {
+                Some(id) => self.open.open(id, number),
+                None => self.batch.extend(settled(payload)),
+            }
+            self.at = (number, reader.position());
+        }
+        self.reader = Some(reader);
         Ok(())
+    }
+
+    fn segment_after(&self, number: u64) -> Result<u64, JournalError> {
+        let numbers = segment::list(self.journal.folder())?;
+        let next = numbers.into_iter().find(|other| *other > number);
+        Ok(next.unwrap_or(number + 1))
     }
 
     async fn store_batch(&mut self) -> Result<(), StoreError> {
@@ -295,7 +329,7 @@ impl Work {
         let keep = self
             .open
             .oldest_segment()
-            .map_or(self.number, |open| open.min(self.number));
+            .map_or(self.at.0, |open| open.min(self.at.0));
         while self.kept_from < keep {
             let path = segment::path(self.journal.folder(), self.kept_from);
             match std::fs::remove_file(&path) {

@@ -19,7 +19,7 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
     let numbers = segment::list(folder)?;
     for number in &numbers {
         let end = length(folder, *number)?;
-        let mut reader = Reader::open(folder, *number)?;
+        let mut reader = Reader::open(folder, *number, 0)?;
         while let Some(record) = next(&mut reader, end, &mut recovered.damaged)? {
             match record {
                 Record::Opened(opened) => {
@@ -51,7 +51,7 @@ pub(super) fn inspect(folder: &Path) -> Result<JournalReport, JournalError> {
     let mut open = std::collections::HashSet::new();
     for number in segment::list(folder)? {
         let end = length(folder, number)?;
-        let mut reader = Reader::open(folder, number)?;
+        let mut reader = Reader::open(folder, number, 0)?;
         while let Some(record) = next(&mut reader, end, &mut report.damaged)? {
             match record {
                 Record::Opened(opened) => {

@@ -109,16 +109,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(folder: &Path, number: u64) -> Result<Self, JournalError> {
+    /// Reads a segment from `offset` on, where a record begins.
+    pub(super) fn open(folder: &Path, number: u64, offset: u64) -> Result<Self, JournalError> {
         let path = path(folder, number);
         let file = File::open(&path).map_err(JournalError::disk(&path))?;
         Ok(Self {
             file,
             path,
-            offset: 0,
+            offset,
             buffer: Vec::new(),
             used: 0,
-            position: 0,
+            position: offset,
             damaged: 0,
         })
     }

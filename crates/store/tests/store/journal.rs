@@ -69,7 +69,7 @@ fn what_was_written_is_read_and_what_was_left_open_is_lost() {
     assert_eq!(found, Default::default());
     journal.opened(&finished).unwrap();
     journal.opened(&left).unwrap();
-    journal.settled(&entry);
+    journal.settled(entry.clone());
     let report = inspect(folder.path()).unwrap();
     assert_eq!(
         (report.open, report.settled.len(), report.damaged),
@@ -106,7 +106,7 @@ fn written(folder: &Path, count: usize) -> (Vec<Entry>, Vec<u64>, PathBuf) {
     let mut ends = Vec::new();
     for _ in 0..count {
         let entry = entry(&mut random, 5);
-        journal.settled(&entry);
+        journal.settled(entry.clone());
         entries.push(entry);
         ends.push(std::fs::metadata(&path).unwrap().len());
     }
@@ -213,7 +213,7 @@ async fn entries_move_and_done_segments_go() {
             outcome: outcome(&mut random),
         };
         journal.opened(&opened).unwrap();
-        journal.settled(&entry);
+        journal.settled(entry.clone());
         all.insert(entry.attempt.id, entry);
     }
     mover.flush().await.unwrap();
@@ -237,7 +237,7 @@ async fn entries_move_and_done_segments_go() {
         attempt: slow.attempt,
         outcome: outcome(&mut random),
     };
-    journal.settled(&entry);
+    journal.settled(entry.clone());
     mover.flush().await.unwrap();
     assert_eq!(segments(&journal_folder).len(), 1);
     mover.stop().await.unwrap();
@@ -299,7 +299,9 @@ async fn a_store_that_fails_gets_every_entry_once() {
     let (journal, _) = Journal::open(settings(&folder.path().join("j"), 3_000)).unwrap();
     let mover = mover(&journal, &store);
     let entries = crate::support::entries(4, 300, 9);
-    entries.iter().for_each(|entry| journal.settled(entry));
+    entries
+        .iter()
+        .for_each(|entry| journal.settled(entry.clone()));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while mover.flush().await.is_err() {
         assert!(tokio::time::Instant::now() < deadline);
@@ -328,18 +330,18 @@ async fn postgres_stopped_and_paused_loses_nothing() {
     let entries = crate::support::entries(5, 3_000, 9);
     entries[..1_000]
         .iter()
-        .for_each(|entry| journal.settled(entry));
+        .for_each(|entry| journal.settled(entry.clone()));
     mover.flush().await.unwrap();
     server.stop();
     entries[1_000..2_000]
         .iter()
-        .for_each(|entry| journal.settled(entry));
+        .for_each(|entry| journal.settled(entry.clone()));
     assert!(mover.flush().await.is_err());
     server.run();
     server.pause();
     entries[2_000..]
         .iter()
-        .for_each(|entry| journal.settled(entry));
+        .for_each(|entry| journal.settled(entry.clone()));
     server.resume();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while mover.flush().await.is_err() {
@@ -405,7 +407,9 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
                 outcome: outcome(&mut random),
             })
             .collect();
-        entries.iter().for_each(|entry| journal.settled(entry));
+        entries
+            .iter()
+            .for_each(|entry| journal.settled(entry.clone()));
         let mover = mover(&journal, &store);
         mover.flush().await.unwrap();
         let expected: BTreeMap<_, _> = entries.into_iter().map(|e| (e.attempt.id, e)).collect();
@@ -431,7 +435,7 @@ fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) 
                 attempt: opened.attempt,
                 outcome: outcome(random),
             };
-            journal.settled(&entry);
+            journal.settled(entry.clone());
             truth.settled.insert(entry.attempt.id, entry);
         }
     }
