@@ -160,7 +160,11 @@ mod tests {
         let sealed = sealer.seal("c", &"sk-1".into()).unwrap();
         for position in 0..sealed.len() {
             let mut altered = sealed.clone().into_bytes();
-            altered[position] = if altered[position] == b'A' { b'B' } else { b'A' };
+            altered[position] = if altered[position] == b'A' {
+                b'B'
+            } else {
+                b'A'
+            };
             let altered = String::from_utf8(altered).unwrap();
             assert!(sealer.open("c", &altered).is_err(), "{position}");
         }
