@@ -12,6 +12,7 @@ use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::Splice;
 
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::live::Live;
 use super::meter::Tab;
 use super::response::Response;
@@ -91,24 +92,6 @@ pub(super) struct Attempt {
     /// How many addresses the upstream's host has, and how many could not be connected to.
     pub(super) addresses: usize,
     pub(super) addresses_tried: usize,
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug)]
-pub(super) enum Failure {
-    /// No connection, or one that broke before the answer began.
-    Connection(String),
-    /// The upstream was silent for too long.
-    Silent(Duration),
-    /// An answer that says try elsewhere.
-    Status {
-        status: u16,
-        retry_after: Option<String>,
-    },
-    /// A stream that began with an error event.
-    ErrorEvent(u16),
-    /// None was made: the key's budget doesn't allow it. The client is told why.
-    OverBudget(String),
 }
 
 impl Inference {

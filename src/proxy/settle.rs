@@ -6,7 +6,8 @@ use llm_router_domain::format::Endpoint;
 use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
-use super::context::{Context, Failure, Inference};
+use super::context::{Context, Inference};
+use super::failure::Failure;
 use super::meter::{Asker, Closing, Tab};
 use crate::budgets::KeyBudget;
 use crate::clock;

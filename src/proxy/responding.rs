@@ -1,0 +1,220 @@
+//! An upstream's answer on its way to the client: its header, then its bytes as they come. What a
+//! failure in it means is told by [`failure`](super::failure), how bytes are read by
+//! [`response`](super::response).
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use llm_router_domain::format::{Endpoint, Format};
+use pingora::http::ResponseHeader;
+use pingora::{Error, Result};
+
+use super::context::{Context, Inference};
+use super::exchange::Hold;
+use super::failure::{Failure, is_failure};
+use super::headers::{self, Marks};
+use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
+use super::{Gateway, TRY_NEXT};
+use crate::clock;
+use crate::snapshot::Provider;
+
+impl Gateway {
+    /// The upstream's header came: decides what becomes of the answer.
+    pub(super) fn response_began(
+        &self,
+        header: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if header.status.is_informational() {
+            return Ok(());
+        }
+        let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
+        else {
+            return Ok(());
+        };
+        let Some(provider) = inference.deployment().map(|found| found.provider.clone()) else {
+            return Ok(());
+        };
+        let now = clock::now();
+        exchange.progress(now, provider.timeouts.idle);
+        inference.attempt.answered = true;
+        let stream = is_event_stream(header);
+        let filter = stream && inference.ask.is_some();
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            let free = inference.endpoint == Endpoint::CountTokens;
+            tab.responded(header.status.as_u16(), stream, filter, free);
+        }
+        if is_failure(header.status) {
+            return self.candidate_refused(header, inference, exchange);
+        }
+        inference.first_byte = Some(now);
+        inference.response = if header.status.is_client_error() {
+            exchange.set_hold(Hold::Judge);
+            Response::Refusal(BytesMut::new())
+        } else if stream {
+            if header
+                .headers
+                .get(CONTENT_LENGTH)
+                .is_some_and(|length| length != "0")
+            {
+                // What is taken out of a stream or added to its end would not fit its length.
+                header.remove_header(&CONTENT_LENGTH);
+                header.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
+            exchange.set_hold(Hold::Judge);
+            Response::Stream(Box::default())
+        } else {
+            inference.forget_body();
+            Response::Plain
+        };
+        ctx.answered = Some((header.status.as_u16(), None));
+        mark(header, inference, &provider, &ctx.request_id)
+    }
+
+    /// The answer ended in a form that carries no bytes: lets go of those that were held.
+    pub(super) fn response_ended(&self, ctx: &mut Context) -> Result<()> {
+        let mut rest = None;
+        self.response_continued(&mut rest, true, ctx)?;
+        if let (Some(exchange), Some(rest)) = (&ctx.exchange, rest.filter(|rest| !rest.is_empty()))
+        {
+            exchange.put_tail(rest);
+        }
+        Ok(())
+    }
+
+    /// More of the answer came, or its end.
+    pub(super) fn response_continued(
+        &self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let format = ctx.format();
+        let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
+        else {
+            return Ok(());
+        };
+        let Some(deployment) = inference.route.candidates.get(inference.candidate) else {
+            return Ok(());
+        };
+        let now = clock::now();
+        exchange.progress(now, deployment.provider.timeouts.idle);
+        if let Some(tab) = inference.tab.as_deref_mut() {
+            tab.pass(body, end, now);
+        }
+        match &mut inference.response {
+            Response::Plain => {}
+            Response::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {}
+            Response::Stream(stream) => {
+                match pass_events(stream, body, end, format) {
+                    Verdict::Failed(status) if inference.has_next() => {
+                        self.note_failure(inference, Failure::ErrorEvent(status));
+                        return Error::err_up(TRY_NEXT);
+                    }
+                    Verdict::Failed(_) => clean(body, &deployment.provider),
+                    // Comments say that the provider lives, which matters where none is next.
+                    Verdict::Wait if !end && (body.is_none() || inference.has_next()) => {
+                        return Ok(());
+                    }
+                    _ => {}
+                }
+                inference.forget_body();
+                exchange.set_hold(Hold::Pass);
+            }
+            Response::Refusal(held) => {
+                if hold(held, body, end) {
+                    clean(body, &deployment.provider);
+                    inference.forget_body();
+                    exchange.set_hold(Hold::Pass);
+                }
+            }
+            Response::Failed(held) => {
+                if let Some(chunk) = body.take() {
+                    let room = ERROR_BODY_LIMIT.saturating_sub(held.len()).min(chunk.len());
+                    held.extend_from_slice(&chunk[..room]);
+                }
+                if end {
+                    return Error::err_up(TRY_NEXT);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_event_stream(header: &ResponseHeader) -> bool {
+    header.headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value
+            .get(..17)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}
+
+fn mark(
+    header: &mut ResponseHeader,
+    inference: &Inference,
+    provider: &Provider,
+    request_id: &str,
+) -> Result<()> {
+    let model = inference
+        .deployment()
+        .map_or("", |deployment| &deployment.model);
+    let attempts = inference.attempts;
+    headers::for_client(
+        header,
+        provider,
+        &Marks {
+            request_id,
+            provider: &provider.id,
+            model,
+            attempts,
+        },
+    )
+}
+
+/// Lets whole events through.
+fn pass_events(
+    stream: &mut Stream,
+    body: &mut Option<Bytes>,
+    end: bool,
+    format: Format,
+) -> Verdict {
+    let mut chunk = body.take().unwrap_or_default();
+    let verdict = stream.pass(&mut chunk, format);
+    if end && let Some(rest) = stream.rest() {
+        // The upstream ended its stream without a last blank line, in its own right.
+        chunk = if chunk.is_empty() {
+            rest
+        } else {
+            [chunk, rest].concat().into()
+        };
+    }
+    if end || !chunk.is_empty() {
+        *body = Some(chunk);
+    }
+    verdict
+}
+
+/// Holds an error body until it is whole or too long; true when it may go.
+fn hold(held: &mut BytesMut, body: &mut Option<Bytes>, end: bool) -> bool {
+    if let Some(chunk) = body.take() {
+        held.extend_from_slice(&chunk);
+    }
+    let ready = end || held.len() > ERROR_BODY_LIMIT;
+    if ready {
+        *body = Some(held.split().freeze());
+    }
+    ready
+}
+
+/// Overwrites our secrets in what a client is shown.
+pub(super) fn clean(body: &mut Option<Bytes>, provider: &Provider) {
+    let Some(bytes) = body.as_mut().filter(|_| !provider.secrets.is_empty()) else {
+        return;
+    };
+    let mut cleaned = BytesMut::from(std::mem::take(bytes));
+    for secret in &provider.secrets {
+        redact(&mut cleaned, secret);
+    }
+    *bytes = cleaned.freeze();
+}
