@@ -31,6 +31,8 @@ pub(crate) struct Line<'a> {
     pub(crate) model: Option<&'a str>,
     #[serde(rename = "provider.id", skip_serializing_if = "Option::is_none")]
     pub(crate) provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<&'a str>,
     pub(crate) stream: bool,
     pub(crate) attempts: u32,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -125,6 +127,7 @@ impl Line<'_> {
             ("model", self.model_asked),
             ("to", self.model),
             ("at", self.provider),
+            ("rule", self.rule),
             ("error", self.error_code),
         ];
         for (name, value) in named {

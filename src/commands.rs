@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Load(#[from] LoadError),
     #[error("{0}")]
     System(#[from] io::Error),
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl Failure {
@@ -31,7 +33,7 @@ impl Failure {
         // There is nowhere to tell of a standard error that is closed.
         let _ = writeln!(io::stderr(), "{self}");
         match self {
-            Self::Load(LoadError::Config(_)) => ExitCode::from(2),
+            Self::Load(LoadError::Config(_)) | Self::Usage(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

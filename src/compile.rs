@@ -11,6 +11,7 @@ use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_domain::rule::{self, Compiled, Names, RuleSpec, Rules};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
@@ -26,6 +27,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
     pub(crate) prices: Arc<Table>,
+    /// The rules made by API. They are tried after those of the file with the same priority.
+    pub(crate) rules: &'a [RuleSpec],
 }
 
 /// The name under which the bootstrap admin key is logged.
@@ -75,12 +78,51 @@ pub(crate) fn compile(
                     Some(format!("{}/{model}", config.providers.get(*provider)?.id))
                 }
             }),
+        routing_enabled: config.routing.enabled,
+        rules: rules(config, surroundings.rules),
         keys: keys(config, surroundings),
         budgets: budgets(config),
         prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
     }
+}
+
+/// The rules of the file with those made by API. One of the latter that names what isn't there any
+/// more is left out, and told of.
+fn rules(config: &config::Config, made: &[RuleSpec]) -> Arc<Rules> {
+    if made.is_empty() {
+        return Arc::clone(&config.routing.compiled);
+    }
+    let Compiled { rules, problems } = merged_rules(config, made);
+    let of_file = config.routing.rules.len();
+    for problem in problems.iter().filter(|problem| problem.index >= of_file) {
+        let rule::Problem { rule, path, .. } = problem;
+        tracing::warn!(rule, path, "a rule made by API: {}", problem.message);
+    }
+    Arc::new(rules)
+}
+
+/// Compiles the rules of the file followed by those made by API: in this order, those of equal
+/// priority are tried. Problems count both.
+pub(crate) fn merged_rules(config: &config::Config, made: &[RuleSpec]) -> Compiled {
+    let all = [config.routing.rules.as_slice(), made].concat();
+    let names = Names {
+        models: config
+            .models
+            .iter()
+            .map(|model| model.name.as_str())
+            .collect(),
+        providers: config.providers.iter().map(serving).collect(),
+        keys: config.keys.iter().map(|key| key.name.as_str()).collect(),
+        owners: config.keys.iter().map(|key| key.owner.as_str()).collect(),
+    };
+    rule::compile(&all, &names, Some(&config.routing.compiled))
+}
+
+fn serving(provider: &config::Provider) -> (&str, PatternList) {
+    let patterns = provider.models.iter().map(config::NamePattern::as_str);
+    (&provider.id, PatternList::new(patterns))
 }
 
 fn deployments(
@@ -205,17 +247,21 @@ fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
     config.keys.iter().filter_map(of_key).collect()
 }
 
+/// A key of the configuration.
+pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
+    Key {
+        name: raw.name.clone(),
+        owner: Some(raw.owner.clone()),
+        role: raw.role,
+        models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
+        expires_at: raw.expires_at.map(Into::into),
+    }
+}
+
 fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
     let mut ring = KeyRing::new(surroundings.hasher.clone());
     for raw in config.keys.iter().filter(|raw| raw.enabled) {
-        let key = Key {
-            name: raw.name.clone(),
-            owner: Some(raw.owner.clone()),
-            role: raw.role,
-            models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
-            expires_at: raw.expires_at.map(Into::into),
-        };
-        ring.add(raw.key.expose_secret(), key);
+        ring.add(raw.key.expose_secret(), static_key(raw));
     }
     if let Some(text) = surroundings.admin_key {
         let key = Key {

@@ -47,6 +47,19 @@ impl Fault {
         Self::new(403, "permission_denied", message)
     }
 
+    pub(crate) fn model_not_allowed(key: &str, model: &str) -> Self {
+        let message = format!("The key \"{key}\" may not use the model \"{model}\".");
+        Self::permission_denied(message)
+    }
+
+    /// What a routing rule answers instead of an upstream.
+    pub(crate) fn blocked(status: u16, message: &str) -> Self {
+        Self {
+            final_answer: true,
+            ..Self::new(status, "blocked", message.to_owned())
+        }
+    }
+
     pub(crate) fn insufficient_quota(message: String) -> Self {
         Self {
             final_answer: true,

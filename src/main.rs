@@ -8,6 +8,7 @@ mod budgets;
 mod clock;
 mod commands;
 mod compile;
+mod explain;
 mod fault;
 mod ledger;
 mod listing;
@@ -63,6 +64,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Print, as JSON, how a request would be routed, without sending it.
+    Explain(explain::Arguments),
     /// Run the mock provider on its own.
     Mock {
         /// Where it listens.
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
             admin_listen,
         } => commands::demo(listen, admin_listen, json_log),
         Command::Check { config } => commands::check(config),
+        Command::Explain(arguments) => explain::command(&arguments),
         Command::Mock { listen } => commands::mock(listen),
         Command::Migrate { config } => books::migrate(config),
         Command::Ledger {

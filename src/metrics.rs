@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     errors: IntCounterVec,
     attempts: IntCounterVec,
+    rules: IntCounterVec,
     client_disconnects: IntCounter,
     duration: HistogramVec,
     first_byte: HistogramVec,
@@ -37,6 +38,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) status: u16,
     /// The code of the router's own error answers.
     pub(crate) code: Option<&'static str>,
+    /// The rule that decided.
+    pub(crate) rule: Option<&'a str>,
     pub(crate) client_gone: bool,
     pub(crate) total: Duration,
     pub(crate) first_byte: Option<Duration>,
@@ -73,6 +76,11 @@ impl Metrics {
                 "attempts_total",
                 "Attempts at upstreams, by outcome.",
                 &["provider", "outcome"],
+            )?,
+            rules: counters(
+                "rule_requests_total",
+                "Requests that a routing rule decided on, by rule.",
+                &["rule"],
             )?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",
@@ -127,6 +135,7 @@ impl Metrics {
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;
         self.registry.register(Box::new(self.attempts.clone()))?;
+        self.registry.register(Box::new(self.rules.clone()))?;
         self.registry
             .register(Box::new(self.client_disconnects.clone()))?;
         self.registry.register(Box::new(self.duration.clone()))?;
@@ -175,6 +184,9 @@ impl Metrics {
         }
         if let Some(code) = request.code {
             self.errors.with_label_values(&[code]).inc();
+        }
+        if let Some(rule) = request.rule {
+            self.rules.with_label_values(&[rule]).inc();
         }
         if request.client_gone {
             self.client_disconnects.inc();
@@ -264,6 +276,7 @@ mod tests {
             model: "claude",
             status: 529,
             code: Some("upstream_error"),
+            rule: Some("cheap"),
             client_gone: true,
             total: Duration::from_millis(20),
             first_byte: Some(Duration::from_millis(10)),
@@ -274,6 +287,7 @@ mod tests {
             "llm_router_requests_total{endpoint=\"messages\",model=\"claude\",\
              provider=\"anthropic\",status=\"529\"} 1",
             "llm_router_errors_total{code=\"upstream_error\"} 1",
+            "llm_router_rule_requests_total{rule=\"cheap\"} 1",
             "llm_router_client_disconnects_total 1",
             "llm_router_overhead_seconds_bucket{le=\"0.0001\"} 1",
         ] {

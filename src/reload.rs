@@ -102,6 +102,7 @@ impl Loader {
             admin_key,
             hasher: &self.hasher,
             prices: Arc::new(prices),
+            rules: &[],
         };
         Ok(compile(config, revision, &surroundings))
     }

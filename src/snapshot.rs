@@ -12,6 +12,7 @@ use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_domain::rule::Rules;
 
 use crate::budgets::KeyBudget;
 
@@ -27,6 +28,10 @@ pub(crate) struct Snapshot {
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
+    /// Whether rules apply, as the configuration has it.
+    pub(crate) routing_enabled: bool,
+    /// The rules of the file and those made by API, in the order they are tried.
+    pub(crate) rules: Arc<Rules>,
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
@@ -251,12 +256,12 @@ pub(crate) mod testing {
 
     pub(crate) fn model(
         name: &str,
-        deployments: &[(&Arc<Provider>, &str)],
+        deployments: &[(usize, &Arc<Provider>, &str)],
         fallbacks: &[&str],
     ) -> Arc<Model> {
         let deployments = deployments
             .iter()
-            .map(|(found, model)| Deployment::at(0, found, model));
+            .map(|(index, found, model)| Deployment::at(*index, found, model));
         Arc::new(Model {
             name: name.to_owned(),
             deployments: deployments.collect(),
@@ -278,6 +283,8 @@ pub(crate) mod testing {
             model_by_name: by_name.collect(),
             models,
             default_model: default_model.map(str::to_owned),
+            routing_enabled: true,
+            rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),
             prices: Arc::default(),

@@ -21,10 +21,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
             "keys: limits are not enforced in this version",
         ),
         (
-            !config.routing.rules.is_empty(),
-            "routing: rules are not applied in this version",
-        ),
-        (
             config.models.iter().any(strategy),
             "models: deployments are tried in the order of the file in this version, whatever \
              the strategy; write `strategy: priority` to say so",

@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 
 use super::context::Context;
 use super::downstream::Downstream;
+use super::headers;
 use crate::fault::Fault;
 
 /// Sends an error in the caller's format.
@@ -29,6 +30,9 @@ pub(super) async fn send_fault(
     }
     if fault.final_answer {
         header.insert_header("x-should-retry", "false")?;
+    }
+    if let Some(rule) = &ctx.rule {
+        headers::insert(&mut header, headers::RULE, rule)?;
     }
     if let Some(inference) = ctx
         .inference

@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(super) key: Option<Arc<Key>>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) inference: Option<Box<Inference>>,
+    /// The rule that decided, also when it decided against the request.
+    pub(super) rule: Option<Arc<str>>,
     /// The status that the client was sent, and the code if the answer was ours.
     pub(super) answered: Option<(u16, Option<&'static str>)>,
     /// The code of the error that ended a stream after it had begun.

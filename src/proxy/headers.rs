@@ -26,6 +26,9 @@ const NOT_FOR_PROVIDERS: [&str; 6] = [
 /// Headers of the provider's that are about its own connection or its own clients.
 const NOT_FOR_CLIENTS: [&str; 3] = ["keep-alive", "proxy-authenticate", "alt-svc"];
 
+/// Names the rule that decided on a request.
+pub(super) const RULE: &str = "x-llm-router-rule";
+
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 /// Turns the client's header into the provider's: path, host, credential and length.
@@ -78,6 +81,7 @@ pub(super) struct Marks<'a> {
     pub(super) request_id: &'a str,
     pub(super) provider: &'a str,
     pub(super) model: &'a str,
+    pub(super) rule: Option<&'a str>,
     pub(super) attempts: u32,
 }
 
@@ -100,11 +104,16 @@ pub(super) fn for_client(
     insert(header, "x-request-id", marks.request_id)?;
     insert(header, "x-llm-router-provider", marks.provider)?;
     insert(header, "x-llm-router-model", marks.model)?;
+    // One of the provider's would be another router's.
+    header.remove_header(RULE);
+    if let Some(rule) = marks.rule {
+        insert(header, RULE, rule)?;
+    }
     header.insert_header("x-llm-router-attempts", marks.attempts)
 }
 
 /// Inserts a value that came from outside; one that no header can hold is left out.
-fn insert(header: &mut ResponseHeader, name: &'static str, value: &str) -> Result<()> {
+pub(super) fn insert(header: &mut ResponseHeader, name: &'static str, value: &str) -> Result<()> {
     match HeaderValue::from_bytes(value.as_bytes()) {
         Ok(value) => header.insert_header(name, value),
         Err(_) => Ok(()),
@@ -224,6 +233,7 @@ mod tests {
             request_id: "ours",
             provider: "p",
             model: "模型",
+            rule: Some("ours"),
             attempts: 2,
         };
         for_client(&mut header, &provider("p", OpenAi, &["*"]), &marks).unwrap();
@@ -232,6 +242,7 @@ mod tests {
         assert_eq!(value("x-debug"), None);
         assert_eq!(value("x-request-id"), Some(&b"ours"[..]));
         assert_eq!(value("x-upstream-request-id"), Some(&b"theirs"[..]));
+        assert_eq!(value(RULE), Some(&b"ours"[..]));
         assert_eq!(value("x-llm-router-attempts"), Some(&b"2"[..]));
         assert_eq!(value("anthropic-ratelimit-requests-limit"), Some(&b"5"[..]));
     }

@@ -306,7 +306,7 @@ fn attempt(asker: &Asker<'_>, inference: &Inference, deployment: &Deployment) ->
             .map(|model| model.name.as_str().into()),
         provider: deployment.provider.id.as_str().into(),
         deployment: deployment.model.as_ref().into(),
-        rule: None,
+        rule: inference.route.rule.as_deref().map(Into::into),
         stream: inference.head.stream,
         revision: asker.snapshot.revision,
     }

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method};
 use llm_router_domain::format::Endpoint;
-use llm_router_wire::models;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::{Dialect, Splice};
+use llm_router_wire::{models, parameters};
 use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ use crate::clock;
 use crate::fault::Fault;
 use crate::listing;
 use crate::paths::{Target, target};
-use crate::route::route;
+use crate::route::{Asking, route};
 
 /// What a request turned out to want.
 enum Step {
@@ -147,12 +148,29 @@ impl Gateway {
         let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
         let head = RequestHead::read(&body)
             .map_err(|error| BodyError::Fault(Fault::invalid_body(error)))?;
-        let route = route(snapshot, &key, &head.model, endpoint).map_err(BodyError::Fault)?;
+        let routed = route(&Asking {
+            snapshot,
+            enabled: snapshot.routing_enabled,
+            key: &key,
+            endpoint,
+            model: &head.model,
+            headers: &session.req_header().headers,
+            body: &body,
+            now: clock::wall(),
+            random: fastrand::u64(..),
+        });
+        ctx.rule = match &routed {
+            Ok(route) => route.rule.clone(),
+            Err(refused) => refused.rule.clone(),
+        };
+        let route = routed.map_err(|refused| BodyError::Fault(refused.fault))?;
+        let body_bytes = body.len();
+        let (body, head) = with_parameters(body, head, endpoint, &route.set)?;
         ctx.inference = Some(Box::new(Inference {
             endpoint,
             ask: usage_to_ask_for(&head, &body, endpoint),
             head,
-            body_bytes: body.len(),
+            body_bytes,
             body,
             route,
             attempts: 0,
@@ -165,6 +183,28 @@ impl Gateway {
             upstream_time: std::time::Duration::ZERO,
         }));
         Ok(())
+    }
+}
+
+/// The body with the parameters that a rule sets. Whatever reads it from here on, to estimate, to
+/// translate or to send it, sees them.
+fn with_parameters(
+    body: Bytes,
+    head: RequestHead,
+    endpoint: Endpoint,
+    set: &[(String, Value)],
+) -> std::result::Result<(Bytes, RequestHead), BodyError> {
+    let changed = if set.is_empty() {
+        None
+    } else {
+        parameters::set(&body, endpoint, set)
+    };
+    match changed {
+        None => Ok((body, head)),
+        Some(body) => match RequestHead::read(&body) {
+            Ok(head) => Ok((body, head)),
+            Err(error) => Err(BodyError::Fault(Fault::invalid_body(error))),
+        },
     }
 }
 

@@ -167,6 +167,7 @@ fn mark(
             request_id,
             provider: &provider.id,
             model,
+            rule: inference.route.rule.as_deref(),
             attempts,
         },
     )

@@ -21,5 +21,6 @@ mod http2;
 mod keys;
 mod ledger;
 mod reload;
+mod routing;
 mod shutdown;
 mod streams;

@@ -106,7 +106,7 @@ impl RawConfig {
         let keys = check_keys(self.keys, &at("keys"), known, &providers, findings);
         let routing = self
             .routing
-            .check(&at("routing"), known, &providers, findings);
+            .check(&at("routing"), known, &providers, &keys, findings);
         let prices = self.prices.map(|path| path.0);
         if let Some(path) = &prices {
             must_be_readable(path, &at("prices"), findings);

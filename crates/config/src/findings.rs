@@ -206,6 +206,16 @@ impl At {
         Self(format!("{}[{index}]", self.0))
     }
 
+    /// A setting by its path within this one; the empty path is this one.
+    pub(crate) fn below(&self, path: &str) -> Self {
+        let joint = if path.is_empty() || path.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
+        Self(format!("{}{joint}{path}", self.0))
+    }
+
     /// Whether the other setting lies within this one, or is this one.
     pub(crate) fn holds(&self, other: &Self) -> bool {
         self == other || other.holders().any(|holder| holder == *self)

@@ -44,6 +44,11 @@ impl Names {
         Self { list, first }
     }
 
+    /// Every name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.first.keys().map(String::as_str)
+    }
+
     /// The position of the item with that name.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.first.get(name).copied()
@@ -73,8 +78,7 @@ impl Names {
 
     /// What to write instead of a name that nothing has.
     pub(crate) fn suggestion(&self, name: &str) -> String {
-        let known = self.first.keys().map(String::as_str);
-        match nearest(name, known) {
+        match nearest(name, self.all()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None if self.first.is_empty() => format!("add it to {}", self.list),
             None => format!("there are: {}", self.listed()),

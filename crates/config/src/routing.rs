@@ -1,15 +1,20 @@
 //! `routing`: the toggle, what `auto` means, and the rules.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use llm_router_domain::pattern::PatternList;
+use llm_router_domain::rule::{Compiled, Names, RuleSpec, Rules, Severity, compile};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::findings::{At, Findings};
 use crate::items::Items;
+use crate::key::StaticKey;
 use crate::known::Known;
 use crate::provider::Provider;
-use crate::scalar::{ModelName, Text, TimeSpan};
+use crate::scalar::{ModelName, NamePattern, Text, TimeSpan};
 
 /// How requests find their model.
 #[derive(Clone, Debug)]
@@ -20,8 +25,10 @@ pub struct Routing {
     pub default_model: Option<Target>,
     /// How the toggle acts.
     pub toggle: Toggle,
-    /// The rules in the order of the file.
+    /// The rules in the order of the file, which [`compile`] finds no error in.
     pub rules: Vec<RuleSpec>,
+    /// The same, compiled.
+    pub compiled: Arc<Rules>,
 }
 
 /// What a model's name stands for.
@@ -46,12 +53,6 @@ pub struct Toggle {
     /// From the effect to the next request.
     pub cooldown: Duration,
 }
-
-// THE ONE PLACE WHERE RULES ARE STILL RAW. Once the domain has a typed rule with `Deserialize` and
-// `JsonSchema`, this alias becomes `pub use` of that type: the walk over the schema then checks its
-// fields, and `check_rules` below calls its compile step with the paths of `At`.
-/// A rule as it stands in the file, variables substituted.
-pub type RuleSpec = serde_json::Value;
 
 /// How requests find their model.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -106,12 +107,15 @@ impl RawRouting {
         at: &At,
         known: &Known,
         providers: &[Provider],
+        keys: &[StaticKey],
         findings: &mut Findings,
     ) -> Routing {
         let default_model = self.default_model.and_then(|name| {
             let at = at.field("default_model");
             find_target(&name.0.0, &at, known, providers, findings)
         });
+        let names = names(known, providers, keys);
+        let (rules, compiled) = check_rules(self.rules, &at.field("rules"), &names, findings);
         Routing {
             enabled: self.enabled,
             default_model,
@@ -119,24 +123,51 @@ impl RawRouting {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
-            rules: check_rules(self.rules, &at.field("rules"), findings),
+            rules,
+            compiled: Arc::new(compiled),
         }
     }
 }
 
-fn check_rules(rules: Items<RuleSpec>, at: &At, findings: &mut Findings) -> Vec<RuleSpec> {
-    let mut checked = Vec::new();
-    for (at, rule) in rules.located(at, findings) {
-        if !rule.is_object() {
-            findings.error(
-                &at,
-                "is no rule",
-                "write a mapping with name, when and then",
-            );
+fn check_rules(
+    rules: Items<RuleSpec>,
+    at: &At,
+    names: &Names<'_>,
+    findings: &mut Findings,
+) -> (Vec<RuleSpec>, Rules) {
+    let located = rules.located(at, findings).into_iter();
+    let (places, rules): (Vec<At>, Vec<RuleSpec>) = located.unzip();
+    let Compiled {
+        rules: compiled,
+        problems,
+    } = compile(&rules, names, None);
+    for problem in problems {
+        let place = places.get(problem.index).unwrap_or(at).below(&problem.path);
+        match problem.severity {
+            Severity::Error => findings.error(&place, problem.message, ""),
+            Severity::Warning => findings.warn(&place, problem.message, ""),
         }
-        checked.push(rule);
     }
-    checked
+    (rules, compiled)
+}
+
+/// What rules may name. A provider with mistakes in it may serve anything.
+fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey]) -> Names<'a> {
+    let unchecked = known
+        .providers
+        .all()
+        .map(|id| (id, PatternList::new(["*"])));
+    let mut serving: BTreeMap<&str, PatternList> = unchecked.collect();
+    for provider in providers {
+        let patterns = provider.models.iter().map(NamePattern::as_str);
+        serving.insert(&provider.id, PatternList::new(patterns));
+    }
+    Names {
+        models: known.models.all().collect(),
+        providers: serving,
+        keys: known.keys.all().collect(),
+        owners: keys.iter().map(|key| key.owner.as_str()).collect(),
+    }
 }
 
 /// A public name, `provider/model`, or a name that a provider lists. A bare name that only `*`

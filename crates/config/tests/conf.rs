@@ -145,7 +145,7 @@ fn every_variable_of_the_files_is_in_the_example_environment() {
 /// The line with the `#` removed that switches its setting off.
 fn switched_on(line: &str) -> String {
     match line.trim_start().strip_prefix('#') {
-        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '-') => {
             line.replacen('#', "", 1)
         }
         _ => line.to_owned(),

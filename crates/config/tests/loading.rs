@@ -348,22 +348,28 @@ prices: prices.yaml
 }
 
 #[test]
-fn rules_are_kept_as_they_stand() {
-    let text = "routing:
+fn rules_are_read() {
+    let text = "providers: [{ id: p, type: mock }]
+models: [{ name: fast, deployments: [{ provider: p, model: m }] }]
+routing:
   rules:
-    - { name: a, priority: 10, when: { regex: 'a$${2}', complexity: { max: 0.35 } } }
-    - { name: \"${NAME}\", then: { use_model: fast }, when: {} }
+    - { name: a, priority: 10, when: { regex: 'a$${2}' }, then: { use_model: fast } }
+    - { name: \"${NAME}\", then: { use_model: p/x, set: { top_k: 5, stop: [\"5\"] } }, when: {} }
 ";
     let config = config_with(text, &[("NAME", "7")]);
     let [first, second] = config.routing.rules.as_slice() else {
         panic!("{:?}", config.routing.rules);
     };
     assert_eq!(
-        (&first["priority"], &first["when"]["regex"]),
-        (&10.into(), &"a${2}".into())
+        (first.priority, first.when.regex.as_deref()),
+        (10, Some("a${2}"))
     );
-    assert_eq!(first["when"]["complexity"]["max"], 0.35);
-    assert_eq!(second["then"]["use_model"], "fast");
+    assert_eq!(
+        (second.name.as_str(), second.then.use_model.as_deref()),
+        ("7", Some("p/x"))
+    );
+    let set = second.then.set.as_ref().unwrap();
+    assert_eq!((&set["top_k"], &set["stop"][0]), (&5.into(), &"5".into()));
 }
 
 #[test]

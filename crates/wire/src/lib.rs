@@ -4,6 +4,7 @@
 pub mod error;
 pub mod json;
 pub mod models;
+pub mod parameters;
 pub mod prompt;
 pub mod request;
 pub mod scan;

@@ -50,6 +50,17 @@ pub struct Decision<'r> {
     pub set: &'r [(String, Value)],
 }
 
+impl Default for Decision<'_> {
+    /// That of no rule: the request goes where it asked to.
+    fn default() -> Self {
+        Self {
+            rule: None,
+            route: Route::AsAsked,
+            set: &[],
+        }
+    }
+}
+
 /// The rule that matched a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Matched<'r> {
@@ -167,11 +178,7 @@ impl Rules {
             }
             next = possible.next(at + 1);
         }
-        Decision {
-            rule: None,
-            route: Route::AsAsked,
-            set: &[],
-        }
+        Decision::default()
     }
 
     /// The decision, with what became of every rule.
@@ -197,12 +204,19 @@ impl Rules {
                 why,
             });
         }
-        let none = Decision {
-            rule: None,
-            route: Route::AsAsked,
-            set: &[],
-        };
-        (winner.map_or(none, |entry| entry.decision(facts)), tried)
+        let decision = winner.map_or_else(Decision::default, |entry| entry.decision(facts));
+        (decision, tried)
+    }
+
+    /// What is told of every rule when none is tried, and why that is.
+    #[must_use]
+    pub fn untried(&self, why: &str) -> Vec<Tried> {
+        let tried = self.entries.iter().map(|entry| Tried {
+            name: entry.name.clone(),
+            matched: false,
+            why: why.to_owned(),
+        });
+        tried.collect()
     }
 }
 

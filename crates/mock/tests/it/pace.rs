@@ -48,10 +48,14 @@ async fn waits_are_kept() {
 #[tokio::test]
 async fn a_timetable_does_not_drift() {
     // A timer is up to a millisecond late. Were each wait counted from the one before, this would
-    // take twice as long.
-    let (_, whole) = timed("m:tokens=401:token_delay=1ms", true).await;
-    assert!(whole >= Duration::from_millis(400), "{whole:?}");
-    assert!(whole < Duration::from_millis(700), "{whole:?}");
+    // take twice as long. A busy machine may spoil a run, not all of them.
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let (_, whole) = timed("m:tokens=401:token_delay=1ms", true).await;
+        assert!(whole >= Duration::from_millis(400), "{whole:?}");
+        fastest = fastest.min(whole);
+    }
+    assert!(fastest < Duration::from_millis(700), "{fastest:?}");
 }
 
 #[tokio::test]

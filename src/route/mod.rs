@@ -1,0 +1,152 @@
+//! Where a request may go: what the rules make of the model asked, and the ordered deployments
+//! that serve what they chose. Explaining runs the same code. Nothing is sent from here.
+
+mod decide;
+mod facts;
+mod resolve;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use llm_router_domain::format::Endpoint;
+use llm_router_domain::key::Key;
+use llm_router_domain::rule::Decision;
+use serde_json::Value;
+
+pub(crate) use self::decide::bypass;
+pub(crate) use self::facts::{Request, SCORER};
+use self::resolve::Found;
+use crate::fault::Fault;
+use crate::snapshot::{Deployment, Model, Snapshot};
+
+/// The name that lets the router choose.
+pub(crate) const AUTO: &str = "auto";
+
+/// What is known of a request when it is routed.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Whether rules apply: the state of the toggle.
+    pub(crate) enabled: bool,
+    pub(crate) key: &'a Key,
+    pub(crate) endpoint: Endpoint,
+    /// The model as asked.
+    pub(crate) model: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    /// The body as the client sent it: a JSON object.
+    pub(crate) body: &'a [u8],
+    pub(crate) now: SystemTime,
+    /// What splits that aren't sticky are decided by.
+    pub(crate) random: u64,
+}
+
+/// The deployments to try, in order, and how they were found.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) candidates: Vec<Deployment>,
+    /// The public name that was meant, if it was one.
+    pub(crate) model: Option<Arc<Model>>,
+    /// The rule that decided.
+    pub(crate) rule: Option<Arc<str>>,
+    /// Parameters that the rule sets in the body.
+    pub(crate) set: Vec<(String, Value)>,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) fault: Fault,
+    /// The rule that decided, if one did.
+    pub(crate) rule: Option<Arc<str>>,
+}
+
+/// Finds the deployments for a request.
+///
+/// # Errors
+/// 404 for a name that nothing here serves, 403 for one that the key may not use, 400 for one
+/// whose providers speak another format, and what a rule blocks with.
+pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
+    let request = Request::new(*asking);
+    let decision = decide::decide(asking, &request);
+    let rule = decision.rule.map(|rule| Arc::from(rule.name));
+    let plan = plan(asking, &decision);
+    match plan.refused {
+        Some(fault) => Err(Refused { fault, rule }),
+        None => Ok(Route {
+            candidates: plan.candidates,
+            model: plan.model,
+            set: decision.set.to_vec(),
+            rule,
+        }),
+    }
+}
+
+/// What becomes of a request once the rules have decided.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// The deployments to try, in order; none when it is refused.
+    pub(crate) candidates: Vec<Deployment>,
+    /// Deployments that can't be tried, and why.
+    pub(crate) left_out: Vec<(Deployment, &'static str)>,
+    /// The public name that was meant, if it was one.
+    pub(crate) model: Option<Arc<Model>>,
+    /// The error that the client is answered.
+    pub(crate) refused: Option<Fault>,
+}
+
+impl Plan {
+    fn refused(fault: Fault) -> Self {
+        Self {
+            refused: Some(fault),
+            ..Self::default()
+        }
+    }
+}
+
+/// Follows a decision to deployments that the key may use and the request can be sent to.
+pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
+    if !resolve::is_known(asking) {
+        return Plan::refused(Fault::model_not_found(asking.model));
+    }
+    let found = match decide::follow(asking, decision) {
+        Ok(found) => found,
+        Err(fault) => return Plan::refused(fault),
+    };
+    if let Some(name) = forbidden(asking, &found) {
+        let fault = Fault::model_not_allowed(&asking.key.name, name);
+        let why = |found| (found, "the key may not use it");
+        return Plan {
+            left_out: found.deployments.into_iter().map(why).collect(),
+            ..Plan::refused(fault)
+        };
+    }
+    let speaks = |found: &Deployment| found.provider.kind.path(asking.endpoint).is_some();
+    let (candidates, others): (Vec<_>, Vec<_>) = found.deployments.into_iter().partition(speaks);
+    let why = |found| (found, "its provider doesn't speak the request's format");
+    let refused = candidates.is_empty().then(|| {
+        let format = asking.endpoint.format().name();
+        Fault::wrong_format(asking.model, format)
+    });
+    Plan {
+        candidates,
+        left_out: others.into_iter().map(why).collect(),
+        model: found.model,
+        refused,
+    }
+}
+
+/// The name that the key may not use, of the one asked and the one routed to. `auto` is none: it
+/// is judged by where it leads.
+fn forbidden<'a>(asking: &Asking<'a>, found: &'a Found) -> Option<&'a str> {
+    let Asking { key, model, .. } = *asking;
+    if model != AUTO && !key.models.allows(model) {
+        return Some(model);
+    }
+    let routed = found.names.first().map_or(model, String::as_str);
+    let allowed = found.names.iter().any(|name| key.models.allows(name));
+    (!allowed).then_some(routed)
+}
+
+#[cfg(test)]
+mod tests;
