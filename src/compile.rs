@@ -9,12 +9,13 @@ use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::key::{Key, KeyHasher, Role};
-use llm_router_domain::pattern::PatternList;
+use llm_router_domain::pattern::{Pattern, PatternList};
 use llm_router_domain::price::Table;
 use llm_router_domain::rule::{self, Compiled, Names, RuleSpec, Rules};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
+use crate::limits::LimitTable;
 use crate::snapshot::{
     Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
 };
@@ -57,6 +58,7 @@ pub(crate) fn compile(
                 name: raw.name.clone(),
                 deployments: deployments(raw, &providers, &index_of),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
+                limits: raw.limits,
             })
         })
         .collect();
@@ -82,6 +84,7 @@ pub(crate) fn compile(
         rules: rules(config, surroundings.rules),
         keys: keys(config, surroundings),
         budgets: budgets(config),
+        limits: limits(config),
         prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
@@ -255,6 +258,18 @@ pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
         role: raw.role,
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
         expires_at: raw.expires_at.map(Into::into),
+    }
+}
+
+fn limits(config: &config::Config) -> LimitTable {
+    let keys = config.keys.iter().filter(|key| !key.limits.is_none());
+    let owners = config.limits.owners.iter();
+    LimitTable {
+        global: config.limits.global,
+        owners: owners
+            .map(|(pattern, limits)| (Pattern::new(pattern.as_str()), *limits))
+            .collect(),
+        keys: keys.map(|key| (key.name.clone(), key.limits)).collect(),
     }
 }
 

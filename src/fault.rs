@@ -60,6 +60,14 @@ impl Fault {
         }
     }
 
+    /// A limit leaves no room for `seconds`.
+    pub(crate) fn rate_limit_exceeded(message: String, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds.to_string()),
+            ..Self::new(429, "rate_limit_exceeded", message)
+        }
+    }
+
     pub(crate) fn insufficient_quota(message: String) -> Self {
         Self {
             final_answer: true,

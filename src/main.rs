@@ -11,6 +11,7 @@ mod compile;
 mod explain;
 mod fault;
 mod ledger;
+mod limits;
 mod listing;
 mod metrics;
 mod mock_host;

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     attempts: IntCounterVec,
     rules: IntCounterVec,
+    limit_refusals: IntCounterVec,
     client_disconnects: IntCounter,
     duration: HistogramVec,
     first_byte: HistogramVec,
@@ -82,6 +83,11 @@ impl Metrics {
                 "Requests that a routing rule decided on, by rule.",
                 &["rule"],
             )?,
+            limit_refusals: counters(
+                "limit_refusals_total",
+                "Requests refused by a limit, by what was limited and whose limit it was.",
+                &["limit", "of"],
+            )?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",
                 "Requests whose client went away before the answer was complete.",
@@ -135,6 +141,8 @@ impl Metrics {
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;
         self.registry.register(Box::new(self.attempts.clone()))?;
+        self.registry
+            .register(Box::new(self.limit_refusals.clone()))?;
         self.registry.register(Box::new(self.rules.clone()))?;
         self.registry
             .register(Box::new(self.client_disconnects.clone()))?;
@@ -196,6 +204,11 @@ impl Metrics {
     /// Counts the end of an attempt.
     pub(crate) fn attempt(&self, provider: &str, outcome: &'static str) {
         self.attempts.with_label_values(&[provider, outcome]).inc();
+    }
+
+    /// Counts a request that a limit refused.
+    pub(crate) fn limit_refused(&self, of: &'static str, limit: &'static str) {
+        self.limit_refusals.with_label_values(&[limit, of]).inc();
     }
 
     /// Notes a configuration that took effect.

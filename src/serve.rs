@@ -23,6 +23,7 @@ use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
 use crate::ledger::{self, Ledger};
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
 use crate::reload::{LoadError, Loader, Reloader, watch};
@@ -79,6 +80,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Arc::new(Ledger::open(&config.store, store, &runtime)?);
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     metrics.config_loaded(1);
+    let limits = Arc::new(Limiter::new(Arc::clone(&metrics)));
     let access_log = AccessLog::start(start.json_log)?;
     let side_tasks = vec![
         ("admin", admin_task(&config, &live, &metrics, &ledger)?),
@@ -89,6 +91,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         metrics,
         access_log: access_log.clone(),
         ledger: Arc::clone(&ledger),
+        limits,
     };
     let ran = proxy::run(&service_options(&config), shared, side_tasks);
     runtime.block_on(ledger.close());

@@ -10,11 +10,13 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
+use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 use llm_router_domain::rule::Rules;
 
 use crate::budgets::KeyBudget;
+use crate::limits::LimitTable;
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Snapshot {
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
+    /// The limits of keys, owners and everybody.
+    pub(crate) limits: LimitTable,
     /// What models cost.
     pub(crate) prices: Arc<Table>,
     /// Largest request body in bytes, inclusive.
@@ -146,6 +150,7 @@ pub(crate) struct Model {
     pub(crate) deployments: Vec<Deployment>,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
+    pub(crate) limits: Limits,
 }
 
 /// One model at one provider.
@@ -266,6 +271,7 @@ pub(crate) mod testing {
             name: name.to_owned(),
             deployments: deployments.collect(),
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+            limits: Limits::NONE,
         })
     }
 
@@ -287,6 +293,7 @@ pub(crate) mod testing {
             rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),
+            limits: LimitTable::default(),
             prices: Arc::default(),
             max_body: 1024,
             body_timeout: Duration::from_secs(1),

@@ -5,21 +5,13 @@ use llm_router_config::{Config, CounterUrl, OnDisconnect, Strategy};
 
 /// One sentence for each kind of setting that has no effect.
 pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
-    let keys = || config.keys.iter();
     let providers = || config.providers.iter();
-    let limited = |limits: &llm_router_config::Limits| {
-        limits.rpm.is_some() || limits.tpm.is_some() || limits.concurrency.is_some()
-    };
     let strategy = |model: &llm_router_config::Model| {
         model.deployments.len() > 1 && model.strategy != Strategy::Priority
     };
     let drains =
         |provider: &llm_router_config::Provider| provider.on_disconnect == OnDisconnect::Drain;
     [
-        (
-            keys().any(|key| limited(&key.limits)),
-            "keys: limits are not enforced in this version",
-        ),
         (
             config.models.iter().any(strategy),
             "models: deployments are tried in the order of the file in this version, whatever \
@@ -62,13 +54,13 @@ mod tests {
         let said = sentences(
             "providers: [ { id: a, type: mock, health_check: { path: /models, interval: 30s } } ]\n\
              models:\n  - name: m\n    deployments: [ { provider: a, model: x }, { provider: a, model: y } ]\n\
-             keys: [ { name: k, key: \"${K}\", limits: { rpm: 5 } } ]\n",
+             ",
         );
         let about: Vec<_> = said
             .iter()
             .filter_map(|text| text.split(' ').nth(1))
             .collect();
-        assert_eq!(about, ["limits", "deployments", "health"], "{said:?}");
+        assert_eq!(about, ["deployments", "health"], "{said:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use pingora::proxy::Session;
 use super::context::Context;
 use super::downstream::Downstream;
 use super::headers;
+use super::limit;
 use crate::fault::Fault;
 
 /// Sends an error in the caller's format.
@@ -75,6 +76,7 @@ async fn send(
     header.insert_header(CONTENT_TYPE, "application/json")?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
     header.insert_header("x-request-id", ctx.request_id.as_str())?;
+    limit::tell(&mut header, ctx)?;
     // The real session: only it knows whether its connection can be kept alive.
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);

@@ -11,6 +11,7 @@ mod exchange;
 mod failure;
 mod give_up;
 mod headers;
+mod limit;
 mod live;
 mod meter;
 mod record;
@@ -38,6 +39,7 @@ pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
 use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 
 /// The proxy: what every request needs besides its own context.
@@ -47,6 +49,7 @@ pub(crate) struct Gateway {
     access_log: AccessLog,
     ledger: Arc<Ledger>,
     budgets: Budgets,
+    limits: Arc<Limiter>,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

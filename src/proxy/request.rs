@@ -103,7 +103,9 @@ impl Gateway {
         let anthropic = ctx.endpoint.is_some();
         match target {
             Target::Inference(endpoint) => {
+                self.admit(ctx, &key).map_err(BodyError::Fault)?;
                 self.parse(session, ctx, endpoint).await?;
+                self.reserve_tokens(ctx).map_err(BodyError::Fault)?;
                 Ok(Step::Proxy)
             }
             Target::Models => {
@@ -177,6 +179,7 @@ impl Gateway {
             candidate: 0,
             attempt: Attempt::default(),
             tab: None,
+            used_tokens: 0,
             failure: None,
             response: Response::default(),
             first_byte: None,

@@ -12,6 +12,7 @@ use super::context::{Context, Inference};
 use super::exchange::Hold;
 use super::failure::{Failure, is_failure};
 use super::headers::{self, Marks};
+use super::limit;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
@@ -67,7 +68,8 @@ impl Gateway {
             Response::Plain
         };
         ctx.answered = Some((header.status.as_u16(), None));
-        mark(header, inference, &provider, &ctx.request_id)
+        mark(header, inference, &provider, &ctx.request_id)?;
+        limit::tell(header, ctx)
     }
 
     /// The answer ended in a form that carries no bytes: lets go of those that were held.

@@ -19,6 +19,7 @@ use super::{Gateway, SharedLive};
 use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 
 /// What the process listens on and how it ends.
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) limits: Arc<Limiter>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -75,6 +77,7 @@ pub(crate) fn run(
         access_log: shared.access_log.clone(),
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
+        limits: Arc::clone(&shared.limits),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));

@@ -64,7 +64,7 @@ impl Gateway {
                 client_gone: false,
                 answered: 0,
             };
-            self.settle(*failed, asker.snapshot, &closing);
+            inference.used_tokens += self.settle(*failed, asker.snapshot, &closing);
         }
         Ok(())
     }
@@ -78,12 +78,17 @@ impl Gateway {
         })
     }
 
-    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) {
+    /// Writes an attempt into the ledger; the tokens that it used.
+    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) -> u64 {
         let entry = tab.close(snapshot, closing);
         self.ledger.settled(&entry);
         if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
             self.budgets.settle(budget, &entry);
         }
+        let usage = &entry.outcome.usage;
+        self.limits
+            .observe_output(&entry.attempt.deployment, usage.output_total());
+        usage.input_total() + usage.output_total()
     }
 
     /// Settles the attempt that the request ends with, unless that is done.
@@ -99,7 +104,10 @@ impl Gateway {
                 client_gone: ctx.client_gone,
                 answered: ctx.answered.map_or(0, |(status, _)| status),
             };
-            self.settle(*tab, &live.snapshot, &closing);
+            let used = self.settle(*tab, &live.snapshot, &closing);
+            if let Some(inference) = ctx.inference.as_deref_mut() {
+                inference.used_tokens += used;
+            }
         }
     }
 }

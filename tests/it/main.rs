@@ -20,6 +20,7 @@ mod hostile;
 mod http2;
 mod keys;
 mod ledger;
+mod limits;
 mod reload;
 mod routing;
 mod shutdown;

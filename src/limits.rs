@@ -1,0 +1,468 @@
+//! Rate limits at run time: a request is admitted before its body is read (requests, concurrency),
+//! reserves what it may use once that is known (tokens, the model's limits), and settles what it
+//! used at its end. The arithmetic is `llm-router-domain`'s; how a refusal looks is the proxy's.
+
+mod standing;
+mod uses;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use llm_router_domain::budget::TypicalOutput;
+use llm_router_domain::key::Key;
+use llm_router_domain::limit::{Ceiling, Full, Limits};
+use llm_router_domain::pattern::Pattern;
+
+use crate::clock;
+use crate::fault::Fault;
+use crate::metrics::Metrics;
+
+pub(crate) use standing::Standing;
+pub(crate) use uses::Subject;
+use uses::{Ask, Line, Uses};
+
+/// The limits of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct LimitTable {
+    pub(crate) global: Limits,
+    /// The first pattern that an owner fits holds for it.
+    pub(crate) owners: Vec<(Pattern, Limits)>,
+    /// By the key's name; only keys that have limits.
+    pub(crate) keys: HashMap<String, Limits>,
+}
+
+/// Counts what is let through, for every subject with a limit.
+pub(crate) struct Limiter {
+    /// Held for a few look-ups at a time.
+    uses: Mutex<Uses>,
+    typical: Mutex<TypicalOutput>,
+    metrics: Arc<Metrics>,
+    origin: Instant,
+}
+
+/// A request that was let in. Its place is free again when this is dropped.
+pub(crate) struct Admission {
+    limiter: Arc<Limiter>,
+    lines: Vec<Line>,
+    /// Requests charged on each line.
+    requests: u64,
+    /// Tokens charged on each line.
+    tokens: u64,
+    standing: Standing,
+    /// Whether all limits let it pass; otherwise its charges are taken back.
+    passed: bool,
+}
+
+/// What a request is about to use.
+pub(crate) struct Need<'a> {
+    /// The public model it goes to, with its limits.
+    pub(crate) model: Option<(&'a str, Limits)>,
+    /// Tokens it is expected to use.
+    pub(crate) tokens: u64,
+}
+
+/// A request that was not let in, and where the limit stands that it met.
+pub(crate) struct Refusal {
+    pub(crate) fault: Fault,
+    pub(crate) standing: Standing,
+}
+
+impl LimitTable {
+    fn lines(&self, key: &Key) -> Vec<Line> {
+        let of_key = self.keys.get(&key.name).copied();
+        let owner = key.owner.as_deref();
+        let of_owner = owner.and_then(|owner| {
+            let fits = self
+                .owners
+                .iter()
+                .find(|(pattern, _)| pattern.matches(owner));
+            fits.map(|(_, limits)| (owner, *limits))
+        });
+        let lines = [
+            of_key.map(|limits| (Subject::Key(key.name.as_str().into()), limits)),
+            of_owner.map(|(owner, limits)| (Subject::Owner(owner.into()), limits)),
+            Some((Subject::Everybody, self.global)),
+        ];
+        let lines = lines.into_iter().flatten();
+        lines
+            .filter(|(_, limits)| !limits.is_none())
+            .map(|(subject, limits)| Line { subject, limits })
+            .collect()
+    }
+}
+
+impl Limiter {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            uses: Mutex::default(),
+            typical: Mutex::default(),
+            metrics,
+            origin: clock::now(),
+        }
+    }
+
+    /// Lets a request in before its body is read, if its key, its owner and everybody together
+    /// have room for one more.
+    ///
+    /// # Errors
+    /// When they haven't.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        table: &LimitTable,
+        key: &Key,
+        now: Instant,
+    ) -> Result<Admission, Box<Refusal>> {
+        let lines = table.lines(key);
+        let mut admission = Admission {
+            limiter: Arc::clone(self),
+            lines: Vec::new(),
+            requests: 0,
+            tokens: 0,
+            standing: Standing::default(),
+            passed: false,
+        };
+        if !lines.is_empty() {
+            let ask = Ask {
+                enters: true,
+                requests: 1,
+                tokens: 0,
+            };
+            self.take(&mut admission, lines, ask, now)?;
+        }
+        Ok(admission)
+    }
+
+    /// Charges a request with what it is about to use, once its body has told.
+    ///
+    /// # Errors
+    /// When there is no room for that.
+    pub(crate) fn reserve(
+        &self,
+        admission: &mut Admission,
+        need: &Need<'_>,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        let model = need.model.filter(|(_, limits)| !limits.is_none());
+        if let Some((name, limits)) = model {
+            let subject = Subject::Model(name.into());
+            let ask = Ask {
+                enters: true,
+                requests: 1,
+                tokens: 0,
+            };
+            self.take(admission, vec![Line { subject, limits }], ask, now)?;
+        }
+        if need.tokens > 0 && !admission.lines.is_empty() {
+            self.take_tokens(admission, need.tokens, now)?;
+        }
+        admission.passed = true;
+        Ok(())
+    }
+
+    /// Output tokens to expect of a model: what the client allows at most, else what is typical.
+    pub(crate) fn expected_output(&self, model: &str, allowed: Option<u64>) -> u64 {
+        let typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
+        let typical = typical.estimate("", model, None);
+        allowed.map_or(typical, |allowed| allowed.min(typical))
+    }
+
+    /// Learns how much a model put out.
+    pub(crate) fn observe_output(&self, model: &str, output: u64) {
+        let mut typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
+        typical.observe("", model, output);
+    }
+
+    fn take(
+        &self,
+        admission: &mut Admission,
+        lines: Vec<Line>,
+        ask: Ask,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        let at = self.micros(now);
+        let mut uses = self.uses();
+        if let Err((position, full)) = uses.check(&lines, &ask, at) {
+            let standing = Standing::of(&uses, &lines[position..=position], at);
+            drop(uses);
+            return Err(self.refuse(&lines[position], full, standing));
+        }
+        uses.charge(&lines, &ask, at);
+        admission.requests = ask.requests;
+        admission.lines.extend(lines);
+        admission.standing = Standing::of(&uses, &admission.lines, at);
+        Ok(())
+    }
+
+    fn take_tokens(
+        &self,
+        admission: &mut Admission,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        let ask = Ask {
+            enters: false,
+            requests: 0,
+            tokens,
+        };
+        let at = self.micros(now);
+        let mut uses = self.uses();
+        if let Err((position, full)) = uses.check(&admission.lines, &ask, at) {
+            let line = &admission.lines[position];
+            let standing = Standing::of(&uses, std::slice::from_ref(line), at);
+            drop(uses);
+            return Err(self.refuse(line, full, standing));
+        }
+        uses.charge(&admission.lines, &ask, at);
+        admission.tokens = tokens;
+        admission.standing = Standing::of(&uses, &admission.lines, at);
+        Ok(())
+    }
+
+    fn refuse(&self, line: &Line, full: Full, standing: Standing) -> Box<Refusal> {
+        self.metrics
+            .limit_refused(line.subject.kind(), full.ceiling.name());
+        let (unit, ceiling) = match full.ceiling {
+            Ceiling::Requests => ("requests a minute", line.limits.requests),
+            Ceiling::Tokens => ("tokens a minute", line.limits.tokens),
+            Ceiling::Concurrency => ("requests at a time", None),
+        };
+        let most = ceiling.map_or_else(
+            || u64::from(line.limits.concurrency.unwrap_or_default()),
+            |rate| rate.per_minute(),
+        );
+        let seconds = whole_seconds(full.wait);
+        let message = format!(
+            "{} limited to {most} {unit}. Try again in {seconds} s.",
+            line.subject.as_sentence()
+        );
+        Box::new(Refusal {
+            fault: Fault::rate_limit_exceeded(message, seconds),
+            standing,
+        })
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admission {
+    /// Where the tightest of the limits stand that the request is subject to.
+    pub(crate) const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Charges what the request used in place of what was reserved for it.
+    pub(crate) fn settle(&mut self, used: u64, now: Instant) {
+        if !self.passed || self.lines.is_empty() {
+            return;
+        }
+        let at = self.limiter.micros(now);
+        self.limiter
+            .uses()
+            .settle(&self.lines, self.tokens, used, at);
+        self.tokens = used;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let at = self.limiter.micros(clock::now());
+        let mut uses = self.limiter.uses();
+        uses.leave(&self.lines);
+        if !self.passed {
+            uses.take_back(&self.lines, self.requests, at);
+        }
+    }
+}
+
+/// Seconds to wait, rounded up so that waiting them is enough.
+fn whole_seconds(wait: Duration) -> u64 {
+    let partial = u64::from(wait.subsec_nanos() > 0);
+    (wait.as_secs() + partial).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_router_domain::key::Role;
+    use llm_router_domain::limit::Rate;
+    use llm_router_domain::pattern::PatternList;
+
+    use super::*;
+
+    fn key(name: &str, owner: &str) -> Key {
+        Key {
+            name: name.into(),
+            owner: Some(owner.into()),
+            role: Role::User,
+            models: PatternList::new(["*"]),
+            expires_at: None,
+        }
+    }
+
+    fn limiter() -> Arc<Limiter> {
+        Arc::new(Limiter::new(Arc::new(Metrics::new().unwrap())))
+    }
+
+    fn requests(per_minute: u64, burst: u64) -> Limits {
+        Limits {
+            requests: Some(Rate::new(per_minute, Some(burst))),
+            ..Limits::NONE
+        }
+    }
+
+    fn table(keys: &[(&str, Limits)], owners: &[(&str, Limits)], global: Limits) -> LimitTable {
+        let keys = keys
+            .iter()
+            .map(|(name, limits)| ((*name).to_owned(), *limits));
+        let owners = owners
+            .iter()
+            .map(|(name, limits)| (Pattern::new(name), *limits));
+        LimitTable {
+            global,
+            owners: owners.collect(),
+            keys: keys.collect(),
+        }
+    }
+
+    fn pass(limiter: &Arc<Limiter>, table: &LimitTable, key: &Key, now: Instant) -> Option<u64> {
+        let need = Need {
+            model: None,
+            tokens: 0,
+        };
+        let mut admission = match limiter.admit(table, key, now) {
+            Ok(admission) => admission,
+            Err(refusal) => return refusal.fault.retry_after?.parse().ok(),
+        };
+        limiter.reserve(&mut admission, &need, now).ok().map(|()| 0)
+    }
+
+    #[test]
+    fn each_subject_is_counted_by_itself_and_the_tightest_refuses() {
+        let limiter = limiter();
+        let table = table(
+            &[("one", requests(60, 2)), ("two", requests(60, 5))],
+            &[("team-*", requests(60, 3))],
+            requests(60, 4),
+        );
+        let (one, two) = (key("one", "team-a"), key("two", "team-a"));
+        let (three, four) = (key("three", "team-b"), key("four", "else"));
+        let now = clock::now();
+        for (key, expected) in [
+            (&one, 0),
+            (&one, 0),
+            (&one, 1),
+            (&two, 0),
+            (&two, 1),
+            (&three, 0),
+            (&three, 1),
+            (&four, 1),
+        ] {
+            assert_eq!(pass(&limiter, &table, key, now), Some(expected), "{key:?}");
+        }
+        // As told, a second later there is room for one.
+        let later = now + Duration::from_millis(1001);
+        assert_eq!(pass(&limiter, &table, &four, later), Some(0));
+        assert_eq!(pass(&limiter, &table, &four, later), Some(1));
+        let text = limiter.metrics.render();
+        let counted = "llm_router_limit_refusals_total{limit=\"requests\",of=\"owner\"} 1";
+        assert!(text.contains(counted), "{text}");
+    }
+
+    #[test]
+    fn places_are_free_again_whatever_becomes_of_a_request() {
+        let limiter = limiter();
+        let limits = Limits {
+            concurrency: Some(2),
+            ..requests(600, 600)
+        };
+        let (table, key, now) = (
+            table(&[("k", limits)], &[], Limits::NONE),
+            key("k", "k"),
+            clock::now(),
+        );
+        for _ in 0..5 {
+            let first = limiter.admit(&table, &key, now);
+            let second = limiter.admit(&table, &key, now);
+            assert!(first.is_ok() && second.is_ok());
+            let Err(third) = limiter.admit(&table, &key, now) else {
+                panic!("a third one was let in");
+            };
+            assert_eq!(
+                (third.fault.status, third.fault.code),
+                (429, "rate_limit_exceeded")
+            );
+            assert!(
+                third
+                    .fault
+                    .message
+                    .contains("limited to 2 requests at a time")
+            );
+        }
+        // None of those passed, so none was charged.
+        let idle = limiter.uses().len();
+        assert!(limiter.admit(&table, &key, now).is_ok() && idle == 1);
+    }
+
+    #[test]
+    fn tokens_are_reserved_and_settled() {
+        let limiter = limiter();
+        let limits = Limits {
+            tokens: Some(Rate::new(60_000, Some(1_000))),
+            ..Limits::NONE
+        };
+        let table = table(&[("k", limits)], &[], Limits::NONE);
+        let (key, now) = (key("k", "k"), clock::now());
+        let reserve = |tokens, now| {
+            let mut admission = limiter.admit(&table, &key, now).ok()?;
+            let need = Need {
+                model: None,
+                tokens,
+            };
+            limiter.reserve(&mut admission, &need, now).ok()?;
+            Some(admission)
+        };
+        let mut first = reserve(900, now).unwrap();
+        assert!(reserve(200, now).is_none());
+        first.settle(100, now);
+        let mut second = reserve(900, now).unwrap();
+        // It used more than there was: the debt of a second is paid off first.
+        second.settle(1_900, now);
+        assert!(reserve(1, now + Duration::from_millis(990)).is_none());
+        assert!(reserve(1, now + Duration::from_millis(1_010)).is_some());
+    }
+
+    #[test]
+    fn models_have_limits_of_their_own() {
+        let limiter = limiter();
+        let (table, key, now) = (LimitTable::default(), key("k", "k"), clock::now());
+        let ask = |tokens| {
+            let mut admission = limiter.admit(&table, &key, now).ok()?;
+            let need = Need {
+                model: Some(("fast", requests(60, 1))),
+                tokens,
+            };
+            limiter.reserve(&mut admission, &need, now).ok()?;
+            Some(admission)
+        };
+        assert!(ask(5).is_some());
+        assert!(ask(5).is_none());
+        assert!(ask(0).is_none());
+    }
+
+    #[test]
+    fn waits_are_rounded_up_to_seconds() {
+        for (millis, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (60_000, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
+    }
+}

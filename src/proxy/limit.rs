@@ -1,0 +1,94 @@
+//! A request's way past the limits: let in, charged, told of, settled. What is let through is
+//! [`crate::limits`]' to decide.
+
+use http::HeaderValue;
+use llm_router_domain::format::Endpoint;
+use llm_router_domain::key::Key;
+use llm_router_domain::usage::estimate_tokens;
+use llm_router_wire::scan::Field;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+
+use super::Gateway;
+use super::context::{Context, Inference};
+use crate::clock;
+use crate::fault::Fault;
+use crate::limits::{Need, Refusal};
+
+impl Gateway {
+    /// Lets a request in before its body is read.
+    pub(super) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), Fault> {
+        let live = ctx.live.clone().ok_or_else(Fault::internal)?;
+        let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
+        ctx.admission = Some(admitted.map_err(|refusal| refused(ctx, *refusal))?);
+        Ok(())
+    }
+
+    /// Charges a request with the tokens it is expected to use, and its model's limits.
+    pub(super) fn reserve_tokens(&self, ctx: &mut Context) -> std::result::Result<(), Fault> {
+        let (Some(admission), Some(inference)) = (&mut ctx.admission, &ctx.inference) else {
+            return Ok(());
+        };
+        let model = inference.route.model.as_deref();
+        let need = Need {
+            model: model.map(|model| (model.name.as_str(), model.limits)),
+            tokens: self.expected_tokens(inference),
+        };
+        let reserved = self.limits.reserve(admission, &need, clock::now());
+        ctx.standing = *admission.standing();
+        reserved.map_err(|refusal| refused(ctx, *refusal))
+    }
+
+    fn expected_tokens(&self, inference: &Inference) -> u64 {
+        let input = estimate_tokens(inference.body_bytes as u64, 1);
+        match inference.endpoint {
+            Endpoint::CountTokens => 0,
+            Endpoint::Embeddings => input,
+            _ => {
+                let model = inference.deployment().map_or("", |found| &found.model);
+                let output = self
+                    .limits
+                    .expected_output(model, allowed_output(inference));
+                input.saturating_add(output)
+            }
+        }
+    }
+}
+
+/// The output that the client allows, if it says.
+fn allowed_output(inference: &Inference) -> Option<u64> {
+    let fields = [
+        Field::MaxCompletionTokens,
+        Field::MaxTokens,
+        Field::MaxOutputTokens,
+    ];
+    fields.into_iter().find_map(|field| {
+        let value = inference.head.scan.value(&inference.body, field)?;
+        std::str::from_utf8(value).ok()?.parse().ok()
+    })
+}
+
+fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {
+    ctx.standing = refusal.standing;
+    refusal.fault
+}
+
+/// Tells the client where the limits stand that it is subject to.
+pub(super) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    let wall = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+    for (name, value) in ctx.standing.headers(ctx.format(), wall) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            header.insert_header(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Charges what a request used in place of what was reserved for it, and frees its place.
+pub(super) fn settle_limits(ctx: &mut Context) {
+    if let Some(mut admission) = ctx.admission.take() {
+        let used = ctx.inference.as_deref();
+        let used = used.map_or(0, |inference| inference.used_tokens);
+        admission.settle(used, clock::now());
+    }
+}
