@@ -11,11 +11,12 @@ use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::{Pattern, PatternList};
 use llm_router_domain::price::Table;
-use llm_router_domain::rule::{self, Compiled, Names, RuleSpec, Rules};
+use llm_router_store::objects::Objects;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
 use crate::limits::LimitTable;
+use crate::rules::{self, RuleSet};
 use crate::snapshot::{
     Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
 };
@@ -28,8 +29,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
     pub(crate) prices: Arc<Table>,
-    /// The rules made by API. They are tried after those of the file with the same priority.
-    pub(crate) rules: &'a [RuleSpec],
+    /// What was made by API.
+    pub(crate) objects: &'a Objects,
+    /// The snapshot before this one: what it compiled already isn't compiled again.
+    pub(crate) previous: Option<&'a Snapshot>,
 }
 
 /// The name under which the bootstrap admin key is logged.
@@ -65,6 +68,7 @@ pub(crate) fn compile(
     let by_name = models
         .iter()
         .map(|model| (model.name.clone(), Arc::clone(model)));
+    let rules = rules(config, surroundings);
     Snapshot {
         revision,
         model_by_name: by_name.collect(),
@@ -80,8 +84,8 @@ pub(crate) fn compile(
                     Some(format!("{}/{model}", config.providers.get(*provider)?.id))
                 }
             }),
-        routing_enabled: config.routing.enabled,
-        rules: rules(config, surroundings.rules),
+        rules: rules.compiled,
+        listed_rules: rules.listed,
         keys: keys(config, surroundings),
         budgets: budgets(config),
         limits: limits(config),
@@ -89,43 +93,6 @@ pub(crate) fn compile(
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
     }
-}
-
-/// The rules of the file with those made by API. One of the latter that names what isn't there any
-/// more is left out, and told of.
-fn rules(config: &config::Config, made: &[RuleSpec]) -> Arc<Rules> {
-    if made.is_empty() {
-        return Arc::clone(&config.routing.compiled);
-    }
-    let Compiled { rules, problems } = merged_rules(config, made);
-    let of_file = config.routing.rules.len();
-    for problem in problems.iter().filter(|problem| problem.index >= of_file) {
-        let rule::Problem { rule, path, .. } = problem;
-        tracing::warn!(rule, path, "a rule made by API: {}", problem.message);
-    }
-    Arc::new(rules)
-}
-
-/// Compiles the rules of the file followed by those made by API: in this order, those of equal
-/// priority are tried. Problems count both.
-pub(crate) fn merged_rules(config: &config::Config, made: &[RuleSpec]) -> Compiled {
-    let all = [config.routing.rules.as_slice(), made].concat();
-    let names = Names {
-        models: config
-            .models
-            .iter()
-            .map(|model| model.name.as_str())
-            .collect(),
-        providers: config.providers.iter().map(serving).collect(),
-        keys: config.keys.iter().map(|key| key.name.as_str()).collect(),
-        owners: config.keys.iter().map(|key| key.owner.as_str()).collect(),
-    };
-    rule::compile(&all, &names, Some(&config.routing.compiled))
-}
-
-fn serving(provider: &config::Provider) -> (&str, PatternList) {
-    let patterns = provider.models.iter().map(config::NamePattern::as_str);
-    (&provider.id, PatternList::new(patterns))
 }
 
 fn deployments(
@@ -248,6 +215,15 @@ fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
         Some((key.name.clone(), Arc::new(budget)))
     };
     config.keys.iter().filter_map(of_key).collect()
+}
+
+fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {
+    let previous = surroundings.previous;
+    let compiled = previous.map(|snapshot| &*snapshot.rules);
+    let rules = rules::compile(config, surroundings.objects, compiled);
+    let known = previous.map(|snapshot| &*snapshot.listed_rules);
+    rules::tell_of_broken(&rules.listed, known.unwrap_or_default());
+    rules
 }
 
 /// A key of the configuration.

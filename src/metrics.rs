@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use llm_router_domain::toggle::Outcome;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, Opts, Registry, TextEncoder,
@@ -29,6 +30,10 @@ pub(crate) struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     revision: IntGauge,
+    routing_enabled: IntGauge,
+    toggle_changes: IntCounterVec,
+    store_poll_failures: IntCounter,
+    rules_broken: IntGauge,
 }
 
 /// One finished request, as far as it is counted.
@@ -125,6 +130,23 @@ impl Metrics {
                 "config_revision",
                 "The number of the configuration in force.",
             ))?,
+            routing_enabled: IntGauge::with_opts(opts(
+                "routing_enabled",
+                "Whether routing rules are in force.",
+            ))?,
+            toggle_changes: counters(
+                "toggle_changes_total",
+                "What became of requests to the routing toggle, as far as this replica took part.",
+                &["outcome"],
+            )?,
+            store_poll_failures: IntCounter::with_opts(opts(
+                "store_poll_failures_total",
+                "How often the store could not be asked whether another replica changed anything.",
+            ))?,
+            rules_broken: IntGauge::with_opts(opts(
+                "rules_broken",
+                "Rules that can't work as the configuration is now, and are left out.",
+            ))?,
             registry: Registry::new(),
         };
         metrics.register()?;
@@ -154,6 +176,14 @@ impl Metrics {
             .register(Box::new(self.reload_successful.clone()))?;
         self.registry.register(Box::new(self.reload_time.clone()))?;
         self.registry.register(Box::new(self.revision.clone()))?;
+        self.registry
+            .register(Box::new(self.routing_enabled.clone()))?;
+        self.registry
+            .register(Box::new(self.toggle_changes.clone()))?;
+        self.registry
+            .register(Box::new(self.store_poll_failures.clone()))?;
+        self.registry
+            .register(Box::new(self.rules_broken.clone()))?;
         self.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))
@@ -214,12 +244,40 @@ impl Metrics {
     /// Notes a configuration that took effect.
     pub(crate) fn config_loaded(&self, revision: u64) {
         self.reload_successful.set(1);
-        self.revision
-            .set(i64::try_from(revision).unwrap_or(i64::MAX));
+        self.revision(revision);
         let now = clock::wall()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         self.reload_time.set(now.as_secs_f64());
+    }
+
+    /// Notes the number of the configuration in force.
+    pub(crate) fn revision(&self, revision: u64) {
+        self.revision
+            .set(i64::try_from(revision).unwrap_or(i64::MAX));
+    }
+
+    /// Notes whether routing rules are in force.
+    pub(crate) fn routing_enabled(&self, enabled: bool) {
+        self.routing_enabled.set(i64::from(enabled));
+    }
+
+    /// Counts what became of a request to the toggle.
+    pub(crate) fn toggle_changed(&self, outcome: Outcome) {
+        self.toggle_changes
+            .with_label_values(&[outcome.name()])
+            .inc();
+    }
+
+    /// Notes how many rules are left out.
+    pub(crate) fn rules_broken(&self, count: usize) {
+        self.rules_broken
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a look at the store that failed.
+    pub(crate) fn store_poll_failed(&self) {
+        self.store_poll_failures.inc();
     }
 
     /// Notes a configuration that was refused.

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
 use llm_router_domain::key::KeyHasher;
+use llm_router_domain::toggle::Settings;
+use llm_router_store::StoreError;
+use llm_router_store::objects::Objects;
 use secrecy::SecretString;
 
 use crate::compile::{Surroundings, compile};
@@ -18,7 +21,9 @@ use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
 use crate::prices;
 use crate::proxy::{Live, SharedLive};
+use crate::rules::broken;
 use crate::snapshot::Snapshot;
+use crate::switch::Switch;
 
 /// Makes snapshots out of a configuration file.
 pub(crate) struct Loader {
@@ -45,6 +50,9 @@ pub(crate) enum LoadError {
     /// What store or journal refused.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    /// What the store refused once it was open.
+    #[error("{0}")]
+    Store(#[from] StoreError),
 }
 
 impl Loader {
@@ -85,8 +93,14 @@ impl Loader {
         Ok(loaded)
     }
 
-    /// Compiles a configuration that was checked, with the prices that it names.
-    pub(crate) fn compile(&self, config: &Config, revision: u64) -> Result<Snapshot, LoadError> {
+    /// Compiles a configuration that was checked, with the prices that it names and the objects
+    /// made by API.
+    pub(crate) fn compile(
+        &self,
+        config: &Config,
+        objects: &Objects,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, LoadError> {
         let is_built_in = |provider: &llm_router_config::Provider| {
             provider.kind == ProviderKind::Mock && provider.base_url.is_none()
         };
@@ -102,8 +116,10 @@ impl Loader {
             admin_key,
             hasher: &self.hasher,
             prices: Arc::new(prices),
-            rules: &[],
+            objects,
+            previous,
         };
+        let revision = previous.map_or(1, |snapshot| snapshot.revision + 1);
         Ok(compile(config, revision, &surroundings))
     }
 
@@ -129,31 +145,53 @@ impl Loader {
     }
 }
 
-/// Swaps configurations under a running router.
+/// Swaps configurations under a running router. A configuration is a file and the objects made by
+/// API; when one of them changes, the other is used as it was.
 pub(crate) struct Reloader {
     loader: Loader,
     live: SharedLive,
+    switch: Arc<Switch>,
     metrics: Arc<Metrics>,
-    /// The fingerprint of what was last tried; also keeps reloads one after the other.
-    tried: Mutex<u64>,
+    /// Also keeps reloads one after the other.
+    in_force: Mutex<InForce>,
+}
+
+/// What the snapshot in force was made of.
+pub(crate) struct InForce {
+    pub(crate) config: Config,
+    pub(crate) objects: Objects,
+    /// The fingerprint of the files that were last tried.
+    tried: u64,
 }
 
 impl Reloader {
-    pub(crate) fn new(loader: Loader, live: SharedLive, metrics: Arc<Metrics>) -> Self {
-        let tried = Mutex::new(loader.fingerprint());
+    pub(crate) fn new(
+        loader: Loader,
+        config: Config,
+        objects: Objects,
+        live: SharedLive,
+        switch: Arc<Switch>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let in_force = InForce {
+            config,
+            objects,
+            tried: loader.fingerprint(),
+        };
         Self {
             loader,
             live,
+            switch,
             metrics,
-            tried,
+            in_force: Mutex::new(in_force),
         }
     }
 
     /// Loads the configuration now. One with an error changes nothing.
     pub(crate) fn reload(&self, reason: &str) {
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        *tried = self.loader.fingerprint();
-        match self.swap() {
+        let mut in_force = self.in_force();
+        in_force.tried = self.loader.fingerprint();
+        match self.reload_file(&mut in_force) {
             Ok(revision) => {
                 self.metrics.config_loaded(revision);
                 tracing::info!(revision, reason, "the configuration was reloaded");
@@ -165,14 +203,63 @@ impl Reloader {
         }
     }
 
-    fn swap(&self) -> Result<u64, LoadError> {
+    /// Puts the objects made by API into force, with the file as it was last loaded; whether that
+    /// went well.
+    pub(crate) fn rebuild(&self, objects: Objects) -> bool {
+        let mut in_force = self.in_force();
+        let change_number = objects.change_number;
+        match self.swap(&in_force.config, &objects) {
+            Ok(revision) => {
+                in_force.objects = objects;
+                self.metrics.revision(revision);
+                tracing::info!(
+                    revision,
+                    change_number,
+                    "objects made by API were taken over"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::error!(change_number, %error, "objects made by API can't be put into force");
+                false
+            }
+        }
+    }
+
+    /// What requests are served by now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// The change number of the objects in force.
+    pub(crate) fn change_number(&self) -> u64 {
+        self.in_force().objects.change_number
+    }
+
+    /// What the snapshot in force was made of. Reloads wait until it is given back.
+    pub(crate) fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload_file(&self, in_force: &mut InForce) -> Result<u64, LoadError> {
         let loaded = self.loader.load()?;
         for warning in loaded.warnings.warnings() {
             tracing::warn!("{warning}");
         }
+        let revision = self.swap(&loaded.config, &in_force.objects)?;
+        self.switch.configure(toggle_settings(&loaded.config));
+        in_force.config = loaded.config;
+        Ok(revision)
+    }
+
+    fn swap(&self, config: &Config, objects: &Objects) -> Result<u64, LoadError> {
         let previous = self.live.load_full();
-        let revision = previous.snapshot.revision + 1;
-        let snapshot = self.loader.compile(&loaded.config, revision)?;
+        let snapshot = self
+            .loader
+            .compile(config, objects, Some(&previous.snapshot))?;
+        let revision = snapshot.revision;
+        self.metrics
+            .rules_broken(broken(&snapshot.listed_rules).count());
         self.live
             .store(Arc::new(Live::bind(snapshot, Some(&previous))?));
         Ok(revision)
@@ -180,10 +267,19 @@ impl Reloader {
 
     fn reload_if_changed(&self) {
         let fingerprint = self.loader.fingerprint();
-        let known = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.in_force().tried;
         if fingerprint != known {
             self.reload("file changed");
         }
+    }
+}
+
+/// How the toggle acts, as a configuration says.
+pub(crate) const fn toggle_settings(config: &Config) -> Settings {
+    let toggle = &config.routing.toggle;
+    Settings {
+        delay: toggle.delay,
+        cooldown: toggle.cooldown,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,18 +16,24 @@ use llm_router_admin::Caller;
 use llm_router_config::Config;
 use llm_router_domain as domain;
 use llm_router_domain::key::KeyHasher;
-use llm_router_store::{LedgerStore, StoreError};
+use llm_router_store::objects::Objects;
+use llm_router_store::{LedgerStore, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
+use crate::follow::Follower;
 use crate::ledger::{self, Ledger};
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
-use crate::reload::{LoadError, Loader, Reloader, watch};
+use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
+use crate::rules::broken;
 use crate::snapshot::Snapshot;
+use crate::steering::Steering;
+use crate::switch::Switch;
 use crate::unserved::unserved;
 
 /// How `serve` was asked to run.
@@ -72,19 +78,37 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let config = loaded.config;
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
-    let live = Live::bind(loader.compile(&config, 1)?, None)?;
-    announce(&loader, &config, &live.snapshot);
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
-    let ledger = Arc::new(Ledger::open(&config.store, store, &runtime)?);
-    let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
+    let objects = runtime.block_on(store.objects())?;
+    let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
+    announce(&loader, &config, &live.snapshot);
+    let ledger = Ledger::open(&config.store, Arc::<dyn Store>::clone(&store), &runtime)?;
+    let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
     let limits = Arc::new(Limiter::new(Arc::clone(&metrics)));
+    metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
+    let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
+    let listener = admin_listener(&config)?;
+    let options = service_options(&config);
+    let metrics_public = config.admin.metrics_public;
+    let steering = steer(&runtime, loader, config, objects, store, &live, &metrics)?;
+    let reloader = Arc::clone(&steering.reloader);
+    let follower = Arc::clone(&steering.follower);
+    let switch = Arc::clone(&steering.switch);
+    let source = AdminSource {
+        live: Arc::clone(&live),
+        metrics: Arc::clone(&metrics),
+        ledger: Arc::clone(&ledger),
+        metrics_public,
+        steering,
+    };
     let side_tasks = vec![
-        ("admin", admin_task(&config, &live, &metrics, &ledger)?),
-        ("reload", reload_task(loader, &live, &metrics)),
+        ("admin", admin_task(listener, source)),
+        ("reload", reload_task(reloader)),
+        ("follow", follow_task(follower)),
     ];
     let shared = Shared {
         live,
@@ -92,11 +116,53 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         access_log: access_log.clone(),
         ledger: Arc::clone(&ledger),
         limits,
+        switch,
     };
-    let ran = proxy::run(&service_options(&config), shared, side_tasks);
+    let ran = proxy::run(&options, shared, side_tasks);
     runtime.block_on(ledger.close());
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// What keeps the running router in step: with its file, with its store, with its operators.
+fn steer(
+    runtime: &Runtime,
+    loader: Loader,
+    config: Config,
+    objects: Objects,
+    store: Arc<dyn Store>,
+    live: &SharedLive,
+    metrics: &Arc<Metrics>,
+) -> Result<Steering, LoadError> {
+    let switch = Switch::open(
+        Arc::clone(&store),
+        config.routing.enabled,
+        toggle_settings(&config),
+        Arc::clone(metrics),
+    );
+    let switch = Arc::new(runtime.block_on(switch)?);
+    let poll = config.store.poll;
+    let reloader = Arc::new(Reloader::new(
+        loader,
+        config,
+        objects,
+        Arc::clone(live),
+        Arc::clone(&switch),
+        Arc::clone(metrics),
+    ));
+    let follower = Arc::new(Follower::new(
+        Arc::clone(&store),
+        Arc::clone(&switch),
+        Arc::clone(&reloader),
+        Arc::clone(metrics),
+        poll,
+    ));
+    Ok(Steering {
+        store,
+        switch,
+        reloader,
+        follower,
+    })
 }
 
 fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
@@ -159,7 +225,7 @@ fn random_secret() -> SecretString {
 
 /// Tells of a taken port before any service starts, in one sentence.
 fn must_be_free(address: SocketAddr) -> io::Result<()> {
-    std::net::TcpListener::bind(address)
+    TcpListener::bind(address)
         .map(drop)
         .map_err(|error| cannot_listen(address, &error))
 }
@@ -168,23 +234,16 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
 }
 
-fn admin_task(
-    config: &Config,
-    live: &SharedLive,
-    metrics: &Arc<Metrics>,
-    ledger: &Arc<Ledger>,
-) -> io::Result<SideTask> {
+fn admin_listener(config: &Config) -> io::Result<TcpListener> {
     let address = config.admin.listen;
-    let listener =
-        std::net::TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
+    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
     listener.set_nonblocking(true)?;
-    let source = Arc::new(AdminSource {
-        live: Arc::clone(live),
-        metrics: Arc::clone(metrics),
-        ledger: Arc::clone(ledger),
-        metrics_public: config.admin.metrics_public,
-    });
-    Ok(Box::new(move |stop| {
+    Ok(listener)
+}
+
+fn admin_task(listener: TcpListener, source: AdminSource) -> SideTask {
+    let source = Arc::new(source);
+    Box::new(move |stop| {
         let (listener, source) = (listener.try_clone(), Arc::clone(&source));
         Box::pin(async move {
             let serving = async {
@@ -195,12 +254,18 @@ fn admin_task(
                 tracing::error!(%error, "the admin service ended");
             }
         })
-    }))
+    })
 }
 
-fn reload_task(loader: Loader, live: &SharedLive, metrics: &Arc<Metrics>) -> SideTask {
-    let reloader = Arc::new(Reloader::new(loader, Arc::clone(live), Arc::clone(metrics)));
+fn reload_task(reloader: Arc<Reloader>) -> SideTask {
     Box::new(move |stop| until(stop, watch(Arc::clone(&reloader))))
+}
+
+fn follow_task(follower: Arc<Follower>) -> SideTask {
+    Box::new(move |stop| {
+        let follower = Arc::clone(&follower);
+        until(stop, async move { follower.run().await })
+    })
 }
 
 /// Runs a task until `stop` resolves.
@@ -222,11 +287,18 @@ struct AdminSource {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
     metrics_public: bool,
+    steering: Steering,
 }
 
 #[async_trait]
 impl llm_router_admin::Source for AdminSource {
+    fn steering(&self) -> &dyn llm_router_admin::Steering {
+        &self.steering
+    }
+
     fn metrics(&self) -> String {
+        let enabled = self.steering.switch.is_enabled(clock::wall());
+        self.metrics.routing_enabled(enabled);
         self.metrics.render()
     }
 

@@ -17,6 +17,7 @@ use llm_router_domain::rule::Rules;
 
 use crate::budgets::KeyBudget;
 use crate::limits::LimitTable;
+use crate::rules::Listed;
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -30,10 +31,10 @@ pub(crate) struct Snapshot {
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
-    /// Whether rules apply, as the configuration has it.
-    pub(crate) routing_enabled: bool,
     /// The rules of the file and those made by API, in the order they are tried.
     pub(crate) rules: Arc<Rules>,
+    /// The same rules as they were written, also those that can't work.
+    pub(crate) listed_rules: Arc<[Listed]>,
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
@@ -289,7 +290,7 @@ pub(crate) mod testing {
             model_by_name: by_name.collect(),
             models,
             default_model: default_model.map(str::to_owned),
-            routing_enabled: true,
+            listed_rules: Arc::default(),
             rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),

@@ -1,5 +1,7 @@
 //! Who may see what, and the one shape of the admin service's errors.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use llm_router_domain::key::Role;
@@ -24,7 +26,7 @@ pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    pub(crate) field: Option<&'static str>,
+    pub(crate) field: Option<Cow<'static, str>>,
 }
 
 impl Problem {
@@ -38,9 +40,9 @@ impl Problem {
     }
 
     /// A parameter that can't be used.
-    pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
-            field: Some(field),
+            field: Some(field.into()),
             ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
         }
     }
@@ -67,6 +69,35 @@ pub(crate) fn caller(source: &dyn Source, headers: &HeaderMap) -> Result<Caller,
     source
         .caller(headers)
         .map_err(|message| Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+}
+
+/// Who presents the request, if they may do what needs this role.
+///
+/// # Errors
+/// 401 without a key that works, 403 with one that may not.
+pub(crate) fn caller_of(
+    source: &dyn Source,
+    headers: &HeaderMap,
+    role: Role,
+) -> Result<Caller, Problem> {
+    let caller = caller(source, headers)?;
+    caller.must_be(role, "This")?;
+    Ok(caller)
+}
+
+impl Caller {
+    /// Whether the caller may do `what`, which needs this role.
+    pub(crate) fn must_be(&self, role: Role, what: &str) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let message = format!("{what} needs a key with the role {} or above.", role.name());
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "permission_denied",
+            message,
+        ))
+    }
 }
 
 /// Whose usage a caller may see: everything, or only one owner's or one key's.

@@ -2,8 +2,11 @@
 //! requests are proxied.
 
 mod access;
+mod body;
 mod cost;
 mod requests;
+mod router;
+mod rules;
 
 use std::future::Future;
 use std::io;
@@ -14,7 +17,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::civil::Date;
 use llm_router_domain::key::Role;
 use llm_router_store::{LedgerStore, StoreError};
@@ -23,10 +26,15 @@ use tokio::net::TcpListener;
 
 pub use access::Caller;
 use access::{Problem, caller};
+pub use router::{Steering, ToggleStatus};
+pub use rules::{Origin, Rule, RuleError, RuleProblem};
 
 /// What the admin service asks of the router.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
+    /// The toggle and the rules.
+    fn steering(&self) -> &dyn Steering;
+
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
 
@@ -60,12 +68,12 @@ pub async fn serve(
     source: Shared,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(source))
+    axum::serve(listener, routes(source))
         .with_graceful_shutdown(stop)
         .await
 }
 
-fn router(source: Shared) -> Router {
+fn routes(source: Shared) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(health))
@@ -77,6 +85,17 @@ fn router(source: Shared) -> Router {
         .route("/api/v1/cost/by-user", get(cost::by_user))
         .route("/api/v1/requests", get(requests::list))
         .route("/api/v1/requests/{id}", get(requests::one))
+        .route("/api/v1/router/status", get(router::status))
+        .route(
+            "/api/v1/router/toggle",
+            post(router::toggle).delete(router::cancel),
+        )
+        .route("/api/v1/router/history", get(router::history))
+        .route("/api/v1/router/rules", get(rules::list).post(rules::create))
+        .route(
+            "/api/v1/router/rules/{id}",
+            get(rules::one).put(rules::replace).delete(rules::delete),
+        )
         .fallback(not_found)
         .with_state(source)
 }

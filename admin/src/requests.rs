@@ -172,7 +172,7 @@ fn milliseconds(micros: Option<u32>) -> Option<f64> {
     micros.map(|micros| f64::from(micros) / 1e3)
 }
 
-fn number<T: std::str::FromStr>(
+pub(crate) fn number<T: std::str::FromStr>(
     name: &'static str,
     parameters: &HashMap<String, String>,
 ) -> Result<Option<T>, Problem> {
@@ -183,7 +183,7 @@ fn number<T: std::str::FromStr>(
     parameters.get(name).map(parse).transpose()
 }
 
-fn limit(parameters: &HashMap<String, String>) -> Result<u32, Problem> {
+pub(crate) fn limit(parameters: &HashMap<String, String>) -> Result<u32, Problem> {
     match number("limit", parameters)? {
         None => Ok(USUAL_LIMIT),
         Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),

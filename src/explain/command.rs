@@ -12,6 +12,7 @@ use llm_router_config::{Config, Environment};
 use llm_router_domain::format::Format;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
+use llm_router_store::objects::Objects;
 
 use super::{Question, explain};
 use crate::clock;
@@ -54,7 +55,9 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
         admin_key: None,
         hasher: &hasher,
         prices: Arc::new(prices),
-        rules: &[],
+        // The store isn't asked: what was made by API is not known here.
+        objects: &Objects::default(),
+        previous: None,
     };
     let snapshot = compile(&config, 0, &surroundings);
     let key = asking_key(&config, arguments.key.as_deref())?;

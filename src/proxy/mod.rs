@@ -41,6 +41,7 @@ use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
+use crate::switch::Switch;
 
 /// The proxy: what every request needs besides its own context.
 pub(crate) struct Gateway {
@@ -50,6 +51,7 @@ pub(crate) struct Gateway {
     ledger: Arc<Ledger>,
     budgets: Budgets,
     limits: Arc<Limiter>,
+    switch: Arc<Switch>,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

@@ -150,15 +150,16 @@ impl Gateway {
         let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
         let head = RequestHead::read(&body)
             .map_err(|error| BodyError::Fault(Fault::invalid_body(error)))?;
+        let now = clock::wall();
         let routed = route(&Asking {
             snapshot,
-            enabled: snapshot.routing_enabled,
+            enabled: self.switch.is_enabled(now),
             key: &key,
             endpoint,
             model: &head.model,
             headers: &session.req_header().headers,
             body: &body,
-            now: clock::wall(),
+            now,
             random: fastrand::u64(..),
         });
         ctx.rule = match &routed {

@@ -21,6 +21,7 @@ use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
+use crate::switch::Switch;
 
 /// What the process listens on and how it ends.
 pub(crate) struct ServiceOptions {
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) limits: Arc<Limiter>,
+    pub(crate) switch: Arc<Switch>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -78,6 +80,7 @@ pub(crate) fn run(
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
         limits: Arc::clone(&shared.limits),
+        switch: Arc::clone(&shared.switch),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));

@@ -295,6 +295,33 @@ impl Gateway {
         }
     }
 
+    /// Sends a request to the admin service, as the holder of a key; headers are given as pairs.
+    pub(crate) async fn administer(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answer {
+        let url = format!("{}{path}", self.admin_url);
+        let request = reqwest::Client::new()
+            .request(method.parse().unwrap(), url)
+            .header("authorization", format!("Bearer {key}"))
+            .headers(header_map(headers));
+        let body = (!body.is_null()).then(|| body.to_string());
+        let request = match body {
+            Some(body) => request.body(body),
+            None => request,
+        };
+        let response = request.send().await.unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await.unwrap().to_vec(),
+        }
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")

@@ -5,11 +5,14 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a test that can't go on panics, and tells of real time"
+    reason = "a test that can't go on panics, and tells of real time and of what is absent"
 )]
 
 mod harness;
+#[path = "../../crates/store/tests/store/support/postgres.rs"]
+mod postgres;
 
 mod bodies;
 mod command_line;
@@ -23,5 +26,7 @@ mod ledger;
 mod limits;
 mod reload;
 mod routing;
+mod rules;
 mod shutdown;
 mod streams;
+mod toggle;

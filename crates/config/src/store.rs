@@ -1,14 +1,15 @@
 //! `store` and `counters`: where state is kept.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::environment::Environment;
-use crate::findings::Findings;
+use crate::findings::{At, Findings};
 use crate::report::Severity;
-use crate::scalar::{CounterUrl, StoreUrl, Text, TextSetting};
+use crate::scalar::{CounterUrl, StoreUrl, Text, TextSetting, TimeSpan};
 
 /// Where state that outlives the process is kept.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Store {
     pub url: StoreUrl,
     /// The folder of the ledger's journal, on local disk.
     pub journal: PathBuf,
+    /// How often a replica looks for what another changed.
+    pub poll: Duration,
 }
 
 /// Where state that replicas share is kept.
@@ -27,7 +30,7 @@ pub struct Counters {
 }
 
 /// Where state that outlives the process is kept: keys, rules, ledger, audit.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Store")]
 pub(crate) struct RawStore {
@@ -37,6 +40,19 @@ pub(crate) struct RawStore {
     /// The folder of the journal that keeps the ledger while the store is away. Without it:
     /// journal/ beside the SQLite file, else data/journal in the working directory.
     journal: Option<Text<PathBuf>>,
+    /// How often a replica looks for what another changed: rules, keys and providers made by API,
+    /// the toggle. From 50ms to 1m.
+    poll: Text<TimeSpan>,
+}
+
+impl Default for RawStore {
+    fn default() -> Self {
+        Self {
+            url: None,
+            journal: None,
+            poll: Text(TimeSpan(Duration::from_millis(250))),
+        }
+    }
 }
 
 /// Where state that replicas share from moment to moment is kept: limits, budgets in flight, the
@@ -59,8 +75,21 @@ impl RawStore {
             .unwrap_or_else(|| StoreUrl::Sqlite(folder.join("data/llm-router.db")));
         let journal = self.journal.map(|journal| journal.0);
         let journal = journal.unwrap_or_else(|| default_journal(&url, folder));
-        Store { url, journal }
+        Store {
+            url,
+            journal,
+            poll: check_poll(self.poll.0, findings),
+        }
     }
+}
+
+fn check_poll(poll: TimeSpan, findings: &mut Findings) -> Duration {
+    if !(Duration::from_millis(50)..=Duration::from_secs(60)).contains(&poll.0) {
+        let at = At::default().field("store").field("poll");
+        let what = format!("`{poll}` is not from 50ms to 1m");
+        findings.error(&at, what, "write 250ms, or leave it out");
+    }
+    poll.0
 }
 
 impl RawCounters {

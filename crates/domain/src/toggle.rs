@@ -274,6 +274,29 @@ impl Toggle {
     }
 }
 
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Applied,
+        Self::Cancelled,
+        Self::Superseded,
+        Self::Refused,
+    ];
+
+    /// The name used in the API and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Applied => "applied",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 impl Item {
     fn of(pending: Pending, outcome: Outcome) -> Self {
         let Pending {

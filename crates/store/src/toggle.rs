@@ -45,27 +45,11 @@ pub trait ToggleStore: Send + Sync {
 pub(crate) const HISTORY_COLUMNS: &str =
     "id, value, reason, actor, requested_at, effective_at, outcome, ended_by";
 
-pub(crate) const fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Pending => "pending",
-        Outcome::Applied => "applied",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Superseded => "superseded",
-        Outcome::Refused => "refused",
-    }
-}
-
 pub(crate) fn outcome_named(name: &str) -> Result<Outcome, StoreError> {
-    [
-        Outcome::Pending,
-        Outcome::Applied,
-        Outcome::Cancelled,
-        Outcome::Superseded,
-        Outcome::Refused,
-    ]
-    .into_iter()
-    .find(|outcome| outcome_name(*outcome) == name)
-    .ok_or_else(|| StoreError::Unreadable(format!("`{name}` in outcome")))
+    let found = Outcome::ALL
+        .into_iter()
+        .find(|outcome| outcome.name() == name);
+    found.ok_or_else(|| StoreError::Unreadable(format!("`{name}` in outcome")))
 }
 
 pub(crate) fn state(text: &str) -> Result<Toggle, StoreError> {

@@ -11,9 +11,7 @@ use super::{ANSWER, PostgresStore, bounded, get, store_error};
 use crate::error::StoreError;
 use crate::fields::signed;
 use crate::ledger::Page;
-use crate::toggle::{
-    HISTORY_COLUMNS, Step, ToggleStore, outcome_name, outcome_named, state, state_text,
-};
+use crate::toggle::{HISTORY_COLUMNS, Step, ToggleStore, outcome_named, state, state_text};
 
 #[async_trait]
 impl ToggleStore for PostgresStore {
@@ -110,7 +108,7 @@ async fn add(transaction: &Transaction<'_>, item: &Item) -> Result<(), StoreErro
         &item.actor,
         &item.requested_at,
         &item.effective_at,
-        &outcome_name(item.outcome),
+        &item.outcome.name(),
         &item.ended_by,
         &(item.outcome != Outcome::Pending),
     ];

@@ -9,9 +9,7 @@ use super::{SqliteStore, store_error};
 use crate::error::StoreError;
 use crate::fields::signed;
 use crate::ledger::Page;
-use crate::toggle::{
-    HISTORY_COLUMNS, Step, ToggleStore, outcome_name, outcome_named, state, state_text,
-};
+use crate::toggle::{HISTORY_COLUMNS, Step, ToggleStore, outcome_named, state, state_text};
 
 #[async_trait]
 impl ToggleStore for SqliteStore {
@@ -73,7 +71,7 @@ fn take(connection: &mut Connection, step: &Step, text: &str) -> rusqlite::Resul
                 item.actor,
                 item.requested_at.as_microsecond(),
                 item.effective_at.map(|at| at.as_microsecond()),
-                outcome_name(item.outcome),
+                item.outcome.name(),
                 item.ended_by,
                 item.outcome != Outcome::Pending,
             ],

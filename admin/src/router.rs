@@ -1,0 +1,293 @@
+//! `/api/v1/router/…`: the routing toggle. Rules are in `rules.rs`. How the toggle acts, and who
+//! else must be told, is the router's business.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use llm_router_domain::key::Role;
+use llm_router_domain::rule::RuleSpec;
+use llm_router_domain::toggle::{Answer, Item, Request, Status};
+use llm_router_store::StoreError;
+use llm_router_store::ledger::Page;
+use serde::{Deserialize, Serialize};
+
+use crate::Shared;
+use crate::access::{Problem, caller_of};
+use crate::body;
+use crate::requests::{limit, number};
+use crate::rules::{Rule, RuleError};
+
+/// What the admin service asks of routing.
+#[async_trait]
+pub trait Steering: Send + Sync {
+    /// The toggle now.
+    fn toggle_status(&self) -> ToggleStatus;
+
+    /// Asks for a change of the toggle. What became of it, and the status then.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn request_toggle(&self, request: &Request)
+    -> Result<(Answer, ToggleStatus), StoreError>;
+
+    /// Cancels the change that waits. Whether there was one, and the status then.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn cancel_toggle(&self, actor: &str) -> Result<(bool, ToggleStatus), StoreError>;
+
+    /// What was asked of the toggle and what became of it, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn toggle_history(
+        &self,
+        cursor: Option<u64>,
+        limit: u32,
+    ) -> Result<Page<Item, u64>, StoreError>;
+
+    /// The rules of the file and those made by API, in the order they are tried.
+    async fn rules(&self) -> Vec<Rule>;
+
+    /// Makes a rule. It is in force here when the call returns.
+    ///
+    /// # Errors
+    /// Why it isn't made.
+    async fn create_rule(&self, rule: RuleSpec, actor: &str) -> Result<Rule, RuleError>;
+
+    /// Gives a rule another content, if it has the expected version.
+    ///
+    /// # Errors
+    /// Why it stays as it is.
+    async fn replace_rule(
+        &self,
+        id: &str,
+        rule: RuleSpec,
+        expected: Option<u64>,
+        actor: &str,
+    ) -> Result<Rule, RuleError>;
+
+    /// Deletes a rule, if it has the expected version.
+    ///
+    /// # Errors
+    /// Why it stays.
+    async fn delete_rule(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        actor: &str,
+    ) -> Result<(), RuleError>;
+}
+
+/// The toggle as people see it.
+#[derive(Clone, Debug)]
+pub struct ToggleStatus {
+    /// Its state.
+    pub status: Status,
+    /// When this was so.
+    pub at: Timestamp,
+    /// Since when the store has not answered: until it does, changes of other replicas don't show.
+    pub store_away_since: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Shown {
+    enabled: bool,
+    pending: Option<Pending>,
+    cooldown_until: Option<Timestamp>,
+    changed_at: Option<Timestamp>,
+    revision: u64,
+    store_away_since: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct Pending {
+    id: u64,
+    value: bool,
+    effective_at: Timestamp,
+    /// The countdown.
+    seconds_left: f64,
+    reason: String,
+    actor: String,
+    requested_at: Timestamp,
+}
+
+impl From<ToggleStatus> for Shown {
+    fn from(now: ToggleStatus) -> Self {
+        let status = now.status;
+        let pending = status.pending.map(|pending| Pending {
+            id: pending.id,
+            value: pending.value,
+            effective_at: pending.effective_at,
+            seconds_left: pending
+                .effective_at
+                .duration_since(now.at)
+                .as_millis_f64()
+                .max(0.0)
+                / 1e3,
+            reason: pending.reason,
+            actor: pending.actor,
+            requested_at: pending.requested_at,
+        });
+        Self {
+            enabled: status.enabled,
+            pending,
+            cooldown_until: status.cooldown_until,
+            changed_at: status.changed_at,
+            revision: status.revision,
+            store_away_since: now.store_away_since,
+        }
+    }
+}
+
+/// `GET /api/v1/router/status`
+pub(crate) async fn status(
+    State(source): State<Shared>,
+    headers: HeaderMap,
+) -> Result<Json<Shown>, Problem> {
+    caller_of(source.as_ref(), &headers, Role::Viewer)?;
+    Ok(Json(source.steering().toggle_status().into()))
+}
+
+/// The body of `POST /api/v1/router/toggle`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    value: bool,
+    reason: String,
+    #[serde(default)]
+    delay_seconds: Option<f64>,
+    #[serde(default)]
+    force: bool,
+}
+
+/// `POST /api/v1/router/toggle`
+pub(crate) async fn toggle(
+    State(source): State<Shared>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
+    let wish: Wish = body::read(&body)?;
+    if wish.force {
+        caller.must_be(Role::Admin, "Forcing a change of the toggle")?;
+    }
+    let request = wish.request(caller.key)?;
+    let (answer, status) = source
+        .steering()
+        .request_toggle(&request)
+        .await
+        .map_err(away)?;
+    let shown = Json(Shown::from(status));
+    Ok(match answer {
+        Answer::Pending => (StatusCode::ACCEPTED, shown).into_response(),
+        Answer::Applied | Answer::Unchanged => shown.into_response(),
+        Answer::Refused(wait) => refusal(wait),
+    })
+}
+
+/// `DELETE /api/v1/router/toggle`
+pub(crate) async fn cancel(
+    State(source): State<Shared>,
+    headers: HeaderMap,
+) -> Result<Json<Shown>, Problem> {
+    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
+    let (cancelled, status) = source
+        .steering()
+        .cancel_toggle(&caller.key)
+        .await
+        .map_err(away)?;
+    if !cancelled {
+        let message =
+            "No change of the toggle is pending: none was asked for, or it has taken effect.";
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "nothing_pending",
+            message,
+        ));
+    }
+    Ok(Json(status.into()))
+}
+
+#[derive(Serialize)]
+pub(crate) struct History {
+    items: Vec<Item>,
+    next_cursor: Option<String>,
+}
+
+/// `GET /api/v1/router/history`
+pub(crate) async fn history(
+    State(source): State<Shared>,
+    headers: HeaderMap,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Result<Json<History>, Problem> {
+    caller_of(source.as_ref(), &headers, Role::Viewer)?;
+    let (cursor, limit) = (number("cursor", &parameters)?, limit(&parameters)?);
+    let page = source
+        .steering()
+        .toggle_history(cursor, limit)
+        .await
+        .map_err(away)?;
+    Ok(Json(History {
+        items: page.items,
+        next_cursor: page.next.map(|next| next.to_string()),
+    }))
+}
+
+/// Longest delay: a year.
+const LONGEST: f64 = 366.0 * 86_400.0;
+
+impl Wish {
+    fn request(self, actor: String) -> Result<Request, Problem> {
+        if self.reason.trim().is_empty() {
+            let message = "reason is empty: say why, the history shows it.";
+            return Err(Problem::invalid("reason", message));
+        }
+        let delay = |seconds: f64| {
+            let fits = (0.0..=LONGEST).contains(&seconds);
+            let delay = fits.then(|| Duration::try_from_secs_f64(seconds).ok());
+            let message = "delay_seconds is a number of seconds from 0 to 31622400.";
+            delay
+                .flatten()
+                .ok_or_else(|| Problem::invalid("delay_seconds", message))
+        };
+        Ok(Request {
+            value: self.value,
+            delay: self.delay_seconds.map(delay).transpose()?,
+            reason: self.reason,
+            actor,
+            force: self.force,
+        })
+    }
+}
+
+fn refusal(wait: Duration) -> Response {
+    let seconds = wait.as_millis().div_ceil(1_000);
+    let message = format!(
+        "The toggle was changed a short time ago. Try again in {seconds} seconds; an admin can \
+         force a change."
+    );
+    let problem = Problem::new(StatusCode::CONFLICT, "cooldown_active", message);
+    let mut response = problem.into_response();
+    if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
+/// The store failed.
+pub(crate) fn away(error: StoreError) -> Problem {
+    tracing::warn!(%error, "the store failed a request of the admin API");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "store_unavailable",
+        "The store doesn't answer now. Try again later.",
+    )
+}

@@ -1,0 +1,160 @@
+//! Keeps this replica in step with the store: looks every so often whether another replica changed
+//! the toggle or an object made by API, and takes the change over. What an object means is
+//! `compile.rs`'s; a store that is away changes nothing here.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use llm_router_store::objects::Objects;
+use llm_router_store::{Store, StoreError};
+
+use crate::metrics::Metrics;
+use crate::reload::Reloader;
+use crate::switch::{Switch, now};
+
+/// How long the store may take to say whether anything changed.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How long objects that could not be put into force are left alone.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Follows the store.
+pub(crate) struct Follower {
+    store: Arc<dyn Store>,
+    switch: Arc<Switch>,
+    reloader: Arc<Reloader>,
+    metrics: Arc<Metrics>,
+    poll: Duration,
+    /// Held while the store is looked at, so that an older look can't undo a newer one.
+    turn: tokio::sync::Mutex<()>,
+    trouble: Mutex<Trouble>,
+    woken: tokio::sync::Notify,
+}
+
+/// What keeps this replica from being in step.
+#[derive(Default)]
+struct Trouble {
+    /// Since when the store has not answered.
+    away_since: Option<Timestamp>,
+    /// When objects that could not be put into force are tried again.
+    retry_at: Option<Timestamp>,
+}
+
+impl Follower {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        switch: Arc<Switch>,
+        reloader: Arc<Reloader>,
+        metrics: Arc<Metrics>,
+        poll: Duration,
+    ) -> Self {
+        Self {
+            store,
+            switch,
+            reloader,
+            metrics,
+            poll,
+            turn: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
+            woken: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Follows until the task is dropped.
+    pub(crate) async fn run(&self) {
+        loop {
+            self.look().await;
+            // Woken for a change whose instant is nearer than the next look.
+            let _ = tokio::time::timeout(self.pause(), self.woken.notified()).await;
+        }
+    }
+
+    /// Takes over what changed, now.
+    pub(crate) async fn look(&self) {
+        let _turn = self.turn.lock().await;
+        match self.catch_up().await {
+            Ok(()) => self.answered(),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Makes the task look now: there may be a change whose instant comes before its next look.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Since when the store has not answered; none while it does.
+    pub(crate) fn away_since(&self) -> Option<Timestamp> {
+        self.trouble().away_since
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let marks = within(ANSWER, self.store.marks()).await?;
+        if marks.toggle_revision != self.switch.revision() {
+            self.switch.refresh().await?;
+        }
+        self.switch.settle(now()).await?;
+        if marks.change_number != self.reloader.change_number() && self.may_rebuild() {
+            let objects = self.store.objects().await?;
+            self.rebuild(objects).await;
+        }
+        Ok(())
+    }
+
+    async fn rebuild(&self, objects: Objects) {
+        let reloader = Arc::clone(&self.reloader);
+        // Compiling many rules takes its time: not on a worker of this runtime.
+        let rebuilt = tokio::task::spawn_blocking(move || reloader.rebuild(objects)).await;
+        let failed = !rebuilt.unwrap_or(false);
+        self.trouble().retry_at = failed.then(|| now().checked_add(RETRY).ok()).flatten();
+    }
+
+    fn may_rebuild(&self) -> bool {
+        self.trouble().retry_at.is_none_or(|at| at <= now())
+    }
+
+    fn answered(&self) {
+        if let Some(since) = self.trouble().away_since.take() {
+            tracing::info!(%since, "the store answers again");
+        }
+    }
+
+    /// Told once for each time that the store goes away.
+    fn failed(&self, error: &StoreError) {
+        self.metrics.store_poll_failed();
+        let mut trouble = self.trouble();
+        if trouble.away_since.is_none() {
+            trouble.away_since = Some(now());
+            tracing::warn!(
+                %error,
+                "the store doesn't answer; the toggle and what was made by API stay as they are"
+            );
+        }
+    }
+
+    /// Until the next look: sooner where a change takes effect, so that the store knows of it.
+    fn pause(&self) -> Duration {
+        let due = self
+            .switch
+            .effective_at()
+            .map(|at| at.duration_since(now()));
+        let due = due.and_then(|due| Duration::try_from(due).ok());
+        // A change that is due and could not be settled is tried again with the next poll.
+        due.filter(|due| !due.is_zero())
+            .map_or(self.poll, |due| due.min(self.poll))
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(limit, asking).await;
+    answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+}
