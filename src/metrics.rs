@@ -88,11 +88,7 @@ impl Metrics {
                 "Requests that a routing rule decided on, by rule.",
                 &["rule"],
             )?,
-            limit_refusals: counters(
-                "limit_refusals_total",
-                "Requests refused by a limit, by what was limited and whose limit it was.",
-                &["limit", "of"],
-            )?,
+            limit_refusals: limit_refusals()?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",
                 "Requests whose client went away before the answer was complete.",
@@ -306,6 +302,14 @@ impl Drop for InFlight {
         self.gauge.dec();
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn limit_refusals() -> prometheus::Result<IntCounterVec> {
+    counters(
+        "limit_refusals_total",
+        "Requests refused by a limit, by what was limited and whose limit it was.",
+        &["limit", "of"],
+    )
 }
 
 fn opts(name: &str, help: &str) -> Opts {
