@@ -12,6 +12,7 @@ use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::{Pattern, PatternList};
 use llm_router_domain::price::Table;
 use llm_router_store::objects::Objects;
+use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
@@ -132,6 +133,14 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
     Some(Provider {
         id: raw.id.clone(),
         kind,
+        dialect: match raw.kind {
+            config::ProviderKind::Custom => ChatDialect::Compatible,
+            _ => ChatDialect::OpenAi,
+        },
+        compat: match raw.compat {
+            config::Compat::Lenient => Compat::Lenient,
+            config::Compat::Strict => Compat::Strict,
+        },
         type_name: raw.kind.name(),
         origin,
         base_path,
@@ -180,7 +189,7 @@ fn built_in(address: SocketAddr) -> (Origin, String, String) {
 
 fn credential(kind: ProviderKind, secret: &SecretString) -> Option<HeaderValue> {
     match kind {
-        ProviderKind::Anthropic => sensitive(secret.expose_secret()),
+        ProviderKind::Anthropic | ProviderKind::Gemini => sensitive(secret.expose_secret()),
         _ => sensitive(&format!("Bearer {}", secret.expose_secret())),
     }
 }

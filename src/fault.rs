@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use llm_router_domain::format::Endpoint;
 use llm_router_wire::request::HeadError;
+use llm_router_wire::translate::TranslateError;
 
 /// An error answer: what the client is told, and how.
 #[derive(Clone, Debug)]
@@ -13,7 +15,7 @@ pub(crate) struct Fault {
     /// OpenAI's `code`; also the `code` label of `llm_router_errors_total`.
     pub(crate) code: &'static str,
     pub(crate) message: Cow<'static, str>,
-    pub(crate) param: Option<&'static str>,
+    pub(crate) param: Option<Cow<'static, str>>,
     /// Seconds or date to send as `retry-after`, as the provider gave it.
     pub(crate) retry_after: Option<String>,
     /// Whether to tell SDKs not to try again (`x-should-retry: false`).
@@ -34,7 +36,7 @@ impl Fault {
 
     fn with_param(self, param: &'static str) -> Self {
         Self {
-            param: Some(param),
+            param: Some(Cow::Borrowed(param)),
             ..self
         }
     }
@@ -82,12 +84,26 @@ impl Fault {
         Self::new(404, "model_not_found", message).with_param("model")
     }
 
-    pub(crate) fn wrong_format(model: &str, format: &str) -> Self {
+    /// Completions and embeddings are not translated.
+    pub(crate) fn not_offered(model: &str, endpoint: Endpoint) -> Self {
         let message = format!(
-            "The model \"{model}\" is not served in the {format} format; call it through the \
-             endpoint of its provider's own format."
+            "No provider of the model \"{model}\" has {}; ask for a model of a provider that \
+             has, or use chat completions, responses or messages.",
+            endpoint.name()
         );
         Self::new(400, "invalid_value", message).with_param("model")
+    }
+
+    /// The request holds what no candidate's format can express.
+    pub(crate) fn untranslatable(error: &TranslateError) -> Self {
+        let code = match error.code {
+            Cow::Borrowed(code) => code,
+            Cow::Owned(_) => "invalid_value",
+        };
+        Self {
+            param: error.param.clone().map(Cow::Owned),
+            ..Self::new(error.status, code, error.message.clone())
+        }
     }
 
     pub(crate) fn not_found(path: &str) -> Self {
@@ -106,6 +122,11 @@ impl Fault {
                 Self::new(400, "invalid_value", message).with_param(param)
             }
         }
+    }
+
+    /// A body that can't be read for its texts.
+    pub(crate) fn unreadable(why: String) -> Self {
+        Self::new(400, "invalid_json", why)
     }
 
     pub(crate) fn bad_request(message: &'static str) -> Self {

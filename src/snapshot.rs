@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use llm_router_domain::format::Endpoint;
+use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 use llm_router_domain::rule::Rules;
+use llm_router_wire::translate::{ChatDialect, Compat};
 
 use crate::budgets::KeyBudget;
 use crate::limits::LimitTable;
@@ -52,6 +53,10 @@ pub(crate) struct Snapshot {
 pub(crate) struct Provider {
     pub(crate) id: String,
     pub(crate) kind: ProviderKind,
+    /// Whose chat completions it speaks, if it speaks them.
+    pub(crate) dialect: ChatDialect,
+    /// What becomes of fields that it can't express.
+    pub(crate) compat: Compat,
     /// The type as the configuration names it; prices may be given by it.
     pub(crate) type_name: &'static str,
     pub(crate) origin: Origin,
@@ -85,10 +90,19 @@ pub(crate) enum ProviderKind {
     /// OpenAI and every compatible server.
     OpenAi,
     Anthropic,
-    /// Google, through its OpenAI-compatible endpoints.
+    /// Google: its own format, and an OpenAI-compatible endpoint for embeddings.
     Gemini,
-    /// Speaks both formats.
+    /// Speaks every client's format.
     Mock,
+}
+
+/// How a provider is asked for what an endpoint does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In the client's own format, at this path below the provider's base.
+    Native(&'static str),
+    /// Translated into this format.
+    Translated(Format),
 }
 
 impl ProviderKind {
@@ -104,12 +118,27 @@ impl ProviderKind {
                 _ => None,
             },
             Self::Gemini => match endpoint {
-                Endpoint::ChatCompletions => Some("/openai/chat/completions"),
                 Endpoint::Embeddings => Some("/openai/embeddings"),
                 _ => None,
             },
             Self::OpenAi => None,
         }
+    }
+
+    /// How the provider is asked for what an endpoint does: in the client's format if it speaks
+    /// that, else translated; nothing if it can't do it at all.
+    pub(crate) const fn way(self, endpoint: Endpoint) -> Option<Way> {
+        if let Some(path) = self.path(endpoint) {
+            return Some(Way::Native(path));
+        }
+        let format = match (self, endpoint) {
+            (_, Endpoint::Completions | Endpoint::Embeddings)
+            | (Self::OpenAi | Self::Mock, Endpoint::CountTokens) => return None,
+            (Self::OpenAi | Self::Mock, _) => Format::OpenAiChat,
+            (Self::Anthropic, _) => Format::AnthropicMessages,
+            (Self::Gemini, _) => Format::Gemini,
+        };
+        Some(Way::Translated(format))
     }
 }
 
@@ -234,6 +263,8 @@ pub(crate) mod testing {
         Arc::new(Provider {
             id: id.to_owned(),
             kind,
+            dialect: ChatDialect::OpenAi,
+            compat: Compat::Lenient,
             type_name: "custom",
             origin: Origin {
                 host: "127.0.0.1".into(),
@@ -298,6 +329,53 @@ pub(crate) mod testing {
             prices: Arc::default(),
             max_body: 1024,
             body_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProviderKind::{Anthropic, Gemini, Mock, OpenAi};
+    use super::*;
+
+    #[test]
+    fn providers_are_asked_in_their_own_format() {
+        use Endpoint::{
+            ChatCompletions, Completions, CountTokens, Embeddings, Messages, Responses,
+        };
+        use Format::{AnthropicMessages, OpenAiChat};
+        let gemini = Some(Way::Translated(Format::Gemini));
+        for (kind, endpoint, expected) in [
+            (
+                OpenAi,
+                ChatCompletions,
+                Some(Way::Native("/chat/completions")),
+            ),
+            (OpenAi, Responses, Some(Way::Native("/responses"))),
+            (OpenAi, Messages, Some(Way::Translated(OpenAiChat))),
+            (OpenAi, CountTokens, None),
+            (Anthropic, Messages, Some(Way::Native("/v1/messages"))),
+            (
+                Anthropic,
+                ChatCompletions,
+                Some(Way::Translated(AnthropicMessages)),
+            ),
+            (
+                Anthropic,
+                Responses,
+                Some(Way::Translated(AnthropicMessages)),
+            ),
+            (Anthropic, Embeddings, None),
+            (Anthropic, Completions, None),
+            (Gemini, ChatCompletions, gemini),
+            (Gemini, Responses, gemini),
+            (Gemini, Messages, gemini),
+            (Gemini, CountTokens, gemini),
+            (Gemini, Embeddings, Some(Way::Native("/openai/embeddings"))),
+            (Gemini, Completions, None),
+            (Mock, Messages, Some(Way::Native("/messages"))),
+        ] {
+            assert_eq!(kind.way(endpoint), expected, "{kind:?} {endpoint:?}");
         }
     }
 }

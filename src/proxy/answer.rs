@@ -51,7 +51,7 @@ pub(super) fn body_of<'a>(fault: &'a Fault, request_id: &'a str) -> ErrorBody<'a
         status: fault.status,
         code: fault.code,
         message: &fault.message,
-        param: fault.param,
+        param: fault.param.as_deref(),
         request_id,
     }
 }
@@ -65,6 +65,19 @@ pub(super) async fn send_json(
     ctx.answered = Some((200, None));
     let header = ResponseHeader::build(200, Some(4))?;
     send(session, ctx, header, value.to_string().into()).await
+}
+
+/// Sends a count of tokens that is the router's own estimate, and says so.
+pub(super) async fn send_estimate(
+    session: &mut Session,
+    ctx: &mut Context,
+    tokens: u64,
+) -> Result<()> {
+    ctx.answered = Some((200, None));
+    let mut header = ResponseHeader::build(200, Some(5))?;
+    header.insert_header("x-llm-router-estimated", "input_tokens")?;
+    let body = serde_json::json!({ "input_tokens": tokens }).to_string();
+    send(session, ctx, header, body.into()).await
 }
 
 async fn send(

@@ -10,6 +10,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use super::context::{Attempt, Context, Inference};
+use super::failure::Failure;
 use super::headers;
 use super::meter::Asker;
 use super::response::Response;
@@ -30,6 +31,9 @@ impl Gateway {
         if inference.failure.is_some() && inference.has_next() && !again {
             inference.candidate += 1;
             inference.attempt = Attempt::default();
+        }
+        if !again {
+            ready_candidate(inference, &ctx.request_id)?;
         }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
@@ -63,6 +67,30 @@ impl Gateway {
     }
 }
 
+/// Readies what the candidate is sent, or the next one that the request can be put to.
+fn ready_candidate(inference: &mut Inference, request_id: &str) -> Result<()> {
+    let first = inference.candidate;
+    let mut refusal = None;
+    loop {
+        let Err(error) = inference.prepare(request_id) else {
+            return Ok(());
+        };
+        tracing::debug!(%error, request.id = request_id, "a candidate can't be asked");
+        refusal.get_or_insert(error);
+        if !inference.has_next() {
+            break;
+        }
+        inference.candidate += 1;
+    }
+    // What was tried before says more than what could not be tried.
+    if let (None, Some(error)) = (&inference.failure, refusal) {
+        inference.failure = Some(Failure::Untranslatable(error));
+    } else {
+        inference.candidate = first.saturating_sub(1);
+    }
+    Error::err_in(ErrorType::InternalError)
+}
+
 /// Addresses the request to the candidate.
 pub(super) fn address(request: &mut RequestHeader, ctx: &Context) -> Result<()> {
     let Some(inference) = ctx.inference.as_deref() else {
@@ -71,9 +99,7 @@ pub(super) fn address(request: &mut RequestHeader, ctx: &Context) -> Result<()> 
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };
-    let provider = &deployment.provider;
-    let path = provider.kind.path(inference.endpoint).unwrap_or_default();
-    headers::for_provider(request, provider, path, inference.attempt.length)
+    headers::for_provider(request, &deployment.provider, &inference.asked())
 }
 
 /// How long the attempt that is passed on has taken so far.

@@ -1,7 +1,6 @@
 //! What one request accumulates on its way through the phases. Each field has one phase that sets
 //! it; phases of the business itself take plain values instead.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use super::failure::Failure;
 use super::live::Live;
 use super::meter::Tab;
 use super::response::Response;
+use super::translation::Versions;
 use crate::limits::{Admission, Standing};
 use crate::metrics::InFlight;
 use crate::route::Route;
@@ -67,6 +67,8 @@ pub(super) struct Inference {
     pub(super) body_bytes: usize,
     /// The change that makes a stream report its usage, where the client didn't ask for it.
     pub(super) ask: Option<Splice>,
+    /// What was made of the body for candidates.
+    pub(super) versions: Versions,
     pub(super) route: Route,
     /// Attempts begun so far.
     pub(super) attempts: u32,
@@ -113,26 +115,9 @@ impl Inference {
         self.candidate + 1 < self.route.candidates.len()
     }
 
-    /// The body for the current candidate, in pieces to be sent in order.
-    pub(super) fn body_pieces(&self) -> VecDeque<Bytes> {
-        match self.deployment() {
-            Some(deployment) => {
-                let head = &self.head;
-                head.rewrite(&self.body, &deployment.model, self.ask.as_ref())
-                    .into()
-            }
-            None => VecDeque::new(),
-        }
-    }
-
     /// Goes on with the same candidate, within the same attempt.
     pub(super) fn again(&mut self, failure: Failure) {
         self.attempt.again = true;
         self.failure = Some(failure);
-    }
-
-    /// Lets go of the copy of the body: nothing will be sent again.
-    pub(super) fn forget_body(&mut self) {
-        self.body = Bytes::new();
     }
 }

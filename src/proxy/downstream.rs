@@ -123,6 +123,15 @@ pub(crate) fn keep(session: &mut HttpSession, exchange: &Exchange) {
     exchange.keep(mem::replace(session, empty()));
 }
 
+fn set_status(tasks: &mut [HttpTask], status: u16) -> Result<()> {
+    for task in tasks {
+        if let HttpTask::Header(header, _) = task {
+            header.set_status(status)?;
+        }
+    }
+    Ok(())
+}
+
 fn is_interim(task: &HttpTask) -> bool {
     matches!(task, HttpTask::Header(header, _) if header.status.is_informational())
 }
@@ -199,6 +208,8 @@ impl CustomSession for Downstream {
                         Ok(false)
                     };
                 }
+                // What was taken out of an answer that is read whole leaves nothing to hold.
+                tasks.retain(|task| !matches!(task, HttpTask::Body(None, false)));
                 if !ended && self.held.len() < MOST_HELD {
                     self.held.append(&mut tasks);
                     return Ok(false);
@@ -213,6 +224,9 @@ impl CustomSession for Downstream {
         if !self.held.is_empty() {
             self.held.append(&mut tasks);
             tasks = mem::take(&mut self.held);
+        }
+        if let Some(status) = self.exchange.take_status() {
+            set_status(&mut tasks, status)?;
         }
         self.inner.response_duplex_vec(tasks).await
     }

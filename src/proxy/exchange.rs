@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,8 @@ pub(crate) struct Exchange {
     total: AtomicU64,
     /// What becomes of the response under way; a [`Hold`].
     hold: AtomicU8,
+    /// The status that the held response is to have instead of the upstream's; 0 if none.
+    status: AtomicU16,
     /// The last bytes of a response whose end came in a form that carries none.
     tail: Mutex<Option<Bytes>>,
     /// Where the real session is put when its stand-in is dropped.
@@ -100,6 +102,7 @@ impl Exchange {
             silence: AtomicU8::new(Silence::Total as u8),
             total: AtomicU64::new(NEVER),
             hold: AtomicU8::new(Hold::Pass as u8),
+            status: AtomicU16::new(0),
             tail: Mutex::default(),
             returned: Mutex::default(),
             reusable: AtomicBool::new(false),
@@ -121,6 +124,7 @@ impl Exchange {
             Relaxed,
         );
         self.set_hold(Hold::Pass);
+        self.set_status(0);
         self.await_until(now, first_byte, Silence::FirstByte);
     }
 
@@ -187,6 +191,16 @@ impl Exchange {
 
     pub(crate) fn hold(&self) -> Hold {
         Hold::from_u8(self.hold.load(Relaxed))
+    }
+
+    /// Gives the response that is held another status.
+    pub(crate) fn set_status(&self, status: u16) {
+        self.status.store(status, Relaxed);
+    }
+
+    /// The status that the response is to have instead of its own.
+    pub(crate) fn take_status(&self) -> Option<u16> {
+        Some(self.status.swap(0, Relaxed)).filter(|status| *status > 0)
     }
 
     /// Leaves bytes that are to be sent before the response ends.

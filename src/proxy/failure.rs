@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
+use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
@@ -30,6 +31,11 @@ pub(super) enum Failure {
     },
     /// A stream that began with an error event.
     ErrorEvent(u16),
+    /// An answer that can't be passed on: an error where content was to be, or nothing that could
+    /// be read. With the status that it amounts to, and what was said.
+    Unusable { status: u16, said: String },
+    /// None was made: no candidate's format can express the request.
+    Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
 }
@@ -126,7 +132,7 @@ impl Gateway {
             inference.upstream_time += clock::now().saturating_duration_since(started);
         }
         if let Some(tab) = inference.tab.as_deref_mut() {
-            let empty = matches!(failure, Failure::ErrorEvent(_));
+            let empty = matches!(failure, Failure::ErrorEvent(_) | Failure::Unusable { .. });
             tab.failed(failure.outcome(), failure.status(), empty, clock::now());
         }
         if let Some(deployment) = inference.deployment() {
@@ -141,8 +147,13 @@ impl Failure {
     /// The status that the provider answered, 0 if it didn't.
     const fn status(&self) -> u16 {
         match self {
-            Self::Status { status, .. } | Self::ErrorEvent(status) => *status,
-            Self::Connection(_) | Self::Silent(_) | Self::OverBudget(_) => 0,
+            Self::Status { status, .. }
+            | Self::ErrorEvent(status)
+            | Self::Unusable { status, .. } => *status,
+            Self::Connection(_)
+            | Self::Silent(_)
+            | Self::OverBudget(_)
+            | Self::Untranslatable(_) => 0,
         }
     }
 
@@ -153,7 +164,8 @@ impl Failure {
             Self::Silent(_) => "timeout",
             Self::Status { status: 429, .. } => "rate_limited",
             Self::Status { .. } => "status",
-            Self::ErrorEvent(_) => "error_event",
+            Self::ErrorEvent(_) | Self::Unusable { .. } => "error_event",
+            Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
         }
     }

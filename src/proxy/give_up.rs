@@ -71,10 +71,23 @@ impl Gateway {
     ) -> Result<bool> {
         let response = ctx
             .inference
-            .as_deref()
-            .map(|inference| &inference.response);
-        let Some(Response::Stream(stream)) = response else {
-            return Ok(false);
+            .as_deref_mut()
+            .map(|inference| &mut inference.response);
+        let stream = match response {
+            Some(Response::Stream(stream)) => stream,
+            Some(Response::Translated(answer)) => {
+                let event = answer.break_off(fault.status, fault.code, &fault.message);
+                let Some(event) = event else {
+                    return Ok(false);
+                };
+                if !event.is_empty() {
+                    ctx.broke_off = Some(fault.code);
+                }
+                let event = Some(event).filter(|event| !event.is_empty());
+                session.write_response_body(event, true).await?;
+                return Ok(true);
+            }
+            _ => return Ok(false),
         };
         let inside = stream.is_inside_event();
         ctx.broke_off = Some(fault.code);
@@ -117,6 +130,14 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
         Some(Failure::ErrorEvent(status)) => {
             Fault::upstream_error(*status, format!("{name} began its answer with an error."))
         }
+        Some(Failure::Unusable { status, said }) => {
+            let said = match provider {
+                Some(provider) => redacted(said.clone(), provider),
+                None => said.clone(),
+            };
+            Fault::upstream_error(*status, format!("{name} failed: {said}"))
+        }
+        Some(Failure::Untranslatable(error)) => Fault::untranslatable(error),
         Some(Failure::Connection(kind)) => {
             Fault::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }

@@ -1,9 +1,11 @@
 //! Which headers cross the router: what a provider is sent of the client's, and what a client is
 //! sent of the provider's. Values are made elsewhere.
 
+use std::borrow::Cow;
+
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
-    HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
+    FORWARDED, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
 use memchr::memmem;
 use pingora::Result;
@@ -31,19 +33,32 @@ pub(super) const RULE: &str = "x-llm-router-rule";
 
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
+/// What the headers of formats begin with, that say nothing to a provider of another one.
+const OF_FORMATS: [&str; 2] = ["anthropic-", "openai-"];
+
+/// What a provider is asked, as far as headers tell of it.
+pub(super) struct Asked<'a> {
+    /// Below the provider's base.
+    pub(super) path: Cow<'a, str>,
+    /// Bytes of the body.
+    pub(super) length: usize,
+    /// Whether the request has been translated: then the path is whole with its query.
+    pub(super) translated: bool,
+}
+
 /// Turns the client's header into the provider's: path, host, credential and length.
 pub(super) fn for_provider(
     header: &mut RequestHeader,
     provider: &Provider,
-    path: &str,
-    length: usize,
+    asked: &Asked<'_>,
 ) -> Result<()> {
-    let query = header
-        .uri
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
-    header.set_raw_path(format!("{}{path}{query}", provider.base_path).as_bytes())?;
+    let query = header.uri.query().filter(|_| !asked.translated);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    header.set_raw_path(format!("{}{}{query}", provider.base_path, asked.path).as_bytes())?;
+    if asked.translated {
+        remove_foreign(header);
+        header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    }
     for name in [AUTHORIZATION, COOKIE, FORWARDED, EXPECT, TRANSFER_ENCODING] {
         header.remove_header(&name);
     }
@@ -51,16 +66,30 @@ pub(super) fn for_provider(
         header.remove_header(*name);
     }
     header.insert_header(HOST, provider.host_header.clone())?;
-    header.insert_header(CONTENT_LENGTH, length)?;
+    header.insert_header(CONTENT_LENGTH, asked.length)?;
     // Bytes that are passed on untouched must also be readable to whoever meters them.
     header.insert_header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
     for (name, value) in &provider.headers {
         header.insert_header(name.clone(), value.clone())?;
     }
-    insert_credential(header, provider)
+    insert_credential(header, provider, &asked.path)
 }
 
-fn insert_credential(header: &mut RequestHeader, provider: &Provider) -> Result<()> {
+fn remove_foreign(header: &mut RequestHeader) {
+    let of_format = |name: &&HeaderName| {
+        let name = name.as_str();
+        OF_FORMATS.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let names: Vec<HeaderName> = header.headers.keys().filter(of_format).cloned().collect();
+    for name in names {
+        header.remove_header(&name);
+    }
+}
+
+/// Gemini's paths for clients of OpenAI's format take the credential as OpenAI does.
+const GEMINI_COMPATIBLE: &str = "/openai/";
+
+fn insert_credential(header: &mut RequestHeader, provider: &Provider, path: &str) -> Result<()> {
     let anthropic = provider.kind == ProviderKind::Anthropic;
     if anthropic && !header.headers.contains_key(ANTHROPIC_VERSION) {
         header.insert_header(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"))?;
@@ -68,12 +97,21 @@ fn insert_credential(header: &mut RequestHeader, provider: &Provider) -> Result<
     let Some(credential) = &provider.credential else {
         return Ok(());
     };
-    let name = if anthropic {
-        HeaderName::from_static("x-api-key")
-    } else {
-        AUTHORIZATION
-    };
-    header.insert_header(name, credential.clone())
+    match provider.kind {
+        ProviderKind::Anthropic => header.insert_header("x-api-key", credential.clone()),
+        ProviderKind::Gemini if path.starts_with(GEMINI_COMPATIBLE) => {
+            let bearer = [b"Bearer ", credential.as_bytes()].concat();
+            if let Ok(mut bearer) = HeaderValue::from_bytes(&bearer) {
+                bearer.set_sensitive(true);
+                header.insert_header(AUTHORIZATION, bearer)?;
+            }
+            Ok(())
+        }
+        ProviderKind::Gemini => header.insert_header("x-goog-api-key", credential.clone()),
+        ProviderKind::OpenAi | ProviderKind::Mock => {
+            header.insert_header(AUTHORIZATION, credential.clone())
+        }
+    }
 }
 
 /// What the router says of itself in a response.
@@ -83,6 +121,8 @@ pub(super) struct Marks<'a> {
     pub(super) model: &'a str,
     pub(super) rule: Option<&'a str>,
     pub(super) attempts: u32,
+    /// Fields of the request that the provider's format has nothing for.
+    pub(super) dropped: &'a [String],
 }
 
 /// Turns the provider's header into the client's: nothing of the provider's connection, nothing
@@ -109,7 +149,32 @@ pub(super) fn for_client(
     if let Some(rule) = marks.rule {
         insert(header, RULE, rule)?;
     }
+    if !marks.dropped.is_empty() {
+        insert(header, "x-llm-router-dropped", &listed(marks.dropped))?;
+    }
     header.insert_header("x-llm-router-attempts", marks.attempts)
+}
+
+/// The longest list of dropped fields that is shown, in bytes.
+const LONGEST_LIST: usize = 1024;
+
+/// Names in a header's value. They are the client's own, so they may be anything.
+fn listed(names: &[String]) -> String {
+    let mut list = String::new();
+    for name in names {
+        if list.len() + name.len() > LONGEST_LIST {
+            list.push_str(", ...");
+            break;
+        }
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.extend(
+            name.chars()
+                .map(|c| if c.is_ascii_graphic() { c } else { '?' }),
+        );
+    }
+    list
 }
 
 /// Inserts a value that came from outside; one that no header can hold is left out.
@@ -142,7 +207,7 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::ProviderKind::{Anthropic, OpenAi};
+    use crate::snapshot::ProviderKind::{Anthropic, Gemini, OpenAi};
     use crate::snapshot::testing::provider;
 
     fn sent(kind: ProviderKind, headers: &[(&'static str, &str)]) -> RequestHeader {
@@ -151,8 +216,17 @@ mod tests {
         for (name, value) in headers {
             header.append_header(*name, *value).unwrap();
         }
-        for_provider(&mut header, &provider("p", kind, &["*"]), "/v1/messages", 7).unwrap();
+        ask(&mut header, kind, "/v1/messages", false);
         header
+    }
+
+    fn ask(header: &mut RequestHeader, kind: ProviderKind, path: &str, translated: bool) {
+        let asked = Asked {
+            path: path.into(),
+            length: 7,
+            translated,
+        };
+        for_provider(header, &provider("p", kind, &["*"]), &asked).unwrap();
     }
 
     fn value<'a>(header: &'a RequestHeader, name: &str) -> Option<&'a str> {
@@ -169,7 +243,11 @@ mod tests {
             ("x-api-key", "sk-ours"),
             ("api-key", "sk-ours"),
         ];
-        for (kind, name) in [(OpenAi, "authorization"), (Anthropic, "x-api-key")] {
+        for (kind, name) in [
+            (OpenAi, "authorization"),
+            (Anthropic, "x-api-key"),
+            (Gemini, "x-goog-api-key"),
+        ] {
             let header = sent(kind, &keys);
             assert_eq!(value(&header, name), Some("sk-theirs"));
             let values: Vec<_> = header.headers.values().collect();
@@ -179,6 +257,31 @@ mod tests {
                     .all(|value| !value.as_bytes().ends_with(b"sk-ours"))
             );
         }
+    }
+
+    #[test]
+    fn translated_requests_lose_what_their_format_means() {
+        let target = b"/v1/messages?beta=true";
+        let mut header = RequestHeader::build("POST", target, None).unwrap();
+        for name in ["anthropic-version", "anthropic-beta", "openai-project"] {
+            header.append_header(name, "x").unwrap();
+        }
+        let path = "/models/g:streamGenerateContent?alt=sse";
+        ask(&mut header, Gemini, path, true);
+        assert_eq!(header.uri.to_string(), format!("/base{path}"));
+        for name in ["anthropic-version", "anthropic-beta", "openai-project"] {
+            assert_eq!(value(&header, name), None);
+        }
+        assert_eq!(value(&header, "content-type"), Some("application/json"));
+        ask(&mut header, Gemini, "/openai/embeddings", false);
+        assert_eq!(value(&header, "authorization"), Some("Bearer sk-theirs"));
+    }
+
+    #[test]
+    fn dropped_fields_are_listed_as_far_as_a_header_can() {
+        assert_eq!(listed(&["top_k".into(), "a b\n日".into()]), "top_k, a?b??");
+        let many = vec!["x".repeat(100); 100];
+        assert!(listed(&many).len() < 2 * LONGEST_LIST);
     }
 
     #[test]
@@ -235,6 +338,7 @@ mod tests {
             model: "模型",
             rule: Some("ours"),
             attempts: 2,
+            dropped: &["top_k".to_owned()],
         };
         for_client(&mut header, &provider("p", OpenAi, &["*"]), &marks).unwrap();
         let value = |name: &str| header.headers.get(name).map(|value| value.as_bytes());
@@ -244,6 +348,7 @@ mod tests {
         assert_eq!(value("x-upstream-request-id"), Some(&b"theirs"[..]));
         assert_eq!(value(RULE), Some(&b"ours"[..]));
         assert_eq!(value("x-llm-router-attempts"), Some(&b"2"[..]));
+        assert_eq!(value("x-llm-router-dropped"), Some(&b"top_k"[..]));
         assert_eq!(value("anthropic-ratelimit-requests-limit"), Some(&b"5"[..]));
     }
 }

@@ -98,7 +98,7 @@ impl Tab {
                 estimate,
                 cost,
             },
-            dialect: Dialect::of(inference.endpoint.format(), inference.endpoint),
+            dialect: Dialect::of(inference.provider_format(), inference.endpoint),
             price,
             type_name: provider.type_name,
             queue: now.saturating_duration_since(asker.arrived),

@@ -20,6 +20,7 @@ mod responding;
 mod response;
 mod service;
 mod settle;
+mod translation;
 mod upstream;
 
 use async_trait::async_trait;

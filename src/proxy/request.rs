@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method};
 use llm_router_domain::format::Endpoint;
+use llm_router_wire::prompt::Prompt;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::{Dialect, Splice};
 use llm_router_wire::{models, parameters};
@@ -14,11 +15,12 @@ use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
 
-use super::answer::{send_fault, send_json};
+use super::answer::{send_estimate, send_fault, send_json};
 use super::app::Arrival;
 use super::body::{self, BodyError};
 use super::context::{Attempt, Context, Inference};
 use super::response::Response;
+use super::translation::Versions;
 use super::{Gateway, new_request_id};
 use crate::authenticate::authenticate;
 use crate::clock;
@@ -33,6 +35,8 @@ enum Step {
     Proxy,
     /// An answer that the router has.
     Answer(Value),
+    /// A count of tokens that no provider of the model makes.
+    Count(u64),
 }
 
 impl Gateway {
@@ -57,6 +61,10 @@ impl Gateway {
             Ok(Step::Proxy) => Ok(false),
             Ok(Step::Answer(value)) => {
                 send_json(session, ctx, &value).await?;
+                Ok(true)
+            }
+            Ok(Step::Count(tokens)) => {
+                send_estimate(session, ctx, tokens).await?;
                 Ok(true)
             }
             Err(BodyError::Fault(fault)) => {
@@ -106,7 +114,13 @@ impl Gateway {
                 self.admit(ctx, &key).map_err(BodyError::Fault)?;
                 self.parse(session, ctx, endpoint).await?;
                 self.reserve_tokens(ctx).map_err(BodyError::Fault)?;
-                Ok(Step::Proxy)
+                match ctx
+                    .inference
+                    .take_if(|inference| inference.route.candidates.is_empty())
+                {
+                    Some(inference) => Ok(Step::Count(estimated_input(&inference.body)?)),
+                    None => Ok(Step::Proxy),
+                }
             }
             Target::Models => {
                 let names = listing::visible(snapshot, &key);
@@ -172,6 +186,7 @@ impl Gateway {
         ctx.inference = Some(Box::new(Inference {
             endpoint,
             ask: usage_to_ask_for(&head, &body, endpoint),
+            versions: Versions::default(),
             head,
             body_bytes,
             body,
@@ -188,6 +203,15 @@ impl Gateway {
         }));
         Ok(())
     }
+}
+
+/// The tokens of a request's input, where no provider counts them.
+fn estimated_input(body: &[u8]) -> std::result::Result<u64, BodyError> {
+    let prompt = Prompt::read(body).map_err(|error| {
+        let text = error.to_string();
+        BodyError::Fault(Fault::unreadable(text))
+    })?;
+    Ok(prompt.tokens())
 }
 
 /// The body with the parameters that a rule sets. Whatever reads it from here on, to estimate, to
@@ -213,7 +237,11 @@ fn with_parameters(
 }
 
 /// How a stream is made to report its usage, if it doesn't by itself.
-fn usage_to_ask_for(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+pub(super) fn usage_to_ask_for(
+    head: &RequestHead,
+    body: &[u8],
+    endpoint: Endpoint,
+) -> Option<Splice> {
     let dialect = Dialect::of(endpoint.format(), endpoint);
     if head.stream && dialect.has_usage_option() {
         head.ask_for_usage(body)

@@ -14,6 +14,7 @@ use super::failure::{Failure, is_failure};
 use super::headers::{self, Marks};
 use super::limit;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
+use super::translation::{Answer, Progress};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
 use crate::snapshot::Provider;
@@ -39,7 +40,7 @@ impl Gateway {
         exchange.progress(now, provider.timeouts.idle);
         inference.attempt.answered = true;
         let stream = is_event_stream(header);
-        let filter = stream && inference.ask.is_some();
+        let filter = stream && inference.ask.is_some() && inference.translated().is_none();
         if let Some(tab) = inference.tab.as_deref_mut() {
             let free = inference.endpoint == Endpoint::CountTokens;
             tab.responded(header.status.as_u16(), stream, filter, free);
@@ -48,7 +49,12 @@ impl Gateway {
             return self.candidate_refused(header, inference, exchange);
         }
         inference.first_byte = Some(now);
-        inference.response = if header.status.is_client_error() {
+        let answer = Answer::new(inference, header.status.as_u16(), stream);
+        inference.response = if let Some(answer) = answer {
+            answer.adapt(header)?;
+            exchange.set_hold(Hold::Judge);
+            Response::Translated(Box::new(answer))
+        } else if header.status.is_client_error() {
             exchange.set_hold(Hold::Judge);
             Response::Refusal(BytesMut::new())
         } else if stream {
@@ -122,6 +128,10 @@ impl Gateway {
                 inference.forget_body();
                 exchange.set_hold(Hold::Pass);
             }
+            Response::Translated(_) => {
+                let provider = deployment.provider.clone();
+                return self.translation_continued(body, end, &provider, ctx);
+            }
             Response::Refusal(held) => {
                 if hold(held, body, end) {
                     clean(body, &deployment.provider);
@@ -141,6 +151,54 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+impl Gateway {
+    /// More of an answer in another format came, or its end.
+    fn translation_continued(
+        &self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        provider: &Provider,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
+        else {
+            return Ok(());
+        };
+        let Response::Translated(answer) = &mut inference.response else {
+            return Ok(());
+        };
+        let passed = match answer.take(body.take(), end) {
+            Progress::Wait => return Ok(()),
+            Progress::Pass(passed) => passed,
+            Progress::Refused(status, passed) => {
+                exchange.set_status(status);
+                ctx.answered = Some((status, None));
+                cleaned(passed, provider)
+            }
+            Progress::BrokenOff(passed) => {
+                ctx.broke_off = Some("upstream_error");
+                cleaned(passed, provider)
+            }
+            Progress::Failed(status, said) => {
+                self.note_failure(inference, Failure::Unusable { status, said });
+                return Error::err_up(TRY_NEXT);
+            }
+        };
+        if end || !passed.is_empty() {
+            *body = Some(passed);
+        }
+        inference.forget_body();
+        exchange.set_hold(Hold::Pass);
+        Ok(())
+    }
+}
+
+fn cleaned(bytes: Bytes, provider: &Provider) -> Bytes {
+    let mut body = Some(bytes);
+    clean(&mut body, provider);
+    body.unwrap_or_default()
 }
 
 fn is_event_stream(header: &ResponseHeader) -> bool {
@@ -171,6 +229,7 @@ fn mark(
             model,
             rule: inference.route.rule.as_deref(),
             attempts,
+            dropped: inference.dropped(),
         },
     )
 }

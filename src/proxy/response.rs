@@ -7,6 +7,8 @@ use llm_router_wire::sse::{Event, Piece, Splitter};
 use memchr::memmem;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::translation::Answer;
+
 /// The most of an error body that is looked at; what is longer is passed on as it comes.
 pub(super) const ERROR_BODY_LIMIT: usize = 64 * 1024;
 
@@ -18,6 +20,8 @@ pub(super) enum Response {
     Plain,
     /// Server-sent events, passed on whole.
     Stream(Box<Stream>),
+    /// An answer in another format than the client's.
+    Translated(Box<Answer>),
     /// A refusal of the provider's: passed on as it is, but for our credential.
     Refusal(BytesMut),
     /// The last candidate's failure: its body is read for its message only.

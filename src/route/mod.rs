@@ -65,7 +65,7 @@ pub(crate) struct Refused {
 ///
 /// # Errors
 /// 404 for a name that nothing here serves, 403 for one that the key may not use, 400 for one
-/// whose providers speak another format, and what a rule blocks with.
+/// whose providers can't do what the endpoint does, and what a rule blocks with.
 pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
     let request = Request::new(*asking);
     let decision = decide::decide(asking, &request);
@@ -121,13 +121,13 @@ pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
             ..Plan::refused(fault)
         };
     }
-    let speaks = |found: &Deployment| found.provider.kind.path(asking.endpoint).is_some();
-    let (candidates, others): (Vec<_>, Vec<_>) = found.deployments.into_iter().partition(speaks);
-    let why = |found| (found, "its provider doesn't speak the request's format");
-    let refused = candidates.is_empty().then(|| {
-        let format = asking.endpoint.format().name();
-        Fault::wrong_format(asking.model, format)
-    });
+    let can = |found: &Deployment| found.provider.kind.way(asking.endpoint).is_some();
+    let (candidates, others): (Vec<_>, Vec<_>) = found.deployments.into_iter().partition(can);
+    let why = |found| (found, "its provider has no such endpoint");
+    // Tokens that no provider counts are counted by the router.
+    let needed = asking.endpoint != Endpoint::CountTokens;
+    let refused = (candidates.is_empty() && needed)
+        .then(|| Fault::not_offered(asking.model, asking.endpoint));
     Plan {
         candidates,
         left_out: others.into_iter().map(why).collect(),

@@ -104,11 +104,15 @@ fn tried(snapshot: &Snapshot, allowed: &[&str], model: &str, endpoint: Endpoint)
 #[test]
 fn names_lead_to_deployments() {
     let snapshot = routing(json!([]));
-    let fast = "openai:gpt-4o-mini local:llama openai:gpt-4o";
+    let fast = "openai:gpt-4o-mini local:llama claude:opus openai:gpt-4o";
     for (asked, endpoint, expected) in [
         ("fast", CHAT, fast),
         ("auto", CHAT, fast),
-        ("smart", MESSAGES, "claude:opus"),
+        ("smart", MESSAGES, "claude:opus openai:gpt-4o"),
+        ("smart", Endpoint::CountTokens, "claude:opus"),
+        ("smart", Endpoint::Embeddings, "openai:gpt-4o"),
+        ("local/llama", MESSAGES, "local:llama"),
+        ("local/llama", Endpoint::CountTokens, ""),
         ("openai/gpt-5", CHAT, "openai:gpt-5"),
         ("local/org/qwen", CHAT, "local:org/qwen"),
         ("org/qwen", CHAT, "openai:org/qwen"),
@@ -128,14 +132,19 @@ fn names_lead_to_deployments() {
 fn what_cannot_be_served_is_refused() {
     let snapshot = routing(json!([]));
     for (allowed, asked, endpoint, expected) in [
-        (["*"], "local/llama", MESSAGES, "400 invalid_value"),
+        (
+            ["*"],
+            "claude/opus",
+            Endpoint::Embeddings,
+            "400 invalid_value",
+        ),
         (["fast"], "smart", CHAT, "403 permission_denied"),
         (["smart"], "auto", CHAT, "403 permission_denied"),
         (
             ["fast"],
             "auto",
             CHAT,
-            "openai:gpt-4o-mini local:llama openai:gpt-4o",
+            "openai:gpt-4o-mini local:llama claude:opus openai:gpt-4o",
         ),
         (["gpt-*"], "gpt-5", CHAT, "openai:gpt-5"),
     ] {
@@ -161,15 +170,11 @@ fn unknown_models_are_404_for_every_key() {
 #[test]
 fn rules_say_where_requests_go() {
     let to = |then: Value| json!([{"name": "r", "when": {"regex": "parcel"}, "then": then}]);
-    let fast = "openai:gpt-4o-mini local:llama openai:gpt-4o";
+    let fast = "openai:gpt-4o-mini local:llama claude:opus openai:gpt-4o";
+    let smart = "claude:opus openai:gpt-4o";
     for (then, asked, endpoint, expected) in [
-        (json!({"use_model": "smart"}), "auto", CHAT, "openai:gpt-4o"),
-        (
-            json!({"use_model": "smart"}),
-            "fast",
-            MESSAGES,
-            "claude:opus",
-        ),
+        (json!({"use_model": "smart"}), "auto", CHAT, smart),
+        (json!({"use_model": "smart"}), "fast", MESSAGES, smart),
         (
             json!({"use_model": "local/llama"}),
             "fast",
@@ -219,14 +224,14 @@ fn rules_say_where_requests_go() {
         (
             json!({"use_provider": "claude"}),
             "fast",
-            CHAT,
+            Endpoint::Embeddings,
             "400 invalid_value",
         ),
         (
             json!({"split": [{"model": "smart", "weight": 1}]}),
             "auto",
             CHAT,
-            "openai:gpt-4o",
+            smart,
         ),
         (
             json!({"block": {"status": 451, "message": "no"}}),
@@ -235,7 +240,7 @@ fn rules_say_where_requests_go() {
             "451 blocked",
         ),
         (json!({"set": {"top_p": 1}}), "auto", CHAT, fast),
-        (json!({"set": {"top_p": 1}}), "smart", CHAT, "openai:gpt-4o"),
+        (json!({"set": {"top_p": 1}}), "smart", CHAT, smart),
     ] {
         let got = tried(&routing(to(then.clone())), &["*"], asked, endpoint);
         assert_eq!(got, expected, "{then} for {asked}");
@@ -252,8 +257,13 @@ fn the_model_routed_to_must_be_the_keys_too() {
     for (snapshot, allowed, asked, expected) in [
         (&smart, &["fast"][..], "fast", "403 permission_denied"),
         (&smart, &["smart"], "fast", "403 permission_denied"),
-        (&smart, &["smart"], "auto", "openai:gpt-4o"),
-        (&smart, &["fast", "smart"], "fast", "openai:gpt-4o"),
+        (&smart, &["smart"], "auto", "claude:opus openai:gpt-4o"),
+        (
+            &smart,
+            &["fast", "smart"],
+            "fast",
+            "claude:opus openai:gpt-4o",
+        ),
         (&local, &["fast"], "fast", "local:llama"),
         (&local, &["smart"], "smart", "403 permission_denied"),
         (&local, &["smart", "local/*"], "smart", "local:llama"),
@@ -294,7 +304,7 @@ fn routes_tell_of_their_rule() {
         let route = route(&off).unwrap();
         assert_eq!(
             (route.rule, names(&route.candidates)),
-            (None, "openai:gpt-4o".to_owned())
+            (None, "claude:opus openai:gpt-4o".to_owned())
         );
         assert!(bypass(&off).is_some());
     });

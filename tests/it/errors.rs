@@ -114,8 +114,8 @@ async fn the_routers_own_errors() {
             "POST",
             "/v1/messages",
             &[VERSION],
-            messages_body("openai-only/x", false),
-            400,
+            messages_body("openai-only/x:status=404", false),
+            404,
             "",
         ),
     ];

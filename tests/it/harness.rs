@@ -28,9 +28,14 @@ pub(crate) struct Mock {
 
 /// Starts a mock provider.
 pub(crate) async fn mock() -> Mock {
+    mock_with(llm_router_mock::Config::default()).await
+}
+
+/// Starts a mock provider of another kind.
+pub(crate) async fn mock_with(config: llm_router_mock::Config) -> Mock {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mock = llm_router_mock::Mock::new(llm_router_mock::Config::default());
+    let mock = llm_router_mock::Mock::new(config);
     let meter = mock.meter().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(async move {
@@ -49,6 +54,12 @@ pub(crate) async fn mock() -> Mock {
 impl Mock {
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// The base URL for a provider of a type.
+    pub(crate) fn url_for(&self, kind: &str) -> String {
+        let version = if kind == "gemini" { "v1beta" } else { "v1" };
+        format!("http://{}/{version}", self.address)
     }
 }
 

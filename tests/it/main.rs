@@ -30,3 +30,4 @@ mod rules;
 mod shutdown;
 mod streams;
 mod toggle;
+mod translation;

@@ -35,7 +35,7 @@ pub use key::{Budget, Period, StaticKey};
 pub use limits::{OnCounterFailure, RouterLimits};
 pub use load::{DEFAULT_FILE, Loaded, load, load_text, schema};
 pub use model::{Deployment, Model, Strategy};
-pub use provider::{HealthCheck, Http2, OnDisconnect, Provider, ProviderKind, Timeouts};
+pub use provider::{Compat, HealthCheck, Http2, OnDisconnect, Provider, ProviderKind, Timeouts};
 pub use report::{Mark, Problem, Report, Severity};
 pub use routing::{Routing, Target, Toggle};
 pub use scalar::{BaseUrl, CounterUrl, NamePattern, Scheme, StoreUrl};

@@ -25,7 +25,7 @@ pub struct Provider {
     /// What it speaks.
     pub kind: ProviderKind,
     /// Where it is; `None`: the mock provider inside this process. Of type anthropic: without
-    /// `/v1`.
+    /// `/v1`; of type gemini: without `/openai`.
     pub base_url: Option<BaseUrl>,
     /// What we show it, if anything. Never empty.
     pub credential: Option<SecretString>,
@@ -41,6 +41,8 @@ pub struct Provider {
     pub http2: Http2,
     /// What becomes of a stream whose client is gone.
     pub on_disconnect: OnDisconnect,
+    /// What becomes of what it can't express, in requests of other formats.
+    pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
     /// Whether it takes part: false too if its `api_key` is set to nothing.
@@ -59,7 +61,7 @@ pub enum ProviderKind {
     Gemini,
     /// Any OpenAI-compatible server.
     Custom,
-    /// The mock provider, which speaks OpenAI's and Anthropic's formats.
+    /// The mock provider, which is spoken to in the client's own format.
     Mock,
 }
 
@@ -115,6 +117,17 @@ pub enum OnDisconnect {
     Drain,
 }
 
+/// What becomes of a field that a client sent and that the provider's format can't express.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// It is left out and named in the answer's header x-llm-router-dropped.
+    #[default]
+    Lenient,
+    /// The request is answered 400, unless another deployment can take it.
+    Strict,
+}
+
 /// A provider of models.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +163,9 @@ pub(crate) struct RawProvider {
     /// What becomes of a stream whose client has gone.
     #[serde(default)]
     on_disconnect: OnDisconnect,
+    /// What becomes of fields that it can't express, in requests of clients of other formats.
+    #[serde(default)]
+    compat: Compat,
     /// Headers to add to every request.
     #[serde(default)]
     headers: BTreeMap<String, Text<HeaderValue>>,
@@ -279,6 +295,7 @@ impl RawProvider {
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
+            compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), findings),
             enabled: self.enabled && !switched_off,
         }
@@ -296,8 +313,14 @@ impl RawProvider {
                 remedy,
             );
         }
-        if let (ProviderKind::Anthropic, Some(url)) = (self.kind, &mut url) {
-            let path = url.path.strip_suffix("/v1").unwrap_or(&url.path);
+        let superfluous = match self.kind {
+            ProviderKind::Anthropic => "/v1",
+            ProviderKind::Gemini => "/openai",
+            _ => "",
+        };
+        if let Some(url) = &mut url
+            && let Some(path) = url.path.strip_suffix(superfluous)
+        {
             url.path = path.to_owned();
         }
         url

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_router_config::{
-    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, Period, ProviderKind,
-    StoreUrl, Strategy, Target, load, load_text, schema,
+    Compat, Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, Period,
+    ProviderKind, StoreUrl, Strategy, Target, load, load_text, schema,
 };
 use llm_router_domain::key::Role;
 use llm_router_domain::limit::Rate;
@@ -71,6 +71,7 @@ fn a_provider_has_defaults_by_its_type() {
   - { id: g, type: gemini }
   - { id: m, type: mock }
   - { id: a2, type: anthropic, base_url: \"https://proxy.example/claude/v1/\" }
+  - { id: g2, type: gemini, base_url: \"https://proxy.example/v1beta/openai\" }
 ";
     let urls: Vec<Option<String>> = config(text)
         .providers
@@ -83,6 +84,7 @@ fn a_provider_has_defaults_by_its_type() {
         Some("https://generativelanguage.googleapis.com/v1beta"),
         None,
         Some("https://proxy.example/claude"),
+        Some("https://proxy.example/v1beta"),
     ];
     assert_eq!(urls, expected.map(|url| url.map(str::to_owned)));
     let first = &config(text).providers[0];
@@ -93,8 +95,8 @@ fn a_provider_has_defaults_by_its_type() {
     assert_eq!(first.timeouts.total, Duration::from_secs(600));
     assert!(first.health_check.is_none() && first.credential.is_none() && first.enabled);
     assert_eq!(
-        (first.http2, first.on_disconnect),
-        (Http2::Never, OnDisconnect::Cancel)
+        (first.http2, first.on_disconnect, first.compat),
+        (Http2::Never, OnDisconnect::Cancel, Compat::Lenient)
     );
 }
 
@@ -110,6 +112,7 @@ fn what_a_provider_says_is_kept() {
     health_check: { interval: 2s }
     http2: always
     on_disconnect: drain
+    compat: strict
     headers: { X-Team: a b }
 ";
     let config = config_with(text, &[("K", KEY)]);
@@ -131,8 +134,8 @@ fn what_a_provider_says_is_kept() {
         ("/models", Duration::from_secs(2))
     );
     assert_eq!(
-        (provider.http2, provider.on_disconnect),
-        (Http2::Always, OnDisconnect::Drain)
+        (provider.http2, provider.on_disconnect, provider.compat),
+        (Http2::Always, OnDisconnect::Drain, Compat::Strict)
     );
     assert_eq!(provider.headers[0].0, "x-team");
     assert_eq!(provider.headers[0].1.expose_secret(), "a b");

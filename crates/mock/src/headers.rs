@@ -19,6 +19,7 @@ pub(crate) fn provider(format: Format, status: u16, rng: &mut Rng) -> HeaderMap 
     let exhausted = status == 429;
     match format {
         Format::AnthropicMessages => anthropic(&mut headers, exhausted, rng),
+        Format::Gemini => gemini(&mut headers),
         _ => openai(&mut headers, exhausted, rng),
     }
     headers
@@ -74,6 +75,19 @@ fn openai(headers: &mut HeaderMap, exhausted: bool, rng: &mut Rng) {
         "x-request-id",
         &request_id(Format::OpenAiChat, rng),
     );
+}
+
+fn gemini(headers: &mut HeaderMap) {
+    for (name, value) in [
+        ("server", "scaffolding on HTTPServer2"),
+        ("server-timing", "gfet4t7; dur=12"),
+        ("vary", "Origin, X-Origin, Referer"),
+    ] {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
 }
 
 fn anthropic(headers: &mut HeaderMap, exhausted: bool, rng: &mut Rng) {

@@ -1,16 +1,18 @@
-//! A mock LLM provider: a small HTTP server that speaks the OpenAI and Anthropic formats, keeps
-//! the pace it is told, fails in the ways it is told, and counts what it served. It calls no
+//! A mock LLM provider: a small HTTP server that speaks the OpenAI, Anthropic and Gemini formats,
+//! keeps the pace it is told, fails in the ways it is told, and counts what it served. It calls no
 //! model and knows nothing of the router in front of it.
 //!
 //! # What it answers
 //!
 //! `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`,
 //! `/v1/messages`, `/v1/messages/count_tokens` and `GET /v1/models`, `/v1/models/{id}`, each also
-//! without `/v1`; HTTP/1.1 and HTTP/2 with prior knowledge. Answers are prose drawn from the seed
-//! and the last user message, so the same question gets the same answer. Tools are called with
-//! arguments that fit their schema, a turn with tool results gets text, `json_schema` gets JSON
-//! that fits, thinking is shown where Anthropic shows it and counted where OpenAI counts it.
-//! Requests are checked about as strictly as the providers check them.
+//! without `/v1`; `POST /v1beta/models/{id}:generateContent`, `:streamGenerateContent?alt=sse`,
+//! `:countTokens` and `GET /v1beta/models`, and OpenAI's paths below `/v1beta/openai`; HTTP/1.1
+//! and HTTP/2 with prior knowledge. Answers are prose drawn from the seed and the last user
+//! message, so the same question gets the same answer. Tools are called with arguments that fit
+//! their schema, a turn with tool results gets text, `json_schema` gets JSON that fits, thinking is
+//! shown where Anthropic and Gemini show it and counted where OpenAI counts it. Requests are
+//! checked about as strictly as the providers check them.
 //!
 //! Without controls a stream's events leave as fast as the client reads. Tokens of input are a
 //! quarter of the bytes of text, tokens of output the words. A prompt of 1,024 tokens or more is

@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Request, Response, Version, request::Parts, uri::P
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use llm_router_domain::format::{Endpoint, Format};
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -25,7 +26,7 @@ use crate::{
     clock,
     config::Config,
     control::{Controls, Failure},
-    format::{self, Job, Refusal, Surface, models, reading},
+    format::{self, Job, Refusal, Surface, gemini, models, reading},
     headers,
     meter::{BodySeen, Meter, State, Ticket},
     panel, prose,
@@ -73,16 +74,63 @@ impl Shared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Call {
     Infer(Endpoint),
+    /// One of Gemini's methods, with the model that the path names.
+    Gemini(GeminiMethod, String),
     ListModels,
     GetModel(String),
     UnknownPath,
     WrongMethod,
 }
 
+/// What Gemini can be asked to do with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GeminiMethod {
+    Generate,
+    Stream,
+    Count,
+}
+
+impl GeminiMethod {
+    /// Reads the path of a model below the version, such as `/models/NAME:countTokens`.
+    fn of(path: &str) -> Option<(Self, String)> {
+        let (model, method) = path.strip_prefix("/models/")?.rsplit_once(':')?;
+        let method = match method {
+            "generateContent" => Self::Generate,
+            "streamGenerateContent" => Self::Stream,
+            "countTokens" => Self::Count,
+            _ => return None,
+        };
+        let model = percent_decode_str(model).decode_utf8().ok()?;
+        Some((method, model.into_owned()))
+    }
+
+    fn surface(self) -> &'static dyn Surface {
+        match self {
+            Self::Generate | Self::Stream => &gemini::Generate,
+            Self::Count => &gemini::Count,
+        }
+    }
+}
+
+/// Where Gemini's own paths begin, and those that it has for clients of OpenAI's format.
+const GEMINI_VERSION: &str = "/v1beta";
+const GEMINI_COMPATIBLE: &str = "/openai";
+
 impl Call {
-    /// Reads the path below `/v1`; the `/v1` itself may be missing.
+    /// Reads the path below `/v1` or `/v1beta`; the `/v1` itself may be missing.
     fn of(method: &Method, path: &str) -> Self {
-        let path = path.strip_prefix("/v1").unwrap_or(path);
+        let path = path
+            .strip_prefix(GEMINI_VERSION)
+            .map(|path| path.strip_prefix(GEMINI_COMPATIBLE).unwrap_or(path))
+            .or_else(|| path.strip_prefix("/v1"))
+            .unwrap_or(path);
+        if let Some((asked, model)) = GeminiMethod::of(path) {
+            return if method == Method::POST {
+                Self::Gemini(asked, model)
+            } else {
+                Self::WrongMethod
+            };
+        }
         if let Some(endpoint) = Endpoint::ALL.into_iter().find(|e| e.path() == path) {
             return if method == Method::POST {
                 Self::Infer(endpoint)
@@ -102,9 +150,12 @@ impl Call {
         }
     }
 
-    fn format(&self, headers: &HeaderMap) -> Format {
+    fn format(&self, path: &str, headers: &HeaderMap) -> Format {
+        let own = path.strip_prefix(GEMINI_VERSION);
         match self {
+            Self::Gemini(..) => Format::Gemini,
             Self::Infer(endpoint) => endpoint.format(),
+            _ if own.is_some_and(|path| !path.starts_with(GEMINI_COMPATIBLE)) => Format::Gemini,
             _ if headers.contains_key("anthropic-version") => Format::AnthropicMessages,
             _ => Format::OpenAiChat,
         }
@@ -134,7 +185,8 @@ pub(crate) async fn answer(
         return Ok(panel::answer(&shared, &method, &uri, &body).map(Either::Right));
     }
     let call = Call::of(&method, uri.path());
-    let format = call.format(&headers);
+    let format = call.format(uri.path(), &headers);
+    let events = uri.query().is_some_and(wants_events);
     let path = uri
         .path_and_query()
         .map(PathAndQuery::as_str)
@@ -156,7 +208,12 @@ pub(crate) async fn answer(
         controls,
         rng,
     };
-    Ok(exchange.run(call, body).await?.map(Either::Left))
+    Ok(exchange.run(call, events, body).await?.map(Either::Left))
+}
+
+/// Whether Gemini's stream is to be server-sent events: otherwise it is one list.
+fn wants_events(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "alt" && value == "sse")
 }
 
 /// A request body with its hash.
@@ -228,8 +285,13 @@ struct Understood {
 }
 
 impl Exchange {
-    async fn run(mut self, call: Call, body: Incoming) -> Result<Response<AnswerBody>, BrokenOff> {
-        match self.reply(call, body).await {
+    async fn run(
+        mut self,
+        call: Call,
+        events: bool,
+        body: Incoming,
+    ) -> Result<Response<AnswerBody>, BrokenOff> {
+        match self.reply(call, events, body).await {
             Ok(Reply::Whole(body)) => {
                 let status = self.controls.status.unwrap_or(200);
                 Ok(self.send_whole(status, body, State::Complete))
@@ -241,7 +303,7 @@ impl Exchange {
         }
     }
 
-    async fn reply(&mut self, call: Call, body: Incoming) -> Result<Reply, Fault> {
+    async fn reply(&mut self, call: Call, events: bool, body: Incoming) -> Result<Reply, Fault> {
         let read = read_body(body, &self.shared.config).await?;
         self.ticket.body(BodySeen {
             bytes: read.bytes.len() as u64,
@@ -249,7 +311,22 @@ impl Exchange {
         });
         self.check_key()?;
         match call {
-            Call::Infer(endpoint) => self.infer(endpoint, &read).await,
+            Call::Infer(endpoint) => {
+                let understood = self.understand(endpoint, &read)?;
+                self.infer(understood).await
+            }
+            Call::Gemini(method, model) => {
+                let stream = method == GeminiMethod::Stream;
+                let understood = self.understand_gemini(method, model, &read)?;
+                let reply = self.infer(Understood {
+                    stream: stream && events,
+                    ..understood
+                });
+                Ok(match reply.await? {
+                    Reply::Whole(body) if stream => Reply::Whole([b"[", &body[..], b"]"].concat()),
+                    reply => reply,
+                })
+            }
             Call::ListModels => self.list_models(None).await,
             Call::GetModel(id) => self.list_models(Some(id)).await,
             Call::UnknownPath => Err(Refusal::new(404, "Unknown path").into()),
@@ -272,8 +349,7 @@ impl Exchange {
         Ok(Reply::Whole(format::json(&listed)))
     }
 
-    async fn infer(&mut self, endpoint: Endpoint, read: &Read) -> Result<Reply, Fault> {
-        let understood = self.understand(endpoint, read)?;
+    async fn infer(&mut self, understood: Understood) -> Result<Reply, Fault> {
         self.keep_first_failures(&understood.model);
         self.delay_or_fail().await?;
         let Understood {
@@ -323,11 +399,7 @@ impl Exchange {
         if anthropic && !headers.contains_key("anthropic-version") {
             return Err(Refusal::new(400, "anthropic-version: header is required"));
         }
-        let body: Value = serde_json::from_slice(&read.bytes)
-            .map_err(|error| Refusal::new(400, format!("The body is no JSON: {error}")))?;
-        if !body.is_object() {
-            return Err(Refusal::new(400, "The body is no JSON object"));
-        }
+        let body = object(read)?;
         let model = reading::text(&body, "model")?
             .unwrap_or_default()
             .to_owned();
@@ -339,6 +411,31 @@ impl Exchange {
                 "you must provide a model parameter",
             ));
         }
+        self.understood(format::surface(endpoint), body, model, stream, read)
+    }
+
+    /// Reads a request whose model and method stand in its path. The surface finds the model in
+    /// the body all the same, where Gemini takes it too.
+    fn understand_gemini(
+        &mut self,
+        method: GeminiMethod,
+        model: String,
+        read: &Read,
+    ) -> Result<Understood, Refusal> {
+        self.ticket.asked(&model, method == GeminiMethod::Stream);
+        let mut body = object(read)?;
+        body["model"] = model.as_str().into();
+        self.understood(method.surface(), body, model, false, read)
+    }
+
+    fn understood(
+        &mut self,
+        surface: &'static dyn Surface,
+        body: Value,
+        model: String,
+        stream: bool,
+        read: &Read,
+    ) -> Result<Understood, Refusal> {
         let (_, named) = Controls::from_model(&model).map_err(bad_control)?;
         self.take_controls(named)?;
         let echo = self.controls.echo.unwrap_or_default().then(|| {
@@ -349,7 +446,7 @@ impl Exchange {
             )
         });
         Ok(Understood {
-            surface: format::surface(endpoint),
+            surface,
             body,
             model,
             stream,
@@ -368,7 +465,10 @@ impl Exchange {
 
     fn check_key(&self) -> Result<(), Refusal> {
         match &self.shared.config.require_key {
-            Some(key) if !has_key(self.ticket.headers(), key) => {
+            Some(key) if !has_key(self.format, self.ticket.headers(), key) => {
+                if self.format == Format::Gemini {
+                    return Err(Refusal::new(400, format::error::GEMINI_WRONG_KEY));
+                }
                 Err(Refusal::new(401, "Incorrect API key provided"))
             }
             _ => Ok(()),
@@ -506,8 +606,22 @@ fn bad_control(problem: String) -> Refusal {
     Refusal::new(400, format!("mock: {problem}"))
 }
 
-fn has_key(headers: &HeaderMap, key: &SecretString) -> bool {
+/// The body as an object.
+fn object(read: &Read) -> Result<Value, Refusal> {
+    let body: Value = serde_json::from_slice(&read.bytes)
+        .map_err(|error| Refusal::new(400, format!("The body is no JSON: {error}")))?;
+    if body.is_object() {
+        Ok(body)
+    } else {
+        Err(Refusal::new(400, "The body is no JSON object"))
+    }
+}
+
+fn has_key(format: Format, headers: &HeaderMap, key: &SecretString) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if format == Format::Gemini {
+        return text("x-goog-api-key") == Some(key.expose_secret());
+    }
     let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
     [bearer, text("x-api-key"), text("api-key")].contains(&Some(key.expose_secret()))
 }
@@ -541,6 +655,27 @@ mod tests {
             (Method::GET, "/v1/models/", Call::UnknownPath),
             (Method::GET, "/v1/modelsx", Call::UnknownPath),
             (Method::GET, "/", Call::UnknownPath),
+            (
+                Method::POST,
+                "/v1beta/models/g%3Atokens%3D3:streamGenerateContent",
+                Call::Gemini(GeminiMethod::Stream, "g:tokens=3".to_owned()),
+            ),
+            (
+                Method::POST,
+                "/v1/models/g:countTokens",
+                Call::Gemini(GeminiMethod::Count, "g".to_owned()),
+            ),
+            (Method::GET, "/v1beta/models", Call::ListModels),
+            (
+                Method::GET,
+                "/v1beta/models/g:generateContent",
+                Call::WrongMethod,
+            ),
+            (
+                Method::POST,
+                "/v1beta/openai/embeddings",
+                Call::Infer(Endpoint::Embeddings),
+            ),
         ] {
             assert_eq!(call(method, path), wanted, "{path}");
         }

@@ -121,10 +121,20 @@ pub(crate) fn shape(format: &Value, schema: &Value) -> Shape {
     }
 }
 
+/// What other providers' messages have and this one refuses.
+const FOREIGN: [&str; 1] = ["thinking_blocks"];
+
 /// Tool results must answer calls that were made, as the provider insists too.
 fn check_messages(messages: &[Value]) -> Result<(), Refusal> {
     let mut open: Vec<&str> = Vec::new();
     for (i, message) in messages.iter().enumerate() {
+        if let Some(name) = FOREIGN.iter().find(|name| !message[**name].is_null()) {
+            let param = format!("messages[{i}].{name}");
+            return Err(Refusal::field(
+                &param,
+                format!("Unknown parameter: '{param}'."),
+            ));
+        }
         let param = format!("messages[{i}].role");
         match message["role"].as_str() {
             Some("tool") => {

@@ -1,4 +1,4 @@
-//! Error bodies in the shapes of OpenAI and Anthropic.
+//! Error bodies in the shapes of OpenAI, Anthropic and Gemini.
 
 use llm_router_domain::format::Format;
 use serde::Serialize;
@@ -9,7 +9,8 @@ use super::{Refusal, json};
 pub(crate) fn body(format: Format, refusal: &Refusal, request_id: &str) -> Vec<u8> {
     match format {
         Format::AnthropicMessages => json(&anthropic(refusal.status, &refusal.message, request_id)),
-        Format::OpenAiChat | Format::OpenAiResponses | Format::Gemini => json(&openai(refusal)),
+        Format::OpenAiChat | Format::OpenAiResponses => json(&openai(refusal)),
+        Format::Gemini => json(&gemini(refusal)),
     }
 }
 
@@ -100,6 +101,65 @@ fn anthropic_kind(status: u16) -> &'static str {
     }
 }
 
+/// `{"error": {…}}`, with Google's names of statuses.
+#[derive(Serialize)]
+pub(crate) struct GeminiError<'a> {
+    error: GeminiDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct GeminiDetail<'a> {
+    code: u16,
+    message: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<GeminiCause>,
+}
+
+#[derive(Serialize)]
+struct GeminiCause {
+    #[serde(rename = "@type")]
+    kind: &'static str,
+    reason: &'static str,
+    domain: &'static str,
+}
+
+/// What a wrong key is told; with status 400.
+pub(crate) const GEMINI_WRONG_KEY: &str = "API key not valid. Please pass a valid API key.";
+
+/// An error as Gemini writes it.
+pub(crate) fn gemini(refusal: &Refusal) -> GeminiError<'_> {
+    let wrong_key = refusal.message == GEMINI_WRONG_KEY;
+    let cause = GeminiCause {
+        kind: "type.googleapis.com/google.rpc.ErrorInfo",
+        reason: "API_KEY_INVALID",
+        domain: "googleapis.com",
+    };
+    GeminiError {
+        error: GeminiDetail {
+            code: refusal.status,
+            message: &refusal.message,
+            status: gemini_status(refusal.status),
+            details: if wrong_key { vec![cause] } else { Vec::new() },
+        },
+    }
+}
+
+/// The name of a status (`google.rpc.Code`).
+fn gemini_status(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ABORTED",
+        429 => "RESOURCE_EXHAUSTED",
+        400..=499 => "INVALID_ARGUMENT",
+        503 | 529 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        _ => "INTERNAL",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +181,10 @@ mod tests {
         assert_eq!(
             written(Format::AnthropicMessages, 529),
             r#"{"type":"error","error":{"type":"overloaded_error","message":"no"},"request_id":"req_1"}"#
+        );
+        assert_eq!(
+            written(Format::Gemini, 429),
+            r#"{"error":{"code":429,"message":"no","status":"RESOURCE_EXHAUSTED"}}"#
         );
     }
 }

@@ -33,6 +33,8 @@ impl Surface for Messages {
         check_messages(messages)?;
         let max_tokens = reading::count(body, "max_tokens")?
             .ok_or_else(|| Refusal::field("max_tokens", "max_tokens: Field required"))?;
+        check_temperature(&body["temperature"])?;
+        check_continued_thinking(body, messages)?;
         let choice = &body["tool_choice"];
         let format = &body["output_config"]["format"];
         Ok(Ask {
@@ -126,12 +128,71 @@ fn check_messages(messages: &[Value]) -> Result<(), Refusal> {
                 "tool_result `{id}` has no matching tool_use just before it"
             )));
         }
+        check_blocks(message).map_err(|text| at(&text))?;
+        if let Some(id) = called
+            .iter()
+            .find(|id| !results(message).any(|one| one == **id))
+        {
+            return Err(at(&format!(
+                "tool_use `{id}` was found without a tool_result immediately after"
+            )));
+        }
         called = uses(message).collect();
         if let Some(id) = called.iter().find(|id| !is_tool_id(id)) {
             return Err(at(&format!(
                 "tool_use.id `{id}` should match ^[a-zA-Z0-9_-]+$"
             )));
         }
+    }
+    Ok(())
+}
+
+/// Blank texts and thoughts that somebody else signed are refused.
+fn check_blocks(message: &Value) -> Result<(), String> {
+    let blank = |block: &Value| {
+        block["text"]
+            .as_str()
+            .is_some_and(|text| text.trim().is_empty())
+    };
+    if blocks(message, "text").any(blank) {
+        return Err("text content blocks must be non-empty".to_owned());
+    }
+    let own = |block: &Value| {
+        let signature = block["signature"].as_str().unwrap_or_default();
+        !signature.is_empty() && STANDARD.decode(signature).is_ok()
+    };
+    if blocks(message, "thinking").all(own) {
+        Ok(())
+    } else {
+        Err("Invalid `signature` in `thinking` block".to_owned())
+    }
+}
+
+fn check_temperature(temperature: &Value) -> Result<(), Refusal> {
+    let fits = temperature
+        .as_f64()
+        .is_some_and(|t| (0.0..=1.0).contains(&t));
+    if temperature.is_null() || fits {
+        return Ok(());
+    }
+    Err(Refusal::field("temperature", "temperature: range: 0..1"))
+}
+
+/// With thinking on, a turn that goes on after tool results must begin with its thoughts.
+fn check_continued_thinking(body: &Value, messages: &[Value]) -> Result<(), Refusal> {
+    let goes_on = messages.last().is_some_and(has_result);
+    let assistant = messages
+        .iter()
+        .rev()
+        .find(|message| message["role"] == "assistant");
+    let first = assistant.map(|message| &message["content"][0]["type"]);
+    let thought = first.is_none_or(|kind| kind == "thinking" || kind == "redacted_thinking");
+    if body["thinking"]["type"] == "enabled" && goes_on && !thought {
+        return Err(Refusal::new(
+            400,
+            "messages: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When \
+             `thinking` is enabled, a final `assistant` message must start with a thinking block",
+        ));
     }
     Ok(())
 }
@@ -414,6 +475,10 @@ mod tests {
                 "content",
             ),
             (
+                json!({"messages": hi, "max_tokens": 5, "temperature": 1.5}),
+                "temperature",
+            ),
+            (
                 json!({"messages": hi, "max_tokens": 5_000,
                     "thinking": {"type": "enabled", "budget_tokens": 100}}),
                 "1024",
@@ -426,6 +491,40 @@ mod tests {
         ] {
             let refusal = read(&body).unwrap_err();
             assert!(refusal.message.contains(word), "{body}: {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn thoughts_must_be_its_own_and_go_on() {
+        let with = |thought: &Value, thinking: &Value| {
+            json!({"max_tokens": 2_000, "thinking": thinking, "messages": [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": [thought,
+                    {"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}
+            ]})
+        };
+        let signed =
+            |signature: &str| json!({"type": "thinking", "thinking": "x", "signature": signature});
+        let (on, off) = (
+            json!({"type": "enabled", "budget_tokens": 1_024}),
+            json!(null),
+        );
+        let text = json!({"type": "text", "text": "hm"});
+        for (thought, thinking, taken) in [
+            (signed("EqQB"), &on, true),
+            (signed("EqQB"), &off, true),
+            (signed("gemini#c#EqQB"), &off, false),
+            (signed(""), &off, false),
+            (text.clone(), &off, true),
+            (text, &on, false),
+            (json!({"type": "text", "text": " "}), &off, false),
+        ] {
+            assert_eq!(
+                read(&with(&thought, thinking)).is_ok(),
+                taken,
+                "{thought} {thinking}"
+            );
         }
     }
 

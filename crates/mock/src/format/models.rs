@@ -1,4 +1,4 @@
-//! Lists of models: `GET /v1/models` and `GET /v1/models/{id}`, in both shapes.
+//! Lists of models: `GET /v1/models` and `GET /v1/models/{id}`, in three shapes.
 
 use llm_router_domain::format::Format;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ pub(crate) fn list(format: Format, names: &[String]) -> Value {
             "first_id": names.first(),
             "last_id": names.last(),
         }),
+        Format::Gemini => json!({"models": data}),
         _ => json!({"object": "list", "data": data}),
     }
 }
@@ -31,6 +32,13 @@ pub(crate) fn one(format: Format, name: &str) -> Value {
             "lifecycle": "active",
             "max_input_tokens": 200_000,
             "max_tokens": 64_000,
+        }),
+        Format::Gemini => json!({
+            "name": format!("models/{name}"),
+            "displayName": name,
+            "inputTokenLimit": 1_048_576,
+            "outputTokenLimit": 65_536,
+            "supportedGenerationMethods": ["generateContent", "countTokens"],
         }),
         _ => json!({"id": name, "object": "model", "created": CREATED, "owned_by": "mock"}),
     }

@@ -134,7 +134,8 @@ pub(crate) fn value_tokens(value: &Value) -> u64 {
 
 fn field_tokens(name: &str, value: &Value) -> u64 {
     match name {
-        "type" | "role" | "cache_control" | "id" | "signature" => 0,
+        "type" | "role" | "cache_control" | "id" | "signature" | "thoughtSignature"
+        | "encrypted_content" => 0,
         "data" | "file_data" => ATTACHMENT_TOKENS,
         _ => value_tokens(value),
     }

@@ -11,6 +11,7 @@
 mod anthropic;
 mod client;
 mod failures;
+mod gemini;
 mod http2;
 mod meter;
 mod openai;

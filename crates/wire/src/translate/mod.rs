@@ -9,6 +9,7 @@
 mod anthropic;
 mod capability;
 mod citation;
+mod count;
 mod data_url;
 mod emit;
 mod event;
@@ -36,6 +37,7 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 
+pub use count::{translate_count_request, translate_count_response};
 pub use failure::translate_error;
 pub use history::clean_history;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
@@ -225,7 +227,8 @@ fn path(to: Format, model: &str, stream: bool) -> String {
         Format::OpenAiChat => "/chat/completions".to_owned(),
         Format::OpenAiResponses => "/responses".to_owned(),
         Format::AnthropicMessages => "/messages".to_owned(),
-        Format::Gemini => gemini::path(model, stream),
+        Format::Gemini if stream => gemini::path(model, gemini::Method::Stream),
+        Format::Gemini => gemini::path(model, gemini::Method::Generate),
     }
 }
 

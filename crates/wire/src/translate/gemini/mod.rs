@@ -7,4 +7,4 @@ mod write;
 
 pub(super) use read_answer::read_response;
 pub(super) use read_stream::Reader;
-pub(super) use write::{path, write_request};
+pub(super) use write::{Method, path, write_request};

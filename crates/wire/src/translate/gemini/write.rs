@@ -27,8 +27,16 @@ const UNSIGNED: &str = "skip_thought_signature_validator";
 /// How many texts to stop at Gemini takes.
 const STOP_LIMIT: usize = 5;
 
+/// What a model is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Generate,
+    Stream,
+    Count,
+}
+
 /// Path and query below `/v1beta`.
-pub(crate) fn path(model: &str, stream: bool) -> String {
+pub(crate) fn path(model: &str, method: Method) -> String {
     let (collection, name) = match model.split_once('/') {
         Some((collection @ ("models" | "tunedModels"), name)) => (collection, name),
         _ => ("models", model),
@@ -42,10 +50,10 @@ pub(crate) fn path(model: &str, stream: bool) -> String {
             write!(path, "%{byte:02X}").ok();
         }
     }
-    path.push_str(if stream {
-        ":streamGenerateContent?alt=sse"
-    } else {
-        ":generateContent"
+    path.push_str(match method {
+        Method::Generate => ":generateContent",
+        Method::Stream => ":streamGenerateContent?alt=sse",
+        Method::Count => ":countTokens",
     });
     path
 }
@@ -504,17 +512,25 @@ mod tests {
 
     #[test]
     fn paths_name_the_model_and_nothing_else() {
-        for (model, stream, expected) in [
+        for (model, method, expected) in [
             (
                 "gemini-2.5-flash",
-                false,
+                Method::Generate,
                 "/models/gemini-2.5-flash:generateContent",
             ),
-            ("models/x", true, "/models/x:streamGenerateContent?alt=sse"),
-            ("a?b#c%", false, "/models/a%3Fb%23c%25:generateContent"),
-            ("x/../y", false, "/models/x%2F..%2Fy:generateContent"),
+            (
+                "models/x",
+                Method::Stream,
+                "/models/x:streamGenerateContent?alt=sse",
+            ),
+            ("a?b#c%", Method::Count, "/models/a%3Fb%23c%25:countTokens"),
+            (
+                "x/../y",
+                Method::Generate,
+                "/models/x%2F..%2Fy:generateContent",
+            ),
         ] {
-            assert_eq!(path(model, stream), expected);
+            assert_eq!(path(model, method), expected);
         }
     }
 }
