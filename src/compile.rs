@@ -156,6 +156,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
             first_byte: raw.timeouts.first_byte,
             idle: raw.timeouts.idle,
             total: raw.timeouts.total,
+            drain: (raw.on_disconnect == config::OnDisconnect::Drain).then_some(raw.timeouts.drain),
         },
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
     })

@@ -171,6 +171,8 @@ pub(crate) struct Timeouts {
     pub(crate) first_byte: Duration,
     pub(crate) idle: Duration,
     pub(crate) total: Duration,
+    /// How long an answer is read on when its client has gone; nothing: it is ended at once.
+    pub(crate) drain: Option<Duration>,
 }
 
 /// A public name and the deployments behind it.
@@ -286,6 +288,7 @@ pub(crate) mod testing {
                 first_byte: second,
                 idle: second,
                 total: second,
+                drain: None,
             },
             models: PatternList::new(models.iter().copied()),
         })

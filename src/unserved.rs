@@ -1,7 +1,7 @@
 //! Names the settings of a configuration that this version accepts and doesn't act on, so that
 //! nobody relies on a limit or a rule that isn't there. Empty once every setting is served.
 
-use llm_router_config::{Config, CounterUrl, OnDisconnect, Strategy};
+use llm_router_config::{Config, CounterUrl, Strategy};
 
 /// One sentence for each kind of setting that has no effect.
 pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
@@ -9,8 +9,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
     let strategy = |model: &llm_router_config::Model| {
         model.deployments.len() > 1 && model.strategy != Strategy::Priority
     };
-    let drains =
-        |provider: &llm_router_config::Provider| provider.on_disconnect == OnDisconnect::Drain;
     [
         (
             config.models.iter().any(strategy),
@@ -20,10 +18,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
         (
             providers().any(|provider| provider.health_check.is_some()),
             "providers: health checks are not made in this version",
-        ),
-        (
-            providers().any(drains),
-            "providers: on_disconnect is always `cancel` in this version",
         ),
         (
             !matches!(config.counters.url, CounterUrl::Memory),

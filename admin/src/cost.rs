@@ -131,11 +131,11 @@ pub(crate) async fn by_user(
     Query(parameters): Parameters,
 ) -> Result<Json<Items>, Problem> {
     let group = match parameters.get("group").map(String::as_str) {
-        None | Some("owner") => Group::Owner,
-        Some("end_user") => Group::EndUser,
+        None | Some("end_user") => Group::EndUser,
+        Some("owner") => Group::Owner,
         Some("key") => Group::Key,
         Some(_) => {
-            let message = "group is owner, end_user or key.";
+            let message = "group is end_user, owner or key.";
             return Err(Problem::invalid("group", message));
         }
     };
@@ -164,7 +164,7 @@ pub(crate) async fn summary(
     Ok(Json(Summary {
         total: total(store.as_ref(), &query).await?,
         by_model: by(Group::Model).await?,
-        by_user: by(Group::Owner).await?,
+        by_user: by(Group::EndUser).await?,
         by_provider: by(Group::Provider).await?,
     }))
 }

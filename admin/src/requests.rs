@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use llm_router_domain::ledger::{Ending, Entry, Sums};
+use llm_router_domain::ledger::{Disconnect, Ending, Entry, Sums};
 use llm_router_store::ledger::{RequestQuery, split_requests};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -59,6 +59,9 @@ struct Attempt {
     model: String,
     status: u16,
     error: Option<String>,
+    /// What was done upstream when the client had gone: `cancel` or `drain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disconnect: Option<&'static str>,
     connect_ms: Option<f64>,
     first_token_ms: Option<f64>,
     total_ms: Option<f64>,
@@ -162,6 +165,7 @@ fn attempt(entry: &Entry) -> Attempt {
         model: entry.attempt.deployment.to_string(),
         status: entry.outcome.status,
         error: entry.outcome.error.as_deref().map(str::to_owned),
+        disconnect: entry.outcome.disconnect.map(Disconnect::name),
         connect_ms: milliseconds(timings.connect),
         first_token_ms: milliseconds(timings.first_token),
         total_ms: milliseconds(timings.total),

@@ -27,6 +27,10 @@ impl Gateway {
         ) else {
             return Error::err_in(ErrorType::InternalError);
         };
+        if exchange.draining() {
+            // What was read on without the client has failed: nobody waits for another attempt.
+            return Error::err_down(ErrorType::ConnectionClosed);
+        }
         let again = inference.attempt.again;
         if inference.failure.is_some() && inference.has_next() && !again {
             inference.candidate += 1;
@@ -55,6 +59,7 @@ impl Gateway {
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
+        exchange.set_drain(timeouts.drain);
         inference.response = Response::default();
         inference.attempt.started = Some(now);
         inference.attempt.length = length;

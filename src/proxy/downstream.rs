@@ -25,7 +25,7 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
-use super::exchange::{Exchange, Hold};
+use super::exchange::{Exchange, Hold, Silence};
 use crate::clock;
 
 type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
@@ -38,6 +38,8 @@ pub(crate) struct Downstream {
     /// Wakes up to look at the deadline. It outlives many waits: the deadline moves with every
     /// event of a stream, a timer for each of them would be most of the event's cost.
     alarm: Option<Alarm>,
+    /// How the client went away, while the response is read on without it.
+    gone: Option<Box<Error>>,
 }
 
 /// A timer and the deadline that it was set for.
@@ -57,6 +59,7 @@ impl Downstream {
             exchange,
             held,
             alarm: None,
+            gone: None,
         }))
     }
 
@@ -73,8 +76,37 @@ impl Downstream {
         }
     }
 
-    /// Waits for the client to go away, or for the upstream's deadline to pass.
+    /// Waits for the client to go away, or for the upstream's deadline to pass. Where a response
+    /// is to be read on without its client, that comes after the one and before the other.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match (self.watch().await, &self.gone) {
+                // The time to read on is over, or the upstream is silent: the client's leaving is
+                // what ended the request, and no fault of the provider's.
+                (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed)),
+                (Err(error), None) if is_silence(&error) => return Err(error),
+                (Err(error), None) => self.leave(error)?,
+                (passed, _) => return passed,
+            }
+        }
+    }
+
+    /// Notes how the client went away.
+    ///
+    /// # Errors
+    /// With that, unless the response is read on.
+    fn leave(&mut self, error: Box<Error>) -> Result<()> {
+        if !self.exchange.client_left(clock::now()) {
+            return Err(error);
+        }
+        self.inner.set_keepalive(None);
+        self.gone = Some(error);
+        Ok(())
+    }
+
+    /// Waits for the client, unless it has gone, and for the upstream's deadline.
+    async fn watch(&mut self) -> Result<Option<Bytes>> {
+        let gone = self.gone.is_some();
         let Self {
             inner,
             exchange,
@@ -90,7 +122,7 @@ impl Downstream {
         }
         let mut client = pin!(inner.read_body_or_idle(true));
         poll_fn(|context| {
-            if let Poll::Ready(outcome) = client.as_mut().poll(context) {
+            if !gone && let Poll::Ready(outcome) = client.as_mut().poll(context) {
                 return Poll::Ready(outcome);
             }
             loop {
@@ -121,6 +153,24 @@ impl Downstream {
 pub(crate) fn keep(session: &mut HttpSession, exchange: &Exchange) {
     Downstream::unwrap(session, exchange);
     exchange.keep(mem::replace(session, empty()));
+}
+
+fn is_silence(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::Custom(name) if Silence::from_error_type(name).is_some())
+}
+
+fn closed() -> Box<Error> {
+    Error::new_down(ErrorType::ConnectionClosed)
+}
+
+/// Reads on without passing anything to the client, who has gone; true at the response's end.
+fn swallow(tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
+    for task in tasks {
+        if let HttpTask::Failed(error) = task {
+            return Err(error);
+        }
+    }
+    Ok(ended)
 }
 
 fn set_status(tasks: &mut [HttpTask], status: u16) -> Result<()> {
@@ -225,10 +275,17 @@ impl CustomSession for Downstream {
             self.held.append(&mut tasks);
             tasks = mem::take(&mut self.held);
         }
+        if self.gone.is_some() {
+            return swallow(tasks, ended);
+        }
         if let Some(status) = self.exchange.take_status() {
             set_status(&mut tasks, status)?;
         }
-        self.inner.response_duplex_vec(tasks).await
+        let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
+        match self.inner.response_duplex_vec(tasks).await {
+            Err(error) if !failed => self.leave(error).map(|()| ended),
+            outcome => outcome,
+        }
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
@@ -272,6 +329,9 @@ impl CustomSession for Downstream {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        if self.gone.is_some() {
+            return Ok(());
+        }
         self.inner.finish_body().await
     }
 

@@ -79,6 +79,10 @@ pub(crate) struct Exchange {
     silence: AtomicU8,
     /// The total deadline of the attempt.
     total: AtomicU64,
+    /// How long the response is read on once the client has gone; 0: not at all.
+    drain: AtomicU64,
+    /// Whether the client has gone and the response is read on without it.
+    draining: AtomicBool,
     /// What becomes of the response under way; a [`Hold`].
     hold: AtomicU8,
     /// The status that the held response is to have instead of the upstream's; 0 if none.
@@ -101,6 +105,8 @@ impl Exchange {
             deadline: AtomicU64::new(NEVER),
             silence: AtomicU8::new(Silence::Total as u8),
             total: AtomicU64::new(NEVER),
+            drain: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             hold: AtomicU8::new(Hold::Pass as u8),
             status: AtomicU16::new(0),
             tail: Mutex::default(),
@@ -126,6 +132,30 @@ impl Exchange {
         self.set_hold(Hold::Pass);
         self.set_status(0);
         self.await_until(now, first_byte, Silence::FirstByte);
+    }
+
+    /// Says how long the attempt's response is read on if the client goes away.
+    pub(crate) fn set_drain(&self, longest: Option<Duration>) {
+        self.drain.store(longest.map_or(0, whole_millis), Relaxed);
+    }
+
+    /// Notes that the client has gone. True if the response is read on without it, until the
+    /// deadline that this sets.
+    pub(crate) fn client_left(&self, now: Instant) -> bool {
+        let longest = self.drain.load(Relaxed);
+        if longest == 0 {
+            return false;
+        }
+        self.draining.store(true, Relaxed);
+        let end = self.millis(now).saturating_add(longest);
+        self.total.fetch_min(end, Relaxed);
+        self.deadline.fetch_min(end, Relaxed);
+        true
+    }
+
+    /// Whether the client has gone and the response is read on without it.
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     /// Notes that the upstream did something: the next is due within `idle`.
@@ -276,6 +306,21 @@ mod tests {
         assert_eq!(
             exchange.left(start + 9 * SECOND),
             Some((Duration::ZERO, Silence::Total))
+        );
+    }
+
+    #[test]
+    fn a_response_is_read_on_for_a_while_where_that_is_wanted() {
+        let start = clock::now();
+        let exchange = Exchange::new(start);
+        exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
+        assert!(!exchange.client_left(start) && !exchange.draining());
+        exchange.set_drain(Some(3 * SECOND));
+        assert!(exchange.client_left(start) && exchange.draining());
+        exchange.progress(start + SECOND, 9 * SECOND);
+        assert_eq!(
+            exchange.left(start + SECOND),
+            Some((2 * SECOND, Silence::Total))
         );
     }
 

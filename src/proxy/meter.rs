@@ -71,6 +71,8 @@ pub(super) struct Closing {
     /// Whether the request ends with this attempt.
     pub(super) last: bool,
     pub(super) client_gone: bool,
+    /// What was done upstream if the client has gone.
+    pub(super) disconnect: Disconnect,
     /// The status that the client was sent; 0 if none.
     pub(super) answered: u16,
 }
@@ -215,7 +217,10 @@ impl Tab {
         });
         let cost = bill(price.as_deref(), &usage, answered, attempt.day());
         let ended = self.failed_at.unwrap_or(closing.now);
-        let left = closing.client_gone && closing.last && ending == Ending::Interrupted;
+        let drained = closing.disconnect == Disconnect::Drain;
+        let left = closing.client_gone
+            && closing.last
+            && (ending == Ending::Interrupted || drained && ending == Ending::Complete);
         let status = match (self.status, self.failure) {
             (0, Some((_, status))) if status > 0 => status,
             (0, _) if closing.last => closing.answered,
@@ -233,7 +238,7 @@ impl Tab {
                 total: Some(micros(ended.saturating_duration_since(self.begun))),
             },
             ending,
-            disconnect: left.then_some(Disconnect::Cancel),
+            disconnect: left.then_some(closing.disconnect),
             last: closing.last,
         };
         Entry { attempt, outcome }
@@ -270,7 +275,7 @@ impl Tab {
                 }
             }
             Meter::Done(observed) if self.whole && code.is_none() => {
-                (Ending::Complete, observed.usage(true, input), None)
+                (Ending::Complete, observed.usage(true, input), gone)
             }
             Meter::Done(observed) => {
                 let usage = observed.usage(false, input);

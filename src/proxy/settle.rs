@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use llm_router_domain::format::Endpoint;
+use llm_router_domain::ledger::Disconnect;
 use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
@@ -62,6 +63,7 @@ impl Gateway {
                 now,
                 last: false,
                 client_gone: false,
+                disconnect: Disconnect::Cancel,
                 answered: 0,
             };
             inference.used_tokens += self.settle(*failed, asker.snapshot, &closing);
@@ -93,6 +95,11 @@ impl Gateway {
 
     /// Settles the attempt that the request ends with, unless that is done.
     pub(super) fn settle_last(&self, ctx: &mut Context) {
+        let drained = ctx
+            .exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.draining());
+        ctx.client_gone |= drained;
         let tab = ctx
             .inference
             .as_deref_mut()
@@ -102,6 +109,11 @@ impl Gateway {
                 now: clock::now(),
                 last: true,
                 client_gone: ctx.client_gone,
+                disconnect: if drained {
+                    Disconnect::Drain
+                } else {
+                    Disconnect::Cancel
+                },
                 answered: ctx.answered.map_or(0, |(status, _)| status),
             };
             let used = self.settle(*tab, &live.snapshot, &closing);

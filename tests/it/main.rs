@@ -15,8 +15,10 @@ mod harness;
 mod postgres;
 
 mod bodies;
+mod budgets;
 mod command_line;
 mod disconnects;
+mod draining;
 mod errors;
 mod failover;
 mod hostile;

@@ -76,6 +76,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For all of it, from the first attempt's start.
     pub total: Duration,
+    /// To read on after the client has gone, where the provider's policy is to drain.
+    pub drain: Duration,
 }
 
 /// How a provider is probed.
@@ -113,7 +115,7 @@ pub enum OnDisconnect {
     /// It is ended at once; what it used is estimated.
     #[default]
     Cancel,
-    /// It is read to its end, so that its usage is known.
+    /// It is read to its end, for at most timeouts.drain, so that its usage is known.
     Drain,
 }
 
@@ -187,6 +189,9 @@ struct RawTimeouts {
     idle: Option<Text<TimeSpan>>,
     /// For the whole answer. Without it: 10m.
     total: Option<Text<TimeSpan>>,
+    /// To read on to the usage once the client has gone, with `on_disconnect: drain`. Without it:
+    /// 60s.
+    drain: Option<Text<TimeSpan>>,
 }
 
 /// Probes of a provider.
@@ -385,6 +390,7 @@ impl RawTimeouts {
             first_byte: part("first_byte", self.first_byte, 60),
             idle: part("idle", self.idle, 120),
             total: total.0,
+            drain: part("drain", self.drain, 60),
         }
     }
 }
