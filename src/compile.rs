@@ -256,6 +256,7 @@ fn limits(config: &config::Config) -> LimitTable {
             .map(|(pattern, limits)| (Pattern::new(pattern.as_str()), *limits))
             .collect(),
         keys: keys.map(|key| (key.name.clone(), key.limits)).collect(),
+        on_counter_failure: config.limits.on_counter_failure,
     }
 }
 

@@ -70,6 +70,15 @@ impl Fault {
         }
     }
 
+    /// Nobody counts, and the configuration says that nothing limited passes then.
+    pub(crate) fn limits_unavailable() -> Self {
+        let message = "The limits can't be counted at the moment. Try again in a second.";
+        Self {
+            retry_after: Some("1".to_owned()),
+            ..Self::new(503, "limits_unavailable", message)
+        }
+    }
+
     pub(crate) fn insufficient_quota(message: String) -> Self {
         Self {
             final_answer: true,

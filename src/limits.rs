@@ -1,6 +1,7 @@
 //! Rate limits at run time: a request is admitted before its body is read (requests, concurrency),
 //! reserves what it may use once that is known (tokens, the model's limits), and settles what it
-//! used at its end. The arithmetic is `llm-router-domain`'s; how a refusal looks is the proxy's.
+//! used at its end. With Redis all replicas count together, in one question for each request; while
+//! that is away each goes by its share. The arithmetic is `llm-router-domain`'s.
 
 mod standing;
 mod uses;
@@ -9,10 +10,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use llm_router_config::OnCounterFailure;
+use llm_router_counters::{Ask as SharedAsk, Counters, Levels, Status, Verdict};
 use llm_router_domain::budget::TypicalOutput;
 use llm_router_domain::key::Key;
 use llm_router_domain::limit::{Ceiling, Full, Limits};
 use llm_router_domain::pattern::Pattern;
+use uuid::Uuid;
 
 use crate::clock;
 use crate::fault::Fault;
@@ -30,6 +34,8 @@ pub(crate) struct LimitTable {
     pub(crate) owners: Vec<(Pattern, Limits)>,
     /// By the key's name; only keys that have limits.
     pub(crate) keys: HashMap<String, Limits>,
+    /// What holds while the counters are away.
+    pub(crate) on_counter_failure: OnCounterFailure,
 }
 
 /// Counts what is let through, for every subject with a limit.
@@ -39,12 +45,28 @@ pub(crate) struct Limiter {
     typical: Mutex<TypicalOutput>,
     metrics: Arc<Metrics>,
     origin: Instant,
+    /// What all replicas count together, if they do.
+    shared: Option<Counters>,
+}
+
+/// Who counts a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// This process, in which each request and token counts for as many as there are replicas.
+    Local(u32),
+    /// All replicas together; what this process counts is a copy.
+    Shared,
+    /// Nobody.
+    Free,
 }
 
 /// A request that was let in. Its place is free again when this is dropped.
 pub(crate) struct Admission {
     limiter: Arc<Limiter>,
     lines: Vec<Line>,
+    mode: Mode,
+    /// What stands in the shared counters, under which name.
+    lease: Option<(Uuid, Vec<SharedAsk>)>,
     /// Requests charged on each line.
     requests: u64,
     /// Tokens charged on each line.
@@ -93,12 +115,30 @@ impl LimitTable {
 }
 
 impl Limiter {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, shared: Option<Counters>) -> Self {
         Self {
             uses: Mutex::default(),
             typical: Mutex::default(),
             metrics,
             origin: clock::now(),
+            shared,
+        }
+    }
+
+    /// How the shared counters are, if there are any.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.shared.as_ref().map(Counters::status)
+    }
+
+    /// Whether the shared counters are away.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.status().is_some_and(|status| !status.up)
+    }
+
+    /// Tells the other replicas that this one is gone.
+    pub(crate) async fn leave(&self) {
+        if let Some(shared) = &self.shared {
+            shared.leave().await;
         }
     }
 
@@ -117,19 +157,15 @@ impl Limiter {
         let mut admission = Admission {
             limiter: Arc::clone(self),
             lines: Vec::new(),
+            mode: Mode::Free,
+            lease: None,
             requests: 0,
             tokens: 0,
             standing: Standing::default(),
             passed: false,
         };
-        if !lines.is_empty() {
-            let ask = Ask {
-                enters: true,
-                requests: 1,
-                tokens: 0,
-            };
-            self.take(&mut admission, lines, ask, now)?;
-        }
+        admission.mode = self.mode(table.on_counter_failure, !lines.is_empty())?;
+        self.enter(&mut admission, lines, now)?;
         Ok(admission)
     }
 
@@ -137,27 +173,208 @@ impl Limiter {
     ///
     /// # Errors
     /// When there is no room for that.
-    pub(crate) fn reserve(
+    pub(crate) async fn reserve(
         &self,
         admission: &mut Admission,
         need: &Need<'_>,
+        on_counter_failure: OnCounterFailure,
         now: Instant,
     ) -> Result<(), Box<Refusal>> {
-        let model = need.model.filter(|(_, limits)| !limits.is_none());
-        if let Some((name, limits)) = model {
+        if let Some((name, limits)) = need.model.filter(|(_, limits)| !limits.is_none()) {
+            if admission.lines.is_empty() {
+                admission.mode = self.mode(on_counter_failure, true)?;
+            }
             let subject = Subject::Model(name.into());
-            let ask = Ask {
-                enters: true,
-                requests: 1,
-                tokens: 0,
-            };
-            self.take(admission, vec![Line { subject, limits }], ask, now)?;
+            self.enter(admission, vec![Line { subject, limits }], now)?;
         }
-        if need.tokens > 0 && !admission.lines.is_empty() {
-            self.take_tokens(admission, need.tokens, now)?;
+        if admission.lines.is_empty() || admission.mode == Mode::Free {
+            admission.passed = true;
+            return Ok(());
         }
+        if admission.mode == Mode::Shared && !self.take_shared(admission, need.tokens, now).await? {
+            // They went away just now: this replica's share must do.
+            admission.mode = self.fallback(on_counter_failure)?;
+            self.take(admission, 1, now)?;
+        }
+        admission.tokens = need.tokens;
+        self.take_tokens(admission, now)?;
         admission.passed = true;
         Ok(())
+    }
+
+    /// Who counts a request now, if any limit concerns it.
+    fn mode(&self, failure: OnCounterFailure, limited: bool) -> Result<Mode, Box<Refusal>> {
+        match self.status() {
+            None => Ok(Mode::Local(1)),
+            Some(status) if status.up => Ok(Mode::Shared),
+            Some(_) if !limited => Ok(Mode::Free),
+            Some(_) => self.fallback(failure),
+        }
+    }
+
+    fn fallback(&self, failure: OnCounterFailure) -> Result<Mode, Box<Refusal>> {
+        match failure {
+            OnCounterFailure::Local => {
+                let replicas = self.status().map_or(1, |status| status.replicas);
+                Ok(Mode::Local(replicas))
+            }
+            OnCounterFailure::Allow => Ok(Mode::Free),
+            OnCounterFailure::Refuse => Err(Box::new(Refusal {
+                fault: Fault::limits_unavailable(),
+                standing: Standing::default(),
+            })),
+        }
+    }
+
+    /// Counts a request as under way on `lines`, and as one let through if this process counts.
+    fn enter(
+        &self,
+        admission: &mut Admission,
+        lines: Vec<Line>,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let at = self.micros(now);
+        let (requests, replicas) = match admission.mode {
+            Mode::Local(replicas) => (u64::from(replicas), replicas),
+            // The copy tells of limits that are surely full, without asking.
+            Mode::Shared => (1, 1),
+            Mode::Free => (0, 1),
+        };
+        let mut ask = Ask {
+            enters: true,
+            requests,
+            tokens: 0,
+            replicas,
+        };
+        let mut uses = self.uses();
+        if admission.mode != Mode::Free
+            && let Err((position, full)) = uses.check(&lines, &ask, at)
+        {
+            let standing = Standing::of(&uses, &lines[position..=position], at);
+            drop(uses);
+            return Err(self.refuse(&lines[position], full, standing));
+        }
+        if admission.mode == Mode::Shared {
+            ask.requests = 0;
+        }
+        uses.charge(&lines, &ask, at);
+        admission.requests = ask.requests;
+        admission.lines.extend(lines);
+        admission.standing = Standing::of(&uses, &admission.lines, at);
+        Ok(())
+    }
+
+    /// Counts `requests` on every line of a request that is under way, if there is room.
+    fn take(
+        &self,
+        admission: &mut Admission,
+        requests: u64,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        let weight = admission.weight();
+        let ask = Ask {
+            enters: false,
+            requests: requests * weight,
+            tokens: 0,
+            replicas: 1,
+        };
+        self.charge(admission, &ask, now)?;
+        admission.requests = ask.requests;
+        Ok(())
+    }
+
+    /// Counts the tokens of a request, if this process counts them.
+    fn take_tokens(&self, admission: &mut Admission, now: Instant) -> Result<(), Box<Refusal>> {
+        if admission.tokens == 0 || !matches!(admission.mode, Mode::Local(_)) {
+            return Ok(());
+        }
+        let ask = Ask {
+            enters: false,
+            requests: 0,
+            tokens: admission.tokens.saturating_mul(admission.weight()),
+            replicas: 1,
+        };
+        self.charge(admission, &ask, now)
+    }
+
+    fn charge(
+        &self,
+        admission: &mut Admission,
+        ask: &Ask,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        let at = self.micros(now);
+        let mut uses = self.uses();
+        if let Err((position, full)) = uses.check(&admission.lines, ask, at) {
+            let line = &admission.lines[position];
+            let standing = Standing::of(&uses, std::slice::from_ref(line), at);
+            drop(uses);
+            return Err(self.refuse(line, full, standing));
+        }
+        uses.charge(&admission.lines, ask, at);
+        admission.standing = Standing::of(&uses, &admission.lines, at);
+        Ok(())
+    }
+
+    /// Asks the shared counters; whether they answered.
+    async fn take_shared(
+        &self,
+        admission: &mut Admission,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<bool, Box<Refusal>> {
+        let Some(shared) = &self.shared else {
+            return Ok(false);
+        };
+        let at = self.micros(now);
+        let asks = self.questions(&admission.lines, tokens, shared.wants_memory(), at);
+        let lease = Uuid::new_v4();
+        let verdict = shared.take(lease, &asks).await;
+        // Told at the end even if there was no answer: it may have been counted all the same.
+        admission.lease = Some((lease, asks));
+        let (levels, refused) = match verdict {
+            Err(_) => return Ok(false),
+            Ok(Verdict::Passed(levels)) => (levels, None),
+            Ok(Verdict::Full {
+                position,
+                full,
+                levels,
+            }) => (levels, Some((position, full))),
+        };
+        let mut uses = self.uses();
+        uses.mirror(&admission.lines, &levels, at);
+        let Some((position, full)) = refused else {
+            admission.standing = Standing::of(&uses, &admission.lines, at);
+            return Ok(true);
+        };
+        admission.lease = None;
+        let line = &admission.lines[position.min(admission.lines.len() - 1)];
+        let standing = Standing::of(&uses, std::slice::from_ref(line), at);
+        drop(uses);
+        Err(self.refuse(line, full, standing))
+    }
+
+    fn questions(&self, lines: &[Line], tokens: u64, memory: bool, now: u64) -> Vec<SharedAsk> {
+        let uses = self.uses();
+        let question = |line: &Line| SharedAsk {
+            subject: line.subject.name(),
+            limits: line.limits,
+            requests: 1,
+            tokens: if line.limits.tokens.is_some() {
+                tokens
+            } else {
+                0
+            },
+            floor: if memory {
+                uses.levels(line, now)
+            } else {
+                Levels::default()
+            },
+        };
+        lines.iter().map(question).collect()
     }
 
     /// Output tokens to expect of a model: what the client allows at most, else what is typical.
@@ -171,52 +388,6 @@ impl Limiter {
     pub(crate) fn observe_output(&self, model: &str, output: u64) {
         let mut typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
         typical.observe("", model, output);
-    }
-
-    fn take(
-        &self,
-        admission: &mut Admission,
-        lines: Vec<Line>,
-        ask: Ask,
-        now: Instant,
-    ) -> Result<(), Box<Refusal>> {
-        let at = self.micros(now);
-        let mut uses = self.uses();
-        if let Err((position, full)) = uses.check(&lines, &ask, at) {
-            let standing = Standing::of(&uses, &lines[position..=position], at);
-            drop(uses);
-            return Err(self.refuse(&lines[position], full, standing));
-        }
-        uses.charge(&lines, &ask, at);
-        admission.requests = ask.requests;
-        admission.lines.extend(lines);
-        admission.standing = Standing::of(&uses, &admission.lines, at);
-        Ok(())
-    }
-
-    fn take_tokens(
-        &self,
-        admission: &mut Admission,
-        tokens: u64,
-        now: Instant,
-    ) -> Result<(), Box<Refusal>> {
-        let ask = Ask {
-            enters: false,
-            requests: 0,
-            tokens,
-        };
-        let at = self.micros(now);
-        let mut uses = self.uses();
-        if let Err((position, full)) = uses.check(&admission.lines, &ask, at) {
-            let line = &admission.lines[position];
-            let standing = Standing::of(&uses, std::slice::from_ref(line), at);
-            drop(uses);
-            return Err(self.refuse(line, full, standing));
-        }
-        uses.charge(&admission.lines, &ask, at);
-        admission.tokens = tokens;
-        admission.standing = Standing::of(&uses, &admission.lines, at);
-        Ok(())
     }
 
     fn refuse(&self, line: &Line, full: Full, standing: Standing) -> Box<Refusal> {
@@ -263,11 +434,27 @@ impl Admission {
         if !self.passed || self.lines.is_empty() {
             return;
         }
-        let at = self.limiter.micros(now);
-        self.limiter
-            .uses()
-            .settle(&self.lines, self.tokens, used, at);
+        let (limiter, weight) = (&self.limiter, self.weight());
+        match (self.mode, self.lease.take(), &limiter.shared) {
+            (Mode::Shared, Some((lease, asks)), Some(shared)) => shared.end(lease, &asks, used),
+            (Mode::Local(_), lease, _) => {
+                self.lease = lease;
+                let at = limiter.micros(now);
+                let reserved = self.tokens.saturating_mul(weight);
+                let used = used.saturating_mul(weight);
+                limiter.uses().settle(&self.lines, reserved, used, at);
+            }
+            _ => {}
+        }
         self.tokens = used;
+    }
+
+    /// For how many each request and token counts.
+    fn weight(&self) -> u64 {
+        match self.mode {
+            Mode::Local(replicas) => u64::from(replicas),
+            Mode::Shared | Mode::Free => 1,
+        }
     }
 }
 
@@ -282,6 +469,16 @@ impl Drop for Admission {
         if !self.passed {
             uses.take_back(&self.lines, self.requests, at);
         }
+        drop(uses);
+        if let (Some((lease, asks)), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
+            // The place only: what was reserved stays charged.
+            let reserved = |mut ask: SharedAsk| {
+                ask.tokens = 0;
+                ask
+            };
+            let asks: Vec<_> = asks.into_iter().map(reserved).collect();
+            shared.end(lease, &asks, 0);
+        }
     }
 }
 
@@ -293,6 +490,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use llm_router_domain::key::Role;
     use llm_router_domain::limit::Rate;
     use llm_router_domain::pattern::PatternList;
@@ -310,7 +508,7 @@ mod tests {
     }
 
     fn limiter() -> Arc<Limiter> {
-        Arc::new(Limiter::new(Arc::new(Metrics::new().unwrap())))
+        Arc::new(Limiter::new(Arc::new(Metrics::new().unwrap()), None))
     }
 
     fn requests(per_minute: u64, burst: u64) -> Limits {
@@ -331,7 +529,19 @@ mod tests {
             global,
             owners: owners.collect(),
             keys: keys.collect(),
+            on_counter_failure: OnCounterFailure::Local,
         }
+    }
+
+    /// Without shared counters nothing is waited for.
+    fn reserved(
+        limiter: &Limiter,
+        admission: &mut Admission,
+        need: &Need<'_>,
+        now: Instant,
+    ) -> Option<()> {
+        let reserve = limiter.reserve(admission, need, OnCounterFailure::Local, now);
+        reserve.now_or_never()?.ok()
     }
 
     fn pass(limiter: &Arc<Limiter>, table: &LimitTable, key: &Key, now: Instant) -> Option<u64> {
@@ -343,7 +553,7 @@ mod tests {
             Ok(admission) => admission,
             Err(refusal) => return refusal.fault.retry_after?.parse().ok(),
         };
-        limiter.reserve(&mut admission, &need, now).ok().map(|()| 0)
+        reserved(limiter, &mut admission, &need, now).map(|()| 0)
     }
 
     #[test]
@@ -428,7 +638,7 @@ mod tests {
                 model: None,
                 tokens,
             };
-            limiter.reserve(&mut admission, &need, now).ok()?;
+            reserved(&limiter, &mut admission, &need, now)?;
             Some(admission)
         };
         let mut first = reserve(900, now).unwrap();
@@ -451,7 +661,7 @@ mod tests {
                 model: Some(("fast", requests(60, 1))),
                 tokens,
             };
-            limiter.reserve(&mut admission, &need, now).ok()?;
+            reserved(&limiter, &mut admission, &need, now)?;
             Some(admission)
         };
         assert!(ask(5).is_some());

@@ -20,7 +20,7 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     attempts: IntCounterVec,
     rules: IntCounterVec,
-    limit_refusals: IntCounterVec,
+    counters: SharedCounters,
     client_disconnects: IntCounter,
     duration: HistogramVec,
     first_byte: HistogramVec,
@@ -34,6 +34,53 @@ pub(crate) struct Metrics {
     toggle_changes: IntCounterVec,
     store_poll_failures: IntCounter,
     rules_broken: IntGauge,
+}
+
+/// What limits refused, and how the counters are that replicas share.
+struct SharedCounters {
+    refusals: IntCounterVec,
+    up: IntGauge,
+    replicas: IntGauge,
+    calls: IntCounterVec,
+}
+
+impl SharedCounters {
+    fn new() -> prometheus::Result<Self> {
+        Ok(Self {
+            refusals: limit_refusals()?,
+            up: IntGauge::with_opts(opts(
+                "counters_up",
+                "Whether limits are counted for all replicas together; 1 without Redis.",
+            ))?,
+            replicas: IntGauge::with_opts(opts(
+                "replicas",
+                "Replicas that share the counters, as last known.",
+            ))?,
+            calls: counters(
+                "counter_calls_total",
+                "Calls of the shared counters, by outcome.",
+                &["outcome"],
+            )?,
+        })
+    }
+
+    fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        self.up.set(1);
+        self.replicas.set(1);
+        registry.register(Box::new(self.refusals.clone()))?;
+        registry.register(Box::new(self.up.clone()))?;
+        registry.register(Box::new(self.replicas.clone()))?;
+        registry.register(Box::new(self.calls.clone()))
+    }
+
+    fn note(&self, status: &llm_router_counters::Status) {
+        self.up.set(i64::from(status.up));
+        self.replicas.set(i64::from(status.replicas));
+        for (outcome, total) in [("answered", status.answered), ("failed", status.failed)] {
+            let counter = self.calls.with_label_values(&[outcome]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
 }
 
 /// One finished request, as far as it is counted.
@@ -88,7 +135,7 @@ impl Metrics {
                 "Requests that a routing rule decided on, by rule.",
                 &["rule"],
             )?,
-            limit_refusals: limit_refusals()?,
+            counters: SharedCounters::new()?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",
                 "Requests whose client went away before the answer was complete.",
@@ -159,8 +206,7 @@ impl Metrics {
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;
         self.registry.register(Box::new(self.attempts.clone()))?;
-        self.registry
-            .register(Box::new(self.limit_refusals.clone()))?;
+        self.counters.register(&self.registry)?;
         self.registry.register(Box::new(self.rules.clone()))?;
         self.registry
             .register(Box::new(self.client_disconnects.clone()))?;
@@ -232,9 +278,14 @@ impl Metrics {
         self.attempts.with_label_values(&[provider, outcome]).inc();
     }
 
+    /// Notes how the shared counters are.
+    pub(crate) fn counters(&self, status: &llm_router_counters::Status) {
+        self.counters.note(status);
+    }
+
     /// Counts a request that a limit refused.
     pub(crate) fn limit_refused(&self, of: &'static str, limit: &'static str) {
-        self.limit_refusals.with_label_values(&[limit, of]).inc();
+        self.counters.refusals.with_label_values(&[limit, of]).inc();
     }
 
     /// Notes a configuration that took effect.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -13,7 +14,8 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::civil::Date;
 use llm_router_admin::Caller;
-use llm_router_config::Config;
+use llm_router_config::{Config, CounterUrl};
+use llm_router_counters::Counters;
 use llm_router_domain as domain;
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::Objects;
@@ -87,7 +89,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, Arc::<dyn Store>::clone(&store), &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
-    let limits = Arc::new(Limiter::new(Arc::clone(&metrics)));
+    let limits = limiter(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
@@ -122,6 +124,32 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     runtime.block_on(ledger.close());
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// How long the start waits for Redis; without it this replica begins with its own share.
+const COUNTERS: Duration = Duration::from_secs(1);
+
+/// How often the metrics learn how the counters are.
+const COUNTERS_NOTED: Duration = Duration::from_millis(500);
+
+fn limiter(config: &Config, runtime: &Runtime, metrics: &Arc<Metrics>) -> io::Result<Arc<Limiter>> {
+    let CounterUrl::Redis(url) = &config.counters.url else {
+        return Ok(Arc::new(Limiter::new(Arc::clone(metrics), None)));
+    };
+    let options = llm_router_counters::Options {
+        timeout: config.counters.timeout,
+    };
+    let counters = Counters::start(url, options, runtime.handle());
+    let counters = counters.map_err(|error| io::Error::other(format!("counters.url: {error}")))?;
+    runtime.block_on(counters.ready(COUNTERS));
+    let (watched, metrics_of) = (counters.clone(), Arc::clone(metrics));
+    runtime.spawn(async move {
+        loop {
+            metrics_of.counters(&watched.status());
+            tokio::time::sleep(COUNTERS_NOTED).await;
+        }
+    });
+    Ok(Arc::new(Limiter::new(Arc::clone(metrics), Some(counters))))
 }
 
 /// What keeps the running router in step: with its file, with its store, with its operators.

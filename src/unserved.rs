@@ -1,7 +1,7 @@
 //! Names the settings of a configuration that this version accepts and doesn't act on, so that
 //! nobody relies on a limit or a rule that isn't there. Empty once every setting is served.
 
-use llm_router_config::{Config, CounterUrl, Strategy};
+use llm_router_config::{Config, Strategy};
 
 /// One sentence for each kind of setting that has no effect.
 pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
@@ -18,10 +18,6 @@ pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
         (
             providers().any(|provider| provider.health_check.is_some()),
             "providers: health checks are not made in this version",
-        ),
-        (
-            !matches!(config.counters.url, CounterUrl::Memory),
-            "counters: nothing is shared between replicas in this version",
         ),
     ]
     .into_iter()

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use llm_router_domain::limit::{Full, Limits, Use};
+use llm_router_counters::Levels;
+use llm_router_domain::limit::{Bucket, Full, Limits, Rate, Use};
 
 /// Whose use is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +29,8 @@ pub(super) struct Ask {
     pub(super) enters: bool,
     pub(super) requests: u64,
     pub(super) tokens: u64,
+    /// How many replicas share a limit of calls under way.
+    pub(super) replicas: u32,
 }
 
 #[derive(Default)]
@@ -51,6 +54,16 @@ impl Subject {
         }
     }
 
+    /// The name in the shared counters.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Everybody => "all".to_owned(),
+            Self::Key(name) => format!("key:{name}"),
+            Self::Owner(name) => format!("owner:{name}"),
+            Self::Model(name) => format!("model:{name}"),
+        }
+    }
+
     /// The beginning of a sentence about it.
     pub(super) fn as_sentence(&self) -> String {
         match self {
@@ -69,7 +82,7 @@ impl Uses {
             let used = self.get(&line.subject);
             let limits = &line.limits;
             let entered = if ask.enters {
-                used.check_concurrency(limits, 1)
+                used.check_concurrency(limits, ask.replicas)
             } else {
                 Ok(())
             };
@@ -110,6 +123,28 @@ impl Uses {
                     state.tokens.refund(rate, reserved - used, now);
                 }
             }
+        }
+    }
+
+    /// Takes over what the shared counters say.
+    pub(super) fn mirror(&mut self, lines: &[Line], levels: &[Levels], now: u64) {
+        for (line, levels) in lines.iter().zip(levels) {
+            if let Some((_, used)) = self.by_subject.get_mut(&line.subject) {
+                used.requests = Bucket::new(levels.requests, now);
+                used.tokens = Bucket::new(levels.tokens, now);
+            }
+        }
+    }
+
+    /// How full a subject's buckets are.
+    pub(super) fn levels(&self, line: &Line, now: u64) -> Levels {
+        let used = self.get(&line.subject);
+        let level =
+            |bucket: Bucket, rate: Option<Rate>| rate.map_or(0, |rate| bucket.level(rate, now));
+        Levels {
+            requests: level(used.requests, line.limits.requests),
+            tokens: level(used.tokens, line.limits.tokens),
+            in_flight: 0,
         }
     }
 
@@ -157,8 +192,6 @@ impl Uses {
 
 #[cfg(test)]
 mod tests {
-    use llm_router_domain::limit::Rate;
-
     use super::*;
 
     #[test]
@@ -172,6 +205,7 @@ mod tests {
             enters: false,
             requests: 1,
             tokens: 0,
+            replicas: 1,
         };
         let mut most = 0;
         for number in 0..20_000_u64 {

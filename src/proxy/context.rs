@@ -45,6 +45,8 @@ pub(crate) struct Context {
     pub(super) close: bool,
     /// The request's place under the limits, while it is under way.
     pub(super) admission: Option<Admission>,
+    /// Whether replicas counted by themselves when the request came.
+    pub(super) alone: bool,
     /// Where the limits stand that the client is told of.
     pub(super) standing: Standing,
     /// Whether the client went away before the answer was complete.

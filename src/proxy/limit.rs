@@ -19,23 +19,31 @@ impl Gateway {
     /// Lets a request in before its body is read.
     pub(super) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), Fault> {
         let live = ctx.live.clone().ok_or_else(Fault::internal)?;
+        ctx.alone = self.limits.is_degraded();
         let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
         ctx.admission = Some(admitted.map_err(|refusal| refused(ctx, *refusal))?);
         Ok(())
     }
 
     /// Charges a request with the tokens it is expected to use, and its model's limits.
-    pub(super) fn reserve_tokens(&self, ctx: &mut Context) -> std::result::Result<(), Fault> {
-        let (Some(admission), Some(inference)) = (&mut ctx.admission, &ctx.inference) else {
+    pub(super) async fn reserve_tokens(&self, ctx: &mut Context) -> std::result::Result<(), Fault> {
+        let (Some(live), Some(admission), Some(inference)) =
+            (&ctx.live, &mut ctx.admission, &ctx.inference)
+        else {
             return Ok(());
         };
+        let failure = live.snapshot.limits.on_counter_failure;
         let model = inference.route.model.as_deref();
         let need = Need {
             model: model.map(|model| (model.name.as_str(), model.limits)),
             tokens: self.expected_tokens(inference),
         };
-        let reserved = self.limits.reserve(admission, &need, clock::now());
+        let reserved = self
+            .limits
+            .reserve(admission, &need, failure, clock::now())
+            .await;
         ctx.standing = *admission.standing();
+        ctx.alone |= self.limits.is_degraded();
         reserved.map_err(|refusal| refused(ctx, *refusal))
     }
 
@@ -75,6 +83,12 @@ fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {
 
 /// Tells the client where the limits stand that it is subject to.
 pub(super) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    if ctx.alone {
+        header.insert_header(
+            "x-llm-router-degraded",
+            HeaderValue::from_static("counters"),
+        )?;
+    }
     let wall = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
     for (name, value) in ctx.standing.headers(ctx.format(), wall) {
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -113,7 +113,7 @@ impl Gateway {
             Target::Inference(endpoint) => {
                 self.admit(ctx, &key).map_err(BodyError::Fault)?;
                 self.parse(session, ctx, endpoint).await?;
-                self.reserve_tokens(ctx).map_err(BodyError::Fault)?;
+                self.reserve_tokens(ctx).await.map_err(BodyError::Fault)?;
                 match ctx
                     .inference
                     .take_if(|inference| inference.route.candidates.is_empty())

@@ -163,6 +163,7 @@ impl BackgroundService for Drain {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         tokio::time::sleep(LAST_BYTES).await;
+        self.0.limits.leave().await;
         self.0.ledger.close().await;
         tracing::info!("drained");
         self.0.access_log.write_out();

@@ -26,7 +26,10 @@ mod http2;
 mod keys;
 mod ledger;
 mod limits;
+#[path = "../../crates/counters/tests/counters/support/redis.rs"]
+mod redis;
 mod reload;
+mod replicas;
 mod routing;
 mod rules;
 mod shutdown;

@@ -121,7 +121,7 @@ impl RawConfig {
             server,
             admin,
             store: self.store.check(environment, findings),
-            counters: self.counters.check(environment, findings),
+            counters: self.counters.check(&at("counters"), environment, findings),
             providers,
             models,
             routing,
