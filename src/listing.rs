@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use llm_router_domain::key::Key;
 use llm_router_wire::models::ListedModel;
 
+use crate::route::AUTO;
 use crate::snapshot::Snapshot;
 
 /// A name that a client may ask for.
@@ -26,7 +27,12 @@ impl Entry<'_> {
 const ROUTER: &str = "llm-router";
 
 /// The models that a key may use, without repetition, in the order of the file.
-pub(crate) fn visible<'a>(snapshot: &'a Snapshot, key: &Key) -> Vec<Entry<'a>> {
+/// `auto` comes first where it may lead somewhere; `enabled`: whether rules apply.
+pub(crate) fn visible<'a>(snapshot: &'a Snapshot, enabled: bool, key: &Key) -> Vec<Entry<'a>> {
+    let auto = leads_somewhere(snapshot, enabled, key).then_some(Entry {
+        id: Cow::Borrowed(AUTO),
+        owned_by: ROUTER,
+    });
     let public = snapshot.models.iter().map(|model| Entry {
         id: Cow::Borrowed(model.name.as_str()),
         owned_by: ROUTER,
@@ -54,9 +60,16 @@ pub(crate) fn visible<'a>(snapshot: &'a Snapshot, key: &Key) -> Vec<Entry<'a>> {
             }
         });
     let mut seen = std::collections::HashSet::new();
-    public
+    let models = public
         .chain(named)
         .chain(deployed)
-        .filter(|entry| key.models.allows(&entry.id) && seen.insert(entry.id.clone()))
-        .collect()
+        .filter(|entry| key.models.allows(&entry.id) && seen.insert(entry.id.clone()));
+    auto.into_iter().chain(models).collect()
+}
+
+/// Whether `auto` may lead to a model that the key may use: by a rule, or to the default.
+fn leads_somewhere(snapshot: &Snapshot, enabled: bool, key: &Key) -> bool {
+    let default = snapshot.default_model.as_deref();
+    let ruled = enabled && !snapshot.rules.is_empty();
+    ruled || default.is_some_and(|name| key.models.allows(name))
 }

@@ -13,19 +13,22 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::civil::Date;
-use llm_router_admin::Caller;
+use llm_router_admin::{Caller, Unexplained};
 use llm_router_config::{Config, CounterUrl};
 use llm_router_counters::Counters;
 use llm_router_domain as domain;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::Objects;
 use llm_router_store::{LedgerStore, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
 use crate::clock;
+use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::ledger::{self, Ledger};
 use crate::limits::Limiter;
@@ -251,11 +254,18 @@ fn random_secret() -> SecretString {
     format!("{one}{two}").into()
 }
 
-/// Tells of a taken port before any service starts, in one sentence.
+/// Tells of a taken port before any service starts, in one sentence. It doesn't listen: a client
+/// that connected now would be reset when this socket closes.
 fn must_be_free(address: SocketAddr) -> io::Result<()> {
-    TcpListener::bind(address)
-        .map(drop)
-        .map_err(|error| cannot_listen(address, &error))
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    });
+    bound.map_err(|error| cannot_listen(address, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
@@ -342,6 +352,35 @@ impl llm_router_admin::Source for AdminSource {
             role: key.role,
             key: key.name.clone(),
             owner: key.owner.clone(),
+        })
+    }
+
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained> {
+        let live = self.live.load();
+        let snapshot = &live.snapshot;
+        let now = clock::wall();
+        let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
+            explain(&Question {
+                snapshot,
+                enabled: self.steering.switch.is_enabled(now),
+                key: &key,
+                headers,
+                body,
+                format,
+                now,
+                random: fastrand::u64(..),
+                pretty: false,
+            })
+        });
+        explained.map_err(|fault| Unexplained {
+            code: fault.code,
+            message: fault.message.into_owned(),
+            field: fault.param,
         })
     }
 

@@ -4,6 +4,7 @@
 mod access;
 mod body;
 mod cost;
+mod explain;
 mod requests;
 mod router;
 mod rules;
@@ -14,11 +15,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::civil::Date;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::Role;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::json;
@@ -26,6 +28,7 @@ use tokio::net::TcpListener;
 
 pub use access::Caller;
 use access::{Problem, caller};
+pub use explain::Unexplained;
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Origin, Rule, RuleError, RuleProblem};
 
@@ -50,12 +53,27 @@ pub trait Source: Send + Sync + 'static {
     /// The day (UTC) it is.
     fn today(&self) -> Date;
 
+    /// How a request with these headers and this body would be routed, as JSON. The body's format
+    /// is guessed where it isn't said.
+    ///
+    /// # Errors
+    /// When no endpoint would take the body.
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, Unexplained>;
+
     /// The ledger's store, once everything that was settled before the call is in it.
     ///
     /// # Errors
     /// When the store doesn't take it.
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError>;
 }
+
+/// The largest request that is explained, in bytes.
+const LARGEST_REQUEST: usize = 32 << 20;
 
 type Shared = Arc<dyn Source>;
 
@@ -78,6 +96,8 @@ fn routes(source: Shared) -> Router {
         .route("/healthz", get(health))
         .route("/readyz", get(health))
         .route("/metrics", get(metrics))
+        .route("/api/v1/router/explain", post(explain::explain))
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .route("/api/v1/cost/current", get(cost::current))
         .route("/api/v1/cost/daily", get(cost::daily))
         .route("/api/v1/cost/summary", get(cost::summary))

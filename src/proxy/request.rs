@@ -109,6 +109,7 @@ impl Gateway {
         ctx.key = Some(Arc::clone(&key));
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
         let anthropic = ctx.endpoint.is_some();
+        let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
                 self.admit(ctx, &key).map_err(BodyError::Fault)?;
@@ -123,7 +124,7 @@ impl Gateway {
                 }
             }
             Target::Models => {
-                let names = listing::visible(snapshot, &key);
+                let names = listing::visible(snapshot, enabled, &key);
                 let listed = names.iter().map(listing::Entry::listed);
                 Ok(Step::Answer(if anthropic {
                     models::anthropic_list(listed)
@@ -132,7 +133,7 @@ impl Gateway {
                 }))
             }
             Target::Model(id) => {
-                let names = listing::visible(snapshot, &key);
+                let names = listing::visible(snapshot, enabled, &key);
                 let entry = names.iter().find(|entry| entry.id == id);
                 let entry = entry.ok_or_else(|| BodyError::Fault(Fault::model_not_found(&id)))?;
                 Ok(Step::Answer(if anthropic {

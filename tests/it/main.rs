@@ -20,6 +20,7 @@ mod command_line;
 mod disconnects;
 mod draining;
 mod errors;
+mod explain;
 mod failover;
 mod hostile;
 mod http2;

@@ -298,3 +298,33 @@ async fn reloads_bring_new_rules_and_refuse_bad_ones() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn auto_is_listed_where_it_leads_somewhere() {
+    let (one, two) = (mock().await, mock().await);
+    let rules = json!([{ "name": "all", "then": { "use_model": "strong" } }]);
+    let keyed = |rules: Value| {
+        ruled(&one, &two, rules).add(
+            "keys",
+            json!({ "name": "narrow", "key": "sk-narrow-key-0123456789", "models": ["strong"] }),
+        )
+    };
+    let narrow = [("authorization", "Bearer sk-narrow-key-0123456789")];
+    let lists_auto = async |gateway: &Gateway, headers: &[(&str, &str)]| {
+        let list = gateway.send("GET", "/v1/models", headers, "").await.json();
+        let listed = list["data"][0]["id"] == "auto";
+        let one = gateway.send("GET", "/v1/models/auto", headers, "").await;
+        assert_eq!(one.status == 200, listed, "{list}");
+        listed
+    };
+    let gateway = keyed(rules).run().await;
+    assert!(lists_auto(&gateway, &[]).await && lists_auto(&gateway, &[VERSION]).await);
+    assert!(lists_auto(&gateway, &narrow).await);
+    drop(gateway);
+    // The default model isn't the narrow key's, and there is no rule.
+    let gateway = keyed(json!([])).run().await;
+    assert!(lists_auto(&gateway, &[]).await && !lists_auto(&gateway, &narrow).await);
+    drop(gateway);
+    let gateway = keyed(json!([])).set("/routing", json!({})).run().await;
+    assert!(!lists_auto(&gateway, &[]).await);
+}

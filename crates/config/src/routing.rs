@@ -115,7 +115,8 @@ impl RawRouting {
             find_target(&name.0.0, &at, known, providers, findings)
         });
         let names = names(known, providers, keys);
-        let (rules, compiled) = check_rules(self.rules, &at.field("rules"), &names, findings);
+        let at_rules = at.field("rules");
+        let (rules, compiled) = check_rules(self.rules, &at_rules, &names, providers, findings);
         Routing {
             enabled: self.enabled,
             default_model,
@@ -133,10 +134,14 @@ fn check_rules(
     rules: Items<RuleSpec>,
     at: &At,
     names: &Names<'_>,
+    providers: &[Provider],
     findings: &mut Findings,
 ) -> (Vec<RuleSpec>, Rules) {
     let located = rules.located(at, findings).into_iter();
     let (places, rules): (Vec<At>, Vec<RuleSpec>) = located.unzip();
+    for (place, rule) in places.iter().zip(&rules) {
+        warn_of_switched_off(rule, place, providers, findings);
+    }
     let Compiled {
         rules: compiled,
         problems,
@@ -149,6 +154,31 @@ fn check_rules(
         }
     }
     (rules, compiled)
+}
+
+/// Warns of providers that a rule leads to and that are switched off: its requests go nowhere.
+fn warn_of_switched_off(rule: &RuleSpec, at: &At, providers: &[Provider], findings: &mut Findings) {
+    let then = &rule.then;
+    let off = |id: &str| providers.iter().any(|one| one.id == id && !one.enabled);
+    let of_model = |name: &String| Some(name.split_once('/')?.0.to_owned());
+    let shares = then.split.iter().flatten().enumerate();
+    let shares = shares.map(|(at, share)| {
+        let path = format!("then.split[{at}].model");
+        (path, of_model(&share.model))
+    });
+    let named = [
+        ("then.use_provider".to_owned(), then.use_provider.clone()),
+        (
+            "then.use_model".to_owned(),
+            then.use_model.as_ref().and_then(of_model),
+        ),
+    ];
+    for (path, id) in named.into_iter().chain(shares) {
+        if let Some(id) = id.filter(|id| off(id)) {
+            let what = format!("the provider `{id}` is switched off");
+            findings.warn(&at.below(&path), what, "switch it on, or the rule off");
+        }
+    }
 }
 
 /// What rules may name. A provider with mistakes in it may serve anything.

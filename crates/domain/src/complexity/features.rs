@@ -421,6 +421,24 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_table_is_documented() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rules.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        assert!(docs.contains(&format!("logistic function of {BIAS} plus")));
+        for Weighed {
+            name,
+            scale,
+            weight,
+        } in &FEATURES
+        {
+            let row = format!("| {name} | {scale} | {weight} | ");
+            assert!(docs.contains(&row), "docs/rules.md lacks {row}");
+        }
+        let weight = |row: &str| row.split('|').nth(3)?.trim().parse::<f64>().ok();
+        assert_eq!(docs.lines().filter_map(weight).count(), FEATURES.len());
+    }
+
     fn values(text: &str) -> Vec<(&'static str, f64)> {
         let explained = Lexical.explain(&Input {
             text,

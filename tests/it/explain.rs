@@ -1,0 +1,249 @@
+//! Explanations are what is then done: the same request is explained, then sent.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Gateway, Mock, gateway, mock};
+
+const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
+
+async fn explained(gateway: &Gateway, headers: &[(&str, &str)], query: &str, body: &str) -> Answer {
+    let url = format!("{}/api/v1/router/explain{query}", gateway.admin_url);
+    let request = gateway
+        .client
+        .post(url)
+        .headers(crate::harness::header_map(headers));
+    let response = request.body(body.to_owned()).send().await.unwrap();
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body: response.bytes().await.unwrap().to_vec(),
+    }
+}
+
+/// What an explanation says will be done, in the words of [`done`].
+fn foretold(explanation: &Value) -> String {
+    let rule = explanation["rule"]["name"].as_str().unwrap_or("-");
+    if let Some(refused) = explanation["refused"].as_object() {
+        assert_eq!(explanation["candidates"], json!([]));
+        return format!("{} {} by {rule}", refused["status"], refused["code"]);
+    }
+    let first = &explanation["candidates"][0];
+    format!("{} {} by {rule}", first["provider"], first["model"])
+}
+
+fn done(answer: &Answer) -> String {
+    let header = |name| answer.header(name).unwrap_or("-");
+    let rule = header("x-llm-router-rule");
+    if answer.status == 200 {
+        let (provider, model) = (
+            header("x-llm-router-provider"),
+            header("x-llm-router-model"),
+        );
+        return format!("{provider:?} {model:?} by {rule}");
+    }
+    let error = answer.json();
+    let code = &error["error"]["code"];
+    format!("{} {code} by {rule}", answer.status)
+}
+
+async fn routed() -> (Gateway, [Mock; 2]) {
+    let (one, two) = (mock().await, mock().await);
+    let gateway = gateway()
+        .provider("one", &one)
+        .provider("two", &two)
+        .provider_at("claude", "anthropic", &format!("http://{}", two.address))
+        .model("fast", "one", "mock-gpt")
+        .model("strong", "two", "mock-claude")
+        .model("foreign", "claude", "mock-claude")
+        .add("keys", json!({ "name": "narrow", "key": "sk-narrow-key-0123456789", "models": ["fast"], "role": "viewer" }))
+        .add("keys", json!({ "name": "user", "key": "sk-user-key-0123456789" }))
+        .set("/routing", json!({ "default_model": "fast", "rules": [
+            { "name": "blocked", "when": { "header": { "name": "x-app", "regex": "^old" } },
+              "then": { "block": { "status": 410, "message": "Gone." } } },
+            { "name": "narrow", "when": { "key": "narrow", "regex": "sea" }, "then": { "use_model": "strong" } },
+            { "name": "hard", "when": { "complexity": { "min": 0.6 } }, "then": { "use_model": "strong" } },
+            { "name": "eu", "when": { "header": { "name": "x-region", "equals": "eu" }, "not": { "model": "strong" } },
+              "then": { "use_provider": "two" } },
+            { "name": "users", "when": { "header": { "name": "x-user", "regex": "." } },
+              "then": { "split": [{ "model": "fast", "weight": 1 }, { "model": "strong", "weight": 1 }], "sticky_by": "header x-user" } },
+            { "name": "cool", "when": { "model": "fast" }, "then": { "set": { "temperature": 0 } } },
+        ] }))
+        .run()
+        .await;
+    (gateway, [one, two])
+}
+
+#[tokio::test]
+async fn what_is_explained_is_done() {
+    let (gateway, _mocks) = routed().await;
+    let hard = "Prove that there are infinitely many primes, derive a bound and analyze it.";
+    let narrow = ("authorization", "Bearer sk-narrow-key-0123456789");
+    let mut seen = std::collections::BTreeSet::new();
+    for headers in [
+        vec![],
+        vec![("x-app", "older")],
+        vec![("x-region", "eu")],
+        vec![("x-user", "a")],
+        vec![("x-user", "b")],
+        vec![("x-user", "c")],
+        vec![narrow],
+    ] {
+        for model in [
+            "auto",
+            "fast",
+            "strong",
+            "foreign",
+            "one/mock-gpt",
+            "mock-gpt",
+            "two/none",
+            "claude/x",
+        ] {
+            for text in ["hello", "the sea", hard] {
+                let messages = json!([{ "role": "user", "content": text }]);
+                let body =
+                    json!({ "model": model, "max_tokens": 9, "messages": messages }).to_string();
+                for (path, format) in [
+                    ("/v1/chat/completions", "openai-chat"),
+                    ("/v1/messages", "anthropic-messages"),
+                ] {
+                    let mut headers = headers.clone();
+                    headers.push(VERSION);
+                    let query = format!("?format={format}");
+                    let explanation = explained(&gateway, &headers, &query, &body).await;
+                    assert_eq!(explanation.status, 200, "{explanation:?}");
+                    let explanation = explanation.json();
+                    let answer = gateway.send("POST", path, &headers, body.clone()).await;
+                    let (mut told, mut got) = (foretold(&explanation), done(&answer));
+                    if path == "/v1/messages" && answer.status != 200 {
+                        // Anthropic's errors have no code.
+                        got = got.replace("null ", "");
+                        told = told.split_once('"').map_or(told.clone(), |(status, rest)| {
+                            format!("{status}{}", rest.split_once("\" ").unwrap().1)
+                        });
+                    }
+                    assert_eq!(told, got, "{headers:?} {path} {body}: {explanation}");
+                    assert_eq!(explanation["model_asked"], model);
+                    seen.insert(told);
+                }
+            }
+        }
+    }
+    assert!(seen.len() >= 12, "{seen:?}");
+}
+
+#[tokio::test]
+async fn explanations_show_rules_scores_and_prices() {
+    let (gateway, _mocks) = routed().await;
+    let body = json!({ "model": "auto", "messages": [{ "role": "user", "content": "the sea" }] });
+    let body = body.to_string();
+    let told = explained(&gateway, &[], "", &body).await.json();
+    assert_eq!(told["enabled"], true);
+    let rules = told["rules"].as_array().unwrap();
+    let names: Vec<&str> = rules
+        .iter()
+        .map(|rule| rule["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["blocked", "narrow", "hard", "eu", "users", "cool"]);
+    assert_eq!(rules[0]["why"], "header x-app is absent");
+    assert_eq!(rules[1]["why"], "key isn't `narrow`");
+    let score = told["complexity"]["score"].as_f64().unwrap();
+    let why = format!("complexity {score:.3} isn't within 0.6 to 1");
+    assert_eq!(rules[2]["why"], why);
+    assert!(told["complexity"]["features"].as_array().unwrap().len() >= 15);
+    assert_eq!(
+        told["candidates"],
+        json!([{ "provider": "one", "model": "mock-gpt", "price": null }])
+    );
+    assert_eq!(told["left_out"], json!([]));
+    let foreign = json!({ "model": "foreign", "input": "sea" }).to_string();
+    let told = explained(&gateway, &[], "?format=openai-chat", &foreign)
+        .await
+        .json();
+    assert_eq!(told["left_out"][0]["provider"], "claude");
+    assert!(
+        told["left_out"][0]["why"]
+            .as_str()
+            .unwrap()
+            .contains("endpoint"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn explaining_needs_a_viewer_and_a_body() {
+    let (gateway, _mocks) = routed().await;
+    let user = [("authorization", "Bearer sk-user-key-0123456789")];
+    let good = r#"{"model":"auto","messages":[]}"#;
+    for (headers, query, body, status, code) in [
+        (&user[..], "", good, 403, "permission_denied"),
+        (&[], "?format=gemini", good, 400, "invalid_value"),
+        (&[], "", "{", 400, "invalid_json"),
+        (&[], "", "{}", 400, "invalid_value"),
+        (
+            &[("authorization", "Bearer no")],
+            "",
+            good,
+            401,
+            "invalid_api_key",
+        ),
+    ] {
+        let answer = explained(&gateway, headers, query, body).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (status, code),
+            "{query} {body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_explains_too() {
+    let (gateway, _mocks) = routed().await;
+    let file = gateway.folder().join("request.json");
+    let body = r#"{"model":"auto","messages":[{"role":"user","content":"the sea"}]}"#;
+    std::fs::write(&file, body).unwrap();
+    let file = file.to_str().unwrap();
+    for (more, provider, rule) in [
+        (&[][..], "one", Value::Null),
+        (
+            &["--header", "X-Region: eu"],
+            "two",
+            json!({ "name": "eu" }),
+        ),
+        (
+            &["--header", "x-user: a", "--header", "x-region: eu"],
+            "two",
+            json!({ "name": "eu" }),
+        ),
+    ] {
+        let arguments = [&["explain", "--request", file], more].concat();
+        let output = gateway.command(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&told["candidates"][0]["provider"], &told["rule"]),
+            (&json!(provider), &rule)
+        );
+    }
+    let output = gateway.command(&["explain", "--request", file, "--key", "narrow"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["refused"]["code"], "permission_denied", "{told}");
+    for arguments in [
+        ["explain", "--request", file, "--key", "nobody"],
+        ["explain", "--request", file, "--format", "gemini"],
+        ["explain", "--request", file, "--header", "none"],
+    ] {
+        assert_eq!(
+            gateway.command(&arguments).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    assert_eq!(
+        gateway
+            .command(&["explain", "--request", "none.json"])
+            .status
+            .code(),
+        Some(1)
+    );
+}
