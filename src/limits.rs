@@ -7,6 +7,7 @@ mod standing;
 mod uses;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use llm_router_config::OnCounterFailure;
 use llm_router_counters::{Ask as SharedAsk, Counters, Levels, Status, Verdict};
 use llm_router_domain::budget::TypicalOutput;
 use llm_router_domain::key::Key;
-use llm_router_domain::limit::{Ceiling, Full, Limits};
+use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
 use llm_router_domain::pattern::Pattern;
 use uuid::Uuid;
 
@@ -43,6 +44,8 @@ pub(crate) struct Limiter {
     /// Held for a few look-ups at a time.
     uses: Mutex<Uses>,
     typical: Mutex<TypicalOutput>,
+    /// Who presents unknown keys.
+    strangers: Mutex<HashMap<IpAddr, Bucket>>,
     metrics: Arc<Metrics>,
     origin: Instant,
     /// What all replicas count together, if they do.
@@ -119,6 +122,7 @@ impl Limiter {
         Self {
             uses: Mutex::default(),
             typical: Mutex::default(),
+            strangers: Mutex::default(),
             metrics,
             origin: clock::now(),
             shared,
@@ -377,6 +381,31 @@ impl Limiter {
         lines.iter().map(question).collect()
     }
 
+    /// Counts a key that isn't known; a refusal once its address has presented too many. Those who
+    /// present a known one from there are let in all the same.
+    pub(crate) fn stranger(&self, address: IpAddr, now: Instant) -> Option<Fault> {
+        let (rate, at) = (Rate::new(STRANGERS, None), self.micros(now));
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() >= MOST_STRANGERS {
+            strangers.retain(|_, bucket| bucket.level(rate, at) > 0);
+            if strangers.len() >= MOST_STRANGERS {
+                strangers.clear();
+            }
+        }
+        let bucket = strangers.entry(address).or_default();
+        let wait = bucket.wait(rate, 1, at);
+        if wait.is_zero() {
+            bucket.charge(rate, 1, at);
+            return None;
+        }
+        self.metrics.limit_refused("address", "unknown_keys");
+        let message = "Too many unknown API keys came from this address.".to_owned();
+        Some(Fault::rate_limit_exceeded(message, whole_seconds(wait)))
+    }
+
     /// Output tokens to expect of a model: what the client allows at most, else what is typical.
     pub(crate) fn expected_output(&self, model: &str, allowed: Option<u64>) -> u64 {
         let typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
@@ -482,6 +511,12 @@ impl Drop for Admission {
     }
 }
 
+/// Unknown keys in a minute that an address may present, a tenth of them at once.
+const STRANGERS: u64 = 200;
+
+/// Addresses that are remembered.
+const MOST_STRANGERS: usize = 10_000;
+
 /// Seconds to wait, rounded up so that waiting them is enough.
 fn whole_seconds(wait: Duration) -> u64 {
     let partial = u64::from(wait.subsec_nanos() > 0);
@@ -492,7 +527,6 @@ fn whole_seconds(wait: Duration) -> u64 {
 mod tests {
     use futures::FutureExt as _;
     use llm_router_domain::key::Role;
-    use llm_router_domain::limit::Rate;
     use llm_router_domain::pattern::PatternList;
 
     use super::*;
@@ -667,6 +701,30 @@ mod tests {
         assert!(ask(5).is_some());
         assert!(ask(5).is_none());
         assert!(ask(0).is_none());
+    }
+
+    #[test]
+    fn strangers_are_slowed_down_and_not_remembered_for_ever() {
+        let (limiter, now) = (limiter(), clock::now());
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        for _ in 0..20 {
+            assert!(limiter.stranger(address(1), now).is_none());
+        }
+        let refused = limiter.stranger(address(1), now).unwrap();
+        assert_eq!(
+            (refused.status, refused.retry_after.as_deref()),
+            (429, Some("1"))
+        );
+        assert!(limiter.stranger(address(2), now).is_none());
+        assert!(
+            limiter
+                .stranger(address(1), now + Duration::from_secs(1))
+                .is_none()
+        );
+        for number in 0..30_000 {
+            let _ = limiter.stranger(address(number), now);
+        }
+        assert!(limiter.strangers.lock().unwrap().len() <= MOST_STRANGERS);
     }
 
     #[test]

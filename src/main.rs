@@ -11,6 +11,9 @@ mod compile;
 mod explain;
 mod fault;
 mod follow;
+mod issued;
+mod key_commands;
+mod keys;
 mod ledger;
 mod limits;
 mod listing;
@@ -33,6 +36,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use key_commands::KeysCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -88,6 +92,11 @@ enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
+    /// Make, list and end the keys of the store.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
@@ -117,6 +126,7 @@ fn main() -> ExitCode {
         Command::Ledger {
             command: LedgerCommand::Verify { config },
         } => books::verify(config),
+        Command::Keys { command } => key_commands::keys(command),
         Command::Schema => commands::schema(),
     };
     outcome.unwrap_or_else(|failure| failure.report())

@@ -16,6 +16,7 @@ use llm_router_store::objects::Objects;
 use secrecy::SecretString;
 
 use crate::compile::{Surroundings, compile};
+use crate::issued::slim;
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
@@ -175,7 +176,7 @@ impl Reloader {
     ) -> Self {
         let in_force = InForce {
             config,
-            objects,
+            objects: slim(objects),
             tried: loader.fingerprint(),
         };
         Self {
@@ -210,7 +211,7 @@ impl Reloader {
         let change_number = objects.change_number;
         match self.swap(&in_force.config, &objects) {
             Ok(revision) => {
-                in_force.objects = objects;
+                in_force.objects = slim(objects);
                 self.metrics.revision(revision);
                 tracing::info!(
                     revision,

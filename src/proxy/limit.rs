@@ -8,14 +8,28 @@ use llm_router_domain::usage::estimate_tokens;
 use llm_router_wire::scan::Field;
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
 
 use super::Gateway;
 use super::context::{Context, Inference};
+use crate::authenticate::KEY_HEADERS;
 use crate::clock;
 use crate::fault::Fault;
 use crate::limits::{Need, Refusal};
 
 impl Gateway {
+    /// What somebody is told who shows a key that doesn't work: to wait, if that comes too often.
+    pub(super) fn slowed(&self, session: &Session, fault: Fault) -> Fault {
+        let headers = &session.req_header().headers;
+        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
+        if !names.any(|name| headers.contains_key(*name)) {
+            return fault;
+        }
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let slowed = address.and_then(|address| self.limits.stranger(address.ip(), clock::now()));
+        slowed.unwrap_or(fault)
+    }
+
     /// Lets a request in before its body is read.
     pub(super) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), Fault> {
         let live = ctx.live.clone().ok_or_else(Fault::internal)?;

@@ -104,8 +104,8 @@ impl Gateway {
         if let Target::Health | Target::Ready = target {
             return Ok(Step::Answer(json!({ "status": "ok" })));
         }
-        let key = authenticate(&snapshot.keys, &header.headers, clock::wall())
-            .map_err(BodyError::Fault)?;
+        let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
+        let key = key.map_err(|fault| BodyError::Fault(self.slowed(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
         let anthropic = ctx.endpoint.is_some();

@@ -133,6 +133,12 @@ impl Builder {
         self
     }
 
+    /// Sets a variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Puts a file beside the configuration.
     pub(crate) fn file(mut self, name: &'static str, text: &'static str) -> Self {
         self.files.push((name, text));

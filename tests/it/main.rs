@@ -24,6 +24,7 @@ mod explain;
 mod failover;
 mod hostile;
 mod http2;
+mod issued_keys;
 mod keys;
 mod ledger;
 mod limits;

@@ -38,7 +38,7 @@ pub use model::{Deployment, Model, Strategy};
 pub use provider::{Compat, HealthCheck, Http2, OnDisconnect, Provider, ProviderKind, Timeouts};
 pub use report::{Mark, Problem, Report, Severity};
 pub use routing::{Routing, Target, Toggle};
-pub use scalar::{BaseUrl, CounterUrl, NamePattern, Scheme, StoreUrl};
+pub use scalar::{BaseUrl, CounterUrl, NamePattern, Scheme, StoreUrl, is_link_local};
 pub use secrets::Secrets;
 pub use server::{Server, Tls};
 pub use store::{Counters, Store};
