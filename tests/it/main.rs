@@ -22,11 +22,13 @@ mod draining;
 mod errors;
 mod explain;
 mod failover;
+mod health;
 mod hostile;
 mod http2;
 mod keys;
 mod ledger;
 mod limits;
+mod on_postgres;
 #[path = "../../crates/counters/tests/counters/support/redis.rs"]
 mod redis;
 mod reload;
