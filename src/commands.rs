@@ -11,10 +11,10 @@ use llm_router_config::Environment;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
+use crate::mock_host::MockHost;
 use crate::prices;
 use crate::reload::LoadError;
 use crate::serve::{Start, random_key};
-use crate::unserved::unserved;
 
 /// Why a command failed. Exit code 2 is wrong usage or configuration, 1 everything else.
 #[derive(Debug, thiserror::Error)]
@@ -83,24 +83,21 @@ pub(crate) fn serve(config: Option<PathBuf>, json_log: bool) -> Outcome {
 /// `check`
 pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let environment = Environment::read(&env::current_dir()?);
-    let (report, config) = match llm_router_config::load(config.as_deref(), &environment) {
+    let (report, good) = match llm_router_config::load(config.as_deref(), &environment) {
         Ok(loaded) => match prices::table(loaded.config.prices.as_deref()) {
-            Ok(_) => (loaded.warnings, Some(loaded.config)),
-            Err(mistakes) => (loaded.warnings.and(mistakes), None),
+            Ok(_) => (loaded.warnings, true),
+            Err(mistakes) => (loaded.warnings.and(mistakes), false),
         },
-        Err(report) => (report, None),
+        Err(report) => (report, false),
     };
     let mut out = io::stdout().lock();
     write!(out, "{}", report.render())?;
-    for sentence in config.iter().flat_map(unserved) {
-        writeln!(out, "warning: {sentence}")?;
-    }
     let (errors, warnings) = (report.errors().count(), report.warnings().count());
     writeln!(out, "{errors} errors, {warnings} warnings")?;
-    Ok(if config.is_none() {
-        ExitCode::from(2)
-    } else {
+    Ok(if good {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
     })
 }
 
@@ -140,7 +137,8 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let folder = env::temp_dir().join(format!("llm-router-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let file = folder.join("llm-router.yaml");
-    fs::write(&file, demo_config(listen, admin_listen))?;
+    let mock = MockHost::default().address(llm_router_mock::Config::realistic())?;
+    fs::write(&file, demo_config(listen, admin_listen, mock))?;
     let key = random_key();
     // A reader that has seen enough, as `head` has, doesn't end the demo.
     let _ = writeln!(
@@ -151,7 +149,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let served = crate::serve::serve(Start {
         file: Some(file),
         folder: folder.clone(),
-        mock: llm_router_mock::Config::realistic(),
+        mock: llm_router_mock::Config::default(),
         admin_key: Some(key),
         json_log,
     });
@@ -161,16 +159,22 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     Ok(ExitCode::SUCCESS)
 }
 
-fn demo_config(listen: SocketAddr, admin_listen: SocketAddr) -> String {
+/// Three providers that speak as differently as the real ones, all of them the one mock.
+fn demo_config(listen: SocketAddr, admin_listen: SocketAddr, mock: SocketAddr) -> String {
     format!(
         "server: {{ listen: \"{listen}\" }}\n\
          admin: {{ listen: \"{admin_listen}\" }}\n\
          providers:\n\
-         \x20 - {{ id: openai, type: mock, models: [gpt-mock, gpt-mock-mini, embed-mock] }}\n\
-         \x20 - {{ id: anthropic, type: mock, models: [claude-mock] }}\n\
+         \x20 - {{ id: openai, type: openai, base_url: \"http://{mock}/v1\", \
+         models: [gpt-mock, gpt-mock-mini, embed-mock] }}\n\
+         \x20 - {{ id: anthropic, type: anthropic, base_url: \"http://{mock}\", \
+         models: [claude-mock] }}\n\
+         \x20 - {{ id: gemini, type: gemini, base_url: \"http://{mock}/v1beta\", \
+         models: [gemini-mock] }}\n\
          models:\n\
          \x20 - {{ name: fast, deployments: [ {{ provider: openai, model: gpt-mock-mini }} ] }}\n\
          \x20 - {{ name: strong, deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}\n\
+         \x20 - {{ name: wise, deployments: [ {{ provider: gemini, model: gemini-mock }} ] }}\n\
          routing: {{ default_model: fast }}\n"
     )
 }
@@ -186,6 +190,8 @@ curl http://{listen}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Co
 
 Anthropic format, streamed:
 curl -N http://{listen}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' -H 'Content-Type: application/json' -d '{{"model": "strong", "max_tokens": 200, "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+Either format reaches every model: "fast" is OpenAI's here, "strong" Anthropic's, "wise" Gemini's.
 
 Metrics: curl http://{admin_listen}/metrics -H 'Authorization: Bearer {key}'
 "#

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod authenticate;
+mod balance;
 mod books;
 mod budgets;
 mod clock;
@@ -11,6 +12,7 @@ mod compile;
 mod explain;
 mod fault;
 mod follow;
+mod health;
 mod issued;
 mod key_commands;
 mod keys;
@@ -29,7 +31,6 @@ mod serve;
 mod snapshot;
 mod steering;
 mod switch;
-mod unserved;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -30,16 +30,16 @@ use crate::authenticate::authenticate;
 use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
+use crate::health::Health;
 use crate::ledger::{self, Ledger};
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
-use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
+use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
 use crate::switch::Switch;
-use crate::unserved::unserved;
 
 /// How `serve` was asked to run.
 pub(crate) struct Start {
@@ -96,6 +96,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
+    let health = Arc::<Health>::default();
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
     let metrics_public = config.admin.metrics_public;
@@ -107,11 +108,13 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
         ledger: Arc::clone(&ledger),
+        health: Arc::clone(&health),
         metrics_public,
         steering,
     };
     let side_tasks = vec![
         ("admin", admin_task(listener, source)),
+        ("health", health_task(&live, health)),
         ("reload", reload_task(reloader)),
         ("follow", follow_task(follower)),
     ];
@@ -197,9 +200,6 @@ fn steer(
 }
 
 fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
-    for sentence in unserved(config) {
-        tracing::warn!("{sentence}");
-    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %config.server.listen,
@@ -306,6 +306,11 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
     })
 }
 
+fn health_task(live: &SharedLive, health: Arc<Health>) -> SideTask {
+    let live = Arc::clone(live);
+    Box::new(move |stop| until(stop, keep_checked(Arc::clone(&live), Arc::clone(&health))))
+}
+
 /// Runs a task until `stop` resolves.
 fn until(
     stop: BoxFuture<'static, ()>,
@@ -324,6 +329,7 @@ struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    health: Arc<Health>,
     metrics_public: bool,
     steering: Steering,
 }
@@ -337,6 +343,8 @@ impl llm_router_admin::Source for AdminSource {
     fn metrics(&self) -> String {
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
+        let live = self.live.load();
+        self.metrics.deployments.show(&live.snapshot, &self.health);
         self.metrics.render()
     }
 

@@ -129,6 +129,11 @@ impl Tab {
         }
     }
 
+    /// Whether the response has come to its content.
+    pub(super) const fn content_began(&self) -> bool {
+        self.first_token.is_some()
+    }
+
     /// The response's header came. `filter`: the provider was asked for usage that the client
     /// didn't ask for.
     pub(super) fn responded(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
@@ -336,7 +341,7 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
 /// What the attempt is believed to use: its input by the body's length, and all the output that
 /// the client allows, else what is typical. It is what a budget reserves, and billed only if the
 /// process dies before the attempt ends.
-fn estimate(inference: &Inference, typical_output: u64) -> Usage {
+pub(super) fn estimate(inference: &Inference, typical_output: u64) -> Usage {
     if inference.endpoint == Endpoint::CountTokens {
         return Usage::default();
     }

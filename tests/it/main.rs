@@ -22,12 +22,14 @@ mod draining;
 mod errors;
 mod explain;
 mod failover;
+mod health;
 mod hostile;
 mod http2;
 mod issued_keys;
 mod keys;
 mod ledger;
 mod limits;
+mod on_postgres;
 #[path = "../../crates/counters/tests/counters/support/redis.rs"]
 mod redis;
 mod reload;
