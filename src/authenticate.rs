@@ -24,7 +24,7 @@ pub(crate) fn authenticate(
     headers: &HeaderMap,
     now: SystemTime,
 ) -> Result<Arc<Key>, Fault> {
-    let Some(key) = keys.find(presented_key(headers)?) else {
+    let Some(key) = keys.find(presented_key(headers)?, now) else {
         return Err(Fault::invalid_api_key(
             "The API key is not known here. Ask your administrator for one.",
         ));

@@ -13,7 +13,7 @@ use llm_router_domain::balance::{Balancer, Deployments, Member};
 use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::circuit::Settings;
 use llm_router_domain::key::{Key, KeyHasher, Role};
-use llm_router_domain::pattern::PatternList;
+use llm_router_domain::pattern::{Pattern, PatternList};
 use llm_router_domain::price::Table;
 use llm_router_domain::retry::Bounds;
 use llm_router_store::objects::Objects;
@@ -22,6 +22,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
 use crate::clock;
+use crate::issued::{Issued, issued};
+use crate::limits::LimitTable;
 use crate::rules::{self, RuleSet};
 use crate::snapshot::{
     Check, Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot,
@@ -76,6 +78,7 @@ pub(crate) fn compile(
                 deployments,
                 balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
+                limits: raw.limits,
             })
         })
         .collect();
@@ -83,6 +86,10 @@ pub(crate) fn compile(
         .iter()
         .map(|model| (model.name.clone(), Arc::clone(model)));
     let rules = rules(config, surroundings);
+    let made = issued(
+        surroundings.objects,
+        surroundings.previous.map(|previous| &previous.keys),
+    );
     Snapshot {
         revision,
         model_by_name: by_name.collect(),
@@ -105,8 +112,9 @@ pub(crate) fn compile(
             }),
         rules: rules.compiled,
         listed_rules: rules.listed,
-        keys: keys(config, surroundings),
-        budgets: budgets(config),
+        budgets: budgets(config, &made),
+        limits: limits(config, &made),
+        keys: keys(config, surroundings, made),
         prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
@@ -256,6 +264,7 @@ fn located(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, St
             config::Http2::Auto => HttpVersions::Both,
             config::Http2::Always => HttpVersions::Two,
         },
+        allow_link_local: raw.allow_link_local,
     };
     (origin, url.path.clone(), url.authority())
 }
@@ -267,6 +276,7 @@ fn built_in(address: SocketAddr) -> (Origin, String, String) {
         tls: false,
         ca_file: None,
         http: HttpVersions::One,
+        allow_link_local: false,
     };
     (origin, "/v1".to_owned(), address.to_string())
 }
@@ -294,7 +304,7 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
+fn budgets(config: &config::Config, made: &[Arc<Issued>]) -> HashMap<String, Arc<KeyBudget>> {
     let of_key = |key: &config::StaticKey| {
         let found = key.budget?;
         let period = match found.period {
@@ -307,7 +317,14 @@ fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
         let budget = KeyBudget::of_key(&key.name, Budget { usd, period }, found.allow_unpriced);
         Some((key.name.clone(), Arc::new(budget)))
     };
-    config.keys.iter().filter_map(of_key).collect()
+    let of_issued = |issued: &Arc<Issued>| {
+        let (budget, allow_unpriced) = issued.budget?;
+        let name = &issued.key.name;
+        let budget = KeyBudget::of_key(name, budget, allow_unpriced);
+        Some((name.clone(), Arc::new(budget)))
+    };
+    let made = made.iter().filter_map(of_issued);
+    config.keys.iter().filter_map(of_key).chain(made).collect()
 }
 
 fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {
@@ -330,7 +347,28 @@ pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
     }
 }
 
-fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
+fn limits(config: &config::Config, made: &[Arc<Issued>]) -> LimitTable {
+    let keys = config.keys.iter().filter(|key| !key.limits.is_none());
+    let owners = config.limits.owners.iter();
+    let made = made.iter().filter(|issued| !issued.limits.is_none());
+    LimitTable {
+        global: config.limits.global,
+        owners: owners
+            .map(|(pattern, limits)| (Pattern::new(pattern.as_str()), *limits))
+            .collect(),
+        keys: keys
+            .map(|key| (key.name.clone(), key.limits))
+            .chain(made.map(|issued| (issued.key.name.clone(), issued.limits)))
+            .collect(),
+        on_counter_failure: config.limits.on_counter_failure,
+    }
+}
+
+fn keys(
+    config: &config::Config,
+    surroundings: &Surroundings<'_>,
+    made: Vec<Arc<Issued>>,
+) -> KeyRing {
     let mut ring = KeyRing::new(surroundings.hasher.clone());
     for raw in config.keys.iter().filter(|raw| raw.enabled) {
         ring.add(raw.key.expose_secret(), static_key(raw));
@@ -344,6 +382,9 @@ fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
             expires_at: None,
         };
         ring.add(text.expose_secret(), key);
+    }
+    for issued in made {
+        ring.issue(issued);
     }
     ring
 }

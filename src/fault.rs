@@ -82,6 +82,23 @@ impl Fault {
         }
     }
 
+    /// A limit leaves no room for `seconds`.
+    pub(crate) fn rate_limit_exceeded(message: String, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds.to_string()),
+            ..Self::new(429, "rate_limit_exceeded", message)
+        }
+    }
+
+    /// Nobody counts, and the configuration says that nothing limited passes then.
+    pub(crate) fn limits_unavailable() -> Self {
+        let message = "The limits can't be counted at the moment. Try again in a second.";
+        Self {
+            retry_after: Some("1".to_owned()),
+            ..Self::new(503, "limits_unavailable", message)
+        }
+    }
+
     pub(crate) fn insufficient_quota(message: String) -> Self {
         Self {
             final_answer: true,

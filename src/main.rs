@@ -14,8 +14,12 @@ mod fault;
 mod follow;
 mod health;
 mod hosting;
+mod issued;
+mod key_commands;
+mod keys;
 mod ledger;
 mod ledger_metrics;
+mod limits;
 mod listing;
 mod made;
 mod metrics;
@@ -32,13 +36,13 @@ mod settings;
 mod snapshot;
 mod steering;
 mod switch;
-mod unserved;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use key_commands::KeysCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -94,6 +98,11 @@ enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
+    /// Make, list and end the keys of the store.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
@@ -123,6 +132,7 @@ fn main() -> ExitCode {
         Command::Ledger {
             command: LedgerCommand::Verify { config },
         } => books::verify(config),
+        Command::Keys { command } => key_commands::keys(command),
         Command::Schema => commands::schema(),
     };
     outcome.unwrap_or_else(|failure| failure.report())

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     attempts: IntCounterVec,
     rules: IntCounterVec,
+    counters: SharedCounters,
     client_disconnects: IntCounter,
     duration: HistogramVec,
     first_byte: HistogramVec,
@@ -34,6 +35,53 @@ pub(crate) struct Metrics {
     reload_time: Gauge,
     revision: IntGauge,
     following: Following,
+}
+
+/// What limits refused, and how the counters are that replicas share.
+struct SharedCounters {
+    refusals: IntCounterVec,
+    up: IntGauge,
+    replicas: IntGauge,
+    calls: IntCounterVec,
+}
+
+impl SharedCounters {
+    fn new() -> prometheus::Result<Self> {
+        Ok(Self {
+            refusals: limit_refusals()?,
+            up: IntGauge::with_opts(opts(
+                "counters_up",
+                "Whether limits are counted for all replicas together; 1 without Redis.",
+            ))?,
+            replicas: IntGauge::with_opts(opts(
+                "replicas",
+                "Replicas that share the counters, as last known.",
+            ))?,
+            calls: counters(
+                "counter_calls_total",
+                "Calls of the shared counters, by outcome.",
+                &["outcome"],
+            )?,
+        })
+    }
+
+    fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        self.up.set(1);
+        self.replicas.set(1);
+        registry.register(Box::new(self.refusals.clone()))?;
+        registry.register(Box::new(self.up.clone()))?;
+        registry.register(Box::new(self.replicas.clone()))?;
+        registry.register(Box::new(self.calls.clone()))
+    }
+
+    fn note(&self, status: &llm_router_counters::Status) {
+        self.up.set(i64::from(status.up));
+        self.replicas.set(i64::from(status.replicas));
+        for (outcome, total) in [("answered", status.answered), ("failed", status.failed)] {
+            let counter = self.calls.with_label_values(&[outcome]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
 }
 
 /// One finished request, as far as it is counted.
@@ -99,6 +147,7 @@ impl Metrics {
                 "Requests that a routing rule decided on, by rule.",
                 &["rule"],
             )?,
+            counters: SharedCounters::new()?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",
                 "Requests whose client went away before the answer was complete.",
@@ -154,6 +203,7 @@ impl Metrics {
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;
         self.registry.register(Box::new(self.attempts.clone()))?;
+        self.counters.register(&self.registry)?;
         self.registry.register(Box::new(self.rules.clone()))?;
         self.registry
             .register(Box::new(self.client_disconnects.clone()))?;
@@ -215,6 +265,16 @@ impl Metrics {
     /// Counts the end of an attempt.
     pub(crate) fn attempt(&self, provider: &str, outcome: &'static str) {
         self.attempts.with_label_values(&[provider, outcome]).inc();
+    }
+
+    /// Notes how the shared counters are.
+    pub(crate) fn counters(&self, status: &llm_router_counters::Status) {
+        self.counters.note(status);
+    }
+
+    /// Counts a request that a limit refused.
+    pub(crate) fn limit_refused(&self, of: &'static str, limit: &'static str) {
+        self.counters.refusals.with_label_values(&[limit, of]).inc();
     }
 
     /// Notes a configuration that took effect.
@@ -328,6 +388,14 @@ impl Drop for InFlight {
         self.gauge.dec();
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn limit_refusals() -> prometheus::Result<IntCounterVec> {
+    counters(
+        "limit_refusals_total",
+        "Requests refused by a limit, by what was limited and whose limit it was.",
+        &["limit", "of"],
+    )
 }
 
 fn opts(name: &str, help: &str) -> Opts {

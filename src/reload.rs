@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::compile::{Surroundings, compile};
+use crate::issued::slim;
 use crate::ledger::LedgerError;
 use crate::made::{self, with_made};
 use crate::metrics::Metrics;
@@ -197,7 +198,7 @@ impl Reloader {
         let in_force = InForce {
             config: loaded.config,
             shown: loaded.shown,
-            objects,
+            objects: slim(objects),
             tried: loader.fingerprint(),
         };
         Self {
@@ -283,7 +284,7 @@ impl Reloader {
         let change_number = objects.change_number;
         match self.swap(&in_force.config, &objects) {
             Ok(revision) => {
-                in_force.objects = objects;
+                in_force.objects = slim(objects);
                 self.metrics.revision(revision);
                 tracing::info!(
                     revision,

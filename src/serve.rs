@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -14,7 +15,8 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_admin::{Caller, Unexplained};
-use llm_router_config::{Config, Loaded};
+use llm_router_config::{Config, CounterUrl, Loaded};
+use llm_router_counters::Counters;
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
@@ -34,6 +36,7 @@ use crate::health::Health;
 use crate::hosting::Hosting;
 use crate::ledger::{self, Ledger};
 use crate::ledger_metrics::LedgerMetrics;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
@@ -42,7 +45,6 @@ use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
 use crate::switch::Switch;
-use crate::unserved::unserved;
 
 /// How `serve` was asked to run.
 pub(crate) struct Start {
@@ -99,6 +101,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
+    let limits = limiter(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
@@ -123,6 +126,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         access_log: access_log.clone(),
         ledger: Arc::clone(&ledger),
         admin: config.server.admin_paths.then_some(admin),
+        limits,
         switch,
     };
     let ran = proxy::run(&options, shared, side_tasks);
@@ -163,6 +167,32 @@ fn admin_source(
         },
         steering,
     }
+}
+
+/// How long the start waits for Redis; without it this replica begins with its own share.
+const COUNTERS: Duration = Duration::from_secs(1);
+
+/// How often the metrics learn how the counters are.
+const COUNTERS_NOTED: Duration = Duration::from_millis(500);
+
+fn limiter(config: &Config, runtime: &Runtime, metrics: &Arc<Metrics>) -> io::Result<Arc<Limiter>> {
+    let CounterUrl::Redis(url) = &config.counters.url else {
+        return Ok(Arc::new(Limiter::new(Arc::clone(metrics), None)));
+    };
+    let options = llm_router_counters::Options {
+        timeout: config.counters.timeout,
+    };
+    let counters = Counters::start(url, options, runtime.handle());
+    let counters = counters.map_err(|error| io::Error::other(format!("counters.url: {error}")))?;
+    runtime.block_on(counters.ready(COUNTERS));
+    let (watched, metrics_of) = (counters.clone(), Arc::clone(metrics));
+    runtime.spawn(async move {
+        loop {
+            metrics_of.counters(&watched.status());
+            tokio::time::sleep(COUNTERS_NOTED).await;
+        }
+    });
+    Ok(Arc::new(Limiter::new(Arc::clone(metrics), Some(counters))))
 }
 
 /// What keeps the running router in step: with its file, with its store, with its operators.
@@ -208,9 +238,6 @@ fn steer(
 }
 
 fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
-    for sentence in unserved(config) {
-        tracing::warn!("{sentence}");
-    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %config.server.listen,

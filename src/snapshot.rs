@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use llm_router_domain::balance::{self, Balancer, Deployments};
 use llm_router_domain::circuit::Settings;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
+use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
 use llm_router_domain::retry::Bounds;
@@ -20,6 +21,8 @@ use llm_router_wire::translate::{ChatDialect, Compat};
 
 use crate::budgets::KeyBudget;
 use crate::clock;
+use crate::issued::Issued;
+use crate::limits::LimitTable;
 use crate::rules::Listed;
 
 /// Everything a request needs to know of the configuration.
@@ -45,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) keys: KeyRing,
     /// The budgets of keys that have one, by the key's name.
     pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
+    /// The limits of keys, owners and everybody.
+    pub(crate) limits: LimitTable,
     /// What models cost.
     pub(crate) prices: Arc<Table>,
     /// Largest request body in bytes, inclusive.
@@ -171,6 +176,8 @@ pub(crate) struct Origin {
     /// Certificates to trust besides the system's.
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) http: HttpVersions,
+    /// Whether link-local addresses are connected to.
+    pub(crate) allow_link_local: bool,
 }
 
 /// Which versions of HTTP are spoken with an upstream.
@@ -219,6 +226,7 @@ pub(crate) struct Model {
     pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
+    pub(crate) limits: Limits,
 }
 
 /// One model at one provider.
@@ -239,7 +247,17 @@ pub(crate) struct Deployment {
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     hasher: KeyHasher,
-    by_hash: HashMap<KeyHash, Arc<Key>>,
+    by_hash: HashMap<KeyHash, Held>,
+    /// Those made by API, by their id.
+    issued: HashMap<Box<str>, Arc<Issued>>,
+}
+
+/// What is known by one hash.
+#[derive(Debug)]
+struct Held {
+    key: Arc<Key>,
+    /// From when on the hash is worth nothing; never, if none.
+    until: Option<SystemTime>,
 }
 
 impl KeyRing {
@@ -247,17 +265,44 @@ impl KeyRing {
         Self {
             hasher,
             by_hash: HashMap::new(),
+            issued: HashMap::new(),
         }
     }
 
     /// Adds a key; returns whether no other key had the same text.
     pub(crate) fn add(&mut self, text: &str, key: Key) -> bool {
         let hash = self.hasher.hash(text.as_bytes());
-        self.by_hash.insert(hash, Arc::new(key)).is_none()
+        let held = Held {
+            key: Arc::new(key),
+            until: None,
+        };
+        self.by_hash.insert(hash, held).is_none()
     }
 
-    pub(crate) fn find(&self, presented: &[u8]) -> Option<&Arc<Key>> {
-        self.by_hash.get(&self.hasher.hash(presented))
+    /// Adds a key that was made by API.
+    pub(crate) fn issue(&mut self, issued: Arc<Issued>) {
+        for hashed in issued.hashes.iter().filter(|_| issued.enabled) {
+            let held = Held {
+                key: Arc::clone(&issued.key),
+                until: hashed.until,
+            };
+            self.by_hash.entry(hashed.hash).or_insert(held);
+        }
+        self.issued.insert(issued.id.clone(), issued);
+    }
+
+    /// The key that is presented at `now`, if it is one.
+    pub(crate) fn find(&self, presented: &[u8], now: SystemTime) -> Option<&Arc<Key>> {
+        let held = self.by_hash.get(&self.hasher.hash(presented))?;
+        if held.until.is_some_and(|until| now >= until) {
+            return None;
+        }
+        Some(&held.key)
+    }
+
+    /// The key of that id, if it was made by API.
+    pub(crate) fn issued(&self, id: &str) -> Option<&Arc<Issued>> {
+        self.issued.get(id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -350,6 +395,7 @@ pub(crate) mod testing {
                 tls: false,
                 ca_file: None,
                 http: HttpVersions::One,
+                allow_link_local: false,
             },
             base_path: "/base".into(),
             host_header: HeaderValue::from_static("provider.test"),
@@ -397,6 +443,7 @@ pub(crate) mod testing {
             balancer: Balancer::new(Strategy::Priority, members, None),
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+            limits: Limits::NONE,
         })
     }
 
@@ -420,6 +467,7 @@ pub(crate) mod testing {
             rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into())),
             budgets: HashMap::new(),
+            limits: LimitTable::default(),
             prices: Arc::default(),
             max_body: 1024,
             body_timeout: Duration::from_secs(1),

@@ -14,6 +14,7 @@ use pingora::proxy::Session;
 use super::context::Context;
 use super::downstream::Downstream;
 use super::headers;
+use super::limit;
 use crate::fault::Fault;
 
 /// Sends an error in the caller's format.
@@ -109,6 +110,7 @@ pub(super) async fn deliver(
     if let Some(rule) = &ctx.rule {
         headers::insert(&mut header, headers::RULE, rule)?;
     }
+    limit::tell(&mut header, ctx)?;
     // The real session: only it knows whether its connection can be kept alive.
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);

@@ -17,6 +17,7 @@ use super::live::Live;
 use super::meter::Tab;
 use super::response::Response;
 use super::translation::Versions;
+use crate::limits::{Admission, Standing};
 use crate::metrics::InFlight;
 use crate::route::Route;
 use crate::snapshot::Deployment;
@@ -45,6 +46,12 @@ pub(crate) struct Context {
     pub(super) complete: bool,
     /// Whether the client's connection must be closed after the answer.
     pub(super) close: bool,
+    /// The request's place under the limits, while it is under way.
+    pub(super) admission: Option<Admission>,
+    /// Whether replicas counted by themselves when the request came.
+    pub(super) alone: bool,
+    /// Where the limits stand that the client is told of.
+    pub(super) standing: Standing,
     /// Whether the client went away before the answer was complete.
     pub(super) client_gone: bool,
 }
@@ -79,6 +86,8 @@ pub(super) struct Inference {
     pub(super) attempt: Attempt,
     /// The ledger's line of the latest attempt, until it is settled.
     pub(super) tab: Option<Box<Tab>>,
+    /// Tokens that the settled attempts used.
+    pub(super) used_tokens: u64,
     /// How the latest failed attempt failed.
     pub(super) failure: Option<Failure>,
     /// The refusal whose body is being read before it is judged.

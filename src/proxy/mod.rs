@@ -13,6 +13,7 @@ mod exchange;
 mod failure;
 mod give_up;
 mod headers;
+mod limit;
 mod live;
 mod meter;
 mod probe;
@@ -43,6 +44,7 @@ pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
 use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::switch::Switch;
 
@@ -55,6 +57,7 @@ pub(crate) struct Gateway {
     budgets: Budgets,
     /// The admin service, while its paths are served here.
     admin: Option<axum::Router>,
+    limits: Arc<Limiter>,
     switch: Arc<Switch>,
 }
 

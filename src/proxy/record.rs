@@ -7,6 +7,7 @@ use super::Gateway;
 use super::attempt;
 use super::context::Context;
 use super::downstream::{Downstream, keep};
+use super::limit::settle_limits;
 use crate::access_log::Line;
 use crate::clock;
 use crate::metrics::Finished;
@@ -21,6 +22,7 @@ impl Gateway {
             Downstream::unwrap(&mut session.downstream_session, exchange);
         }
         self.settle_last(ctx);
+        settle_limits(ctx);
         self.count_and_log(session, error, ctx);
         if let Some(exchange) = ctx.exchange.as_deref().filter(|_| ctx.complete) {
             keep(&mut session.downstream_session, exchange);

@@ -137,15 +137,17 @@ impl Gateway {
         if self.admin.is_some() && llm_router_admin::serves(header.uri.path()) {
             return Ok(Step::Admin);
         }
-        let key = authenticate(&snapshot.keys, &header.headers, clock::wall())
-            .map_err(BodyError::Fault)?;
+        let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
+        let key = key.map_err(|fault| BodyError::Fault(self.slowed(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
         let anthropic = ctx.endpoint.is_some();
         let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
+                self.admit(ctx, &key).map_err(BodyError::Fault)?;
                 self.parse(session, ctx, endpoint).await?;
+                self.reserve_tokens(ctx).await.map_err(BodyError::Fault)?;
                 match ctx
                     .inference
                     .take_if(|inference| !inference.route.course.has_next())
@@ -233,6 +235,7 @@ impl Gateway {
             conversation: OnceLock::new(),
             attempt: Attempt::default(),
             tab: None,
+            used_tokens: 0,
             failure: None,
             refusal: None,
             response: Response::default(),

@@ -16,6 +16,7 @@ use super::context::{Context, Inference};
 use super::exchange::Hold;
 use super::failure::{Failure, Refusal};
 use super::headers::{self, Marks};
+use super::limit;
 use super::meter::Tab;
 use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, begins_with_error, redact};
 use super::translation::{Answer, Progress};
@@ -87,7 +88,8 @@ impl Gateway {
             Response::Plain
         };
         ctx.answered = Some((header.status.as_u16(), None));
-        mark(header, inference, &provider, &ctx.request_id)
+        mark(header, inference, &provider, &ctx.request_id)?;
+        limit::tell(header, ctx)
     }
 
     /// The answer ended in a form that carries no bytes: lets go of those that were held.

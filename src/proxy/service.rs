@@ -19,6 +19,7 @@ use super::{Gateway, SharedLive};
 use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::switch::Switch;
 
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     /// The admin service, if its paths are to be served to clients.
     pub(crate) admin: Option<axum::Router>,
+    pub(crate) limits: Arc<Limiter>,
     pub(crate) switch: Arc<Switch>,
 }
 
@@ -80,6 +82,7 @@ pub(crate) fn run(
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
         admin: shared.admin.clone(),
+        limits: Arc::clone(&shared.limits),
         switch: Arc::clone(&shared.switch),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
@@ -163,6 +166,7 @@ impl BackgroundService for Drain {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         tokio::time::sleep(LAST_BYTES).await;
+        self.0.limits.leave().await;
         self.0.ledger.close().await;
         tracing::info!("drained");
         self.0.access_log.write_out();

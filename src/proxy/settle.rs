@@ -71,7 +71,7 @@ impl Gateway {
                 disconnect: Disconnect::Cancel,
                 answered: 0,
             };
-            self.settle(*failed, asker.snapshot, &closing);
+            inference.used_tokens += self.settle(*failed, asker.snapshot, &closing);
         }
         Ok(())
     }
@@ -90,14 +90,20 @@ impl Gateway {
         })
     }
 
-    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) {
+    /// Writes an attempt into the ledger; the tokens that it used.
+    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) -> u64 {
         let held = tab.opened().estimate.input_total();
         let entry = tab.close(snapshot, closing);
         if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
             self.budgets.settle(budget, &entry, held);
             self.count_reservations();
         }
+        let usage = &entry.outcome.usage;
+        let used = usage.input_total() + usage.output_total();
+        self.limits
+            .observe_output(&entry.attempt.deployment, usage.output_total());
         self.ledger.settled(entry);
+        used
     }
 
     /// Settles the attempt that the request ends with, unless that is done.
@@ -123,7 +129,10 @@ impl Gateway {
                 },
                 answered: ctx.answered.map_or(0, |(status, _)| status),
             };
-            self.settle(*tab, &live.snapshot, &closing);
+            let used = self.settle(*tab, &live.snapshot, &closing);
+            if let Some(inference) = ctx.inference.as_deref_mut() {
+                inference.used_tokens += used;
+            }
         }
     }
 }

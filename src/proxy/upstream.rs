@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use llm_router_config::is_link_local;
 use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::selection::RoundRobin;
 use pingora::lb::{Backend, Backends, LoadBalancer};
@@ -46,6 +47,7 @@ impl Upstream {
         let discovery = Resolver {
             host: origin.host.clone(),
             port: origin.port,
+            allow_link_local: origin.allow_link_local,
         };
         Ok(Self {
             pool_key: pool_key(origin),
@@ -176,15 +178,25 @@ fn read_ca(path: &std::path::Path) -> io::Result<Arc<CaType>> {
 struct Resolver {
     host: String,
     port: u16,
+    allow_link_local: bool,
 }
 
 #[async_trait]
 impl ServiceDiscovery for Resolver {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
-        let addresses = match self.host.parse::<IpAddr>() {
+        let mut addresses = match self.host.parse::<IpAddr>() {
             Ok(ip) => vec![(ip, self.port).into()],
             Err(_) => self.look_up().await?,
         };
+        // A name may come to mean another address at any time.
+        addresses.retain(|address| self.allow_link_local || !is_link_local(address.ip()));
+        if addresses.is_empty() {
+            let problem = format!(
+                "{} has link-local addresses only, which are refused",
+                self.host
+            );
+            return Err(Error::explain(ErrorType::ConnectNoRoute, problem));
+        }
         let backends = addresses.into_iter().map(|address| Backend {
             addr: pingora::protocols::l4::socket::SocketAddr::Inet(address),
             weight: 1,

@@ -27,13 +27,18 @@ mod health;
 mod hostile;
 mod http2;
 mod include_usage;
+mod issued_keys;
 mod keeping;
 mod keys;
 mod ledger;
+mod limits;
 mod on_postgres;
 mod proofs;
 mod providers;
+#[path = "../../crates/counters/tests/counters/support/redis.rs"]
+mod redis;
 mod reload;
+mod replicas;
 mod routing;
 mod rules;
 mod shutdown;

@@ -14,6 +14,7 @@ use crate::findings::{At, Findings};
 use crate::items::Items;
 use crate::key::{self, RawKey, StaticKey};
 use crate::known::Known;
+use crate::limits::{RawRouterLimits, RouterLimits};
 use crate::model::{self, Model, RawModel};
 use crate::provider::{Provider, RawProvider};
 use crate::routing::{RawRouting, Routing};
@@ -42,6 +43,8 @@ pub struct Config {
     pub routing: Routing,
     /// In the order of the file.
     pub keys: Vec<StaticKey>,
+    /// Ceilings of everybody and of owners.
+    pub limits: RouterLimits,
     /// The prices file, if there is one besides the built-in table.
     pub prices: Option<PathBuf>,
     /// Secrets from the environment.
@@ -71,6 +74,9 @@ pub(crate) struct RawConfig {
     routing: RawRouting,
     /// Keys that clients show. More are made with the admin API or the command line.
     keys: Items<RawKey>,
+    /// Ceilings besides those of keys and models, and what becomes of all of them while the counter
+    /// service is away.
+    limits: RawRouterLimits,
     /// A file of prices in US dollars per million tokens, merged over the built-in table.
     prices: Option<Text<PathBuf>>,
 }
@@ -115,11 +121,12 @@ impl RawConfig {
             server,
             admin,
             store: self.store.check(environment, findings),
-            counters: self.counters.check(environment, findings),
+            counters: self.counters.check(&at("counters"), environment, findings),
             providers,
             models,
             routing,
             keys,
+            limits: self.limits.check(&at("limits"), findings),
             prices,
             secrets,
         }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
+use llm_router_domain::limit::Limits;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use crate::findings::{At, Findings};
 use crate::items::Items;
 use crate::known::Known;
+use crate::limits::RawLimits;
 use crate::provider::Provider;
 use crate::scalar::{Label, NamePattern, Text, TextSetting, Usd};
 use crate::secrets::SHORTEST_GOOD_KEY;
@@ -35,24 +37,6 @@ pub struct StaticKey {
     pub expires_at: Option<Timestamp>,
     /// Whether it is accepted: false too if its `key` is set to nothing.
     pub enabled: bool,
-}
-
-/// Ceilings per window, each above 0; `None`: no ceiling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Requests in any 60 seconds.
-    #[schemars(range(min = 1))]
-    pub rpm: Option<u64>,
-    /// Tokens in any 60 seconds.
-    #[schemars(range(min = 1))]
-    pub tpm: Option<u64>,
-    /// Requests at the same time.
-    #[schemars(range(min = 1))]
-    pub concurrency: Option<u32>,
-    /// Requests let through at once beyond the even pace. Without it: a tenth of rpm.
-    #[schemars(range(min = 1))]
-    pub burst: Option<u64>,
 }
 
 /// A ceiling of money.
@@ -101,7 +85,7 @@ pub(crate) struct RawKey {
     models: Items<Text<NamePattern>>,
     /// Ceilings per window. Without one there is none.
     #[serde(default)]
-    limits: Limits,
+    limits: RawLimits,
     /// A ceiling of money.
     budget: Option<RawBudget>,
     /// From when on it is refused.
@@ -141,7 +125,7 @@ impl RawKey {
         if self.enabled {
             check_text(text, &at.field("key"), findings);
         }
-        check_limits(&self.limits, &at.field("limits"), findings);
+        let limits = self.limits.check(&at.field("limits"), findings);
         let models = at.field("models");
         let models = self.models.located(&models, findings).into_iter();
         let models = models.map(|(at, pattern)| {
@@ -156,7 +140,7 @@ impl RawKey {
             key: self.key.0,
             role: self.role,
             models,
-            limits: self.limits,
+            limits,
             budget: self.budget.map(RawBudget::checked),
             expires_at: self.expires_at.map(|time| time.0),
             enabled: self.enabled && !is_off,
@@ -205,16 +189,6 @@ fn check_text(text: &str, at: &At, findings: &mut Findings) {
         let what = format!("has {length} characters, so it may be guessed");
         let remedy = format!("use {SHORTEST_GOOD_KEY} or more, from `openssl rand -hex 32`");
         findings.warn(at, what, remedy);
-    }
-}
-
-fn check_limits(limits: &Limits, at: &At, findings: &mut Findings) {
-    if limits.burst.is_some() && limits.rpm.is_none() {
-        findings.warn(
-            &at.field("burst"),
-            "has no effect without rpm",
-            "add rpm, or remove it",
-        );
     }
 }
 

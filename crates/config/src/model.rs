@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use llm_router_domain::balance::Strategy;
+use llm_router_domain::limit::Limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::findings::{At, Findings};
 use crate::items::Items;
 use crate::known::Known;
+use crate::limits::RawLimits;
 use crate::provider::Provider;
 use crate::scalar::{ModelName, Text};
 
@@ -24,6 +26,8 @@ pub struct Model {
     /// Positions in the list of models, tried in this order when every deployment failed. Following
     /// them never leads back.
     pub fallbacks: Vec<usize>,
+    /// Ceilings per window, for all who ask for it together.
+    pub limits: Limits,
 }
 
 /// A model at a provider.
@@ -53,6 +57,9 @@ pub(crate) struct RawModel {
     /// Other public names, tried in this order when every deployment failed.
     #[serde(default)]
     fallbacks: Items<Text<ModelName>>,
+    /// Ceilings per window, for all who ask for it together. Without one there is none.
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 /// A model at a provider.
@@ -93,6 +100,7 @@ impl RawModel {
             strategy: self.strategy,
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
+            limits: self.limits.check(&at.field("limits"), findings),
         }
     }
 }

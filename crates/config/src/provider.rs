@@ -14,6 +14,7 @@ use crate::items::Items;
 use crate::known::Known;
 use crate::scalar::{
     BaseUrl, HeaderValue, NamePattern, ProviderId, Scheme, Text, TextSetting, TimeSpan, UrlPath,
+    is_link_local,
 };
 use crate::server::must_pass;
 
@@ -49,6 +50,8 @@ pub struct Provider {
     pub headers: Vec<(String, SecretString)>,
     /// Whether it takes part: false too if its `api_key` is set to nothing.
     pub enabled: bool,
+    /// Whether it may be at a link-local address.
+    pub allow_link_local: bool,
 }
 
 /// The kind of API that a provider has.
@@ -180,6 +183,10 @@ pub(crate) struct RawProvider {
     /// Whether it takes part.
     #[serde(default = "yes")]
     enabled: bool,
+    /// Allow a link-local address. The metadata services of clouds have one, and hand out secrets of
+    /// the machine.
+    #[serde(default)]
+    allow_link_local: bool,
 }
 
 /// How long a provider's answers may take.
@@ -338,6 +345,7 @@ impl RawProvider {
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), findings),
             enabled: self.enabled && !switched_off,
+            allow_link_local: self.allow_link_local,
         }
     }
 
@@ -351,6 +359,14 @@ impl RawProvider {
                 &at.field("base_url"),
                 "is missing for a custom provider",
                 remedy,
+            );
+        }
+        let host = url.as_ref().and_then(|url| url.host.parse().ok());
+        if host.is_some_and(is_link_local) && !self.allow_link_local {
+            findings.error(
+                &at.field("base_url"),
+                "is a link-local address, where machines tell their own secrets",
+                "correct it, or set allow_link_local",
             );
         }
         let superfluous = match self.kind {

@@ -24,7 +24,7 @@ pub(crate) use secret::HeaderValue;
 pub(crate) use size::ByteSize;
 pub(crate) use time::TimeSpan;
 
-pub use address::{BaseUrl, Scheme};
+pub use address::{BaseUrl, Scheme, is_link_local};
 pub use name::NamePattern;
 pub use store_url::{CounterUrl, StoreUrl};
 

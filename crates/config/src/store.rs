@@ -43,6 +43,8 @@ pub enum OnJournalFailure {
 pub struct Counters {
     /// The counter service.
     pub url: CounterUrl,
+    /// How long a call of it may take.
+    pub timeout: Duration,
 }
 
 /// Where state that outlives the process is kept: keys, rules, ledger, audit.
@@ -81,13 +83,24 @@ impl Default for RawStore {
 
 /// Where state that replicas share from moment to moment is kept: limits, budgets in flight, the
 /// toggle.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Counters")]
 pub(crate) struct RawCounters {
     /// memory: (in this process, for a single replica) or redis://HOST:PORT/0. Without it:
     /// REDIS_URL, else memory:.
     url: Option<Text<CounterUrl>>,
+    /// How long a request waits for it. A service that takes longer counts as away.
+    timeout: Text<TimeSpan>,
+}
+
+impl Default for RawCounters {
+    fn default() -> Self {
+        Self {
+            url: None,
+            timeout: Text(TimeSpan(Duration::from_millis(50))),
+        }
+    }
 }
 
 impl RawStore {
@@ -124,12 +137,21 @@ fn check_poll(poll: TimeSpan, findings: &mut Findings) -> Duration {
 }
 
 impl RawCounters {
-    pub(crate) fn check(self, environment: &Environment, findings: &mut Findings) -> Counters {
+    pub(crate) fn check(
+        self,
+        at: &At,
+        environment: &Environment,
+        findings: &mut Findings,
+    ) -> Counters {
+        must_pass(self.timeout.0, &at.field("timeout"), findings);
         let url = self.url.map(|url| url.0);
         let url = url
             .or_else(|| from_environment("REDIS_URL", environment, findings))
             .unwrap_or(CounterUrl::Memory);
-        Counters { url }
+        Counters {
+            url,
+            timeout: self.timeout.0.0,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use llm_router_config::{
     ProviderKind, StoreUrl, Strategy, Target, load, load_text, schema,
 };
 use llm_router_domain::key::Role;
+use llm_router_domain::limit::Rate;
 use secrecy::ExposeSecret;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -203,12 +204,12 @@ fn keys_are_read() {
         (Role::User, "plain", true)
     );
     assert_eq!((patterns(&plain.models), plain.budget), (vec!["*"], None));
-    assert!(plain.limits.rpm.is_none() && plain.limits.burst.is_none());
+    assert!(plain.limits.is_none());
     assert_eq!(
         (full.role, full.owner.as_str(), full.enabled),
         (Role::Operator, "team a", false)
     );
-    assert_eq!((full.limits.rpm, full.limits.burst), (Some(600), Some(7)));
+    assert_eq!(full.limits.requests, Some(Rate::new(600, Some(7))));
     let budget = full.budget.unwrap();
     assert_eq!(
         (budget.usd.to_string().as_str(), budget.period),
@@ -286,7 +287,7 @@ keys:
     );
     assert_eq!(read.keys[0].name, odd);
     assert_eq!(read.keys[0].key.expose_secret(), "12345678901234567890");
-    assert_eq!(read.keys[0].limits.rpm, Some(600));
+    assert_eq!(read.keys[0].limits.requests, Some(Rate::new(600, None)));
     let injected = "x\nkeys: []\nserver: { listen: 1.2.3.4:5 }";
     let variables = [
         ("KEY", KEY),

@@ -1,6 +1,8 @@
 //! Keys: what we issue to clients, what each may do, and how a presented key is recognised.
 //! Where keys are kept is the snapshot's and the store's.
 
+mod spec;
+
 use std::fmt;
 use std::time::SystemTime;
 
@@ -12,6 +14,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::pattern::PatternList;
+
+pub use spec::{BudgetSpec, KeySpec, LimitSpec};
 
 /// What a key may do.
 ///
@@ -86,6 +90,19 @@ impl Key {
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
+    /// Reads the 64 hexadecimal digits of a hash.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if hex.len() != 2 * bytes.len() || !hex.is_ascii() {
+            return None;
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(hex.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     /// The raw bytes, for storage.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

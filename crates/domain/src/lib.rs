@@ -8,6 +8,7 @@ pub mod complexity;
 pub mod format;
 pub mod key;
 pub mod ledger;
+pub mod limit;
 pub mod pattern;
 pub mod price;
 pub mod rendezvous;

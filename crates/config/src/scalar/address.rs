@@ -1,7 +1,7 @@
 //! Where to listen and where providers are.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
@@ -59,6 +59,21 @@ impl BaseUrl {
     pub fn is_loopback(&self) -> bool {
         let address: Option<IpAddr> = self.host.parse().ok();
         self.host == "localhost" || address.is_some_and(|address| address.is_loopback())
+    }
+}
+
+/// Whether an address is one that machines tell their own secrets at: link-local ones, among them the
+/// metadata services of clouds (RFC 3927, RFC 4291 section 2.5.6), and those that lie elsewhere.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    const AWS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    const ALIBABA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+    match address {
+        IpAddr::V4(address) => address.is_link_local() || address == ALIBABA,
+        IpAddr::V6(address) => match address.to_ipv4() {
+            Some(mapped) => is_link_local(mapped.into()),
+            None => address.is_unicast_link_local() || address == AWS_V6,
+        },
     }
 }
 
@@ -243,6 +258,30 @@ mod tests {
         );
         for text in ["http://[::1]:9000/a", "https://a.b/v1", "https://a.b:80"] {
             assert_eq!(BaseUrl::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn link_local_addresses_are_known_in_every_form() {
+        for (address, expected) in [
+            ("169.254.169.254", true),
+            ("169.254.0.1", true),
+            ("100.100.100.200", true),
+            ("fe80::1", true),
+            ("fd00:ec2::254", true),
+            ("::ffff:169.254.169.254", true),
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("10.0.0.1", false),
+            ("192.168.1.1", false),
+            ("fd00::1", false),
+            ("8.8.8.8", false),
+        ] {
+            assert_eq!(
+                is_link_local(address.parse().unwrap()),
+                expected,
+                "{address}"
+            );
         }
     }
 

@@ -1,0 +1,200 @@
+//! The counters against a Redis server of the tests' own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that can't go on panics, and tells of what it can't check"
+)]
+
+mod support {
+    pub(crate) mod redis;
+}
+
+use std::time::Duration;
+
+use llm_router_counters::{Ask, Counters, Levels, Options, Verdict};
+use llm_router_domain::limit::{Ceiling, LEVEL_OF_ONE, Limits, Rate};
+use support::redis::Redis;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+async fn counters(redis: &Redis) -> Counters {
+    let options = Options {
+        timeout: Duration::from_secs(1),
+    };
+    let counters = Counters::start(&redis.url().into(), options, &Handle::current()).unwrap();
+    assert!(counters.ready(Duration::from_secs(10)).await);
+    counters
+}
+
+fn ask(subject: &str, limits: Limits) -> Ask {
+    Ask {
+        subject: subject.to_owned(),
+        limits,
+        requests: 1,
+        tokens: 0,
+        floor: Levels::default(),
+    }
+}
+
+fn rpm(per_minute: u64, burst: u64) -> Limits {
+    Limits {
+        requests: Some(Rate::new(per_minute, Some(burst))),
+        ..Limits::NONE
+    }
+}
+
+async fn take(counters: &Counters, asks: &[Ask]) -> Verdict {
+    counters.take(Uuid::new_v4(), asks).await.unwrap()
+}
+
+fn refused(verdict: &Verdict) -> Option<(usize, Ceiling)> {
+    match verdict {
+        Verdict::Passed(_) => None,
+        Verdict::Full { position, full, .. } => Some((*position, full.ceiling)),
+    }
+}
+
+async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn replicas_share_a_limit_and_all_of_a_requests_limits_hold_or_none_is_charged() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    let (key, owner) = (ask("key:a", rpm(60, 5)), ask("owner:o", rpm(60, 3)));
+    let both = [key.clone(), owner];
+    for counters in [&one, &two, &one] {
+        assert_eq!(refused(&take(counters, &both).await), None);
+    }
+    let Verdict::Full {
+        position,
+        full,
+        levels,
+    } = take(&two, &both).await
+    else {
+        panic!("a fourth one passed");
+    };
+    assert_eq!((position, full.ceiling), (1, Ceiling::Requests));
+    assert!(full.wait <= Duration::from_secs(1), "{full:?}");
+    let near = |level: u64, count: u64| level.abs_diff(count * LEVEL_OF_ONE) < LEVEL_OF_ONE;
+    assert!(
+        near(levels[0].requests, 3),
+        "the refusal was charged: {levels:?}"
+    );
+    // The key has two left by itself.
+    let alone = [key];
+    for expected in [None, None, Some((0, Ceiling::Requests))] {
+        assert_eq!(refused(&take(&two, &alone).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_reserved_and_settled_across_replicas() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    let limits = Limits {
+        tokens: Some(Rate::new(600, Some(100))),
+        ..Limits::NONE
+    };
+    let asks = [Ask {
+        tokens: 80,
+        ..ask("key:t", limits)
+    }];
+    let lease = Uuid::new_v4();
+    assert_eq!(refused(&one.take(lease, &asks).await.unwrap()), None);
+    assert_eq!(
+        refused(&take(&two, &asks).await),
+        Some((0, Ceiling::Tokens))
+    );
+    one.end(lease, &asks, 5);
+    eventually("the refund arrives", async || {
+        refused(&take(&two, &asks).await).is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_under_way_are_counted_together_and_end() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    let limits = Limits {
+        concurrency: Some(2),
+        ..Limits::NONE
+    };
+    let asks = [ask("key:c", limits)];
+    let lease = Uuid::new_v4();
+    assert_eq!(refused(&one.take(lease, &asks).await.unwrap()), None);
+    assert_eq!(refused(&take(&two, &asks).await), None);
+    assert_eq!(
+        refused(&take(&two, &asks).await),
+        Some((0, Ceiling::Concurrency))
+    );
+    one.end(lease, &asks, 0);
+    eventually("the place is free", async || {
+        refused(&take(&two, &asks).await).is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burst() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    eventually("both are known", async || one.status().replicas == 2).await;
+    let asks = [ask("key:d", rpm(60, 5))];
+    for kill in [false, true] {
+        if kill {
+            redis.stop();
+        } else {
+            redis.pause();
+        }
+        eventually("the breaker opens", async || {
+            let _ = one.take(Uuid::new_v4(), &asks).await;
+            !one.status().up
+        })
+        .await;
+        let began = Instant::now();
+        assert!(one.take(Uuid::new_v4(), &asks).await.is_err());
+        assert!(began.elapsed() < Duration::from_millis(500));
+        assert_eq!(one.status().replicas, 2, "the last known number");
+        if kill {
+            redis.run();
+        } else {
+            redis.resume();
+        }
+        eventually("it is back", async || one.status().up).await;
+    }
+    // Restarted empty: what replicas remember holds.
+    assert!(one.wants_memory());
+    let full = [Ask {
+        floor: Levels {
+            requests: 5 * LEVEL_OF_ONE,
+            ..Levels::default()
+        },
+        ..asks[0].clone()
+    }];
+    assert_eq!(
+        refused(&take(&one, &full).await),
+        Some((0, Ceiling::Requests))
+    );
+    drop(two);
+}
+
+#[tokio::test]
+async fn replicas_that_leave_are_not_counted() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    eventually("two", async || one.status().replicas == 2).await;
+    two.leave().await;
+    eventually("one", async || one.status().replicas == 1).await;
+}

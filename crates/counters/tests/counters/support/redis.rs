@@ -1,0 +1,100 @@
+//! A Redis server of a test's own: a free port, a temporary folder, nothing shared. It can be
+//! killed, started again empty, paused and resumed. Other packages' tests include this file by path.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// A running or stopped server; it ends with this value.
+pub(crate) struct Redis {
+    folder: TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Redis {
+    /// Starts a server, or says loudly that Redis isn't installed.
+    pub(crate) fn start() -> Option<Self> {
+        let found = Command::new("redis-server")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        if !found.is_ok_and(|status| status.success()) {
+            eprintln!("REDIS ABSENT: no redis-server in the path; NOT checked against it");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut redis = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            server: None,
+        };
+        redis.run();
+        Some(redis)
+    }
+
+    /// Starts the server on the port it had before, without data.
+    pub(crate) fn run(&mut self) {
+        let port = self.port.to_string();
+        let server = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "no", "--dir"])
+            .arg(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.server = Some(server.unwrap());
+        for _ in 0..300 {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("redis-server isn't ready after 6 s");
+    }
+
+    /// Ends the server at once, and everything it knew.
+    pub(crate) fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        let _ = server.kill();
+        let _ = server.wait();
+    }
+
+    /// Pauses the server: its connections stand, nothing is answered.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Resumes what was paused.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(server) = &self.server {
+            let _ = Command::new("kill")
+                .args([&format!("-{name}"), &server.id().to_string()])
+                .status();
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.resume();
+        self.stop();
+    }
+}

@@ -1,0 +1,254 @@
+//! What a key made by API is to be, as it is sent, stored and shown. The key itself is never in it.
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Role;
+use crate::budget::{Budget, Period};
+use crate::limit::{Limits, Rate};
+
+/// A key, with the fields of the configuration file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeySpec {
+    /// Its name, unique among all keys.
+    pub name: String,
+    /// What it may do.
+    #[serde(default)]
+    pub role: Role,
+    /// The team or project it belongs to; the key's name if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The models it may use; * stands for any text.
+    #[serde(default = "any_model")]
+    pub models: Vec<String>,
+    /// Ceilings per window.
+    #[serde(default)]
+    pub limits: LimitSpec,
+    /// A ceiling of money.
+    #[serde(default)]
+    pub budget: Option<BudgetSpec>,
+    /// From when on it is refused.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub expires_at: Option<Timestamp>,
+    /// Whether it is accepted.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// Ceilings per window, each above 0; without one there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSpec {
+    /// Requests in any 60 seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpm: Option<u64>,
+    /// Tokens of input and output in any 60 seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<u64>,
+    /// Requests at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Requests let through at once beyond the even pace; a tenth of rpm if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+}
+
+/// A ceiling of money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetSpec {
+    /// US dollars, above 0.
+    #[serde(serialize_with = "write_usd", deserialize_with = "read_usd")]
+    #[schemars(with = "f64")]
+    pub usd: Decimal,
+    /// What they are for: day, week, month or total.
+    #[serde(serialize_with = "write_period", deserialize_with = "read_period")]
+    #[schemars(with = "String")]
+    pub period: Period,
+    /// Whether models without a price may be used all the same.
+    #[serde(default)]
+    pub allow_unpriced: bool,
+}
+
+/// Why a key can't be: the field, and what is wrong with it.
+pub type Wrong = (&'static str, &'static str);
+
+/// The longest name of a key or an owner, in bytes.
+const LONGEST_NAME: usize = 128;
+
+impl KeySpec {
+    /// The owner, which is the key itself if none is named.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.owner.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Checks what the types can't say.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), Wrong> {
+        check_name("name", &self.name)?;
+        check_name("owner", self.owner())?;
+        if self.models.is_empty() {
+            return Err(("models", "is empty: write [\"*\"] for all models"));
+        }
+        if self.models.iter().any(String::is_empty) {
+            return Err(("models", "has an empty name in it"));
+        }
+        self.limits.check()?;
+        match &self.budget {
+            Some(budget) if budget.usd <= Decimal::ZERO => Err(("budget.usd", "must be above 0")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LimitSpec {
+    /// As they are counted.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            requests: self.rpm.map(|rpm| Rate::new(rpm, self.burst)),
+            tokens: self.tpm.map(|tpm| Rate::new(tpm, None)),
+            concurrency: self.concurrency,
+        }
+    }
+
+    fn check(&self) -> Result<(), Wrong> {
+        for (field, value) in [
+            ("limits.rpm", self.rpm),
+            ("limits.tpm", self.tpm),
+            ("limits.burst", self.burst),
+            ("limits.concurrency", self.concurrency.map(u64::from)),
+        ] {
+            if value == Some(0) {
+                return Err((field, "must be above 0; leave it out for no limit"));
+            }
+        }
+        if self.burst.is_some() && self.rpm.is_none() {
+            return Err(("limits.burst", "has no effect without limits.rpm"));
+        }
+        Ok(())
+    }
+}
+
+impl From<BudgetSpec> for Budget {
+    fn from(spec: BudgetSpec) -> Self {
+        Self {
+            usd: spec.usd,
+            period: spec.period,
+        }
+    }
+}
+
+fn check_name(field: &'static str, name: &str) -> Result<(), Wrong> {
+    let plain = !name.chars().any(char::is_control) && name.trim() == name;
+    if name.is_empty() || name.len() > LONGEST_NAME || !plain {
+        return Err((
+            field,
+            "must have 1 to 128 bytes, none of them a control character, no space around it",
+        ));
+    }
+    Ok(())
+}
+
+fn any_model() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// The digits as written: a number of JSON is read by its text.
+fn read_usd<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    let text = match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::String(text) => text,
+        _ => return Err(serde::de::Error::custom("expected an amount of US dollars")),
+    };
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+fn write_usd<S: Serializer>(usd: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+    let number: serde_json::Number =
+        serde_json::from_str(&usd.normalize().to_string()).map_err(serde::ser::Error::custom)?;
+    number.serialize(serializer)
+}
+
+fn read_period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let periods = [Period::Day, Period::Week, Period::Month, Period::Total];
+    let found = periods.into_iter().find(|period| period.name() == name);
+    found
+        .ok_or_else(|| serde::de::Error::unknown_variant(&name, &["day", "week", "month", "total"]))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn write_period<S: Serializer>(period: &Period, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(period.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let body = json!({ "name": "ci", "role": "viewer", "owner": "team", "models": ["fast"],
+            "limits": { "rpm": 600 }, "expires_at": "2027-01-01T00:00:00Z", "enabled": true,
+            "budget": { "usd": 50.25, "period": "month", "allow_unpriced": false } });
+        let spec: KeySpec = serde_json::from_value(body.clone()).unwrap();
+        assert_eq!(spec.check(), Ok(()));
+        assert_eq!(serde_json::to_value(&spec).unwrap(), body);
+        let least: KeySpec = serde_json::from_value(json!({ "name": "ci" })).unwrap();
+        assert_eq!(
+            (least.owner(), least.models.as_slice()),
+            ("ci", &["*".to_owned()][..])
+        );
+        assert!(least.enabled && least.limits.limits().is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, field) in [
+            (json!({ "name": "" }), "name"),
+            (json!({ "name": "a\nb" }), "name"),
+            (json!({ "name": "a", "owner": " b" }), "owner"),
+            (json!({ "name": "a", "models": [] }), "models"),
+            (json!({ "name": "a", "limits": { "rpm": 0 } }), "limits.rpm"),
+            (
+                json!({ "name": "a", "limits": { "burst": 1 } }),
+                "limits.burst",
+            ),
+            (
+                json!({ "name": "a", "budget": { "usd": 0, "period": "day" } }),
+                "budget.usd",
+            ),
+        ] {
+            let spec: KeySpec = serde_json::from_value(body.clone()).unwrap();
+            assert_eq!(
+                spec.check().map_err(|(field, _)| field),
+                Err(field),
+                "{body}"
+            );
+        }
+        for body in [
+            json!({ "name": "a", "budget": { "usd": 1, "period": "year" } }),
+            json!({ "name": "a", "limit": {} }),
+            json!({ "name": "a", "key": "sk-mine" }),
+        ] {
+            assert!(
+                serde_json::from_value::<KeySpec>(body.clone()).is_err(),
+                "{body}"
+            );
+        }
+    }
+}

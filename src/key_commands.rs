@@ -1,0 +1,250 @@
+//! `keys create`, `keys list` and `keys revoke`: the keys of the store from the shell, whether a
+//! router runs or not. Running ones follow within a second.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use llm_router_config::Environment;
+use llm_router_domain::budget::Period;
+use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec, LimitSpec, Role};
+use llm_router_store::Store;
+use llm_router_store::objects::{By, Change, Kind, Objects};
+use rust_decimal::Decimal;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Runtime;
+
+use crate::commands::{Failure, Outcome};
+use crate::issued::{Issued, issued};
+use crate::keys::{KeyError, checked, new_key, refused};
+use crate::ledger;
+use crate::reload::LoadError;
+use crate::switch::now;
+
+/// What to do with the keys of the store.
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and print it. It is shown once.
+    Create(Create),
+    /// List the keys of the store.
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// End a key.
+    Revoke {
+        /// Its id or its name.
+        key: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration; found as by serve.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// Its name, unique among all keys.
+    #[arg(long)]
+    name: String,
+    /// What it may do: user, viewer, operator or admin.
+    #[arg(long, default_value = "user", value_parser = role)]
+    role: Role,
+    /// The team or project it belongs to; the key's name if not given.
+    #[arg(long)]
+    owner: Option<String>,
+    /// The models it may use, separated by commas; * stands for any text.
+    #[arg(long, default_value = "*", value_delimiter = ',')]
+    models: Vec<String>,
+    /// Requests in any 60 seconds.
+    #[arg(long)]
+    rpm: Option<u64>,
+    /// Tokens in any 60 seconds.
+    #[arg(long)]
+    tpm: Option<u64>,
+    /// Requests at the same time.
+    #[arg(long)]
+    concurrency: Option<u32>,
+    /// Requests let through at once; a tenth of rpm if not given.
+    #[arg(long)]
+    burst: Option<u64>,
+    /// US dollars that it may spend in a period.
+    #[arg(long, value_name = "USD", requires = "period")]
+    budget: Option<Decimal>,
+    /// The period of the budget: day, week, month or total.
+    #[arg(long, value_parser = period, requires = "budget")]
+    period: Option<Period>,
+    /// From when on it is refused, as 2027-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<Timestamp>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// `keys`
+pub(crate) fn keys(command: KeysCommand) -> Outcome {
+    match command {
+        KeysCommand::Create(create) => create_key(create),
+        KeysCommand::List { config } => list(config),
+        KeysCommand::Revoke { key, config } => revoke(&key, config),
+    }
+}
+
+fn create_key(create: Create) -> Outcome {
+    let spec = KeySpec {
+        name: create.name,
+        role: create.role,
+        owner: create.owner,
+        models: create.models,
+        limits: LimitSpec {
+            rpm: create.rpm,
+            tpm: create.tpm,
+            concurrency: create.concurrency,
+            burst: create.burst,
+        },
+        budget: create
+            .budget
+            .zip(create.period)
+            .map(|(usd, period)| BudgetSpec {
+                usd,
+                period,
+                allow_unpriced: false,
+            }),
+        expires_at: create.expires_at,
+        enabled: true,
+    };
+    checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
+    let salt = salt()?.ok_or_else(|| Failure::Usage(KeyError::NoSalt.to_string()))?;
+    let opened = Opened::open(create.config)?;
+    if opened.in_file.contains(&spec.name) {
+        return Err(Failure::Usage(format!(
+            "a key of the file has the name {}",
+            spec.name
+        )));
+    }
+    let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(failed)?;
+    opened.change(Change::Create(draft))?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.expose_secret())?;
+    writeln!(
+        io::stderr(),
+        "The key is shown this once. It works within a second."
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(config: ConfigFile) -> Outcome {
+    let opened = Opened::open(config)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "ID\tNAME\tPREFIX\tROLE\tOWNER\tENABLED\tEXPIRES")?;
+    for key in issued(&opened.keys()?, None) {
+        write_line(&mut out, &key)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
+    let Some(spec) = key.spec() else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "{}\t{}\t{}\t{}\t{}\t{}\t{}",
+        key.id,
+        spec.name,
+        key.prefix(),
+        spec.role.name(),
+        spec.owner(),
+        if spec.enabled { "yes" } else { "no" },
+        spec.expires_at
+            .map_or_else(|| "never".to_owned(), |at| at.to_string()),
+    )
+}
+
+fn revoke(key: &str, config: ConfigFile) -> Outcome {
+    let opened = Opened::open(config)?;
+    let keys = opened.keys()?;
+    let mut keys = keys.of(Kind::Key);
+    let found = keys.find(|one| one.id == key || one.name == key);
+    let found = found.ok_or_else(|| Failure::Usage(format!("the store has no key {key}")))?;
+    opened.change(Change::Delete {
+        kind: Kind::Key,
+        id: found.id.clone(),
+        expected: None,
+    })?;
+    writeln!(io::stdout(), "{} is revoked", found.name)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The store of a configuration, open.
+struct Opened {
+    runtime: Runtime,
+    store: Arc<dyn Store>,
+    /// The names of the file's keys.
+    in_file: Vec<String>,
+}
+
+impl Opened {
+    fn open(file: ConfigFile) -> Result<Self, Failure> {
+        let environment = Environment::read(&env::current_dir()?);
+        let loaded = llm_router_config::load(file.config.as_deref(), &environment);
+        let config = loaded.map_err(LoadError::Config)?.config;
+        let runtime = ledger::runtime()?;
+        let store = runtime.block_on(ledger::open_store(&config.store.url));
+        let store = store.map_err(LoadError::Ledger)?;
+        Ok(Self {
+            runtime,
+            store,
+            in_file: config.keys.into_iter().map(|key| key.name).collect(),
+        })
+    }
+
+    fn keys(&self) -> Result<Objects, Failure> {
+        let objects = self.runtime.block_on(self.store.objects());
+        Ok(objects.map_err(LoadError::Store)?)
+    }
+
+    fn change(&self, change: Change) -> Result<(), Failure> {
+        let by = By {
+            actor: "shell".to_owned(),
+            at: now(),
+        };
+        let changed = self.runtime.block_on(self.store.change(change, by));
+        changed.map(drop).map_err(|error| failed(refused(error)))
+    }
+}
+
+fn failed(error: KeyError) -> Failure {
+    match error {
+        KeyError::Store(error) => LoadError::Store(error).into(),
+        other => Failure::Usage(other.to_string()),
+    }
+}
+
+fn salt() -> Result<Option<SecretString>, Failure> {
+    let environment = Environment::read(&env::current_dir()?);
+    Ok(environment
+        .non_empty("API_KEY_SALT")
+        .map(SecretString::from))
+}
+
+fn role(name: &str) -> Result<Role, String> {
+    let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
+    let found = roles.into_iter().find(|role| role.name() == name);
+    found.ok_or_else(|| "it is user, viewer, operator or admin".to_owned())
+}
+
+fn period(name: &str) -> Result<Period, String> {
+    let periods = [Period::Day, Period::Week, Period::Month, Period::Total];
+    let found = periods.into_iter().find(|period| period.name() == name);
+    found.ok_or_else(|| "it is day, week, month or total".to_owned())
+}

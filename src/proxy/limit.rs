@@ -1,0 +1,122 @@
+//! A request's way past the limits: let in, charged, told of, settled. What is let through is
+//! [`crate::limits`]' to decide.
+
+use http::HeaderValue;
+use llm_router_domain::format::Endpoint;
+use llm_router_domain::key::Key;
+use llm_router_domain::usage::estimate_tokens;
+use llm_router_wire::scan::Field;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::Gateway;
+use super::context::{Context, Inference};
+use crate::authenticate::KEY_HEADERS;
+use crate::clock;
+use crate::fault::Fault;
+use crate::limits::{Need, Refusal};
+
+impl Gateway {
+    /// What somebody is told who shows a key that doesn't work: to wait, if that comes too often.
+    pub(super) fn slowed(&self, session: &Session, fault: Fault) -> Fault {
+        let headers = &session.req_header().headers;
+        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
+        if !names.any(|name| headers.contains_key(*name)) {
+            return fault;
+        }
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let slowed = address.and_then(|address| self.limits.stranger(address.ip(), clock::now()));
+        slowed.unwrap_or(fault)
+    }
+
+    /// Lets a request in before its body is read.
+    pub(super) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), Fault> {
+        let live = ctx.live.clone().ok_or_else(Fault::internal)?;
+        ctx.alone = self.limits.is_degraded();
+        let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
+        ctx.admission = Some(admitted.map_err(|refusal| refused(ctx, *refusal))?);
+        Ok(())
+    }
+
+    /// Charges a request with the tokens it is expected to use, and its model's limits.
+    pub(super) async fn reserve_tokens(&self, ctx: &mut Context) -> std::result::Result<(), Fault> {
+        let (Some(live), Some(admission), Some(inference)) =
+            (&ctx.live, &mut ctx.admission, &ctx.inference)
+        else {
+            return Ok(());
+        };
+        let failure = live.snapshot.limits.on_counter_failure;
+        let model = inference.route.model.as_deref();
+        let need = Need {
+            model: model.map(|model| (model.name.as_str(), model.limits)),
+            tokens: self.expected_tokens(inference),
+        };
+        let reserved = self
+            .limits
+            .reserve(admission, &need, failure, clock::now())
+            .await;
+        ctx.standing = *admission.standing();
+        ctx.alone |= self.limits.is_degraded();
+        reserved.map_err(|refusal| refused(ctx, *refusal))
+    }
+
+    fn expected_tokens(&self, inference: &Inference) -> u64 {
+        let input = estimate_tokens(inference.body_bytes as u64, 1);
+        match inference.endpoint {
+            Endpoint::CountTokens => 0,
+            Endpoint::Embeddings => input,
+            _ => {
+                let model = inference.deployment().map_or("", |found| &found.model);
+                let output = self
+                    .limits
+                    .expected_output(model, allowed_output(inference));
+                input.saturating_add(output)
+            }
+        }
+    }
+}
+
+/// The output that the client allows, if it says.
+fn allowed_output(inference: &Inference) -> Option<u64> {
+    let fields = [
+        Field::MaxCompletionTokens,
+        Field::MaxTokens,
+        Field::MaxOutputTokens,
+    ];
+    fields.into_iter().find_map(|field| {
+        let value = inference.head.scan.value(&inference.body, field)?;
+        std::str::from_utf8(value).ok()?.parse().ok()
+    })
+}
+
+fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {
+    ctx.standing = refusal.standing;
+    refusal.fault
+}
+
+/// Tells the client where the limits stand that it is subject to.
+pub(super) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    if ctx.alone {
+        header.insert_header(
+            "x-llm-router-degraded",
+            HeaderValue::from_static("counters"),
+        )?;
+    }
+    let wall = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+    for (name, value) in ctx.standing.headers(ctx.format(), wall) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            header.insert_header(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Charges what a request used in place of what was reserved for it, and frees its place.
+pub(super) fn settle_limits(ctx: &mut Context) {
+    if let Some(mut admission) = ctx.admission.take() {
+        let used = ctx.inference.as_deref();
+        let used = used.map_or(0, |inference| inference.used_tokens);
+        admission.settle(used, clock::now());
+    }
+}

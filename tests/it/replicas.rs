@@ -1,0 +1,141 @@
+//! Two routers and one Redis: limits hold for both together, and neither waits for a Redis that is
+//! dead or silent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{Gateway, Mock, eventually, gateway, mock};
+use crate::redis::Redis;
+
+const CI: (&str, &str) = ("authorization", "Bearer sk-ci-0123456789abcdef");
+
+async fn replica(redis: &Redis, mock: &Mock, limits: serde_json::Value) -> Gateway {
+    gateway()
+        .provider("up", mock)
+        .model("fast", "up", "mock-gpt")
+        .add(
+            "keys",
+            json!({ "name": "ci", "key": "sk-ci-0123456789abcdef", "limits": limits }),
+        )
+        // A busy machine must not look like a slow Redis.
+        .set("/counters", json!({ "url": redis.url(), "timeout": "1s" }))
+        .run()
+        .await
+}
+
+/// Requests let through by both, as fast as `clients` on each can ask, for a while.
+async fn saturate(replicas: &[&Gateway], clients: usize, span: Duration) -> (u32, u32) {
+    let (passed, other) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let until = Instant::now() + span;
+    let client = |gateway: &Gateway| {
+        let request = gateway
+            .client
+            .post(format!("{}/v1/chat/completions", gateway.url))
+            .header(CI.0, CI.1)
+            .body(crate::harness::chat_body("fast", false));
+        let (passed, other) = (Arc::clone(&passed), Arc::clone(&other));
+        async move {
+            while Instant::now() < until {
+                let answer = request.try_clone().unwrap().send().await.unwrap();
+                match answer.status().as_u16() {
+                    200 => passed.fetch_add(1, Ordering::Relaxed),
+                    429 => 0,
+                    _ => other.fetch_add(1, Ordering::Relaxed),
+                };
+            }
+        }
+    };
+    let all = replicas
+        .iter()
+        .flat_map(|gateway| (0..clients).map(|_| tokio::spawn(client(gateway))));
+    for client in all.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    (
+        passed.load(Ordering::Relaxed),
+        other.load(Ordering::Relaxed),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_share_a_limit() {
+    let Some(redis) = Redis::start() else { return };
+    let mock = mock().await;
+    let limits = json!({ "rpm": 600, "burst": 10 });
+    let one = replica(&redis, &mock, limits.clone()).await;
+    let two = replica(&redis, &mock, limits).await;
+    eventually("both are counted", || async {
+        one.metric("llm_router_replicas", &[]).await == 2.0
+    })
+    .await;
+    let began = Instant::now();
+    let (passed, other) = saturate(&[&one, &two], 2, Duration::from_secs(5)).await;
+    let most = 10.0 + began.elapsed().as_secs_f64() * 10.0;
+    assert_eq!(other, 0);
+    assert!(f64::from(passed) <= most, "{passed} of {most}");
+    assert!(passed >= 20, "{passed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_is_away_each_replica_goes_by_its_share() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let mock = mock().await;
+    let limits = json!({ "rpm": 600, "burst": 10 });
+    let one = replica(&redis, &mock, limits.clone()).await;
+    let two = replica(&redis, &mock, limits).await;
+    eventually("both are counted", || async {
+        one.metric("llm_router_replicas", &[]).await == 2.0
+            && two.metric("llm_router_replicas", &[]).await == 2.0
+    })
+    .await;
+    for pause in [true, false] {
+        if pause {
+            redis.pause();
+        } else {
+            redis.stop();
+        }
+        let down = |gateway: &Gateway| {
+            let request = gateway
+                .client
+                .post(format!("{}/v1/chat/completions", gateway.url));
+            let body = crate::harness::chat_body("fast", false);
+            let request = request.header(CI.0, CI.1).body(body);
+            async move {
+                let answer = request.send().await.unwrap();
+                answer
+                    .headers()
+                    .get("x-llm-router-degraded")
+                    .is_some_and(|value| value == "counters")
+            }
+        };
+        eventually("one notices", || down(&one)).await;
+        eventually("two notices", || down(&two)).await;
+        let began = Instant::now();
+        let (passed, other) = saturate(&[&one, &two], 2, Duration::from_secs(4)).await;
+        let most = 10.0 + 4.0 + began.elapsed().as_secs_f64() * 10.0;
+        assert_eq!(other, 0, "a request failed because Redis was away");
+        assert!(
+            f64::from(passed) <= most && passed >= 20,
+            "{passed} of {most}"
+        );
+        if pause {
+            redis.resume();
+        } else {
+            redis.run();
+        }
+        for gateway in [&one, &two] {
+            eventually("it is back", || async {
+                gateway.metric("llm_router_counters_up", &[]).await == 1.0
+            })
+            .await;
+        }
+        // The buckets are as full as they were: nothing bursts.
+        let (passed, _) = saturate(&[&one, &two], 2, Duration::from_secs(1)).await;
+        assert!(passed <= 10 + 14, "{passed} right after it came back");
+    }
+}
