@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::pattern::PatternList;
 
-pub use spec::{BudgetSpec, KeySpec, LimitSpec};
+pub use spec::{BudgetSpec, KeySpec, LimitSpec, Wrong};
 
 /// What a key may do.
 ///
