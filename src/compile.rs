@@ -187,6 +187,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
         id: raw.id.clone(),
         fingerprint: fingerprint(raw, &origin, &base_path),
         kind,
+        responses: raw.responses,
         dialect: match raw.kind {
             config::ProviderKind::Custom => ChatDialect::Compatible,
             _ => ChatDialect::OpenAi,

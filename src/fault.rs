@@ -20,6 +20,25 @@ pub(crate) struct Fault {
     pub(crate) retry_after: Option<String>,
     /// Whether to tell SDKs not to try again (`x-should-retry: false`).
     pub(crate) final_answer: bool,
+    /// The methods that are served there, with 405.
+    pub(crate) allow: Option<Allowed>,
+}
+
+/// The methods that are served at a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Allowed {
+    Post,
+    Read,
+}
+
+impl Allowed {
+    /// As in an `allow` header.
+    pub(crate) const fn names(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Read => "GET, HEAD",
+        }
+    }
 }
 
 impl Fault {
@@ -31,6 +50,7 @@ impl Fault {
             param: None,
             retry_after: None,
             final_answer: false,
+            allow: None,
         }
     }
 
@@ -113,9 +133,12 @@ impl Fault {
         Self::new(404, "not_found", format!("There is nothing at {path}."))
     }
 
-    pub(crate) fn method_not_allowed(method: &str, path: &str) -> Self {
-        let message = format!("{method} is not allowed on {path}.");
-        Self::new(405, "method_not_allowed", message)
+    pub(crate) fn method_not_allowed(method: &str, path: &str, allow: Allowed) -> Self {
+        let message = format!("{method} is not allowed on {path}; {} is.", allow.names());
+        Self {
+            allow: Some(allow),
+            ..Self::new(405, "method_not_allowed", message)
+        }
     }
 
     pub(crate) fn invalid_body(error: HeadError) -> Self {

@@ -8,22 +8,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use llm_router_admin::Difference;
 use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
 use llm_router_domain::key::KeyHasher;
 use llm_router_domain::toggle::Settings;
-use llm_router_store::StoreError;
-use llm_router_store::objects::Objects;
+use llm_router_store::objects::{AuditDraft, Objects};
+use llm_router_store::seal::Sealer;
+use llm_router_store::{Store, StoreError};
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 
 use crate::compile::{Surroundings, compile};
 use crate::ledger::LedgerError;
+use crate::made::{self, with_made};
 use crate::metrics::Metrics;
 use crate::mock_host::MockHost;
 use crate::prices;
 use crate::proxy::{Live, SharedLive};
+use crate::restart::Fixed;
 use crate::rules::broken;
 use crate::snapshot::Snapshot;
-use crate::switch::Switch;
+use crate::switch::{Switch, now};
 
 /// Makes snapshots out of a configuration file.
 pub(crate) struct Loader {
@@ -31,6 +36,8 @@ pub(crate) struct Loader {
     file: Option<PathBuf>,
     folder: PathBuf,
     admin_key: Option<SecretString>,
+    /// Opens the credentials of providers made by API.
+    sealer: Option<Sealer>,
     hasher: KeyHasher,
     mock: MockHost,
     mock_config: llm_router_mock::Config,
@@ -68,6 +75,7 @@ impl Loader {
             file: file.or_else(default),
             folder,
             admin_key,
+            sealer: None,
             hasher,
             mock: MockHost::default(),
             mock_config,
@@ -81,6 +89,11 @@ impl Loader {
             admin_key: Some(key),
             ..self
         }
+    }
+
+    /// The same loader with what opens stored credentials.
+    pub(crate) fn with_sealer(self, sealer: Option<Sealer>) -> Self {
+        Self { sealer, ..self }
     }
 
     /// Reads and checks the configuration. The environment is read anew, as `.env` may have
@@ -101,6 +114,7 @@ impl Loader {
         objects: &Objects,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
+        let config = &with_made(config, objects, self.sealer.as_ref());
         let is_built_in = |provider: &llm_router_config::Provider| {
             provider.kind == ProviderKind::Mock && provider.base_url.is_none()
         };
@@ -115,7 +129,7 @@ impl Loader {
             mock,
             admin_key,
             hasher: &self.hasher,
-            prices: Arc::new(prices),
+            prices: Arc::new(prices.merged(made::prices(objects))),
             objects,
             previous,
         };
@@ -151,7 +165,10 @@ pub(crate) struct Reloader {
     loader: Loader,
     live: SharedLive,
     switch: Arc<Switch>,
+    store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    /// What no reload changes.
+    fixed: Fixed,
     /// Also keeps reloads one after the other.
     in_force: Mutex<InForce>,
 }
@@ -159,6 +176,8 @@ pub(crate) struct Reloader {
 /// What the snapshot in force was made of.
 pub(crate) struct InForce {
     pub(crate) config: Config,
+    /// The file as it was read, secrets masked.
+    pub(crate) shown: Value,
     pub(crate) objects: Objects,
     /// The fingerprint of the files that were last tried.
     tried: u64,
@@ -167,14 +186,17 @@ pub(crate) struct InForce {
 impl Reloader {
     pub(crate) fn new(
         loader: Loader,
-        config: Config,
+        loaded: Loaded,
         objects: Objects,
         live: SharedLive,
         switch: Arc<Switch>,
+        store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let fixed = Fixed::of(&config);
         let in_force = InForce {
-            config,
+            config: loaded.config,
+            shown: loaded.shown,
             objects,
             tried: loader.fingerprint(),
         };
@@ -182,18 +204,68 @@ impl Reloader {
             loader,
             live,
             switch,
+            store,
             metrics,
+            fixed,
             in_force: Mutex::new(in_force),
         }
     }
 
-    /// Loads the configuration now. One with an error changes nothing.
-    pub(crate) fn reload(&self, reason: &str) {
+    /// Loads the configuration now, and records what changed as done by `actor`. The revision in
+    /// force then.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing changed.
+    pub(crate) async fn reload_as(&self, reason: &str, actor: &str) -> Result<u64, LoadError> {
+        let before = self.in_force().shown.clone();
+        let revision = self.reload(reason)?;
+        let after = self.in_force().shown.clone();
+        let differences = llm_router_admin::between(Some(&before), Some(&after));
+        if !differences.is_empty() {
+            self.record(&differences, actor).await;
+        }
+        Ok(revision)
+    }
+
+    async fn record(&self, differences: &[Difference], actor: &str) {
+        let side = |of: fn(&Difference) -> &Option<Value>| {
+            let of = |one: &Difference| Some((one.path.clone(), of(one).clone()?));
+            Some(
+                differences
+                    .iter()
+                    .filter_map(of)
+                    .collect::<Map<_, _>>()
+                    .into(),
+            )
+        };
+        let file = self.file().map(|file| file.display().to_string());
+        let what = AuditDraft {
+            at: now(),
+            actor: actor.to_owned(),
+            action: "reload".to_owned(),
+            kind: "config".to_owned(),
+            object: file.unwrap_or_else(|| "built-in defaults".to_owned()),
+            before: side(|one| &one.before),
+            after: side(|one| &one.after),
+        };
+        let recording = tokio::time::timeout(RECORDING, self.store.record(what));
+        if !matches!(recording.await, Ok(Ok(()))) {
+            tracing::warn!("the store doesn't take the record of a changed configuration");
+        }
+    }
+
+    /// The file that is loaded, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.loader.file()
+    }
+
+    fn reload(&self, reason: &str) -> Result<u64, LoadError> {
         let mut in_force = self.in_force();
         in_force.tried = self.loader.fingerprint();
-        match self.reload_file(&mut in_force) {
+        let reloaded = self.reload_file(&mut in_force);
+        match &reloaded {
             Ok(revision) => {
-                self.metrics.config_loaded(revision);
+                self.metrics.config_loaded(*revision);
                 tracing::info!(revision, reason, "the configuration was reloaded");
             }
             Err(error) => {
@@ -201,6 +273,7 @@ impl Reloader {
                 tracing::error!(reason, %error, "the new configuration was refused; the old one stays");
             }
         }
+        reloaded
     }
 
     /// Puts the objects made by API into force, with the file as it was last loaded; whether that
@@ -247,8 +320,12 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let revision = self.swap(&loaded.config, &in_force.objects)?;
+        for setting in self.fixed.changed(&loaded.config) {
+            tracing::warn!(setting, "this change takes effect at the next start only");
+        }
         self.switch.configure(toggle_settings(&loaded.config));
         in_force.config = loaded.config;
+        in_force.shown = loaded.shown;
         Ok(revision)
     }
 
@@ -265,14 +342,22 @@ impl Reloader {
         Ok(revision)
     }
 
-    fn reload_if_changed(&self) {
+    async fn reload_if_changed(&self) {
         let fingerprint = self.loader.fingerprint();
         let known = self.in_force().tried;
         if fingerprint != known {
-            self.reload("file changed");
+            self.reload_from_file("file changed").await;
         }
     }
+
+    async fn reload_from_file(&self, reason: &str) {
+        // What is wrong with it has been logged and counted.
+        let _ = self.reload_as(reason, "file").await;
+    }
 }
+
+/// How long the store may take to record a changed configuration.
+const RECORDING: Duration = Duration::from_secs(2);
 
 /// How the toggle acts, as a configuration says.
 pub(crate) const fn toggle_settings(config: &Config) -> Settings {
@@ -307,12 +392,12 @@ pub(crate) async fn watch(reloader: Arc<Reloader>) {
     };
     loop {
         tokio::select! {
-            _ = hangups.recv() => reloader.reload("SIGHUP"),
+            _ = hangups.recv() => reloader.reload_from_file("SIGHUP").await,
             Some(()) = changed.recv() => {
                 tokio::time::sleep(SETTLE).await;
-                reloader.reload_if_changed();
+                reloader.reload_if_changed().await;
             }
-            () = tokio::time::sleep(LOOK_AGAIN) => reloader.reload_if_changed(),
+            () = tokio::time::sleep(LOOK_AGAIN) => reloader.reload_if_changed().await,
         }
     }
 }

@@ -11,13 +11,15 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::HeaderMap;
+use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_admin::{Caller, Unexplained};
-use llm_router_config::Config;
+use llm_router_config::{Config, Loaded};
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
-use llm_router_store::objects::Objects;
+use llm_router_store::objects::{ObjectStore, Objects};
+use llm_router_store::seal::Sealer;
 use llm_router_store::{LedgerStore, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpSocket;
@@ -29,12 +31,14 @@ use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::health::Health;
+use crate::hosting::Hosting;
 use crate::ledger::{self, Ledger};
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
+use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
 use crate::switch::Switch;
@@ -79,8 +83,10 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     for warning in loaded.warnings.warnings() {
         tracing::warn!("{warning}");
     }
-    let config = loaded.config;
+    let config = loaded.config.clone();
+    let sealer = sealer(&config)?;
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
+    let loader = loader.with_sealer(sealer.clone());
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
     let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
     must_be_free(config.server.listen)?;
@@ -99,21 +105,14 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let health = Arc::<Health>::default();
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
-    let metrics_public = config.admin.metrics_public;
-    let steering = steer(&runtime, loader, config, objects, store, &live, &metrics)?;
+    let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
     let reloader = Arc::clone(&steering.reloader);
     let follower = Arc::clone(&steering.follower);
     let switch = Arc::clone(&steering.switch);
-    let source = AdminSource {
-        live: Arc::clone(&live),
-        metrics: Arc::clone(&metrics),
-        ledger: Arc::clone(&ledger),
-        health: Arc::clone(&health),
-        metrics_public,
-        steering,
-    };
+    let source = admin_source(&config, steering, sealer, &live, &metrics, &ledger, &health);
+    let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let side_tasks = vec![
-        ("admin", admin_task(listener, source)),
+        ("admin", admin_task(listener, admin.clone())),
         ("health", health_task(&live, health)),
         ("reload", reload_task(reloader)),
         ("follow", follow_task(follower)),
@@ -123,6 +122,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         metrics,
         access_log: access_log.clone(),
         ledger: Arc::clone(&ledger),
+        admin: config.server.admin_paths.then_some(admin),
         switch,
     };
     let ran = proxy::run(&options, shared, side_tasks);
@@ -131,11 +131,45 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
 }
 
+/// What the admin service is given of the router.
+fn admin_source(
+    config: &Config,
+    steering: Steering,
+    sealer: Option<Sealer>,
+    live: &SharedLive,
+    metrics: &Arc<Metrics>,
+    ledger: &Arc<Ledger>,
+    health: &Arc<Health>,
+) -> AdminSource {
+    AdminSource {
+        live: Arc::clone(live),
+        metrics: Arc::clone(metrics),
+        ledger: Arc::clone(ledger),
+        health: Arc::clone(health),
+        metrics_public: config.admin.metrics_public,
+        clients_port: config.server.listen.port(),
+        hosting: Hosting {
+            store: Arc::clone(&steering.store),
+            reloader: Arc::clone(&steering.reloader),
+            follower: Arc::clone(&steering.follower),
+            sealer,
+            live: Arc::clone(live),
+            health: Arc::clone(health),
+        },
+        configuration: Configuration {
+            store: Arc::clone(&steering.store),
+            reloader: Arc::clone(&steering.reloader),
+            follower: Arc::clone(&steering.follower),
+        },
+        steering,
+    }
+}
+
 /// What keeps the running router in step: with its file, with its store, with its operators.
 fn steer(
     runtime: &Runtime,
     loader: Loader,
-    config: Config,
+    loaded: Loaded,
     objects: Objects,
     store: Arc<dyn Store>,
     live: &SharedLive,
@@ -143,18 +177,19 @@ fn steer(
 ) -> Result<Steering, LoadError> {
     let switch = Switch::open(
         Arc::clone(&store),
-        config.routing.enabled,
-        toggle_settings(&config),
+        loaded.config.routing.enabled,
+        toggle_settings(&loaded.config),
         Arc::clone(metrics),
     );
     let switch = Arc::new(runtime.block_on(switch)?);
-    let poll = config.store.poll;
+    let poll = loaded.config.store.poll;
     let reloader = Arc::new(Reloader::new(
         loader,
-        config,
+        loaded,
         objects,
         Arc::clone(live),
         Arc::clone(&switch),
+        Arc::clone(&store),
         Arc::clone(metrics),
     ));
     let follower = Arc::new(Follower::new(
@@ -220,6 +255,13 @@ fn with_some_key(loader: Loader, config: &Config, has_admin_key: bool) -> io::Re
     Ok(loader.with_admin_key(key))
 }
 
+/// What seals and opens stored credentials, if the environment has a key for it.
+fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
+    let key = config.secrets.secret_key.as_ref();
+    let sealer = key.map(|key| Sealer::new(key, &[])).transpose();
+    sealer.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
 /// A new key: 32 random bytes in two version 4 UUIDs' worth of text.
 pub(crate) fn random_key() -> SecretString {
     format!("sk-router-{}", random_secret().expose_secret()).into()
@@ -255,14 +297,13 @@ fn admin_listener(config: &Config) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn admin_task(listener: TcpListener, source: AdminSource) -> SideTask {
-    let source = Arc::new(source);
+fn admin_task(listener: TcpListener, router: axum::Router) -> SideTask {
     Box::new(move |stop| {
-        let (listener, source) = (listener.try_clone(), Arc::clone(&source));
+        let (listener, router) = (listener.try_clone(), router.clone());
         Box::pin(async move {
             let serving = async {
                 let listener = tokio::net::TcpListener::from_std(listener?)?;
-                llm_router_admin::serve(listener, source, stop).await
+                llm_router_admin::serve(listener, router, stop).await
             };
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the admin service ended");
@@ -307,6 +348,9 @@ struct AdminSource {
     ledger: Arc<Ledger>,
     health: Arc<Health>,
     metrics_public: bool,
+    clients_port: u16,
+    hosting: Hosting,
+    configuration: Configuration,
     steering: Steering,
 }
 
@@ -314,6 +358,22 @@ struct AdminSource {
 impl llm_router_admin::Source for AdminSource {
     fn steering(&self) -> &dyn llm_router_admin::Steering {
         &self.steering
+    }
+
+    fn hosting(&self) -> &dyn llm_router_admin::Hosting {
+        &self.hosting
+    }
+
+    fn configuration(&self) -> &dyn llm_router_admin::Configuration {
+        &self.configuration
+    }
+
+    fn store(&self) -> &dyn ObjectStore {
+        &*self.steering.store
+    }
+
+    fn config_schema(&self) -> serde_json::Value {
+        llm_router_config::schema()
     }
 
     fn metrics(&self) -> String {
@@ -339,6 +399,14 @@ impl llm_router_admin::Source for AdminSource {
             key: key.name.clone(),
             owner: key.owner.clone(),
         })
+    }
+
+    fn clients_port(&self) -> u16 {
+        self.clients_port
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::try_from(clock::wall()).unwrap_or_default()
     }
 
     fn explain(
@@ -371,8 +439,7 @@ impl llm_router_admin::Source for AdminSource {
     }
 
     fn today(&self) -> Date {
-        let now = jiff::Timestamp::try_from(clock::wall());
-        domain::ledger::day(now.unwrap_or_default())
+        domain::ledger::day(self.now())
     }
 
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {

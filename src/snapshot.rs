@@ -60,6 +60,8 @@ pub(crate) struct Provider {
     /// provider's deployments is of no more use.
     pub(crate) fingerprint: u64,
     pub(crate) kind: ProviderKind,
+    /// Whether it has OpenAI's responses, if it is asked in OpenAI's formats.
+    pub(crate) responses: bool,
     /// Whose chat completions it speaks, if it speaks them.
     pub(crate) dialect: ChatDialect,
     /// What becomes of fields that it can't express.
@@ -81,6 +83,17 @@ pub(crate) struct Provider {
     pub(crate) check: Check,
     /// Names it serves.
     pub(crate) models: PatternList,
+}
+
+impl Provider {
+    /// How it is asked for what an endpoint does: in the client's format if it speaks that, else
+    /// translated; nothing if it can't do it at all.
+    pub(crate) fn way(&self, endpoint: Endpoint) -> Option<Way> {
+        if endpoint == Endpoint::Responses && !self.responses && self.kind == ProviderKind::OpenAi {
+            return Some(Way::Translated(Format::OpenAiChat));
+        }
+        self.kind.way(endpoint)
+    }
 }
 
 impl fmt::Debug for Provider {
@@ -133,9 +146,8 @@ impl ProviderKind {
         }
     }
 
-    /// How the provider is asked for what an endpoint does: in the client's format if it speaks
-    /// that, else translated; nothing if it can't do it at all.
-    pub(crate) const fn way(self, endpoint: Endpoint) -> Option<Way> {
+    /// How a provider of this kind is asked for what an endpoint does, if nothing is set.
+    const fn way(self, endpoint: Endpoint) -> Option<Way> {
         if let Some(path) = self.path(endpoint) {
             return Some(Way::Native(path));
         }
@@ -328,6 +340,7 @@ pub(crate) mod testing {
             id: id.to_owned(),
             fingerprint: 0,
             kind,
+            responses: true,
             dialect: ChatDialect::OpenAi,
             compat: Compat::Lenient,
             type_name: "custom",
@@ -458,5 +471,14 @@ mod tests {
         ] {
             assert_eq!(kind.way(endpoint), expected, "{kind:?} {endpoint:?}");
         }
+        let chat_only = Provider {
+            responses: false,
+            ..Arc::into_inner(testing::provider("p", OpenAi, &["*"])).unwrap()
+        };
+        assert_eq!(chat_only.way(Responses), Some(Way::Translated(OpenAiChat)));
+        assert_eq!(
+            chat_only.way(ChatCompletions),
+            Some(Way::Native("/chat/completions"))
+        );
     }
 }

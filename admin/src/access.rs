@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use llm_router_domain::key::Role;
 use serde_json::json;
@@ -22,11 +22,13 @@ pub struct Caller {
 
 /// An error of the admin service.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) field: Option<Cow<'static, str>>,
+    /// A header that goes with it, as `allow` with 405.
+    pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -36,6 +38,7 @@ impl Problem {
             code,
             message: message.into(),
             field: None,
+            header: None,
         }
     }
 
@@ -57,7 +60,17 @@ impl IntoResponse for Problem {
         let body = json!({
             "error": { "code": self.code, "message": self.message, "field": self.field }
         });
-        (self.status, axum::Json(body)).into_response()
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, section 11.6.1: 401 says how to authenticate.
+            let bearer = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        if let Some(header) = self.header {
+            headers.insert(header.0, header.1);
+        }
+        response
     }
 }
 
@@ -71,20 +84,6 @@ pub(crate) fn caller(source: &dyn Source, headers: &HeaderMap) -> Result<Caller,
         .map_err(|message| Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
 }
 
-/// Who presents the request, if they may do what needs this role.
-///
-/// # Errors
-/// 401 without a key that works, 403 with one that may not.
-pub(crate) fn caller_of(
-    source: &dyn Source,
-    headers: &HeaderMap,
-    role: Role,
-) -> Result<Caller, Problem> {
-    let caller = caller(source, headers)?;
-    caller.must_be(role, "This")?;
-    Ok(caller)
-}
-
 impl Caller {
     /// Whether the caller may do `what`, which needs this role.
     pub(crate) fn must_be(&self, role: Role, what: &str) -> Result<(), Problem> {
@@ -92,12 +91,13 @@ impl Caller {
             return Ok(());
         }
         let message = format!("{what} needs a key with the role {} or above.", role.name());
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "permission_denied",
-            message,
-        ))
+        Err(forbidden(message))
     }
+}
+
+/// 403.
+pub(crate) fn forbidden(message: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "permission_denied", message)
 }
 
 /// Whose usage a caller may see: everything, or only one owner's or one key's.

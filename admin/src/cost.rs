@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use llm_router_domain::ledger::Sums;
@@ -14,39 +14,53 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::access::{Problem, Scope, caller};
+use crate::access::{Caller, Problem, Scope};
+use crate::page::{Page, Parameters};
 use crate::{Shared, Source};
 
 /// Days that `/daily` shows when it isn't told.
 const DAYS: i32 = 30;
 
-type Parameters = Query<HashMap<String, String>>;
-
 /// A cost object.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Cost {
     requests: u64,
+    /// All input, cached included.
     input_tokens: u64,
     cached_input_tokens: u64,
     cache_write_tokens: u64,
     output_tokens: u64,
     reasoning_tokens: u64,
+    /// With its exact decimal digits.
+    #[schema(value_type = f64)]
     cost_usd: Box<RawValue>,
     unpriced_requests: u64,
     estimated_requests: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Current {
     today: Cost,
     month: Cost,
     total: Cost,
 }
 
+/// What `user` is in `/by-user`. For the description of the API only.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "snake_case", as = CostGroup)]
+#[expect(dead_code, reason = "it describes what `by_user` reads")]
+enum By {
+    Owner,
+    EndUser,
+    Key,
+}
+
 /// A cost object with what it was added up by.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = CostItem)]
 pub(crate) struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Date)]
     day: Option<Date>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
@@ -58,13 +72,7 @@ pub(crate) struct Item {
     cost: Cost,
 }
 
-#[derive(Serialize)]
-pub(crate) struct Items {
-    items: Vec<Item>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Summary {
     total: Cost,
     by_model: Vec<Item>,
@@ -72,12 +80,27 @@ pub(crate) struct Summary {
     by_provider: Vec<Item>,
 }
 
-/// `GET /api/v1/cost/current`
+/// From which day to which (UTC, both included).
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `query` reads")]
+struct Days {
+    /// The first day.
+    #[param(format = Date, example = "2026-01-01")]
+    from: Option<String>,
+    /// The last day.
+    #[param(format = Date, example = "2026-12-31")]
+    to: Option<String>,
+}
+
+/// What was spent today, this month and in all
+#[utoipa::path(get, path = "/api/v1/cost/current", tag = "cost",
+    responses((status = 200, description = "The sums", body = Current)))]
 pub(crate) async fn current(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Json<Current>, Problem> {
-    let scope = Scope::of(caller(source.as_ref(), &headers)?);
+    let scope = Scope::of(caller);
     let store = ledger(source.as_ref()).await?;
     let today = source.today();
     let sum = async |from: Option<Date>| {
@@ -96,13 +119,17 @@ pub(crate) async fn current(
     }))
 }
 
-/// `GET /api/v1/cost/daily`
+/// What was spent, day by day
+///
+/// The last 30 days, if not said otherwise.
+#[utoipa::path(get, path = "/api/v1/cost/daily", tag = "cost", params(Days),
+    responses((status = 200, description = "The sums", body = Page<Item>)))]
 pub(crate) async fn daily(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Items>, Problem> {
-    let mut query = query(source.as_ref(), &headers, &parameters)?;
+) -> Result<Json<Page<Item>>, Problem> {
+    let mut query = query(caller, &parameters)?;
     if query.from.is_none() {
         let last = query.to.unwrap_or_else(|| source.today());
         query.from = last.checked_sub((DAYS - 1).days()).ok();
@@ -111,25 +138,29 @@ pub(crate) async fn daily(
     listed(source.as_ref(), &query).await
 }
 
-/// `GET /api/v1/cost/by-model`
+/// What was spent, by provider and model
+#[utoipa::path(get, path = "/api/v1/cost/by-model", tag = "cost", params(Days),
+    responses((status = 200, description = "The sums", body = Page<Item>)))]
 pub(crate) async fn by_model(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Items>, Problem> {
+) -> Result<Json<Page<Item>>, Problem> {
     let query = CostQuery {
         group: Group::Model,
-        ..query(source.as_ref(), &headers, &parameters)?
+        ..query(caller, &parameters)?
     };
     listed(source.as_ref(), &query).await
 }
 
-/// `GET /api/v1/cost/by-user`
+/// What was spent, by owner of the key, by end user, or by key
+#[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost", params(Days, ("group" = inline(Option<By>), Query, description = "What `user` is: the key's owner, the end user that the client named, or the key")),
+    responses((status = 200, description = "The sums", body = Page<Item>)))]
 pub(crate) async fn by_user(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Items>, Problem> {
+) -> Result<Json<Page<Item>>, Problem> {
     let group = match parameters.get("group").map(String::as_str) {
         None | Some("end_user") => Group::EndUser,
         Some("owner") => Group::Owner,
@@ -141,18 +172,20 @@ pub(crate) async fn by_user(
     };
     let query = CostQuery {
         group,
-        ..query(source.as_ref(), &headers, &parameters)?
+        ..query(caller, &parameters)?
     };
     listed(source.as_ref(), &query).await
 }
 
-/// `GET /api/v1/cost/summary`
+/// What was spent in all, by model, by user and by provider
+#[utoipa::path(get, path = "/api/v1/cost/summary", tag = "cost", params(Days),
+    responses((status = 200, description = "The sums", body = Summary)))]
 pub(crate) async fn summary(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     Query(parameters): Parameters,
 ) -> Result<Json<Summary>, Problem> {
-    let query = query(source.as_ref(), &headers, &parameters)?;
+    let query = query(caller, &parameters)?;
     let store = ledger(source.as_ref()).await?;
     let by = async |group| {
         let query = CostQuery {
@@ -211,12 +244,8 @@ pub(crate) fn unavailable(error: StoreError) -> Problem {
     )
 }
 
-fn query(
-    source: &dyn Source,
-    headers: &HeaderMap,
-    parameters: &HashMap<String, String>,
-) -> Result<CostQuery, Problem> {
-    let scope = Scope::of(caller(source, headers)?);
+fn query(caller: Caller, parameters: &HashMap<String, String>) -> Result<CostQuery, Problem> {
+    let scope = Scope::of(caller);
     let from = day("from", parameters)?;
     let to = day("to", parameters)?;
     if let (Some(from), Some(to)) = (from, to)
@@ -261,9 +290,9 @@ async fn items(store: &dyn LedgerStore, query: &CostQuery) -> Result<Vec<Item>, 
     Ok(rows.into_iter().map(Item::from).collect())
 }
 
-async fn listed(source: &dyn Source, query: &CostQuery) -> Result<Json<Items>, Problem> {
+async fn listed(source: &dyn Source, query: &CostQuery) -> Result<Json<Page<Item>>, Problem> {
     let store = ledger(source).await?;
-    Ok(Json(Items {
+    Ok(Json(Page {
         items: items(store.as_ref(), query).await?,
         next_cursor: None,
     }))

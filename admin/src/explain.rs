@@ -1,17 +1,16 @@
 //! `POST /api/v1/router/explain`: how a request would be routed. The decision is the router's.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use llm_router_domain::format::Format;
-use llm_router_domain::key::Role;
 
 use crate::Shared;
-use crate::access::{Problem, caller};
+use crate::access::Problem;
+use crate::page::Parameters;
 
 /// Why a request can't be explained: no endpoint would take its body.
 #[derive(Debug)]
@@ -24,6 +23,18 @@ pub struct Unexplained {
     pub field: Option<Cow<'static, str>>,
 }
 
+/// As [`FORMATS`], for the description of the API only.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "it describes what `named` reads")]
+enum Spoken {
+    #[schema(rename = "openai-chat")]
+    OpenAiChat,
+    #[schema(rename = "openai-responses")]
+    OpenAiResponses,
+    AnthropicMessages,
+}
+
 /// Formats that a client may speak.
 const FORMATS: [Format; 3] = [
     Format::OpenAiChat,
@@ -31,20 +42,22 @@ const FORMATS: [Format; 3] = [
     Format::AnthropicMessages,
 ];
 
+/// How a request would be routed, and why
+///
+/// The body is a request as it would be sent to a model. It goes nowhere.
+#[utoipa::path(post, path = "/api/v1/router/explain", tag = "router",
+    params(("format" = inline(Option<Spoken>), Query,
+        description = "The format of the body; guessed if not given")),
+    request_body(content = Object,
+        example = json!({ "model": "fast", "messages": [{ "role": "user", "content": "Hello!" }] })),
+    responses((status = 200, description = "The decision, and every rule and deployment with its why",
+        body = Object)))]
 pub(crate) async fn explain(
     State(source): State<Shared>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Parameters,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    if caller(source.as_ref(), &headers)?.role < Role::Viewer {
-        let message = "Explaining needs a key with the role viewer or above.";
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "permission_denied",
-            message,
-        ));
-    }
     let format = query.get("format").map(|name| named(name)).transpose()?;
     match source.explain(&headers, format, &body) {
         Ok(json) => Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response()),

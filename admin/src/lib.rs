@@ -2,10 +2,21 @@
 //! requests are proxied.
 
 mod access;
+mod audit;
 mod body;
+mod config;
 mod cost;
+mod diff;
+mod etag;
 mod explain;
+mod idempotency;
+mod inference;
+mod intake;
+mod openapi;
+mod page;
+mod providers;
 mod requests;
+mod roles;
 mod router;
 mod rules;
 
@@ -14,21 +25,29 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_domain::format::Format;
-use llm_router_domain::key::Role;
+use llm_router_store::objects::ObjectStore;
 use llm_router_store::{LedgerStore, StoreError};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
 
-pub use access::Caller;
-use access::{Problem, caller};
+pub use access::{Caller, Problem};
+pub use config::{Configuration, Mistake, RollBackError, RolledBack, Running, Undone};
+pub use diff::{Difference, between};
 pub use explain::Unexplained;
+pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderError, ProviderModel};
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Origin, Rule, RuleError, RuleProblem};
 
@@ -38,17 +57,35 @@ pub trait Source: Send + Sync + 'static {
     /// The toggle and the rules.
     fn steering(&self) -> &dyn Steering;
 
+    /// The providers.
+    fn hosting(&self) -> &dyn Hosting;
+
+    /// The configuration as a whole.
+    fn configuration(&self) -> &dyn Configuration;
+
+    /// The store of what is made by API.
+    fn store(&self) -> &dyn ObjectStore;
+
+    /// The JSON Schema of the configuration file.
+    fn config_schema(&self) -> Value;
+
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
 
     /// Whether metrics may be read without a key.
     fn metrics_are_public(&self) -> bool;
 
+    /// The port that requests to models are sent to.
+    fn clients_port(&self) -> u16;
+
     /// Who presents a request.
     ///
     /// # Errors
     /// Why nobody does, for the client to read.
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String>;
+    fn caller(&self, headers: &header::HeaderMap) -> Result<Caller, String>;
+
+    /// The time it is.
+    fn now(&self) -> Timestamp;
 
     /// The day (UTC) it is.
     fn today(&self) -> Date;
@@ -60,7 +97,7 @@ pub trait Source: Send + Sync + 'static {
     /// When no endpoint would take the body.
     fn explain(
         &self,
-        headers: &HeaderMap,
+        headers: &header::HeaderMap,
         format: Option<Format>,
         body: &[u8],
     ) -> Result<String, Unexplained>;
@@ -72,10 +109,14 @@ pub trait Source: Send + Sync + 'static {
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError>;
 }
 
-/// The largest request that is explained, in bytes.
-const LARGEST_REQUEST: usize = 32 << 20;
-
 type Shared = Arc<dyn Source>;
+
+/// What every request passes on its way to its handler.
+#[derive(Clone)]
+struct Service {
+    source: Shared,
+    answered: idempotency::Answered,
+}
 
 /// Serves until `stop` resolves.
 ///
@@ -83,63 +124,180 @@ type Shared = Arc<dyn Source>;
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    source: Shared,
+    router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, routes(source))
+    axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
 }
 
-fn routes(source: Shared) -> Router {
-    Router::new()
-        .route("/healthz", get(health))
-        .route("/readyz", get(health))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/router/explain", post(explain::explain))
-        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
-        .route("/api/v1/cost/current", get(cost::current))
-        .route("/api/v1/cost/daily", get(cost::daily))
-        .route("/api/v1/cost/summary", get(cost::summary))
-        .route("/api/v1/cost/by-model", get(cost::by_model))
-        .route("/api/v1/cost/by-user", get(cost::by_user))
-        .route("/api/v1/requests", get(requests::list))
-        .route("/api/v1/requests/{id}", get(requests::one))
-        .route("/api/v1/router/status", get(router::status))
-        .route(
-            "/api/v1/router/toggle",
-            post(router::toggle).delete(router::cancel),
-        )
-        .route("/api/v1/router/history", get(router::history))
-        .route("/api/v1/router/rules", get(rules::list).post(rules::create))
-        .route(
-            "/api/v1/router/rules/{id}",
-            get(rules::one).put(rules::replace).delete(rules::delete),
-        )
+/// The service. Pages of the origins in `cors` may call it from a browser; `*` is any.
+pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
+    let (router, api) = routes().split_for_parts();
+    let document = Arc::new(openapi::complete(&api, &source.config_schema()));
+    let docs = utoipa_swagger_ui::Config::new(["/openapi.json"]);
+    let docs = docs.persist_authorization(true).validator_url("none");
+    let docs = SwaggerUi::new("/docs").config(docs);
+    let service = Service {
+        source: Arc::clone(&source),
+        answered: idempotency::Answered::default(),
+    };
+    let router = router
+        .merge(docs)
         .fallback(not_found)
-        .with_state(source)
+        .layer(Extension(document))
+        // The intake has its own limit, with our error.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(service, intake::admit))
+        .layer(from_fn(intake::seal));
+    let router = match cross_origin(cors) {
+        Some(cross_origin) => router.layer(cross_origin),
+        None => router,
+    };
+    router.with_state(source)
 }
 
-async fn health() -> Response {
-    axum::Json(json!({ "status": "ok" })).into_response()
+/// Whether a path is the admin service's, where a listener serves others too.
+#[must_use]
+pub fn serves(path: &str) -> bool {
+    const ROOTS: [&str; 10] = [
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/api/v1/router",
+        "/api/v1/cost",
+        "/api/v1/requests",
+        "/api/v1/providers",
+        "/api/v1/keys",
+        "/api/v1/config",
+        "/api/v1/audit",
+    ];
+    ROOTS.iter().any(|root| {
+        let below = path.strip_prefix(root);
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    })
 }
 
-async fn metrics(State(source): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
-    if !source.metrics_are_public() && caller(source.as_ref(), &headers)?.role < Role::Viewer {
-        let message = "Metrics need a key with the role viewer or above.";
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "permission_denied",
-            message,
-        ));
-    }
+/// Every path, with its description.
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .merge(service_routes())
+        .merge(usage_routes())
+        .merge(routing_routes())
+        .merge(provider_routes())
+        .merge(config_routes())
+}
+
+fn service_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(openapi::document))
+        .routes(routes!(metrics))
+}
+
+fn usage_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(cost::current))
+        .routes(routes!(cost::daily))
+        .routes(routes!(cost::summary))
+        .routes(routes!(cost::by_model))
+        .routes(routes!(cost::by_user))
+        .routes(routes!(requests::list))
+        .routes(routes!(requests::one))
+}
+
+fn routing_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(router::status))
+        .routes(routes!(router::toggle, router::cancel))
+        .routes(routes!(router::history))
+        .routes(routes!(explain::explain))
+        .routes(routes!(rules::list, rules::create))
+        .routes(routes!(rules::one, rules::replace, rules::delete))
+}
+
+fn provider_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(providers::list, providers::create))
+        .routes(routes!(
+            providers::one,
+            providers::replace,
+            providers::delete
+        ))
+        .routes(routes!(providers::checks, providers::check))
+        .routes(routes!(providers::models, providers::set_model))
+}
+
+fn config_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(config::running))
+        .routes(routes!(config::reload))
+        .routes(routes!(config::revisions))
+        .routes(routes!(config::roll_back))
+        .routes(routes!(audit::list))
+}
+
+fn cross_origin(origins: &[String]) -> Option<CorsLayer> {
+    let origins = match origins {
+        [] => return None,
+        _ if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
+        _ => AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::try_from(origin).ok()),
+        ),
+    };
+    let api_key = HeaderName::from_static("x-api-key");
+    let idempotency_key = HeaderName::from_static(idempotency::HEADER);
+    let sent = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        api_key,
+        idempotency_key,
+    ];
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(sent)
+        .expose_headers([header::ETAG, header::RETRY_AFTER]);
+    Some(layer)
+}
+
+/// Whether the process is alive
+#[utoipa::path(get, path = "/healthz", tag = "service",
+    responses((status = 200, description = "It is", body = Object, example = json!({ "status": "ok" }))))]
+async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Whether the process may be sent requests
+///
+/// Doesn't depend on providers.
+#[utoipa::path(get, path = "/readyz", tag = "service",
+    responses((status = 200, description = "It may", body = Object, example = json!({ "status": "ok" }))))]
+async fn readyz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Metrics in Prometheus' text format
+///
+/// Needs a key of the role `viewer` or above, unless `admin.metrics_public` is set.
+#[utoipa::path(get, path = "/metrics", tag = "service",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
+async fn metrics(State(source): State<Shared>) -> Response {
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    Ok((kind, source.metrics()).into_response())
+    (kind, source.metrics()).into_response()
 }
 
 async fn not_found() -> Problem {
     Problem::not_found("There is nothing at this path.")
 }
+
+#[cfg(test)]
+mod tests;

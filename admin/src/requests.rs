@@ -4,23 +4,21 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use llm_router_domain::ledger::{Disconnect, Ending, Entry, Sums};
 use llm_router_store::ledger::{RequestQuery, split_requests};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::Shared;
-use crate::access::{Problem, Scope, caller};
+use crate::access::{Caller, Problem, Scope};
 use crate::cost::{exact, ledger, unavailable};
-
-const USUAL_LIMIT: u32 = 50;
-const MOST: u32 = 1_000;
+use crate::page::{Page, Parameters, limit, number};
 
 /// One request, as `GET /api/v1/requests/{id}` shows it.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Request {
     id: String,
+    #[schema(format = DateTime)]
     time: String,
     key: String,
     owner: Option<String>,
@@ -35,7 +33,8 @@ pub(crate) struct Request {
     stream: bool,
     complete: bool,
     usage: Tokens,
-    /// None if something of it has no price.
+    /// With its exact decimal digits; null if something of it has no price.
+    #[schema(value_type = Option<f64>)]
     cost_usd: Option<Box<RawValue>>,
     estimated: bool,
     attempts: Vec<Attempt>,
@@ -44,7 +43,7 @@ pub(crate) struct Request {
     revision: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Tokens {
     input_tokens: u64,
     cached_input_tokens: u64,
@@ -53,7 +52,7 @@ struct Tokens {
     reasoning_tokens: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Attempt {
     provider: String,
     model: String,
@@ -67,19 +66,41 @@ struct Attempt {
     total_ms: Option<f64>,
 }
 
-#[derive(Serialize)]
-pub(crate) struct Page {
-    items: Vec<Request>,
-    next_cursor: Option<String>,
+/// Which requests.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `list` reads")]
+pub(crate) struct Filter {
+    /// Of a key, by its name.
+    key: Option<String>,
+    /// Of an owner.
+    owner: Option<String>,
+    /// Of an end user.
+    user: Option<String>,
+    /// Answered by a provider.
+    provider: Option<String>,
+    /// Answered by a deployment's model.
+    model: Option<String>,
+    /// Answered with a status.
+    #[param(minimum = 100, maximum = 599)]
+    status: Option<u16>,
+    /// How many items at most; 50 if not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<uuid::Uuid>)]
+    cursor: Option<String>,
 }
 
-/// `GET /api/v1/requests`
+/// What became of recent requests, the newest first
+#[utoipa::path(get, path = "/api/v1/requests", tag = "requests", params(Filter),
+    responses((status = 200, description = "The requests", body = Page<Request>)))]
 pub(crate) async fn list(
     State(source): State<Shared>,
-    headers: HeaderMap,
-    Query(parameters): Query<HashMap<String, String>>,
-) -> Result<Json<Page>, Problem> {
-    let scope = Scope::of(caller(source.as_ref(), &headers)?);
+    caller: Caller,
+    Query(parameters): Parameters,
+) -> Result<Json<Page<Request>>, Problem> {
+    let scope = Scope::of(caller);
     let text = |name: &str| parameters.get(name).cloned();
     let query = RequestQuery {
         key: scope.key.or_else(|| text("key")),
@@ -87,7 +108,7 @@ pub(crate) async fn list(
         end_user: text("user"),
         provider: text("provider"),
         model: text("model"),
-        status: number("status", &parameters)?,
+        status: status(&parameters)?,
         cursor: cursor(&parameters)?,
         limit: limit(&parameters)?,
         ..RequestQuery::default()
@@ -100,13 +121,16 @@ pub(crate) async fn list(
     }))
 }
 
-/// `GET /api/v1/requests/{id}`
+/// What became of one request
+#[utoipa::path(get, path = "/api/v1/requests/{id}", tag = "requests",
+    params(("id" = String, Path, description = "Its `x-request-id`")),
+    responses((status = 200, description = "The request", body = Request)))]
 pub(crate) async fn one(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Request>, Problem> {
-    let scope = Scope::of(caller(source.as_ref(), &headers)?);
+    let scope = Scope::of(caller);
     let store = ledger(source.as_ref()).await?;
     let entries = store.request(&id).await.map_err(unavailable)?;
     let mut requests = split_requests(entries);
@@ -176,26 +200,12 @@ fn milliseconds(micros: Option<u32>) -> Option<f64> {
     micros.map(|micros| f64::from(micros) / 1e3)
 }
 
-pub(crate) fn number<T: std::str::FromStr>(
-    name: &'static str,
-    parameters: &HashMap<String, String>,
-) -> Result<Option<T>, Problem> {
-    let parse = |text: &String| {
-        let wrong = || Problem::invalid(name, format!("{name} is a whole number."));
-        text.parse().map_err(|_| wrong())
-    };
-    parameters.get(name).map(parse).transpose()
-}
-
-pub(crate) fn limit(parameters: &HashMap<String, String>) -> Result<u32, Problem> {
-    match number("limit", parameters)? {
-        None => Ok(USUAL_LIMIT),
-        Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
-        Some(_) => Err(Problem::invalid(
-            "limit",
-            format!("limit is from 1 to {MOST}."),
-        )),
+fn status(parameters: &HashMap<String, String>) -> Result<Option<u16>, Problem> {
+    let status = number("status", parameters)?;
+    if status.is_some_and(|status| !(100..600).contains(&status)) {
+        return Err(Problem::invalid("status", "status is from 100 to 599."));
     }
+    Ok(status)
 }
 
 fn cursor(parameters: &HashMap<String, String>) -> Result<Option<uuid::Uuid>, Problem> {

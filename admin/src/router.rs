@@ -1,14 +1,13 @@
 //! `/api/v1/router/…`: the routing toggle. Rules are in `rules.rs`. How the toggle acts, and who
 //! else must be told, is the router's business.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
@@ -19,9 +18,9 @@ use llm_router_store::ledger::Page;
 use serde::{Deserialize, Serialize};
 
 use crate::Shared;
-use crate::access::{Problem, caller_of};
+use crate::access::{Caller, Problem};
 use crate::body;
-use crate::requests::{limit, number};
+use crate::page::{Page as Answered, Parameters, limit, numbered_cursor};
 use crate::rules::{Rule, RuleError};
 
 /// What the admin service asks of routing.
@@ -97,26 +96,56 @@ pub struct ToggleStatus {
     pub store_away_since: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ToggleStatus)]
 pub(crate) struct Shown {
+    /// Whether rules decide.
     enabled: bool,
     pending: Option<Pending>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     cooldown_until: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Timestamp>,
     revision: u64,
+    /// Since when the store has not answered: changes of other replicas don't show until it does.
+    #[schema(value_type = Option<String>, format = DateTime)]
     store_away_since: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = TogglePending)]
 struct Pending {
     id: u64,
     value: bool,
+    #[schema(value_type = String, format = DateTime)]
     effective_at: Timestamp,
     /// The countdown.
     seconds_left: f64,
     reason: String,
     actor: String,
+    #[schema(value_type = String, format = DateTime)]
     requested_at: Timestamp,
+}
+
+/// An entry of the history. For the description of the API only: it is the domain's.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ToggleHistoryItem)]
+#[expect(dead_code, reason = "it describes the domain's item")]
+struct HistoryItem {
+    id: u64,
+    value: bool,
+    reason: String,
+    actor: String,
+    #[schema(format = DateTime)]
+    requested_at: String,
+    /// When it takes or took effect; null if it never does.
+    #[schema(format = DateTime)]
+    effective_at: Option<String>,
+    /// `pending`, `applied`, `cancelled`, `superseded` or `refused`.
+    outcome: String,
+    /// Who cancelled or superseded it.
+    #[schema(nullable = false)]
+    ended_by: Option<String>,
 }
 
 impl From<ToggleStatus> for Shown {
@@ -147,34 +176,43 @@ impl From<ToggleStatus> for Shown {
     }
 }
 
-/// `GET /api/v1/router/status`
-pub(crate) async fn status(
-    State(source): State<Shared>,
-    headers: HeaderMap,
-) -> Result<Json<Shown>, Problem> {
-    caller_of(source.as_ref(), &headers, Role::Viewer)?;
-    Ok(Json(source.steering().toggle_status().await.into()))
+/// Whether rules decide, and what is about to change
+#[utoipa::path(get, path = "/api/v1/router/status", tag = "router",
+    responses((status = 200, description = "The toggle", body = Shown)))]
+pub(crate) async fn status(State(source): State<Shared>) -> Json<Shown> {
+    Json(source.steering().toggle_status().await.into())
 }
 
 /// The body of `POST /api/v1/router/toggle`.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ToggleRequest, example = json!({ "value": false, "reason": "Maintenance" }))]
 struct Wish {
+    /// Whether rules shall decide.
     value: bool,
+    /// Why. The history shows it.
+    #[schema(pattern = r"\S")]
     reason: String,
+    /// Seconds until it takes effect; `routing.toggle.delay` if not given.
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 31_622_400)]
     delay_seconds: Option<f64>,
+    /// At once, whatever the delay and the cooldown. Needs the role `admin`.
     #[serde(default)]
     force: bool,
 }
 
-/// `POST /api/v1/router/toggle`
+/// Switch routing on or off
+#[utoipa::path(post, path = "/api/v1/router/toggle", tag = "router", request_body = Wish,
+    responses(
+        (status = 202, description = "It waits for its delay", body = Shown),
+        (status = 200, description = "It is so", body = Shown),
+    ))]
 pub(crate) async fn toggle(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
     let wish: Wish = body::read(&body)?;
     if wish.force {
         caller.must_be(Role::Admin, "Forcing a change of the toggle")?;
@@ -193,12 +231,13 @@ pub(crate) async fn toggle(
     })
 }
 
-/// `DELETE /api/v1/router/toggle`
+/// Cancel the change that waits
+#[utoipa::path(delete, path = "/api/v1/router/toggle", tag = "router",
+    responses((status = 200, description = "It is cancelled", body = Shown)))]
 pub(crate) async fn cancel(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Json<Shown>, Problem> {
-    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
     let (cancelled, status) = source
         .steering()
         .cancel_toggle(&caller.key)
@@ -216,26 +255,24 @@ pub(crate) async fn cancel(
     Ok(Json(status.into()))
 }
 
-#[derive(Serialize)]
-pub(crate) struct History {
-    items: Vec<Item>,
-    next_cursor: Option<String>,
-}
-
-/// `GET /api/v1/router/history`
+/// What was asked of the toggle and what became of it, the newest first
+#[utoipa::path(get, path = "/api/v1/router/history", tag = "router",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
+        ("cursor" = Option<i64>, Query, minimum = 0, description = "The `next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "The requests", body = inline(Answered<HistoryItem>))))]
 pub(crate) async fn history(
     State(source): State<Shared>,
-    headers: HeaderMap,
-    Query(parameters): Query<HashMap<String, String>>,
-) -> Result<Json<History>, Problem> {
-    caller_of(source.as_ref(), &headers, Role::Viewer)?;
-    let (cursor, limit) = (number("cursor", &parameters)?, limit(&parameters)?);
+    Query(parameters): Parameters,
+) -> Result<Json<Answered<Item>>, Problem> {
+    let (cursor, limit) = (numbered_cursor(&parameters)?, limit(&parameters)?);
     let page = source
         .steering()
         .toggle_history(cursor, limit)
         .await
         .map_err(away)?;
-    Ok(Json(History {
+    Ok(Json(Answered {
         items: page.items,
         next_cursor: page.next.map(|next| next.to_string()),
     }))

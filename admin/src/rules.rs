@@ -1,27 +1,26 @@
 //! `/api/v1/router/rules`: the rules of the file, read-only, and those made by API. Whether a rule
 //! is any good is the router's to say: it compiles it as it compiles the file's.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use jiff::Timestamp;
-use llm_router_domain::key::Role;
 use llm_router_domain::rule::{Action, Condition, RuleSpec};
 use llm_router_store::StoreError;
 use serde::Serialize;
 
 use crate::Shared;
-use crate::access::{Problem, caller_of};
+use crate::access::{Caller, Problem};
 use crate::body;
-use crate::requests::limit;
+use crate::etag::{if_match, stale, tagged};
+use crate::openapi::reference;
+use crate::page::{Page, Paging, Parameters};
 use crate::router::away;
 
 /// A rule as the API shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Rule {
     /// Identifies it.
     pub id: String,
@@ -32,8 +31,10 @@ pub struct Rule {
     /// Whether it may match.
     pub enabled: bool,
     /// Its conditions.
+    #[schema(schema_with = condition)]
     pub when: Condition,
     /// What follows from them.
+    #[schema(schema_with = action)]
     pub then: Action,
     /// Where it comes from.
     pub source: Origin,
@@ -46,14 +47,16 @@ pub struct Rule {
     pub version: Option<u64>,
     /// When it was made by API.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
     pub created_at: Option<Timestamp>,
     /// When it was last changed by API.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
     pub updated_at: Option<Timestamp>,
 }
 
 /// Where something comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The configuration file. It is read-only here.
@@ -63,7 +66,7 @@ pub enum Origin {
 }
 
 /// Something wrong with a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RuleProblem {
     /// `error`: it is left out. `warning`: it works, but hardly as meant.
     pub severity: &'static str,
@@ -101,54 +104,50 @@ pub enum RuleError {
     Store(#[from] StoreError),
 }
 
-#[derive(Serialize)]
-pub(crate) struct Rules {
-    items: Vec<Rule>,
-    next_cursor: Option<String>,
+fn condition() -> utoipa::openapi::Ref {
+    reference("Condition")
 }
 
-/// `GET /api/v1/router/rules`
+fn action() -> utoipa::openapi::Ref {
+    reference("Action")
+}
+
+/// The rules of the file and those made by API, in the order they are tried
+#[utoipa::path(get, path = "/api/v1/router/rules", tag = "router", params(Paging),
+    responses((status = 200, description = "The rules", body = inline(Page<Rule>))))]
 pub(crate) async fn list(
     State(source): State<Shared>,
-    headers: HeaderMap,
-    Query(parameters): Query<HashMap<String, String>>,
-) -> Result<Json<Rules>, Problem> {
-    caller_of(source.as_ref(), &headers, Role::Viewer)?;
-    let limit = limit(&parameters)? as usize;
-    let mut items = source.steering().rules().await;
-    if let Some(cursor) = parameters.get("cursor") {
-        let before = items.iter().position(|rule| rule.id == *cursor);
-        let message = "cursor is the next_cursor of another answer, and that rule is gone.";
-        let before = before.ok_or_else(|| Problem::invalid("cursor", message))?;
-        items.drain(..=before);
-    }
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|rule| rule.id.clone());
-    Ok(Json(Rules { items, next_cursor }))
+    Query(parameters): Parameters,
+) -> Result<Json<Page<Rule>>, Problem> {
+    let rules = source.steering().rules().await;
+    Page::cut(rules, &parameters, |rule| &rule.id).map(Json)
 }
 
-/// `GET /api/v1/router/rules/{id}`
+/// One rule
+#[utoipa::path(get, path = "/api/v1/router/rules/{id}", tag = "router",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The rule; its version is its ETag", body = Rule)))]
 pub(crate) async fn one(
     State(source): State<Shared>,
-    headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller_of(source.as_ref(), &headers, Role::Viewer)?;
     let rules = source.steering().rules().await;
     let rule = rules.into_iter().find(|rule| rule.id == id);
     let rule = rule.ok_or_else(|| problem(RuleError::Missing))?;
     Ok(shown(StatusCode::OK, rule))
 }
 
-/// `POST /api/v1/router/rules`
+/// Make a rule
+#[utoipa::path(post, path = "/api/v1/router/rules", tag = "router",
+    request_body(content = ref("#/components/schemas/RuleSpec"),
+        example = json!({ "name": "eu-to-fast", "priority": 5, "then": { "use_model": "fast" },
+            "when": { "header": { "name": "x-region", "equals": "eu" } } })),
+    responses((status = 201, description = "The rule, in force", body = Rule)))]
 pub(crate) async fn create(
     State(source): State<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
     let rule = source
         .steering()
         .create_rule(spec(&body)?, &caller.key)
@@ -156,29 +155,37 @@ pub(crate) async fn create(
     Ok(shown(StatusCode::CREATED, rule.map_err(problem)?))
 }
 
-/// `PUT /api/v1/router/rules/{id}`
+/// Give a rule another content
+#[utoipa::path(put, path = "/api/v1/router/rules/{id}", tag = "router",
+    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
+    request_body(content = ref("#/components/schemas/RuleSpec")),
+    responses((status = 200, description = "The rule, in force", body = Rule)))]
 pub(crate) async fn replace(
     State(source): State<Shared>,
+    caller: Caller,
     headers: HeaderMap,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
+    let spec = spec(&body)?;
     let expected = if_match(&headers)?;
     let rule = source
         .steering()
-        .replace_rule(&id, spec(&body)?, expected, &caller.key)
+        .replace_rule(&id, spec, expected, &caller.key)
         .await;
     Ok(shown(StatusCode::OK, rule.map_err(problem)?))
 }
 
-/// `DELETE /api/v1/router/rules/{id}`
+/// Delete a rule
+#[utoipa::path(delete, path = "/api/v1/router/rules/{id}", tag = "router",
+    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
+    responses((status = 204, description = "It is gone")))]
 pub(crate) async fn delete(
     State(source): State<Shared>,
+    caller: Caller,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let caller = caller_of(source.as_ref(), &headers, Role::Operator)?;
     let expected = if_match(&headers)?;
     let deleted = source
         .steering()
@@ -208,36 +215,7 @@ fn spec(bytes: &[u8]) -> Result<RuleSpec, Problem> {
 
 fn shown(status: StatusCode, rule: Rule) -> Response {
     let version = rule.version;
-    let mut response = (status, Json(rule)).into_response();
-    let etag = version.and_then(|version| HeaderValue::from_str(&format!("\"{version}\"")).ok());
-    if let Some(etag) = etag {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    response
-}
-
-/// The version that `If-Match` asks for; any, without it and for `*`.
-///
-/// # Errors
-/// 412 for what is no version of ours: nothing can match it.
-pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let version = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
-    let version = version.and_then(|version| version.parse().ok());
-    version.map(Some).ok_or_else(stale)
-}
-
-fn stale() -> Problem {
-    let message = "This was changed meanwhile. Read it again, and send its etag in if-match.";
-    Problem::new(StatusCode::PRECONDITION_FAILED, "stale_etag", message)
+    tagged(status, rule, version)
 }
 
 fn problem(error: RuleError) -> Problem {
@@ -261,23 +239,6 @@ fn problem(error: RuleError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_asked_for_as_they_are_shown() {
-        for (value, expected) in [
-            ("\"7\"", Ok(Some(7))),
-            ("*", Ok(None)),
-            ("7", Err(412)),
-            ("W/\"7\"", Err(412)),
-            ("\"x\"", Err(412)),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
-            let found = if_match(&headers).map_err(|problem| problem.status.as_u16());
-            assert_eq!(found, expected, "{value}");
-        }
-        assert_eq!(if_match(&HeaderMap::new()).unwrap(), None);
-    }
 
     #[test]
     fn what_was_read_can_be_sent_back() {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, StatusCode};
 use llm_router_wire::error::ErrorBody;
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -28,11 +28,11 @@ pub(super) async fn send_fault(
     if let Some(retry_after) = &fault.retry_after {
         header.insert_header(RETRY_AFTER, retry_after.as_str())?;
     }
+    if let Some(allow) = fault.allow {
+        header.insert_header(ALLOW, allow.names())?;
+    }
     if fault.final_answer {
         header.insert_header("x-should-retry", "false")?;
-    }
-    if let Some(rule) = &ctx.rule {
-        headers::insert(&mut header, headers::RULE, rule)?;
     }
     if let Some(inference) = ctx
         .inference
@@ -86,8 +86,29 @@ async fn send(
     body: Bytes,
 ) -> Result<()> {
     header.insert_header(CONTENT_TYPE, "application/json")?;
-    header.insert_header(CONTENT_LENGTH, body.len())?;
+    deliver(session, ctx, header, body).await
+}
+
+/// Sends an answer whose header is complete but for what concerns the connection.
+pub(super) async fn deliver(
+    session: &mut Session,
+    ctx: &Context,
+    mut header: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
+    let head = session.req_header().method == Method::HEAD;
+    // Who knows what a GET would have been answered has said so.
+    if !head || !header.headers.contains_key(CONTENT_LENGTH) {
+        header.insert_header(CONTENT_LENGTH, body.len())?;
+    }
+    let bodiless = header.status == StatusCode::NO_CONTENT;
+    if bodiless {
+        header.remove_header(&CONTENT_LENGTH);
+    }
     header.insert_header("x-request-id", ctx.request_id.as_str())?;
+    if let Some(rule) = &ctx.rule {
+        headers::insert(&mut header, headers::RULE, rule)?;
+    }
     // The real session: only it knows whether its connection can be kept alive.
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);
@@ -95,7 +116,7 @@ async fn send(
     if ctx.close {
         session.set_keepalive(None);
     }
-    if session.req_header().method == Method::HEAD {
+    if head || bodiless {
         return session.write_response_header(Box::new(header), true).await;
     }
     session

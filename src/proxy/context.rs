@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(super) inference: Option<Box<Inference>>,
     /// The rule that decided, also when it decided against the request.
     pub(super) rule: Option<Arc<str>>,
+    /// The model as asked, of a request that was refused a route.
+    pub(super) refused_model: Option<String>,
     /// The status that the client was sent, and the code if the answer was ours.
     pub(super) answered: Option<(u16, Option<&'static str>)>,
     /// The code of the error that ended a stream after it had begun.

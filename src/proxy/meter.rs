@@ -363,6 +363,7 @@ pub(super) fn estimate(inference: &Inference, bound: Option<u64>, typical_output
 /// A body below this has no image worth looking for.
 const SMALLEST_WITH_IMAGE: usize = 4 * 1024;
 
+/// Input tokens as the body's length tells them.
 fn usual_input(inference: &Inference) -> u64 {
     let embedded = if inference.body_bytes < SMALLEST_WITH_IMAGE {
         prompt::Embedded::default()

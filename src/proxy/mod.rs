@@ -1,6 +1,7 @@
 //! The Pingora adapter, and the only module that names Pingora: each callback hands plain values
 //! to a phase and turns its answer into bytes. Decisions belong to the phases.
 
+mod admin;
 mod answer;
 mod app;
 mod attempt;
@@ -14,6 +15,7 @@ mod give_up;
 mod headers;
 mod live;
 mod meter;
+mod probe;
 mod record;
 mod request;
 mod responding;
@@ -33,7 +35,7 @@ use pingora::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use check::keep_checked;
+pub(crate) use check::{check_now, keep_checked};
 use context::Context;
 pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
@@ -51,6 +53,8 @@ pub(crate) struct Gateway {
     access_log: AccessLog,
     ledger: Arc<Ledger>,
     budgets: Budgets,
+    /// The admin service, while its paths are served here.
+    admin: Option<axum::Router>,
     switch: Arc<Switch>,
 }
 

@@ -77,7 +77,9 @@ impl Gateway {
             error_code: code,
             key: ctx.key.as_deref().map(|key| key.name.as_str()),
             owner: ctx.key.as_deref().and_then(|key| key.owner.as_deref()),
-            model_asked: inference.map(|inference| inference.head.model.as_str()),
+            model_asked: inference
+                .map(|inference| inference.head.model.as_str())
+                .or(ctx.refused_model.as_deref()),
             model: deployment.map(|deployment| deployment.model.as_ref()),
             provider: deployment.map(|deployment| deployment.provider.id.as_str()),
             rule: ctx.rule.as_deref(),

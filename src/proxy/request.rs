@@ -15,6 +15,7 @@ use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
 
+use super::admin;
 use super::answer::{send_estimate, send_fault, send_json};
 use super::app::Arrival;
 use super::body::{self, BodyError};
@@ -24,7 +25,7 @@ use super::translation::Versions;
 use super::{Gateway, new_request_id};
 use crate::authenticate::authenticate;
 use crate::clock;
-use crate::fault::Fault;
+use crate::fault::{Allowed, Fault};
 use crate::listing;
 use crate::paths::{Target, target};
 use crate::route::{Asking, route};
@@ -35,6 +36,8 @@ enum Step {
     Proxy,
     /// An answer that the router has.
     Answer(Value),
+    /// The admin service's.
+    Admin,
     /// A count of tokens that no provider of the model makes.
     Count(u64),
 }
@@ -57,8 +60,20 @@ impl Gateway {
 
     /// Takes a request up to the point where it needs an upstream; true if it has been answered.
     pub(super) async fn receive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self.decide(session, ctx).await {
+        let step = self.decide(session, ctx).await;
+        self.take(step, session, ctx).await
+    }
+
+    /// Takes a step; true if the request has been answered by it.
+    async fn take(
+        &self,
+        step: std::result::Result<Step, BodyError>,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<bool> {
+        match step {
             Ok(Step::Proxy) => Ok(false),
+            Ok(Step::Admin) => self.administer(session, ctx).await,
             Ok(Step::Answer(value)) => {
                 send_json(session, ctx, &value).await?;
                 Ok(true)
@@ -83,6 +98,20 @@ impl Gateway {
         }
     }
 
+    /// Lets the admin service answer.
+    async fn administer(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let Some(router) = &self.admin else {
+            return Ok(false);
+        };
+        match admin::take(session, ctx).await {
+            Ok(request) => {
+                admin::serve(router, request, session, ctx).await?;
+                Ok(true)
+            }
+            Err(error) => Box::pin(self.take(Err(error), session, ctx)).await,
+        }
+    }
+
     async fn decide(
         &self,
         session: &mut Session,
@@ -102,7 +131,11 @@ impl Gateway {
             ctx.endpoint = Some(Endpoint::Messages);
         }
         if let Target::Health | Target::Ready = target {
+            check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
             return Ok(Step::Answer(json!({ "status": "ok" })));
+        }
+        if self.admin.is_some() && llm_router_admin::serves(header.uri.path()) {
+            return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall())
             .map_err(BodyError::Fault)?;
@@ -175,11 +208,15 @@ impl Gateway {
             now,
             random: fastrand::u64(..),
         });
-        ctx.rule = match &routed {
-            Ok(route) => route.rule.clone(),
-            Err(refused) => refused.rule.clone(),
+        let route = match routed {
+            Ok(route) => route,
+            Err(refused) => {
+                ctx.rule = refused.rule;
+                ctx.refused_model = Some(head.model);
+                return Err(BodyError::Fault(refused.fault));
+            }
         };
-        let route = routed.map_err(|refused| BodyError::Fault(refused.fault))?;
+        ctx.rule.clone_from(&route.rule);
         let body_bytes = body.len();
         let (body, head) = with_parameters(body, head, endpoint, &route.set)?;
         ctx.inference = Some(Box::new(Inference {
@@ -252,15 +289,19 @@ pub(super) fn usage_to_ask_for(
 }
 
 fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
-    let allowed = match target {
-        Target::Inference(_) => method == Method::POST,
-        Target::Models | Target::Model(_) => method == Method::GET || method == Method::HEAD,
-        Target::Health | Target::Ready | Target::Unknown => true,
+    let allow = match target {
+        Target::Inference(_) => Allowed::Post,
+        Target::Models | Target::Model(_) | Target::Health | Target::Ready => Allowed::Read,
+        Target::Unknown => return Ok(()),
     };
-    if allowed {
+    if allow
+        .names()
+        .split(", ")
+        .any(|allowed| allowed == method.as_str())
+    {
         Ok(())
     } else {
-        Err(Fault::method_not_allowed(method.as_str(), path))
+        Err(Fault::method_not_allowed(method.as_str(), path, allow))
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) ledger: Arc<Ledger>,
+    /// The admin service, if its paths are to be served to clients.
+    pub(crate) admin: Option<axum::Router>,
     pub(crate) switch: Arc<Switch>,
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn run(
         access_log: shared.access_log.clone(),
         ledger: Arc::clone(&shared.ledger),
         budgets: Budgets::default(),
+        admin: shared.admin.clone(),
         switch: Arc::clone(&shared.switch),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);

@@ -67,7 +67,7 @@ impl Inference {
         let Some(deployment) = self.deployment().cloned() else {
             return Ok(());
         };
-        match deployment.provider.kind.way(self.endpoint) {
+        match deployment.provider.way(self.endpoint) {
             Some(Way::Translated(format)) => self.translate(&deployment, format, request_id),
             Some(Way::Native(_)) => {
                 self.clean(deployment.provider.dialect);
@@ -126,7 +126,7 @@ impl Inference {
     /// The translation that the current candidate is sent, if it is sent one.
     pub(super) fn translated(&self) -> Option<&TranslatedRequest> {
         let made = self.versions.translated.as_ref();
-        match self.deployment()?.provider.kind.way(self.endpoint)? {
+        match self.deployment()?.provider.way(self.endpoint)? {
             Way::Translated(_) => made.map(|made| &made.request),
             Way::Native(_) => None,
         }
@@ -136,7 +136,7 @@ impl Inference {
     pub(super) fn provider_format(&self) -> Format {
         let way = self
             .deployment()
-            .and_then(|deployment| deployment.provider.kind.way(self.endpoint));
+            .and_then(|deployment| deployment.provider.way(self.endpoint));
         match way {
             Some(Way::Translated(format)) => format,
             _ => self.endpoint.format(),
@@ -163,7 +163,7 @@ impl Inference {
     pub(super) fn asked(&self) -> Asked<'_> {
         let way = self
             .deployment()
-            .and_then(|deployment| deployment.provider.kind.way(self.endpoint));
+            .and_then(|deployment| deployment.provider.way(self.endpoint));
         let path = match (way, self.translated()) {
             (Some(Way::Native(path)), _) => path.into(),
             // Anthropic's base is without the version.
@@ -205,6 +205,9 @@ fn unix_seconds() -> u64 {
     let since = clock::wall().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
+
+/// The longest plain answer that is translated, in bytes: generated images fit.
+const LONGEST_ANSWER: usize = 64 << 20;
 
 /// A provider's answer on its way into the client's format.
 pub(super) struct Answer {
@@ -306,6 +309,9 @@ impl Answer {
                 take_events(first, translator, self.from, chunk, end)
             }
             Shape::Whole { held, .. } | Shape::Count(held) => {
+                if held.len() + chunk.len() > LONGEST_ANSWER {
+                    return Progress::Failed(502, "its answer is too large".to_owned());
+                }
                 held.extend_from_slice(&chunk);
                 if end { self.whole() } else { Progress::Wait }
             }

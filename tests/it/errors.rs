@@ -131,6 +131,8 @@ async fn the_routers_own_errors() {
                 .header("x-request-id")
                 .is_some_and(|id| id.starts_with("req_"))
         );
+        let allow = (*status == 405).then_some("POST");
+        assert_eq!(answer.header("allow"), allow, "{shown}");
         if path.ends_with("messages") {
             let json = answer.json();
             assert_eq!(json["type"], "error", "{shown}");

@@ -141,6 +141,12 @@ impl Builder {
         self
     }
 
+    /// Sets a variable of the router's environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Puts a file beside the configuration.
     pub(crate) fn file(mut self, name: &'static str, text: &'static str) -> Self {
         self.files.push((name, text));

@@ -29,14 +29,19 @@ async fn a_failed_check_ejects_and_a_good_one_readmits() {
         assert_eq!(answer.header("x-llm-router-attempts"), Some("1"));
         answer.header("x-llm-router-provider").unwrap().to_owned()
     };
-    let healthy = || gateway.metric("llm_router_provider_healthy", &["provider=\"bad\""]);
+    let metric = |name| gateway.metric(name, &["provider=\"bad\""]);
+    // A provider is found down a moment before its deployments are told.
+    let resting = || metric("llm_router_deployment_resting");
     assert_eq!(provider().await, "bad");
     bad.set_controls("status=500").await;
-    eventually("it is found down", || async { healthy().await == 0.0 }).await;
+    // The one that is named, and the one that stands for all others.
+    eventually("it is ejected", || async { resting().await == 2.0 }).await;
+    assert_eq!(metric("llm_router_provider_healthy").await, 0.0);
     // No request has to fail for it.
     assert_eq!(provider().await, "good");
     bad.set_controls("").await;
-    eventually("it is found up", || async { healthy().await == 1.0 }).await;
+    eventually("it is readmitted", || async { resting().await == 0.0 }).await;
+    assert_eq!(metric("llm_router_provider_healthy").await, 1.0);
     assert_eq!(provider().await, "bad");
     let checks = bad.meter.requests(100, |one| one.path.ends_with("/models"));
     assert!(checks.len() >= 2, "{}", checks.len());

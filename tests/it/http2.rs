@@ -127,6 +127,17 @@ async fn clients_and_providers_speak_tls_and_both_versions() {
     assert_eq!(outcome, "200 2");
     assert!(answer.trim_end().ends_with("data: [DONE]"), "{answer}");
     assert!(!answer.contains(CREDENTIAL));
+    // Translated, with a length that nobody knew, towards either version.
+    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        for (stream, end) in [(false, "end_turn"), (true, "message_stop")] {
+            let body = json!({ "model": "two/mock-gpt", "stream": stream, "max_tokens": 100,
+                "messages": [{ "role": "user", "content": "hi" }] });
+            let url = format!("{}/v1/messages", outer.url);
+            let (outcome, answer) = curl(&[flag, "--cacert", ca, "-d", &body.to_string(), &url]);
+            assert_eq!(outcome, format!("200 {version}"), "{answer}");
+            assert!(answer.contains(end), "{answer}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ mod harness;
 #[path = "../../crates/store/tests/store/support/postgres.rs"]
 mod postgres;
 
+mod admin;
 mod bodies;
 mod budgets;
 mod command_line;
@@ -31,6 +32,7 @@ mod keys;
 mod ledger;
 mod on_postgres;
 mod proofs;
+mod providers;
 mod reload;
 mod routing;
 mod rules;

@@ -101,6 +101,12 @@ async fn rules_decide_for_auto_and_public_names() {
     assert_eq!(answer.status, 451);
     assert_eq!(answer.json()["error"]["message"], "Not any more.");
     assert_eq!(answer.header("x-should-retry"), Some("false"));
+    crate::harness::eventually("the refused model is logged", || async {
+        let log = gateway.log();
+        let mut lines = log.lines().filter(|line| line.contains("\"status\":451"));
+        lines.all(|line| line.contains("\"model.asked\":\"auto\"")) && log.contains("451")
+    })
+    .await;
     let counted = gateway
         .metric("llm_router_rule_requests_total", &["rule=\"code\""])
         .await;

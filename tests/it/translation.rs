@@ -356,7 +356,13 @@ async fn a_wrong_credential_is_401_whoever_says_so() {
 async fn the_next_candidate_may_speak_another_format() {
     let mock = mock().await;
     let mut builder = all_kinds(&mock);
-    let failures = ["status=529", "reset", "error_event", "status=429"];
+    let failures = [
+        "status=529",
+        "reset",
+        "error_event",
+        "status=429",
+        "cut_bytes=40",
+    ];
     for (first, second) in [
         ("anthropic", "openai"),
         ("gemini", "anthropic"),
@@ -380,8 +386,8 @@ async fn the_next_candidate_may_speak_another_format() {
         for failure in failures {
             for stream in [false, true] {
                 let native = (first == "openai") != (client == Messages) && first != "gemini";
-                if native && !stream && failure == "error_event" {
-                    // An error in the body of a 200 passes as it is where nothing is translated.
+                if native && !stream && ["error_event", "cut_bytes=40"].contains(&failure) {
+                    // Where nothing is translated, the body of a 200 passes as it comes.
                     continue;
                 }
                 let model = format!("{first}-{failure}");
@@ -486,6 +492,32 @@ async fn what_cannot_be_expressed_is_dropped_refused_or_put_to_another() {
     assert_eq!(wrong.status, 400, "{wrong:?}");
     assert_eq!(wrong.json()["error"]["type"], "invalid_request_error");
     assert_eq!(mock.meter.totals().requests, 2);
+}
+
+#[tokio::test]
+async fn servers_without_responses_are_asked_in_chat() {
+    let mock = mock().await;
+    let gateway = gateway()
+        .add(
+            "providers",
+            json!({ "id": "chat", "type": "custom", "base_url": mock.base_url(), "responses": false }),
+        )
+        .run()
+        .await;
+    for stream in [false, true] {
+        let answer = ask(
+            &gateway,
+            Responses,
+            "chat/m",
+            &json!({ "stream": stream }),
+            &[],
+        )
+        .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(!Responses.text(&answer).is_empty());
+        let path = &mock.meter.requests(1, |_| true)[0].path;
+        assert_eq!(path, "/v1/chat/completions");
+    }
 }
 
 #[tokio::test]

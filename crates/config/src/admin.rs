@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::findings::{At, Findings};
-use crate::scalar::Text;
+use crate::items::Items;
+use crate::scalar::{Text, WebOrigin};
 
 /// The port of admin API, dashboard, docs and metrics.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Whether `/metrics` is served without a key.
     pub metrics_public: bool,
+    /// The origins whose pages may call the service from a browser.
+    pub cors: Vec<String>,
 }
 
 /// The port of admin API, dashboard, docs and metrics.
@@ -26,6 +29,9 @@ pub(crate) struct RawAdmin {
     listen: Text<SocketAddr>,
     /// Serve /metrics without a key. Otherwise it needs one of role viewer or above.
     metrics_public: bool,
+    /// The origins whose pages may call the admin API from a browser; "*" is any. Without them,
+    /// only its own pages may.
+    cors: Items<Text<WebOrigin>>,
 }
 
 impl Default for RawAdmin {
@@ -33,6 +39,7 @@ impl Default for RawAdmin {
         Self {
             listen: Text(SocketAddr::from(([127, 0, 0, 1], 8001))),
             metrics_public: false,
+            cors: Items::default(),
         }
     }
 }
@@ -47,9 +54,11 @@ impl RawAdmin {
                 "give the two different ports",
             );
         }
+        let cors = self.cors.indexed(&at.field("cors"), findings).into_iter();
         Admin {
             listen,
             metrics_public: self.metrics_public,
+            cors: cors.map(|(_, origin)| origin.0.0).collect(),
         }
     }
 }

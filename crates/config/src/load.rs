@@ -9,6 +9,7 @@ use crate::config::{Config, RawConfig, schema as make_schema};
 use crate::environment::Environment;
 use crate::findings::{At, Findings};
 use crate::known::Known;
+use crate::masked::masked;
 use crate::report::Report;
 use crate::secrets::Secrets;
 use crate::yaml::{Node, Shape, parse};
@@ -21,6 +22,8 @@ pub const DEFAULT_FILE: &str = "conf/llm-router.yaml";
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// The file as it was read, secrets masked, for people to see.
+    pub shown: Json,
     /// What somebody should have a look at; no errors.
     pub warnings: Report,
     /// The files it was made of, whose change calls for a reload. The first is the config file, if
@@ -63,7 +66,8 @@ pub fn load_text(text: &str, path: &Path, environment: &Environment) -> Result<L
     let refused = findings.has_errors();
     let report = Report::new(findings.into_problems());
     match config {
-        Some(config) if !refused => Ok(Loaded {
+        Some((config, shown)) if !refused => Ok(Loaded {
+            shown,
             files: config.files().map(Path::to_path_buf).collect(),
             config,
             warnings: report,
@@ -116,7 +120,7 @@ fn check(
     environment: &Environment,
     secrets: Secrets,
     findings: &mut Findings,
-) -> Option<Config> {
+) -> Option<(Config, Json)> {
     findings.locate(root);
     let shape = Shape {
         root: &SCHEMA,
@@ -124,9 +128,11 @@ fn check(
         environment_folder: environment.folder(),
     };
     let json = shape.read(root, findings)?;
+    let shown = masked(&SCHEMA, &SCHEMA, &json);
     let Ok(raw) = serde_json::from_value::<RawConfig>(json) else {
         findings.unreadable(&At::default());
         return None;
     };
-    Some(raw.check(&Known::in_file(root), environment, secrets, findings))
+    let config = raw.check(&Known::in_file(root), environment, secrets, findings);
+    Some((config, shown))
 }

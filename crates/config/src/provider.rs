@@ -41,6 +41,8 @@ pub struct Provider {
     pub http2: Http2,
     /// What becomes of a stream whose client is gone.
     pub on_disconnect: OnDisconnect,
+    /// Whether it has OpenAI's responses; else such requests are translated into chat completions.
+    pub responses: bool,
     /// What becomes of what it can't express, in requests of other formats.
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
@@ -165,6 +167,10 @@ pub(crate) struct RawProvider {
     /// What becomes of a stream whose client has gone.
     #[serde(default)]
     on_disconnect: OnDisconnect,
+    /// Whether a server of type custom has /responses. Without it, such requests are translated
+    /// into chat completions.
+    #[serde(default = "yes")]
+    responses: bool,
     /// What becomes of fields that it can't express, in requests of clients of other formats.
     #[serde(default)]
     compat: Compat,
@@ -328,6 +334,7 @@ impl RawProvider {
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
+            responses: self.responses,
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), findings),
             enabled: self.enabled && !switched_off,

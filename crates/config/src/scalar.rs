@@ -28,7 +28,7 @@ pub use address::{BaseUrl, Scheme};
 pub use name::NamePattern;
 pub use store_url::{CounterUrl, StoreUrl};
 
-pub(crate) use address::UrlPath;
+pub(crate) use address::{UrlPath, WebOrigin};
 
 /// A type whose values are written as one text.
 pub(crate) trait TextSetting: Sized {
@@ -76,6 +76,7 @@ const FORMATS: &[Format] = &[
     Format::of::<TimeSpan>(),
     Format::of::<UrlPath>(),
     Format::of::<Usd>(),
+    Format::of::<WebOrigin>(),
     Format::of::<jiff::Timestamp>(),
     Format::of::<secrecy::SecretString>(),
     Format::of::<std::net::SocketAddr>(),

@@ -4,16 +4,21 @@
 
 #![expect(clippy::print_stderr, reason = "memory isn't criterion's to report")]
 
+mod many;
+#[path = "many/prose.rs"]
+mod prose;
+
 use std::{borrow::Cow, collections::BTreeSet, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use llm_router_domain::{
     pattern::PatternList,
     rule::{
-        Action, Area, Condition, Day, Facts, Feature, HeaderTest, Names, RuleSpec, Rules,
-        WeekMinute, compile,
+        Area, Condition, Day, Facts, Feature, HeaderTest, Names, RuleSpec, Rules, WeekMinute,
+        compile,
     },
 };
+use many::{models, regex_rules, rule};
 
 struct Request {
     text: String,
@@ -61,91 +66,7 @@ impl Facts for Request {
     }
 }
 
-/// Marsaglia's xorshift: the same words in every run.
-struct Words(u64);
-
-impl Words {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-
-    fn word(&mut self) -> String {
-        let length = 4 + self.next(6);
-        (0..length)
-            .map(|_| char::from(b'a' + self.next(26) as u8))
-            .collect()
-    }
-
-    fn text(&mut self, bytes: usize) -> String {
-        let vocabulary: Vec<String> = (0..2_000).map(|_| self.word()).collect();
-        let mut text = String::new();
-        while text.len() < bytes {
-            text.push_str(&vocabulary[self.next(2_000) as usize]);
-            text.push_str(if self.next(15) == 0 {
-                ". In 2024, item 12-34:\n"
-            } else {
-                " "
-            });
-        }
-        text
-    }
-}
-
-/// Shapes of patterns as people write them; one in twenty has no literal to look for.
-fn pattern(words: &mut Words, at: usize) -> String {
-    let (a, b) = (words.word(), words.word());
-    match at % 20 {
-        0 => format!(
-            r"\b[A-Z]{{2}}\d{{{}}}[A-{}]\b",
-            2 + at / 20 % 20,
-            char::from(b'B' + (at / 400) as u8)
-        ),
-        1..=5 => format!("(?i){a} {b}"),
-        6..=9 => format!(r"(?i)\b(?:{a}|{b})\b"),
-        10..=12 => format!(r"{a}\s+\w+\s+{b}"),
-        13..=15 => format!(r"\b{a}-\d+\b"),
-        _ => format!("{a} {b}"),
-    }
-}
-
-fn models() -> Vec<String> {
-    (0..1_000).map(|at| format!("model-{at}")).collect()
-}
-
-fn rule(name: String, when: Condition, at: usize) -> RuleSpec {
-    let then = Action {
-        use_model: Some(format!("model-{}", at % 1_000)),
-        ..Action::default()
-    };
-    RuleSpec {
-        id: None,
-        name,
-        priority: 0,
-        enabled: true,
-        when,
-        then,
-    }
-}
-
-fn regex_rules(count: usize) -> Vec<RuleSpec> {
-    let mut words = Words(88_172_645_463_325_252);
-    let one = |at: usize| {
-        let regex = Some(pattern(&mut words, at));
-        rule(
-            format!("regex-{at}"),
-            Condition {
-                regex,
-                ..Condition::default()
-            },
-            at,
-        )
-    };
-    (0..count).map(one).collect()
-}
-
+/// Rules on names and headers.
 fn plain_rules(count: usize) -> Vec<RuleSpec> {
     let none = Condition::default;
     let one = |at: usize| {
@@ -210,7 +131,7 @@ fn deciding(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("decide");
     for kib in [1, 100] {
-        let text = Words(123_456_789).text(kib << 10);
+        let text = prose::text(kib << 10);
         group.throughput(Throughput::Bytes(text.len() as u64));
         let request = Request { text };
         assert!(rules.decide(&request).rule.is_none());

@@ -11,6 +11,7 @@ pub mod objects;
 mod open;
 mod postgres;
 mod rollup;
+pub mod seal;
 mod sqlite;
 pub mod toggle;
 pub mod verify;

@@ -37,8 +37,11 @@ pub(crate) struct Options {
 /// Milliseconds to the answer of each upstream.
 const DELAYS: [u64; 3] = [20, 60, 200];
 const STRATEGIES: [&str; 2] = ["least_latency", "round_robin"];
-/// How finely it is looked whether a strategy has adapted.
-const WINDOW: Duration = Duration::from_millis(250);
+/// A strategy has adapted when the slowed upstream gets less than this part of the requests begun
+/// within a second.
+const ADAPTED: f64 = 0.25;
+const WINDOW: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -48,9 +51,8 @@ struct Row {
     after: Summary,
     shares_before: [f64; 3],
     shares_after: [f64; 3],
-    /// From the slowing to the end of the last quarter of a second in which the slowed upstream
-    /// still got as many requests as an even split would give it; 0: in none.
-    adapted_seconds: f64,
+    /// From the slowing to the first second in which the slowed upstream gets few requests.
+    adapted_seconds: Option<f64>,
 }
 
 /// Runs both strategies side by side and prints a table.
@@ -121,7 +123,7 @@ impl Row {
             after: Summary::of(after().map(took).collect()),
             shares_before: shares(before()),
             shares_after: shares(after()),
-            adapted_seconds: adapted(after(), slowed, slowing),
+            adapted_seconds: adapted(&after().collect::<Vec<_>>(), slowed, slowing),
         }
     }
 }
@@ -137,24 +139,18 @@ fn shares<'a>(samples: impl Iterator<Item = &'a Sample>) -> [f64; 3] {
     counts.map(|count| f64::from(count) / f64::from(all.max(1)))
 }
 
-fn adapted<'a>(samples: impl Iterator<Item = &'a Sample>, slowed: Instant, slowing: usize) -> f64 {
-    let mut windows: Vec<Vec<&Sample>> = Vec::new();
-    for sample in samples {
-        let window = (sample.at - slowed).as_millis() / WINDOW.as_millis();
-        let window = usize::try_from(window).unwrap_or(0);
-        if windows.len() <= window {
-            windows.resize_with(window + 1, Vec::new);
+fn adapted(samples: &[&Sample], slowed: Instant, slowing: usize) -> Option<f64> {
+    let last = samples.iter().map(|one| one.at).max()?;
+    let mut start = slowed;
+    while start + WINDOW <= last {
+        let inside = |one: &&&Sample| one.at >= start && one.at < start + WINDOW;
+        let share = shares(samples.iter().filter(inside).copied());
+        if share.get(slowing).is_some_and(|share| *share < ADAPTED) {
+            return Some((start - slowed).as_secs_f64());
         }
-        if let Some(window) = windows.get_mut(window) {
-            window.push(sample);
-        }
+        start += STEP;
     }
-    let even = |window: &Vec<&Sample>| {
-        let share = shares(window.iter().copied());
-        share.get(slowing).is_some_and(|share| *share >= 1.0 / 3.0)
-    };
-    let last = windows.iter().rposition(even);
-    last.map_or(0.0, |last| (last + 1) as f64 * WINDOW.as_secs_f64())
+    None
 }
 
 fn text(rows: &[Row]) -> String {
@@ -185,7 +181,8 @@ fn text(rows: &[Row]) -> String {
                 adapted,
             ]
         };
-        let adapted = format!("{:.2} s", row.adapted_seconds);
+        let adapted = row.adapted_seconds;
+        let adapted = adapted.map_or_else(|| "never".to_owned(), |after| format!("{after:.2} s"));
         [
             line("before", &row.before, row.shares_before, String::new()),
             line("after", &row.after, row.shares_after, adapted),

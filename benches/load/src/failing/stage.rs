@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::bed::{CHAT, KEY};
@@ -94,15 +95,17 @@ impl Stage {
 
     async fn ready(&mut self) -> anyhow::Result<()> {
         let end = clock::now() + PATIENCE;
-        while let Err(error) = self.metrics().await {
-            ensure!(
-                self.router.runs() && clock::now() < end,
-                "{error:#}: {}",
-                self.router.last_words()
-            );
+        loop {
+            let metrics = self.metrics().await.map(drop);
+            let connected = TcpStream::connect(self.listen).await;
+            if metrics.is_ok() && connected.is_ok() {
+                return Ok(());
+            }
+            let said = || format!("{metrics:?}: {}", self.router.last_words());
+            ensure!(clock::now() < end, "the router doesn't answer: {}", said());
+            ensure!(self.router.runs(), "the router has ended");
             sleep(Duration::from_millis(20)).await;
         }
-        Ok(())
     }
 
     /// Where chats go.

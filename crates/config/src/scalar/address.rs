@@ -34,6 +34,10 @@ pub enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UrlPath(pub(crate) String);
 
+/// Where a page of a browser comes from: scheme, host and port, or `*` for anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WebOrigin(pub(crate) String);
+
 impl BaseUrl {
     /// The value of a `Host` header: without the port if that is the scheme's own.
     #[must_use]
@@ -169,6 +173,32 @@ impl fmt::Display for UrlPath {
     }
 }
 
+impl TextSetting for WebOrigin {
+    const FORMAT: &'static str = "web-origin";
+    const EXAMPLES: &'static [&'static str] = &["https://dashboard.example.com", "*"];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let is_origin = || {
+            let url = BaseUrl::parse(text).ok()?;
+            let slashes = text.matches('/').count();
+            (url.path.is_empty() && slashes == 2).then_some(())
+        };
+        if text == "*" || is_origin().is_some() {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
+        Err(Wrong::new(
+            "is not an origin",
+            "write scheme and host without a path: https://dashboard.example.com",
+        ))
+    }
+}
+
+impl fmt::Display for WebOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 fn no_url() -> Wrong {
     Wrong::new(
         "is not an http or https URL",
@@ -228,6 +258,20 @@ mod tests {
                 ("localhost:8000", "IP"),
                 (":8000", "IP"),
                 ("1.2.3.4", "IP"),
+            ],
+        );
+        assert_texts::<WebOrigin>(
+            &[
+                ("*", |_| true),
+                ("https://Ours.test", |origin| {
+                    origin.0 == "https://ours.test"
+                }),
+                ("http://localhost:3000", |_| true),
+            ],
+            &[
+                ("ours.test", "origin"),
+                ("https://ours.test/", "origin"),
+                ("https://ours.test/x", "origin"),
             ],
         );
         assert_texts::<UrlPath>(

@@ -1,0 +1,252 @@
+//! Idempotency keys: a POST that is sent again under the same key is answered as it was, and done
+//! once. Kept in this process's memory, for an hour, and only so many.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use crate::access::Problem;
+
+/// The header that a client names a request by.
+pub(crate) const HEADER: &str = "idempotency-key";
+
+/// How many answers are kept, how long, and how large one may be.
+const MOST: usize = 512;
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
+const MOST_BYTES: usize = 64 * 1024;
+
+/// The longest key.
+const LONGEST_KEY: usize = 255;
+
+/// The answers that were given. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Answered(Arc<Mutex<VecDeque<Entry>>>);
+
+struct Entry {
+    id: Id,
+    body: [u8; 32],
+    at: Timestamp,
+    /// None while the request is being handled.
+    answer: Option<Answer>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Id {
+    caller: String,
+    path: String,
+    key: HeaderValue,
+}
+
+#[derive(Clone)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What is to be done with a request.
+pub(crate) enum Turn {
+    /// It has no key.
+    Free,
+    /// It was answered before, so.
+    Answered(Response),
+    /// Its key is new: its answer is to be kept.
+    First(Place),
+}
+
+/// The place of an answer that is being made. Given up, it lets the next request with its key try.
+pub(crate) struct Place {
+    answered: Answered,
+    id: Id,
+}
+
+impl Answered {
+    /// Whose turn it is.
+    ///
+    /// # Errors
+    /// 400 for a key that can't be used; 409 when another request had it, or the same one is still
+    /// being handled.
+    pub(crate) fn turn(
+        &self,
+        caller: &str,
+        path: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Turn, Problem> {
+        let Some(key) = headers.get(HEADER) else {
+            return Ok(Turn::Free);
+        };
+        if key.is_empty() || key.len() > LONGEST_KEY {
+            let message = "idempotency-key has from 1 to 255 characters.";
+            return Err(Problem::invalid(HEADER, message));
+        }
+        let id = Id {
+            caller: caller.to_owned(),
+            path: path.to_owned(),
+            key: key.clone(),
+        };
+        let body: [u8; 32] = Sha256::digest(body).into();
+        let mut entries = self.entries();
+        entries.retain(|entry| now.duration_since(entry.at) < KEPT);
+        if let Some(entry) = entries.iter().find(|entry| entry.id == id) {
+            return entry.answer_to(&body).map(Turn::Answered);
+        }
+        if entries.len() >= MOST {
+            entries.pop_front();
+        }
+        entries.push_back(Entry {
+            id: id.clone(),
+            body,
+            at: now,
+            answer: None,
+        });
+        let answered = self.clone();
+        Ok(Turn::First(Place { answered, id }))
+    }
+
+    fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn answer_to(&self, body: &[u8; 32]) -> Result<Response, Problem> {
+        let conflict = |code, message| Problem {
+            field: Some(HEADER.into()),
+            ..Problem::new(StatusCode::CONFLICT, code, message)
+        };
+        if self.body != *body {
+            return Err(conflict(
+                "idempotency_key_reused",
+                "Another request was sent with this idempotency-key. Use a new one.",
+            ));
+        }
+        let answer = self.answer.clone().ok_or_else(|| {
+            conflict(
+                "idempotency_key_in_use",
+                "The request with this idempotency-key is still being handled.",
+            )
+        })?;
+        let mut response = Response::new(answer.body.into());
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert("idempotent-replayed", yes);
+        Ok(response)
+    }
+}
+
+impl Place {
+    /// Keeps an answer, unless the service failed or it is too large.
+    pub(crate) async fn keep(self, response: Response) -> Response {
+        if response.status().is_server_error() {
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        let Ok(body) = body.collect().await.map(|body| body.to_bytes()) else {
+            return Response::from_parts(parts, Body::empty());
+        };
+        if body.len() <= MOST_BYTES {
+            let answer = Answer {
+                status: parts.status,
+                headers: parts.headers.clone(),
+                body: body.clone(),
+            };
+            let mut entries = self.answered.entries();
+            let place = entries.iter_mut().find(|entry| entry.id == self.id);
+            if let Some(place) = place {
+                place.answer = Some(answer);
+            }
+        }
+        Response::from_parts(parts, body.into())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let id = &self.id;
+        let mut entries = self.answered.entries();
+        entries.retain(|entry| entry.answer.is_some() || entry.id != *id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyed(key: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(HEADER.parse().unwrap(), HeaderValue::from_static(key))])
+    }
+
+    fn response(status: u16, body: &'static str) -> Response {
+        let mut response = Response::new(body.into());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+    }
+
+    /// What becomes of a request: `new`, or the status that it is answered with.
+    fn asked(answered: &Answered, caller: &str, key: &'static str, body: &str, at: i64) -> String {
+        let now = Timestamp::from_second(at).unwrap();
+        match answered.turn(caller, "/p", &keyed(key), body.as_bytes(), now) {
+            Ok(Turn::Free) => "free".to_owned(),
+            Ok(Turn::First(_)) => "new".to_owned(),
+            Ok(Turn::Answered(response)) => response.status().as_u16().to_string(),
+            Err(problem) => problem.code.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_given_again() {
+        let answered = Answered::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let Ok(Turn::First(place)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+            panic!("not the first");
+        };
+        assert_eq!(asked(&answered, "a", "k", "1", 0), "idempotency_key_in_use");
+        place.keep(response(201, "made")).await;
+        for (caller, key, body, at, expected) in [
+            ("a", "k", "1", 1, "201"),
+            ("a", "k", "2", 1, "idempotency_key_reused"),
+            ("b", "k", "1", 1, "new"),
+            ("a", "other", "1", 1, "new"),
+            ("a", "k", "1", 3600, "new"),
+        ] {
+            let found = asked(&answered, caller, key, body, at);
+            assert_eq!(found, expected, "{caller} {key} {body} {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_and_broken_off_requests_may_be_tried_again() {
+        let answered = Answered::default();
+        assert_eq!(asked(&answered, "a", "k", "1", 0), "new");
+        let now = Timestamp::UNIX_EPOCH;
+        let Ok(Turn::First(place)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+            panic!("the place that was given up is still taken");
+        };
+        place.keep(response(503, "")).await;
+        assert_eq!(asked(&answered, "a", "k", "1", 0), "new");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_are_kept() {
+        let answered = Answered::default();
+        let now = Timestamp::UNIX_EPOCH;
+        for number in 0..MOST + 1 {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER, HeaderValue::from_str(&format!("{number}")).unwrap());
+            let Ok(Turn::First(place)) = answered.turn("a", "/p", &headers, b"", now) else {
+                panic!("{number} is not new");
+            };
+            place.keep(response(200, "")).await;
+        }
+        assert_eq!(answered.entries().len(), MOST);
+    }
+}

@@ -1,0 +1,196 @@
+//! What happens to every request before its handler sees it: who calls and whether they may, the
+//! method, the body's type and size, and whether the same request was answered before.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use llm_router_domain::key::Role;
+
+use crate::access::{Caller, Problem, caller, forbidden};
+use crate::idempotency::Turn;
+use crate::roles::{Entry, Need, entry};
+use crate::{Service, Source};
+
+/// The largest body of an admin request.
+const MOST_BODY: usize = 1024 * 1024;
+
+/// Where whole requests to models are sent, which may hold pictures.
+const EXPLAIN: &str = "/api/v1/router/explain";
+const MOST_EXPLAINED: usize = 32 * 1024 * 1024;
+
+/// Lets a request through to its handler, or answers it.
+pub(crate) async fn admit(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.extensions.get::<MatchedPath>().cloned();
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    let caller = allowed(service.source.as_ref(), &parts, path)?;
+    if let Some(caller) = &caller {
+        parts.extensions.insert(caller.clone());
+    }
+    if parts.method == Method::GET || parts.method == Method::HEAD {
+        return Ok(next.run(Request::from_parts(parts, Body::empty())).await);
+    }
+    let body = read(&parts.headers, body, path).await?;
+    let turn = match &caller {
+        Some(caller) if parts.method == Method::POST => {
+            let (now, path) = (service.source.now(), parts.uri.path());
+            service
+                .answered
+                .turn(&caller.key, path, &parts.headers, &body, now)?
+        }
+        _ => Turn::Free,
+    };
+    let handle = async |body: Bytes| next.run(Request::from_parts(parts, body.into())).await;
+    Ok(match turn {
+        Turn::Free => handle(body).await,
+        Turn::Answered(response) => response,
+        Turn::First(place) => place.keep(handle(body).await).await,
+    })
+}
+
+/// Who calls, if they may do this.
+fn allowed(source: &dyn Source, parts: &Parts, path: &str) -> Result<Option<Caller>, Problem> {
+    let need = match entry(&parts.method, path) {
+        Entry::Needs(need) => need,
+        // A key comes first: without one nobody learns what is here.
+        other => {
+            caller(source, &parts.headers)?;
+            return Err(match other {
+                Entry::OtherMethods(allow) => not_allowed(&parts.method, allow),
+                _ if path.is_empty() => Problem::not_found("There is nothing at this path."),
+                _ => forbidden("No role may use this path."),
+            });
+        }
+    };
+    match need {
+        Need::Nothing => Ok(None),
+        Need::Metrics if source.metrics_are_public() => Ok(None),
+        Need::Metrics => least(source, parts, Role::Viewer),
+        Need::Role(role) => least(source, parts, role),
+    }
+}
+
+fn least(source: &dyn Source, parts: &Parts, role: Role) -> Result<Option<Caller>, Problem> {
+    let caller = caller(source, &parts.headers)?;
+    caller.must_be(role, "This")?;
+    Ok(Some(caller))
+}
+
+fn not_allowed(method: &Method, allow: String) -> Problem {
+    let message = format!("{method} is not allowed here; {allow} are.");
+    Problem {
+        header: HeaderValue::try_from(allow)
+            .ok()
+            .map(|allow| Box::new((header::ALLOW, allow))),
+        ..Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        )
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Problem> {
+    let most = if path == EXPLAIN {
+        MOST_EXPLAINED
+    } else {
+        MOST_BODY
+    };
+    let body = match Limited::new(body, most).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(most)),
+        Err(error) => {
+            tracing::debug!(%error, "the body of an admin request broke off");
+            let message = "The request body could not be read.";
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                message,
+            ));
+        }
+    };
+    if !body.is_empty() && !is_json(headers) {
+        let message = "The request body must be JSON: send content-type: application/json.";
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            message,
+        ));
+    }
+    Ok(body)
+}
+
+fn too_large(most: usize) -> Problem {
+    let message = format!("The request body is larger than the {most} bytes allowed here.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+}
+
+/// Whether a body is said to be JSON; one that nothing is said of may be.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return true;
+    };
+    let kind = kind.to_str().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = kind.to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// Handlers take the caller as an argument.
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        // Only a path that `roles.rs` opens to everybody has no caller.
+        caller.ok_or_else(|| forbidden("This path has no caller."))
+    }
+}
+
+/// Adds what no answer goes without: nothing of the service is to be kept by caches, or read as
+/// another type than it has.
+pub(crate) async fn seal(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        let no_store = HeaderValue::from_static("no-store");
+        headers.insert(header::CACHE_CONTROL, no_store);
+    }
+    response.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_json_unless_they_say_otherwise() {
+        for (kind, json) in [
+            (None, true),
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("application/problem+json"), true),
+            (Some("application/x-www-form-urlencoded"), false),
+            (Some("text/plain"), false),
+            (Some(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(kind) = kind {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            }
+            assert_eq!(is_json(&headers), json, "{kind:?}");
+        }
+    }
+}

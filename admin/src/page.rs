@@ -1,0 +1,140 @@
+//! Lists in pages: `?limit=&cursor=` in, `{items, next_cursor}` out.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use axum::extract::Query;
+use serde::Serialize;
+
+use crate::access::Problem;
+
+/// How many items a page has when it isn't said, and how many it may have.
+const USUAL_LIMIT: u32 = 50;
+const MOST: u32 = 1_000;
+
+/// The parameters of a request's address.
+pub(crate) type Parameters = Query<HashMap<String, String>>;
+
+/// A page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// What to send as `cursor` for the next page; null on the last.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// Which page of a list. For the description of the API only: handlers read what they need.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `limit` and `cut` read")]
+pub(crate) struct Paging {
+    /// How many items at most; 50 if not given.
+    #[param(minimum = 1, maximum = 1000, example = 50)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page of a whole list that the parameters ask for. Items are found again by their id.
+    ///
+    /// # Errors
+    /// 400 for a limit or a cursor that can't be used.
+    pub(crate) fn cut(
+        mut items: Vec<T>,
+        parameters: &HashMap<String, String>,
+        id: impl Fn(&T) -> &str,
+    ) -> Result<Self, Problem> {
+        let limit = limit(parameters)? as usize;
+        if let Some(cursor) = parameters.get("cursor") {
+            let before = items.iter().position(|item| id(item) == cursor);
+            let message = "cursor is the next_cursor of another answer, and its item is gone.";
+            let before = before.ok_or_else(|| Problem::invalid("cursor", message))?;
+            items.drain(..=before);
+        }
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| more);
+        let next_cursor = last.map(|item| id(item).to_owned());
+        Ok(Self { items, next_cursor })
+    }
+}
+
+/// How many items are asked for.
+///
+/// # Errors
+/// 400 if it is too many, or no number.
+pub(crate) fn limit(parameters: &HashMap<String, String>) -> Result<u32, Problem> {
+    match number("limit", parameters)? {
+        None => Ok(USUAL_LIMIT),
+        Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
+        Some(_) => Err(Problem::invalid(
+            "limit",
+            format!("limit is from 1 to {MOST}."),
+        )),
+    }
+}
+
+/// The cursor of a list whose items are numbered.
+///
+/// # Errors
+/// 400 if it is no such number.
+pub(crate) fn numbered_cursor(
+    parameters: &HashMap<String, String>,
+) -> Result<Option<u64>, Problem> {
+    let cursor: Option<i64> = number("cursor", parameters)?;
+    let unsigned = |cursor| {
+        let message = "cursor is the next_cursor of another answer.";
+        u64::try_from(cursor).map_err(|_| Problem::invalid("cursor", message))
+    };
+    cursor.map(unsigned).transpose()
+}
+
+/// A parameter that is a number.
+///
+/// # Errors
+/// 400 if it is none.
+pub(crate) fn number<T: FromStr>(
+    name: &'static str,
+    parameters: &HashMap<String, String>,
+) -> Result<Option<T>, Problem> {
+    let parse = |text: &String| {
+        let wrong = || Problem::invalid(name, format!("{name} is a whole number."));
+        text.parse().map_err(|_| wrong())
+    };
+    parameters.get(name).map(parse).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_each_other() {
+        let cut = |given: &[(&str, &str)]| {
+            let given = given
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()));
+            let page = Page::cut(vec!["a", "b", "c"], &given.collect(), |item| item);
+            page.map(|page| (page.items.concat(), page.next_cursor))
+                .map_err(|problem| problem.field.unwrap().into_owned())
+        };
+        let next = |cursor: &str| Some(cursor.to_owned());
+        for (given, expected) in [
+            (&[][..], Ok(("abc", None))),
+            (&[("limit", "2")], Ok(("ab", next("b")))),
+            (&[("limit", "2"), ("cursor", "b")], Ok(("c", None))),
+            (&[("limit", "3")], Ok(("abc", None))),
+            (&[("cursor", "c")], Ok(("", None))),
+            (&[("cursor", "x")], Err("cursor")),
+            (&[("limit", "0")], Err("limit")),
+            (&[("limit", "1001")], Err("limit")),
+            (&[("limit", "x")], Err("limit")),
+        ] {
+            let expected = expected
+                .map(|(items, next)| (items.to_owned(), next))
+                .map_err(str::to_owned);
+            assert_eq!(cut(given), expected, "{given:?}");
+        }
+    }
+}
