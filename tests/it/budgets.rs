@@ -86,10 +86,9 @@ async fn a_budget_is_never_overspent() {
 async fn a_budget_outlives_a_crash_in_its_midst() {
     let mock = mock().await;
     let mut gateway = poor(&mock).await;
-    let headers = [
-        ("x-mock-usage", "input=20,output=100"),
-        ("x-mock-delay", "400ms"),
-    ];
+    let usage = ("x-mock-usage", "input=20,output=100");
+    // Long enough that they are seen under way on a busy machine, short enough for a first byte.
+    let headers = [usage, ("x-mock-delay", "1500ms")];
     let text = "Tell me about the sea.";
     let under_way = eventually("some are under way", || async {
         gateway.metric("llm_router_budget_reservations", &[]).await >= 30.0
@@ -100,7 +99,7 @@ async fn a_budget_outlives_a_crash_in_its_midst() {
     }
     gateway.kill_and_restart().await;
     for _ in 0..2 {
-        two_hundred(&gateway, text, &headers).await;
+        two_hundred(&gateway, text, &[usage]).await;
     }
     let spent = spent(&gateway).await;
     assert!(spent <= BUDGET, "{spent}");
