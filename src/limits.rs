@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use llm_router_config::OnCounterFailure;
-use llm_router_counters::{Ask as SharedAsk, Counters, Levels, Status, Verdict};
+use llm_router_counters::{Ask as SharedAsk, Counters, Status, Verdict};
 use llm_router_domain::budget::TypicalOutput;
 use llm_router_domain::key::Key;
 use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
@@ -334,13 +334,23 @@ impl Limiter {
             return Ok(false);
         };
         let at = self.micros(now);
-        let asks = self.questions(&admission.lines, tokens, shared.wants_memory(), at);
         let lease = Uuid::new_v4();
-        let verdict = shared.take(lease, &asks).await;
+        let (mut asks, mut lapses, mut verdict);
+        // A server that has begun anew says so once, and is told what is known here.
+        let mut tries = 2;
+        loop {
+            lapses = shared.lapses();
+            asks = self.questions(&admission.lines, tokens, lapses, at);
+            verdict = shared.take(lease, &asks).await;
+            tries -= 1;
+            if tries == 0 || !matches!(verdict, Ok(Verdict::Forgotten)) {
+                break;
+            }
+        }
         // Told at the end even if there was no answer: it may have been counted all the same.
         admission.lease = Some((lease, asks));
         let (levels, refused) = match verdict {
-            Err(_) => return Ok(false),
+            Err(_) | Ok(Verdict::Forgotten) => return Ok(false),
             Ok(Verdict::Passed(levels)) => (levels, None),
             Ok(Verdict::Full {
                 position,
@@ -349,7 +359,7 @@ impl Limiter {
             }) => (levels, Some((position, full))),
         };
         let mut uses = self.uses();
-        uses.mirror(&admission.lines, &levels, at);
+        uses.mirror(&admission.lines, &levels, lapses, at);
         let Some((position, full)) = refused else {
             admission.standing = Standing::of(&uses, &admission.lines, at);
             return Ok(true);
@@ -361,7 +371,7 @@ impl Limiter {
         Err(self.refuse(line, full, standing))
     }
 
-    fn questions(&self, lines: &[Line], tokens: u64, memory: bool, now: u64) -> Vec<SharedAsk> {
+    fn questions(&self, lines: &[Line], tokens: u64, lapses: u64, now: u64) -> Vec<SharedAsk> {
         let uses = self.uses();
         let question = |line: &Line| SharedAsk {
             subject: line.subject.name(),
@@ -372,11 +382,7 @@ impl Limiter {
             } else {
                 0
             },
-            floor: if memory {
-                uses.levels(line, now)
-            } else {
-                Levels::default()
-            },
+            floor: uses.unsaid(line, lapses, now),
         };
         lines.iter().map(question).collect()
     }

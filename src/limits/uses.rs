@@ -35,9 +35,18 @@ pub(super) struct Ask {
 
 #[derive(Default)]
 pub(super) struct Uses {
-    by_subject: HashMap<Subject, (Limits, Use)>,
+    by_subject: HashMap<Subject, State>,
     /// The number of subjects at which idle ones are looked for.
     crowded: usize,
+}
+
+/// What is known of a subject.
+#[derive(Default)]
+struct State {
+    limits: Limits,
+    used: Use,
+    /// The shared counters' lapse up to which they know all of this.
+    told: u64,
 }
 
 /// Fewer subjects than this are never looked through.
@@ -98,7 +107,8 @@ impl Uses {
     pub(super) fn charge(&mut self, lines: &[Line], ask: &Ask, now: u64) {
         self.forget_idle(now);
         for line in lines {
-            let (limits, used) = self.by_subject.entry(line.subject.clone()).or_default();
+            let State { limits, used, .. } =
+                self.by_subject.entry(line.subject.clone()).or_default();
             *limits = line.limits;
             used.in_flight += u32::from(ask.enters);
             if let Some(rate) = limits.requests.filter(|_| ask.requests > 0) {
@@ -116,29 +126,34 @@ impl Uses {
             let Some(rate) = line.limits.tokens else {
                 continue;
             };
-            if let Some((_, state)) = self.by_subject.get_mut(&line.subject) {
+            if let Some(state) = self.by_subject.get_mut(&line.subject) {
                 if used > reserved {
-                    state.tokens.charge(rate, used - reserved, now);
+                    state.used.tokens.charge(rate, used - reserved, now);
                 } else {
-                    state.tokens.refund(rate, reserved - used, now);
+                    state.used.tokens.refund(rate, reserved - used, now);
                 }
             }
         }
     }
 
     /// Takes over what the shared counters say.
-    pub(super) fn mirror(&mut self, lines: &[Line], levels: &[Levels], now: u64) {
+    pub(super) fn mirror(&mut self, lines: &[Line], levels: &[Levels], lapses: u64, now: u64) {
         for (line, levels) in lines.iter().zip(levels) {
-            if let Some((_, used)) = self.by_subject.get_mut(&line.subject) {
+            if let Some(State { used, told, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.requests = Bucket::new(levels.requests, now);
                 used.tokens = Bucket::new(levels.tokens, now);
+                *told = lapses;
             }
         }
     }
 
-    /// How full a subject's buckets are.
-    pub(super) fn levels(&self, line: &Line, now: u64) -> Levels {
-        let used = self.get(&line.subject);
+    /// How full a subject's buckets are at least, if the shared counters may not know. Once they
+    /// were told they know better: also what was given back on other replicas.
+    pub(super) fn unsaid(&self, line: &Line, lapses: u64, now: u64) -> Levels {
+        let state = self.by_subject.get(&line.subject);
+        let Some(State { used, .. }) = state.filter(|state| state.told != lapses) else {
+            return Levels::default();
+        };
         let level =
             |bucket: Bucket, rate: Option<Rate>| rate.map_or(0, |rate| bucket.level(rate, now));
         Levels {
@@ -151,7 +166,7 @@ impl Uses {
     /// A request is not under way any more.
     pub(super) fn leave(&mut self, lines: &[Line]) {
         for line in lines {
-            if let Some((_, used)) = self.by_subject.get_mut(&line.subject) {
+            if let Some(State { used, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.in_flight = used.in_flight.saturating_sub(1);
             }
         }
@@ -163,7 +178,7 @@ impl Uses {
             let Some(rate) = line.limits.requests else {
                 continue;
             };
-            if let Some((_, used)) = self.by_subject.get_mut(&line.subject) {
+            if let Some(State { used, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.requests.refund(rate, requests, now);
             }
         }
@@ -172,7 +187,7 @@ impl Uses {
     pub(super) fn get(&self, subject: &Subject) -> Use {
         self.by_subject
             .get(subject)
-            .map_or_else(Use::default, |(_, used)| *used)
+            .map_or_else(Use::default, |state| state.used)
     }
 
     fn forget_idle(&mut self, now: u64) {
@@ -180,7 +195,7 @@ impl Uses {
             return;
         }
         self.by_subject
-            .retain(|_, (limits, used)| !used.is_idle(limits, now));
+            .retain(|_, state| !state.used.is_idle(&state.limits, now));
         self.crowded = 2 * self.by_subject.len();
     }
 

@@ -41,6 +41,8 @@ pub struct Levels {
 /// What came of a question, with the levels of every subject as they are after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It was not counted: Redis has forgotten everything, and should be told what is known.
+    Forgotten,
     /// It was counted for all subjects.
     Passed(Vec<Levels>),
     /// It was counted for none.
@@ -77,21 +79,18 @@ impl Counters {
         if !leases.is_empty() {
             link.leases.hold(lease, leases);
         }
-        // A server that has lost its memory says so once; then it is told what we remember.
-        for _ in 0..2 {
-            let answer: Vec<redis::Value> =
-                link.call(&question(&link.epoch(), lease, asks)).await?;
-            match read(&answer).ok_or(Down)? {
-                Answer::NewEpoch(epoch) => link.note_epoch(epoch),
-                Answer::Verdict(verdict) => {
-                    if matches!(verdict, Verdict::Full { .. }) {
-                        link.leases.let_go(lease);
-                    }
-                    return Ok(verdict);
-                }
+        let answer: Vec<redis::Value> = link.call(&question(&link.epoch(), lease, asks)).await?;
+        let verdict = match read(&answer).ok_or(Down)? {
+            Answer::NewEpoch(epoch) => {
+                link.note_epoch(epoch);
+                Verdict::Forgotten
             }
+            Answer::Verdict(verdict) => verdict,
+        };
+        if !matches!(verdict, Verdict::Passed(_)) {
+            link.leases.let_go(lease);
         }
-        Err(Down)
+        Ok(verdict)
     }
 
     /// Tells in the background that a request has ended, and that it used `used` tokens in place

@@ -3,8 +3,8 @@
 //! says that this replica is there. Knows nothing of what is counted.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -55,12 +55,12 @@ pub(crate) struct Link {
     connection: ArcSwapOption<MultiplexedConnection>,
     up: AtomicBool,
     failures_in_a_row: AtomicU32,
-    answered: std::sync::atomic::AtomicU64,
-    failed: std::sync::atomic::AtomicU64,
+    answered: AtomicU64,
+    failed: AtomicU64,
     replicas: AtomicU32,
     epoch: ArcSwap<String>,
-    /// Until when what this replica remembers is told to Redis, which may have forgotten it.
-    remembers_until: Mutex<Option<Instant>>,
+    /// How often Redis may have missed or forgotten what this replica knows.
+    lapses: AtomicU64,
     tripped: Notify,
     leaving: AtomicBool,
     pub(crate) leases: Leases,
@@ -87,9 +87,6 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// Endings that wait to be told; more are dropped, and their leases run out by themselves.
 const WAITING_ENDINGS: usize = 16_384;
 
-/// A minute's limits are full again after a minute, whatever happened before.
-const MEMORY: Duration = Duration::from_secs(60);
-
 impl Counters {
     /// Begins to keep a connection to `url` on `runtime`. It may not stand yet when this returns.
     ///
@@ -111,7 +108,7 @@ impl Counters {
             failed: 0.into(),
             replicas: AtomicU32::new(1),
             epoch: ArcSwap::default(),
-            remembers_until: Mutex::default(),
+            lapses: AtomicU64::new(0),
             tripped: Notify::new(),
             leaving: AtomicBool::new(false),
             leases: Leases::default(),
@@ -145,11 +142,11 @@ impl Counters {
         timeout(longest, up).await.is_ok()
     }
 
-    /// Whether Redis may have forgotten what this replica remembers: then questions should say.
+    /// Changes whenever Redis may have missed or forgotten what this replica knows: then the next
+    /// question about each subject should say it, once.
     #[must_use]
-    pub fn wants_memory(&self) -> bool {
-        let until = self.0.memory();
-        until.is_some_and(|until| Instant::now() < until)
+    pub fn lapses(&self) -> u64 {
+        self.0.lapses.load(Relaxed)
     }
 
     /// Says that this replica is gone, so that the others' shares grow at once.
@@ -223,18 +220,8 @@ impl Link {
     pub(crate) fn note_epoch(&self, epoch: String) {
         if **self.epoch.load() != epoch {
             self.epoch.store(Arc::new(epoch));
-            *self
-                .remembers_until
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + MEMORY);
+            self.lapses.fetch_add(1, Relaxed);
         }
-    }
-
-    fn memory(&self) -> Option<Instant> {
-        *self
-            .remembers_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -308,7 +295,7 @@ async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
         if was_down && good >= PROBES {
             was_down = false;
             link.failures_in_a_row.store(0, Relaxed);
-            link.remember();
+            link.lapses.fetch_add(1, Relaxed);
             link.connection.store(Some(Arc::new(connection.clone())));
             link.up.store(true, Relaxed);
             tracing::info!(
@@ -328,15 +315,5 @@ async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
                 }
             }
         }
-    }
-}
-
-impl Link {
-    /// What was let through while Redis was away is told to it from now on.
-    fn remember(&self) {
-        *self
-            .remembers_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + MEMORY);
     }
 }
