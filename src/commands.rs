@@ -11,6 +11,7 @@ use llm_router_config::Environment;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
+use crate::mock_host::MockHost;
 use crate::prices;
 use crate::reload::LoadError;
 use crate::serve::{Start, random_key};
@@ -150,7 +151,8 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let folder = env::temp_dir().join(format!("llm-router-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let file = folder.join("llm-router.yaml");
-    fs::write(&file, demo_config(listen, admin_listen))?;
+    let mock = MockHost::default().address(llm_router_mock::Config::realistic())?;
+    fs::write(&file, demo_config(listen, admin_listen, mock))?;
     let key = random_key();
     // A reader that has seen enough, as `head` has, doesn't end the demo.
     let _ = writeln!(
@@ -161,7 +163,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let served = crate::serve::serve(Start {
         file: Some(file),
         folder: folder.clone(),
-        mock: llm_router_mock::Config::realistic(),
+        mock: llm_router_mock::Config::default(),
         admin_key: Some(key),
         json_log,
     });
@@ -171,16 +173,22 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     Ok(ExitCode::SUCCESS)
 }
 
-fn demo_config(listen: SocketAddr, admin_listen: SocketAddr) -> String {
+/// Three providers that speak as differently as the real ones, all of them the one mock.
+fn demo_config(listen: SocketAddr, admin_listen: SocketAddr, mock: SocketAddr) -> String {
     format!(
         "server: {{ listen: \"{listen}\" }}\n\
          admin: {{ listen: \"{admin_listen}\" }}\n\
          providers:\n\
-         \x20 - {{ id: openai, type: mock, models: [gpt-mock, gpt-mock-mini, embed-mock] }}\n\
-         \x20 - {{ id: anthropic, type: mock, models: [claude-mock] }}\n\
+         \x20 - {{ id: openai, type: openai, base_url: \"http://{mock}/v1\", \
+         models: [gpt-mock, gpt-mock-mini, embed-mock] }}\n\
+         \x20 - {{ id: anthropic, type: anthropic, base_url: \"http://{mock}\", \
+         models: [claude-mock] }}\n\
+         \x20 - {{ id: gemini, type: gemini, base_url: \"http://{mock}/v1beta\", \
+         models: [gemini-mock] }}\n\
          models:\n\
          \x20 - {{ name: fast, deployments: [ {{ provider: openai, model: gpt-mock-mini }} ] }}\n\
          \x20 - {{ name: strong, deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}\n\
+         \x20 - {{ name: wise, deployments: [ {{ provider: gemini, model: gemini-mock }} ] }}\n\
          routing: {{ default_model: fast }}\n"
     )
 }
@@ -196,6 +204,8 @@ curl http://{listen}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Co
 
 Anthropic format, streamed:
 curl -N http://{listen}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' -H 'Content-Type: application/json' -d '{{"model": "strong", "max_tokens": 200, "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+Either format reaches every model: "fast" is OpenAI's here, "strong" Anthropic's, "wise" Gemini's.
 
 Metrics: curl http://{admin_listen}/metrics -H 'Authorization: Bearer {key}'
 "#

@@ -2,23 +2,30 @@
 //! fails on what an operator wrote: that has been checked.
 
 use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
+use llm_router_domain::balance::{Balancer, Deployments, Member};
 use llm_router_domain::budget::{Budget, Period};
+use llm_router_domain::circuit::Settings;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_domain::retry::Bounds;
 use llm_router_store::objects::Objects;
 use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::budgets::KeyBudget;
+use crate::clock;
 use crate::rules::{self, RuleSet};
 use crate::snapshot::{
-    Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
+    Check, Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot,
+    Timeouts, UNNAMED,
 };
 
 /// What a snapshot is made of besides the configuration.
@@ -31,7 +38,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) prices: Arc<Table>,
     /// What was made by API.
     pub(crate) objects: &'a Objects,
-    /// The snapshot before this one: what it compiled already isn't compiled again.
+    /// The snapshot before this one: what it compiled already isn't compiled again, and what it
+    /// knows of deployments that stay the same is kept.
     pub(crate) previous: Option<&'a Snapshot>,
 }
 
@@ -52,14 +60,21 @@ pub(crate) fn compile(
             providers.push(Arc::new(provider));
         }
     }
+    let states = states(config, &providers, &index_of, surroundings.previous);
     let name = |position: &usize| Some(config.models.get(*position)?.name.clone());
     let models: Vec<_> = config
         .models
         .iter()
         .map(|raw| {
+            let deployments = deployments(raw, &providers, &index_of, &states);
+            let (deployments, members) = deployments.into_iter().unzip();
+            let previous = surroundings.previous;
+            let previous = previous.and_then(|found| found.model_by_name.get(&raw.name));
+            let previous = previous.map(|model| &model.balancer);
             Arc::new(Model {
                 name: raw.name.clone(),
-                deployments: deployments(raw, &providers, &index_of),
+                deployments,
+                balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
             })
         })
@@ -73,6 +88,11 @@ pub(crate) fn compile(
         model_by_name: by_name.collect(),
         providers,
         models,
+        states,
+        bounds: Bounds {
+            attempts: config.routing.attempts.max,
+            time: config.routing.attempts.deadline,
+        },
         default_model: config
             .routing
             .default_model
@@ -93,19 +113,55 @@ pub(crate) fn compile(
     }
 }
 
+/// A state for every deployment that the configuration names, and for each provider one for all
+/// others. States outlive a reload where their provider stays as it was.
+fn states(
+    config: &config::Config,
+    providers: &[Arc<Provider>],
+    index_of: &HashMap<usize, usize>,
+    previous: Option<&Snapshot>,
+) -> Deployments {
+    let deployed = config.models.iter().flat_map(|model| &model.deployments);
+    let deployed = deployed.filter_map(|deployment| {
+        let index = index_of.get(&deployment.provider)?;
+        Some((providers.get(*index)?, deployment.model.as_str()))
+    });
+    let listed = providers.iter().flat_map(|provider| {
+        let literal = provider.models.patterns().iter();
+        let literal = literal.filter(|pattern| pattern.is_literal());
+        let names = literal.map(|pattern| pattern.as_str()).chain([UNNAMED]);
+        names.map(move |name| (provider, name))
+    });
+    let is_known = |provider: &Provider| {
+        let before = previous.and_then(|previous| previous.provider(&provider.id));
+        before.is_some_and(|(_, before)| before.fingerprint == provider.fingerprint)
+    };
+    let ids = deployed.chain(listed).map(|(provider, model)| {
+        let known = previous.filter(|_| is_known(provider));
+        (Deployment::id_of(provider, model), known)
+    });
+    let ids: Vec<_> = ids.collect();
+    let each = ids.iter().map(|(id, known)| {
+        let known = known.map(|previous| &previous.states);
+        (id.as_str(), Settings::default(), known)
+    });
+    Deployments::new(each, fastrand::u64(..), clock::now())
+}
+
 fn deployments(
     model: &config::Model,
     providers: &[Arc<Provider>],
     index_of: &HashMap<usize, usize>,
-) -> Vec<Deployment> {
+    states: &Deployments,
+) -> Vec<(Deployment, Member)> {
     let deployments = model.deployments.iter().filter_map(|raw| {
         let index = *index_of.get(&raw.provider)?;
-        Some(Deployment {
-            provider: Arc::clone(providers.get(index)?),
-            provider_index: index,
-            model: raw.model.as_str().into(),
-            named: true,
-        })
+        let deployment = Deployment::new(index, providers.get(index)?, &raw.model, states);
+        let member = Member {
+            deployment: Arc::clone(&deployment.state),
+            weight: raw.weight,
+        };
+        Some((deployment, member))
     });
     deployments.collect()
 }
@@ -129,6 +185,7 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
     });
     Some(Provider {
         id: raw.id.clone(),
+        fingerprint: fingerprint(raw, &origin, &base_path),
         kind,
         dialect: match raw.kind {
             config::ProviderKind::Custom => ChatDialect::Compatible,
@@ -155,8 +212,36 @@ fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider
             total: raw.timeouts.total,
             drain: (raw.on_disconnect == config::OnDisconnect::Drain).then_some(raw.timeouts.drain),
         },
+        check: check(raw),
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
     })
+}
+
+fn check(raw: &config::Provider) -> Check {
+    // One that is asked for is made by the settings that a scheduled one would have.
+    let settings = raw.health_check.clone();
+    let by_default = || config::HealthCheck::by_default(raw.kind);
+    let found = settings.unwrap_or_else(by_default);
+    Check {
+        path: found.path,
+        interval: raw.health_check.as_ref().map(|check| check.interval),
+        timeout: found.timeout,
+        unhealthy_after: found.unhealthy_after,
+        healthy_after: found.healthy_after,
+    }
+}
+
+fn fingerprint(raw: &config::Provider, origin: &Origin, base_path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (raw.kind, origin, base_path).hash(&mut hasher);
+    let credential = raw.credential.as_ref();
+    credential
+        .map(|secret| secret.expose_secret())
+        .hash(&mut hasher);
+    for (name, value) in &raw.headers {
+        (name, value.expose_secret()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn located(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, String) {

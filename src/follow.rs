@@ -20,6 +20,9 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// How long objects that could not be put into force are left alone.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
+/// How far this machine's clock and the store's may differ without a warning.
+const TOLERATED_SKEW: Duration = Duration::from_millis(500);
+
 /// Follows the store.
 pub(crate) struct Follower {
     store: Arc<dyn Store>,
@@ -40,6 +43,8 @@ struct Trouble {
     away_since: Option<Timestamp>,
     /// When objects that could not be put into force are tried again.
     retry_at: Option<Timestamp>,
+    /// Whether this machine's clock and the store's are known to differ.
+    clock_is_off: bool,
 }
 
 impl Follower {
@@ -80,6 +85,13 @@ impl Follower {
         }
     }
 
+    /// Takes over what changed, now; not while the store is away, which would only take time.
+    pub(crate) async fn look_unless_away(&self) {
+        if self.away_since().is_none() {
+            self.look().await;
+        }
+    }
+
     /// Makes the task look now: there may be a change whose instant comes before its next look.
     pub(crate) fn wake(&self) {
         self.woken.notify_one();
@@ -90,8 +102,23 @@ impl Follower {
         self.trouble().away_since
     }
 
+    /// Refuses at once what would only wait for a store that is known to be away.
+    ///
+    /// # Errors
+    /// While the store is away.
+    pub(crate) fn must_answer(&self) -> Result<(), StoreError> {
+        match self.away_since() {
+            None => Ok(()),
+            Some(since) => Err(StoreError::Unavailable(format!("no answer since {since}"))),
+        }
+    }
+
     async fn catch_up(&self) -> Result<(), StoreError> {
+        let asked = now();
         let marks = within(ANSWER, self.store.marks()).await?;
+        if let Some(clock) = marks.clock {
+            self.compare_clocks(skew(clock, asked, now()));
+        }
         if marks.toggle_revision != self.switch.revision() {
             self.switch.refresh().await?;
         }
@@ -113,6 +140,21 @@ impl Follower {
 
     fn may_rebuild(&self) -> bool {
         self.trouble().retry_at.is_none_or(|at| at <= now())
+    }
+
+    /// Replicas switch by their own clocks: one that is off switches too early or too late.
+    fn compare_clocks(&self, skew: SignedDuration) {
+        self.metrics.store_clock_skew(skew.as_secs_f64());
+        let mut trouble = self.trouble();
+        let off = skew.unsigned_abs() >= TOLERATED_SKEW;
+        if off && !trouble.clock_is_off {
+            tracing::warn!(
+                seconds = skew.as_secs_f64(),
+                "the store's clock is ahead by this; if this machine's is wrong, the toggle switches \
+                 here at another time than elsewhere"
+            );
+        }
+        trouble.clock_is_off = off;
     }
 
     fn answered(&self) {
@@ -151,10 +193,35 @@ impl Follower {
     }
 }
 
+/// How far a clock is ahead at least, that was read between two moments of ours.
+fn skew(clock: Timestamp, asked: Timestamp, answered: Timestamp) -> SignedDuration {
+    if clock < asked {
+        clock.duration_since(asked)
+    } else if clock > answered {
+        clock.duration_since(answered)
+    } else {
+        SignedDuration::ZERO
+    }
+}
+
 async fn within<T>(
     limit: Duration,
     asking: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let answer = tokio::time::timeout(limit, asking).await;
     answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_off_by_what_waiting_cannot_explain() {
+        let at = |millis: i64| Timestamp::from_millisecond(1_772_366_400_000 + millis).unwrap();
+        for (clock, skew_millis) in [(0, 0), (30, 0), (40, 0), (-5, -5), (2_040, 2_000)] {
+            let found = skew(at(clock), at(0), at(40));
+            assert_eq!(found.as_millis(), skew_millis, "{clock}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod authenticate;
+mod balance;
 mod books;
 mod budgets;
 mod clock;
@@ -11,6 +12,7 @@ mod compile;
 mod explain;
 mod fault;
 mod follow;
+mod health;
 mod ledger;
 mod ledger_metrics;
 mod listing;

@@ -1,6 +1,8 @@
 //! What the router counts, by the names that Prometheus scrapes. Labels hold only what the
 //! configuration or the code bounds: no key, no free text of a client's.
 
+mod deployments;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,11 +13,13 @@ use prometheus::{
     IntGauge, Opts, Registry, TextEncoder,
 };
 
+pub(crate) use self::deployments::DeploymentMetrics;
 use crate::clock;
 
 /// Every metric of the process.
 pub(crate) struct Metrics {
     registry: Registry,
+    pub(crate) deployments: DeploymentMetrics,
     requests: IntCounterVec,
     errors: IntCounterVec,
     attempts: IntCounterVec,
@@ -29,10 +33,7 @@ pub(crate) struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     revision: IntGauge,
-    routing_enabled: IntGauge,
-    toggle_changes: IntCounterVec,
-    store_poll_failures: IntCounter,
-    rules_broken: IntGauge,
+    following: Following,
 }
 
 /// One finished request, as far as it is counted.
@@ -52,6 +53,15 @@ pub(crate) struct Finished<'a> {
     pub(crate) overhead: Duration,
 }
 
+/// How this replica follows the store: the toggle and what was made by API.
+struct Following {
+    routing_enabled: IntGauge,
+    toggle_changes: IntCounterVec,
+    rules_broken: IntGauge,
+    store_poll_failures: IntCounter,
+    store_clock_skew: Gauge,
+}
+
 /// Seconds from a chat's first token to a long answer's end.
 const SECONDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -66,7 +76,9 @@ impl Metrics {
     /// # Errors
     /// When two of them have one name, which a test would have shown.
     pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
         let metrics = Self {
+            deployments: DeploymentMetrics::new()?,
             requests: counters(
                 "requests_total",
                 "Requests of clients, by outcome.",
@@ -124,24 +136,8 @@ impl Metrics {
                 "config_revision",
                 "The number of the configuration in force.",
             ))?,
-            routing_enabled: IntGauge::with_opts(opts(
-                "routing_enabled",
-                "Whether routing rules are in force.",
-            ))?,
-            toggle_changes: counters(
-                "toggle_changes_total",
-                "What became of requests to the routing toggle, as far as this replica took part.",
-                &["outcome"],
-            )?,
-            store_poll_failures: IntCounter::with_opts(opts(
-                "store_poll_failures_total",
-                "How often the store could not be asked whether another replica changed anything.",
-            ))?,
-            rules_broken: IntGauge::with_opts(opts(
-                "rules_broken",
-                "Rules that can't work as the configuration is now, and are left out.",
-            ))?,
-            registry: Registry::new(),
+            following: Following::new(&registry)?,
+            registry,
         };
         metrics.register()?;
         Ok(metrics)
@@ -153,6 +149,7 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1);
+        self.deployments.register(&self.registry)?;
         self.registry.register(Box::new(build))?;
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;
@@ -168,14 +165,6 @@ impl Metrics {
             .register(Box::new(self.reload_successful.clone()))?;
         self.registry.register(Box::new(self.reload_time.clone()))?;
         self.registry.register(Box::new(self.revision.clone()))?;
-        self.registry
-            .register(Box::new(self.routing_enabled.clone()))?;
-        self.registry
-            .register(Box::new(self.toggle_changes.clone()))?;
-        self.registry
-            .register(Box::new(self.store_poll_failures.clone()))?;
-        self.registry
-            .register(Box::new(self.rules_broken.clone()))?;
         self.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))
@@ -246,25 +235,32 @@ impl Metrics {
 
     /// Notes whether routing rules are in force.
     pub(crate) fn routing_enabled(&self, enabled: bool) {
-        self.routing_enabled.set(i64::from(enabled));
+        self.following.routing_enabled.set(i64::from(enabled));
     }
 
     /// Counts what became of a request to the toggle.
     pub(crate) fn toggle_changed(&self, outcome: Outcome) {
-        self.toggle_changes
+        self.following
+            .toggle_changes
             .with_label_values(&[outcome.name()])
             .inc();
     }
 
     /// Notes how many rules are left out.
     pub(crate) fn rules_broken(&self, count: usize) {
-        self.rules_broken
+        self.following
+            .rules_broken
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how far the store's clock is ahead.
+    pub(crate) fn store_clock_skew(&self, seconds: f64) {
+        self.following.store_clock_skew.set(seconds);
     }
 
     /// Counts a look at the store that failed.
     pub(crate) fn store_poll_failed(&self) {
-        self.store_poll_failures.inc();
+        self.following.store_poll_failures.inc();
     }
 
     /// Notes a configuration that was refused.
@@ -284,6 +280,40 @@ impl Metrics {
             tracing::error!(%error, "the metrics could not be written");
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Following {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let following = Self {
+            routing_enabled: IntGauge::with_opts(opts(
+                "routing_enabled",
+                "Whether routing rules are in force.",
+            ))?,
+            toggle_changes: counters(
+                "toggle_changes_total",
+                "What became of requests to the routing toggle, as far as this replica took part.",
+                &["outcome"],
+            )?,
+            store_poll_failures: IntCounter::with_opts(opts(
+                "store_poll_failures_total",
+                "How often the store could not be asked whether another replica changed anything.",
+            ))?,
+            rules_broken: IntGauge::with_opts(opts(
+                "rules_broken",
+                "Rules that can't work as the configuration is now, and are left out.",
+            ))?,
+            store_clock_skew: Gauge::with_opts(opts(
+                "store_clock_skew_seconds",
+                "How far the store's clock is ahead of this machine's, at least; PostgreSQL only.",
+            ))?,
+        };
+        registry.register(Box::new(following.routing_enabled.clone()))?;
+        registry.register(Box::new(following.toggle_changes.clone()))?;
+        registry.register(Box::new(following.rules_broken.clone()))?;
+        registry.register(Box::new(following.store_poll_failures.clone()))?;
+        registry.register(Box::new(following.store_clock_skew.clone()))?;
+        Ok(following)
     }
 }
 

@@ -94,7 +94,7 @@ impl Loader {
     }
 
     /// Compiles a configuration that was checked, with the prices that it names and the objects
-    /// made by API.
+    /// made by API. What `previous` knows of deployments that stay the same is kept.
     pub(crate) fn compile(
         &self,
         config: &Config,

@@ -28,10 +28,11 @@ use crate::authenticate::authenticate;
 use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
+use crate::health::Health;
 use crate::ledger::{self, Ledger};
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
-use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask};
+use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::snapshot::Snapshot;
@@ -95,6 +96,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
+    let health = Arc::<Health>::default();
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
     let metrics_public = config.admin.metrics_public;
@@ -106,11 +108,13 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
         ledger: Arc::clone(&ledger),
+        health: Arc::clone(&health),
         metrics_public,
         steering,
     };
     let side_tasks = vec![
         ("admin", admin_task(listener, source)),
+        ("health", health_task(&live, health)),
         ("reload", reload_task(reloader)),
         ("follow", follow_task(follower)),
     ];
@@ -278,6 +282,11 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
     })
 }
 
+fn health_task(live: &SharedLive, health: Arc<Health>) -> SideTask {
+    let live = Arc::clone(live);
+    Box::new(move |stop| until(stop, keep_checked(Arc::clone(&live), Arc::clone(&health))))
+}
+
 /// Runs a task until `stop` resolves.
 fn until(
     stop: BoxFuture<'static, ()>,
@@ -296,6 +305,7 @@ struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    health: Arc<Health>,
     metrics_public: bool,
     steering: Steering,
 }
@@ -311,6 +321,8 @@ impl llm_router_admin::Source for AdminSource {
         let _ = self.ledger.metrics();
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
+        let live = self.live.load();
+        self.metrics.deployments.show(&live.snapshot, &self.health);
         self.metrics.render()
     }
 

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use llm_router_domain::balance::{self, Balancer, Deployments};
+use llm_router_domain::circuit::Settings;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
+use llm_router_domain::retry::Bounds;
 use llm_router_domain::rule::Rules;
 use llm_router_wire::translate::{ChatDialect, Compat};
 
 use crate::budgets::KeyBudget;
+use crate::clock;
 use crate::rules::Listed;
 
 /// Everything a request needs to know of the configuration.
@@ -28,6 +32,10 @@ pub(crate) struct Snapshot {
     /// Public names, in the order of the file.
     pub(crate) models: Vec<Arc<Model>>,
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
+    /// What is known of each deployment while it serves; see [`Deployment::id_of`].
+    pub(crate) states: Deployments,
+    /// How often and how long a request is tried.
+    pub(crate) bounds: Bounds,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
     /// The rules of the file and those made by API, in the order they are tried.
@@ -48,6 +56,9 @@ pub(crate) struct Snapshot {
 /// A provider as requests see it.
 pub(crate) struct Provider {
     pub(crate) id: String,
+    /// Changes with where requests go and what is shown there: then what was known of the
+    /// provider's deployments is of no more use.
+    pub(crate) fingerprint: u64,
     pub(crate) kind: ProviderKind,
     /// Whose chat completions it speaks, if it speaks them.
     pub(crate) dialect: ChatDialect,
@@ -67,6 +78,7 @@ pub(crate) struct Provider {
     /// Headers added to every request.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) check: Check,
     /// Names it serves.
     pub(crate) models: PatternList,
 }
@@ -171,11 +183,28 @@ pub(crate) struct Timeouts {
     pub(crate) drain: Option<Duration>,
 }
 
+/// How a provider's health is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    /// Asked for with GET, below the base path; begins with a slash.
+    pub(crate) path: String,
+    /// From one check to the next; `None`: only when asked for.
+    pub(crate) interval: Option<Duration>,
+    /// For one check.
+    pub(crate) timeout: Duration,
+    /// Failures in a row after which the provider is down.
+    pub(crate) unhealthy_after: u32,
+    /// Successes in a row after which it is up again.
+    pub(crate) healthy_after: u32,
+}
+
 /// A public name and the deployments behind it.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) deployments: Vec<Deployment>,
+    /// Chooses among the deployments; its members are in their order.
+    pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
 }
@@ -190,6 +219,8 @@ pub(crate) struct Deployment {
     pub(crate) model: Arc<str>,
     /// Whether the configuration names this model, so that metrics may.
     pub(crate) named: bool,
+    /// Its health and latency; of models that the configuration doesn't name, the provider's.
+    pub(crate) state: Arc<balance::Deployment>,
 }
 
 /// The keys that clients may present, hashed.
@@ -223,6 +254,16 @@ impl KeyRing {
 }
 
 impl Snapshot {
+    /// The deployment of a provider's model that a client names by itself.
+    pub(crate) fn deployment(
+        &self,
+        provider_index: usize,
+        provider: &Arc<Provider>,
+        model: &str,
+    ) -> Deployment {
+        Deployment::new(provider_index, provider, model, &self.states)
+    }
+
     /// The provider of that id, with its index.
     pub(crate) fn provider(&self, id: &str) -> Option<(usize, &Arc<Provider>)> {
         self.providers
@@ -232,26 +273,52 @@ impl Snapshot {
     }
 }
 
+/// Stands for every model of a provider that the configuration doesn't name: those names are made
+/// by clients, so none of them has a state of its own.
+pub(crate) const UNNAMED: &str = "*";
+
 impl Deployment {
-    /// The deployment of a provider that a client names by itself.
-    pub(crate) fn at(provider_index: usize, provider: &Arc<Provider>, model: &str) -> Self {
-        let named = provider
-            .models
-            .patterns()
-            .iter()
-            .any(|pattern| pattern.as_str() == model);
+    /// The deployment of a provider's model.
+    pub(crate) fn new(
+        provider_index: usize,
+        provider: &Arc<Provider>,
+        model: &str,
+        states: &Deployments,
+    ) -> Self {
+        let known = states.get(&Self::id_of(provider, model));
+        let state = known.or_else(|| states.get(&Self::id_of(provider, UNNAMED)));
         Self {
             provider: Arc::clone(provider),
             provider_index,
             model: model.into(),
-            named,
+            named: known.is_some(),
+            state: state.map_or_else(|| fresh(provider), Arc::clone),
         }
     }
+
+    /// What identifies a deployment in [`Snapshot::states`], in logs and in metrics.
+    pub(crate) fn id_of(provider: &Provider, model: &str) -> String {
+        format!("{}/{model}", provider.id)
+    }
+
+    /// Whether both are the same model at the same provider.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.provider_index == other.provider_index && self.model == other.model
+    }
+}
+
+/// The state of a deployment that nothing is known of and that nobody else shares.
+fn fresh(provider: &Provider) -> Arc<balance::Deployment> {
+    let id = Deployment::id_of(provider, UNNAMED);
+    let state = balance::Deployment::new(&id, Settings::default(), 0, clock::now());
+    Arc::new(state)
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
     //! Snapshots for tests, built from as little as they need.
+
+    use llm_router_domain::balance::{Member, Strategy};
 
     use super::*;
 
@@ -259,6 +326,7 @@ pub(crate) mod testing {
         let second = Duration::from_secs(1);
         Arc::new(Provider {
             id: id.to_owned(),
+            fingerprint: 0,
             kind,
             dialect: ChatDialect::OpenAi,
             compat: Compat::Lenient,
@@ -285,6 +353,13 @@ pub(crate) mod testing {
                 total: second,
                 drain: None,
             },
+            check: Check {
+                path: "/models".into(),
+                interval: None,
+                timeout: second,
+                unhealthy_after: 1,
+                healthy_after: 1,
+            },
             models: PatternList::new(models.iter().copied()),
         })
     }
@@ -294,12 +369,20 @@ pub(crate) mod testing {
         deployments: &[(usize, &Arc<Provider>, &str)],
         fallbacks: &[&str],
     ) -> Arc<Model> {
-        let deployments = deployments
+        let states = Deployments::default();
+        let deployments: Vec<_> = deployments
             .iter()
-            .map(|(index, found, model)| Deployment::at(*index, found, model));
+            .map(|(index, found, model)| Deployment::new(*index, found, model, &states))
+            .collect();
+        let member = |deployment: &Deployment| Member {
+            deployment: Arc::clone(&deployment.state),
+            weight: 1,
+        };
+        let members = deployments.iter().map(member).collect();
         Arc::new(Model {
             name: name.to_owned(),
-            deployments: deployments.collect(),
+            balancer: Balancer::new(Strategy::Priority, members, None),
+            deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
         })
     }
@@ -317,6 +400,8 @@ pub(crate) mod testing {
             providers,
             model_by_name: by_name.collect(),
             models,
+            states: Deployments::default(),
+            bounds: Bounds::default(),
             default_model: default_model.map(str::to_owned),
             listed_rules: Arc::default(),
             rules: Arc::default(),

@@ -27,7 +27,8 @@ pub(crate) struct Steering {
 
 #[async_trait]
 impl llm_router_admin::Steering for Steering {
-    fn toggle_status(&self) -> ToggleStatus {
+    async fn toggle_status(&self) -> ToggleStatus {
+        self.follower.look_unless_away().await;
         self.shown(self.switch.status(now()))
     }
 
@@ -35,12 +36,14 @@ impl llm_router_admin::Steering for Steering {
         &self,
         request: &Request,
     ) -> Result<(Answer, ToggleStatus), StoreError> {
+        self.follower.must_answer()?;
         let (answer, status) = self.switch.request(request).await?;
         self.follower.wake();
         Ok((answer, self.shown(status)))
     }
 
     async fn cancel_toggle(&self, actor: &str) -> Result<(bool, ToggleStatus), StoreError> {
+        self.follower.must_answer()?;
         let (cancelled, status) = self.switch.cancel(actor).await?;
         Ok((cancelled, self.shown(status)))
     }
@@ -50,8 +53,9 @@ impl llm_router_admin::Steering for Steering {
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<Page<Item, u64>, StoreError> {
-        // A change that is in force is told as applied, also before its time of settling.
-        self.switch.settle(now()).await?;
+        // A change that is in force is told as applied, whoever was to settle it.
+        self.follower.look_unless_away().await;
+        self.follower.must_answer()?;
         self.store.toggle_history(cursor, limit).await
     }
 
@@ -61,6 +65,7 @@ impl llm_router_admin::Steering for Steering {
 
     async fn create_rule(&self, spec: RuleSpec, actor: &str) -> Result<Rule, RuleError> {
         self.current().await;
+        self.follower.must_answer()?;
         self.check(&spec, None).await?;
         let draft = draft(Uuid::now_v7().to_string(), &spec)?;
         self.change(Change::Create(draft), spec, actor).await
@@ -113,9 +118,7 @@ impl Steering {
     /// The rules in force, after what other replicas changed was taken over. While the store is
     /// away: those that were last heard of.
     async fn current(&self) -> Vec<Listed> {
-        if self.follower.away_since().is_none() {
-            self.follower.look().await;
-        }
+        self.follower.look_unless_away().await;
         self.reloader.live().snapshot.listed_rules.to_vec()
     }
 
@@ -123,6 +126,7 @@ impl Steering {
     /// a rule that would take its place.
     async fn must_be_made(&self, id: &str, expected: Option<u64>) -> Result<(), RuleError> {
         let rules = self.current().await;
+        self.follower.must_answer()?;
         let rule = rules.iter().find(|rule| rule.id == id);
         let made = rule.ok_or(RuleError::Missing)?.made;
         let version = made.ok_or(RuleError::ReadOnly)?.version;

@@ -90,7 +90,7 @@ impl Switch {
             let after = json!({
                 "value": request.value, "reason": request.reason, "force": request.force,
                 "delay_seconds": request.delay.map(|delay| delay.as_secs_f64()),
-                "answer": format!("{answer:?}"), "supersedes": id,
+                "outcome": items.last().map(|item| item.outcome.name()), "supersedes": id,
             });
             let audit = audit(&request.actor, "request", items.last(), after, now);
             Some((answer, items, Some(audit)))

@@ -1,31 +1,18 @@
 //! Names the settings of a configuration that this version accepts and doesn't act on, so that
 //! nobody relies on a limit or a rule that isn't there. Empty once every setting is served.
 
-use llm_router_config::{Config, CounterUrl, Strategy};
+use llm_router_config::{Config, CounterUrl};
 
 /// One sentence for each kind of setting that has no effect.
 pub(crate) fn unserved(config: &Config) -> Vec<&'static str> {
     let keys = || config.keys.iter();
-    let providers = || config.providers.iter();
     let limited = |limits: &llm_router_config::Limits| {
         limits.rpm.is_some() || limits.tpm.is_some() || limits.concurrency.is_some()
-    };
-    let strategy = |model: &llm_router_config::Model| {
-        model.deployments.len() > 1 && model.strategy != Strategy::Priority
     };
     [
         (
             keys().any(|key| limited(&key.limits)),
             "keys: limits are not enforced in this version",
-        ),
-        (
-            config.models.iter().any(strategy),
-            "models: deployments are tried in the order of the file in this version, whatever \
-             the strategy; write `strategy: priority` to say so",
-        ),
-        (
-            providers().any(|provider| provider.health_check.is_some()),
-            "providers: health checks are not made in this version",
         ),
         (
             !matches!(config.counters.url, CounterUrl::Memory),
@@ -62,7 +49,7 @@ mod tests {
             .iter()
             .filter_map(|text| text.split(' ').nth(1))
             .collect();
-        assert_eq!(about, ["limits", "deployments", "health"], "{said:?}");
+        assert_eq!(about, ["limits"], "{said:?}");
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::rules::{Rule, RuleError};
 /// What the admin service asks of routing.
 #[async_trait]
 pub trait Steering: Send + Sync {
-    /// The toggle now.
-    fn toggle_status(&self) -> ToggleStatus;
+    /// The toggle now, also as another replica has just changed it.
+    async fn toggle_status(&self) -> ToggleStatus;
 
     /// Asks for a change of the toggle. What became of it, and the status then.
     ///
@@ -153,7 +153,7 @@ pub(crate) async fn status(
     headers: HeaderMap,
 ) -> Result<Json<Shown>, Problem> {
     caller_of(source.as_ref(), &headers, Role::Viewer)?;
-    Ok(Json(source.steering().toggle_status().into()))
+    Ok(Json(source.steering().toggle_status().await.into()))
 }
 
 /// The body of `POST /api/v1/router/toggle`.

@@ -13,14 +13,17 @@ use llm_router_domain::key::Key;
 use llm_router_domain::ledger;
 use llm_router_domain::price::Rates;
 use llm_router_domain::rule::{Decision, Tried};
-use llm_router_domain::usage::Class;
+use llm_router_domain::usage::{Class, Usage};
 use llm_router_wire::json;
 use llm_router_wire::request::RequestHead;
+use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub(crate) use self::command::{Arguments, command};
+use crate::balance;
+use crate::clock;
 use crate::fault::Fault;
 use crate::route::{self, Asking, Request, SCORER};
 use crate::snapshot::{Deployment, Snapshot};
@@ -65,6 +68,7 @@ pub(crate) fn explain(question: &Question<'_>) -> Result<String, Fault> {
         Some(why) => (Decision::default(), question.snapshot.rules.untried(why)),
     };
     let plan = route::plan(&asking, &decision);
+    let (candidates, resting) = plan.course.rank(&Weighed(&asking, &request), clock::now());
     let explanation = Explanation {
         model_asked: &head.model,
         enabled: question.enabled,
@@ -77,12 +81,16 @@ pub(crate) fn explain(question: &Question<'_>) -> Result<String, Fault> {
             .iter()
             .map(|(name, value)| (name.as_str(), value))
             .collect(),
-        candidates: plan
-            .candidates
+        candidates: candidates
             .iter()
             .map(|found| Candidate::of(&asking, found))
             .collect(),
-        left_out: plan.left_out.iter().map(LeftOut::of).collect(),
+        left_out: plan
+            .left_out
+            .iter()
+            .map(|(found, why)| LeftOut::of(found, why))
+            .chain(resting.iter().map(|(found, why)| LeftOut::of(found, why)))
+            .collect(),
         refused: plan.refused.as_ref().map(Refusal::of),
     };
     let write = if question.pretty {
@@ -91,6 +99,29 @@ pub(crate) fn explain(question: &Question<'_>) -> Result<String, Fault> {
         serde_json::to_string
     };
     write(&explanation).map_err(|_| Fault::internal())
+}
+
+/// The request as strategies weigh it.
+struct Weighed<'a>(&'a Asking<'a>, &'a Request<'a>);
+
+impl balance::Question for Weighed<'_> {
+    fn cost(&self, deployment: &Deployment) -> Option<Decimal> {
+        let Self(asking, request) = self;
+        let provider = &deployment.provider;
+        let prices = &asking.snapshot.prices;
+        let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
+        let prompt = request.prompt();
+        let usage = Usage::default()
+            .with(Class::Input, prompt.tokens())
+            .with(Class::Output, prompt.output_limit().unwrap_or(0));
+        let now = jiff::Timestamp::try_from(asking.now).unwrap_or_default();
+        price.cost(&usage, ledger::day(now)).usd()
+    }
+
+    fn conversation(&self) -> u64 {
+        let Self(asking, request) = self;
+        request.prompt().conversation(&asking.key.name)
+    }
 }
 
 #[derive(Serialize)]
@@ -163,7 +194,7 @@ fn figures(rates: &Rates) -> BTreeMap<&'static str, Box<RawValue>> {
 }
 
 impl<'a> LeftOut<'a> {
-    fn of((found, why): &'a (Deployment, &'static str)) -> Self {
+    fn of(found: &'a Deployment, why: &'a str) -> Self {
         Self {
             provider: &found.provider.id,
             model: &found.model,

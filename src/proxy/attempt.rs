@@ -1,20 +1,29 @@
 //! One attempt after the other: which candidate, and what it is sent. What its end means is told
 //! by [`failure`](super::failure).
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use llm_router_domain::key::Key;
+use llm_router_domain::ledger;
+use llm_router_domain::rendezvous::stable_hash;
+use llm_router_wire::prompt::Prompt;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use rust_decimal::Decimal;
 
 use super::Gateway;
 use super::context::{Attempt, Context, Inference};
 use super::failure::Failure;
 use super::headers;
-use super::meter::Asker;
+use super::meter::{self, Asker};
 use super::response::Response;
+use crate::balance::Question;
+use crate::budgets::Budgets;
 use crate::clock;
+use crate::snapshot::{Deployment, Snapshot};
 
 impl Gateway {
     /// Chooses the peer of the next attempt and readies the body for it.
@@ -32,12 +41,17 @@ impl Gateway {
             return Error::err_down(ErrorType::ConnectionClosed);
         }
         let again = inference.attempt.again;
-        if inference.failure.is_some() && inference.has_next() && !again {
-            inference.candidate += 1;
-            inference.attempt = Attempt::default();
-        }
+        let now = clock::now();
         if !again {
-            ready_candidate(inference, &ctx.request_id)?;
+            inference.began.get_or_insert(now);
+            let asker = Asker {
+                request_id: &ctx.request_id,
+                key,
+                arrived: ctx.arrived.unwrap_or(now),
+                snapshot: &live.snapshot,
+            };
+            self.next_candidate(inference, &asker, now)?;
+            self.open_tab(&asker, inference, now).await?;
         }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
@@ -46,16 +60,6 @@ impl Gateway {
         let Some(upstream) = live.upstreams.get(deployment.provider_index) else {
             return Error::err_in(ErrorType::InternalError);
         };
-        let now = clock::now();
-        if !again {
-            let asker = Asker {
-                request_id: &ctx.request_id,
-                key,
-                arrived: ctx.arrived.unwrap_or(now),
-                snapshot: &live.snapshot,
-            };
-            self.open_tab(&asker, inference, now).await?;
-        }
         let pieces = inference.body_pieces();
         let length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
@@ -70,30 +74,80 @@ impl Gateway {
         let peer = upstream.peer(&timeouts).await;
         peer.map_err(|error| self.connection_failed(ctx, error))
     }
+
+    /// Goes on to the next candidate that the request can be put to, and readies what it is sent.
+    fn next_candidate(
+        &self,
+        inference: &mut Inference,
+        asker: &Asker<'_>,
+        now: Instant,
+    ) -> Result<()> {
+        let before = inference.deployment().cloned();
+        let mut refusal = None;
+        while self.choose(inference, asker, now) {
+            let Err(error) = inference.prepare(asker.request_id) else {
+                return Ok(());
+            };
+            let id = asker.request_id;
+            tracing::debug!(%error, request.id = id, "a candidate can't be asked");
+            refusal.get_or_insert(error);
+        }
+        // What was tried before says more than what could not be tried.
+        if let (None, Some(error)) = (&inference.failure, refusal) {
+            inference.failure = Some(Failure::Untranslatable(error));
+        } else {
+            inference.route.course.go_back(before);
+        }
+        Error::err_in(ErrorType::InternalError)
+    }
+
+    /// Goes on to the deployment that the route's strategies prefer; false if there is none.
+    fn choose(&self, inference: &mut Inference, asker: &Asker<'_>, now: Instant) -> bool {
+        let mut course = mem::take(&mut inference.route.course);
+        let question = Request {
+            inference,
+            key: asker.key,
+            snapshot: asker.snapshot,
+            budgets: &self.budgets,
+        };
+        let found = course.advance(&question, now, || fastrand::u64(..));
+        inference.route.course = course;
+        inference.attempt = Attempt::default();
+        found
+    }
 }
 
-/// Readies what the candidate is sent, or the next one that the request can be put to.
-fn ready_candidate(inference: &mut Inference, request_id: &str) -> Result<()> {
-    let first = inference.candidate;
-    let mut refusal = None;
-    loop {
-        let Err(error) = inference.prepare(request_id) else {
-            return Ok(());
-        };
-        tracing::debug!(%error, request.id = request_id, "a candidate can't be asked");
-        refusal.get_or_insert(error);
-        if !inference.has_next() {
-            break;
-        }
-        inference.candidate += 1;
+/// The request, as strategies ask about it.
+struct Request<'a> {
+    inference: &'a Inference,
+    key: &'a Key,
+    snapshot: &'a Snapshot,
+    budgets: &'a Budgets,
+}
+
+impl Question for Request<'_> {
+    fn cost(&self, deployment: &Deployment) -> Option<Decimal> {
+        let provider = &deployment.provider;
+        let prices = &self.snapshot.prices;
+        let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
+        let input = meter::usual_input(self.inference);
+        let expected = self
+            .budgets
+            .expected(&provider.id, &deployment.model, input);
+        let usage = meter::estimate(self.inference, Some(expected));
+        let today = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        price.cost(&usage, ledger::day(today)).usd()
     }
-    // What was tried before says more than what could not be tried.
-    if let (None, Some(error)) = (&inference.failure, refusal) {
-        inference.failure = Some(Failure::Untranslatable(error));
-    } else {
-        inference.candidate = first.saturating_sub(1);
+
+    fn conversation(&self) -> u64 {
+        let (inference, key) = (self.inference, self.key.name.as_str());
+        *inference.conversation.get_or_init(|| {
+            Prompt::read(&inference.body).map_or_else(
+                |_| stable_hash(key.as_bytes()),
+                |prompt| prompt.conversation(key),
+            )
+        })
     }
-    Error::err_in(ErrorType::InternalError)
 }
 
 /// Addresses the request to the candidate.

@@ -1,17 +1,18 @@
 //! What one request accumulates on its way through the phases. Each field has one phase that sets
 //! it; phases of the business itself take plain values instead.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
+use llm_router_domain::retry::Bounds;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::Splice;
 
 use super::exchange::Exchange;
-use super::failure::Failure;
+use super::failure::{Failure, Refusal};
 use super::live::Live;
 use super::meter::Tab;
 use super::response::Response;
@@ -67,13 +68,19 @@ pub(super) struct Inference {
     pub(super) route: Route,
     /// Attempts begun so far.
     pub(super) attempts: u32,
-    /// Index of the candidate being tried.
-    pub(super) candidate: usize,
+    /// How often and how long is tried.
+    pub(super) bounds: Bounds,
+    /// When the first attempt began.
+    pub(super) began: Option<Instant>,
+    /// What tells its conversation from others, once a strategy has asked.
+    pub(super) conversation: OnceLock<u64>,
     pub(super) attempt: Attempt,
     /// The ledger's line of the latest attempt, until it is settled.
     pub(super) tab: Option<Box<Tab>>,
     /// How the latest failed attempt failed.
     pub(super) failure: Option<Failure>,
+    /// The refusal whose body is being read before it is judged.
+    pub(super) refusal: Option<Refusal>,
     pub(super) response: Response,
     /// When the first byte of the response that is passed on came.
     pub(super) first_byte: Option<Instant>,
@@ -93,24 +100,28 @@ pub(super) struct Attempt {
     pub(super) again: bool,
     /// Whether the upstream has begun to answer.
     pub(super) answered: bool,
+    /// Whether its deployment's circuit knows how the answer is.
+    pub(super) told: bool,
+    /// Whether its failure has been counted.
+    pub(super) counted: bool,
+    /// Whether the request goes to the next candidate after it.
+    pub(super) next: bool,
     /// How many addresses the upstream's host has, and how many could not be connected to.
     pub(super) addresses: usize,
     pub(super) addresses_tried: usize,
 }
 
 impl Inference {
+    /// The deployment being tried, or tried last.
     pub(super) fn deployment(&self) -> Option<&Deployment> {
-        self.route.candidates.get(self.candidate)
+        self.route.course.deployment()
     }
 
-    /// Whether another candidate is left to try.
-    pub(super) fn has_next(&self) -> bool {
-        self.candidate + 1 < self.route.candidates.len()
-    }
-
-    /// Goes on with the same candidate, within the same attempt.
-    pub(super) fn again(&mut self, failure: Failure) {
-        self.attempt.again = true;
-        self.failure = Some(failure);
+    /// Whether another attempt may begin, and there is a deployment for it.
+    pub(super) fn may_go_on(&self, now: Instant) -> bool {
+        let passed = self
+            .began
+            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        self.bounds.allow(self.attempts, passed) && self.route.course.has_next()
     }
 }

@@ -1,11 +1,14 @@
-//! What the end of an attempt means: the next candidate, the same one again, or no other. What the
+//! What the end of an attempt means: the next candidate, the same one again, or no other; and what
+//! the deployment's circuit is told. The table itself is [`llm_router_domain::retry`]'s; what the
 //! client is told is not decided here.
 
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::StatusCode;
 use http::header::RETRY_AFTER;
+use llm_router_domain::circuit::Change;
+use llm_router_domain::retry::{Ending, Fault, Health, Next, limit_wait, retry_after};
+use llm_router_wire::error::says_spend_limit;
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -13,7 +16,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::attempt::elapsed;
 use super::context::{Context, Inference};
 use super::exchange::{Exchange, Hold, Silence};
-use super::response::Response;
+use super::response::{Response, error_status};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
 
@@ -29,7 +32,7 @@ pub(super) enum Failure {
         status: u16,
         retry_after: Option<String>,
     },
-    /// A stream that began with an error event.
+    /// An answer that began with an error although its status was a success.
     ErrorEvent(u16),
     /// An answer that can't be passed on: an error where content was to be, or nothing that could
     /// be read. With the status that it amounts to, and what was said.
@@ -42,6 +45,19 @@ pub(super) enum Failure {
     Unjournalled,
 }
 
+/// A refusal's header, as far as it decides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refusal {
+    /// 0 if the status was a success and the body is an error all the same.
+    status: u16,
+    /// As the provider gave it, for the client.
+    retry_after: Option<String>,
+    /// Whether it names a time to come back.
+    hinted: bool,
+    /// How long the deployment is to be left alone, if that can be told.
+    wait: Option<Duration>,
+}
+
 impl Gateway {
     /// A connection could not be made: the next candidate, if there is one.
     pub(super) fn connection_failed(&self, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
@@ -52,12 +68,11 @@ impl Gateway {
         inference.attempt.addresses_tried += 1;
         if inference.attempt.addresses_tried < inference.attempt.addresses {
             // Nothing was sent yet: the host's next address is part of the same attempt.
-            inference.again(failure);
+            self.again(inference, failure);
             error.set_retry(true);
             return error;
         }
-        self.note_failure(inference, failure);
-        error.set_retry(inference.has_next());
+        error.set_retry(self.attempt_ended(inference, failure, Ending::NoConnection, None));
         error
     }
 
@@ -76,52 +91,61 @@ impl Gateway {
         let safe = error.retry();
         error.set_retry(false);
         if *error.etype() == TRY_NEXT {
-            // The failure was noted where the answer was judged.
-            error.set_retry(inference.has_next());
+            // The failure was judged where the answer was, unless its body ended just now.
+            self.refusal_ended(inference);
+            error.set_retry(inference.attempt.next);
             return error;
         }
-        if let Some(silence) = silence_of(&error) {
-            let waited = waited(inference, silence);
-            self.note_failure(inference, Failure::Silent(waited));
-            error.set_retry(!written && silence != Silence::Total && inference.has_next());
-            return error.into_up();
-        }
-        if *error.esource() != ErrorSource::Upstream {
+        let silence = silence_of(&error);
+        if silence.is_none() && *error.esource() != ErrorSource::Upstream {
             ctx.client_gone = *error.esource() == ErrorSource::Downstream;
             return error;
         }
+        if inference.refusal.is_some() {
+            self.refusal_ended(inference);
+            error.set_retry(inference.attempt.next);
+            return error.into_up();
+        }
+        if let Some(silence) = silence {
+            let failure = Failure::Silent(waited(inference, silence));
+            let ending = match silence {
+                _ if written => Ending::BrokenLate,
+                Silence::FirstByte => Ending::SilentEarly,
+                Silence::Idle => Ending::CutEarly,
+                Silence::Total => Ending::OutOfTime,
+            };
+            error.set_retry(self.attempt_ended(inference, failure, ending, None));
+            return error.into_up();
+        }
+        let failure = Failure::Connection(error.etype().as_str().to_owned());
         let untouched = !written && !inference.attempt.answered && !inference.attempt.reconnected;
         if untouched && was_never_taken(&error, inference, reused, safe) {
             inference.attempt.reconnected = true;
-            inference.again(Failure::Connection(error.etype().as_str().to_owned()));
+            self.again(inference, failure);
             error.set_retry(true);
             return error;
         }
-        let failure = Failure::Connection(error.etype().as_str().to_owned());
-        self.note_failure(inference, failure);
-        error.set_retry(!written && inference.has_next());
+        let ending = if written {
+            Ending::BrokenLate
+        } else {
+            Ending::CutEarly
+        };
+        error.set_retry(self.attempt_ended(inference, failure, ending, None));
         error
     }
 
-    /// A status that sends the request elsewhere. From the last candidate, its body is read for
-    /// the provider's own words first.
+    /// The answer's header says try elsewhere. Its body is read first where it may say that
+    /// trying is no use, and from the last candidate, for the provider's own words.
     pub(super) fn candidate_refused(
         &self,
-        header: &ResponseHeader,
+        refusal: Refusal,
         inference: &mut Inference,
         exchange: &Exchange,
     ) -> Result<()> {
-        let retry_after = header.headers.get(RETRY_AFTER);
-        let retry_after = retry_after
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
-        let status = header.status.as_u16();
-        let failure = Failure::Status {
-            status,
-            retry_after,
-        };
-        self.note_failure(inference, failure);
-        if inference.has_next() {
+        let may_be_spend_limit = refusal.status == 429 && !refusal.hinted;
+        inference.refusal = Some(refusal);
+        if !may_be_spend_limit && inference.may_go_on(clock::now()) {
+            self.refusal_ended(inference);
             return Error::err_up(TRY_NEXT);
         }
         exchange.set_hold(Hold::Discard);
@@ -129,19 +153,174 @@ impl Gateway {
         Ok(())
     }
 
-    pub(super) fn note_failure(&self, inference: &mut Inference, failure: Failure) {
+    /// The answer's body begins with an error although its status is a success: it is read for
+    /// what it says, and the attempt has failed.
+    pub(super) fn error_body_began(
+        &self,
+        body: BytesMut,
+        end: bool,
+        inference: &mut Inference,
+        exchange: &Exchange,
+    ) -> Result<()> {
+        exchange.set_hold(Hold::Discard);
+        inference.response = Response::Failed(body);
+        inference.refusal = Some(Refusal::default());
+        if end {
+            self.refusal_ended(inference);
+            return Error::err_up(TRY_NEXT);
+        }
+        Ok(())
+    }
+
+    /// A refusal has come as far as it is read.
+    pub(super) fn refusal_ended(&self, inference: &mut Inference) {
+        let Some(refusal) = inference.refusal.take() else {
+            return;
+        };
+        let body = match &inference.response {
+            Response::Failed(body) => &body[..],
+            _ => &[],
+        };
+        let (failure, ending) = if refusal.status == 0 {
+            let status = error_status(body);
+            let ending = Ending::ErrorFirst(Fault::of_status(status));
+            (Failure::ErrorEvent(status), ending)
+        } else {
+            let ending = refusal.ending(says_spend_limit(body));
+            let (status, retry_after) = (refusal.status, refusal.retry_after);
+            let failure = Failure::Status {
+                status,
+                retry_after,
+            };
+            (failure, ending)
+        };
+        self.attempt_ended(inference, failure, ending, refusal.wait);
+    }
+
+    /// An attempt has failed; true if the request goes to the next candidate. `wait`: how long the
+    /// provider asks to be left alone.
+    pub(super) fn attempt_ended(
+        &self,
+        inference: &mut Inference,
+        failure: Failure,
+        ending: Ending,
+        wait: Option<Duration>,
+    ) -> bool {
+        let now = clock::now();
         if let Some(started) = inference.attempt.started.take() {
-            inference.upstream_time += clock::now().saturating_duration_since(started);
+            inference.upstream_time += now.saturating_duration_since(started);
         }
         if let Some(tab) = inference.tab.as_deref_mut() {
             let empty = matches!(failure, Failure::ErrorEvent(_) | Failure::Unusable { .. });
-            tab.failed(failure.outcome(), failure.status(), empty, clock::now());
+            tab.failed(failure.outcome(), failure.status(), empty, now);
         }
+        let verdict = ending.verdict();
+        self.tell_circuit(inference, verdict.health, wait);
+        let next = verdict.next == Next::NextCandidate && inference.may_go_on(now);
         if let Some(deployment) = inference.deployment() {
-            self.metrics
-                .attempt(&deployment.provider.id, failure.outcome());
+            let (provider, outcome) = (&deployment.provider.id, failure.outcome());
+            self.metrics.attempt(provider, outcome);
+            if next {
+                self.metrics.deployments.fallback(provider, outcome);
+            }
         }
+        inference.attempt.counted = true;
+        inference.attempt.next = next;
         inference.failure = Some(failure);
+        next
+    }
+
+    /// Goes on with the same candidate, within the same attempt.
+    fn again(&self, inference: &mut Inference, failure: Failure) {
+        if let Some(deployment) = inference.deployment() {
+            self.metrics.deployments.retry(&deployment.provider.id);
+        }
+        inference.attempt.again = true;
+        inference.failure = Some(failure);
+    }
+
+    /// Reports to the deployment's circuit, once for each attempt but for content that breaks off.
+    pub(super) fn tell_circuit(
+        &self,
+        inference: &mut Inference,
+        health: Health,
+        wait: Option<Duration>,
+    ) {
+        let now = clock::now();
+        let Some(flight) = inference.route.course.flight() else {
+            return;
+        };
+        let id = flight.deployment().id();
+        if let Health::Refused(rest) = health {
+            self.metrics.deployments.cooldown(id);
+            let rest = flight.refused(rest.or(wait), now);
+            tracing::debug!(
+                deployment = flight.deployment().id(),
+                ?rest,
+                "a deployment cools down"
+            );
+        } else if let Some(change) = flight.report(health, wait, now) {
+            self.circuit_changed(flight.deployment().id(), change);
+        }
+    }
+
+    /// Content has come from the deployment.
+    pub(super) fn content_began(&self, inference: &mut Inference) {
+        if inference.attempt.told {
+            return;
+        }
+        inference.attempt.told = true;
+        let now = clock::now();
+        if let Some(flight) = inference.route.course.flight()
+            && let Some(change) = flight.answered(now)
+        {
+            self.circuit_changed(flight.deployment().id(), change);
+        }
+    }
+
+    fn circuit_changed(&self, deployment: &str, change: Change) {
+        match change {
+            Change::Opened(time) => {
+                self.metrics.deployments.circuit_opened(deployment);
+                let seconds = time.as_secs_f64();
+                tracing::warn!(deployment, seconds, "a circuit opened");
+            }
+            Change::Closed => tracing::info!(deployment, "a circuit closed"),
+        }
+    }
+}
+
+impl Refusal {
+    /// What the header of an answer says.
+    pub(super) fn of(header: &ResponseHeader) -> Self {
+        let get = |name: &str| header.headers.get(name)?.to_str().ok();
+        let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let status = header.status.as_u16();
+        let asked = retry_after(get, now);
+        let wait = match status {
+            429 => limit_wait(get, now),
+            _ => asked,
+        };
+        Self {
+            status,
+            retry_after: get(RETRY_AFTER.as_str()).map(str::to_owned),
+            hinted: asked.is_some(),
+            wait,
+        }
+    }
+
+    /// The line of the table that it falls under.
+    pub(super) const fn ending(&self, spend_limit: bool) -> Ending {
+        Ending::Status {
+            status: self.status,
+            spend_limit,
+            hinted: self.hinted,
+        }
+    }
+
+    /// How long the deployment is to be left alone.
+    pub(super) const fn wait(&self) -> Option<Duration> {
+        self.wait
     }
 }
 
@@ -173,12 +352,6 @@ impl Failure {
             Self::Unjournalled => "unjournalled",
         }
     }
-}
-
-/// Which statuses say that another candidate may do better (contract, section 4). A redirect is
-/// never followed, so it is a failure too.
-pub(super) fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 300..=399 | 408 | 409 | 429 | 500..=599)
 }
 
 fn silence_of(error: &Error) -> Option<Silence> {

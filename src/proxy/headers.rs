@@ -89,7 +89,12 @@ fn remove_foreign(header: &mut RequestHeader) {
 /// Gemini's paths for clients of OpenAI's format take the credential as OpenAI does.
 const GEMINI_COMPATIBLE: &str = "/openai/";
 
-fn insert_credential(header: &mut RequestHeader, provider: &Provider, path: &str) -> Result<()> {
+/// Shows the provider what it knows us by, in the header that it wants.
+pub(super) fn insert_credential(
+    header: &mut RequestHeader,
+    provider: &Provider,
+    path: &str,
+) -> Result<()> {
     let anthropic = provider.kind == ProviderKind::Anthropic;
     if anthropic && !header.headers.contains_key(ANTHROPIC_VERSION) {
         header.insert_header(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"))?;

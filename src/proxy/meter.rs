@@ -131,6 +131,11 @@ impl Tab {
         }
     }
 
+    /// Whether the response has come to its content.
+    pub(super) const fn content_began(&self) -> bool {
+        self.first_token.is_some()
+    }
+
     /// The response's header came. `filter`: the provider was asked for usage that the client
     /// didn't ask for.
     pub(super) fn responded(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
@@ -338,7 +343,7 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
 /// What the attempt is believed to use. It is what a budget reserves, and billed only if the
 /// process dies before the attempt ends. Where a budget pays, the input is a bound; else it is told
 /// by the body's length without the images in it.
-fn estimate(inference: &Inference, expected: Option<Expected>) -> Usage {
+pub(super) fn estimate(inference: &Inference, expected: Option<Expected>) -> Usage {
     if inference.endpoint == Endpoint::CountTokens {
         return Usage::default();
     }
@@ -358,7 +363,8 @@ fn estimate(inference: &Inference, expected: Option<Expected>) -> Usage {
 /// A body below this has no image worth looking for.
 const SMALLEST_WITH_IMAGE: usize = 4 * 1024;
 
-fn usual_input(inference: &Inference) -> u64 {
+/// Input tokens by the body's length without the images in it.
+pub(super) fn usual_input(inference: &Inference) -> u64 {
     let embedded = if inference.body_bytes < SMALLEST_WITH_IMAGE {
         prompt::Embedded::default()
     } else {

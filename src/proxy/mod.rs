@@ -5,6 +5,7 @@ mod answer;
 mod app;
 mod attempt;
 mod body;
+mod check;
 mod context;
 mod downstream;
 mod exchange;
@@ -32,6 +33,7 @@ use pingora::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use check::keep_checked;
 use context::Context;
 pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};

@@ -39,6 +39,7 @@ impl Gateway {
         if error.is_none()
             && let Some(deployment) = deployment
             && code.is_none()
+            && inference.is_some_and(|inference| !inference.attempt.counted)
         {
             self.metrics.attempt(&deployment.provider.id, "answered");
         }

@@ -1,7 +1,7 @@
 //! The phases before an upstream is chosen: accept, authenticate, parse, route. Each step's
 //! decision is made by its own module; this file is their order.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
@@ -115,7 +115,7 @@ impl Gateway {
                 self.parse(session, ctx, endpoint).await?;
                 match ctx
                     .inference
-                    .take_if(|inference| inference.route.candidates.is_empty())
+                    .take_if(|inference| !inference.route.course.has_next())
                 {
                     Some(inference) => Ok(Step::Count(estimated_input(&inference.body)?)),
                     None => Ok(Step::Proxy),
@@ -191,10 +191,13 @@ impl Gateway {
             body,
             route,
             attempts: 0,
-            candidate: 0,
+            bounds: snapshot.bounds,
+            began: None,
+            conversation: OnceLock::new(),
             attempt: Attempt::default(),
             tab: None,
             failure: None,
+            refusal: None,
             response: Response::default(),
             first_byte: None,
             upstream_time: std::time::Duration::ZERO,

@@ -2,17 +2,22 @@
 //! failure in it means is told by [`failure`](super::failure), how bytes are read by
 //! [`response`](super::response).
 
+use std::mem;
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
+use llm_router_domain::retry::{Ending, Fault, Health, Next};
 use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
 
 use super::context::{Context, Inference};
 use super::exchange::Hold;
-use super::failure::{Failure, is_failure};
+use super::failure::{Failure, Refusal};
 use super::headers::{self, Marks};
-use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
+use super::meter::Tab;
+use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, begins_with_error, redact};
 use super::translation::{Answer, Progress};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
@@ -44,8 +49,14 @@ impl Gateway {
             let free = inference.endpoint == Endpoint::CountTokens;
             tab.responded(header.status.as_u16(), stream, filter, free);
         }
-        if is_failure(header.status) {
-            return self.candidate_refused(header, inference, exchange);
+        let refusal = Refusal::of(header);
+        let verdict = refusal.ending(false).verdict();
+        if verdict.next == Next::NextCandidate {
+            return self.candidate_refused(refusal, inference, exchange);
+        }
+        if header.status.is_client_error() {
+            self.tell_circuit(inference, verdict.health, refusal.wait());
+            inference.attempt.told = true;
         }
         inference.first_byte = Some(now);
         let answer = Answer::new(inference, header.status.as_u16(), stream);
@@ -68,6 +79,9 @@ impl Gateway {
             }
             exchange.set_hold(Hold::Judge);
             Response::Stream(Box::default())
+        } else if has_type(header, "application/json") {
+            exchange.set_hold(Hold::Judge);
+            Response::Opening(BytesMut::new())
         } else {
             inference.forget_body();
             Response::Plain
@@ -99,26 +113,46 @@ impl Gateway {
         else {
             return Ok(());
         };
-        let Some(deployment) = inference.route.candidates.get(inference.candidate) else {
+        let Some(deployment) = inference.deployment() else {
             return Ok(());
         };
+        let provider = Arc::clone(&deployment.provider);
         let now = clock::now();
-        exchange.progress(now, deployment.provider.timeouts.idle);
+        exchange.progress(now, provider.timeouts.idle);
         if let Some(tab) = inference.tab.as_deref_mut() {
             tab.pass(body, end, now);
         }
         match &mut inference.response {
             Response::Plain => {}
+            Response::Opening(held) => {
+                held.extend_from_slice(&body.take().unwrap_or_default());
+                match begins_with_error(held) {
+                    None if !end => {}
+                    Some(true) => {
+                        let held = mem::take(held);
+                        return self.error_body_began(held, end, inference, exchange);
+                    }
+                    _ => {
+                        *body = Some(mem::take(held).freeze());
+                        inference.response = Response::Plain;
+                        inference.forget_body();
+                        exchange.set_hold(Hold::Pass);
+                    }
+                }
+            }
             Response::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {}
             Response::Stream(stream) => {
                 match pass_events(stream, body, end, format) {
-                    Verdict::Failed(status) if inference.has_next() => {
-                        self.note_failure(inference, Failure::ErrorEvent(status));
-                        return Error::err_up(TRY_NEXT);
+                    Verdict::Failed(status) => {
+                        let ending = Ending::ErrorFirst(Fault::of_status(status));
+                        let failure = Failure::ErrorEvent(status);
+                        if self.attempt_ended(inference, failure, ending, None) {
+                            return Error::err_up(TRY_NEXT);
+                        }
+                        clean(body, &provider);
                     }
-                    Verdict::Failed(_) => clean(body, &deployment.provider),
                     // Comments say that the provider lives, which matters where none is next.
-                    Verdict::Wait if !end && (body.is_none() || inference.has_next()) => {
+                    Verdict::Wait if !end && (body.is_none() || inference.may_go_on(now)) => {
                         return Ok(());
                     }
                     _ => {}
@@ -127,12 +161,11 @@ impl Gateway {
                 exchange.set_hold(Hold::Pass);
             }
             Response::Translated(_) => {
-                let provider = deployment.provider.clone();
                 return self.translation_continued(body, end, &provider, ctx);
             }
             Response::Refusal(held) => {
                 if hold(held, body, end) {
-                    clean(body, &deployment.provider);
+                    clean(body, &provider);
                     inference.forget_body();
                     exchange.set_hold(Hold::Pass);
                 }
@@ -142,12 +175,32 @@ impl Gateway {
                     let room = ERROR_BODY_LIMIT.saturating_sub(held.len()).min(chunk.len());
                     held.extend_from_slice(&chunk[..room]);
                 }
-                if end {
+                if end || held.len() >= ERROR_BODY_LIMIT {
+                    self.refusal_ended(inference);
                     return Error::err_up(TRY_NEXT);
                 }
             }
         }
+        self.answer_passed(inference, end);
         Ok(())
+    }
+
+    /// Tells the circuit of an answer that the client is being sent: of its first content, or of
+    /// its end if it has none.
+    fn answer_passed(&self, inference: &mut Inference, end: bool) {
+        let answers = matches!(
+            inference.response,
+            Response::Plain | Response::Stream(_) | Response::Translated(_)
+        );
+        if !answers || inference.attempt.counted || inference.attempt.told {
+            return;
+        }
+        let tab = inference.tab.as_deref();
+        if tab.is_some_and(Tab::content_began) {
+            self.content_began(inference);
+        } else if end {
+            self.tell_circuit(inference, Health::Good, None);
+        }
     }
 }
 
@@ -177,10 +230,13 @@ impl Gateway {
             }
             Progress::BrokenOff(passed) => {
                 ctx.broke_off = Some("upstream_error");
+                self.tell_circuit(inference, Ending::BrokenLate.verdict().health, None);
                 cleaned(passed, provider)
             }
             Progress::Failed(status, said) => {
-                self.note_failure(inference, Failure::Unusable { status, said });
+                let failure = Failure::Unusable { status, said };
+                let ending = Ending::ErrorFirst(Fault::of_status(status));
+                self.attempt_ended(inference, failure, ending, None);
                 return Error::err_up(TRY_NEXT);
             }
         };
@@ -189,6 +245,7 @@ impl Gateway {
         }
         inference.forget_body();
         exchange.set_hold(Hold::Pass);
+        self.answer_passed(inference, end);
         Ok(())
     }
 }
@@ -200,11 +257,13 @@ fn cleaned(bytes: Bytes, provider: &Provider) -> Bytes {
 }
 
 fn is_event_stream(header: &ResponseHeader) -> bool {
+    has_type(header, "text/event-stream")
+}
+
+fn has_type(header: &ResponseHeader, name: &str) -> bool {
     header.headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value
-            .get(..17)
-            .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+        let start = value.as_bytes().get(..name.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
     })
 }
 
@@ -272,7 +331,7 @@ pub(super) fn clean(body: &mut Option<Bytes>, provider: &Provider) {
     let Some(bytes) = body.as_mut().filter(|_| !provider.secrets.is_empty()) else {
         return;
     };
-    let mut cleaned = BytesMut::from(std::mem::take(bytes));
+    let mut cleaned = BytesMut::from(mem::take(bytes));
     for secret in &provider.secrets {
         redact(&mut cleaned, secret);
     }

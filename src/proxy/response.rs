@@ -18,6 +18,8 @@ pub(super) enum Response {
     /// None yet, or one whose bytes are passed on untouched.
     #[default]
     Plain,
+    /// A JSON body that hasn't shown yet whether it is an error.
+    Opening(BytesMut),
     /// Server-sent events, passed on whole.
     Stream(Box<Stream>),
     /// An answer in another format than the client's.
@@ -164,6 +166,39 @@ fn is_empty_list(value: &serde_json::Value) -> bool {
     value.as_array().is_none_or(Vec::is_empty)
 }
 
+/// Whether a JSON body is an error although its status is a success: its first member says so.
+/// `None` while too little of it has come.
+pub(super) fn begins_with_error(body: &[u8]) -> Option<bool> {
+    let mut rest = body.trim_ascii_start();
+    // Gemini wraps its error in a list on some endpoints.
+    for open in [&b"["[..], b"{", b"\""] {
+        match rest.strip_prefix(open) {
+            Some(inside) => rest = inside.trim_ascii_start(),
+            None if rest.is_empty() => return None,
+            None if open == b"[" => {}
+            None => return Some(false),
+        }
+    }
+    let end = memchr::memchr(b'"', rest)?;
+    let (name, rest) = rest.split_at(end);
+    let value = rest.get(1..)?.trim_ascii_start().strip_prefix(b":");
+    let value = value.unwrap_or_default().trim_ascii_start();
+    match name {
+        b"error" => value.first().map(|first| *first != b'n'),
+        b"type" if value.len() < ERROR.len() && ERROR.starts_with(value) => None,
+        b"type" => Some(value.starts_with(ERROR)),
+        _ => Some(false),
+    }
+}
+
+const ERROR: &[u8] = b"\"error\"";
+
+/// The status that an error body would have had if its answer's had been an error's.
+pub(super) fn error_status(body: &[u8]) -> u16 {
+    let value = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    event_status(value.get(0).unwrap_or(&value))
+}
+
 /// The status that an error event would have had as an answer of its own.
 fn event_status(value: &serde_json::Value) -> u16 {
     let error = value.get("error").unwrap_or(value);
@@ -181,8 +216,11 @@ fn event_status(value: &serde_json::Value) -> u16 {
         .filter_map(serde_json::Value::as_str);
     let known = |kind: &str| match kind {
         "overloaded_error" => Some(529),
-        "rate_limit_error" | "rate_limit_exceeded" => Some(429),
-        "invalid_request_error" => Some(400),
+        "rate_limit_error" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" => Some(429),
+        "invalid_request_error" | "context_length_exceeded" | "INVALID_ARGUMENT" => Some(400),
+        "permission_error" => Some(403),
+        "not_found_error" => Some(404),
+        "request_too_large" => Some(413),
         _ => None,
     };
     kind.filter_map(known).next().unwrap_or(502)
@@ -259,6 +297,34 @@ mod tests {
         for (format, event, expected) in cases {
             assert_eq!(verdict(format, event), expected, "{format}: {event}");
         }
+    }
+
+    #[test]
+    fn errors_are_told_from_answers_by_their_first_member() {
+        let cases = [
+            (r#"{"error":{"#, Some(true)),
+            ("\n { \"error\" : {", Some(true)),
+            (r#"[{"error":{"#, Some(true)),
+            (r#"{"type":"error","#, Some(true)),
+            (r#"{"type":"message","#, Some(false)),
+            (r#"{"error":null,"#, Some(false)),
+            (r#"{"id":"chatcmpl-1","error":{}"#, Some(false)),
+            ("[1,2]", Some(false)),
+            ("<html>", Some(false)),
+            (r#"{"id""#, Some(false)),
+            ("", None),
+            ("{", None),
+            (r#"{"err"#, None),
+            (r#"{"error":"#, None),
+            (r#"{"type":"err"#, None),
+        ];
+        for (body, want) in cases {
+            assert_eq!(begins_with_error(body.as_bytes()), want, "{body}");
+        }
+        assert_eq!(
+            error_status(br#"[{"error":{"status":"X","code":429}}]"#),
+            429
+        );
     }
 
     #[test]

@@ -72,6 +72,16 @@ impl Upstream {
         self.origin.ca_file.is_none() || self.pool_key == pool_key(&self.origin)
     }
 
+    /// The addresses that the host is known to have.
+    pub(crate) fn addresses(&self) -> Vec<Backend> {
+        self.addresses
+            .backends()
+            .get_backend()
+            .iter()
+            .cloned()
+            .collect()
+    }
+
     /// How many addresses the host is known to have.
     pub(crate) fn address_count(&self) -> usize {
         self.addresses.backends().get_backend().len()

@@ -44,7 +44,7 @@ pub(super) fn follow(asking: &Asking<'_>, decision: &Decision<'_>) -> Result<Fou
             name.and_then(|name| resolve::by_name(snapshot, name, asking.endpoint))
         }
     };
-    let serves = |found: &Found| !found.deployments.is_empty();
+    let serves = |found: &Found| found.deployments().next().is_some();
     found
         .filter(serves)
         .ok_or_else(|| Fault::model_not_found(model))

@@ -17,6 +17,7 @@ use serde_json::Value;
 pub(crate) use self::decide::bypass;
 pub(crate) use self::facts::{Request, SCORER};
 use self::resolve::Found;
+use crate::balance::Course;
 use crate::fault::Fault;
 use crate::snapshot::{Deployment, Model, Snapshot};
 
@@ -41,10 +42,10 @@ pub(crate) struct Asking<'a> {
     pub(crate) random: u64,
 }
 
-/// The deployments to try, in order, and how they were found.
+/// The deployments to try, and how they were found.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) candidates: Vec<Deployment>,
+    pub(crate) course: Course,
     /// The public name that was meant, if it was one.
     pub(crate) model: Option<Arc<Model>>,
     /// The rule that decided.
@@ -74,7 +75,7 @@ pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
     match plan.refused {
         Some(fault) => Err(Refused { fault, rule }),
         None => Ok(Route {
-            candidates: plan.candidates,
+            course: plan.course,
             model: plan.model,
             set: decision.set.to_vec(),
             rule,
@@ -85,8 +86,8 @@ pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
 /// What becomes of a request once the rules have decided.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// The deployments to try, in order; none when it is refused.
-    pub(crate) candidates: Vec<Deployment>,
+    /// The deployments to try; none when it is refused.
+    pub(crate) course: Course,
     /// Deployments that can't be tried, and why.
     pub(crate) left_out: Vec<(Deployment, &'static str)>,
     /// The public name that was meant, if it was one.
@@ -117,20 +118,23 @@ pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
         let fault = Fault::model_not_allowed(&asking.key.name, name);
         let why = |found| (found, "the key may not use it");
         return Plan {
-            left_out: found.deployments.into_iter().map(why).collect(),
+            left_out: found.deployments().cloned().map(why).collect(),
             ..Plan::refused(fault)
         };
     }
     let can = |found: &Deployment| found.provider.kind.way(asking.endpoint).is_some();
-    let (candidates, others): (Vec<_>, Vec<_>) = found.deployments.into_iter().partition(can);
+    let others = found.deployments().filter(|found| !can(found)).cloned();
     let why = |found| (found, "its provider has no such endpoint");
+    let left_out = others.map(why).collect();
+    let fit = |one: &Deployment| found.allows(one) && can(one);
+    let course = Course::new(found.tiers.iter().cloned(), fit);
     // Tokens that no provider counts are counted by the router.
     let needed = asking.endpoint != Endpoint::CountTokens;
-    let refused = (candidates.is_empty() && needed)
-        .then(|| Fault::not_offered(asking.model, asking.endpoint));
+    let refused =
+        (needed && !course.has_next()).then(|| Fault::not_offered(asking.model, asking.endpoint));
     Plan {
-        candidates,
-        left_out: others.into_iter().map(why).collect(),
+        course,
+        left_out,
         model: found.model,
         refused,
     }

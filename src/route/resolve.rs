@@ -7,17 +7,34 @@ use llm_router_domain::format::Endpoint;
 use llm_router_domain::pattern::Pattern;
 
 use super::{AUTO, Asking};
+use crate::balance::Tier;
 use crate::snapshot::{Deployment, Model, Provider, Snapshot};
 
 /// What serves a name.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// In the order in which they are to be tried.
-    pub(super) deployments: Vec<Deployment>,
+    /// Those of the name, then those to fall back on.
+    pub(super) tiers: Vec<Tier>,
+    /// The provider, by its index, that alone may be asked.
+    pub(super) only: Option<usize>,
     /// The public name that was meant, if it was one.
     pub(super) model: Option<Arc<Model>>,
     /// The names it goes by; a key must have one of them on its list.
     pub(super) names: Vec<String>,
+}
+
+impl Found {
+    /// Whether a deployment is at a provider that may be asked.
+    pub(super) fn allows(&self, deployment: &Deployment) -> bool {
+        self.only
+            .is_none_or(|index| deployment.provider_index == index)
+    }
+
+    /// The deployments that may be asked, in the order of the configuration.
+    pub(super) fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        let all = self.tiers.iter().flat_map(Tier::deployments);
+        all.filter(|deployment| self.allows(deployment))
+    }
 }
 
 /// Whether a client may ask for a name at all; whether `auto` leads anywhere shows later.
@@ -34,13 +51,15 @@ pub(super) fn is_known(asking: &Asking<'_>) -> bool {
 pub(super) fn by_name(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Found> {
     if let Some(model) = snapshot.model_by_name.get(name) {
         return Some(Found {
-            deployments: with_fallbacks(snapshot, model),
+            tiers: with_fallbacks(snapshot, model),
+            only: None,
             model: Some(Arc::clone(model)),
             names: vec![name.to_owned()],
         });
     }
     Some(Found {
-        deployments: vec![one(snapshot, name, endpoint)?],
+        tiers: vec![Tier::Named(one(snapshot, name, endpoint)?)],
+        only: None,
         model: None,
         names: vec![name.to_owned()],
     })
@@ -51,25 +70,26 @@ pub(super) fn by_name(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Op
 pub(super) fn at_provider(snapshot: &Snapshot, id: &str, asked: &str) -> Option<Found> {
     let (index, provider) = snapshot.provider(id)?;
     if let Some(model) = snapshot.model_by_name.get(asked) {
-        let mut deployments = with_fallbacks(snapshot, model);
-        deployments.retain(|found| found.provider_index == index);
-        if !deployments.is_empty() {
-            return Some(Found {
-                deployments,
-                model: Some(Arc::clone(model)),
-                names: vec![asked.to_owned()],
-            });
+        let found = Found {
+            tiers: with_fallbacks(snapshot, model),
+            only: Some(index),
+            model: Some(Arc::clone(model)),
+            names: vec![asked.to_owned()],
+        };
+        if found.deployments().next().is_some() {
+            return Some(found);
         }
     }
     let deployment = match chosen_model(snapshot, index, provider, asked) {
         Choice::Deployed(deployment) => deployment,
-        Choice::Named(model) => Deployment::at(index, provider, model),
+        Choice::Named(model) => snapshot.deployment(index, provider, model),
         Choice::None => return None,
     };
     let qualified = format!("{id}/{}", deployment.model);
     Some(Found {
         names: vec![qualified, deployment.model.to_string()],
-        deployments: vec![deployment],
+        tiers: vec![Tier::Named(deployment)],
+        only: None,
         model: None,
     })
 }
@@ -105,18 +125,14 @@ fn chosen_model<'a>(
     }
 }
 
-fn with_fallbacks(snapshot: &Snapshot, model: &Model) -> Vec<Deployment> {
+/// The model, then its fallbacks.
+fn with_fallbacks(snapshot: &Snapshot, model: &Arc<Model>) -> Vec<Tier> {
     let fallbacks = model
         .fallbacks
         .iter()
         .filter_map(|name| snapshot.model_by_name.get(name));
-    let fallback_deployments = fallbacks.flat_map(|model| &model.deployments);
-    model
-        .deployments
-        .iter()
-        .chain(fallback_deployments)
-        .cloned()
-        .collect()
+    let models = std::iter::once(model).chain(fallbacks);
+    models.cloned().map(Tier::Model).collect()
 }
 
 /// A deployment that a client names without a public name for it.
@@ -129,7 +145,7 @@ fn qualified(snapshot: &Snapshot, name: &str) -> Option<Deployment> {
     let (id, model) = name.split_once('/')?;
     let (index, provider) = snapshot.provider(id)?;
     (!model.is_empty() && provider.models.allows(model))
-        .then(|| Deployment::at(index, provider, model))
+        .then(|| snapshot.deployment(index, provider, model))
 }
 
 /// A provider's own name of a model: the first provider in the file that serves it, one that
@@ -141,5 +157,5 @@ fn bare(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Deploymen
         })
     };
     let (index, provider) = find(true).or_else(|| find(false))?;
-    Some(Deployment::at(index, provider, name))
+    Some(snapshot.deployment(index, provider, name))
 }

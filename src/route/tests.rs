@@ -85,9 +85,9 @@ fn asked<R>(
     })
 }
 
-fn names(deployments: &[Deployment]) -> String {
+fn names(course: &Course) -> String {
     let name = |found: &Deployment| format!("{}:{}", found.provider.id, found.model);
-    let names: Vec<_> = deployments.iter().map(name).collect();
+    let names: Vec<_> = course.untried().map(name).collect();
     names.join(" ")
 }
 
@@ -95,7 +95,7 @@ fn names(deployments: &[Deployment]) -> String {
 fn tried(snapshot: &Snapshot, allowed: &[&str], model: &str, endpoint: Endpoint) -> String {
     asked(snapshot, allowed, model, endpoint, |asking| {
         match route(asking) {
-            Ok(route) => names(&route.candidates),
+            Ok(route) => names(&route.course),
             Err(refused) => format!("{} {}", refused.fault.status, refused.fault.code),
         }
     })
@@ -303,7 +303,7 @@ fn routes_tell_of_their_rule() {
         };
         let route = route(&off).unwrap();
         assert_eq!(
-            (route.rule, names(&route.candidates)),
+            (route.rule, names(&route.course)),
             (None, "claude:opus openai:gpt-4o".to_owned())
         );
         assert!(bypass(&off).is_some());

@@ -91,24 +91,48 @@ async fn only_the_models_name_changes() {
     check(&gateway, &mock, "f", "mock-gpt", "1").await;
 }
 
-#[tokio::test]
-async fn bodies_are_sent_again_whole() {
-    let mock = mock().await;
-    let gateway = gateway()
+/// The first two of three deployments fail.
+async fn two_fail(mock: &Mock, first: &str, second: &str) -> Gateway {
+    gateway()
         .provider_at("dead", "custom", &format!("http://{}/v1", free_address()))
-        .provider("failing", &mock)
-        .provider("up", &mock)
+        .provider("up", mock)
         .add(
             "models",
             serde_json::json!({ "name": "f", "strategy": "priority", "deployments": [
-                { "provider": "dead", "model": "x" },
-                { "provider": "failing", "model": "mock-gpt:status=503" },
+                { "provider": if first.is_empty() { "dead" } else { "up" }, "model": format!("mock-gpt:{first}") },
+                { "provider": "up", "model": format!("mock-gpt:{second}") },
                 { "provider": "up", "model": "mock-gpt" },
             ]}),
         )
         .run()
-        .await;
+        .await
+}
+
+#[tokio::test]
+async fn bodies_are_sent_again_whole() {
+    let mock = mock().await;
+    // A conflict is no fault of a deployment's, so that none is left alone.
+    let gateway = two_fail(&mock, "status=409", "status=409:pad=1").await;
     check(&gateway, &mock, "f", "mock-gpt", "3").await;
+}
+
+#[tokio::test]
+async fn a_megabyte_is_sent_again_whole_after_any_failure() {
+    let mock = mock().await;
+    for (first, second) in [("", "reset"), ("reset", "status=503"), ("status=500", "")] {
+        let second = if second.is_empty() {
+            "status=529"
+        } else {
+            second
+        };
+        let gateway = two_fail(&mock, first, second).await;
+        let body = body_of("f", 1 << 20);
+        let expected = hash(&renamed(&body, "f", "mock-gpt"));
+        let answer = gateway.send("POST", "/v1/embeddings", &[], body).await;
+        assert_eq!(answer.header("x-llm-router-attempts"), Some("3"));
+        let received = mock.meter.requests(1, |_| true).pop().unwrap();
+        assert_eq!(received.body_sha256, expected, "{first}, {second}");
+    }
 }
 
 #[tokio::test]

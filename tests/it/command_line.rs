@@ -146,6 +146,24 @@ async fn the_demo_prints_lines_that_work() {
         .take(3)
         .map(with_retries)
         .collect();
+    // Either SDK's format reaches the models of every provider.
+    let named = |command: &String, name: &str| {
+        let command = command
+            .replace("\"fast\"", name)
+            .replace("\"strong\"", name);
+        Command::new("sh").args(["-c", &command]).output().unwrap()
+    };
+    for name in ["\"fast\"", "\"strong\"", "\"wise\""] {
+        let (chat, messages) = (named(&commands[0], name), named(&commands[1], name));
+        assert!(
+            text(&chat.stdout).contains("\"finish_reason\":\"stop\""),
+            "{name}: {chat:?}"
+        );
+        assert!(
+            text(&messages.stdout).contains("event: message_stop"),
+            "{name}: {messages:?}"
+        );
+    }
     let ran: Vec<_> = commands
         .iter()
         .map(|command| Command::new("sh").args(["-c", command]).output().unwrap())

@@ -56,6 +56,14 @@ impl Mock {
         format!("http://{}/v1", self.address)
     }
 
+    /// Sets what it does with requests that don't say themselves.
+    pub(crate) async fn set_controls(&self, controls: &str) {
+        let url = format!("http://{}/mock/controls", self.address);
+        let request = reqwest::Client::new().put(url).body(controls.to_owned());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+    }
+
     /// The base URL for a provider of a type.
     pub(crate) fn url_for(&self, kind: &str) -> String {
         let version = if kind == "gemini" { "v1beta" } else { "v1" };
@@ -268,8 +276,12 @@ impl Answer {
 
 impl Gateway {
     async fn ready(&self) {
+        let health = format!("{}/healthz", self.url);
         eventually("the router is ready", || async {
-            tokio::net::TcpStream::connect(self.address).await.is_ok()
+            // A port that takes connections isn't enough: the router tries it out before it starts.
+            let answered = self.client.get(&health).send().await.is_ok();
+            let taken = || tokio::net::TcpStream::connect(self.address);
+            answered || self.url.starts_with("https") && taken().await.is_ok()
         })
         .await;
     }
@@ -322,6 +334,18 @@ impl Gateway {
             headers: response.headers().clone(),
             body: response.bytes().await.unwrap().to_vec(),
         }
+    }
+
+    /// Replaces the configuration and waits until it is in force.
+    pub(crate) async fn reload(&self, config: &Value) {
+        let name = "llm_router_config_revision";
+        let before = self.metric(name, &[]).await;
+        fs::write(self.config_file(), config.to_string()).unwrap();
+        self.signal("HUP");
+        eventually("the configuration is in force", || async {
+            self.metric(name, &[]).await > before
+        })
+        .await;
     }
 
     /// Sends a request to the admin service, as the holder of a key; headers are given as pairs.

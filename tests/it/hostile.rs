@@ -61,7 +61,7 @@ async fn an_error_body_that_breaks_is_told_as_an_error() {
         let answer = gateway.chat("up/x", &[]).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
-            (502, "upstream_error")
+            (500, "upstream_error")
         );
     }
 }

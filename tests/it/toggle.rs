@@ -59,7 +59,7 @@ impl Shared {
 /// Short times, and a rule that sends everything to `strong`.
 fn short() -> Value {
     let rule = json!({ "name": "all", "when": {}, "then": { "use_model": "strong" } });
-    json!({ "toggle": { "delay": "1200ms", "cooldown": "2s" }, "rules": [rule] })
+    json!({ "toggle": { "delay": "1200ms", "cooldown": "4s" }, "rules": [rule] })
 }
 
 impl Gateway {
@@ -121,22 +121,16 @@ async fn a_flip_waits_and_is_cancelled(a: &Gateway, b: &Gateway) {
         (&before["enabled"], &before["pending"]),
         (&json!(true), &Value::Null)
     );
-    let asked = now();
     let answer = a.toggle(OPERATOR, flip(false, "drill")).await;
     assert_eq!(answer.status, 202);
     let pending = &answer.json()["pending"];
     assert_eq!(pending["actor"], "operator");
-    let wait = time(&pending["effective_at"])
-        .duration_since(asked)
-        .as_millis();
-    assert!((1_200..1_500).contains(&wait), "{wait} ms");
+    let wait = time(&pending["effective_at"]).duration_since(time(&pending["requested_at"]));
+    assert_eq!(wait.as_millis(), 1_200);
     let left = pending["seconds_left"].as_f64().unwrap();
-    assert!(left > 0.5 && left <= 1.2, "{left} s");
+    assert!(left > 0.0 && left <= 1.2, "{left} s");
     // It shows on the other replica, and can be cancelled there.
-    eventually("the other replica shows it", || async {
-        b.status().await["pending"]["reason"] == "drill"
-    })
-    .await;
+    assert_eq!(b.status().await["pending"]["reason"], "drill");
     let cancel = |key| b.administer(key, "DELETE", "/api/v1/router/toggle", &[], &Value::Null);
     assert_eq!(cancel(VIEWER).await.status, 403);
     let cancelled = cancel(OPERATOR).await;
@@ -149,14 +143,11 @@ async fn a_flip_waits_and_is_cancelled(a: &Gateway, b: &Gateway) {
         (again.status, again.code()),
         (409, "nothing_pending".to_owned())
     );
-    eventually("the first replica knows", || async {
-        a.status().await["pending"].is_null()
-    })
-    .await;
+    let after = a.status().await;
     assert_eq!(
-        a.status().await["cooldown_until"],
-        Value::Null,
-        "cancelling starts none"
+        (&after["pending"], &after["cooldown_until"]),
+        (&Value::Null, &Value::Null),
+        "cancelling starts no cooldown"
     );
 }
 
@@ -214,17 +205,14 @@ async fn watch(gateway: &Gateway, instant: Timestamp) -> Vec<Seen> {
 }
 
 async fn a_cooldown_refuses_until_forced(a: &Gateway, b: &Gateway) {
-    eventually("it is in the history", || async {
-        b.history().await[0]["outcome"] == "applied"
-    })
-    .await;
+    assert_eq!(b.history().await[0]["outcome"], "applied");
     let status = b.status().await;
     let until = time(&status["cooldown_until"]);
     assert_eq!(
         until
             .duration_since(time(&status["changed_at"]))
             .as_millis(),
-        2_000
+        4_000
     );
     let refused = b.toggle(OPERATOR, flip(true, "too soon")).await;
     assert_eq!(
@@ -232,7 +220,7 @@ async fn a_cooldown_refuses_until_forced(a: &Gateway, b: &Gateway) {
         (409, "cooldown_active".to_owned())
     );
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=2).contains(&wait), "{wait} s");
+    assert!((1..=4).contains(&wait), "{wait} s");
     let same = b.toggle(OPERATOR, flip(false, "it is so already")).await;
     assert_eq!(same.status, 200);
 
@@ -266,7 +254,7 @@ async fn a_pending_flip_survives_a_crash(a: &Gateway, b: &mut Gateway) {
         a.status().await["cooldown_until"].is_null()
     })
     .await;
-    let flip = json!({ "value": false, "reason": "crash", "delay_seconds": 3.5 });
+    let flip = json!({ "value": false, "reason": "crash", "delay_seconds": 5.5 });
     let answer = b.toggle(OPERATOR, flip).await;
     let instant = time(&answer.json()["pending"]["effective_at"]);
     b.kill_and_restart().await;
@@ -419,6 +407,7 @@ async fn requests_go_on_while_the_store_is_away() {
     })
     .await;
     assert_eq!(gateway.chat("fast", &[]).await.status, 200);
+    nothing_can_be_changed(&gateway).await;
     assert!(
         gateway
             .metric("llm_router_store_poll_failures_total", &[])
@@ -439,6 +428,33 @@ async fn requests_go_on_while_the_store_is_away() {
         log.matches("the store doesn't answer").count(),
         1,
         "told once:\n{log}"
+    );
+}
+
+async fn nothing_can_be_changed(gateway: &Gateway) {
+    let rule = json!({ "name": "new", "then": { "use_model": "fast" } });
+    for (method, path, body) in [
+        ("POST", "toggle", flip(true, "not now")),
+        ("DELETE", "toggle", Value::Null),
+        ("GET", "history", Value::Null),
+        ("POST", "rules", rule.clone()),
+        ("PUT", "rules/x", rule),
+        ("DELETE", "rules/x", Value::Null),
+    ] {
+        let asked = Instant::now();
+        let path = format!("/api/v1/router/{path}");
+        let answer = gateway.administer(KEY, method, &path, &[], &body).await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (503, "store_unavailable".to_owned()),
+            "{method} {path}"
+        );
+        assert!(asked.elapsed() < Duration::from_secs(3), "{method} {path}");
+    }
+    let rules = gateway.admin("/api/v1/router/rules", None).await.json();
+    assert_eq!(
+        rules["items"][0]["name"], "all",
+        "what is in force can be read"
     );
 }
 

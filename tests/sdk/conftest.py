@@ -33,16 +33,16 @@ def free_port():
 
 
 class Router:
-    def __init__(self, folder):
+    def __init__(self, folder, config=CONFIG, **ports):
         self.binary = os.environ.get("LLM_ROUTER", ROOT / "target/debug/llm-router")
         self.port, admin = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = KEY
-        config = folder / "llm-router.yaml"
-        config.write_text(CONFIG.format(port=self.port, admin=admin, folder=folder))
+        file = folder / "llm-router.yaml"
+        file.write_text(config.format(port=self.port, admin=admin, folder=folder, **ports))
         self.log = folder / "log"
         self.process = subprocess.Popen(
-            [self.binary, "serve", "--config", config],
+            [self.binary, "serve", "--config", file],
             env={**os.environ, "SDK_KEY": KEY},
             cwd=folder,
             stderr=self.log.open("w"),

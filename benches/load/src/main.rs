@@ -9,6 +9,7 @@ mod clock;
 mod digest;
 mod drive;
 mod event;
+mod failing;
 mod floor;
 mod hangup;
 mod http1;
@@ -56,6 +57,12 @@ enum Command {
     Hangup(hangup::Options),
     /// Send malformed requests and see how they are refused
     Malformed(malformed::Options),
+    /// Let one of three deployments fail in seven ways and see what clients notice
+    Matrix(failing::matrix::Options),
+    /// Set least_latency against round_robin while an upstream slows down
+    Race(failing::race::Options),
+    /// Reload again and again under load, now and then a broken file
+    Reloads(failing::reloads::Options),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +84,9 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Bodies(options) => return bodies::run(options),
         Command::Hangup(options) => hangup::run(options)?,
         Command::Malformed(options) => return malformed::run(options),
+        Command::Matrix(options) => failing::matrix::run(options)?,
+        Command::Race(options) => failing::race::run(options)?,
+        Command::Reloads(options) => failing::reloads::run(options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@
 //! reads files and environment variables and does nothing else: no network, no clock, no hashing.
 
 mod admin;
+mod attempts;
 mod config;
 mod dotenv;
 mod environment;
@@ -28,11 +29,13 @@ mod store;
 mod yaml;
 
 pub use admin::Admin;
+pub use attempts::Attempts;
 pub use config::Config;
 pub use environment::Environment;
 pub use key::{Budget, Limits, Period, StaticKey};
+pub use llm_router_domain::balance::Strategy;
 pub use load::{DEFAULT_FILE, Loaded, load, load_text, schema};
-pub use model::{Deployment, Model, Strategy};
+pub use model::{Deployment, Model};
 pub use provider::{Compat, HealthCheck, Http2, OnDisconnect, Provider, ProviderKind, Timeouts};
 pub use report::{Mark, Problem, Report, Severity};
 pub use routing::{Routing, Target, Toggle};

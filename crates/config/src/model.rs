@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use llm_router_domain::balance::Strategy;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -34,27 +35,6 @@ pub struct Deployment {
     pub model: String,
     /// Its share among the deployments of the model; at least one of those is above 0.
     pub weight: u32,
-}
-
-/// How a deployment is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// By chance, in proportion to the weights.
-    #[default]
-    Weighted,
-    /// One after the other.
-    RoundRobin,
-    /// The one that answered fastest lately.
-    LeastLatency,
-    /// The one with the fewest requests open.
-    LeastBusy,
-    /// The one with the lowest price.
-    Cheapest,
-    /// The first in the list that can be used.
-    Priority,
-    /// The same one for the same conversation.
-    Sticky,
 }
 
 /// A public name, and the deployments behind it.

@@ -218,8 +218,8 @@ enum Off {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "HealthCheck")]
 struct RawProbe {
-    /// Asked for with GET, below the base URL.
-    path: Text<UrlPath>,
+    /// Asked for with GET, below the base URL. Without it: /models, of type anthropic /v1/models.
+    path: Option<Text<UrlPath>>,
     /// From one probe to the next, 1s or more.
     interval: Text<TimeSpan>,
     /// For one probe, at most the interval. Without it: 5s.
@@ -240,6 +240,24 @@ impl Provider {
     }
 }
 
+impl HealthCheck {
+    /// How a provider of this kind is probed where nothing is said.
+    #[must_use]
+    pub fn by_default(kind: ProviderKind) -> Self {
+        let raw = RawProbe::default();
+        Self {
+            path: kind.models_path().to_owned(),
+            interval: raw.interval.0.0,
+            timeout: PROBE_TIMEOUT,
+            unhealthy_after: raw.unhealthy_after,
+            healthy_after: raw.healthy_after,
+        }
+    }
+}
+
+/// For one probe, where nothing is said and the interval allows it.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl ProviderKind {
     /// As in the file.
     #[must_use]
@@ -250,6 +268,14 @@ impl ProviderKind {
             Self::Gemini => "gemini",
             Self::Custom => "custom",
             Self::Mock => "mock",
+        }
+    }
+
+    /// Where its models are listed, below the base URL.
+    const fn models_path(self) -> &'static str {
+        match self {
+            Self::Anthropic => "/v1/models",
+            Self::Openai | Self::Gemini | Self::Custom | Self::Mock => "/models",
         }
     }
 
@@ -296,7 +322,9 @@ impl RawProvider {
             credential: credential.filter(|credential| !is_empty(credential)),
             models: models.map(|(_, pattern)| pattern.0).collect(),
             timeouts: self.timeouts.check(&at.field("timeouts"), findings),
-            health_check: self.health_check.check(&at.field("health_check"), findings),
+            health_check: self
+                .health_check
+                .check(self.kind, &at.field("health_check"), findings),
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
@@ -404,7 +432,7 @@ impl Default for RawHealthCheck {
 impl Default for RawProbe {
     fn default() -> Self {
         Self {
-            path: Text(UrlPath("/models".to_owned())),
+            path: None,
             interval: Text(TimeSpan(Duration::from_secs(30))),
             timeout: None,
             unhealthy_after: 3,
@@ -414,22 +442,22 @@ impl Default for RawProbe {
 }
 
 impl RawHealthCheck {
-    fn check(self, at: &At, findings: &mut Findings) -> Option<HealthCheck> {
+    fn check(self, kind: ProviderKind, at: &At, findings: &mut Findings) -> Option<HealthCheck> {
         match self {
             Self::Off(Off::Off) => None,
-            Self::On(probe) => Some(probe.check(at, findings)),
+            Self::On(probe) => Some(probe.check(kind, at, findings)),
         }
     }
 }
 
 impl RawProbe {
-    fn check(self, at: &At, findings: &mut Findings) -> HealthCheck {
+    fn check(self, kind: ProviderKind, at: &At, findings: &mut Findings) -> HealthCheck {
         let interval = self.interval.0;
         if interval.0 < Duration::from_secs(1) {
             let what = format!("`{interval}` is too often");
             findings.error(&at.field("interval"), what, "write 1s or more");
         }
-        let default = TimeSpan(Duration::from_secs(5)).min(interval);
+        let default = TimeSpan(PROBE_TIMEOUT).min(interval);
         let timeout = self.timeout.map_or(default, |timeout| timeout.0);
         if self.timeout.is_some() {
             must_pass(timeout, &at.field("timeout"), findings);
@@ -439,7 +467,9 @@ impl RawProbe {
             findings.error(&at.field("timeout"), what, "shorten it");
         }
         HealthCheck {
-            path: self.path.0.0,
+            path: self
+                .path
+                .map_or_else(|| kind.models_path().to_owned(), |path| path.0.0),
             interval: interval.0,
             timeout: timeout.0,
             unhealthy_after: self.unhealthy_after,

@@ -9,6 +9,7 @@ use llm_router_domain::rule::{Compiled, Names, RuleSpec, Rules, Severity, compil
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::attempts::{Attempts, RawAttempts};
 use crate::findings::{At, Findings};
 use crate::items::Items;
 use crate::key::StaticKey;
@@ -25,6 +26,8 @@ pub struct Routing {
     pub default_model: Option<Target>,
     /// How the toggle acts.
     pub toggle: Toggle,
+    /// How often and how long a request is tried.
+    pub attempts: Attempts,
     /// The rules in the order of the file, which [`compile`] finds no error in.
     pub rules: Vec<RuleSpec>,
     /// The same, compiled.
@@ -65,6 +68,8 @@ pub(crate) struct RawRouting {
     default_model: Option<Text<ModelName>>,
     /// How the toggle acts.
     toggle: RawToggle,
+    /// How often and how long a request is tried.
+    attempts: RawAttempts,
     /// Conditions and what follows from them. Ascending priority, then the order of the file; the
     /// first match wins.
     rules: Items<RuleSpec>,
@@ -87,6 +92,7 @@ impl Default for RawRouting {
             enabled: true,
             default_model: None,
             toggle: RawToggle::default(),
+            attempts: RawAttempts::default(),
             rules: Items::default(),
         }
     }
@@ -124,6 +130,7 @@ impl RawRouting {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
+            attempts: self.attempts.check(&at.field("attempts"), findings),
             rules,
             compiled: Arc::new(compiled),
         }

@@ -92,6 +92,8 @@ pub enum Rest {
     Probing,
     /// It refused a request for now: rate limit, overload.
     Cooldown,
+    /// Its health checks fail.
+    Down,
 }
 
 /// What a report did to a circuit, for logs and metrics.

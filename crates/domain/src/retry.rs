@@ -35,8 +35,6 @@ pub enum Ending {
         spend_limit: bool,
         /// Whether the headers name a time to come back (see [`retry_after`]).
         hinted: bool,
-        /// What `x-should-retry` says.
-        should_retry: Option<bool>,
     },
 }
 
@@ -111,10 +109,11 @@ impl Ending {
     /// | 408, 5xx (529 too) else | next candidate | failed |
     /// | 409 | next candidate | good |
     /// | 401 | passed on | failed: it is our credential |
-    /// | any other 4xx; 3xx | passed on | good |
+    /// | 3xx | next candidate | failed: redirects are not followed |
+    /// | any other 4xx | passed on | good |
     ///
-    /// `x-should-retry: true` sends any 4xx to the next candidate, `false` passes any 4xx on. On a
-    /// 5xx it is not heeded: another deployment is no retry of the one that said so.
+    /// `x-should-retry` is not heeded: it is about asking the same provider again, and another
+    /// deployment is no retry of the one that said so.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         use Health::{Failed, Good, Refused, Unknown};
@@ -134,15 +133,7 @@ impl Ending {
                 status,
                 spend_limit,
                 hinted,
-                should_retry,
-            } => {
-                let (next, health) = of_status(status, spend_limit, hinted);
-                match should_retry {
-                    Some(true) if status < 500 => (NextCandidate, health),
-                    Some(false) if status < 500 => (PassOn, health),
-                    _ => (next, health),
-                }
-            }
+            } => of_status(status, spend_limit, hinted),
         };
         Verdict { next, health }
     }
@@ -153,6 +144,7 @@ const fn of_status(status: u16, spend_limit: bool, hinted: bool) -> (Next, Healt
     use Next::{Done, NextCandidate, PassOn};
     match status {
         200..=299 => (Done, Good),
+        300..=399 => (NextCandidate, Failed),
         429 if spend_limit && !hinted => (PassOn, Refused(Some(SPEND_LIMIT_REST))),
         402 => (PassOn, Refused(Some(SPEND_LIMIT_REST))),
         429 => (NextCandidate, Refused(None)),
@@ -175,6 +167,16 @@ pub fn is_spend_limit(code: &str) -> bool {
 }
 
 impl Fault {
+    /// What the status that an error event stands for says.
+    #[must_use]
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            429 | 529 => Self::Overload,
+            400 | 403 | 404 | 413 | 422 => Self::Request,
+            _ => Self::Deployment,
+        }
+    }
+
     /// What the type or code of an error event, or its status as a number, says.
     #[must_use]
     pub fn of(code: &str) -> Self {
@@ -231,21 +233,34 @@ impl Bounds {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_documented_table_is_that_of_the_code() {
+        let table = |text: &str, prefix: &str| -> Vec<String> {
+            let rows = text.lines().filter_map(|line| line.strip_prefix(prefix));
+            rows.skip_while(|row| !row.starts_with("| ending"))
+                .take_while(|row| row.starts_with('|'))
+                .map(str::to_owned)
+                .collect()
+        };
+        let code = table(include_str!("retry.rs"), "    /// ");
+        let page = table(include_str!("../../../docs/balancing.md"), "");
+        assert!(code.len() > 10);
+        assert_eq!(code, page);
+    }
+
     fn status(status: u16) -> Ending {
         Ending::Status {
             status,
             spend_limit: false,
             hinted: false,
-            should_retry: None,
         }
     }
 
-    fn with(status: u16, spend_limit: bool, hinted: bool, should_retry: Option<bool>) -> Ending {
+    fn with(status: u16, spend_limit: bool, hinted: bool) -> Ending {
         Ending::Status {
             status,
             spend_limit,
             hinted,
-            should_retry,
         }
     }
 
@@ -278,7 +293,7 @@ mod tests {
             (Ending::BrokenLate, EndStream, Failed),
             (Ending::OutOfTime, PassOn, Failed),
             (status(200), Done, Good),
-            (status(302), PassOn, Good),
+            (status(302), NextCandidate, Failed),
             (status(400), PassOn, Good),
             (status(401), PassOn, Failed),
             (status(402), PassOn, hour),
@@ -289,20 +304,16 @@ mod tests {
             (status(413), PassOn, Good),
             (status(422), PassOn, Good),
             (status(429), NextCandidate, Refused(None)),
-            (with(429, true, false, None), PassOn, hour),
-            (with(429, true, true, None), NextCandidate, Refused(None)),
-            (with(429, false, true, None), NextCandidate, Refused(None)),
+            (with(429, true, false), PassOn, hour),
+            (with(429, true, true), NextCandidate, Refused(None)),
+            (with(429, false, true), NextCandidate, Refused(None)),
             (status(500), NextCandidate, Failed),
             (status(502), NextCandidate, Failed),
             (status(503), NextCandidate, Failed),
-            (with(503, false, true, None), NextCandidate, Refused(None)),
+            (with(503, false, true), NextCandidate, Refused(None)),
             (status(504), NextCandidate, Failed),
             (status(529), NextCandidate, Failed),
-            (with(529, false, true, None), NextCandidate, Refused(None)),
-            (with(400, false, false, Some(true)), NextCandidate, Good),
-            (with(429, false, false, Some(false)), PassOn, Refused(None)),
-            (with(409, false, false, Some(false)), PassOn, Good),
-            (with(500, false, false, Some(false)), NextCandidate, Failed),
+            (with(529, false, true), NextCandidate, Refused(None)),
         ] {
             assert_eq!(ending.verdict(), Verdict { next, health }, "{ending:?}");
         }

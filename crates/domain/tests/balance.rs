@@ -9,8 +9,8 @@ use std::{
 };
 
 use llm_router_domain::{
-    balance::{Ask, Balancer, Deployment, Deployments, LeftOut, Member, Strategy, Tried},
-    circuit::{Availability, Rest, Settings},
+    balance::{Ask, Balancer, Deployment, Deployments, Flight, LeftOut, Member, Strategy, Tried},
+    circuit::{Availability, Change, Rest, Settings},
     rendezvous::mix,
 };
 use proptest::prelude::{Strategy as _, *};
@@ -491,11 +491,40 @@ fn when_all_rest_the_first_to_wake_is_the_last_resort() {
 }
 
 #[test]
+fn health_checks_eject_and_readmit() {
+    let now = origin();
+    let balancer = Balancer::new(Strategy::Priority, members(&[1, 1], now), None);
+    let deployment = &balancer.members()[0].deployment;
+    let first = || {
+        let pick = balancer.next(&Request::default(), &mut Tried::default(), now, || 0);
+        pick.unwrap().member
+    };
+    assert_eq!(first(), 0);
+    deployment.eject();
+    assert_eq!(first(), 1);
+    balancer.members()[1].deployment.eject();
+    let mut tried = Tried::default();
+    assert!(
+        balancer
+            .next(&Request::default(), &mut tried, now, || 0)
+            .is_none()
+    );
+    assert_eq!(balancer.last_resort(&mut tried, now).unwrap().member, 0);
+    assert_eq!(deployment.readmit(now), None);
+    assert_eq!(first(), 0);
+    let opened = (0..5).find_map(|_| Flight::force(deployment, now).failed(now));
+    assert_eq!(opened, Some(Change::Opened(ms(10_000))));
+    assert_eq!(deployment.readmit(now), None, "its time isn't over");
+    let later = now + Duration::from_secs(10);
+    assert_eq!(deployment.readmit(later), Some(Change::Closed));
+}
+
+#[test]
 fn state_survives_a_reload() {
     let now = origin();
     let settings = Settings::default();
-    let ids = ["a", "b"].map(|id| (id, settings));
-    let old = Deployments::new(ids, None, 1, now);
+    let ids = ["a", "b"].map(|id| (id, settings, None));
+    let old = Deployments::new(ids, 1, now);
     rest(old.get("a").unwrap(), now);
     let member = |deployments: &Deployments, id: &str, weight| Member {
         deployment: Arc::clone(deployments.get(id).unwrap()),
@@ -509,12 +538,8 @@ fn state_survives_a_reload() {
         failures_in_row: 9,
         ..settings
     };
-    let new = Deployments::new(
-        [("a", settings), ("b", settings), ("c", settings)],
-        Some(&old),
-        1,
-        now,
-    );
+    let ids = ["a", "b", "c"].map(|id| (id, settings, Some(&old)));
+    let new = Deployments::new(ids, 1, now);
     assert!(matches!(
         new.get("a").unwrap().availability(now),
         Availability::Resting { .. }
@@ -526,7 +551,7 @@ fn state_survives_a_reload() {
     );
     drop(flight);
     assert_eq!(new.get("b").unwrap().in_flight(), 0);
-    let anew = Deployments::new([("a", changed)], Some(&new), 1, now);
+    let anew = Deployments::new([("a", changed, Some(&new))], 1, now);
     assert!(matches!(
         anew.get("a").unwrap().availability(now),
         Availability::Ready { .. }
@@ -558,6 +583,10 @@ fn reasons_can_be_read() {
         (
             LeftOut::Resting(Rest::Cooldown, ms(20_000)),
             "it is cooling down for 20.0 s more",
+        ),
+        (
+            LeftOut::Resting(Rest::Down, ms(0)),
+            "its health checks fail",
         ),
         (
             LeftOut::Resting(Rest::Probing, ms(0)),

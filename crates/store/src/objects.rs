@@ -130,13 +130,15 @@ pub enum ChangeError {
     Store(#[from] StoreError),
 }
 
-/// Numbers that tell whether something changed.
+/// Numbers that tell whether something changed, and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Grows with every change of an object.
     pub change_number: u64,
     /// Grows with every change of the toggle.
     pub toggle_revision: u64,
+    /// What the store's own clock said, if it isn't this machine's.
+    pub clock: Option<Timestamp>,
 }
 
 /// All objects of one moment, by kind and in the order they were made.

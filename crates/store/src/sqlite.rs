@@ -29,6 +29,10 @@ mod migrations {
 /// How long a statement waits for another process that holds the file.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How often, and after which pause, tables that could not be upgraded are tried again.
+const MIGRATION_TRIES: u32 = 20;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
+
 /// Connections kept for reading.
 const READERS: usize = 4;
 
@@ -54,14 +58,7 @@ impl SqliteStore {
             path: path.clone(),
             idle: Mutex::default(),
         });
-        let connection = blocking(move || {
-            let mut connection = writing_connection(&path)?;
-            migrations::migrations::runner()
-                .run(&mut connection)
-                .map_err(|error| StoreError::Migration(error.to_string()))?;
-            Ok(connection)
-        })
-        .await?;
+        let connection = blocking(move || migrated_connection(&path)).await?;
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || write_jobs(connection, &jobs))
@@ -176,6 +173,25 @@ impl Readers {
 fn write_jobs(mut connection: Connection, jobs: &mpsc::Receiver<Job>) {
     for job in jobs {
         job(&mut connection);
+    }
+}
+
+/// Processes that start together on a new file get in each other's way: SQLite has no lock that
+/// several transactions could be made under. Each migration is one, so who lost a race finds it
+/// made when it looks again.
+fn migrated_connection(path: &Path) -> Result<Connection, StoreError> {
+    let mut tries = 0..MIGRATION_TRIES;
+    loop {
+        let made = writing_connection(path).and_then(|mut connection| {
+            migrations::migrations::runner()
+                .run(&mut connection)
+                .map(|_| connection)
+                .map_err(|error| StoreError::Migration(error.to_string()))
+        });
+        if made.is_ok() || tries.next().is_none() {
+            return made;
+        }
+        std::thread::sleep(MIGRATION_PAUSE);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use llm_router_domain::format::Format;
+use llm_router_domain::retry::is_spend_limit;
 use serde_json::{Value, json};
 
 /// An error as the client is to see it.
@@ -144,6 +145,19 @@ pub fn provider_message(body: &[u8]) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Whether a provider's error body says that the account has used up its money, in OpenAI's
+/// `error.code` or `error.type` or Anthropic's `error.details.error_code`.
+#[must_use]
+pub fn says_spend_limit(body: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return false;
+    };
+    ["/error/code", "/error/type", "/error/details/error_code"]
+        .iter()
+        .filter_map(|pointer| value.pointer(pointer)?.as_str())
+        .any(is_spend_limit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +217,25 @@ mod tests {
                 event.starts_with(start) && event.ends_with("}\n\n"),
                 "{event}"
             );
+        }
+    }
+
+    #[test]
+    fn spend_limits_are_told_from_rate_limits() {
+        for (body, want) in [
+            (r#"{"error":{"code":"insufficient_quota"}}"#, true),
+            (
+                r#"{"error":{"type":"insufficient_quota","code":null}}"#,
+                true,
+            ),
+            (
+                r#"{"error":{"details":{"error_code":"enforced_spend_limit_reached"}}}"#,
+                true,
+            ),
+            (r#"{"error":{"code":"rate_limit_exceeded"}}"#, false),
+            ("slow down", false),
+        ] {
+            assert_eq!(says_spend_limit(body.as_bytes()), want, "{body}");
         }
     }
 

@@ -5,14 +5,14 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use super::latency::Latency;
 use crate::{
-    circuit::{Availability, Change, Circuit, Settings},
+    circuit::{Availability, Change, Circuit, Rest, Settings},
     rendezvous::stable_hash,
     retry::Health,
 };
@@ -26,7 +26,13 @@ pub struct Deployment {
     circuit: Circuit,
     latency: Latency,
     in_flight: AtomicU32,
+    /// Whether its health checks fail.
+    down: AtomicBool,
 }
+
+/// How long a deployment whose health checks fail is said to rest: nobody knows, but longer than
+/// one whose rest has an end.
+const DOWN: Duration = Duration::from_secs(24 * 3_600);
 
 impl Deployment {
     /// A deployment nothing is known of yet. `seed` tells this replica's jitter from others'.
@@ -40,6 +46,7 @@ impl Deployment {
             circuit: Circuit::new(settings, hash ^ seed, now),
             latency: Latency::new(now),
             in_flight: AtomicU32::new(0),
+            down: AtomicBool::new(false),
         }
     }
 
@@ -57,6 +64,12 @@ impl Deployment {
     /// Whether it may be sent requests now.
     #[must_use]
     pub fn availability(&self, now: Instant) -> Availability {
+        if self.is_down() {
+            return Availability::Resting {
+                why: Rest::Down,
+                until: now.checked_add(DOWN).unwrap_or(now),
+            };
+        }
         self.circuit.availability(now)
     }
 
@@ -77,20 +90,26 @@ impl Deployment {
         self.latency.estimate(now)
     }
 
-    /// A health check, made apart from any request, found it well or not. A good one ends an open
-    /// circuit's time, a bad one counts as a failure.
-    pub fn checked(&self, healthy: bool, now: Instant) -> Option<Change> {
-        match (healthy, self.circuit.availability(now)) {
-            (true, Availability::ProbeDue) => {
-                let taken = self.circuit.take_probe(now);
-                if taken {
-                    self.circuit.succeeded(true, now)
-                } else {
-                    None
-                }
-            }
-            (true, _) => None,
-            (false, _) => self.circuit.failed(false, now),
+    /// Health checks, made apart from any request, have found it down: no request is sent there
+    /// until they find it up.
+    pub fn eject(&self) {
+        self.down.store(true, Relaxed);
+    }
+
+    /// Whether health checks have found it down.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Relaxed)
+    }
+
+    /// A health check has found it up. That ends the time of an open circuit which is over, too.
+    pub fn readmit(&self, now: Instant) -> Option<Change> {
+        self.down.store(false, Relaxed);
+        let taken = self.circuit.take_probe(now);
+        if taken {
+            self.circuit.succeeded(true, now)
+        } else {
+            None
         }
     }
 }
@@ -100,15 +119,14 @@ impl Deployment {
 pub struct Deployments(HashMap<Box<str>, Arc<Deployment>>);
 
 impl Deployments {
-    /// The deployments with these ids. What `previous` knows of one is kept, unless its settings
-    /// have changed.
-    pub fn new<'i>(
-        ids: impl IntoIterator<Item = (&'i str, Settings)>,
-        previous: Option<&Self>,
+    /// The deployments with these ids. What the registry given with one knows of it is kept,
+    /// unless its settings have changed.
+    pub fn new<'i, 'p>(
+        ids: impl IntoIterator<Item = (&'i str, Settings, Option<&'p Self>)>,
         seed: u64,
         now: Instant,
     ) -> Self {
-        let one = |(id, settings): (&str, Settings)| {
+        let one = |(id, settings, previous): (&str, Settings, Option<&Self>)| {
             let known = previous.and_then(|previous| previous.0.get(id));
             let kept = known.filter(|deployment| deployment.settings == settings);
             let new = || Arc::new(Deployment::new(id, settings, seed, now));
@@ -150,8 +168,9 @@ enum Kind {
 }
 
 impl Flight {
-    /// Begins a request: as the probe if one is due. `None` if another request has that.
-    pub(super) fn begin(deployment: &Arc<Deployment>, now: Instant) -> Option<Self> {
+    /// Begins a request: as the probe if one is due. `None` if the deployment rests, or another
+    /// request has the probe.
+    pub fn begin(deployment: &Arc<Deployment>, now: Instant) -> Option<Self> {
         match deployment.availability(now) {
             Availability::Ready { .. } => Some(Self::new(deployment, Kind::Usual, now)),
             Availability::ProbeDue if deployment.circuit.take_probe(now) => {
@@ -162,7 +181,7 @@ impl Flight {
     }
 
     /// Begins a request whatever the deployment's health.
-    pub(super) fn force(deployment: &Arc<Deployment>, now: Instant) -> Self {
+    pub fn force(deployment: &Arc<Deployment>, now: Instant) -> Self {
         Self::begin(deployment, now).unwrap_or_else(|| Self::new(deployment, Kind::LastResort, now))
     }
 

@@ -73,6 +73,13 @@ impl Tried {
         self.0.contains(&member)
     }
 
+    /// Counts a member as tried, so that it is not chosen.
+    pub fn leave_out(&mut self, member: usize) {
+        if !self.contains(member) {
+            self.0.push(member);
+        }
+    }
+
     /// How many were.
     #[must_use]
     pub const fn count(&self) -> usize {
@@ -116,6 +123,7 @@ impl fmt::Display for LeftOut {
             Self::Resting(Rest::Cooldown, time) => {
                 write!(f, "it is cooling down for {:.1} s more", time.as_secs_f64())
             }
+            Self::Resting(Rest::Down, _) => f.write_str("its health checks fail"),
         }
     }
 }

@@ -21,8 +21,8 @@ impl ObjectStore for PostgresStore {
     async fn marks(&self) -> Result<Marks, StoreError> {
         bounded(CONNECT, async {
             let client = self.client().await?;
-            let sql = "SELECT change_number, coalesce((SELECT revision FROM toggle), 0) \
-                       FROM configuration";
+            let sql = "SELECT change_number, coalesce((SELECT revision FROM toggle), 0), \
+                       clock_timestamp() FROM configuration";
             let statement = client.prepare_cached(sql).await;
             let statement = statement.map_err(|error| store_error(&error))?;
             let row = client.query_one(&statement, &[]).await;
@@ -30,6 +30,7 @@ impl ObjectStore for PostgresStore {
             Ok(Marks {
                 change_number: number(&row, 0)?,
                 toggle_revision: number(&row, 1)?,
+                clock: Some(get(&row, 2)?),
             })
         })
         .await

@@ -48,6 +48,7 @@ fn marks(connection: &Connection) -> rusqlite::Result<Marks> {
         Ok(Marks {
             change_number: unsigned(row.get(0)?),
             toggle_revision: unsigned(row.get(1)?),
+            clock: None,
         })
     })
 }

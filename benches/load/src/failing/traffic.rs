@@ -1,0 +1,163 @@
+//! Clients that ask one chat after the other and look at every answer.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::http1::{AnswerHead, Channel, Fault, HEADERS, find, parse_answer};
+use crate::target::Target;
+
+/// What clients ask.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) target: Target,
+    pub(crate) model: &'static str,
+    pub(crate) stream: bool,
+    /// How many ask at the same time.
+    pub(crate) clients: usize,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// When it was asked for.
+    pub(crate) at: Instant,
+    pub(crate) took: Duration,
+    pub(crate) provider: String,
+}
+
+/// What became of the requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) samples: Vec<Sample>,
+    /// What was wrong with the others.
+    pub(crate) errors: Vec<String>,
+}
+
+/// Clients at work in the background.
+pub(crate) struct Traffic {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+    clients: JoinSet<()>,
+}
+
+impl Ask {
+    /// Asks `count` times and waits for the answers.
+    pub(crate) async fn times(&self, count: usize) -> Tally {
+        let traffic = self.begin(count);
+        traffic.ended().await
+    }
+
+    /// Asks until it is stopped, at most `count` times.
+    pub(crate) fn begin(&self, count: usize) -> Traffic {
+        let (stop, tally) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Tally>>::default());
+        let left = Arc::new(AtomicUsize::new(count));
+        let mut clients = JoinSet::new();
+        for _ in 0..self.clients {
+            let (ask, stop, tally, left) = (
+                self.clone(),
+                Arc::clone(&stop),
+                Arc::clone(&tally),
+                Arc::clone(&left),
+            );
+            clients.spawn(async move { ask.work(&stop, &left, &tally).await });
+        }
+        Traffic {
+            stop,
+            tally,
+            clients,
+        }
+    }
+
+    async fn work(&self, stop: &AtomicBool, left: &AtomicUsize, tally: &Mutex<Tally>) {
+        let body = format!(
+            "{{\"model\":\"{}\",\"stream\":{},\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}",
+            self.model, self.stream
+        );
+        let request = self.target.post(body.as_bytes());
+        let mut channel = None;
+        let take = |left: usize| left.checked_sub(1);
+        while !stop.load(Relaxed) && left.fetch_update(Relaxed, Relaxed, take).is_ok() {
+            let at = clock::now();
+            let answered = self.ask(&mut channel, &request).await;
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            match answered {
+                Ok(provider) => tally.samples.push(Sample {
+                    at,
+                    took: clock::now() - at,
+                    provider,
+                }),
+                Err(error) => {
+                    channel = None;
+                    tally.errors.push(format!("{error:#}"));
+                }
+            }
+        }
+    }
+
+    /// Asks once: the provider that answered.
+    async fn ask(&self, kept: &mut Option<Channel>, request: &[u8]) -> anyhow::Result<String> {
+        let mut channel = match kept.take() {
+            Some(channel) => channel,
+            None => Channel::connect(self.target.address).await?,
+        };
+        channel.send(request).await?;
+        let (head, provider) = channel.head(parse).await?.context("no answer")?;
+        let mut body = Vec::new();
+        channel
+            .body(head.framing, &mut |part: &[u8]| {
+                body.extend_from_slice(part)
+            })
+            .await?;
+        let text = String::from_utf8_lossy(&body);
+        let whole = if self.stream {
+            text.ends_with("[DONE]\n\n")
+        } else {
+            text.contains("\"choices\"")
+        };
+        anyhow::ensure!(
+            head.status == 200 && whole && !text.contains("\"error\""),
+            "{}: {text}",
+            head.status
+        );
+        *kept = (!head.close).then_some(channel);
+        Ok(provider)
+    }
+}
+
+/// The head of an answer and the provider that the router names in it.
+type Head = (AnswerHead, String);
+
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Head)>, Fault> {
+    let Some((length, head)) = parse_answer(bytes)? else {
+        return Ok(None);
+    };
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut parsed = httparse::Response::new(&mut headers);
+    parsed.parse(bytes)?;
+    let provider = find(parsed.headers, "x-llm-router-provider").unwrap_or_default();
+    let provider = String::from_utf8_lossy(provider).into_owned();
+    Ok(Some((length, (head, provider))))
+}
+
+impl Traffic {
+    /// Lets the clients end and tells what became of their requests.
+    pub(crate) async fn stopped(self) -> Tally {
+        self.stop.store(true, Relaxed);
+        self.ended().await
+    }
+
+    async fn ended(mut self) -> Tally {
+        while self.clients.join_next().await.is_some() {}
+        std::mem::take(&mut *self.tally())
+    }
+
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

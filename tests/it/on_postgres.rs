@@ -1,0 +1,105 @@
+//! The service on PostgreSQL, and what becomes of it when the server crashes and comes back.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gateway, Mock, eventually, gateway, mock};
+use crate::postgres::Postgres;
+
+async fn on_postgres(server: &Postgres, mock: &Mock) -> Gateway {
+    let store = json!({ "url": server.url("router"), "journal": "journal" });
+    gateway()
+        .provider("up", mock)
+        .model("fast", "up", "mock-gpt")
+        .set("/store", store)
+        .run()
+        .await
+}
+
+async fn chats(gateway: &Gateway, count: usize) {
+    for _ in 0..count {
+        assert_eq!(gateway.chat("fast", &[]).await.status, 200);
+    }
+}
+
+/// The sum over all time, or nothing while the store is away.
+async fn total(gateway: &Gateway) -> Option<Value> {
+    let answer = gateway.admin("/api/v1/cost/current", None).await;
+    assert!(matches!(answer.status, 200 | 503), "{}", answer.status);
+    (answer.status == 200).then(|| answer.json()["total"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_server_costs_no_request_and_no_entry() {
+    let Some(mut server) = Postgres::start() else {
+        return;
+    };
+    server.database("router");
+    let mock = mock().await;
+    let mut gateway = on_postgres(&server, &mock).await;
+    chats(&gateway, 5).await;
+    assert_eq!(total(&gateway).await.unwrap()["requests"], 5);
+
+    server.stop();
+    chats(&gateway, 5).await;
+    assert_eq!(total(&gateway).await, None, "503 while it can't be known");
+    server.run();
+    eventually("everything is in the store", || async {
+        total(&gateway)
+            .await
+            .is_some_and(|total| total["requests"] == 10)
+    })
+    .await;
+    // The toggle and the rules find their way back, too.
+    let force = json!({ "value": false, "reason": "back", "force": true });
+    eventually("the toggle can be changed", || async {
+        gateway
+            .toggle(crate::harness::KEY, force.clone())
+            .await
+            .status
+            == 200
+    })
+    .await;
+
+    // What a crash of the router left in the journal goes the same way.
+    chats(&gateway, 3).await;
+    gateway.kill_and_restart().await;
+    let total = total(&gateway).await.unwrap();
+    assert_eq!(total["requests"], 13);
+    let usage = &mock.meter.totals().models["mock-gpt"].usage;
+    assert_eq!(total["input_tokens"], usage.input);
+    assert_eq!(total["output_tokens"], usage.output);
+    assert_eq!(
+        gateway.status().await["enabled"],
+        false,
+        "kept in the store"
+    );
+    let verified = gateway.command(&["ledger", "verify"]);
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = crate::harness::free_address();
+    let config = json!({
+        "server": { "listen": crate::harness::free_address().to_string() },
+        "admin": { "listen": crate::harness::free_address().to_string() },
+        "store": { "url": format!("postgresql://u:hunter2@{address}/router"), "journal": "journal" },
+    });
+    let file = folder.path().join("llm-router.yaml");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let ended = std::process::Command::new(crate::harness::binary())
+        .args(["serve", "--config"])
+        .arg(&file)
+        .env("ADMIN_API_KEY", "sk-admin-0123456789abcdef")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("the store postgresql://… can't be opened"),
+        "{told}"
+    );
+    assert!(!told.contains("hunter2"), "{told}");
+}
