@@ -194,7 +194,7 @@ impl Reloader {
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let fixed = Fixed::of(&config);
+        let fixed = Fixed::of(&loaded.config);
         let in_force = InForce {
             config: loaded.config,
             shown: loaded.shown,
