@@ -32,4 +32,10 @@ venv=target/sdk-venv
 (cd tests/sdk/node && npm install --no-audit --no-fund --loglevel=error)
 LLM_ROUTER="$PWD/target/debug/llm-router" "$venv/bin/python" -m pytest -q tests/sdk
 
+step "the API's own description"
+api=target/api-venv
+[ -x "$api/bin/python" ] || python3 -m venv "$api"
+"$api/bin/pip" install --quiet --disable-pip-version-check -r tests/api/requirements.txt
+tests/api/check.sh target/debug/llm-router "$api"
+
 step "all tests passed"

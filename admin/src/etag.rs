@@ -21,7 +21,7 @@ pub(crate) fn tagged(status: StatusCode, object: impl Serialize, version: Option
 /// The version that `If-Match` asks for; any, without it and for `*`.
 ///
 /// # Errors
-/// 412 for what is no version of ours: nothing can match it.
+/// 400 for what is no ETag; 412 for one that isn't ours: nothing can match it.
 pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
@@ -30,10 +30,15 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let version = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
-    let version = version.and_then(|version| version.parse().ok());
+    let tag = text.strip_prefix("W/").unwrap_or(text);
+    let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let Some(inner) = inner else {
+        let message = "if-match is an ETag in quotes, as answers show it, or *.";
+        return Err(Problem::invalid("if-match", message));
+    };
+    // A weak tag never matches here (RFC 9110, section 13.1.1).
+    let strong = tag.len() == text.len();
+    let version = inner.parse().ok().filter(|_| strong);
     version.map(Some).ok_or_else(stale)
 }
 
@@ -52,7 +57,8 @@ mod tests {
         for (value, expected) in [
             ("\"7\"", Ok(Some(7))),
             ("*", Ok(None)),
-            ("7", Err(412)),
+            ("7", Err(400)),
+            ("", Err(400)),
             ("W/\"7\"", Err(412)),
             ("\"x\"", Err(412)),
         ] {

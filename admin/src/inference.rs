@@ -65,9 +65,16 @@ pub(crate) fn is_inference(path: &str) -> bool {
 }
 
 fn post(summary: &str, example: &Value) -> Value {
+    // Anthropic's own API refuses a request without a version.
+    let version = json!([{
+        "name": "anthropic-version", "in": "header", "schema": { "type": "string" },
+        "example": "2023-06-01",
+    }]);
+    let anthropic = summary.contains("Anthropic");
     json!({
         "tags": ["inference"],
         "summary": summary,
+        "parameters": if anthropic { version } else { json!([]) },
         "description": "The router reads what is described here; everything else in the body is \
             the provider's to judge, and reaches it as it was sent.",
         "requestBody": {

@@ -381,8 +381,8 @@ async fn errors_have_one_shape() {
         (
             request("DELETE", "/api/v1/providers/x", admin).header("if-match", "x"),
             "",
-            412,
-            "stale_etag",
+            400,
+            "invalid_value",
         ),
         (
             request("GET", "/api/v1/cost/daily?from=x", admin),
