@@ -11,6 +11,7 @@ need openssl openssl
 need python3 python3
 need_python_venv
 need_postgres
+need redis-server redis-server
 need node nodejs
 need npm npm
 

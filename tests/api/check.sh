@@ -32,4 +32,6 @@ written=$(curl -sf -H "authorization: Bearer $root" "$url/api/v1/audit?actor=loo
 
 if command -v promtool >/dev/null; then
   curl -sf -H "authorization: Bearer $root" "$url/metrics" | promtool check metrics
+else
+  echo "promtool (Debian package prometheus) is absent: the form of the metrics was NOT checked"
 fi
