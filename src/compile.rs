@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
-use llm_router_domain::budget::{Budget, Period};
+use llm_router_domain::budget::{Account, Budget, Period};
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
@@ -208,20 +208,42 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// The budgets that each key spends from: its own and its owner's.
 fn budgets(config: &config::Config) -> HashMap<String, Arc<KeyBudget>> {
+    let owners: HashMap<&str, config::Budget> = config
+        .owners
+        .iter()
+        .map(|owner| (owner.name.as_str(), owner.budget))
+        .collect();
     let of_key = |key: &config::StaticKey| {
-        let found = key.budget?;
-        let period = match found.period {
-            config::Period::Day => Period::Day,
-            config::Period::Week => Period::Week,
-            config::Period::Month => Period::Month,
-            config::Period::Total => Period::Total,
-        };
-        let usd = found.usd;
-        let budget = KeyBudget::of_key(&key.name, Budget { usd, period }, found.allow_unpriced);
+        let own = key
+            .budget
+            .map(|found| (Account::Key(key.name.as_str().into()), found));
+        let owners = owners.get(key.owner.as_str());
+        let owners = owners.map(|found| (Account::Owner(key.owner.as_str().into()), *found));
+        let all: Vec<_> = own.into_iter().chain(owners).collect();
+        let allow_unpriced = all.iter().all(|(_, found)| found.allow_unpriced);
+        let line = all
+            .into_iter()
+            .map(|(account, found)| (account, budget(found)));
+        let line: Vec<_> = line.collect();
+        let budget = KeyBudget::new(line, allow_unpriced)?;
         Some((key.name.clone(), Arc::new(budget)))
     };
     config.keys.iter().filter_map(of_key).collect()
+}
+
+const fn budget(found: config::Budget) -> Budget {
+    let period = match found.period {
+        config::Period::Day => Period::Day,
+        config::Period::Week => Period::Week,
+        config::Period::Month => Period::Month,
+        config::Period::Total => Period::Total,
+    };
+    Budget {
+        usd: found.usd,
+        period,
+    }
 }
 
 fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {

@@ -15,6 +15,7 @@ use crate::items::Items;
 use crate::key::{self, RawKey, StaticKey};
 use crate::known::Known;
 use crate::model::{self, Model, RawModel};
+use crate::owner::{Owner, RawOwner, check_owners};
 use crate::provider::{Provider, RawProvider};
 use crate::routing::{RawRouting, Routing};
 use crate::scalar::Text;
@@ -42,6 +43,8 @@ pub struct Config {
     pub routing: Routing,
     /// In the order of the file.
     pub keys: Vec<StaticKey>,
+    /// In the order of the file.
+    pub owners: Vec<Owner>,
     /// The prices file, if there is one besides the built-in table.
     pub prices: Option<PathBuf>,
     /// Secrets from the environment.
@@ -71,6 +74,8 @@ pub(crate) struct RawConfig {
     routing: RawRouting,
     /// Keys that clients show. More are made with the admin API or the command line.
     keys: Items<RawKey>,
+    /// Teams and projects whose keys have a budget together.
+    owners: Items<RawOwner>,
     /// A file of prices in US dollars per million tokens, merged over the built-in table.
     prices: Option<Text<PathBuf>>,
 }
@@ -120,6 +125,7 @@ impl RawConfig {
             models,
             routing,
             keys,
+            owners: check_owners(self.owners, &at("owners"), findings),
             prices,
             secrets,
         }
