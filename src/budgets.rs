@@ -16,10 +16,10 @@ use tokio::sync::OnceCell;
 
 use crate::ledger::Ledger;
 
-/// The budget of one key.
+/// The budgets that one key spends from.
 #[derive(Debug)]
 pub(crate) struct KeyBudget {
-    line: [(Account, Budget); 1],
+    line: Box<[(Account, Budget)]>,
     /// Whether models without a price may be used all the same.
     allow_unpriced: bool,
 }
@@ -48,11 +48,12 @@ struct State {
 }
 
 impl KeyBudget {
-    pub(crate) fn of_key(name: &str, budget: Budget, allow_unpriced: bool) -> Self {
-        Self {
-            line: [(Account::Key(name.into()), budget)],
+    /// The budgets of `line`; none if it is empty.
+    pub(crate) fn new(line: Vec<(Account, Budget)>, allow_unpriced: bool) -> Option<Self> {
+        (!line.is_empty()).then(|| Self {
+            line: line.into(),
             allow_unpriced,
-        }
+        })
     }
 }
 

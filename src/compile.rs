@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::balance::{Balancer, Deployments, Member};
-use llm_router_domain::budget::{Budget, Period};
+use llm_router_domain::budget::{Account, Budget, Period};
 use llm_router_domain::circuit::Settings;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::pattern::{Pattern, PatternList};
@@ -304,27 +304,50 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// The budgets that each key spends from: its own and its owner's.
 fn budgets(config: &config::Config, made: &[Arc<Issued>]) -> HashMap<String, Arc<KeyBudget>> {
-    let of_key = |key: &config::StaticKey| {
-        let found = key.budget?;
-        let period = match found.period {
-            config::Period::Day => Period::Day,
-            config::Period::Week => Period::Week,
-            config::Period::Month => Period::Month,
-            config::Period::Total => Period::Total,
-        };
-        let usd = found.usd;
-        let budget = KeyBudget::of_key(&key.name, Budget { usd, period }, found.allow_unpriced);
-        Some((key.name.clone(), Arc::new(budget)))
+    let owners = config.owners.iter();
+    let owners = owners.map(|owner| (owner.name.as_str(), allowance(owner.budget)));
+    let owners: HashMap<&str, Allowance> = owners.collect();
+    let written = config.keys.iter().map(|key| {
+        let own = key.budget.map(allowance);
+        (key.name.as_str(), Some(key.owner.as_str()), own)
+    });
+    let made = made.iter().map(|issued| {
+        let key = &issued.key;
+        (key.name.as_str(), key.owner.as_deref(), issued.budget)
+    });
+    let of_key = |(name, owner, own): (&str, Option<&str>, Option<Allowance>)| {
+        let owned = owner.and_then(|owner| Some((owner, *owners.get(owner)?)));
+        let own = own.map(|found| (Account::Key(name.into()), found));
+        let owned = owned.map(|(owner, found)| (Account::Owner(owner.into()), found));
+        let all = || own.iter().chain(owned.iter());
+        let allow_unpriced = all().all(|(_, (_, allow_unpriced))| *allow_unpriced);
+        let line = all().map(|(account, (budget, _))| (account.clone(), *budget));
+        let budget = KeyBudget::new(line.collect(), allow_unpriced)?;
+        Some((name.to_owned(), Arc::new(budget)))
     };
-    let of_issued = |issued: &Arc<Issued>| {
-        let (budget, allow_unpriced) = issued.budget?;
-        let name = &issued.key.name;
-        let budget = KeyBudget::of_key(name, budget, allow_unpriced);
-        Some((name.clone(), Arc::new(budget)))
+    written.chain(made).filter_map(of_key).collect()
+}
+
+/// A budget, and whether it allows models without a price.
+type Allowance = (Budget, bool);
+
+fn allowance(found: config::Budget) -> Allowance {
+    (budget(found), found.allow_unpriced)
+}
+
+const fn budget(found: config::Budget) -> Budget {
+    let period = match found.period {
+        config::Period::Day => Period::Day,
+        config::Period::Week => Period::Week,
+        config::Period::Month => Period::Month,
+        config::Period::Total => Period::Total,
     };
-    let made = made.iter().filter_map(of_issued);
-    config.keys.iter().filter_map(of_key).chain(made).collect()
+    Budget {
+        usd: found.usd,
+        period,
+    }
 }
 
 fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {

@@ -126,3 +126,35 @@ async fn a_budget_needs_prices_unless_told_otherwise() {
         assert_eq!(answer.unwrap().status(), status, "{name}");
     }
 }
+
+#[tokio::test]
+async fn keys_of_one_owner_share_its_budget() {
+    let mock = mock().await;
+    let key = |name: &str, owner: &str| json!({ "name": name, "owner": owner, "key": format!("sk-of-{name}-0123456789") });
+    // Each request costs 0.00052 USD and holds little more.
+    let gateway = priced(&mock)
+        .add("keys", key("ann", "team"))
+        .add("keys", key("bob", "team"))
+        .add("keys", key("eve", "other"))
+        .set(
+            "/owners",
+            json!([{ "name": "team", "budget": { "usd": 0.002, "period": "day" } }]),
+        )
+        .run()
+        .await;
+    let mut answered = Vec::new();
+    for name in ["ann", "bob", "ann", "bob", "ann", "eve"] {
+        let body = chat_body("up/mock-gpt", false).replacen('{', "{\"max_tokens\":100,", 1);
+        let request = reqwest::Client::new()
+            .post(format!("{}/v1/chat/completions", gateway.url))
+            .header("authorization", format!("Bearer sk-of-{name}-0123456789"))
+            .header("x-mock-usage", "input=20,output=100");
+        let answer = request.body(body).send().await.unwrap();
+        answered.push(answer.status().as_u16());
+        if answer.status() == 429 {
+            let told = answer.text().await.unwrap();
+            assert!(told.contains("owner team"), "{told}");
+        }
+    }
+    assert_eq!(answered, [200, 200, 200, 429, 429, 200]);
+}

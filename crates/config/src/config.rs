@@ -16,6 +16,7 @@ use crate::key::{self, RawKey, StaticKey};
 use crate::known::Known;
 use crate::limits::{RawRouterLimits, RouterLimits};
 use crate::model::{self, Model, RawModel};
+use crate::owner::{Owner, RawOwner, check_owners};
 use crate::provider::{Provider, RawProvider};
 use crate::routing::{RawRouting, Routing};
 use crate::scalar::Text;
@@ -45,6 +46,8 @@ pub struct Config {
     pub keys: Vec<StaticKey>,
     /// Ceilings of everybody and of owners.
     pub limits: RouterLimits,
+    /// In the order of the file.
+    pub owners: Vec<Owner>,
     /// The prices file, if there is one besides the built-in table.
     pub prices: Option<PathBuf>,
     /// Secrets from the environment.
@@ -77,6 +80,8 @@ pub(crate) struct RawConfig {
     /// Ceilings besides those of keys and models, and what becomes of all of them while the counter
     /// service is away.
     limits: RawRouterLimits,
+    /// Teams and projects whose keys have a budget together.
+    owners: Items<RawOwner>,
     /// A file of prices in US dollars per million tokens, merged over the built-in table.
     prices: Option<Text<PathBuf>>,
 }
@@ -127,6 +132,7 @@ impl RawConfig {
             routing,
             keys,
             limits: self.limits.check(&at("limits"), findings),
+            owners: check_owners(self.owners, &at("owners"), findings),
             prices,
             secrets,
         }

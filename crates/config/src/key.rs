@@ -99,7 +99,7 @@ pub(crate) struct RawKey {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Budget")]
-struct RawBudget {
+pub(crate) struct RawBudget {
     /// US dollars.
     usd: Text<Usd>,
     /// What they are for.
@@ -149,7 +149,7 @@ impl RawKey {
 }
 
 impl RawBudget {
-    const fn checked(self) -> Budget {
+    pub(crate) const fn checked(self) -> Budget {
         Budget {
             usd: self.usd.0.0,
             period: self.period,
