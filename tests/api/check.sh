@@ -20,11 +20,13 @@ python3 "$here/examples.py" "$url" "$root"
 
 # What a schema can't say, as that a model must be there, is refused with 400: whether a request
 # that fits the schema is taken is not asked.
+# Whether a wrong key is refused is left to the table of roles in tests/it: here so many of them come
+# that the address is slowed down.
 generated() {
   "$venv/bin/schemathesis" run "$url/openapi.json" --header "Authorization: Bearer $1" \
     --phases examples,coverage,fuzzing --max-examples 8 --seed 1 --workers 2 --no-color "${@:2}"
 }
-generated "$root" --continue-on-failure --checks all --exclude-checks positive_data_acceptance
+generated "$root" --continue-on-failure --checks all --exclude-checks positive_data_acceptance,ignored_auth
 generated sk-look-0123456789abcdef --checks not_a_server_error \
   --exclude-path-regex '^(/v1|/api/v1/(chat|completions|embeddings|responses|messages|models))'
 written=$(curl -sf -H "authorization: Bearer $root" "$url/api/v1/audit?actor=looker")
