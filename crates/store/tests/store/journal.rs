@@ -312,7 +312,8 @@ async fn a_store_that_fails_gets_every_entry_once() {
         .collect();
     assert_eq!(stored(&*store).await, expected);
     assert_eq!(store.check_sums().await.unwrap(), []);
-    assert!(flaky.calls.load(Ordering::Relaxed) >= 13);
+    // Seven that failed, and 300 entries in batches of at most twice 50.
+    assert!(flaky.calls.load(Ordering::Relaxed) >= 10);
     mover.stop().await.unwrap();
 }
 
