@@ -149,6 +149,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let file = folder.join("llm-router.yaml");
     let mock = MockHost::default().address(llm_router_mock::Config::realistic())?;
     fs::write(&file, demo_config(listen, admin_listen, mock))?;
+    fs::write(folder.join("prices.yaml"), DEMO_PRICES)?;
     let key = random_key();
     // A reader that has seen enough, as `head` has, doesn't end the demo.
     let _ = writeln!(
@@ -163,7 +164,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
         admin_key: Some(key),
         json_log,
     });
-    // Best effort: the folder holds nothing but the file written above.
+    // Best effort: the folder holds nothing but the demo's own files.
     let _ = fs::remove_dir_all(&folder);
     served?;
     Ok(ExitCode::SUCCESS)
@@ -185,9 +186,18 @@ fn demo_config(listen: SocketAddr, admin_listen: SocketAddr, mock: SocketAddr) -
          \x20 - {{ name: fast, deployments: [ {{ provider: openai, model: gpt-mock-mini }} ] }}\n\
          \x20 - {{ name: strong, deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}\n\
          \x20 - {{ name: wise, deployments: [ {{ provider: gemini, model: gemini-mock }} ] }}\n\
-         routing: {{ default_model: fast }}\n"
+         routing: {{ default_model: fast }}\n\
+         prices: prices.yaml\n"
     )
 }
+
+/// What the mock's models cost: made up, so that the demo's costs are more than nothing.
+const DEMO_PRICES: &str = "\
+openai/gpt-mock-mini:\n  - { from: 2026-01-01, input: 0.15, cached_input: 0.075, output: 0.60 }\n\
+openai/gpt-mock:\n  - { from: 2026-01-01, input: 2.50, cached_input: 1.25, output: 10 }\n\
+openai/embed-mock:\n  - { from: 2026-01-01, input: 0.02 }\n\
+anthropic/claude-mock:\n  - { from: 2026-01-01, input: 3, cached_input: 0.30, output: 15 }\n\
+gemini/gemini-mock:\n  - { from: 2026-01-01, input: 1.25, cached_input: 0.31, output: 10 }\n";
 
 fn welcome(listen: SocketAddr, admin_listen: SocketAddr, key: &str) -> String {
     format!(
@@ -203,7 +213,9 @@ curl -N http://{listen}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version:
 
 Either format reaches every model: "fast" is OpenAI's here, "strong" Anthropic's, "wise" Gemini's.
 
+What that cost, at made-up prices: curl http://{admin_listen}/api/v1/cost/by-model -H 'Authorization: Bearer {key}'
 Metrics: curl http://{admin_listen}/metrics -H 'Authorization: Bearer {key}'
+The API's description: http://{admin_listen}/docs
 "#
     )
 }

@@ -143,7 +143,7 @@ async fn the_demo_prints_lines_that_work() {
         .map(Result::unwrap);
     let commands: Vec<_> = lines
         .filter(|line| line.contains("curl "))
-        .take(3)
+        .take(4)
         .map(with_retries)
         .collect();
     // Either SDK's format reaches the models of every provider.
@@ -177,7 +177,9 @@ async fn the_demo_prints_lines_that_work() {
     assert!(stopped.success() && ended.success(), "{stopped} {ended}");
     assert!(ran[0].contains("\"chat.completion\""), "{}", ran[0]);
     assert!(ran[1].contains("event: message_stop"), "{}", ran[1]);
-    assert!(ran[2].contains("llm_router_build_info"), "{}", ran[2]);
+    let priced = ran[2].contains("\"unpriced_requests\":0") && !ran[2].contains("\"cost_usd\":0,");
+    assert!(priced, "{}", ran[2]);
+    assert!(ran[3].contains("llm_router_build_info"), "{}", ran[3]);
 }
 
 /// The command as printed, waiting for a router that is still starting.
