@@ -85,8 +85,18 @@ pub fn input_at_most(body: &[u8], image: u64, numbers: bool) -> u64 {
 #[must_use]
 pub fn embedded(body: &[u8]) -> Embedded {
     let mut found = Embedded::default();
+    if memmem::find(body, b"image/").is_none() {
+        return found;
+    }
     let mut at = 0;
-    while let Some(data) = next_data(body, at) {
+    for start in starts(body) {
+        let Some(rest) = body.get(start..).filter(|_| start >= at) else {
+            continue;
+        };
+        let Some(length) = memchr(b'"', rest) else {
+            break;
+        };
+        let data = start..start + length;
         at = data.end;
         if is_image(body, &data) {
             found.images += 1;
@@ -96,17 +106,18 @@ pub fn embedded(body: &[u8]) -> Embedded {
     found
 }
 
-/// The next text of base64 at or after `at`.
-fn next_data(body: &[u8], at: usize) -> Option<Range<usize>> {
-    let rest = body.get(at..)?;
-    let url = memmem::find(rest, b";base64,").map(|found| at + found + 8);
-    let field = memmem::find(rest, b"\"data\"").and_then(|found| value(body, at + found + 6));
-    let start = match (url, field) {
-        (Some(url), Some(field)) => url.min(field),
-        (found, other) => found.or(other)?,
-    };
-    let length = memchr(b'"', body.get(start..)?)?;
-    Some(start..start + length)
+/// Where texts of base64 may begin, in order. Each way is searched for once over the whole body, so
+/// that many of one kind don't have the other searched for again and again.
+fn starts(body: &[u8]) -> impl Iterator<Item = usize> {
+    let urls = memmem::find_iter(body, b";base64,").map(|found| found + 8);
+    let fields = memmem::find_iter(body, b"\"data\"");
+    let fields = fields.filter_map(|found| value(body, found + 6));
+    let (mut urls, mut fields) = (urls.peekable(), fields.peekable());
+    std::iter::from_fn(move || match (urls.peek(), fields.peek()) {
+        (Some(url), Some(field)) if url > field => fields.next(),
+        (None, _) => fields.next(),
+        (Some(_), _) => urls.next(),
+    })
 }
 
 /// Where the text behind a field's name begins.
