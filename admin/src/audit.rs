@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Shared;
 use crate::access::Problem;
-use crate::page::{Page, Parameters, limit, numbered_cursor};
+use crate::page::{Numbered, Page, Parameters, limit, numbered_cursor};
 use crate::router::away;
 
 /// Something that was done.
@@ -40,8 +40,7 @@ pub(crate) struct Item {
         ("kind" = Option<String>, Query, description = "Only of this kind, as `rule`"),
         ("object" = Option<String>, Query, description = "Only of this object, by its id"),
         ("actor" = Option<String>, Query, description = "Only by this actor"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
-        ("cursor" = Option<i64>, Query, minimum = 0, description = "The `next_cursor` of the page before"),
+        Numbered,
     ),
     responses((status = 200, description = "The record", body = inline(Page<Item>))))]
 pub(crate) async fn list(

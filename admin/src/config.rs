@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Shared;
 use crate::access::{Caller, Problem};
 use crate::diff::{self, Difference};
-use crate::page::{Page, Parameters, limit, numbered_cursor};
+use crate::page::{Numbered, Page, Parameters, limit, numbered_cursor};
 use crate::router::away;
 
 /// What the admin service asks of the configuration.
@@ -166,10 +166,7 @@ const KINDS: [&str; 5] = ["provider", "model", "rule", "key", "config"];
 
 /// Every change of the configuration, the newest first
 #[utoipa::path(get, path = "/api/v1/config/revisions", tag = "config",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
-        ("cursor" = Option<i64>, Query, minimum = 0, description = "The `next_cursor` of the page before"),
-    ),
+    params(Numbered),
     responses((status = 200, description = "The revisions", body = inline(Page<Revision>))))]
 pub(crate) async fn revisions(
     State(source): State<Shared>,

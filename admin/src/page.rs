@@ -35,6 +35,21 @@ pub(crate) struct Paging {
     cursor: Option<String>,
 }
 
+/// The same for a list whose items are numbered.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "it describes what `limit` and `numbered_cursor` read"
+)]
+pub(crate) struct Numbered {
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before
+    #[param(minimum = 0)]
+    cursor: Option<i64>,
+}
+
 impl<T> Page<T> {
     /// The page of a whole list that the parameters ask for. Items are found again by their id.
     ///

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::Shared;
 use crate::access::{Caller, Problem};
 use crate::body;
-use crate::page::{Page as Answered, Parameters, limit, numbered_cursor};
+use crate::page::{Numbered, Page as Answered, Parameters, limit, numbered_cursor};
 use crate::rules::{Rule, RuleError};
 
 /// What the admin service asks of routing.
@@ -257,10 +257,7 @@ pub(crate) async fn cancel(
 
 /// What was asked of the toggle and what became of it, the newest first
 #[utoipa::path(get, path = "/api/v1/router/history", tag = "router",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
-        ("cursor" = Option<i64>, Query, minimum = 0, description = "The `next_cursor` of the page before"),
-    ),
+    params(Numbered),
     responses((status = 200, description = "The requests", body = inline(Answered<HistoryItem>))))]
 pub(crate) async fn history(
     State(source): State<Shared>,
