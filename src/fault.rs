@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use http::Method;
 use llm_router_domain::format::Endpoint;
 use llm_router_wire::request::HeadError;
 use llm_router_wire::translate::TranslateError;
@@ -32,6 +33,14 @@ pub(crate) enum Allowed {
 }
 
 impl Allowed {
+    /// Whether a method is one of them.
+    pub(crate) fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Post => method == Method::POST,
+            Self::Read => method == Method::GET || method == Method::HEAD,
+        }
+    }
+
     /// As in an `allow` header.
     pub(crate) const fn names(self) -> &'static str {
         match self {

@@ -297,11 +297,7 @@ fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Re
         Target::Models | Target::Model(_) | Target::Health | Target::Ready => Allowed::Read,
         Target::Unknown => return Ok(()),
     };
-    if allow
-        .names()
-        .split(", ")
-        .any(|allowed| allowed == method.as_str())
-    {
+    if allow.takes(method) {
         Ok(())
     } else {
         Err(Fault::method_not_allowed(method.as_str(), path, allow))
