@@ -151,9 +151,9 @@ impl Budgets {
         self.state().book.release(opened.attempt.id);
     }
 
-    /// Spends what an attempt cost, in place of what was held for it; `held` is the input that was
-    /// believed.
-    pub(crate) fn settle(&self, budget: &KeyBudget, entry: &Entry, held: u64) {
+    /// Learns what a model gave, and spends what the attempt cost, in place of what was held for it,
+    /// where a budget pays; `held` is the input that was believed.
+    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &Entry, held: u64) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let cost = outcome.cost.usd().unwrap_or_default();
         let output = outcome.usage.output_total();
@@ -162,6 +162,9 @@ impl Budgets {
         if output > 0 {
             state.typical.observe(provider, model, output);
         }
+        let Some(budget) = budget else {
+            return;
+        };
         if !outcome.usage.is_estimated() {
             let input = outcome.usage.input_total();
             state.margin.observe(provider, model, held, input);

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use llm_router_config::OnCounterFailure;
 use llm_router_counters::{Ask as SharedAsk, Counters, Status, Verdict};
-use llm_router_domain::budget::TypicalOutput;
 use llm_router_domain::key::Key;
 use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
 use llm_router_domain::pattern::Pattern;
@@ -43,7 +42,6 @@ pub(crate) struct LimitTable {
 pub(crate) struct Limiter {
     /// Held for a few look-ups at a time.
     uses: Mutex<Uses>,
-    typical: Mutex<TypicalOutput>,
     /// Who presents unknown keys.
     strangers: Mutex<HashMap<IpAddr, Bucket>>,
     metrics: Arc<Metrics>,
@@ -121,7 +119,6 @@ impl Limiter {
     pub(crate) fn new(metrics: Arc<Metrics>, shared: Option<Counters>) -> Self {
         Self {
             uses: Mutex::default(),
-            typical: Mutex::default(),
             strangers: Mutex::default(),
             metrics,
             origin: clock::now(),
@@ -410,19 +407,6 @@ impl Limiter {
         self.metrics.limit_refused("address", "unknown_keys");
         let message = "Too many unknown API keys came from this address.".to_owned();
         Some(Fault::rate_limit_exceeded(message, whole_seconds(wait)))
-    }
-
-    /// Output tokens to expect of a model: what the client allows at most, else what is typical.
-    pub(crate) fn expected_output(&self, model: &str, allowed: Option<u64>) -> u64 {
-        let typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
-        let typical = typical.estimate("", model, None);
-        allowed.map_or(typical, |allowed| allowed.min(typical))
-    }
-
-    /// Learns how much a model put out.
-    pub(crate) fn observe_output(&self, model: &str, output: u64) {
-        let mut typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
-        typical.observe("", model, output);
     }
 
     fn refuse(&self, line: &Line, full: Full, standing: Standing) -> Box<Refusal> {

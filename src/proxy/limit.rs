@@ -5,13 +5,13 @@ use http::HeaderValue;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 use llm_router_domain::usage::estimate_tokens;
-use llm_router_wire::scan::Field;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::Gateway;
 use super::context::{Context, Inference};
+use super::meter::output_limit;
 use crate::authenticate::KEY_HEADERS;
 use crate::clock;
 use crate::fault::Fault;
@@ -67,27 +67,16 @@ impl Gateway {
             Endpoint::CountTokens => 0,
             Endpoint::Embeddings => input,
             _ => {
-                let model = inference.deployment().map_or("", |found| &found.model);
-                let output = self
-                    .limits
-                    .expected_output(model, allowed_output(inference));
-                input.saturating_add(output)
+                // None is chosen yet: the first that may be is taken for all of them.
+                let typical = inference.route.course.untried().next().map(|first| {
+                    let provider = &first.provider.id;
+                    self.budgets.typical_output(provider, &first.model)
+                });
+                let output = [typical, output_limit(inference)].into_iter().flatten();
+                input.saturating_add(output.min().unwrap_or_default())
             }
         }
     }
-}
-
-/// The output that the client allows, if it says.
-fn allowed_output(inference: &Inference) -> Option<u64> {
-    let fields = [
-        Field::MaxCompletionTokens,
-        Field::MaxTokens,
-        Field::MaxOutputTokens,
-    ];
-    fields.into_iter().find_map(|field| {
-        let value = inference.head.scan.value(&inference.body, field)?;
-        std::str::from_utf8(value).ok()?.parse().ok()
-    })
 }
 
 fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {

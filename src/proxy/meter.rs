@@ -387,17 +387,25 @@ pub(super) fn input_at_most(inference: &Inference, deployment: &Deployment) -> u
 
 /// The output tokens that the client allows, else what is typical, for every answer it asks for.
 fn output_allowed(inference: &Inference, typical: u64) -> u64 {
-    let number = |field| {
-        let value = inference.head.scan.value(&inference.body, field)?;
-        std::str::from_utf8(value).ok()?.parse::<u64>().ok()
-    };
+    let output = output_limit(inference).unwrap_or(typical);
+    output.saturating_mul(number(inference, Field::N).unwrap_or(1).max(1))
+}
+
+/// The output tokens that the client allows for one answer, if it says.
+pub(super) fn output_limit(inference: &Inference) -> Option<u64> {
     let limits = [
         Field::MaxCompletionTokens,
         Field::MaxTokens,
         Field::MaxOutputTokens,
     ];
-    let output = limits.into_iter().find_map(number).unwrap_or(typical);
-    output.saturating_mul(number(Field::N).unwrap_or(1).max(1))
+    limits
+        .into_iter()
+        .find_map(|field| number(inference, field))
+}
+
+fn number(inference: &Inference, field: Field) -> Option<u64> {
+    let value = inference.head.scan.value(&inference.body, field)?;
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 fn micros(duration: Duration) -> u32 {

@@ -1,5 +1,6 @@
 //! When an attempt's line of the ledger is opened and settled. What it says is the meter's.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use llm_router_domain::ledger::Disconnect;
@@ -94,14 +95,13 @@ impl Gateway {
     fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) -> u64 {
         let held = tab.opened().estimate.input_total();
         let entry = tab.close(snapshot, closing);
-        if let Some(budget) = snapshot.budgets.get(entry.attempt.key.as_ref()) {
-            self.budgets.settle(budget, &entry, held);
+        let budget = snapshot.budgets.get(entry.attempt.key.as_ref());
+        self.budgets.settle(budget.map(Arc::as_ref), &entry, held);
+        if budget.is_some() {
             self.count_reservations();
         }
         let usage = &entry.outcome.usage;
         let used = usage.input_total() + usage.output_total();
-        self.limits
-            .observe_output(&entry.attempt.deployment, usage.output_total());
         self.ledger.settled(entry);
         used
     }
