@@ -15,11 +15,12 @@ use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery,
+    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
 };
 
 mod migrations {
@@ -104,6 +105,12 @@ impl LedgerStore for SqliteStore {
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
         let query = query.clone();
         self.read(move |connection| read::costs(connection, &query))
+            .await
+    }
+
+    async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError> {
+        let query = query.clone();
+        self.read(move |connection| read::spent_by_run(connection, &query))
             .await
     }
 
