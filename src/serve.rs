@@ -29,6 +29,7 @@ use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
+use crate::budgets::Budgets;
 use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
@@ -101,7 +102,12 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
-    let limits = limiter(&config, &runtime, &metrics)?;
+    let counters = counters(&config, &runtime, &metrics)?;
+    let budgets = Arc::new(match &counters {
+        Some(counters) => Budgets::shared(Arc::new(counters.clone()), runtime.handle()),
+        None => Budgets::default(),
+    });
+    let limits = Arc::new(Limiter::new(Arc::clone(&metrics), counters));
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = AccessLog::start(start.json_log)?;
@@ -112,7 +118,9 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let reloader = Arc::clone(&steering.reloader);
     let follower = Arc::clone(&steering.follower);
     let switch = Arc::clone(&steering.switch);
-    let source = admin_source(&config, steering, sealer, &live, &metrics, &ledger, &health);
+    let source = admin_source(
+        &config, steering, sealer, &live, &metrics, &ledger, &budgets, &health,
+    );
     let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let side_tasks = vec![
         ("admin", admin_task(listener, admin.clone())),
@@ -127,6 +135,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         ledger: Arc::clone(&ledger),
         admin: config.server.admin_paths.then_some(admin),
         limits,
+        budgets,
         switch,
     };
     let ran = proxy::run(&options, shared, side_tasks);
@@ -143,12 +152,14 @@ fn admin_source(
     live: &SharedLive,
     metrics: &Arc<Metrics>,
     ledger: &Arc<Ledger>,
+    budgets: &Arc<Budgets>,
     health: &Arc<Health>,
 ) -> AdminSource {
     AdminSource {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
+        budgets: Arc::clone(budgets),
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
@@ -175,9 +186,13 @@ const COUNTERS: Duration = Duration::from_secs(1);
 /// How often the metrics learn how the counters are.
 const COUNTERS_NOTED: Duration = Duration::from_millis(500);
 
-fn limiter(config: &Config, runtime: &Runtime, metrics: &Arc<Metrics>) -> io::Result<Arc<Limiter>> {
+fn counters(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Option<Counters>> {
     let CounterUrl::Redis(url) = &config.counters.url else {
-        return Ok(Arc::new(Limiter::new(Arc::clone(metrics), None)));
+        return Ok(None);
     };
     let options = llm_router_counters::Options {
         timeout: config.counters.timeout,
@@ -192,7 +207,7 @@ fn limiter(config: &Config, runtime: &Runtime, metrics: &Arc<Metrics>) -> io::Re
             tokio::time::sleep(COUNTERS_NOTED).await;
         }
     });
-    Ok(Arc::new(Limiter::new(Arc::clone(metrics), Some(counters))))
+    Ok(Some(counters))
 }
 
 /// What keeps the running router in step: with its file, with its store, with its operators.
@@ -373,6 +388,7 @@ struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    budgets: Arc<Budgets>,
     health: Arc<Health>,
     metrics_public: bool,
     clients_port: u16,
@@ -405,7 +421,8 @@ impl llm_router_admin::Source for AdminSource {
 
     fn metrics(&self) -> String {
         // What the ledger's parts count is taken over when somebody looks.
-        let _ = self.ledger.metrics();
+        let money = self.ledger.metrics();
+        money.reserved(self.budgets.reservations());
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         let live = self.live.load();

@@ -41,6 +41,8 @@ pub(super) enum Failure {
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
+    /// None was made: replicas can't ask each other what is left of a budget.
+    Uncounted,
     /// None was made: the ledger could not take it, or not say what a budget has left.
     Unjournalled,
 }
@@ -335,6 +337,7 @@ impl Failure {
             | Self::Silent(_)
             | Self::OverBudget(_)
             | Self::Unjournalled
+            | Self::Uncounted
             | Self::Untranslatable(_) => 0,
         }
     }
@@ -350,6 +353,7 @@ impl Failure {
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
             Self::Unjournalled => "unjournalled",
+            Self::Uncounted => "uncounted",
         }
     }
 }

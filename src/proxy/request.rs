@@ -236,6 +236,7 @@ impl Gateway {
             attempt: Attempt::default(),
             tab: None,
             used_tokens: 0,
+            alone: false,
             failure: None,
             refusal: None,
             response: Response::default(),

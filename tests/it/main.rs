@@ -41,6 +41,7 @@ mod reload;
 mod replicas;
 mod routing;
 mod rules;
+mod shared_budgets;
 mod shutdown;
 mod streams;
 mod toggle;

@@ -332,7 +332,10 @@ async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
         )
         .await;
         let in_time = matches!(&said, Ok(Ok(said)) if said.took <= link.options.timeout);
-        if let Ok(Ok(Said { grace: Some(first), .. })) = said {
+        if let Ok(Ok(Said {
+            grace: Some(first), ..
+        })) = said
+        {
             grace = first;
         }
         good = if in_time { good + 1 } else { 0 };

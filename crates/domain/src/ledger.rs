@@ -272,7 +272,11 @@ pub const fn stamped(id: Uuid, run: u32, counted: bool) -> Uuid {
 #[must_use]
 pub const fn counting_run(id: Uuid) -> Option<u32> {
     let stamp = id.as_u128() as u32;
-    if stamp & 1 == 1 { Some(stamp >> 1) } else { None }
+    if stamp & 1 == 1 {
+        Some(stamp >> 1)
+    } else {
+        None
+    }
 }
 
 /// The day (UTC) of a moment.

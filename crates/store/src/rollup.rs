@@ -120,7 +120,12 @@ pub(crate) fn spent_lines<'a>(
         let (Some(run), Some(cost)) = (counting_run(attempt.id), entry.outcome.cost.usd()) else {
             continue;
         };
-        let line = (attempt.day(), &*attempt.key, &*attempt.owner, i64::from(run));
+        let line = (
+            attempt.day(),
+            &*attempt.key,
+            &*attempt.owner,
+            i64::from(run),
+        );
         *lines.entry(line).or_default() += cost;
     }
     lines

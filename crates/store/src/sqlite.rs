@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::oneshot;
 use rust_decimal::Decimal;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;

@@ -81,9 +81,16 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
     ));
     // The last digit that is left.
     let third = claim(2, "0", "0.000000000000001", large);
-    assert!(matches!(two.reserve(&third).await.unwrap(), Claimed::Held(_)));
+    assert!(matches!(
+        two.reserve(&third).await.unwrap(),
+        Claimed::Held(_)
+    ));
     // It cost less, and is settled twice and late.
-    let settled = news(Change::Release(first.id), &[(1, "0.000000000000001")], false);
+    let settled = news(
+        Change::Release(first.id),
+        &[(1, "0.000000000000001")],
+        false,
+    );
     for _ in 0..2 {
         assert_eq!(
             tell(&one, &settled).await,
@@ -92,12 +99,18 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
     }
     let late = news(Change::Release(first.id), &[(1, "0")], false);
     tell(&one, &late).await;
-    assert!(matches!(two.reserve(&second).await.unwrap(), Claimed::Exceeded { .. }));
+    assert!(matches!(
+        two.reserve(&second).await.unwrap(),
+        Claimed::Exceeded { .. }
+    ));
     let instead = Claim {
         instead: Some(third.id),
         ..second
     };
-    assert!(matches!(two.reserve(&instead).await.unwrap(), Claimed::Held(_)));
+    assert!(matches!(
+        two.reserve(&instead).await.unwrap(),
+        Claimed::Held(_)
+    ));
 }
 
 #[tokio::test]
@@ -109,9 +122,15 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
         lasts: Duration::from_millis(200),
         ..claim(1, "0", "1", "1")
     };
-    assert!(matches!(one.reserve(&lost).await.unwrap(), Claimed::Held(_)));
+    assert!(matches!(
+        one.reserve(&lost).await.unwrap(),
+        Claimed::Held(_)
+    ));
     let next = claim(1, "0", "1", "1");
-    assert!(matches!(one.reserve(&next).await.unwrap(), Claimed::Exceeded { .. }));
+    assert!(matches!(
+        one.reserve(&next).await.unwrap(),
+        Claimed::Exceeded { .. }
+    ));
     eventually("it is let go", async || {
         matches!(one.reserve(&next).await.unwrap(), Claimed::Held(_))
     })
@@ -122,13 +141,18 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
         lasts: Duration::from_secs(60),
     };
     for _ in 0..2 {
-        assert_eq!(tell(&one, &news(hold, &[(1, "0.5")], false)).await, pair("0.5", "4"));
+        assert_eq!(
+            tell(&one, &news(hold, &[(1, "0.5")], false)).await,
+            pair("0.5", "4")
+        );
     }
 }
 
 #[tokio::test]
 async fn a_server_that_forgot_says_so_and_learns_it_again() {
-    let Some(mut redis) = Redis::start() else { return };
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
     let one = counters(&redis).await;
     tell(&one, &news(Change::None, &[(9, "2")], true)).await;
     assert!(!one.status().calm, "its epoch is new");
@@ -144,8 +168,14 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
     .await;
     assert!(!one.status().calm);
     // What a run tells before the store is asked is kept.
-    let standing = one.tell(&news(Change::None, &[(1, "1")], false)).await.unwrap()[0];
+    let standing = one
+        .tell(&news(Change::None, &[(1, "1")], false))
+        .await
+        .unwrap()[0];
     assert!(!standing.known);
-    assert_eq!(tell(&one, &news(Change::None, &[(9, "2")], true)).await, pair("3", "0"));
+    assert_eq!(
+        tell(&one, &news(Change::None, &[(9, "2")], true)).await,
+        pair("3", "0")
+    );
     assert!(matches!(one.reserve(&ask).await.unwrap(), Claimed::Held(_)));
 }

@@ -59,6 +59,8 @@ struct Hold {
     sent: bool,
     /// Whether it surely has it.
     held: bool,
+    /// Whether the call may be made; until then it uses nothing of what is left.
+    granted: bool,
     /// Whether the call has ended, and the book is still to be told.
     ended: bool,
 }
@@ -105,7 +107,7 @@ impl Replica {
         lasts: Duration,
     ) -> Claim {
         let amount = rounded_up(amount);
-        self.hold(id, budgets, amount, now, lasts, true);
+        self.put(id, budgets, amount, now, lasts, false);
         let line = |(account, budget): &(Account, Budget)| {
             let line = Line::at(account, budget, now);
             ClaimLine {
@@ -124,8 +126,7 @@ impl Replica {
         }
     }
 
-    /// Holds `amount` without asking anybody, and words what the book is to be told if it may have
-    /// something of it.
+    /// Holds `amount` without having an answer. The book is told of it when it can be.
     pub fn hold(
         &mut self,
         id: Uuid,
@@ -133,27 +134,47 @@ impl Replica {
         amount: Decimal,
         now: Timestamp,
         lasts: Duration,
-        sent: bool,
+    ) {
+        self.put(id, budgets, amount, now, lasts, true);
+    }
+
+    fn put(
+        &mut self,
+        id: Uuid,
+        budgets: &[(Account, Budget)],
+        amount: Decimal,
+        now: Timestamp,
+        lasts: Duration,
+        granted: bool,
     ) {
         let lines = lines(budgets, now);
         let expires = now.checked_add(lasts).unwrap_or(Timestamp::MAX);
-        let sent = sent || self.holds.get(&id).is_some_and(|hold| hold.sent);
+        // What was asked about may be in the book, whether or not it answered.
+        let sent = !granted || self.holds.get(&id).is_some_and(|hold| hold.sent);
         let hold = Hold {
             amount: rounded_up(amount),
             expires,
             lines,
             sent,
             held: false,
+            granted,
             ended: false,
         };
         self.holds.insert(id, hold);
     }
 
     /// The book took a claim.
-    pub fn held(&mut self, claim: &Claim, budgets: &[(Account, Budget)], figures: &[Figures], now: Timestamp) {
+    pub fn held(
+        &mut self,
+        claim: &Claim,
+        budgets: &[(Account, Budget)],
+        figures: &[Figures],
+        now: Timestamp,
+    ) {
         self.answered(claim, budgets, figures, now);
         if let Some(hold) = self.holds.get_mut(&claim.id) {
             hold.held = true;
+            hold.granted = true;
         }
     }
 
@@ -172,7 +193,13 @@ impl Replica {
         Some(exceeded(account, budget, *figures.get(position)?, now))
     }
 
-    fn answered(&mut self, claim: &Claim, budgets: &[(Account, Budget)], figures: &[Figures], now: Timestamp) {
+    fn answered(
+        &mut self,
+        claim: &Claim,
+        budgets: &[(Account, Budget)],
+        figures: &[Figures],
+        now: Timestamp,
+    ) {
         if let Some(instead) = claim.instead {
             self.holds.remove(&instead);
         }
@@ -186,7 +213,10 @@ impl Replica {
     }
 
     fn heard(&mut self, line: &Line, figures: Figures, said: Decimal, now: Timestamp) {
-        let state = self.lines.entry(line.clone()).or_insert_with(|| State::new(now));
+        let state = self
+            .lines
+            .entry(line.clone())
+            .or_insert_with(|| State::new(now));
         state.figures = figures;
         state.said = said;
         self.said(line, said);
@@ -237,7 +267,14 @@ impl Replica {
         Ok(())
     }
 
-    fn share(&mut self, line: &Line, budget: &Budget, id: Uuid, replicas: u32, now: Timestamp) -> Share {
+    fn share(
+        &mut self,
+        line: &Line,
+        budget: &Budget,
+        id: Uuid,
+        replicas: u32,
+        now: Timestamp,
+    ) -> Share {
         let known = self.lines.get(line).and_then(|state| state.share);
         known.unwrap_or_else(|| {
             let figures = self.standing(line, id);
@@ -267,7 +304,11 @@ impl Replica {
 
     fn add_to_shares(&mut self, lines: &[Line], amount: Decimal) {
         for line in lines {
-            if let Some(share) = self.lines.get_mut(line).and_then(|state| state.share.as_mut()) {
+            if let Some(share) = self
+                .lines
+                .get_mut(line)
+                .and_then(|state| state.share.as_mut())
+            {
                 share.used += amount;
             }
         }
@@ -280,7 +321,7 @@ impl Replica {
         let said = state.map_or(Decimal::ZERO, |state| state.said);
         figures.spent += (self.spent_of(line) - said).max(Decimal::ZERO);
         let untold = self.holds.iter().filter(|(id, hold)| {
-            **id != except && !hold.held && !hold.ended && hold.lines.contains(line)
+            **id != except && hold.granted && !hold.held && !hold.ended && hold.lines.contains(line)
         });
         figures.reserved += untold.map(|(_, hold)| hold.amount).sum::<Decimal>();
         figures
@@ -296,7 +337,9 @@ impl Replica {
         }
         hold.ended = true;
         let (lines, change, sent) = (hold.lines.clone(), cost - hold.amount, hold.sent);
-        self.add_to_shares(&lines, change);
+        if hold.granted {
+            self.add_to_shares(&lines, change);
+        }
         if !sent {
             self.holds.remove(&id);
         }
@@ -404,6 +447,7 @@ impl Replica {
                         lines: lines.to_vec(),
                         sent: true,
                         held: true,
+                        granted: true,
                         ended: true,
                     };
                     self.holds.insert(id, hold);
@@ -428,7 +472,10 @@ impl Replica {
             hold.ended |= hold.expires < now;
         }
         self.holds.retain(|_, hold| hold.sent || !hold.ended);
-        let open = self.holds.iter().filter(|(_, hold)| hold.ended || !hold.held);
+        let open = self
+            .holds
+            .iter()
+            .filter(|(_, hold)| hold.ended || hold.granted && !hold.held);
         open.map(|(id, _)| *id).collect()
     }
 
@@ -436,11 +483,14 @@ impl Replica {
     /// stand is worth asking. At most `most`.
     #[must_use]
     pub fn lines_to_tell(&self, since: Timestamp, most: usize) -> Vec<Line> {
-        let used = self.lines.iter().filter(|(line, state)| {
-            state.used_at >= since && !self.unsaid.contains(*line)
-        });
+        let used = self
+            .lines
+            .iter()
+            .filter(|(line, state)| state.used_at >= since && !self.unsaid.contains(*line));
         let unsaid = self.unsaid.iter().cloned();
-        unsaid.chain(used.map(|(line, _)| line.clone()).take(most)).collect()
+        unsaid
+            .chain(used.map(|(line, _)| line.clone()).take(most))
+            .collect()
     }
 
     /// Forgets lines that were not used since `since` and of which all is told.
@@ -497,4 +547,250 @@ fn part(left: Decimal, replicas: u32) -> Decimal {
 
 fn left(expires: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(expires.duration_since(now)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    use super::super::shared::Claimed;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const LONG: Duration = Duration::from_secs(1_000);
+
+    fn usd(cents: i64) -> Decimal {
+        Decimal::new(cents, 2)
+    }
+
+    fn budget(cents: i64) -> [(Account, Budget); 1] {
+        let ceiling = Budget {
+            usd: usd(cents),
+            period: super::super::Period::Total,
+        };
+        [(Account::Key("a".into()), ceiling)]
+    }
+
+    /// The book, as its adapters keep it, for one line.
+    #[derive(Default)]
+    struct Book {
+        known: bool,
+        runs: HashMap<u32, Decimal>,
+        holds: HashMap<Uuid, Decimal>,
+    }
+
+    impl Book {
+        fn figures(&self) -> Figures {
+            Figures {
+                spent: self.runs.values().sum(),
+                reserved: self.holds.values().sum(),
+            }
+        }
+
+        fn note(&mut self, run: u32, spent: Decimal) {
+            let known = self.runs.entry(run).or_default();
+            *known = spent.max(*known);
+        }
+
+        fn claim(&mut self, claim: &Claim) -> Claimed {
+            if !self.known {
+                return Claimed::Unknown;
+            }
+            self.holds.remove(&claim.id);
+            self.note(claim.run, claim.lines[0].spent);
+            let figures = self.figures();
+            if figures.spent + figures.reserved + claim.amount > claim.lines[0].ceiling {
+                return Claimed::Exceeded {
+                    position: 0,
+                    figures: vec![figures],
+                };
+            }
+            self.holds.insert(claim.id, claim.amount);
+            Claimed::Held(vec![self.figures()])
+        }
+
+        fn tell(&mut self, news: &News) -> Vec<Standing> {
+            match news.change {
+                Change::None => {}
+                Change::Release(id) => drop(self.holds.remove(&id)),
+                Change::Hold { id, amount, .. } => drop(self.holds.insert(id, amount)),
+            }
+            for line in &news.lines {
+                self.known |= line.whole;
+                for (run, spent) in &line.spent {
+                    self.note(*run, *spent);
+                }
+            }
+            let figures = self.figures();
+            let known = self.known;
+            vec![Standing { known, figures }; news.lines.len()]
+        }
+    }
+
+    fn tell(replica: &mut Replica, book: &mut Book) {
+        let line = Line::at(&budget(0)[0].0, &budget(0)[0].1, NOW);
+        for id in replica.open_news(NOW) {
+            if let Some((news, lines)) = replica.news_of(id, NOW) {
+                let standings = book.tell(&news);
+                assert_eq!(replica.told(&news, &lines, &standings, NOW), None);
+            }
+        }
+        let lines = [line];
+        let mut news = replica.news(Change::None, &lines);
+        news.lines[0].whole = true;
+        let standings = book.tell(&news);
+        replica.told(&news, &lines, &standings, NOW);
+    }
+
+    #[test]
+    fn alone_a_replica_spends_its_part_of_what_was_left() {
+        let mut replica = Replica::new(1);
+        let budget = budget(1_000);
+        let line = Line::at(&budget[0].0, &budget[0].1, NOW);
+        // Others have spent 4 USD by the store.
+        replica.learn(&line, &[(7, usd(300)), (8, usd(100))], NOW);
+        let id = Uuid::from_u128;
+        let mut take = |replica: &mut Replica, n: u128, cents: i64| {
+            let charged = replica.charge_share(id(n), &budget, usd(cents), 3, NOW);
+            if charged.is_ok() {
+                replica.hold(id(n), &budget, usd(cents), NOW, LONG);
+            }
+            charged.is_ok()
+        };
+        assert!(take(&mut replica, 1, 150));
+        assert!(!take(&mut replica, 2, 51), "2 USD are its part");
+        assert!(take(&mut replica, 3, 50));
+        // What a call didn't use is free again, and nobody has to be told of it.
+        assert!(!replica.end(id(1), usd(20)));
+        replica.spend(&budget[0].0, NOW, usd(20));
+        assert!(take(&mut replica, 4, 130));
+        assert!(!take(&mut replica, 5, 1));
+    }
+
+    #[test]
+    fn an_end_that_overtakes_its_beginning_is_told_again() {
+        let (mut replica, mut book) = (Replica::new(1), Book::default());
+        let budget = budget(100);
+        let id = Uuid::from_u128(1);
+        replica.hold(id, &budget, usd(10), NOW, LONG);
+        let (begun, lines) = replica.news_of(id, NOW).unwrap();
+        assert!(replica.end(id, usd(5)), "it may be there");
+        let (ended, _) = replica.news_of(id, NOW).unwrap();
+        let standings = book.tell(&ended);
+        assert_eq!(replica.told(&ended, &lines, &standings, NOW), None);
+        assert_eq!(replica.reservations(), 0);
+        let standings = book.tell(&begun);
+        assert_eq!(replica.told(&begun, &lines, &standings, NOW), Some(id));
+        let (again, _) = replica.news_of(id, NOW).unwrap();
+        let standings = book.tell(&again);
+        replica.told(&again, &lines, &standings, NOW);
+        assert_eq!((book.holds.len(), replica.reservations()), (0, 0));
+    }
+
+    #[test]
+    fn a_period_has_its_own_days_and_an_owner_its_own_account() {
+        let mut replica = Replica::new(1);
+        let (key, owner) = (Account::Key("a".into()), Account::Owner("a".into()));
+        let later = NOW
+            .checked_add(SignedDuration::from_hours(24 * 40))
+            .unwrap();
+        replica.spend(&key, NOW, usd(5));
+        replica.spend(&key, later, usd(7));
+        let ceiling = |period| Budget {
+            usd: usd(1),
+            period,
+        };
+        for (period, spent) in [(Period::Day, 7), (Period::Month, 7), (Period::Total, 12)] {
+            let line = Line::at(&key, &ceiling(period), later);
+            assert_eq!(replica.spent_of(&line), usd(spent), "{period:?}");
+            let line = Line::at(&owner, &ceiling(period), later);
+            assert_eq!(replica.spent_of(&line), Decimal::ZERO);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A replica asks for an amount; whether the book gets the question, and it the answer.
+        Ask(usize, i64, bool, bool),
+        /// It ends its oldest call, which cost a part of what was held.
+        End(usize, i64),
+        /// It tells everything.
+        Tell(usize),
+        /// The book forgets all, and the store says again what is in it.
+        Forget,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0..3_usize, 1..60_i64, any::<bool>(), any::<bool>())
+                .prop_map(|(who, cents, got, told)| Step::Ask(who, cents, got, told)),
+            4 => (0..3_usize, 0..=100_i64).prop_map(|(who, part)| Step::End(who, part)),
+            1 => (0..3_usize).prop_map(Step::Tell),
+            1 => Just(Step::Forget),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is lost on the way, at the end the book has every cent once and holds nothing.
+        #[test]
+        fn every_cent_is_told_once(steps in prop::collection::vec(step(), 1..80)) {
+            let budget = budget(300);
+            let mut book = Book::default();
+            let mut replicas: Vec<Replica> = (0..3).map(Replica::new).collect();
+            let mut calls: Vec<Vec<(Uuid, i64)>> = vec![Vec::new(); 3];
+            let mut spent = 0;
+            for (number, step) in (1_u128..).zip(steps) {
+                match step {
+                    Step::Ask(who, cents, got, told) => {
+                        let (replica, id) = (&mut replicas[who], Uuid::from_u128(number));
+                        let claim = replica.claim(id, None, &budget, usd(cents), NOW, LONG);
+                        let answer = got.then(|| book.claim(&claim)).filter(|_| told);
+                        let held = match answer {
+                            Some(Claimed::Held(figures)) => {
+                                replica.held(&claim, &budget, &figures, NOW);
+                                true
+                            }
+                            Some(Claimed::Exceeded { figures, .. }) => {
+                                let why = replica.exceeded(&claim, &budget, 0, &figures, NOW);
+                                prop_assert!(why.is_some());
+                                false
+                            }
+                            Some(Claimed::Unknown) | None => {
+                                replica.hold(id, &budget, usd(cents), NOW, LONG);
+                                true
+                            }
+                        };
+                        if held {
+                            calls[who].push((id, cents));
+                        }
+                    }
+                    Step::End(who, part) if !calls[who].is_empty() => {
+                        let (id, cents) = calls[who].remove(0);
+                        let cost = cents * part / 100;
+                        replicas[who].spend(&budget[0].0, NOW, usd(cost));
+                        replicas[who].end(id, usd(cost));
+                        spent += cost;
+                    }
+                    Step::End(..) => {}
+                    Step::Tell(who) => tell(&mut replicas[who], &mut book),
+                    Step::Forget => {
+                        book = Book::default();
+                        for replica in &mut replicas {
+                            replica.lapsed();
+                        }
+                    }
+                }
+            }
+            for (replica, calls) in replicas.iter_mut().zip(calls) {
+                for (id, _) in calls {
+                    replica.end(id, Decimal::ZERO);
+                }
+                tell(replica, &mut book);
+                prop_assert_eq!(replica.reservations(), 0);
+            }
+            let figures = book.figures();
+            prop_assert_eq!((figures.spent, figures.reserved), (usd(spent), Decimal::ZERO));
+        }
+    }
 }

@@ -7,8 +7,8 @@ use deadpool_postgres::{GenericClient, Object};
 use jiff::Timestamp;
 use llm_router_domain::ledger::{Entry, Sums};
 use rust_decimal::Decimal;
-use tokio_postgres::{IsolationLevel, Row};
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::{get, store_error};

@@ -115,7 +115,10 @@ async fn tells_what_each_run_spent(place: &Place) {
         store.insert(batch).await.unwrap();
         store.insert(batch).await.unwrap();
     }
-    for account in [Account::Key("key-3".into()), Account::Owner("team-1".into())] {
+    for account in [
+        Account::Key("key-3".into()),
+        Account::Owner("team-1".into()),
+    ] {
         for from in [None, Some(date(2026, 1, 20))] {
             let of_account = |entry: &&Entry| match &account {
                 Account::Key(key) => entry.attempt.key == *key,
