@@ -44,10 +44,10 @@ async fn a_model_without_a_price_is_warned_of_once() {
         assert_eq!(gateway.chat("free", &[]).await.status, 200);
     }
     let labels = ["provider=\"other\"", "model=\"homemade\""];
-    let counted = gateway
-        .metric("llm_router_unpriced_attempts_total", &labels)
+    gateway
+        .shows("llm_router_unpriced_attempts_total", &labels, 3.0)
         .await;
-    assert_eq!(counted, 3.0);
+    gateway.logs("a model has no price").await;
     let warned = gateway.log().matches("a model has no price").count();
     assert_eq!(warned, 1, "{}", gateway.log());
     let checked = gateway.command(&["check"]);
@@ -147,14 +147,17 @@ async fn a_full_disk_refuses_until_there_is_room() {
     disk.fill();
     let refused = until_status(&gateway, 503).await;
     assert_eq!(refused["error"]["code"], "ledger_unavailable", "{refused}");
-    let failures = gateway
-        .metric("llm_router_journal_failures_total", &[])
-        .await;
-    assert!(failures >= 1.0, "{failures}");
-    assert!(gateway.log().contains("the journal can't be written"));
+    eventually("the failure is counted", || async {
+        gateway
+            .metric("llm_router_journal_failures_total", &[])
+            .await
+            >= 1.0
+    })
+    .await;
+    gateway.logs("the journal can't be written").await;
     disk.free();
     until_status(&gateway, 200).await;
-    assert!(gateway.log().contains("the journal is written again"));
+    gateway.logs("the journal is written again").await;
     is_whole(gateway, &mock).await;
 }
 
