@@ -109,9 +109,9 @@ impl Ledger {
         self.journal.opened(opened)
     }
 
-    /// Notes what came of an attempt.
-    pub(crate) fn settled(&self, entry: Entry) {
-        self.metrics.settled(&entry);
+    /// Notes what came of an attempt at the deployment of that id.
+    pub(crate) fn settled(&self, entry: Entry, deployment: &str) {
+        self.metrics.settled(&entry, deployment);
         self.journal.settled(entry);
     }
 

@@ -413,6 +413,10 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics.render()
     }
 
+    fn figures(&self) -> llm_router_admin::RouterFigures {
+        self.metrics.figures()
+    }
+
     fn metrics_are_public(&self) -> bool {
         self.metrics_public
     }

@@ -43,7 +43,7 @@ async fn a_model_without_a_price_is_warned_of_once() {
     for _ in 0..3 {
         assert_eq!(gateway.chat("free", &[]).await.status, 200);
     }
-    let labels = ["provider=\"other\"", "model=\"homemade\""];
+    let labels = ["provider=\"other\"", "deployment=\"homemade\""];
     gateway
         .shows("llm_router_unpriced_attempts_total", &labels, 3.0)
         .await;
