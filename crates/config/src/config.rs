@@ -23,6 +23,7 @@ use crate::scalar::Text;
 use crate::secrets::Secrets;
 use crate::server::{RawServer, Server};
 use crate::store::{Counters, RawCounters, RawStore, Store};
+use crate::telemetry::{RawTelemetry, Telemetry};
 
 /// A configuration without mistakes: defaults filled in, references resolved to positions, paths
 /// absolute or relative to the working directory.
@@ -50,6 +51,8 @@ pub struct Config {
     pub owners: Vec<Owner>,
     /// The prices file, if there is one besides the built-in table.
     pub prices: Option<PathBuf>,
+    /// What the router tells of single requests.
+    pub telemetry: Telemetry,
     /// Secrets from the environment.
     pub secrets: Secrets,
 }
@@ -84,6 +87,8 @@ pub(crate) struct RawConfig {
     owners: Items<RawOwner>,
     /// A file of prices in US dollars per million tokens, merged over the built-in table.
     prices: Option<Text<PathBuf>>,
+    /// What the router tells of single requests: in its access log and, if wanted, in traces.
+    telemetry: RawTelemetry,
 }
 
 impl Config {
@@ -134,6 +139,7 @@ impl RawConfig {
             limits: self.limits.check(&at("limits"), findings),
             owners: check_owners(self.owners, &at("owners"), findings),
             prices,
+            telemetry: self.telemetry.check(&at("telemetry"), findings),
             secrets,
         }
     }
