@@ -36,7 +36,7 @@ async fn names_that_clients_make_up_make_no_series() {
             1 => format!("second/bogus-{number}"),
             _ => format!("nobody/bogus-{number}"),
         };
-        let stream = number % 2 == 0;
+        let stream = number.is_multiple_of(2);
         let body = chat_body(&model, stream);
         let path = format!("/v1/chat/completions?bogus-{number}");
         gateway.send("POST", &path, &[], body).await.status
