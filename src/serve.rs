@@ -39,7 +39,7 @@ use crate::ledger_metrics::LedgerMetrics;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
-use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
+use crate::reload::{Hangups, LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
@@ -93,6 +93,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
+    let hangups = Hangups::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let objects = runtime.block_on(store.objects())?;
     let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
@@ -117,7 +118,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let side_tasks = vec![
         ("admin", admin_task(listener, admin.clone())),
         ("health", health_task(&live, health)),
-        ("reload", reload_task(reloader)),
+        ("reload", reload_task(reloader, hangups)),
         ("follow", follow_task(follower)),
     ];
     let shared = Shared {
@@ -339,8 +340,8 @@ fn admin_task(listener: TcpListener, router: axum::Router) -> SideTask {
     })
 }
 
-fn reload_task(reloader: Arc<Reloader>) -> SideTask {
-    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader))))
+fn reload_task(reloader: Arc<Reloader>, hangups: Arc<Hangups>) -> SideTask {
+    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
 }
 
 fn follow_task(follower: Arc<Follower>) -> SideTask {

@@ -36,7 +36,7 @@ async fn names_that_clients_make_up_make_no_series() {
             1 => format!("second/bogus-{number}"),
             _ => format!("nobody/bogus-{number}"),
         };
-        let stream = number % 2 == 0;
+        let stream = number.is_multiple_of(2);
         let body = chat_body(&model, stream);
         let path = format!("/v1/chat/completions?bogus-{number}");
         gateway.send("POST", &path, &[], body).await.status
@@ -74,7 +74,7 @@ fn names(list: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn figures_are_told_in_all_and_by_name() {
     let (bad, good) = (mock().await, mock().await);
-    bad.set_controls(r#"{"status": 500}"#).await;
+    bad.set_controls("status=500").await;
     let deployments = json!([
         { "provider": "bad", "model": "mock-gpt" },
         { "provider": "good", "model": "mock-gpt" },
@@ -116,8 +116,9 @@ async fn figures_are_told_in_all_and_by_name() {
         (of("by_rule", "all-fast"), 1, 0, true),
         (of("by_model", "fast"), 2, 0, true),
         (of("by_model", "broken"), 1, 1, false),
+        (of("by_model", "other"), 1, 1, false),
         (of("by_provider", "good"), 2, 0, true),
-        (of("by_provider", "bad"), 1, 1, false),
+        (of("by_provider", "bad"), 2, 2, false),
         (of("by_deployment", "good"), 2, 0, true),
     ] {
         assert_eq!(figures["requests"], requests, "{figures}");

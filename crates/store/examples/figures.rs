@@ -167,14 +167,17 @@ async fn queries(name: &str, store: &Arc<dyn Store>) {
         })
         .await;
     }
-    let requests = |owner: Option<&str>| RequestQuery {
-        owner: owner.map(str::to_owned),
+    browse(name, store).await;
+}
+
+/// Filters that few entries fit, or none.
+fn rare() -> Vec<(&'static str, RequestQuery)> {
+    let text = |text: &str| Some(text.to_owned());
+    let all = || RequestQuery {
         limit: 100,
         ..RequestQuery::default()
     };
-    let text = |text: &str| Some(text.to_owned());
-    let all = || requests(None);
-    let rare = [
+    vec![
         (
             "requests: key's",
             RequestQuery {
@@ -238,13 +241,22 @@ async fn queries(name: &str, store: &Arc<dyn Store>) {
                 ..all()
             },
         ),
-    ];
+    ]
+}
+
+/// The requests browser's queries: the newest, and what is rare or not there at all.
+async fn browse(name: &str, store: &Arc<dyn Store>) {
+    let requests = |owner: Option<&str>| RequestQuery {
+        owner: owner.map(str::to_owned),
+        limit: 100,
+        ..RequestQuery::default()
+    };
     for (what, query) in [
         ("requests: newest", requests(None)),
         ("requests: owner's", requests(Some("team-3"))),
     ]
     .into_iter()
-    .chain(rare)
+    .chain(rare())
     {
         timed(name, what, || async {
             store.requests(&query).await.unwrap().items.len()

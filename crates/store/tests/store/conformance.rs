@@ -12,6 +12,7 @@ use jiff::civil::{Date, date};
 use llm_router_domain::ledger::{Entry, Sums};
 use llm_router_store::ledger::{CostQuery, CostRow, Group, RequestQuery, spent};
 use llm_router_store::{LedgerStore, StoreUrl, open};
+use rust_decimal::Decimal;
 
 type Store = Arc<dyn LedgerStore>;
 
@@ -393,6 +394,19 @@ async fn attempts_belong_to_their_request(place: &Place) {
     assert_eq!(store.request("unknown").await.unwrap(), []);
     let sums = store.costs(&CostQuery::default()).await.unwrap()[0].sums;
     assert_eq!(sums.requests, 3);
+    for attempts in &requests {
+        let costs = attempts.iter().filter_map(|entry| entry.outcome.cost.usd());
+        let total: Decimal = costs.sum();
+        for (least, found) in [(total, true), (total + Decimal::new(1, 15), false)] {
+            let query = RequestQuery {
+                min_cost: Some(least),
+                limit: 9,
+                ..RequestQuery::default()
+            };
+            let page = store.requests(&query).await.unwrap();
+            assert_eq!(page.items.contains(attempts), found, "{least}");
+        }
+    }
 }
 
 async fn retention_keeps_sums(place: &Place) {

@@ -136,17 +136,21 @@ pub(crate) fn outcome(random: &mut Random) -> Outcome {
         ending: random.pick(&Ending::ALL),
         disconnect: random.pick(&[None, Some(Disconnect::Cancel), Some(Disconnect::Drain)]),
         last: true,
-        explanation: (random.below(3) == 0).then(|| Box::new(explanation(random))),
+        // Out of numbers of its own: what the rest is made of stays as it is.
+        explanation: explanation(&mut Random(random.0)),
     }
 }
 
-fn explanation(random: &mut Random) -> Explanation {
+fn explanation(random: &mut Random) -> Option<Box<Explanation>> {
+    if random.below(3) > 0 {
+        return None;
+    }
     let mut explanation = Explanation::new("`größe` is found in last_user");
     for number in 0..random.below(4) {
         explanation.add_candidate(format!("provider-{number}/model"));
         explanation.leave_out(format!("provider-{number}/other"), "its health checks fail");
     }
-    explanation
+    Some(Box::new(explanation))
 }
 
 pub(crate) fn entry(random: &mut Random, days: u64) -> Entry {
