@@ -36,6 +36,7 @@ mod settings;
 mod snapshot;
 mod steering;
 mod switch;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

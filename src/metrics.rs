@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     revision: IntGauge,
+    trace_exports: IntCounterVec,
     following: Following,
 }
 
@@ -228,6 +229,7 @@ impl Metrics {
                 "config_revision",
                 "The number of the configuration in force.",
             ))?,
+            trace_exports: trace_exports()?,
             following: Following::new(&registry)?,
             registry,
         };
@@ -264,6 +266,8 @@ impl Metrics {
             .register(Box::new(self.reload_successful.clone()))?;
         self.registry.register(Box::new(self.reload_time.clone()))?;
         self.registry.register(Box::new(self.revision.clone()))?;
+        self.registry
+            .register(Box::new(self.trace_exports.clone()))?;
         self.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))
@@ -324,6 +328,11 @@ impl Metrics {
     /// What the process has counted since it began, for people.
     pub(crate) fn figures(&self) -> llm_router_admin::RouterFigures {
         self.figures.shown()
+    }
+
+    /// Counts batches of spans, by outcome.
+    pub(crate) const fn trace_exports(&self) -> &IntCounterVec {
+        &self.trace_exports
     }
 
     /// Counts a request that a budget doesn't allow.
@@ -480,6 +489,14 @@ fn limit_refusals() -> prometheus::Result<IntCounterVec> {
         "limit_refusals_total",
         "Requests refused by a limit, by what was limited and whose limit it was.",
         &["limit", "of"],
+    )
+}
+
+fn trace_exports() -> prometheus::Result<IntCounterVec> {
+    counters(
+        "trace_exports_total",
+        "Batches of spans that were sent to the collector, by outcome.",
+        &["outcome"],
     )
 }
 

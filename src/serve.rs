@@ -15,7 +15,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_admin::{Caller, Unexplained};
-use llm_router_config::{Config, CounterUrl, Loaded};
+use llm_router_config::{Config, CounterUrl, Loaded, LogFormat};
 use llm_router_counters::Counters;
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
@@ -38,13 +38,16 @@ use crate::ledger::{self, Ledger};
 use crate::ledger_metrics::LedgerMetrics;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
-use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
+use crate::proxy::{
+    self, Collector, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked,
+};
 use crate::reload::{Hangups, LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
 use crate::switch::Switch;
+use crate::traces::Traces;
 
 /// How `serve` was asked to run.
 pub(crate) struct Start {
@@ -105,7 +108,8 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let limits = limiter(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
-    let access_log = AccessLog::start(start.json_log)?;
+    let access_log = access_log(&config, start.json_log)?;
+    let traces = traces(&config, &runtime, &metrics)?;
     let health = Arc::<Health>::default();
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
@@ -129,11 +133,42 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         admin: config.server.admin_paths.then_some(admin),
         limits,
         switch,
+        traces: traces.clone(),
     };
     let ran = proxy::run(&options, shared, side_tasks);
     runtime.block_on(ledger.close());
+    if let Some(traces) = traces {
+        traces.close();
+    }
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// The access log, as it is configured; JSON where the rest of the log is, if that isn't said.
+fn access_log(config: &Config, json: bool) -> io::Result<AccessLog> {
+    let settings = config.telemetry.access_log;
+    let json = match settings.format {
+        LogFormat::Auto => json,
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    AccessLog::start(json, settings.sample)
+}
+
+/// What makes traces, if any are wanted.
+fn traces(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Metrics,
+) -> io::Result<Option<Arc<Traces>>> {
+    let Some(settings) = &config.telemetry.traces else {
+        return Ok(None);
+    };
+    let handle = runtime.handle().clone();
+    let collector = Collector::new(settings, handle, metrics.trace_exports().clone())?;
+    let traces = Traces::start(settings, collector)?;
+    tracing::info!(collector = %settings.endpoint, sample = settings.sample, "traces are sent");
+    Ok(Some(Arc::new(traces)))
 }
 
 /// What the admin service is given of the router.

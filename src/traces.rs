@@ -12,7 +12,9 @@ use llm_router_config as config;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::ledger::{Ending, Entry};
 use llm_router_domain::usage::Class;
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_http::HttpClient;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
@@ -84,7 +86,9 @@ impl Traces {
             None => self.sample >= 1.0 || fastrand::f64() < self.sample,
         };
         Trace {
-            id: remote.as_ref().map_or_else(new_trace_id, SpanContext::trace_id),
+            id: remote
+                .as_ref()
+                .map_or_else(new_trace_id, SpanContext::trace_id),
             span: new_span_id(),
             remote,
             attempt: SpanId::INVALID,
@@ -196,11 +200,18 @@ impl Trace {
         }
         if let Some(first) = outcome.timings.first_token {
             let seconds = micros(Some(first)).as_secs_f64();
-            attributes.push(KeyValue::new("gen_ai.response.time_to_first_chunk", seconds));
+            attributes.push(KeyValue::new(
+                "gen_ai.response.time_to_first_chunk",
+                seconds,
+            ));
         }
         attributes.extend(usage(entry));
         let failure = failure(entry);
-        attributes.extend(failure.clone().map(|code| KeyValue::new("error.type", code)));
+        attributes.extend(
+            failure
+                .clone()
+                .map(|code| KeyValue::new("error.type", code)),
+        );
         let span = SpanData {
             name: format!("{operation} {}", attempt.deployment).into(),
             status: failure.map_or(Status::Unset, Status::error),
@@ -234,9 +245,16 @@ impl Trace {
         let end = self.began + request.total;
         SpanData {
             name: format!("{} {}", request.method, request.path).into(),
-            parent_span_id: self.remote.as_ref().map_or(SpanId::INVALID, SpanContext::span_id),
+            parent_span_id: self
+                .remote
+                .as_ref()
+                .map_or(SpanId::INVALID, SpanContext::span_id),
             parent_span_is_remote: self.remote.is_some(),
-            status: if failed { Status::error(code) } else { Status::Unset },
+            status: if failed {
+                Status::error(code)
+            } else {
+                Status::Unset
+            },
             ..self.span_data(self.span, SpanKind::Server, self.began, end, attributes)
         }
     }
@@ -250,7 +268,10 @@ impl Trace {
         end_time: SystemTime,
         attributes: Vec<KeyValue>,
     ) -> SpanData {
-        let state = self.remote.as_ref().map(|remote| remote.trace_state().clone());
+        let state = self
+            .remote
+            .as_ref()
+            .map(|remote| remote.trace_state().clone());
         let flags = TraceFlags::SAMPLED;
         SpanData {
             span_context: SpanContext::new(self.id, id, flags, false, state.unwrap_or_default()),
@@ -276,9 +297,18 @@ fn usage(entry: &Entry) -> impl Iterator<Item = KeyValue> + '_ {
     let counts = [
         ("gen_ai.usage.input_tokens", usage.input_total()),
         ("gen_ai.usage.output_tokens", usage.output_total()),
-        ("gen_ai.usage.cache_read.input_tokens", usage.get(Class::CacheRead)),
-        ("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_total()),
-        ("gen_ai.usage.reasoning.output_tokens", usage.get(Class::Reasoning)),
+        (
+            "gen_ai.usage.cache_read.input_tokens",
+            usage.get(Class::CacheRead),
+        ),
+        (
+            "gen_ai.usage.cache_creation.input_tokens",
+            usage.cache_write_total(),
+        ),
+        (
+            "gen_ai.usage.reasoning.output_tokens",
+            usage.get(Class::Reasoning),
+        ),
     ];
     let used = counts.into_iter().filter(|(_, tokens)| *tokens > 0);
     used.map(|(name, tokens)| KeyValue::new(name, i64::try_from(tokens).unwrap_or(i64::MAX)))
@@ -288,8 +318,7 @@ fn usage(entry: &Entry) -> impl Iterator<Item = KeyValue> + '_ {
 fn failure(entry: &Entry) -> Option<String> {
     let outcome = &entry.outcome;
     let code = outcome.error.as_deref().map(str::to_owned);
-    (outcome.ending != Ending::Complete)
-        .then(|| code.unwrap_or_else(|| outcome.status.to_string()))
+    (outcome.ending != Ending::Complete).then(|| code.unwrap_or_else(|| outcome.status.to_string()))
 }
 
 /// The conventions' names of operations; those that they have none for keep the router's.
@@ -365,7 +394,10 @@ mod tests {
             (format!("ff-{ID}-00f067aa0ba902b7-01"), None),
             (format!("00-{ID}-0000000000000000-01"), None),
             (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), None),
-            (format!("00-{}-00f067aa0ba902b7-01", ID.to_uppercase()), None),
+            (
+                format!("00-{}-00f067aa0ba902b7-01", ID.to_uppercase()),
+                None,
+            ),
             (format!("00-{ID}-00f067aa0ba902b7"), None),
             (String::new(), None),
         ] {

@@ -60,7 +60,7 @@ impl Collector {
             tls: endpoint.scheme == Scheme::Https,
             ca_file: None,
             http: HttpVersions::One,
-            allow_link_local: true,
+            allow_link_local: false,
         };
         let mut headers = Vec::with_capacity(settings.headers.len());
         for (name, value) in &settings.headers {
@@ -95,7 +95,9 @@ impl HttpClient for Collector {
         // The exporter's thread has no runtime of tokio's.
         let inner = Arc::clone(&self.inner);
         let sent = self.runtime.spawn(async move { inner.send(request).await });
-        sent.await.map_err(HttpError::from)?.map_err(HttpError::from)
+        sent.await
+            .map_err(HttpError::from)?
+            .map_err(HttpError::from)
     }
 }
 
@@ -111,6 +113,10 @@ impl Inner {
             Ok(answer) => Some(answer.status().to_string()),
             Err(problem) => Some(problem.clone()),
         };
+        if sent.is_err() {
+            // It may have moved.
+            self.upstream.resolve().await;
+        }
         self.tell(problem);
         sent
     }
@@ -141,7 +147,9 @@ impl Inner {
         let (mut session, _) = self.connector.get_http_session(&*peer).await?;
         let header = self.header(&request)?;
         session.write_request_header(Box::new(header)).await?;
-        session.write_request_body(request.into_body(), true).await?;
+        session
+            .write_request_body(request.into_body(), true)
+            .await?;
         session.finish_request_body().await?;
         session.set_read_timeout(Some(LIMIT));
         session.read_response_header().await?;
@@ -154,7 +162,9 @@ impl Inner {
             body.extend_from_slice(&chunk);
         }
         let idle = peer.options.idle_timeout;
-        self.connector.release_http_session(session, &*peer, idle).await;
+        self.connector
+            .release_http_session(session, &*peer, idle)
+            .await;
         let mut answer = Response::new(body.freeze());
         *answer.status_mut() = status.unwrap_or_default();
         Ok(answer)

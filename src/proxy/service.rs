@@ -22,6 +22,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::switch::Switch;
+use crate::traces::Traces;
 
 /// What the process listens on and how it ends.
 pub(crate) struct ServiceOptions {
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) admin: Option<axum::Router>,
     pub(crate) limits: Arc<Limiter>,
     pub(crate) switch: Arc<Switch>,
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// How often the drain looks whether anything is still open.
@@ -84,6 +86,7 @@ pub(crate) fn run(
         admin: shared.admin.clone(),
         limits: Arc::clone(&shared.limits),
         switch: Arc::clone(&shared.switch),
+        traces: shared.traces.clone(),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));
@@ -168,6 +171,10 @@ impl BackgroundService for Drain {
         tokio::time::sleep(LAST_BYTES).await;
         self.0.limits.leave().await;
         self.0.ledger.close().await;
+        if let Some(traces) = self.0.traces.clone() {
+            // It can't fail but by a panic, and there is nothing to be done about one here.
+            let _ = tokio::task::spawn_blocking(move || traces.close()).await;
+        }
         tracing::info!("drained");
         self.0.access_log.write_out();
         process::exit(0);

@@ -13,6 +13,7 @@ use super::meter::{Asker, Closing, Tab, input_at_most};
 use crate::budgets::KeyBudget;
 use crate::clock;
 use crate::snapshot::Snapshot;
+use crate::traces::Trace;
 
 impl Gateway {
     /// Journals the attempt that is about to begin, and settles the one before it: that wasn't the
@@ -74,7 +75,8 @@ impl Gateway {
                 answered: 0,
                 explanation: None,
             };
-            inference.used_tokens += self.settle(*failed, asker.snapshot, closing);
+            let trace = inference.trace.as_deref_mut();
+            inference.used_tokens += self.settle(*failed, asker.snapshot, closing, trace);
         }
         Ok(())
     }
@@ -94,11 +96,21 @@ impl Gateway {
     }
 
     /// Writes an attempt into the ledger; the tokens that it used.
-    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: Closing) -> u64 {
+    fn settle(
+        &self,
+        tab: Tab,
+        snapshot: &Snapshot,
+        closing: Closing,
+        trace: Option<&mut Trace>,
+    ) -> u64 {
         let held = tab.opened().estimate.input_total();
         let deployment = Arc::clone(tab.deployment());
         let entry = tab.close(snapshot, closing);
         self.metrics.settled(&entry, deployment.id());
+        if let Some(trace) = trace {
+            let provider = snapshot.provider(&entry.attempt.provider);
+            trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
+        }
         let budget = snapshot.budgets.get(entry.attempt.key.as_ref());
         self.budgets.settle(budget.map(Arc::as_ref), &entry, held);
         if budget.is_some() {
@@ -137,9 +149,9 @@ impl Gateway {
                     .as_deref_mut()
                     .and_then(|inference| inference.route.explanation.take()),
             };
-            let used = self.settle(*tab, &live.snapshot, closing);
             if let Some(inference) = ctx.inference.as_deref_mut() {
-                inference.used_tokens += used;
+                let trace = inference.trace.as_deref_mut();
+                inference.used_tokens += self.settle(*tab, &live.snapshot, closing, trace);
             }
         }
     }

@@ -46,4 +46,5 @@ mod rules;
 mod shutdown;
 mod streams;
 mod toggle;
+mod traces;
 mod translation;
