@@ -314,11 +314,13 @@ fn usage(entry: &Entry) -> impl Iterator<Item = KeyValue> + '_ {
     used.map(|(name, tokens)| KeyValue::new(name, i64::try_from(tokens).unwrap_or(i64::MAX)))
 }
 
-/// What went wrong with an attempt: the router's word for it, else the status.
+/// What went wrong with an attempt: the router's word for it, or the provider's status where that is
+/// all there is.
 fn failure(entry: &Entry) -> Option<String> {
     let outcome = &entry.outcome;
-    let code = outcome.error.as_deref().map(str::to_owned);
-    (outcome.ending != Ending::Complete).then(|| code.unwrap_or_else(|| outcome.status.to_string()))
+    let code = outcome.error.as_deref().filter(|code| *code != "status");
+    (outcome.ending != Ending::Complete)
+        .then(|| code.map_or_else(|| outcome.status.to_string(), str::to_owned))
 }
 
 /// The conventions' names of operations; those that they have none for keep the router's.

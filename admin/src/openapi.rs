@@ -189,6 +189,12 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = true.into();
     }
+    let parameters = operation["parameters"].as_array_mut();
+    for parameter in parameters.into_iter().flatten() {
+        if parameter["name"] == "if-match" {
+            parameter["schema"]["pattern"] = r#"^(\*|"[0-9]+")$"#.into();
+        }
+    }
     let writes = matches!(method, "post" | "put");
     let takes = operation.get("parameters").is_some() || operation.get("requestBody").is_some();
     for (status, description, may) in [

@@ -183,16 +183,16 @@ pub(crate) struct Filter {
     #[param(minimum = 100, maximum = 599)]
     status: Option<u16>,
     /// From this moment on: RFC 3339, or a day (UTC).
-    #[param(value_type = Option<String>, example = "2026-11-24T13:00:00Z")]
+    #[param(format = DateTime, example = "2026-11-24T13:00:00Z")]
     from: Option<String>,
     /// Before this moment; a day is included whole.
-    #[param(value_type = Option<String>, example = "2099-12-31")]
+    #[param(format = DateTime, example = "2099-12-31T00:00:00Z")]
     to: Option<String>,
     /// That cost at least this. What has no price is not among them.
     #[param(value_type = Option<f64>, minimum = 0)]
     min_cost_usd: Option<f64>,
     /// That took at least this, from arrival to end.
-    #[param(minimum = 0)]
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     min_latency_ms: Option<u32>,
     /// How many items at most; 50 if not given.
     #[param(minimum = 1, maximum = 1000)]

@@ -150,7 +150,7 @@ async fn a_failed_over_stream_is_one_trace() {
         assert_eq!(value(&request.attributes, name), expected, "{name}");
     }
     for (span, provider, model, status, error, output) in [
-        (first, "bad", "one", 503, json!("status_503"), Value::Null),
+        (first, "bad", "one", 503, json!("503"), Value::Null),
         (second, "good", "two", 200, Value::Null, json!(3)),
     ] {
         assert_eq!(
