@@ -238,7 +238,8 @@ mod tests {
         let mut made = response(201, "secret");
         let kept = KeptInstead(Bytes::from_static(b"made"));
         made.extensions_mut().insert(kept);
-        let text = async |response: Response| response.into_body().collect().await.unwrap().to_bytes();
+        let text =
+            async |response: Response| response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(text(place.keep(made).await).await, "secret");
         let Ok(Turn::Answered(again)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
             panic!("not answered again");

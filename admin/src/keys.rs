@@ -135,7 +135,9 @@ fn budget() -> utoipa::openapi::Ref {
 }
 
 fn once<S: Serializer>(key: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    key.as_ref().map(|key| key.expose_secret()).serialize(serializer)
+    key.as_ref()
+        .map(|key| key.expose_secret())
+        .serialize(serializer)
 }
 
 /// The keys of the file and those made by API
@@ -252,7 +254,11 @@ pub(crate) async fn rotate(
 fn told_once(status: StatusCode, key: Key) -> Result<Response, Problem> {
     let mut response = objects::shown(status, &key);
     let failed = |error: serde_json::Error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error.to_string(),
+        )
     };
     let mut kept = serde_json::to_value(Key { key: None, ..key }).map_err(failed)?;
     kept["key"] = Value::Null;

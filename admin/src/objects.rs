@@ -64,12 +64,8 @@ pub trait Collection: Send + Sync {
     ///
     /// # Errors
     /// Why it stays.
-    async fn delete(
-        &self,
-        id: &str,
-        expected: Option<u64>,
-        actor: &str,
-    ) -> Result<(), ObjectError>;
+    async fn delete(&self, id: &str, expected: Option<u64>, actor: &str)
+    -> Result<(), ObjectError>;
 }
 
 /// An object as the API shows it.
@@ -257,7 +253,10 @@ pub(crate) fn problem<T: Shown>(error: ObjectError) -> Problem {
         ObjectError::Invalid { field, message } => Problem::invalid(field, message),
         ObjectError::Taken => Problem {
             field: Some(unique.into()),
-            ..conflict("already_exists", format!("Another {noun} has that {unique}."))
+            ..conflict(
+                "already_exists",
+                format!("Another {noun} has that {unique}."),
+            )
         },
         ObjectError::ReadOnly => conflict(
             "read_only",

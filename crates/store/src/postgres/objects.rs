@@ -61,16 +61,14 @@ impl ObjectStore for PostgresStore {
 
     async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError> {
         let (column, text) = handle.column();
-        let sql =
-            format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND {column} = $2");
+        let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND {column} = $2");
         let values: [&(dyn ToSql + Sync); 2] = [&kind.name(), &text];
         let mut found = bounded(ANSWER, self.listed(&sql, &values)).await?;
         Ok(found.pop())
     }
 
     async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {
-        let (keys, times): (Vec<_>, Vec<_>) =
-            uses.into_iter().map(|one| (one.key, one.at)).unzip();
+        let (keys, times): (Vec<_>, Vec<_>) = uses.into_iter().map(|one| (one.key, one.at)).unzip();
         let sql = "INSERT INTO key_uses SELECT * FROM unnest($1::text[], $2::timestamptz[]) \
                    ON CONFLICT (id) DO UPDATE SET last_used_at = \
                    greatest(key_uses.last_used_at, excluded.last_used_at)";
@@ -230,9 +228,7 @@ impl PostgresStore {
 }
 
 /// A snapshot that several reads share, and its change number.
-async fn moment(
-    client: &mut tokio_postgres::Client,
-) -> Result<(Transaction<'_>, u64), StoreError> {
+async fn moment(client: &mut tokio_postgres::Client) -> Result<(Transaction<'_>, u64), StoreError> {
     let reading = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)

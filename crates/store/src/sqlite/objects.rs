@@ -44,20 +44,16 @@ impl ObjectStore for SqliteStore {
         let sql = format!(
             "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         );
-        self.read(move |connection| {
-            listed(connection, &sql, params![kind.name(), after, limit])
-        })
-        .await
+        self.read(move |connection| listed(connection, &sql, params![kind.name(), after, limit]))
+            .await
     }
 
     async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError> {
         let (column, text) = handle.column();
         let text = text.to_owned();
-        let sql =
-            format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND {column} = ?2");
-        let found = self.read(move |connection| {
-            listed(connection, &sql, params![kind.name(), text])
-        });
+        let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND {column} = ?2");
+        let found =
+            self.read(move |connection| listed(connection, &sql, params![kind.name(), text]));
         Ok(found.await?.pop())
     }
 
@@ -122,11 +118,7 @@ fn listed(
         .collect()
 }
 
-fn changes(
-    connection: &Connection,
-    since: u64,
-    limit: u32,
-) -> Result<Option<Changes>, StoreError> {
+fn changes(connection: &Connection, since: u64, limit: u32) -> Result<Option<Changes>, StoreError> {
     // One snapshot for all reads.
     let transaction = connection.unchecked_transaction().map_err(store_error)?;
     let now = marks(&transaction).map_err(store_error)?.change_number;
