@@ -42,7 +42,7 @@ use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::objects::Editor;
 use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
-use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
+use crate::reload::{Hangups, LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
@@ -68,25 +68,13 @@ pub(crate) struct Start {
 /// # Errors
 /// A configuration that can't be used, a port that can't be had, or a ledger that can't be opened.
 pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
-    let environment = llm_router_config::Environment::read(&start.folder);
-    let salt = environment
-        .non_empty("API_KEY_SALT")
-        .map(SecretString::from);
-    let admin_key = start.admin_key.or_else(|| {
-        environment
-            .non_empty("ADMIN_API_KEY")
-            .map(SecretString::from)
-    });
-    // Keys that are stored under a salt of this run would be worthless after it.
-    let issuer = salt.as_ref().map(KeyHasher::new);
-    let hasher = issuer
-        .clone()
-        .unwrap_or_else(|| KeyHasher::new(&random_secret()));
+    let Secrets { issuer, admin_key } = Secrets::read(&start);
+    let hasher = issuer.clone();
     let loader = Loader::new(
         start.file,
         start.folder,
         admin_key.clone(),
-        hasher,
+        hasher.unwrap_or_else(|| KeyHasher::new(&random_secret())),
         start.mock,
     );
     let loaded = loader.load()?;
@@ -101,6 +89,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
+    let hangups = Hangups::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let objects = runtime.block_on(store.objects())?;
     let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
@@ -135,7 +124,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let side_tasks = vec![
         ("admin", admin_task(listener, admin.clone())),
         ("health", health_task(&live, health)),
-        ("reload", reload_task(editor.reloader)),
+        ("reload", reload_task(editor.reloader, hangups)),
         ("follow", follow_task(editor.follower)),
         ("uses", uses_task(&uses, &editor.store)),
     ];
@@ -149,12 +138,41 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         switch,
     };
     let ran = proxy::run(&options, shared, side_tasks);
-    if let Err(error) = runtime.block_on(uses.write_out(editor.store.as_ref())) {
-        tracing::warn!(%error, "the store doesn't take when keys were last used");
-    }
+    runtime.block_on(write_uses(&uses, editor.store.as_ref()));
     runtime.block_on(ledger.close());
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// What the environment says of keys.
+struct Secrets {
+    /// Hashes keys that are stored: under a salt of this run they would be worthless after it.
+    issuer: Option<KeyHasher>,
+    /// The key that always works.
+    admin_key: Option<SecretString>,
+}
+
+impl Secrets {
+    fn read(start: &Start) -> Self {
+        let environment = llm_router_config::Environment::read(&start.folder);
+        let secret = |name| environment.non_empty(name).map(SecretString::from);
+        let salt = secret("API_KEY_SALT");
+        let admin_key = start.admin_key.clone();
+        Self {
+            issuer: salt.as_ref().map(KeyHasher::new),
+            admin_key: admin_key.or_else(|| secret("ADMIN_API_KEY")),
+        }
+    }
+}
+
+/// How long the end waits for the store to take when keys were last used.
+const USES: Duration = Duration::from_secs(2);
+
+async fn write_uses(uses: &UseLog, store: &dyn Store) {
+    let writing = tokio::time::timeout(USES, uses.write_out(store));
+    if !matches!(writing.await, Ok(Ok(()))) {
+        tracing::warn!("the store doesn't take when keys were last used");
+    }
 }
 
 /// What the admin service may change.
@@ -363,8 +381,8 @@ fn admin_task(listener: TcpListener, router: axum::Router) -> SideTask {
     })
 }
 
-fn reload_task(reloader: Arc<Reloader>) -> SideTask {
-    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader))))
+fn reload_task(reloader: Arc<Reloader>, hangups: Arc<Hangups>) -> SideTask {
+    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
 }
 
 fn follow_task(follower: Arc<Follower>) -> SideTask {
@@ -449,6 +467,10 @@ impl llm_router_admin::Source for AdminSource {
         let live = self.live.load();
         self.metrics.deployments.show(&live.snapshot, &self.health);
         self.metrics.render()
+    }
+
+    fn figures(&self) -> llm_router_admin::RouterFigures {
+        self.metrics.figures()
     }
 
     fn metrics_are_public(&self) -> bool {

@@ -236,8 +236,6 @@ pub(crate) struct Deployment {
     pub(crate) provider_index: usize,
     /// The provider's own name of the model.
     pub(crate) model: Arc<str>,
-    /// Whether the configuration names this model, so that metrics may.
-    pub(crate) named: bool,
     /// Its health and latency; of models that the configuration doesn't name, the provider's.
     pub(crate) state: Arc<balance::Deployment>,
 }
@@ -280,7 +278,6 @@ impl Deployment {
             provider: Arc::clone(provider),
             provider_index,
             model: model.into(),
-            named: known.is_some(),
             state: state.map_or_else(|| fresh(provider), Arc::clone),
         }
     }

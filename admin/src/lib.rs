@@ -9,6 +9,7 @@ mod cost;
 mod diff;
 mod etag;
 mod explain;
+mod figures;
 mod idempotency;
 mod inference;
 mod intake;
@@ -50,6 +51,7 @@ pub use access::{Caller, Problem};
 pub use config::{Configuration, Mistake, RollBackError, RolledBack, Running, Undone};
 pub use diff::{Difference, between};
 pub use explain::Unexplained;
+pub use figures::{DeploymentFigures, Figures, NamedFigures, Quantiles, RouterFigures};
 pub use keys::{Key, Keys};
 pub use objects::{Collection, Listed, ObjectError, Origin, Shown};
 pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderModel};
@@ -82,6 +84,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
+
+    /// What this process has counted.
+    fn figures(&self) -> RouterFigures;
 
     /// Whether metrics may be read without a key.
     fn metrics_are_public(&self) -> bool;
@@ -225,6 +230,7 @@ fn routing_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(router::status))
         .routes(routes!(router::toggle, router::cancel))
         .routes(routes!(router::history))
+        .routes(routes!(figures::figures))
         .routes(routes!(explain::explain))
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::one, rules::replace, rules::delete))

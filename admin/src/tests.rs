@@ -49,6 +49,26 @@ impl Source for Empty {
         String::new()
     }
 
+    fn figures(&self) -> RouterFigures {
+        let figures = || Figures {
+            requests: 1,
+            errors: 0,
+            input_tokens: 0,
+            cached_input_tokens: 0,
+            output_tokens: 0,
+            latency_ms: None,
+            first_byte_ms: None,
+        };
+        RouterFigures {
+            since: Timestamp::UNIX_EPOCH,
+            total: figures(),
+            by_rule: Vec::new(),
+            by_model: Vec::new(),
+            by_provider: Vec::new(),
+            by_deployment: Vec::new(),
+        }
+    }
+
     fn metrics_are_public(&self) -> bool {
         false
     }

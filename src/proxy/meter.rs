@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use llm_router_domain::balance;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{
@@ -31,6 +32,8 @@ pub(super) struct Tab {
     opened: Opened,
     dialect: Dialect,
     price: Option<Arc<Price>>,
+    /// What is known of the deployment; its id names it in metrics.
+    deployment: Arc<balance::Deployment>,
     type_name: &'static str,
     /// From the request's arrival until now.
     queue: Duration,
@@ -106,6 +109,7 @@ impl Tab {
             },
             dialect: Dialect::of(inference.provider_format(), inference.endpoint),
             price,
+            deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
             queue: now.saturating_duration_since(asker.arrived),
             begun: now,
@@ -123,6 +127,11 @@ impl Tab {
     /// What the journal is told before the attempt goes upstream.
     pub(super) const fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// What is known of the deployment.
+    pub(super) const fn deployment(&self) -> &Arc<balance::Deployment> {
+        &self.deployment
     }
 
     /// A connection stands; one that stood before took no time.

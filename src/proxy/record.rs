@@ -1,5 +1,6 @@
 //! The end of a request: its access line, its metrics, and the connection handed back.
 
+use http::Method;
 use pingora::Error;
 use pingora::proxy::Session;
 
@@ -10,10 +11,7 @@ use super::downstream::{Downstream, keep};
 use super::limit::settle_limits;
 use crate::access_log::Line;
 use crate::clock;
-use crate::metrics::Finished;
-
-/// The status logged for a client that left before it was answered, after nginx's custom.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+use crate::metrics::{CLIENT_CLOSED_REQUEST, Finished, OTHER};
 
 impl Gateway {
     /// Counts and logs a request, and puts its real session back.
@@ -52,11 +50,11 @@ impl Gateway {
         });
         let overhead = total.saturating_sub(waiting);
         self.metrics.finish(&Finished {
-            endpoint: ctx.endpoint.map_or("other", |endpoint| endpoint.name()),
-            provider: deployment.map_or("", |deployment| &deployment.provider.id),
-            model: deployment
-                .filter(|found| found.named)
-                .map_or("", |found| &found.model),
+            endpoint: ctx.endpoint.map_or(OTHER, |endpoint| endpoint.name()),
+            inference: ctx.endpoint.is_some() && session.req_header().method == Method::POST,
+            provider: deployment.map(|found| found.provider.id.as_str()),
+            model: inference.map(|inference| inference.route.public_name().unwrap_or(OTHER)),
+            deployment: deployment.map(|found| found.state.id()),
             status,
             code,
             rule: ctx.rule.as_deref(),

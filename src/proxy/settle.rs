@@ -52,6 +52,7 @@ impl Gateway {
             && let Err(why) = self.budgets.reserve(budget, tab.opened(), longest)
         {
             inference.failure = Some(Failure::OverBudget(why));
+            self.metrics.budget_refused();
             self.count_reservations();
             return Error::err_in(ErrorType::InternalError);
         }
@@ -83,6 +84,11 @@ impl Gateway {
     }
 
     async fn prepare(&self, budget: &KeyBudget) -> Result<()> {
+        // A key made by API may have one, whatever the file says.
+        if !self.ledger.is_kept() {
+            tracing::error!("a key has a budget, and the ledger is off: it can't be used");
+            return Error::err_in(ErrorType::InternalError);
+        }
         let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         let prepared = self.budgets.prepare(budget, &self.ledger, now).await;
         prepared.or_else(|error| {
@@ -94,7 +100,9 @@ impl Gateway {
     /// Writes an attempt into the ledger; the tokens that it used.
     fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) -> u64 {
         let held = tab.opened().estimate.input_total();
+        let deployment = Arc::clone(tab.deployment());
         let entry = tab.close(snapshot, closing);
+        self.metrics.settled(&entry, deployment.id());
         let budget = snapshot.budgets.get(entry.attempt.key.as_ref());
         self.budgets.settle(budget.map(Arc::as_ref), &entry, held);
         if budget.is_some() {
@@ -102,7 +110,7 @@ impl Gateway {
         }
         let usage = &entry.outcome.usage;
         let used = usage.input_total() + usage.output_total();
-        self.ledger.settled(entry);
+        self.ledger.settled(entry, deployment.id());
         used
     }
 

@@ -54,6 +54,13 @@ pub(crate) struct Route {
     pub(crate) set: Vec<(String, Value)>,
 }
 
+impl Route {
+    /// The public name that was meant, if it was one.
+    pub(crate) fn public_name(&self) -> Option<&str> {
+        self.model.as_deref().map(|model| model.name.as_str())
+    }
+}
+
 /// Why a request goes nowhere.
 #[derive(Debug)]
 pub(crate) struct Refused {

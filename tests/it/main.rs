@@ -32,6 +32,7 @@ mod keeping;
 mod keys;
 mod ledger;
 mod limits;
+mod metrics;
 mod on_postgres;
 mod proofs;
 mod providers;
