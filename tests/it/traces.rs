@@ -78,6 +78,17 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What a collector is told besides the spans, and is not.
+fn collected(collector: &Seen) {
+    let (headers, body) = &collector.all()[0];
+    assert_eq!(headers["x-team"], "secret-of-the-collector");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    let exported = ExportTraceServiceRequest::decode(body.clone()).unwrap();
+    let resource = exported.resource_spans[0].resource.clone().unwrap();
+    assert_eq!(value(&resource.attributes, "service.name"), "our-router");
+    assert!(!String::from_utf8_lossy(body).contains("the sea"));
+}
+
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 const ANSWER: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,\"total_tokens\":10}}\n\ndata: [DONE]\n\n";
@@ -190,14 +201,8 @@ async fn a_failed_over_stream_is_one_trace() {
         assert_eq!(headers["traceparent"], sent.as_str());
         assert_eq!(headers["tracestate"], "acme=1,other=2");
     }
-    let (headers, body) = &collector.all()[0];
-    assert_eq!(headers["x-team"], "secret-of-the-collector");
-    assert_eq!(headers["content-type"], "application/x-protobuf");
-    let exported = ExportTraceServiceRequest::decode(body.clone()).unwrap();
-    let resource = exported.resource_spans[0].resource.clone().unwrap();
-    assert_eq!(value(&resource.attributes, "service.name"), "our-router");
+    collected(&collector);
     gateway.logs(TRACE).await;
-    assert!(!String::from_utf8_lossy(body).contains("the sea"));
     gateway
         .shows("llm_router_trace_exports_total", &["taken"], 1.0)
         .await;
