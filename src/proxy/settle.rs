@@ -85,6 +85,11 @@ impl Gateway {
     }
 
     async fn prepare(&self, budget: &KeyBudget) -> Result<()> {
+        // A key made by API may have one, whatever the file says.
+        if !self.ledger.is_kept() {
+            tracing::error!("a key has a budget, and the ledger is off: it can't be used");
+            return Error::err_in(ErrorType::InternalError);
+        }
         let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         let prepared = self.budgets.prepare(budget, &self.ledger, now).await;
         prepared.or_else(|error| {

@@ -33,6 +33,30 @@ async fn entries_past_their_time_go_and_sums_stay() {
 }
 
 #[tokio::test]
+async fn without_the_ledger_requests_pass_and_nothing_is_kept() {
+    let mock = mock().await;
+    let gateway = priced(&mock)
+        .set("/store", json!({ "ledger": false }))
+        .run()
+        .await;
+    let streamed = gateway.chat_stream("up/mock-gpt", &[]).await.body;
+    let streamed = String::from_utf8(streamed).unwrap();
+    assert!(streamed.ends_with("data: [DONE]\n\n"), "{streamed}");
+    // What the provider was asked for on the client's behalf is taken out all the same.
+    assert!(!streamed.contains("\"usage\""), "{streamed}");
+    assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);
+    let total = cost(&gateway, "current").await["total"].clone();
+    assert_eq!(total["requests"], 0, "{total}");
+    let checked = gateway.command(&["check"]);
+    let told = String::from_utf8(checked.stdout).unwrap();
+    assert!(
+        told.contains("store.ledger: warning: the ledger is off"),
+        "{told}"
+    );
+    assert!(!gateway.folder().join("data/journal").exists());
+}
+
+#[tokio::test]
 async fn a_model_without_a_price_is_warned_of_once() {
     let mock = mock().await;
     let gateway = priced(&mock)

@@ -122,20 +122,43 @@ impl RawConfig {
         if let Some(path) = &prices {
             must_be_readable(path, &at("prices"), findings);
         }
+        let store = self.store.check(environment, findings);
+        let owners = check_owners(self.owners, &at("owners"), findings);
+        if !store.ledger {
+            let budgets = keys.iter().any(|key| key.budget.is_some()) || !owners.is_empty();
+            without_ledger(budgets, &at("store").field("ledger"), findings);
+        }
         Config {
             server,
             admin,
-            store: self.store.check(environment, findings),
+            store,
             counters: self.counters.check(&at("counters"), environment, findings),
             providers,
             models,
             routing,
             keys,
             limits: self.limits.check(&at("limits"), findings),
-            owners: check_owners(self.owners, &at("owners"), findings),
+            owners,
             prices,
             secrets,
         }
+    }
+}
+
+/// What is spent of a budget is known by the ledger only.
+fn without_ledger(budgets: bool, at: &At, findings: &mut Findings) {
+    if budgets {
+        findings.error(
+            at,
+            "budgets need the ledger",
+            "leave `ledger` out, or take the budgets of keys and owners out",
+        );
+    } else {
+        findings.warn(
+            at,
+            "the ledger is off: what requests cost is not kept",
+            "leave `ledger` out to keep it",
+        );
     }
 }
 
