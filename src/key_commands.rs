@@ -9,21 +9,22 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use llm_router_admin::ObjectError;
 use llm_router_config::Environment;
 use llm_router_domain::budget::Period;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec, LimitSpec, Role};
 use llm_router_store::Store;
-use llm_router_store::objects::{By, Change, Kind, Objects};
+use llm_router_store::objects::{Change, Handle, Kind, Object};
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
 use crate::commands::{Failure, Outcome};
-use crate::issued::{Issued, issued};
-use crate::keys::{KeyError, checked, new_key, refused};
+use crate::issued::{PREFIX, spec_of};
+use crate::keys::{checked, new_key, no_salt};
 use crate::ledger;
+use crate::objects::{by, refused};
 use crate::reload::LoadError;
-use crate::switch::now;
 
 /// What to do with the keys of the store.
 #[derive(Subcommand)]
@@ -123,7 +124,7 @@ fn create_key(create: Create) -> Outcome {
         enabled: true,
     };
     checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
-    let salt = salt()?.ok_or_else(|| Failure::Usage(KeyError::NoSalt.to_string()))?;
+    let salt = salt()?.ok_or_else(|| Failure::Usage(no_salt().to_string()))?;
     let opened = Opened::open(create.config)?;
     if opened.in_file.contains(&spec.name) {
         return Err(Failure::Usage(format!(
@@ -146,14 +147,21 @@ fn list(config: ConfigFile) -> Outcome {
     let opened = Opened::open(config)?;
     let mut out = io::stdout().lock();
     writeln!(out, "ID\tNAME\tPREFIX\tROLE\tOWNER\tENABLED\tEXPIRES")?;
-    for key in issued(&opened.keys()?, None) {
-        write_line(&mut out, &key)?;
+    let mut after: Option<String> = None;
+    loop {
+        let keys = opened.page(after.as_deref())?;
+        for key in &keys {
+            write_line(&mut out, key)?;
+        }
+        match keys.last() {
+            Some(last) => after = Some(last.id.clone()),
+            None => return Ok(ExitCode::SUCCESS),
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
-    let Some(spec) = key.spec() else {
+fn write_line(out: &mut impl io::Write, key: &Object) -> io::Result<()> {
+    let Ok(spec) = spec_of(&key.body) else {
         return Ok(());
     };
     writeln!(
@@ -161,7 +169,7 @@ fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
         "{}\t{}\t{}\t{}\t{}\t{}\t{}",
         key.id,
         spec.name,
-        key.prefix(),
+        key.body[PREFIX].as_str().unwrap_or_default(),
         spec.role.name(),
         spec.owner(),
         if spec.enabled { "yes" } else { "no" },
@@ -172,9 +180,10 @@ fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
 
 fn revoke(key: &str, config: ConfigFile) -> Outcome {
     let opened = Opened::open(config)?;
-    let keys = opened.keys()?;
-    let mut keys = keys.of(Kind::Key);
-    let found = keys.find(|one| one.id == key || one.name == key);
+    let found = match opened.find(Handle::Id(key))? {
+        None => opened.find(Handle::Name(key))?,
+        found => found,
+    };
     let found = found.ok_or_else(|| Failure::Usage(format!("the store has no key {key}")))?;
     opened.change(Change::Delete {
         kind: Kind::Key,
@@ -184,6 +193,9 @@ fn revoke(key: &str, config: ConfigFile) -> Outcome {
     writeln!(io::stdout(), "{} is revoked", found.name)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// Keys that are read at once.
+const PAGE: u32 = 1_000;
 
 /// The store of a configuration, open.
 struct Opened {
@@ -208,24 +220,28 @@ impl Opened {
         })
     }
 
-    fn keys(&self) -> Result<Objects, Failure> {
-        let objects = self.runtime.block_on(self.store.objects());
-        Ok(objects.map_err(LoadError::Store)?)
+    /// The next keys after that of an id.
+    fn page(&self, after: Option<&str>) -> Result<Vec<Object>, Failure> {
+        let keys = self.store.page(Kind::Key, after, PAGE);
+        Ok(self.runtime.block_on(keys).map_err(LoadError::Store)?)
+    }
+
+    fn find(&self, handle: Handle<'_>) -> Result<Option<Object>, Failure> {
+        let found = self.store.find(Kind::Key, handle);
+        Ok(self.runtime.block_on(found).map_err(LoadError::Store)?)
     }
 
     fn change(&self, change: Change) -> Result<(), Failure> {
-        let by = By {
-            actor: "shell".to_owned(),
-            at: now(),
-        };
-        let changed = self.runtime.block_on(self.store.change(change, by));
+        let changed = self.store.change(change, by("shell"));
+        let changed = self.runtime.block_on(changed);
         changed.map(drop).map_err(|error| failed(refused(error)))
     }
 }
 
-fn failed(error: KeyError) -> Failure {
+fn failed(error: ObjectError) -> Failure {
     match error {
-        KeyError::Store(error) => LoadError::Store(error).into(),
+        ObjectError::Store(error) => LoadError::Store(error).into(),
+        ObjectError::Taken => Failure::Usage("another key has that name".to_owned()),
         other => Failure::Usage(other.to_string()),
     }
 }

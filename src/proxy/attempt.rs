@@ -84,12 +84,14 @@ impl Gateway {
     ) -> Result<()> {
         let before = inference.deployment().cloned();
         let mut refusal = None;
+        inference.tell_of_resting(now);
         while self.choose(inference, asker, now) {
             let Err(error) = inference.prepare(asker.request_id) else {
                 return Ok(());
             };
             let id = asker.request_id;
             tracing::debug!(%error, request.id = id, "a candidate can't be asked");
+            inference.left_out("it can't express the request");
             refusal.get_or_insert(error);
         }
         // What was tried before says more than what could not be tried.

@@ -128,6 +128,25 @@ impl Inference {
         self.route.course.deployment()
     }
 
+    /// Keeps why deployments are not asked: called before each choice, while it is so.
+    pub(super) fn tell_of_resting(&mut self, now: Instant) {
+        let Some(kept) = self.route.explanation.as_deref_mut() else {
+            return;
+        };
+        for (deployment, why) in self.route.course.resting(now) {
+            let id = Deployment::id_of(&deployment.provider, &deployment.model);
+            kept.leave_out(id, &why.to_string());
+        }
+    }
+
+    /// Keeps why the deployment chosen last can't be asked.
+    pub(super) fn left_out(&mut self, why: &str) {
+        let chosen = self.route.course.deployment();
+        if let (Some(kept), Some(chosen)) = (self.route.explanation.as_deref_mut(), chosen) {
+            kept.leave_out(Deployment::id_of(&chosen.provider, &chosen.model), why);
+        }
+    }
+
     /// Whether another attempt may begin, and there is a deployment for it.
     pub(super) fn may_go_on(&self, now: Instant) -> bool {
         let passed = self

@@ -10,7 +10,7 @@ use llm_router_domain::balance;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{
-    Attempt, Disconnect, Ending, Entry, Opened, Outcome, Timings, bill,
+    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings, bill,
 };
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
@@ -80,6 +80,8 @@ pub(super) struct Closing {
     pub(super) disconnect: Disconnect,
     /// The status that the client was sent; 0 if none.
     pub(super) answered: u16,
+    /// Why the request went where it went, if it ends.
+    pub(super) explanation: Option<Box<Explanation>>,
 }
 
 impl Tab {
@@ -219,9 +221,9 @@ impl Tab {
     }
 
     /// The ledger's entry.
-    pub(super) fn close(mut self, snapshot: &Snapshot, closing: &Closing) -> Entry {
+    pub(super) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> Entry {
         self.finish(&mut None);
-        let (ending, usage, error) = self.verdict(closing);
+        let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != Ending::Failed;
         let price = self.price.or_else(|| {
@@ -258,6 +260,7 @@ impl Tab {
             ending,
             disconnect: left.then_some(closing.disconnect),
             last: closing.last,
+            explanation: closing.explanation,
         };
         Entry { attempt, outcome }
     }

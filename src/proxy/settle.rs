@@ -72,8 +72,9 @@ impl Gateway {
                 client_gone: false,
                 disconnect: Disconnect::Cancel,
                 answered: 0,
+                explanation: None,
             };
-            inference.used_tokens += self.settle(*failed, asker.snapshot, &closing);
+            inference.used_tokens += self.settle(*failed, asker.snapshot, closing);
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Gateway {
     }
 
     /// Writes an attempt into the ledger; the tokens that it used.
-    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) -> u64 {
+    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: Closing) -> u64 {
         let held = tab.opened().estimate.input_total();
         let deployment = Arc::clone(tab.deployment());
         let entry = tab.close(snapshot, closing);
@@ -136,8 +137,12 @@ impl Gateway {
                     Disconnect::Cancel
                 },
                 answered: ctx.answered.map_or(0, |(status, _)| status),
+                explanation: ctx
+                    .inference
+                    .as_deref_mut()
+                    .and_then(|inference| inference.route.explanation.take()),
             };
-            let used = self.settle(*tab, &live.snapshot, &closing);
+            let used = self.settle(*tab, &live.snapshot, closing);
             if let Some(inference) = ctx.inference.as_deref_mut() {
                 inference.used_tokens += used;
             }

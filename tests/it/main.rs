@@ -40,6 +40,7 @@ mod providers;
 mod redis;
 mod reload;
 mod replicas;
+mod requests;
 mod routing;
 mod rules;
 mod shutdown;
