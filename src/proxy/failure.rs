@@ -43,6 +43,8 @@ pub(super) enum Failure {
     OverBudget(String),
     /// None was made: the ledger could not take it, or not say what a budget has left.
     Unjournalled,
+    /// The router had to end before the answer was whole.
+    Stopped,
 }
 
 /// A refusal's header, as far as it decides.
@@ -106,13 +108,18 @@ impl Gateway {
             error.set_retry(inference.attempt.next);
             return error.into_up();
         }
+        if silence == Some(Silence::Stop) {
+            // No fault of the deployment's, and what it did is billed as far as it came.
+            inference.failure = Some(Failure::Stopped);
+            return error.into_up();
+        }
         if let Some(silence) = silence {
             let failure = Failure::Silent(waited(inference, silence));
             let ending = match silence {
                 _ if written => Ending::BrokenLate,
                 Silence::FirstByte => Ending::SilentEarly,
                 Silence::Idle => Ending::CutEarly,
-                Silence::Total => Ending::OutOfTime,
+                Silence::Total | Silence::Stop => Ending::OutOfTime,
             };
             error.set_retry(self.attempt_ended(inference, failure, ending, None));
             return error.into_up();
@@ -335,6 +342,7 @@ impl Failure {
             | Self::Silent(_)
             | Self::OverBudget(_)
             | Self::Unjournalled
+            | Self::Stopped
             | Self::Untranslatable(_) => 0,
         }
     }
@@ -350,6 +358,7 @@ impl Failure {
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
             Self::Unjournalled => "unjournalled",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -372,7 +381,7 @@ fn waited(inference: &Inference, silence: Silence) -> Duration {
     match silence {
         Silence::FirstByte => timeouts.first_byte,
         Silence::Idle => timeouts.idle,
-        Silence::Total => timeouts.total,
+        Silence::Total | Silence::Stop => timeouts.total,
     }
 }
 

@@ -51,6 +51,10 @@ pub(crate) struct Shared {
     pub(crate) traces: Option<Arc<Traces>>,
 }
 
+/// What is kept of the drain time for ending what isn't done: an error event for the client, the
+/// ledger, the access line.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// How often the drain looks whether anything is still open.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
@@ -89,7 +93,9 @@ pub(crate) fn run(
         traces: shared.traces.clone(),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
-    let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));
+    let drain = options.drain_timeout.saturating_sub(FAREWELL);
+    let app = App::new(proxy, options.header_timeout, drain);
+    let mut service = Service::new("proxy".to_owned(), app);
     match &options.tls {
         None => service.add_tcp(&options.listen),
         Some((certificate, key)) => {
