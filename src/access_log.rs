@@ -16,6 +16,8 @@ pub(crate) struct Line<'a> {
     pub(crate) message: &'static str,
     #[serde(rename = "request.id")]
     pub(crate) request_id: &'a str,
+    #[serde(rename = "trace.id", skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_id: Option<String>,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) status: u16,
@@ -51,6 +53,8 @@ pub(crate) struct Line<'a> {
 pub(crate) struct AccessLog {
     pending: Arc<Mutex<Vec<u8>>>,
     json: bool,
+    /// Which share of the requests that went well has a line.
+    sample: f64,
 }
 
 /// How often the lines are written out.
@@ -64,10 +68,11 @@ impl AccessLog {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start(json: bool) -> io::Result<Self> {
+    pub(crate) fn start(json: bool, sample: f64) -> io::Result<Self> {
         let log = Self {
             pending: Arc::default(),
             json,
+            sample,
         };
         let writer = log.clone();
         thread::Builder::new()
@@ -79,6 +84,11 @@ impl AccessLog {
                 }
             })?;
         Ok(log)
+    }
+
+    /// Whether a request is to have a line: each that failed has one.
+    pub(crate) fn wants(&self, failed: bool) -> bool {
+        failed || self.sample >= 1.0 || fastrand::f64() < self.sample
     }
 
     /// Adds a line; drops it when the log can't keep up.

@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use llm_router_domain::key::Key;
 
 use crate::fault::Fault;
-use crate::snapshot::KeyRing;
+use crate::key_ring::{KeyRing, NoKey};
 
 /// The headers that a client's key may come in besides `authorization`. Neither they nor it ever
 /// reach a provider.
@@ -24,15 +24,13 @@ pub(crate) fn authenticate(
     headers: &HeaderMap,
     now: SystemTime,
 ) -> Result<Arc<Key>, Fault> {
-    let Some(key) = keys.find(presented_key(headers)?, now) else {
-        return Err(Fault::invalid_api_key(
-            "The API key is not known here. Ask your administrator for one.",
-        ));
-    };
-    if key.is_expired(now) {
-        return Err(Fault::invalid_api_key("The API key has expired."));
-    }
-    Ok(Arc::clone(key))
+    let found = keys.present(presented_key(headers)?, now);
+    found.map_err(|why| {
+        Fault::invalid_api_key(match why {
+            NoKey::Unknown => "The API key is not known here. Ask your administrator for one.",
+            NoKey::Expired => "The API key has expired.",
+        })
+    })
 }
 
 fn presented_key(headers: &HeaderMap) -> Result<&[u8], Fault> {
@@ -80,7 +78,7 @@ mod tests {
     use super::*;
 
     fn outcome(headers: &[(&str, &str)]) -> Result<String, String> {
-        let mut keys = KeyRing::new(KeyHasher::new(&"salt".into()));
+        let mut keys = KeyRing::new(KeyHasher::new(&"salt".into()), None);
         let key = |name: &str, expires_at| Key {
             name: name.into(),
             owner: None,

@@ -146,6 +146,19 @@ impl Course {
         ranked
     }
 
+    /// The deployments that rest now, with the reason.
+    pub(crate) fn resting(&self, now: Instant) -> impl Iterator<Item = (&Deployment, LeftOut)> {
+        self.tiers.iter().flat_map(move |(tier, tried)| {
+            let Tier::Model(model) = tier else {
+                return Vec::new();
+            };
+            let resting = model.balancer.resting(now);
+            let untried = resting.filter(|(member, _)| !tried.contains(*member));
+            let found = |(member, why)| Some((model.deployments.get(member)?, why));
+            untried.filter_map(found).collect()
+        })
+    }
+
     fn last_resort(&mut self, now: Instant) -> Option<(usize, Pick)> {
         let mut each = self.tiers.iter_mut().enumerate();
         each.find_map(|(at, (tier, tried))| Some((at, tier.last_resort(tried, now)?)))

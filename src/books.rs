@@ -8,20 +8,35 @@ use std::process::ExitCode;
 use llm_router_config::{Config, Environment};
 use llm_router_store::journal;
 use llm_router_store::verify::{Verification, verify as compare};
+use secrecy::ExposeSecret as _;
 
 use crate::commands::{Failure, Outcome};
+use crate::key_commands::{FirstKey, first_key};
 use crate::ledger;
 use crate::reload::LoadError;
 
 /// `migrate`
 pub(crate) fn migrate(config: Option<PathBuf>) -> Outcome {
-    let config = load(config)?;
+    let loaded = load(config.clone())?;
     let runtime = ledger::runtime()?;
     runtime
-        .block_on(ledger::open_store(&config.store.url))
+        .block_on(ledger::open_store(&loaded.store.url))
         .map_err(LoadError::Ledger)?;
-    let url = ledger::address(&config.store.url);
-    writeln!(io::stdout(), "the tables of {url} are up to date")?;
+    let url = ledger::address(&loaded.store.url);
+    let mut out = io::stdout().lock();
+    writeln!(out, "the tables of {url} are up to date")?;
+    match first_key(config)? {
+        FirstKey::NotNeeded => {}
+        FirstKey::Made(key) => {
+            let key = key.expose_secret();
+            writeln!(out, "The first admin key, shown this once: {key}")?;
+        }
+        FirstKey::NoSalt => writeln!(
+            out,
+            "There is no admin key yet. Set ADMIN_API_KEY; or set API_KEY_SALT, by which stored keys \
+             are recognised, to the output of `openssl rand -hex 32`, and migrate again for one."
+        )?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -197,6 +197,11 @@ impl Budgets {
     /// When it doesn't fit, has no price, or that can't be known.
     pub(crate) async fn reserve(&self, need: &Need<'_>, ledger: &Ledger) -> Result<By, Refused> {
         let attempt = &need.opened.attempt;
+        // A key made by API may have a budget, whatever the file says.
+        if !ledger.is_kept() {
+            tracing::error!("a key has a budget, and the ledger is off: it can't be used");
+            return Err(Refused::Unknown);
+        }
         let amount = match need.opened.cost {
             Cost::Usd(usd) => usd,
             Cost::Unpriced if need.budget.allow_unpriced => Decimal::ZERO,

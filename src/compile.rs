@@ -23,11 +23,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::budgets::KeyBudget;
 use crate::clock;
 use crate::issued::{Issued, issued};
+use crate::key_ring::KeyRing;
 use crate::limits::LimitTable;
 use crate::rules::{self, RuleSet};
 use crate::snapshot::{
-    Check, Deployment, HttpVersions, KeyRing, Model, Origin, Provider, ProviderKind, Snapshot,
-    Timeouts, UNNAMED,
+    Check, Deployment, HttpVersions, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
+    UNNAMED,
 };
 
 /// What a snapshot is made of besides the configuration.
@@ -46,7 +47,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// The name under which the bootstrap admin key is logged.
-const ADMIN_KEY_NAME: &str = "bootstrap-admin";
+pub(crate) const ADMIN_KEY_NAME: &str = "bootstrap-admin";
 
 /// Compiles `config` as revision `revision`.
 pub(crate) fn compile(
@@ -337,7 +338,7 @@ fn allowance(found: config::Budget) -> Allowance {
     (budget(found), found.allow_unpriced)
 }
 
-const fn budget(found: config::Budget) -> Budget {
+pub(crate) const fn budget(found: config::Budget) -> Budget {
     let period = match found.period {
         config::Period::Day => Period::Day,
         config::Period::Week => Period::Week,
@@ -392,7 +393,8 @@ fn keys(
     surroundings: &Surroundings<'_>,
     made: Vec<Arc<Issued>>,
 ) -> KeyRing {
-    let mut ring = KeyRing::new(surroundings.hasher.clone());
+    let previous = surroundings.previous.map(|previous| &previous.keys);
+    let mut ring = KeyRing::new(surroundings.hasher.clone(), previous);
     for raw in config.keys.iter().filter(|raw| raw.enabled) {
         ring.add(raw.key.expose_secret(), static_key(raw));
     }

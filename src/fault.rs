@@ -216,6 +216,16 @@ impl Fault {
         }
     }
 
+    /// The router ends before the answer is whole. Another replica may answer, so the client is
+    /// not told to leave it.
+    pub(crate) fn stopping() -> Self {
+        Self::new(
+            503,
+            "router_stopping",
+            "The router is stopping and can't wait for the rest of the answer; send the request again.",
+        )
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(
             500,

@@ -158,6 +158,7 @@ impl Follower {
     }
 
     fn answered(&self) {
+        self.metrics.store_polled();
         if let Some(since) = self.trouble().away_since.take() {
             tracing::info!(%since, "the store answers again");
         }

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use llm_router_admin::{Check, Fields, ModelSpec, Origin, Provider, ProviderError, ProviderModel};
+use llm_router_admin::{
+    Check, Collection, Fields, Listed, ModelSpec, ObjectError, Origin, Provider, ProviderModel,
+};
 use llm_router_config::{self as config, NamePattern, ProviderKind, check_provider};
 use llm_router_domain::usage::Class;
-use llm_router_store::Store;
-use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
+use llm_router_store::objects::{Draft, Kind, Object};
 use llm_router_store::seal::Sealer;
 use serde_json::{Map, Value, json};
 
-use crate::follow::Follower;
 use crate::health::{Checked, Health};
 use crate::made::{self, PRICES, Secrets};
+use crate::objects::{Editor, invalid};
 use crate::proxy::{SharedLive, check_now};
-use crate::reload::Reloader;
+use crate::reload::InForce;
 use crate::switch::now;
 
 /// How long a provider may take to list its models.
@@ -26,41 +27,45 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Providers, for the admin service.
 pub(crate) struct Hosting {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) reloader: Arc<Reloader>,
-    pub(crate) follower: Arc<Follower>,
+    pub(crate) editor: Editor,
     pub(crate) sealer: Option<Sealer>,
     pub(crate) live: SharedLive,
     pub(crate) health: Arc<Health>,
 }
 
 #[async_trait]
-impl llm_router_admin::Hosting for Hosting {
-    async fn providers(&self) -> Vec<Provider> {
-        self.catch_up().await;
-        let in_force = self.reloader.in_force();
-        let written = in_force.shown["providers"].as_array().into_iter().flatten();
-        let written = written.filter_map(|fields| self.written(fields));
-        let made = in_force
-            .objects
-            .of(Kind::Provider)
-            .map(|object| self.made(object));
-        written.chain(made).collect()
+impl Collection for Hosting {
+    type Shown = Provider;
+    type Spec = Fields;
+
+    async fn list(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Listed<Provider>, ObjectError> {
+        Listed::cut(self.providers().await, after, most, |provider| &provider.id)
     }
 
-    async fn create(&self, mut fields: Fields, actor: &str) -> Result<Provider, ProviderError> {
-        self.catch_up().await;
+    async fn one(&self, id: &str) -> Result<Provider, ObjectError> {
+        let mut providers = self.providers().await.into_iter();
+        let found = providers.find(|provider| provider.id == id);
+        found.ok_or(ObjectError::Missing)
+    }
+
+    async fn create(&self, mut fields: Fields, actor: &str) -> Result<Provider, ObjectError> {
+        self.editor.catch_up().await;
         let id = fields
             .get("id")
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
         if self.is_written(&id) {
-            return Err(ProviderError::Taken);
+            return Err(ObjectError::Taken);
         }
         let secrets = Secrets::take(&mut fields, Secrets::default());
         let draft = self.draft(id, fields, &secrets)?;
-        self.change(Change::Create(draft), actor).await
+        let object = self.editor.create(draft, actor).await?;
+        Ok(self.made(&object))
     }
 
     async fn replace(
@@ -69,7 +74,7 @@ impl llm_router_admin::Hosting for Hosting {
         mut fields: Fields,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Provider, ProviderError> {
+    ) -> Result<Provider, ObjectError> {
         let object = self.made_by_api(id, expected).await?;
         let other = fields
             .get("id")
@@ -83,8 +88,8 @@ impl llm_router_admin::Hosting for Hosting {
         let secrets = Secrets::take(&mut fields, known);
         let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
         draft.body[PRICES] = object.body[PRICES].clone();
-        self.change(Change::Replace { draft, expected }, actor)
-            .await
+        let object = self.editor.replace(draft, expected, actor).await?;
+        Ok(self.made(&object))
     }
 
     async fn delete(
@@ -92,32 +97,29 @@ impl llm_router_admin::Hosting for Hosting {
         id: &str,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<(), ObjectError> {
         self.made_by_api(id, expected).await?;
-        let change = Change::Delete {
-            kind: Kind::Provider,
-            id: id.to_owned(),
-            expected,
-        };
-        let deleted = self.store.change(change, by(actor)).await;
-        deleted.map_err(refused)?;
-        self.follower.look().await;
-        Ok(())
+        self.editor
+            .delete(Kind::Provider, id, expected, actor)
+            .await
     }
+}
 
-    async fn check(&self, id: &str) -> Result<Check, ProviderError> {
+#[async_trait]
+impl llm_router_admin::Hosting for Hosting {
+    async fn check(&self, id: &str) -> Result<Check, ObjectError> {
         self.configured(id).await?;
         let checked = check_now(&self.live, &self.health, id).await;
         Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
     }
 
-    async fn checks(&self, id: &str) -> Result<Vec<Check>, ProviderError> {
+    async fn checks(&self, id: &str) -> Result<Vec<Check>, ObjectError> {
         self.configured(id).await?;
         let history = self.health.history(id);
         Ok(history.iter().rev().map(found).collect())
     }
 
-    async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ProviderError> {
+    async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError> {
         let found = self.configured(id).await?;
         let source = if self.is_written(id) { "file" } else { "api" };
         let served = found.models.iter().map(NamePattern::as_str);
@@ -139,7 +141,7 @@ impl llm_router_admin::Hosting for Hosting {
         id: &str,
         model: ModelSpec,
         actor: &str,
-    ) -> Result<ProviderModel, ProviderError> {
+    ) -> Result<ProviderModel, ObjectError> {
         let object = self.made_by_api(id, None).await?;
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         set_served(&mut fields, &model)?;
@@ -155,8 +157,7 @@ impl llm_router_admin::Hosting for Hosting {
         draft.body[PRICES] = prices.unwrap_or_default();
         // Of two who change the models at once, the other is told to look again.
         let expected = Some(object.version);
-        self.change(Change::Replace { draft, expected }, actor)
-            .await?;
+        self.editor.replace(draft, expected, actor).await?;
         Ok(ProviderModel {
             id: model.id,
             enabled: model.enabled,
@@ -167,26 +168,26 @@ impl llm_router_admin::Hosting for Hosting {
 }
 
 impl Hosting {
-    /// Takes over what other replicas changed; not while the store is away.
-    async fn catch_up(&self) {
-        if self.follower.away_since().is_none() {
-            self.follower.look().await;
-        }
+    async fn providers(&self) -> Vec<Provider> {
+        self.editor.catch_up().await;
+        let in_force = self.editor.reloader.in_force();
+        let written = in_force.shown["providers"].as_array().into_iter().flatten();
+        let written = written.filter_map(|fields| self.written(fields));
+        let made = in_force
+            .objects
+            .of(Kind::Provider)
+            .map(|object| self.made(object));
+        written.chain(made).collect()
     }
 
     fn is_written(&self, id: &str) -> bool {
-        let in_force = self.reloader.in_force();
-        in_force
-            .config
-            .providers
-            .iter()
-            .any(|provider| provider.id == id)
+        is_written(&self.editor.reloader.in_force(), id)
     }
 
     /// A provider as it is configured, wherever.
-    async fn configured(&self, id: &str) -> Result<config::Provider, ProviderError> {
-        self.catch_up().await;
-        let in_force = self.reloader.in_force();
+    async fn configured(&self, id: &str) -> Result<config::Provider, ObjectError> {
+        self.editor.catch_up().await;
+        let in_force = self.editor.reloader.in_force();
         let written = in_force
             .config
             .providers
@@ -198,32 +199,15 @@ impl Hosting {
         let mut made = in_force.objects.of(Kind::Provider);
         let made = made
             .find(|object| object.id == id)
-            .ok_or(ProviderError::Missing)?;
-        made::provider(made, self.sealer.as_ref()).map_err(ProviderError::Silent)
+            .ok_or(ObjectError::Missing)?;
+        made::provider(made, self.sealer.as_ref()).map_err(ObjectError::Silent)
     }
 
     /// A stored provider; refuses what the file says, and what isn't there or was changed.
-    async fn made_by_api(&self, id: &str, expected: Option<u64>) -> Result<Object, ProviderError> {
-        self.catch_up().await;
-        let in_force = self.reloader.in_force();
-        let found = in_force
-            .objects
-            .of(Kind::Provider)
-            .find(|object| object.id == id)
-            .cloned();
-        drop(in_force);
-        let Some(object) = found else {
-            let written = self.is_written(id);
-            return Err(if written {
-                ProviderError::ReadOnly
-            } else {
-                ProviderError::Missing
-            });
-        };
-        if expected.is_some_and(|expected| expected != object.version) {
-            return Err(ProviderError::Stale);
-        }
-        Ok(object)
+    async fn made_by_api(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
+        let written = |in_force: &InForce| is_written(in_force, id);
+        let made = self.editor.made(Kind::Provider, id, expected, written);
+        made.await
     }
 
     /// What is to be stored of a provider, if it can be used.
@@ -232,14 +216,14 @@ impl Hosting {
         id: String,
         mut fields: Map<String, Value>,
         secrets: &Secrets,
-    ) -> Result<Draft, ProviderError> {
+    ) -> Result<Draft, ObjectError> {
         let mut whole = made::whole(&id, fields.clone(), secrets);
         if id.is_empty() {
             whole.remove("id");
         }
         check_provider(&whole.into()).map_err(|problems| {
             let first = problems.into_iter().next();
-            first.map_or(ProviderError::Missing, |problem| {
+            first.map_or(ObjectError::Missing, |problem| {
                 let message = format!("{}; {}", problem.message, problem.remedy);
                 invalid(&problem.path, message)
             })
@@ -264,14 +248,6 @@ impl Hosting {
             body: fields.into(),
             sealed,
         })
-    }
-
-    /// Changes a provider and puts it into force here; the others follow by themselves.
-    async fn change(&self, change: Change, actor: &str) -> Result<Provider, ProviderError> {
-        let changed = self.store.change(change, by(actor)).await;
-        let object = changed.map_err(refused)?.ok_or(ProviderError::Missing)?;
-        self.follower.look().await;
-        Ok(self.made(&object))
     }
 
     fn written(&self, fields: &Value) -> Option<Provider> {
@@ -310,7 +286,7 @@ impl Hosting {
         name: &str,
         source: &'static str,
     ) -> ProviderModel {
-        let live = self.reloader.live();
+        let live = self.editor.reloader.live();
         let prices = &live.snapshot.prices;
         let today = llm_router_domain::ledger::day(now());
         let price = prices.find(&provider.id, provider.kind.name(), name);
@@ -337,20 +313,20 @@ impl Hosting {
     }
 
     /// The models that a provider names itself.
-    async fn named_by(&self, provider: &config::Provider) -> Result<Vec<String>, ProviderError> {
+    async fn named_by(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
         let path = models_path(provider.kind);
-        let live = self.reloader.live();
+        let live = self.editor.reloader.live();
         let answer = live.probe(&provider.id, path, PATIENCE).await;
-        let answer = answer.map_err(ProviderError::Silent)?;
+        let answer = answer.map_err(ObjectError::Silent)?;
         if answer.status != 200 {
             let message = format!(
                 "asked for its models it answered with status {}",
                 answer.status
             );
-            return Err(ProviderError::Silent(message));
+            return Err(ObjectError::Silent(message));
         }
         let list: Value = serde_json::from_slice(&answer.body).map_err(|error| {
-            ProviderError::Silent(format!("its list of models is no JSON: {error}"))
+            ObjectError::Silent(format!("its list of models is no JSON: {error}"))
         })?;
         let names = list["data"]
             .as_array()
@@ -364,7 +340,7 @@ impl Hosting {
 }
 
 /// Puts a model among those that a provider serves, or takes it out.
-fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), ProviderError> {
+fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), ObjectError> {
     if model.id.is_empty() {
         return Err(invalid("id", "id is empty.".to_owned()));
     }
@@ -414,25 +390,7 @@ const fn models_path(kind: ProviderKind) -> &'static str {
     }
 }
 
-fn by(actor: &str) -> By {
-    By {
-        actor: actor.to_owned(),
-        at: now(),
-    }
-}
-
-fn invalid(field: &str, message: String) -> ProviderError {
-    ProviderError::Invalid {
-        field: field.to_owned(),
-        message,
-    }
-}
-
-fn refused(error: ChangeError) -> ProviderError {
-    match error {
-        ChangeError::Taken => ProviderError::Taken,
-        ChangeError::Missing => ProviderError::Missing,
-        ChangeError::Stale(_) => ProviderError::Stale,
-        ChangeError::Store(error) => ProviderError::Store(error),
-    }
+fn is_written(in_force: &InForce, id: &str) -> bool {
+    let mut providers = in_force.config.providers.iter();
+    providers.any(|provider| provider.id == id)
 }

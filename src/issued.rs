@@ -13,15 +13,14 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize as _;
 use serde_json::Value as Json;
 
-use crate::snapshot::KeyRing;
+use crate::key_ring::KeyRing;
+use crate::uses::LastUse;
 
 /// A key made by API.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) id: Box<str>,
     pub(crate) version: u64,
-    /// The body of its object, as text: most of a million are never looked at.
-    body: Box<str>,
     /// What it is recognised by: the newest, and those before it for a while.
     pub(crate) hashes: Vec<Hashed>,
     pub(crate) key: Arc<Key>,
@@ -29,6 +28,7 @@ pub(crate) struct Issued {
     /// A ceiling of money, and whether models without a price may be used all the same.
     pub(crate) budget: Option<(Budget, bool)>,
     pub(crate) enabled: bool,
+    pub(crate) used: Arc<LastUse>,
 }
 
 /// A hash by which a key is recognised.
@@ -42,38 +42,25 @@ pub(crate) struct Hashed {
 /// The field of the body that shows how the key begins. Not one of the file's.
 pub(crate) const PREFIX: &str = "prefix";
 
-impl Issued {
-    /// What it is.
-    pub(crate) fn spec(&self) -> Option<KeySpec> {
-        read(&serde_json::from_str(&self.body).ok()?).ok()
-    }
-
-    /// How the key begins.
-    pub(crate) fn prefix(&self) -> String {
-        let body: Json = serde_json::from_str(&self.body).unwrap_or_default();
-        body[PREFIX].as_str().unwrap_or_default().to_owned()
-    }
-}
-
 /// The keys among the objects. Those that `previous` has in the same version are taken from there.
 pub(crate) fn issued(objects: &Objects, previous: Option<&KeyRing>) -> Vec<Arc<Issued>> {
-    let known = |object: &Object| {
-        let known = previous?.issued(&object.id)?;
-        (known.version == object.version).then(|| Arc::clone(known))
-    };
     let made = objects.of(Kind::Key).filter_map(|object| {
-        known(object).or_else(|| match compile(object) {
-            Ok(issued) => Some(Arc::new(issued)),
-            Err(problem) => {
-                tracing::error!(
-                    key.id = object.id,
-                    key.name = object.name,
-                    problem,
-                    "a stored key can't be read and is left out"
-                );
-                None
-            }
-        })
+        let known = previous.and_then(|previous| previous.issued(&object.id));
+        let same = known.filter(|known| known.version == object.version);
+        let used = known.map(|known| Arc::clone(&known.used));
+        same.map(Arc::clone)
+            .or_else(|| match compile(object, used) {
+                Ok(issued) => Some(Arc::new(issued)),
+                Err(problem) => {
+                    tracing::error!(
+                        key.id = object.id,
+                        key.name = object.name,
+                        problem,
+                        "a stored key can't be read and is left out"
+                    );
+                    None
+                }
+            })
     });
     made.collect()
 }
@@ -88,10 +75,9 @@ pub(crate) fn slim(mut objects: Objects) -> Objects {
     objects
 }
 
-fn compile(object: &Object) -> Result<Issued, String> {
-    let spec = read(&object.body).map_err(|error| error.to_string())?;
-    let sealed = object.sealed.as_ref().ok_or("it has no hash")?;
-    let hashes = hashes(sealed.expose_secret()).ok_or("its hash can't be read")?;
+fn compile(object: &Object, used: Option<Arc<LastUse>>) -> Result<Issued, String> {
+    let spec = spec_of(&object.body).map_err(|error| error.to_string())?;
+    let hashes = hashes_of(object).ok_or("its hash can't be read")?;
     let (limits, enabled) = (spec.limits.limits(), spec.enabled);
     let budget = spec
         .budget
@@ -106,16 +92,20 @@ fn compile(object: &Object) -> Result<Issued, String> {
     Ok(Issued {
         id: object.id.as_str().into(),
         version: object.version,
-        body: object.body.to_string().into(),
         hashes,
         key: Arc::new(key),
         limits,
         budget,
         enabled,
+        used: used.unwrap_or_else(|| Arc::new(LastUse::new(&object.id))),
     })
 }
 
-fn read(body: &Json) -> Result<KeySpec, serde_json::Error> {
+/// What a stored key is.
+///
+/// # Errors
+/// What can't be read of it.
+pub(crate) fn spec_of(body: &Json) -> Result<KeySpec, serde_json::Error> {
     let mut body = body.clone();
     if let Some(fields) = body.as_object_mut() {
         fields.remove(PREFIX);
@@ -142,6 +132,11 @@ pub(crate) fn sealed(hashes: &[Hashed]) -> String {
         }
     });
     texts.collect::<Vec<_>>().join(" ")
+}
+
+/// By what a stored key is recognised, the newest first; none if that can't be read.
+pub(crate) fn hashes_of(object: &Object) -> Option<Vec<Hashed>> {
+    hashes(object.sealed.as_ref()?.expose_secret())
 }
 
 fn hashes(sealed: &str) -> Option<Vec<Hashed>> {

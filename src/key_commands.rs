@@ -9,21 +9,22 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use llm_router_config::Environment;
+use llm_router_admin::ObjectError;
+use llm_router_config::{Environment, StaticKey};
 use llm_router_domain::budget::Period;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec, LimitSpec, Role};
 use llm_router_store::Store;
-use llm_router_store::objects::{By, Change, Kind, Objects};
+use llm_router_store::objects::{AuditQuery, Change, Handle, Kind, Object};
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
 use crate::commands::{Failure, Outcome};
-use crate::issued::{Issued, issued};
-use crate::keys::{KeyError, checked, new_key, refused};
+use crate::issued::{PREFIX, spec_of};
+use crate::keys::{checked, new_key, no_salt};
 use crate::ledger;
+use crate::objects::{by, refused};
 use crate::reload::LoadError;
-use crate::switch::now;
 
 /// What to do with the keys of the store.
 #[derive(Subcommand)]
@@ -123,7 +124,7 @@ fn create_key(create: Create) -> Outcome {
         enabled: true,
     };
     checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
-    let salt = salt()?.ok_or_else(|| Failure::Usage(KeyError::NoSalt.to_string()))?;
+    let salt = salt()?.ok_or_else(|| Failure::Usage(no_salt().to_string()))?;
     let opened = Opened::open(create.config)?;
     if opened.in_file.contains(&spec.name) {
         return Err(Failure::Usage(format!(
@@ -142,18 +143,68 @@ fn create_key(create: Create) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the store's first admin key is called.
+const FIRST: &str = "first-admin";
+
+/// What `migrate` has to say of an admin key.
+pub(crate) enum FirstKey {
+    /// There is one, or there once was a key: nothing is to be done.
+    NotNeeded,
+    /// It was made. It is shown once.
+    Made(SecretString),
+    /// None is there and none can be kept.
+    NoSalt,
+}
+
+/// Makes the first admin key, where the environment and the file name none and no key was ever made
+/// in the store: not even one that was revoked since.
+pub(crate) fn first_key(file: Option<PathBuf>) -> Result<FirstKey, Failure> {
+    let opened = Opened::open(ConfigFile { config: file })?;
+    let environment = Environment::read(&env::current_dir()?);
+    if opened.has_admin || environment.non_empty("ADMIN_API_KEY").is_some() {
+        return Ok(FirstKey::NotNeeded);
+    }
+    if opened.ever_had_a_key()? {
+        return Ok(FirstKey::NotNeeded);
+    }
+    let Some(salt) = salt()? else {
+        return Ok(FirstKey::NoSalt);
+    };
+    let spec = KeySpec {
+        name: FIRST.to_owned(),
+        role: Role::Admin,
+        owner: None,
+        models: vec!["*".to_owned()],
+        limits: LimitSpec::default(),
+        budget: None,
+        expires_at: None,
+        enabled: true,
+    };
+    checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(failed)?;
+    opened.change(Change::Create(draft))?;
+    Ok(FirstKey::Made(text))
+}
+
 fn list(config: ConfigFile) -> Outcome {
     let opened = Opened::open(config)?;
     let mut out = io::stdout().lock();
     writeln!(out, "ID\tNAME\tPREFIX\tROLE\tOWNER\tENABLED\tEXPIRES")?;
-    for key in issued(&opened.keys()?, None) {
-        write_line(&mut out, &key)?;
+    let mut after: Option<String> = None;
+    loop {
+        let keys = opened.page(after.as_deref())?;
+        for key in &keys {
+            write_line(&mut out, key)?;
+        }
+        match keys.last() {
+            Some(last) => after = Some(last.id.clone()),
+            None => return Ok(ExitCode::SUCCESS),
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
-    let Some(spec) = key.spec() else {
+fn write_line(out: &mut impl io::Write, key: &Object) -> io::Result<()> {
+    let Ok(spec) = spec_of(&key.body) else {
         return Ok(());
     };
     writeln!(
@@ -161,7 +212,7 @@ fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
         "{}\t{}\t{}\t{}\t{}\t{}\t{}",
         key.id,
         spec.name,
-        key.prefix(),
+        key.body[PREFIX].as_str().unwrap_or_default(),
         spec.role.name(),
         spec.owner(),
         if spec.enabled { "yes" } else { "no" },
@@ -172,9 +223,10 @@ fn write_line(out: &mut impl io::Write, key: &Issued) -> io::Result<()> {
 
 fn revoke(key: &str, config: ConfigFile) -> Outcome {
     let opened = Opened::open(config)?;
-    let keys = opened.keys()?;
-    let mut keys = keys.of(Kind::Key);
-    let found = keys.find(|one| one.id == key || one.name == key);
+    let found = match opened.find(Handle::Id(key))? {
+        None => opened.find(Handle::Name(key))?,
+        found => found,
+    };
     let found = found.ok_or_else(|| Failure::Usage(format!("the store has no key {key}")))?;
     opened.change(Change::Delete {
         kind: Kind::Key,
@@ -185,12 +237,17 @@ fn revoke(key: &str, config: ConfigFile) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Keys that are read at once.
+const PAGE: u32 = 1_000;
+
 /// The store of a configuration, open.
 struct Opened {
     runtime: Runtime,
     store: Arc<dyn Store>,
     /// The names of the file's keys.
     in_file: Vec<String>,
+    /// Whether one of those is an admin's.
+    has_admin: bool,
 }
 
 impl Opened {
@@ -201,31 +258,48 @@ impl Opened {
         let runtime = ledger::runtime()?;
         let store = runtime.block_on(ledger::open_store(&config.store.url));
         let store = store.map_err(LoadError::Ledger)?;
+        let admin = |key: &StaticKey| key.enabled && key.role == Role::Admin;
         Ok(Self {
             runtime,
             store,
+            has_admin: config.keys.iter().any(admin),
             in_file: config.keys.into_iter().map(|key| key.name).collect(),
         })
     }
 
-    fn keys(&self) -> Result<Objects, Failure> {
-        let objects = self.runtime.block_on(self.store.objects());
-        Ok(objects.map_err(LoadError::Store)?)
+    fn ever_had_a_key(&self) -> Result<bool, Failure> {
+        let query = AuditQuery {
+            kind: Some(Kind::Key.name().to_owned()),
+            limit: 1,
+            ..AuditQuery::default()
+        };
+        let audited = self.runtime.block_on(self.store.audit(&query));
+        let audited = audited.map_err(LoadError::Store)?;
+        Ok(!audited.items.is_empty() || !self.page(None)?.is_empty())
+    }
+
+    /// The next keys after that of an id.
+    fn page(&self, after: Option<&str>) -> Result<Vec<Object>, Failure> {
+        let keys = self.store.page(Kind::Key, after, PAGE);
+        Ok(self.runtime.block_on(keys).map_err(LoadError::Store)?)
+    }
+
+    fn find(&self, handle: Handle<'_>) -> Result<Option<Object>, Failure> {
+        let found = self.store.find(Kind::Key, handle);
+        Ok(self.runtime.block_on(found).map_err(LoadError::Store)?)
     }
 
     fn change(&self, change: Change) -> Result<(), Failure> {
-        let by = By {
-            actor: "shell".to_owned(),
-            at: now(),
-        };
-        let changed = self.runtime.block_on(self.store.change(change, by));
+        let changed = self.store.change(change, by("shell"));
+        let changed = self.runtime.block_on(changed);
         changed.map(drop).map_err(|error| failed(refused(error)))
     }
 }
 
-fn failed(error: KeyError) -> Failure {
+fn failed(error: ObjectError) -> Failure {
     match error {
-        KeyError::Store(error) => LoadError::Store(error).into(),
+        ObjectError::Store(error) => LoadError::Store(error).into(),
+        ObjectError::Taken => Failure::Usage("another key has that name".to_owned()),
         other => Failure::Usage(other.to_string()),
     }
 }

@@ -18,7 +18,8 @@ use crate::ledger_metrics::LedgerMetrics;
 
 /// The open ledger.
 pub(crate) struct Ledger {
-    journal: Journal,
+    /// None while the ledger is off: then entries are counted and forgotten.
+    journal: Option<Journal>,
     store: Arc<dyn LedgerStore>,
     /// Gone once the ledger is closed.
     mover: ArcSwapOption<Mover>,
@@ -81,6 +82,15 @@ impl Ledger {
         metrics: LedgerMetrics,
         runtime: &Runtime,
     ) -> Result<Self, LedgerError> {
+        if !settings.ledger {
+            return Ok(Self {
+                journal: None,
+                store,
+                mover: ArcSwapOption::empty(),
+                metrics,
+                pruning: None,
+            });
+        }
         let journal = open_journal(settings)?;
         let pruning = settings.retention.map(|retention| {
             let prune = prune(Arc::clone(&store), retention);
@@ -93,7 +103,7 @@ impl Ledger {
             runtime.handle().clone(),
         )?;
         Ok(Self {
-            journal,
+            journal: Some(journal),
             store,
             mover: ArcSwapOption::from_pointee(mover),
             metrics,
@@ -106,18 +116,28 @@ impl Ledger {
     /// # Errors
     /// When it can't be noted; then nothing must go upstream.
     pub(crate) fn opened(&self, opened: &Opened) -> Result<(), JournalError> {
-        self.journal.opened(opened)
+        let journal = self.journal.as_ref();
+        journal.map_or(Ok(()), |journal| journal.opened(opened))
     }
 
-    /// Notes what came of an attempt.
-    pub(crate) fn settled(&self, entry: Entry) {
-        self.metrics.settled(&entry);
-        self.journal.settled(entry);
+    /// Notes what came of an attempt at the deployment of that id.
+    pub(crate) fn settled(&self, entry: Entry, deployment: &str) {
+        self.metrics.settled(&entry, deployment);
+        if let Some(journal) = &self.journal {
+            journal.settled(entry);
+        }
+    }
+
+    /// Whether what is spent is kept.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.journal.is_some()
     }
 
     /// The metrics of money, as of now.
     pub(crate) fn metrics(&self) -> &LedgerMetrics {
-        self.metrics.observe(&self.journal);
+        if let Some(journal) = &self.journal {
+            self.metrics.observe(journal);
+        }
         &self.metrics
     }
 
@@ -148,7 +168,7 @@ impl Ledger {
                 tracing::warn!(%error, "entries stay in the journal until the next start");
             }
         }
-        if let Err(error) = self.journal.sync() {
+        if let Some(Err(error)) = self.journal.as_ref().map(Journal::sync) {
             tracing::error!(%error, "the journal could not be synced");
         }
     }

@@ -5,16 +5,14 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::budgets::{By, Refused};
+use crate::metrics::labels;
 use llm_router_domain::ledger::Entry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-/// Models without a price that have a series and a warning of their own: names come from clients.
+/// Models without a price that have a warning of their own: names come from clients.
 const MOST_MODELS: usize = 100;
-
-/// The labels of the models past [`MOST_MODELS`].
-const OTHERS: &str = "other";
 
 /// The metrics of money.
 pub(crate) struct LedgerMetrics {
@@ -24,6 +22,7 @@ pub(crate) struct LedgerMetrics {
     journal_failures: IntCounter,
     lost_entries: IntCounter,
     entries_in_memory: IntGauge,
+    entries_waiting: IntGauge,
     /// The models without a price that were warned of.
     warned: Mutex<HashSet<(Box<str>, Box<str>)>>,
 }
@@ -52,7 +51,7 @@ impl LedgerMetrics {
                     "unpriced_attempts_total",
                     "Attempts that used a model without a price.",
                 ),
-                &["provider", "model"],
+                &["provider", "deployment"],
             )?,
             journal_failures: IntCounter::with_opts(opts(
                 "journal_failures_total",
@@ -66,6 +65,10 @@ impl LedgerMetrics {
                 "ledger_entries_in_memory",
                 "Entries that wait for the store in memory because the journal is full.",
             ))?,
+            entries_waiting: IntGauge::with_opts(opts(
+                "journal_entries",
+                "Entries in the ledger's journal that the store doesn't have yet.",
+            ))?,
             warned: Mutex::default(),
         };
         registry.register(Box::new(metrics.reservations.clone()))?;
@@ -74,6 +77,7 @@ impl LedgerMetrics {
         registry.register(Box::new(metrics.journal_failures.clone()))?;
         registry.register(Box::new(metrics.lost_entries.clone()))?;
         registry.register(Box::new(metrics.entries_in_memory.clone()))?;
+        registry.register(Box::new(metrics.entries_waiting.clone()))?;
         Ok(metrics)
     }
 
@@ -96,28 +100,23 @@ impl LedgerMetrics {
         self.decisions.with_label_values(&labels).inc();
     }
 
-    /// Counts an entry that used something without a price, and warns of its model once.
-    pub(crate) fn settled(&self, entry: &Entry) {
+    /// Counts an entry that used something without a price, at the deployment of that id, and
+    /// warns of its model once.
+    pub(crate) fn settled(&self, entry: &Entry, deployment: &str) {
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }
+        self.unpriced.with_label_values(&labels(deployment)).inc();
         let (provider, model) = (&entry.attempt.provider, &entry.attempt.deployment);
         let line = (provider.clone(), model.clone());
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = if warned.contains(&line) {
-            [&**provider, model]
-        } else if warned.len() < MOST_MODELS {
-            warned.insert(line);
+        if warned.len() < MOST_MODELS && warned.insert(line) {
             tracing::warn!(
                 %provider,
                 %model,
                 "a model has no price, so what it costs is not known; add it to the prices file"
             );
-            [&**provider, model]
-        } else {
-            [OTHERS, OTHERS]
-        };
-        self.unpriced.with_label_values(&labels).inc();
+        }
     }
 
     /// Takes over what a journal has counted.
@@ -129,6 +128,8 @@ impl LedgerMetrics {
         catch_up(&self.lost_entries, journal.dropped());
         let waiting = i64::try_from(journal.in_memory()).unwrap_or(i64::MAX);
         self.entries_in_memory.set(waiting);
+        let journalled = i64::try_from(journal.waiting()).unwrap_or(i64::MAX);
+        self.entries_waiting.set(journalled);
     }
 }
 

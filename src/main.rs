@@ -15,7 +15,9 @@ mod follow;
 mod health;
 mod hosting;
 mod issued;
+mod issuing;
 mod key_commands;
+mod key_ring;
 mod keys;
 mod ledger;
 mod ledger_metrics;
@@ -24,6 +26,7 @@ mod listing;
 mod made;
 mod metrics;
 mod mock_host;
+mod objects;
 mod paths;
 mod prices;
 mod proxy;
@@ -36,6 +39,8 @@ mod settings;
 mod snapshot;
 mod steering;
 mod switch;
+mod traces;
+mod uses;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -87,7 +92,8 @@ enum Command {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
-    /// Create or upgrade the tables of the configured store, as serve does too.
+    /// Create or upgrade the tables of the configured store, as serve does too. Where no admin key is
+    /// configured and the store never had a key, one is made and printed, once.
     Migrate {
         /// The configuration; found as by serve.
         #[arg(long, value_name = "FILE")]

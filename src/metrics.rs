@@ -1,20 +1,29 @@
 //! What the router counts, by the names that Prometheus scrapes. Labels hold only what the
 //! configuration or the code bounds: no key, no free text of a client's.
 
+mod consumption;
 mod deployments;
+mod figures;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use llm_router_domain::ledger::Entry;
 use llm_router_domain::toggle::Outcome;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, Opts, Registry, TextEncoder,
 };
 
-pub(crate) use self::deployments::DeploymentMetrics;
+use self::consumption::Consumption;
+pub(crate) use self::deployments::{DeploymentMetrics, labels};
+use self::figures::Figures;
 use crate::clock;
+
+/// Stands for every model that the configuration has no public name for: clients make those up.
+pub(crate) const OTHER: &str = "other";
 
 /// Every metric of the process.
 pub(crate) struct Metrics {
@@ -24,6 +33,9 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     attempts: IntCounterVec,
     rules: IntCounterVec,
+    budget_refusals: IntCounter,
+    consumption: Consumption,
+    figures: Figures,
     counters: SharedCounters,
     client_disconnects: IntCounter,
     duration: HistogramVec,
@@ -31,9 +43,11 @@ pub(crate) struct Metrics {
     overhead: Histogram,
     in_flight: IntGauge,
     open: Arc<AtomicUsize>,
+    reloads: IntCounterVec,
     reload_successful: IntGauge,
     reload_time: Gauge,
     revision: IntGauge,
+    trace_exports: IntCounterVec,
     following: Following,
 }
 
@@ -87,8 +101,14 @@ impl SharedCounters {
 /// One finished request, as far as it is counted.
 pub(crate) struct Finished<'a> {
     pub(crate) endpoint: &'static str,
-    pub(crate) provider: &'a str,
-    pub(crate) model: &'a str,
+    /// Whether it was meant for a model.
+    pub(crate) inference: bool,
+    /// The provider that was asked last, by its id.
+    pub(crate) provider: Option<&'a str>,
+    /// The public name that it was routed to, or [`OTHER`].
+    pub(crate) model: Option<&'a str>,
+    /// The deployment that was asked last, by the id of its state.
+    pub(crate) deployment: Option<&'a str>,
     pub(crate) status: u16,
     /// The code of the router's own error answers.
     pub(crate) code: Option<&'static str>,
@@ -101,11 +121,24 @@ pub(crate) struct Finished<'a> {
     pub(crate) overhead: Duration,
 }
 
+impl Finished<'_> {
+    /// Whether the client didn't get what it asked for: an error status, or an answer that broke
+    /// off. One that the client itself broke off is none.
+    pub(crate) fn is_error(&self) -> bool {
+        let cut_off = self.code.is_some() && !self.client_gone;
+        cut_off || (self.status >= 400 && self.status != CLIENT_CLOSED_REQUEST)
+    }
+}
+
+/// The status logged for a client that left before it was answered, after nginx's custom.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
+
 /// How this replica follows the store: the toggle and what was made by API.
 struct Following {
     routing_enabled: IntGauge,
     toggle_changes: IntCounterVec,
     rules_broken: IntGauge,
+    store_up: IntGauge,
     store_poll_failures: IntCounter,
     store_clock_skew: Gauge,
 }
@@ -147,6 +180,12 @@ impl Metrics {
                 "Requests that a routing rule decided on, by rule.",
                 &["rule"],
             )?,
+            budget_refusals: IntCounter::with_opts(opts(
+                "budget_refusals_total",
+                "Requests refused because a budget doesn't allow them.",
+            ))?,
+            consumption: Consumption::new(&registry)?,
+            figures: Figures::new(Timestamp::try_from(clock::wall()).unwrap_or_default()),
             counters: SharedCounters::new()?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",
@@ -173,6 +212,11 @@ impl Metrics {
             )?,
             in_flight: IntGauge::with_opts(opts("requests_in_flight", "Requests under way."))?,
             open: Arc::default(),
+            reloads: counters(
+                "config_reloads_total",
+                "Configurations loaded, the first one included, by result.",
+                &["result"],
+            )?,
             reload_successful: IntGauge::with_opts(opts(
                 "config_last_reload_successful",
                 "Whether the configuration was last loaded without an error.",
@@ -185,6 +229,7 @@ impl Metrics {
                 "config_revision",
                 "The number of the configuration in force.",
             ))?,
+            trace_exports: trace_exports()?,
             following: Following::new(&registry)?,
             registry,
         };
@@ -203,6 +248,12 @@ impl Metrics {
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.errors.clone()))?;
         self.registry.register(Box::new(self.attempts.clone()))?;
+        self.registry
+            .register(Box::new(self.budget_refusals.clone()))?;
+        for result in [APPLIED, REFUSED] {
+            self.reloads.with_label_values(&[result]);
+        }
+        self.registry.register(Box::new(self.reloads.clone()))?;
         self.counters.register(&self.registry)?;
         self.registry.register(Box::new(self.rules.clone()))?;
         self.registry
@@ -215,6 +266,8 @@ impl Metrics {
             .register(Box::new(self.reload_successful.clone()))?;
         self.registry.register(Box::new(self.reload_time.clone()))?;
         self.registry.register(Box::new(self.revision.clone()))?;
+        self.registry
+            .register(Box::new(self.trace_exports.clone()))?;
         self.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))
@@ -238,9 +291,10 @@ impl Metrics {
     /// Counts a finished request.
     pub(crate) fn finish(&self, request: &Finished<'_>) {
         let mut digits = [0; 3];
-        let labels = [request.endpoint, request.provider];
+        let [provider, model] = [request.provider, request.model].map(Option::unwrap_or_default);
+        let labels = [request.endpoint, provider];
         let status = status_text(request.status, &mut digits);
-        let full = [request.endpoint, request.provider, request.model, status];
+        let full = [request.endpoint, provider, model, status];
         self.requests.with_label_values(&full).inc();
         self.duration
             .with_label_values(&labels)
@@ -260,6 +314,30 @@ impl Metrics {
         if request.client_gone {
             self.client_disconnects.inc();
         }
+        if request.inference {
+            self.figures.finish(request);
+        }
+    }
+
+    /// Counts what an attempt used at the deployment of that id.
+    pub(crate) fn settled(&self, entry: &Entry, deployment: &str) {
+        self.consumption.settled(entry);
+        self.figures.settled(entry, deployment);
+    }
+
+    /// What the process has counted since it began, for people.
+    pub(crate) fn figures(&self) -> llm_router_admin::RouterFigures {
+        self.figures.shown()
+    }
+
+    /// Counts batches of spans, by outcome.
+    pub(crate) const fn trace_exports(&self) -> &IntCounterVec {
+        &self.trace_exports
+    }
+
+    /// Counts a request that a budget doesn't allow.
+    pub(crate) fn budget_refused(&self) {
+        self.budget_refusals.inc();
     }
 
     /// Counts the end of an attempt.
@@ -279,6 +357,7 @@ impl Metrics {
 
     /// Notes a configuration that took effect.
     pub(crate) fn config_loaded(&self, revision: u64) {
+        self.reloads.with_label_values(&[APPLIED]).inc();
         self.reload_successful.set(1);
         self.revision(revision);
         let now = clock::wall()
@@ -318,13 +397,20 @@ impl Metrics {
         self.following.store_clock_skew.set(seconds);
     }
 
+    /// Notes that the store answered a look at it.
+    pub(crate) fn store_polled(&self) {
+        self.following.store_up.set(1);
+    }
+
     /// Counts a look at the store that failed.
     pub(crate) fn store_poll_failed(&self) {
+        self.following.store_up.set(0);
         self.following.store_poll_failures.inc();
     }
 
     /// Notes a configuration that was refused.
     pub(crate) fn config_refused(&self) {
+        self.reloads.with_label_values(&[REFUSED]).inc();
         self.reload_successful.set(0);
     }
 
@@ -355,6 +441,10 @@ impl Following {
                 "What became of requests to the routing toggle, as far as this replica took part.",
                 &["outcome"],
             )?,
+            store_up: IntGauge::with_opts(opts(
+                "store_up",
+                "Whether the store answered when it was last asked.",
+            ))?,
             store_poll_failures: IntCounter::with_opts(opts(
                 "store_poll_failures_total",
                 "How often the store could not be asked whether another replica changed anything.",
@@ -371,6 +461,7 @@ impl Following {
         registry.register(Box::new(following.routing_enabled.clone()))?;
         registry.register(Box::new(following.toggle_changes.clone()))?;
         registry.register(Box::new(following.rules_broken.clone()))?;
+        registry.register(Box::new(following.store_up.clone()))?;
         registry.register(Box::new(following.store_poll_failures.clone()))?;
         registry.register(Box::new(following.store_clock_skew.clone()))?;
         Ok(following)
@@ -390,11 +481,22 @@ impl Drop for InFlight {
     }
 }
 
+const APPLIED: &str = "applied";
+const REFUSED: &str = "refused";
+
 fn limit_refusals() -> prometheus::Result<IntCounterVec> {
     counters(
         "limit_refusals_total",
         "Requests refused by a limit, by what was limited and whose limit it was.",
         &["limit", "of"],
+    )
+}
+
+fn trace_exports() -> prometheus::Result<IntCounterVec> {
+    counters(
+        "trace_exports_total",
+        "Batches of spans that were sent to the collector, by outcome.",
+        &["outcome"],
     )
 }
 
@@ -433,8 +535,10 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.finish(&Finished {
             endpoint: "messages",
-            provider: "anthropic",
-            model: "claude",
+            inference: true,
+            provider: Some("anthropic"),
+            model: Some("claude"),
+            deployment: Some("anthropic/claude-1"),
             status: 529,
             code: Some("upstream_error"),
             rule: Some("cheap"),

@@ -17,6 +17,8 @@ use llm_router_store::seal::Sealer;
 use llm_router_store::{Store, StoreError};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::compile::{Surroundings, compile};
 use crate::issued::slim;
@@ -375,8 +377,28 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The net under the file system's notices, which some file systems don't give.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// SIGHUP, listened for since [`Hangups::listen`].
+pub(crate) struct Hangups(tokio::sync::Mutex<Signal>);
+
+impl Hangups {
+    /// Begins to listen. Until then the signal ends the process, so this comes before anything
+    /// that shows that the process is up. `runtime` must live as long as they are waited for.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn listen(runtime: &Runtime) -> io::Result<Arc<Self>> {
+        let _entered = runtime.enter();
+        let signal = signal(SignalKind::hangup())?;
+        Ok(Arc::new(Self(tokio::sync::Mutex::new(signal))))
+    }
+
+    async fn next(&self) {
+        self.0.lock().await.recv().await;
+    }
+}
+
 /// Reloads on SIGHUP and when the file changes, until the task is dropped.
-pub(crate) async fn watch(reloader: Arc<Reloader>) {
+pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<Hangups>) {
     let (changes, mut changed) = tokio::sync::mpsc::channel(1);
     // The watcher works as long as it lives.
     let _watcher = reloader
@@ -384,16 +406,9 @@ pub(crate) async fn watch(reloader: Arc<Reloader>) {
         .file
         .as_deref()
         .and_then(|file| watcher(file, changes));
-    let mut hangups = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::error!(%error, "SIGHUP can't be listened for");
-            return;
-        }
-    };
     loop {
         tokio::select! {
-            _ = hangups.recv() => reloader.reload_from_file("SIGHUP").await,
+            () = hangups.next() => reloader.reload_from_file("SIGHUP").await,
             Some(()) = changed.recv() => {
                 tokio::time::sleep(SETTLE).await;
                 reloader.reload_if_changed().await;

@@ -9,7 +9,7 @@ use llm_router_config::Config;
 
 /// The settings that the process began with, as hashes: some hold secrets.
 #[derive(Clone, Debug)]
-pub(crate) struct Fixed([(&'static str, u64); 8]);
+pub(crate) struct Fixed([(&'static str, u64); 9]);
 
 impl Fixed {
     /// Those of a configuration.
@@ -24,6 +24,7 @@ impl Fixed {
             ("admin.listen", hash(&config.admin.listen)),
             ("store", hash(&config.store)),
             ("counters", hash(&config.counters)),
+            ("telemetry", hash(&config.telemetry)),
         ])
     }
 

@@ -14,12 +14,13 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::{Caller, Unexplained};
-use llm_router_config::{Config, CounterUrl, Loaded};
+use llm_router_admin::{Caller, Collection, Rule, Unexplained};
+use llm_router_config::{Config, CounterUrl, Loaded, LogFormat};
 use llm_router_counters::Counters;
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
+use llm_router_domain::rule::RuleSpec;
 use llm_router_store::objects::{ObjectStore, Objects};
 use llm_router_store::seal::Sealer;
 use llm_router_store::{LedgerStore, Store, StoreError};
@@ -35,17 +36,23 @@ use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::health::Health;
 use crate::hosting::Hosting;
+use crate::issuing::Issuing;
 use crate::ledger::{self, Ledger};
 use crate::ledger_metrics::LedgerMetrics;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
-use crate::proxy::{self, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked};
-use crate::reload::{LoadError, Loader, Reloader, toggle_settings, watch};
+use crate::objects::Editor;
+use crate::proxy::{
+    self, Collector, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked,
+};
+use crate::reload::{Hangups, LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
 use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
 use crate::steering::Steering;
 use crate::switch::Switch;
+use crate::traces::Traces;
+use crate::uses::{UseLog, keep_written};
 
 /// How `serve` was asked to run.
 pub(crate) struct Start {
@@ -65,21 +72,13 @@ pub(crate) struct Start {
 /// # Errors
 /// A configuration that can't be used, a port that can't be had, or a ledger that can't be opened.
 pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
-    let environment = llm_router_config::Environment::read(&start.folder);
-    let salt = environment
-        .non_empty("API_KEY_SALT")
-        .map_or_else(random_secret, SecretString::from);
-    let admin_key = start.admin_key.or_else(|| {
-        environment
-            .non_empty("ADMIN_API_KEY")
-            .map(SecretString::from)
-    });
-    let hasher = KeyHasher::new(&salt);
+    let Secrets { issuer, admin_key } = Secrets::read(&start);
+    let hasher = issuer.clone();
     let loader = Loader::new(
         start.file,
         start.folder,
         admin_key.clone(),
-        hasher,
+        hasher.unwrap_or_else(|| KeyHasher::new(&random_secret())),
         start.mock,
     );
     let loaded = loader.load()?;
@@ -94,6 +93,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
     must_be_free(config.server.listen)?;
     let runtime = ledger::runtime()?;
+    let hangups = Hangups::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let objects = runtime.block_on(store.objects())?;
     let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
@@ -102,31 +102,36 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
-    let counters = counters(&config, &runtime, &metrics)?;
-    let budgets = Arc::new(match &counters {
-        Some(counters) => Budgets::shared(Arc::new(counters.clone()), runtime.handle()),
-        None => Budgets::default(),
-    });
-    let limits = Arc::new(Limiter::new(Arc::clone(&metrics), counters));
+    let (limits, budgets) = counting(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
-    let access_log = AccessLog::start(start.json_log)?;
+    let access_log = access_log(&config, start.json_log)?;
+    let traces = traces(&config, &runtime, &metrics)?;
     let health = Arc::<Health>::default();
     let listener = admin_listener(&config)?;
     let options = service_options(&config);
     let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
-    let reloader = Arc::clone(&steering.reloader);
-    let follower = Arc::clone(&steering.follower);
+    let editor = steering.editor.clone();
     let switch = Arc::clone(&steering.switch);
-    let source = admin_source(
-        &config, steering, sealer, &live, &metrics, &ledger, &budgets, &health,
-    );
+    let uses = Arc::clone(live.load().snapshot.keys.uses());
+    let parts = Parts {
+        budgets: Arc::clone(&budgets),
+        steering,
+        issuing: Issuing {
+            editor: editor.clone(),
+            live: Arc::clone(&live),
+            hasher: issuer,
+        },
+        sealer,
+    };
+    let source = admin_source(&config, parts, &live, &metrics, &ledger, &health);
     let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let side_tasks = vec![
         ("admin", admin_task(listener, admin.clone())),
         ("health", health_task(&live, health)),
-        ("reload", reload_task(reloader)),
-        ("follow", follow_task(follower)),
+        ("reload", reload_task(editor.reloader, hangups)),
+        ("follow", follow_task(editor.follower)),
+        ("uses", uses_task(&uses, &editor.store)),
     ];
     let shared = Shared {
         live,
@@ -137,46 +142,111 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         limits,
         budgets,
         switch,
+        traces: traces.clone(),
     };
     let ran = proxy::run(&options, shared, side_tasks);
+    runtime.block_on(write_uses(&uses, editor.store.as_ref()));
     runtime.block_on(ledger.close());
+    if let Some(traces) = traces {
+        traces.close();
+    }
     access_log.write_out();
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// The access log, as it is configured; JSON where the rest of the log is, if that isn't said.
+fn access_log(config: &Config, json: bool) -> io::Result<AccessLog> {
+    let settings = config.telemetry.access_log;
+    let json = match settings.format {
+        LogFormat::Auto => json,
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    AccessLog::start(json, settings.sample)
+}
+
+/// What makes traces, if any are wanted.
+fn traces(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Metrics,
+) -> io::Result<Option<Arc<Traces>>> {
+    let Some(settings) = &config.telemetry.traces else {
+        return Ok(None);
+    };
+    let handle = runtime.handle().clone();
+    let collector = Collector::new(settings, handle, metrics.trace_exports().clone())?;
+    let traces = Traces::start(settings, collector)?;
+    tracing::info!(collector = %settings.endpoint, sample = settings.sample, "traces are sent");
+    Ok(Some(Arc::new(traces)))
+}
+
+/// What the environment says of keys.
+struct Secrets {
+    /// Hashes keys that are stored: under a salt of this run they would be worthless after it.
+    issuer: Option<KeyHasher>,
+    /// The key that always works.
+    admin_key: Option<SecretString>,
+}
+
+impl Secrets {
+    fn read(start: &Start) -> Self {
+        let environment = llm_router_config::Environment::read(&start.folder);
+        let secret = |name| environment.non_empty(name).map(SecretString::from);
+        let salt = secret("API_KEY_SALT");
+        let admin_key = start.admin_key.clone();
+        Self {
+            issuer: salt.as_ref().map(KeyHasher::new),
+            admin_key: admin_key.or_else(|| secret("ADMIN_API_KEY")),
+        }
+    }
+}
+
+/// How long the end waits for the store to take when keys were last used.
+const USES: Duration = Duration::from_secs(2);
+
+async fn write_uses(uses: &UseLog, store: &dyn Store) {
+    let writing = tokio::time::timeout(USES, uses.write_out(store));
+    if !matches!(writing.await, Ok(Ok(()))) {
+        tracing::warn!("the store doesn't take when keys were last used");
+    }
+}
+
+/// What the admin service may change.
+struct Parts {
+    budgets: Arc<Budgets>,
+    steering: Steering,
+    issuing: Issuing,
+    sealer: Option<Sealer>,
 }
 
 /// What the admin service is given of the router.
 fn admin_source(
     config: &Config,
-    steering: Steering,
-    sealer: Option<Sealer>,
+    parts: Parts,
     live: &SharedLive,
     metrics: &Arc<Metrics>,
     ledger: &Arc<Ledger>,
-    budgets: &Arc<Budgets>,
     health: &Arc<Health>,
 ) -> AdminSource {
+    let editor = parts.steering.editor.clone();
     AdminSource {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
-        budgets: Arc::clone(budgets),
+        budgets: parts.budgets,
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
         hosting: Hosting {
-            store: Arc::clone(&steering.store),
-            reloader: Arc::clone(&steering.reloader),
-            follower: Arc::clone(&steering.follower),
-            sealer,
+            editor: editor.clone(),
+            sealer: parts.sealer,
             live: Arc::clone(live),
             health: Arc::clone(health),
         },
-        configuration: Configuration {
-            store: Arc::clone(&steering.store),
-            reloader: Arc::clone(&steering.reloader),
-            follower: Arc::clone(&steering.follower),
-        },
-        steering,
+        configuration: Configuration { editor },
+        issuing: parts.issuing,
+        steering: parts.steering,
     }
 }
 
@@ -185,6 +255,21 @@ const COUNTERS: Duration = Duration::from_secs(1);
 
 /// How often the metrics learn how the counters are.
 const COUNTERS_NOTED: Duration = Duration::from_millis(500);
+
+/// What counts limits and budgets: for all replicas together where they have Redis.
+fn counting(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Arc<Metrics>,
+) -> io::Result<(Arc<Limiter>, Arc<Budgets>)> {
+    let counters = counters(config, runtime, metrics)?;
+    let budgets = Arc::new(match &counters {
+        Some(counters) => Budgets::shared(Arc::new(counters.clone()), runtime.handle()),
+        None => Budgets::default(),
+    });
+    let limits = Limiter::new(Arc::clone(metrics), counters);
+    Ok((Arc::new(limits), budgets))
+}
 
 fn counters(
     config: &Config,
@@ -244,12 +329,12 @@ fn steer(
         Arc::clone(metrics),
         poll,
     ));
-    Ok(Steering {
+    let editor = Editor {
         store,
-        switch,
         reloader,
         follower,
-    })
+    };
+    Ok(Steering { switch, editor })
 }
 
 fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
@@ -354,8 +439,8 @@ fn admin_task(listener: TcpListener, router: axum::Router) -> SideTask {
     })
 }
 
-fn reload_task(reloader: Arc<Reloader>) -> SideTask {
-    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader))))
+fn reload_task(reloader: Arc<Reloader>, hangups: Arc<Hangups>) -> SideTask {
+    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
 }
 
 fn follow_task(follower: Arc<Follower>) -> SideTask {
@@ -363,6 +448,11 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
         let follower = Arc::clone(&follower);
         until(stop, async move { follower.run().await })
     })
+}
+
+fn uses_task(uses: &Arc<UseLog>, store: &Arc<dyn Store>) -> SideTask {
+    let (uses, store) = (Arc::clone(uses), Arc::clone(store));
+    Box::new(move |stop| until(stop, keep_written(Arc::clone(&uses), Arc::clone(&store))))
 }
 
 fn health_task(live: &SharedLive, health: Arc<Health>) -> SideTask {
@@ -394,6 +484,7 @@ struct AdminSource {
     clients_port: u16,
     hosting: Hosting,
     configuration: Configuration,
+    issuing: Issuing,
     steering: Steering,
 }
 
@@ -401,6 +492,14 @@ struct AdminSource {
 impl llm_router_admin::Source for AdminSource {
     fn steering(&self) -> &dyn llm_router_admin::Steering {
         &self.steering
+    }
+
+    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec> {
+        &self.steering
+    }
+
+    fn keys(&self) -> &dyn llm_router_admin::Keys {
+        &self.issuing
     }
 
     fn hosting(&self) -> &dyn llm_router_admin::Hosting {
@@ -412,7 +511,7 @@ impl llm_router_admin::Source for AdminSource {
     }
 
     fn store(&self) -> &dyn ObjectStore {
-        &*self.steering.store
+        &*self.steering.editor.store
     }
 
     fn config_schema(&self) -> serde_json::Value {
@@ -428,6 +527,10 @@ impl llm_router_admin::Source for AdminSource {
         let live = self.live.load();
         self.metrics.deployments.show(&live.snapshot, &self.health);
         self.metrics.render()
+    }
+
+    fn figures(&self) -> llm_router_admin::RouterFigures {
+        self.metrics.figures()
     }
 
     fn metrics_are_public(&self) -> bool {

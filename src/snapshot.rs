@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_domain::balance::{self, Balancer, Deployments};
 use llm_router_domain::circuit::Settings;
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
@@ -21,7 +20,7 @@ use llm_router_wire::translate::{ChatDialect, Compat};
 
 use crate::budgets::KeyBudget;
 use crate::clock;
-use crate::issued::Issued;
+use crate::key_ring::KeyRing;
 use crate::limits::LimitTable;
 use crate::rules::Listed;
 
@@ -237,77 +236,8 @@ pub(crate) struct Deployment {
     pub(crate) provider_index: usize,
     /// The provider's own name of the model.
     pub(crate) model: Arc<str>,
-    /// Whether the configuration names this model, so that metrics may.
-    pub(crate) named: bool,
     /// Its health and latency; of models that the configuration doesn't name, the provider's.
     pub(crate) state: Arc<balance::Deployment>,
-}
-
-/// The keys that clients may present, hashed.
-#[derive(Debug)]
-pub(crate) struct KeyRing {
-    hasher: KeyHasher,
-    by_hash: HashMap<KeyHash, Held>,
-    /// Those made by API, by their id.
-    issued: HashMap<Box<str>, Arc<Issued>>,
-}
-
-/// What is known by one hash.
-#[derive(Debug)]
-struct Held {
-    key: Arc<Key>,
-    /// From when on the hash is worth nothing; never, if none.
-    until: Option<SystemTime>,
-}
-
-impl KeyRing {
-    pub(crate) fn new(hasher: KeyHasher) -> Self {
-        Self {
-            hasher,
-            by_hash: HashMap::new(),
-            issued: HashMap::new(),
-        }
-    }
-
-    /// Adds a key; returns whether no other key had the same text.
-    pub(crate) fn add(&mut self, text: &str, key: Key) -> bool {
-        let hash = self.hasher.hash(text.as_bytes());
-        let held = Held {
-            key: Arc::new(key),
-            until: None,
-        };
-        self.by_hash.insert(hash, held).is_none()
-    }
-
-    /// Adds a key that was made by API.
-    pub(crate) fn issue(&mut self, issued: Arc<Issued>) {
-        for hashed in issued.hashes.iter().filter(|_| issued.enabled) {
-            let held = Held {
-                key: Arc::clone(&issued.key),
-                until: hashed.until,
-            };
-            self.by_hash.entry(hashed.hash).or_insert(held);
-        }
-        self.issued.insert(issued.id.clone(), issued);
-    }
-
-    /// The key that is presented at `now`, if it is one.
-    pub(crate) fn find(&self, presented: &[u8], now: SystemTime) -> Option<&Arc<Key>> {
-        let held = self.by_hash.get(&self.hasher.hash(presented))?;
-        if held.until.is_some_and(|until| now >= until) {
-            return None;
-        }
-        Some(&held.key)
-    }
-
-    /// The key of that id, if it was made by API.
-    pub(crate) fn issued(&self, id: &str) -> Option<&Arc<Issued>> {
-        self.issued.get(id)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.by_hash.len()
-    }
 }
 
 impl Snapshot {
@@ -348,7 +278,6 @@ impl Deployment {
             provider: Arc::clone(provider),
             provider_index,
             model: model.into(),
-            named: known.is_some(),
             state: state.map_or_else(|| fresh(provider), Arc::clone),
         }
     }
@@ -376,6 +305,7 @@ pub(crate) mod testing {
     //! Snapshots for tests, built from as little as they need.
 
     use llm_router_domain::balance::{Member, Strategy};
+    use llm_router_domain::key::KeyHasher;
 
     use super::*;
 
@@ -465,7 +395,7 @@ pub(crate) mod testing {
             default_model: default_model.map(str::to_owned),
             listed_rules: Arc::default(),
             rules: Arc::default(),
-            keys: KeyRing::new(KeyHasher::new(&"salt".into())),
+            keys: KeyRing::new(KeyHasher::new(&"salt".into()), None),
             budgets: HashMap::new(),
             limits: LimitTable::default(),
             prices: Arc::default(),

@@ -4,31 +4,29 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use llm_router_admin::{Origin, Rule, RuleError, RuleProblem, ToggleStatus};
+use llm_router_admin::{Collection, Listed, ObjectError, Origin, Rule, RuleProblem, ToggleStatus};
 use llm_router_domain::rule::{Problem, RuleSpec, Severity};
 use llm_router_domain::toggle::{Answer, Item, Request, Status};
+use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
-use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
-use llm_router_store::{Store, StoreError};
+use llm_router_store::objects::{Draft, Kind, Object};
 use uuid::Uuid;
 
-use crate::follow::Follower;
-use crate::reload::Reloader;
-use crate::rules::{self, Listed, Refusal};
+use crate::objects::Editor;
+use crate::reload::InForce;
+use crate::rules::{self, Listed as Written, Refusal};
 use crate::switch::{Switch, now};
 
 /// The toggle and the rules, for the admin service.
 pub(crate) struct Steering {
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) switch: Arc<Switch>,
-    pub(crate) reloader: Arc<Reloader>,
-    pub(crate) follower: Arc<Follower>,
+    pub(crate) editor: Editor,
 }
 
 #[async_trait]
 impl llm_router_admin::Steering for Steering {
     async fn toggle_status(&self) -> ToggleStatus {
-        self.follower.look_unless_away().await;
+        self.editor.follower.look_unless_away().await;
         self.shown(self.switch.status(now()))
     }
 
@@ -36,14 +34,14 @@ impl llm_router_admin::Steering for Steering {
         &self,
         request: &Request,
     ) -> Result<(Answer, ToggleStatus), StoreError> {
-        self.follower.must_answer()?;
+        self.editor.follower.must_answer()?;
         let (answer, status) = self.switch.request(request).await?;
-        self.follower.wake();
+        self.editor.follower.wake();
         Ok((answer, self.shown(status)))
     }
 
     async fn cancel_toggle(&self, actor: &str) -> Result<(bool, ToggleStatus), StoreError> {
-        self.follower.must_answer()?;
+        self.editor.follower.must_answer()?;
         let (cancelled, status) = self.switch.cancel(actor).await?;
         Ok((cancelled, self.shown(status)))
     }
@@ -54,55 +52,59 @@ impl llm_router_admin::Steering for Steering {
         limit: u32,
     ) -> Result<Page<Item, u64>, StoreError> {
         // A change that is in force is told as applied, whoever was to settle it.
-        self.follower.look_unless_away().await;
-        self.follower.must_answer()?;
-        self.store.toggle_history(cursor, limit).await
+        self.editor.follower.look_unless_away().await;
+        self.editor.follower.must_answer()?;
+        self.editor.store.toggle_history(cursor, limit).await
+    }
+}
+
+#[async_trait]
+impl Collection for Steering {
+    type Shown = Rule;
+    type Spec = RuleSpec;
+
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Listed<Rule>, ObjectError> {
+        let rules = self.current().await.iter().map(shown).collect();
+        Listed::cut(rules, after, most, |rule: &Rule| &rule.id)
     }
 
-    async fn rules(&self) -> Vec<Rule> {
-        self.current().await.iter().map(shown).collect()
+    async fn one(&self, id: &str) -> Result<Rule, ObjectError> {
+        let rules = self.current().await;
+        let rule = rules.iter().find(|rule| rule.id == id);
+        rule.map(shown).ok_or(ObjectError::Missing)
     }
 
-    async fn create_rule(&self, spec: RuleSpec, actor: &str) -> Result<Rule, RuleError> {
-        self.current().await;
-        self.follower.must_answer()?;
+    async fn create(&self, spec: RuleSpec, actor: &str) -> Result<Rule, ObjectError> {
+        self.editor.catch_up().await;
+        self.editor.follower.must_answer()?;
         self.check(&spec, None).await?;
         let draft = draft(Uuid::now_v7().to_string(), &spec)?;
-        self.change(Change::Create(draft), spec, actor).await
+        let object = self.editor.create(draft, actor).await?;
+        Ok(self.in_force(&object, spec))
     }
 
-    async fn replace_rule(
+    async fn replace(
         &self,
         id: &str,
         spec: RuleSpec,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Rule, RuleError> {
+    ) -> Result<Rule, ObjectError> {
         self.must_be_made(id, expected).await?;
         self.check(&spec, Some(id)).await?;
         let draft = draft(id.to_owned(), &spec)?;
-        self.change(Change::Replace { draft, expected }, spec, actor)
-            .await
+        let object = self.editor.replace(draft, expected, actor).await?;
+        Ok(self.in_force(&object, spec))
     }
 
-    async fn delete_rule(
+    async fn delete(
         &self,
         id: &str,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<(), RuleError> {
+    ) -> Result<(), ObjectError> {
         self.must_be_made(id, expected).await?;
-        let change = Change::Delete {
-            kind: Kind::Rule,
-            id: id.to_owned(),
-            expected,
-        };
-        self.store
-            .change(change, by(actor))
-            .await
-            .map_err(refused)?;
-        self.follower.look().await;
-        Ok(())
+        self.editor.delete(Kind::Rule, id, expected, actor).await
     }
 }
 
@@ -111,33 +113,28 @@ impl Steering {
         ToggleStatus {
             status,
             at: now(),
-            store_away_since: self.follower.away_since(),
+            store_away_since: self.editor.follower.away_since(),
         }
     }
 
     /// The rules in force, after what other replicas changed was taken over. While the store is
     /// away: those that were last heard of.
-    async fn current(&self) -> Vec<Listed> {
-        self.follower.look_unless_away().await;
-        self.reloader.live().snapshot.listed_rules.to_vec()
+    async fn current(&self) -> Vec<Written> {
+        self.editor.catch_up().await;
+        self.editor.reloader.live().snapshot.listed_rules.to_vec()
     }
 
     /// Refuses what the file says, and what isn't there or was changed: before anything is said of
     /// a rule that would take its place.
-    async fn must_be_made(&self, id: &str, expected: Option<u64>) -> Result<(), RuleError> {
-        let rules = self.current().await;
-        self.follower.must_answer()?;
-        let rule = rules.iter().find(|rule| rule.id == id);
-        let made = rule.ok_or(RuleError::Missing)?.made;
-        let version = made.ok_or(RuleError::ReadOnly)?.version;
-        if expected.is_some_and(|expected| expected != version) {
-            return Err(RuleError::Stale);
-        }
-        Ok(())
+    async fn must_be_made(&self, id: &str, expected: Option<u64>) -> Result<(), ObjectError> {
+        let listed = Arc::clone(&self.editor.reloader.live().snapshot.listed_rules);
+        let written = |_: &InForce| listed.iter().any(|rule| rule.id == id);
+        let made = self.editor.made(Kind::Rule, id, expected, written);
+        made.await.map(drop)
     }
 
-    async fn check(&self, spec: &RuleSpec, replaces: Option<&str>) -> Result<(), RuleError> {
-        let reloader = Arc::clone(&self.reloader);
+    async fn check(&self, spec: &RuleSpec, replaces: Option<&str>) -> Result<(), ObjectError> {
+        let reloader = Arc::clone(&self.editor.reloader);
         let (spec, replaces) = (spec.clone(), replaces.map(str::to_owned));
         let check = move || {
             let live = reloader.live();
@@ -154,27 +151,21 @@ impl Steering {
         let checked = tokio::task::spawn_blocking(check).await;
         let checked = checked.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         checked.map_err(|refusal| match refusal {
-            Refusal::Taken => RuleError::Taken,
-            Refusal::Invalid(field, message) => RuleError::Invalid { field, message },
+            Refusal::Taken => ObjectError::Taken,
+            Refusal::Invalid(field, message) => ObjectError::Invalid { field, message },
         })
     }
 
-    /// Changes a rule and puts it into force here; the others follow by themselves.
-    async fn change(&self, change: Change, spec: RuleSpec, actor: &str) -> Result<Rule, RuleError> {
-        let changed = self.store.change(change, by(actor)).await;
-        let object = changed.map_err(refused)?.ok_or(RuleError::Missing)?;
-        self.follower.look().await;
-        let live = self.reloader.live();
-        let rule = live
-            .snapshot
-            .listed_rules
-            .iter()
-            .find(|rule| rule.id == object.id);
-        Ok(rule.map_or_else(|| unlisted(&object, spec), shown))
+    /// A rule that was stored, as it is in force here.
+    fn in_force(&self, object: &Object, spec: RuleSpec) -> Rule {
+        let live = self.editor.reloader.live();
+        let mut rules = live.snapshot.listed_rules.iter();
+        let rule = rules.find(|rule| rule.id == object.id);
+        rule.map_or_else(|| unlisted(object, spec), shown)
     }
 }
 
-fn draft(id: String, spec: &RuleSpec) -> Result<Draft, RuleError> {
+fn draft(id: String, spec: &RuleSpec) -> Result<Draft, ObjectError> {
     let mut body =
         serde_json::to_value(spec).map_err(|error| StoreError::Refused(error.to_string()))?;
     if let Some(fields) = body.as_object_mut() {
@@ -189,23 +180,7 @@ fn draft(id: String, spec: &RuleSpec) -> Result<Draft, RuleError> {
     })
 }
 
-fn by(actor: &str) -> By {
-    By {
-        actor: actor.to_owned(),
-        at: now(),
-    }
-}
-
-fn refused(error: ChangeError) -> RuleError {
-    match error {
-        ChangeError::Taken => RuleError::Taken,
-        ChangeError::Missing => RuleError::Missing,
-        ChangeError::Stale(_) => RuleError::Stale,
-        ChangeError::Store(error) => RuleError::Store(error),
-    }
-}
-
-fn shown(rule: &Listed) -> Rule {
+fn shown(rule: &Written) -> Rule {
     let spec = rule.spec.clone();
     Rule {
         id: rule.id.clone(),
@@ -225,7 +200,7 @@ fn shown(rule: &Listed) -> Rule {
 
 /// A rule that is stored and could not be put into force yet.
 fn unlisted(object: &Object, spec: RuleSpec) -> Rule {
-    shown(&Listed {
+    shown(&Written {
         id: object.id.clone(),
         spec,
         made: Some(object.into()),

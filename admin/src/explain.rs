@@ -42,13 +42,23 @@ const FORMATS: [Format; 3] = [
     Format::AnthropicMessages,
 ];
 
+/// The body of `POST /api/v1/router/explain`. For the description of the API only.
+#[derive(utoipa::ToSchema)]
+#[schema(as = RequestToExplain)]
+#[expect(dead_code, reason = "it describes what the router reads of a request")]
+struct Body {
+    /// A public name, `provider/model`, a name that a provider serves, or `auto`.
+    #[schema(min_length = 1)]
+    model: String,
+}
+
 /// How a request would be routed, and why
 ///
 /// The body is a request as it would be sent to a model. It goes nowhere.
 #[utoipa::path(post, path = "/api/v1/router/explain", tag = "router",
     params(("format" = inline(Option<Spoken>), Query,
         description = "The format of the body; guessed if not given")),
-    request_body(content = Object,
+    request_body(content = Body,
         example = json!({ "model": "fast", "messages": [{ "role": "user", "content": "Hello!" }] })),
     responses((status = 200, description = "The decision, and every rule and deployment with its why",
         body = Object)))]

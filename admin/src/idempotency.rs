@@ -50,6 +50,10 @@ struct Answer {
     body: Bytes,
 }
 
+/// Goes with an answer that holds a secret: what is kept of it, and given the next time.
+#[derive(Clone)]
+pub(crate) struct KeptInstead(pub(crate) Bytes);
+
 /// What is to be done with a request.
 pub(crate) enum Turn {
     /// It has no key.
@@ -149,7 +153,8 @@ impl Place {
         if response.status().is_server_error() {
             return response;
         }
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        let instead = parts.extensions.remove::<KeptInstead>();
         let Ok(body) = body.collect().await.map(|body| body.to_bytes()) else {
             return Response::from_parts(parts, Body::empty());
         };
@@ -157,7 +162,7 @@ impl Place {
             let answer = Answer {
                 status: parts.status,
                 headers: parts.headers.clone(),
-                body: body.clone(),
+                body: instead.map_or_else(|| body.clone(), |instead| instead.0),
             };
             let mut entries = self.answered.entries();
             let place = entries.iter_mut().find(|entry| entry.id == self.id);
@@ -221,6 +226,26 @@ mod tests {
             let found = asked(&answered, caller, key, body, at);
             assert_eq!(found, expected, "{caller} {key} {body} {at}");
         }
+    }
+
+    #[tokio::test]
+    async fn secrets_are_given_once_and_not_kept() {
+        let answered = Answered::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let Ok(Turn::First(place)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+            panic!("not the first");
+        };
+        let mut made = response(201, "secret");
+        let kept = KeptInstead(Bytes::from_static(b"made"));
+        made.extensions_mut().insert(kept);
+        let text =
+            async |response: Response| response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text(place.keep(made).await).await, "secret");
+        let Ok(Turn::Answered(again)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+            panic!("not answered again");
+        };
+        assert_eq!(again.status(), StatusCode::CREATED);
+        assert_eq!(text(again).await, "made");
     }
 
     #[tokio::test]

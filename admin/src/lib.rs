@@ -9,9 +9,12 @@ mod cost;
 mod diff;
 mod etag;
 mod explain;
+mod figures;
 mod idempotency;
 mod inference;
 mod intake;
+mod keys;
+mod objects;
 mod openapi;
 mod page;
 mod providers;
@@ -33,6 +36,7 @@ use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_domain::format::Format;
+use llm_router_domain::rule::RuleSpec;
 use llm_router_store::objects::ObjectStore;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::{Value, json};
@@ -47,15 +51,24 @@ pub use access::{Caller, Problem};
 pub use config::{Configuration, Mistake, RollBackError, RolledBack, Running, Undone};
 pub use diff::{Difference, between};
 pub use explain::Unexplained;
-pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderError, ProviderModel};
+pub use figures::{DeploymentFigures, Figures, NamedFigures, Quantiles, RouterFigures};
+pub use keys::{Key, Keys};
+pub use objects::{Collection, Listed, ObjectError, Origin, Shown};
+pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderModel};
 pub use router::{Steering, ToggleStatus};
-pub use rules::{Origin, Rule, RuleError, RuleProblem};
+pub use rules::{Rule, RuleProblem};
 
 /// What the admin service asks of the router.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
-    /// The toggle and the rules.
+    /// The toggle.
     fn steering(&self) -> &dyn Steering;
+
+    /// The rules, in the order they are tried.
+    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec>;
+
+    /// The keys.
+    fn keys(&self) -> &dyn Keys;
 
     /// The providers.
     fn hosting(&self) -> &dyn Hosting;
@@ -71,6 +84,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
+
+    /// What this process has counted.
+    fn figures(&self) -> RouterFigures;
 
     /// Whether metrics may be read without a key.
     fn metrics_are_public(&self) -> bool;
@@ -186,6 +202,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(usage_routes())
         .merge(routing_routes())
         .merge(provider_routes())
+        .merge(key_routes())
         .merge(config_routes())
 }
 
@@ -213,6 +230,7 @@ fn routing_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(router::status))
         .routes(routes!(router::toggle, router::cancel))
         .routes(routes!(router::history))
+        .routes(routes!(figures::figures))
         .routes(routes!(explain::explain))
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::one, rules::replace, rules::delete))
@@ -228,6 +246,13 @@ fn provider_routes() -> OpenApiRouter<Shared> {
         ))
         .routes(routes!(providers::checks, providers::check))
         .routes(routes!(providers::models, providers::set_model))
+}
+
+fn key_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::one, keys::replace, keys::delete))
+        .routes(routes!(keys::rotate))
 }
 
 fn config_routes() -> OpenApiRouter<Shared> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, header};
 use axum::{Extension, Json};
+use llm_router_domain::key::KeySpec;
 use llm_router_domain::rule::RuleSpec;
 use schemars::schema_for;
 use serde::Serialize;
@@ -95,6 +96,7 @@ pub(crate) fn complete(api: &OpenApi, config: &Value) -> Value {
         "header": { "type": "apiKey", "in": "header", "name": "x-api-key" },
     });
     add_schema(&mut document, "RuleSpec", schema_for!(RuleSpec).to_value());
+    add_schema(&mut document, "KeySpec", schema_for!(KeySpec).to_value());
     add_schema(&mut document, "ProviderSpec", part(config, "Provider"));
     if let Some(paths) = document["paths"].as_object_mut() {
         paths.extend(inference::paths());
@@ -188,6 +190,12 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
     }
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = true.into();
+    }
+    let parameters = operation["parameters"].as_array_mut();
+    for parameter in parameters.into_iter().flatten() {
+        if parameter["name"] == "if-match" {
+            parameter["schema"]["pattern"] = r#"^(\*|"[0-9]+")$"#.into();
+        }
     }
     let writes = matches!(method, "post" | "put");
     let takes = operation.get("parameters").is_some() || operation.get("requestBody").is_some();

@@ -26,7 +26,7 @@ pub(crate) struct Page<T> {
 /// Which page of a list. For the description of the API only: handlers read what they need.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it describes what `limit` and `cut` read")]
+#[expect(dead_code, reason = "it describes what `limit` and `cursor` read")]
 pub(crate) struct Paging {
     /// How many items at most; 50 if not given.
     #[param(minimum = 1, maximum = 1000, example = 50)]
@@ -48,31 +48,6 @@ pub(crate) struct Numbered {
     /// The `next_cursor` of the page before
     #[param(minimum = 0)]
     cursor: Option<i64>,
-}
-
-impl<T> Page<T> {
-    /// The page of a whole list that the parameters ask for. Items are found again by their id.
-    ///
-    /// # Errors
-    /// 400 for a limit or a cursor that can't be used.
-    pub(crate) fn cut(
-        mut items: Vec<T>,
-        parameters: &HashMap<String, String>,
-        id: impl Fn(&T) -> &str,
-    ) -> Result<Self, Problem> {
-        let limit = limit(parameters)? as usize;
-        if let Some(cursor) = parameters.get("cursor") {
-            let before = items.iter().position(|item| id(item) == cursor);
-            let message = "cursor is the next_cursor of another answer, and its item is gone.";
-            let before = before.ok_or_else(|| Problem::invalid("cursor", message))?;
-            items.drain(..=before);
-        }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let last = items.last().filter(|_| more);
-        let next_cursor = last.map(|item| id(item).to_owned());
-        Ok(Self { items, next_cursor })
-    }
 }
 
 /// How many items are asked for.
@@ -125,31 +100,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_follow_each_other() {
-        let cut = |given: &[(&str, &str)]| {
-            let given = given
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.to_string()));
-            let page = Page::cut(vec!["a", "b", "c"], &given.collect(), |item| item);
-            page.map(|page| (page.items.concat(), page.next_cursor))
-                .map_err(|problem| problem.field.unwrap().into_owned())
-        };
-        let next = |cursor: &str| Some(cursor.to_owned());
+    fn limits_are_bounded() {
         for (given, expected) in [
-            (&[][..], Ok(("abc", None))),
-            (&[("limit", "2")], Ok(("ab", next("b")))),
-            (&[("limit", "2"), ("cursor", "b")], Ok(("c", None))),
-            (&[("limit", "3")], Ok(("abc", None))),
-            (&[("cursor", "c")], Ok(("", None))),
-            (&[("cursor", "x")], Err("cursor")),
-            (&[("limit", "0")], Err("limit")),
-            (&[("limit", "1001")], Err("limit")),
-            (&[("limit", "x")], Err("limit")),
+            (None, Ok(50)),
+            (Some("1"), Ok(1)),
+            (Some("1000"), Ok(1000)),
+            (Some("0"), Err("limit")),
+            (Some("1001"), Err("limit")),
+            (Some("x"), Err("limit")),
         ] {
-            let expected = expected
-                .map(|(items, next)| (items.to_owned(), next))
-                .map_err(str::to_owned);
-            assert_eq!(cut(given), expected, "{given:?}");
+            let given = given.map(|text| ("limit".to_owned(), text.to_owned()));
+            let found = limit(&given.into_iter().collect());
+            let found = found.map_err(|problem| problem.field.unwrap());
+            assert_eq!(found, expected.map_err(Into::into));
         }
     }
 }

@@ -11,71 +11,36 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
-use llm_router_store::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Shared;
 use crate::access::{Caller, Problem};
 use crate::body;
-use crate::etag::{if_match, stale, tagged};
-use crate::page::{Page, Paging, Parameters};
-use crate::router::away;
-use crate::rules::Origin;
+use crate::objects::{self, Collection, Listed, ObjectError, Origin, Shown};
+use crate::page::{Page, Paging, Parameters, limit};
 
-/// What the admin service asks of providers.
+/// What the admin service asks of providers. In a replacement a credential that isn't given, or is
+/// given as it is shown, stays.
 #[async_trait]
-pub trait Hosting: Send + Sync {
-    /// The providers of the file and those made by API.
-    async fn providers(&self) -> Vec<Provider>;
-
-    /// Makes a provider. It serves here when the call returns.
-    ///
-    /// # Errors
-    /// Why it isn't made.
-    async fn create(&self, fields: Fields, actor: &str) -> Result<Provider, ProviderError>;
-
-    /// Gives a provider another content, if it has the expected version. A credential that isn't
-    /// given, or is given as it is shown, stays.
-    ///
-    /// # Errors
-    /// Why it stays as it is.
-    async fn replace(
-        &self,
-        id: &str,
-        fields: Fields,
-        expected: Option<u64>,
-        actor: &str,
-    ) -> Result<Provider, ProviderError>;
-
-    /// Deletes a provider, if it has the expected version.
-    ///
-    /// # Errors
-    /// Why it stays.
-    async fn delete(
-        &self,
-        id: &str,
-        expected: Option<u64>,
-        actor: &str,
-    ) -> Result<(), ProviderError>;
-
+pub trait Hosting: Collection<Shown = Provider, Spec = Fields> {
     /// Asks a provider now whether it is well.
     ///
     /// # Errors
     /// When there is no such provider.
-    async fn check(&self, id: &str) -> Result<Check, ProviderError>;
+    async fn check(&self, id: &str) -> Result<Check, ObjectError>;
 
     /// The latest checks of a provider by this replica, newest first.
     ///
     /// # Errors
     /// When there is no such provider.
-    async fn checks(&self, id: &str) -> Result<Vec<Check>, ProviderError>;
+    async fn checks(&self, id: &str) -> Result<Vec<Check>, ObjectError>;
 
     /// The models of a provider; with `ask`, those that it names itself too.
     ///
     /// # Errors
     /// When there is no such provider, or it doesn't answer.
-    async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ProviderError>;
+    async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError>;
 
     /// Adds a model to a provider, or changes its price, or takes it out.
     ///
@@ -86,7 +51,7 @@ pub trait Hosting: Send + Sync {
         id: &str,
         model: ModelSpec,
         actor: &str,
-    ) -> Result<ProviderModel, ProviderError>;
+    ) -> Result<ProviderModel, ObjectError>;
 }
 
 /// The fields of a provider, as in the configuration file.
@@ -163,35 +128,17 @@ const fn yes() -> bool {
     true
 }
 
-/// Why a provider isn't changed or asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ProviderError {
-    /// Something in it is wrong.
-    #[error("{message}")]
-    Invalid {
-        /// The field, as `timeouts.connect`.
-        field: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// Another provider has that id.
-    #[error("another provider has that id")]
-    Taken,
-    /// It stands in the file.
-    #[error("it stands in the configuration file")]
-    ReadOnly,
-    /// There is none with that id.
-    #[error("there is no such provider")]
-    Missing,
-    /// It was changed meanwhile.
-    #[error("it was changed meanwhile")]
-    Stale,
-    /// It doesn't answer as it should.
-    #[error("{0}")]
-    Silent(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+impl Shown for Provider {
+    const NOUN: &'static str = "provider";
+    const UNIQUE: &'static str = "id";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
 }
 
 /// The providers of the file and those made by API
@@ -201,8 +148,7 @@ pub(crate) async fn list(
     State(source): State<Shared>,
     Query(parameters): Parameters,
 ) -> Result<Json<Page<Provider>>, Problem> {
-    let providers = source.hosting().providers().await;
-    Page::cut(providers, &parameters, |provider| &provider.id).map(Json)
+    objects::list(source.hosting(), &parameters).await
 }
 
 /// One provider
@@ -213,10 +159,7 @@ pub(crate) async fn one(
     State(source): State<Shared>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let providers = source.hosting().providers().await;
-    let found = providers.into_iter().find(|provider| provider.id == id);
-    let found = found.ok_or_else(|| problem(ProviderError::Missing))?;
-    Ok(shown(StatusCode::OK, found))
+    objects::one(source.hosting(), &id).await
 }
 
 /// Make a provider
@@ -233,8 +176,8 @@ pub(crate) async fn create(
     caller: Caller,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let made = source.hosting().create(fields(&body)?, &caller.key).await;
-    Ok(shown(StatusCode::CREATED, made.map_err(problem)?))
+    let made = objects::create(source.hosting(), fields(&body)?, &caller).await?;
+    Ok(objects::shown(StatusCode::CREATED, &made))
 }
 
 /// Give a provider another content
@@ -252,10 +195,7 @@ pub(crate) async fn replace(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let fields = fields(&body)?;
-    let expected = if_match(&headers)?;
-    let hosting = source.hosting();
-    let replaced = hosting.replace(&id, fields, expected, &caller.key);
-    Ok(shown(StatusCode::OK, replaced.await.map_err(problem)?))
+    objects::replace(source.hosting(), &id, fields, &headers, &caller).await
 }
 
 /// Delete a provider
@@ -268,9 +208,7 @@ pub(crate) async fn delete(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let expected = if_match(&headers)?;
-    let deleted = source.hosting().delete(&id, expected, &caller.key).await;
-    deleted.map(|()| StatusCode::NO_CONTENT).map_err(problem)
+    objects::delete(source.hosting(), &id, &headers, &caller).await
 }
 
 /// Ask a provider now whether it is well
@@ -318,7 +256,9 @@ pub(crate) async fn models(
         caller.must_be(Role::Operator, "Asking a provider for its models")?;
     }
     let models = source.hosting().models(&id, ask).await.map_err(problem)?;
-    Page::cut(models, &parameters, |model| &model.id).map(Json)
+    let (after, most) = (objects::cursor(&parameters), limit(&parameters)? as usize);
+    let listed = Listed::cut(models, after, most, |model| &model.id).map_err(problem)?;
+    Ok(Json(listed.page(|model| &model.id)))
 }
 
 /// Add a model to a provider made by API, give it a price, or take it out
@@ -344,38 +284,13 @@ fn refresh(parameters: &HashMap<String, String>) -> Result<bool, Problem> {
     }
 }
 
-/// Fields that answers have and that say nothing in a request, so that what was read can be
-/// changed and sent back.
+/// Fields that only answers have.
 const SHOWN_ONLY: [&str; 3] = ["source", "health", "problem"];
 
 fn fields(bytes: &[u8]) -> Result<Fields, Problem> {
-    let mut fields: Fields = body::read(bytes)?;
-    for name in SHOWN_ONLY {
-        fields.remove(name);
-    }
-    Ok(fields)
+    objects::spec(bytes, &SHOWN_ONLY)
 }
 
-fn shown(status: StatusCode, provider: Provider) -> Response {
-    let version = provider.version;
-    tagged(status, provider, version)
-}
-
-fn problem(error: ProviderError) -> Problem {
-    let conflict = |code, message: &str| Problem::new(StatusCode::CONFLICT, code, message);
-    match error {
-        ProviderError::Invalid { field, message } => Problem::invalid(field, message),
-        ProviderError::Taken => Problem {
-            field: Some("id".into()),
-            ..conflict("already_exists", "Another provider has that id.")
-        },
-        ProviderError::ReadOnly => conflict(
-            "read_only",
-            "This provider stands in the configuration file. Change it there.",
-        ),
-        ProviderError::Missing => Problem::not_found("There is no provider with this id."),
-        ProviderError::Stale => stale(),
-        ProviderError::Silent(message) => conflict("upstream_error", &message),
-        ProviderError::Store(error) => away(error),
-    }
+fn problem(error: ObjectError) -> Problem {
+    objects::problem::<Provider>(error)
 }

@@ -1,11 +1,16 @@
 //! `/api/v1/requests`: what became of single requests. Never what was said in them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use llm_router_domain::ledger::{Disconnect, Ending, Entry, Sums};
 use llm_router_store::ledger::{RequestQuery, split_requests};
+use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -40,7 +45,98 @@ pub(crate) struct Request {
     attempts: Vec<Attempt>,
     /// Until the first attempt went upstream.
     router_ms: Option<f64>,
+    /// From its arrival to its end.
+    latency_ms: Option<f64>,
     revision: u64,
+    explanation: Why,
+}
+
+/// Why a request went where it went.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RequestExplanation)]
+struct Why {
+    /// What made the rule match, or why none decided.
+    why: String,
+    /// The deployments of its route, in the order of the configuration; at most 12.
+    candidates: Vec<Candidate>,
+    /// Those that could not be asked, or were not when it was routed; at most 12.
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RequestCandidate)]
+struct Candidate {
+    provider: String,
+    model: String,
+    /// Whether an attempt was made there.
+    tried: bool,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RequestLeftOut)]
+struct LeftOut {
+    provider: String,
+    model: String,
+    why: String,
+}
+
+impl Why {
+    /// What was kept, and what the attempts tell themselves.
+    fn of(attempts: &[Entry], last: &Entry) -> Self {
+        let kept = last.outcome.explanation.as_deref();
+        let why = kept.map(|kept| kept.why.to_string());
+        let why = why.filter(|why| !why.is_empty());
+        let tried = |provider: &str, model: &str| {
+            let mut attempts = attempts.iter().map(|entry| &entry.attempt);
+            attempts.any(|one| *one.provider == *provider && *one.deployment == *model)
+        };
+        let listed = kept.map_or(&[][..], |kept| &kept.candidates);
+        let mut candidates: Vec<Candidate> = listed
+            .iter()
+            .map(|id| {
+                let (provider, model) = parts(id);
+                let tried = tried(&provider, &model);
+                Candidate {
+                    provider,
+                    model,
+                    tried,
+                }
+            })
+            .collect();
+        for entry in attempts {
+            let (provider, model) = (&*entry.attempt.provider, &*entry.attempt.deployment);
+            let listed = |one: &Candidate| one.provider == provider && one.model == model;
+            if !candidates.iter().any(listed) {
+                let (provider, model) = (provider.to_owned(), model.to_owned());
+                candidates.push(Candidate {
+                    provider,
+                    model,
+                    tried: true,
+                });
+            }
+        }
+        let left_out = kept.map_or(&[][..], |kept| &kept.left_out);
+        let left_out = left_out.iter().map(|(id, why)| {
+            let (provider, model) = parts(id);
+            let why = why.to_string();
+            LeftOut {
+                provider,
+                model,
+                why,
+            }
+        });
+        Self {
+            why: why.unwrap_or_else(|| "no rule decided".to_owned()),
+            candidates,
+            left_out: left_out.collect(),
+        }
+    }
+}
+
+/// Provider and model of a deployment.
+fn parts(id: &str) -> (String, String) {
+    let (provider, model) = id.split_once('/').unwrap_or((id, ""));
+    (provider.to_owned(), model.to_owned())
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -81,9 +177,23 @@ pub(crate) struct Filter {
     provider: Option<String>,
     /// Answered by a deployment's model.
     model: Option<String>,
+    /// Decided on by a rule, by its name.
+    rule: Option<String>,
     /// Answered with a status.
     #[param(minimum = 100, maximum = 599)]
     status: Option<u16>,
+    /// From this moment on: RFC 3339, or a day (UTC).
+    #[param(format = DateTime, example = "2026-11-24T13:00:00Z")]
+    from: Option<String>,
+    /// Before this moment; a day is included whole.
+    #[param(format = DateTime, example = "2099-12-31T00:00:00Z")]
+    to: Option<String>,
+    /// That cost at least this. What has no price is not among them.
+    #[param(value_type = Option<f64>, minimum = 0)]
+    min_cost_usd: Option<f64>,
+    /// That took at least this, from arrival to end.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
+    min_latency_ms: Option<u32>,
     /// How many items at most; 50 if not given.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -108,10 +218,15 @@ pub(crate) async fn list(
         end_user: text("user"),
         provider: text("provider"),
         model: text("model"),
+        rule: text("rule"),
         status: status(&parameters)?,
+        from: moment("from", &parameters, Edge::Start)?,
+        to: moment("to", &parameters, Edge::End)?,
+        min_cost: cost(&parameters)?,
+        min_latency: number("min_latency_ms", &parameters)?
+            .map(|millis: u32| Duration::from_millis(millis.into())),
         cursor: cursor(&parameters)?,
         limit: limit(&parameters)?,
-        ..RequestQuery::default()
     };
     let store = ledger(source.as_ref()).await?;
     let page = store.requests(&query).await.map_err(unavailable)?;
@@ -178,7 +293,9 @@ fn shown(attempts: &[Entry]) -> Option<Request> {
         estimated: sums.estimated_requests > 0,
         attempts: attempts.iter().map(attempt).collect(),
         router_ms: milliseconds(first.outcome.timings.queue),
+        latency_ms: latency(last),
         revision: last.attempt.revision,
+        explanation: Why::of(attempts, last),
     })
 }
 
@@ -196,6 +313,12 @@ fn attempt(entry: &Entry) -> Attempt {
     }
 }
 
+/// Until the last attempt went upstream, and that attempt.
+fn latency(last: &Entry) -> Option<f64> {
+    let timings = &last.outcome.timings;
+    milliseconds(timings.queue?.checked_add(timings.total?))
+}
+
 fn milliseconds(micros: Option<u32>) -> Option<f64> {
     micros.map(|micros| f64::from(micros) / 1e3)
 }
@@ -206,6 +329,47 @@ fn status(parameters: &HashMap<String, String>) -> Result<Option<u16>, Problem> 
         return Err(Problem::invalid("status", "status is from 100 to 599."));
     }
     Ok(status)
+}
+
+/// Which end of a day is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Start,
+    End,
+}
+
+/// A moment, or the start or the end of a day.
+fn moment(
+    name: &'static str,
+    parameters: &HashMap<String, String>,
+    edge: Edge,
+) -> Result<Option<Timestamp>, Problem> {
+    let parse = |text: &String| {
+        // A `+` in an address means a space.
+        let text = text.replace(' ', "+");
+        let day = || {
+            let day: Date = text.parse().ok()?;
+            let day = match edge {
+                Edge::Start => day,
+                Edge::End => day.tomorrow().ok()?,
+            };
+            Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
+        };
+        let found = text.parse().ok().or_else(day);
+        let message = format!("{name} is a time as 2026-11-24T13:00:00Z, or a day.");
+        found.ok_or_else(|| Problem::invalid(name, message))
+    };
+    parameters.get(name).map(parse).transpose()
+}
+
+fn cost(parameters: &HashMap<String, String>) -> Result<Option<Decimal>, Problem> {
+    const NAME: &str = "min_cost_usd";
+    let parse = |text: &String| {
+        let exact = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
+        let positive = exact.ok().filter(|usd| !usd.is_sign_negative());
+        positive.ok_or_else(|| Problem::invalid(NAME, format!("{NAME} is a number of USD.")))
+    };
+    parameters.get(NAME).map(parse).transpose()
 }
 
 fn cursor(parameters: &HashMap<String, String>) -> Result<Option<uuid::Uuid>, Problem> {

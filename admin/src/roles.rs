@@ -73,6 +73,7 @@ pub(crate) const PATHS: &[(&str, &[(&str, Need)])] = &[
         "/api/v1/keys/{id}",
         &[("GET", VIEWER), ("PUT", ADMIN), ("DELETE", ADMIN)],
     ),
+    ("/api/v1/keys/{id}/rotate", &[("POST", ADMIN)]),
     ("/api/v1/config", &[("GET", VIEWER)]),
     ("/api/v1/config/reload", &[("POST", ADMIN)]),
     ("/api/v1/config/revisions", &[("GET", VIEWER)]),

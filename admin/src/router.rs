@@ -11,7 +11,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
-use llm_router_domain::rule::RuleSpec;
 use llm_router_domain::toggle::{Answer, Item, Request, Status};
 use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
@@ -21,9 +20,8 @@ use crate::Shared;
 use crate::access::{Caller, Problem};
 use crate::body;
 use crate::page::{Numbered, Page as Answered, Parameters, limit, numbered_cursor};
-use crate::rules::{Rule, RuleError};
 
-/// What the admin service asks of routing.
+/// What the admin service asks of the toggle.
 #[async_trait]
 pub trait Steering: Send + Sync {
     /// The toggle now, also as another replica has just changed it.
@@ -51,38 +49,6 @@ pub trait Steering: Send + Sync {
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<Page<Item, u64>, StoreError>;
-
-    /// The rules of the file and those made by API, in the order they are tried.
-    async fn rules(&self) -> Vec<Rule>;
-
-    /// Makes a rule. It is in force here when the call returns.
-    ///
-    /// # Errors
-    /// Why it isn't made.
-    async fn create_rule(&self, rule: RuleSpec, actor: &str) -> Result<Rule, RuleError>;
-
-    /// Gives a rule another content, if it has the expected version.
-    ///
-    /// # Errors
-    /// Why it stays as it is.
-    async fn replace_rule(
-        &self,
-        id: &str,
-        rule: RuleSpec,
-        expected: Option<u64>,
-        actor: &str,
-    ) -> Result<Rule, RuleError>;
-
-    /// Deletes a rule, if it has the expected version.
-    ///
-    /// # Errors
-    /// Why it stays.
-    async fn delete_rule(
-        &self,
-        id: &str,
-        expected: Option<u64>,
-        actor: &str,
-    ) -> Result<(), RuleError>;
 }
 
 /// The toggle as people see it.

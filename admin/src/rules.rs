@@ -8,16 +8,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use jiff::Timestamp;
 use llm_router_domain::rule::{Action, Condition, RuleSpec};
-use llm_router_store::StoreError;
 use serde::Serialize;
 
 use crate::Shared;
 use crate::access::{Caller, Problem};
-use crate::body;
-use crate::etag::{if_match, stale, tagged};
+use crate::objects::{self, Origin, Shown};
 use crate::openapi::reference;
 use crate::page::{Page, Paging, Parameters};
-use crate::router::away;
 
 /// A rule as the API shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -55,16 +52,6 @@ pub struct Rule {
     pub updated_at: Option<Timestamp>,
 }
 
-/// Where something comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// The configuration file. It is read-only here.
-    File,
-    /// The admin API.
-    Api,
-}
-
 /// Something wrong with a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RuleProblem {
@@ -76,32 +63,17 @@ pub struct RuleProblem {
     pub message: String,
 }
 
-/// Why a rule isn't changed.
-#[derive(Debug, thiserror::Error)]
-pub enum RuleError {
-    /// It can't work.
-    #[error("{message}")]
-    Invalid {
-        /// The field, as `when.regex`.
-        field: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// Another rule has that name.
-    #[error("another rule has that name")]
-    Taken,
-    /// It stands in the file.
-    #[error("it stands in the configuration file")]
-    ReadOnly,
-    /// There is none with that id.
-    #[error("there is no such rule")]
-    Missing,
-    /// It was changed meanwhile.
-    #[error("it was changed meanwhile")]
-    Stale,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+impl Shown for Rule {
+    const NOUN: &'static str = "rule";
+    const UNIQUE: &'static str = "name";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
 }
 
 fn condition() -> utoipa::openapi::Ref {
@@ -119,8 +91,7 @@ pub(crate) async fn list(
     State(source): State<Shared>,
     Query(parameters): Parameters,
 ) -> Result<Json<Page<Rule>>, Problem> {
-    let rules = source.steering().rules().await;
-    Page::cut(rules, &parameters, |rule| &rule.id).map(Json)
+    objects::list(source.rules(), &parameters).await
 }
 
 /// One rule
@@ -131,10 +102,7 @@ pub(crate) async fn one(
     State(source): State<Shared>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let rules = source.steering().rules().await;
-    let rule = rules.into_iter().find(|rule| rule.id == id);
-    let rule = rule.ok_or_else(|| problem(RuleError::Missing))?;
-    Ok(shown(StatusCode::OK, rule))
+    objects::one(source.rules(), &id).await
 }
 
 /// Make a rule
@@ -148,11 +116,8 @@ pub(crate) async fn create(
     caller: Caller,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let rule = source
-        .steering()
-        .create_rule(spec(&body)?, &caller.key)
-        .await;
-    Ok(shown(StatusCode::CREATED, rule.map_err(problem)?))
+    let made = objects::create(source.rules(), spec(&body)?, &caller).await?;
+    Ok(objects::shown(StatusCode::CREATED, &made))
 }
 
 /// Give a rule another content
@@ -168,12 +133,7 @@ pub(crate) async fn replace(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let spec = spec(&body)?;
-    let expected = if_match(&headers)?;
-    let rule = source
-        .steering()
-        .replace_rule(&id, spec, expected, &caller.key)
-        .await;
-    Ok(shown(StatusCode::OK, rule.map_err(problem)?))
+    objects::replace(source.rules(), &id, spec, &headers, &caller).await
 }
 
 /// Delete a rule
@@ -186,16 +146,10 @@ pub(crate) async fn delete(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let expected = if_match(&headers)?;
-    let deleted = source
-        .steering()
-        .delete_rule(&id, expected, &caller.key)
-        .await;
-    deleted.map(|()| StatusCode::NO_CONTENT).map_err(problem)
+    objects::delete(source.rules(), &id, &headers, &caller).await
 }
 
-/// Fields that answers have and that say nothing in a request, so that what was read can be
-/// changed and sent back.
+/// Fields that only answers have.
 const SHOWN_ONLY: [&str; 6] = [
     "id",
     "source",
@@ -206,34 +160,7 @@ const SHOWN_ONLY: [&str; 6] = [
 ];
 
 fn spec(bytes: &[u8]) -> Result<RuleSpec, Problem> {
-    let mut fields: serde_json::Map<String, serde_json::Value> = body::read(bytes)?;
-    for name in SHOWN_ONLY {
-        fields.remove(name);
-    }
-    body::convert(fields.into())
-}
-
-fn shown(status: StatusCode, rule: Rule) -> Response {
-    let version = rule.version;
-    tagged(status, rule, version)
-}
-
-fn problem(error: RuleError) -> Problem {
-    let conflict = |code, message| Problem::new(StatusCode::CONFLICT, code, message);
-    match error {
-        RuleError::Invalid { field, message } => Problem::invalid(field, message),
-        RuleError::Taken => Problem {
-            field: Some("name".into()),
-            ..conflict("already_exists", "Another rule has that name.")
-        },
-        RuleError::ReadOnly => conflict(
-            "read_only",
-            "This rule stands in the configuration file. Change it there.",
-        ),
-        RuleError::Missing => Problem::not_found("There is no rule with this id."),
-        RuleError::Stale => stale(),
-        RuleError::Store(error) => away(error),
-    }
+    objects::spec(bytes, &SHOWN_ONLY)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use llm_router_domain::key::Role;
-use llm_router_store::ledger::Page as Listed;
-use llm_router_store::objects;
+use llm_router_domain::key::{KeySpec, Role};
+use llm_router_store::ledger::Page as Found;
+use llm_router_store::objects as stored;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -25,6 +25,14 @@ impl Source for Empty {
         self
     }
 
+    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec> {
+        &NoRules
+    }
+
+    fn keys(&self) -> &dyn Keys {
+        &NoKeys
+    }
+
     fn configuration(&self) -> &dyn Configuration {
         self
     }
@@ -39,6 +47,26 @@ impl Source for Empty {
 
     fn metrics(&self) -> String {
         String::new()
+    }
+
+    fn figures(&self) -> RouterFigures {
+        let figures = || Figures {
+            requests: 1,
+            errors: 0,
+            input_tokens: 0,
+            cached_input_tokens: 0,
+            output_tokens: 0,
+            latency_ms: None,
+            first_byte_ms: None,
+        };
+        RouterFigures {
+            since: Timestamp::UNIX_EPOCH,
+            total: figures(),
+            by_rule: Vec::new(),
+            by_model: Vec::new(),
+            by_provider: Vec::new(),
+            by_deployment: Vec::new(),
+        }
     }
 
     fn metrics_are_public(&self) -> bool {
@@ -109,71 +137,83 @@ impl Steering for Empty {
         &self,
         _: Option<u64>,
         _: u32,
-    ) -> Result<Listed<llm_router_domain::toggle::Item, u64>, StoreError> {
+    ) -> Result<Found<llm_router_domain::toggle::Item, u64>, StoreError> {
         Err(away())
     }
+}
 
-    async fn rules(&self) -> Vec<Rule> {
-        Vec::new()
+/// A collection without anything in it.
+macro_rules! without_any {
+    ($collection:ty, $shown:ty, $spec:ty) => {
+        #[async_trait]
+        impl Collection for $collection {
+            type Shown = $shown;
+            type Spec = $spec;
+
+            async fn list(&self, _: Option<&str>, _: usize) -> Result<Listed<$shown>, ObjectError> {
+                Listed::cut(Vec::new(), None, 1, Shown::id)
+            }
+
+            async fn one(&self, _: &str) -> Result<$shown, ObjectError> {
+                Err(ObjectError::Missing)
+            }
+
+            async fn create(&self, _: $spec, _: &str) -> Result<$shown, ObjectError> {
+                Err(away().into())
+            }
+
+            async fn replace(
+                &self,
+                _: &str,
+                _: $spec,
+                _: Option<u64>,
+                _: &str,
+            ) -> Result<$shown, ObjectError> {
+                Err(ObjectError::Missing)
+            }
+
+            async fn delete(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), ObjectError> {
+                Err(ObjectError::Missing)
+            }
+        }
+    };
+}
+
+struct NoRules;
+struct NoKeys;
+without_any!(Empty, Provider, Fields);
+without_any!(NoRules, Rule, RuleSpec);
+without_any!(NoKeys, Key, KeySpec);
+
+#[async_trait]
+impl Keys for NoKeys {
+    async fn named(&self, _: &str) -> Result<Option<Key>, ObjectError> {
+        Ok(None)
     }
 
-    async fn create_rule(
-        &self,
-        _: llm_router_domain::rule::RuleSpec,
-        _: &str,
-    ) -> Result<Rule, RuleError> {
-        Err(away().into())
-    }
-
-    async fn replace_rule(
+    async fn rotate(
         &self,
         _: &str,
-        _: llm_router_domain::rule::RuleSpec,
+        _: std::time::Duration,
         _: Option<u64>,
         _: &str,
-    ) -> Result<Rule, RuleError> {
-        Err(RuleError::Missing)
-    }
-
-    async fn delete_rule(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), RuleError> {
-        Err(RuleError::Missing)
+    ) -> Result<Key, ObjectError> {
+        Err(ObjectError::Missing)
     }
 }
 
 #[async_trait]
 impl Hosting for Empty {
-    async fn providers(&self) -> Vec<Provider> {
-        Vec::new()
+    async fn check(&self, _: &str) -> Result<Check, ObjectError> {
+        Err(ObjectError::Missing)
     }
 
-    async fn create(&self, _: Fields, _: &str) -> Result<Provider, ProviderError> {
-        Err(away().into())
+    async fn checks(&self, _: &str) -> Result<Vec<Check>, ObjectError> {
+        Err(ObjectError::Missing)
     }
 
-    async fn replace(
-        &self,
-        _: &str,
-        _: Fields,
-        _: Option<u64>,
-        _: &str,
-    ) -> Result<Provider, ProviderError> {
-        Err(ProviderError::Missing)
-    }
-
-    async fn delete(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), ProviderError> {
-        Err(ProviderError::Missing)
-    }
-
-    async fn check(&self, _: &str) -> Result<Check, ProviderError> {
-        Err(ProviderError::Missing)
-    }
-
-    async fn checks(&self, _: &str) -> Result<Vec<Check>, ProviderError> {
-        Err(ProviderError::Missing)
-    }
-
-    async fn models(&self, _: &str, _: bool) -> Result<Vec<ProviderModel>, ProviderError> {
-        Err(ProviderError::Missing)
+    async fn models(&self, _: &str, _: bool) -> Result<Vec<ProviderModel>, ObjectError> {
+        Err(ObjectError::Missing)
     }
 
     async fn set_model(
@@ -181,8 +221,8 @@ impl Hosting for Empty {
         _: &str,
         _: ModelSpec,
         _: &str,
-    ) -> Result<ProviderModel, ProviderError> {
-        Err(ProviderError::Missing)
+    ) -> Result<ProviderModel, ObjectError> {
+        Err(ObjectError::Missing)
     }
 }
 
@@ -215,30 +255,59 @@ impl Configuration for Empty {
 
 #[async_trait]
 impl ObjectStore for Empty {
-    async fn marks(&self) -> Result<objects::Marks, StoreError> {
+    async fn marks(&self) -> Result<stored::Marks, StoreError> {
         Err(away())
     }
 
-    async fn objects(&self) -> Result<objects::Objects, StoreError> {
+    async fn objects(&self) -> Result<stored::Objects, StoreError> {
+        Err(away())
+    }
+
+    async fn changes(&self, _: u64, _: u32) -> Result<Option<stored::Changes>, StoreError> {
+        Err(away())
+    }
+
+    async fn page(
+        &self,
+        _: stored::Kind,
+        _: Option<&str>,
+        _: u32,
+    ) -> Result<Vec<stored::Object>, StoreError> {
+        Err(away())
+    }
+
+    async fn find(
+        &self,
+        _: stored::Kind,
+        _: stored::Handle<'_>,
+    ) -> Result<Option<stored::Object>, StoreError> {
+        Err(away())
+    }
+
+    async fn note_uses(&self, _: Vec<stored::Use>) -> Result<(), StoreError> {
+        Err(away())
+    }
+
+    async fn uses(&self, _: Vec<String>) -> Result<Vec<stored::Use>, StoreError> {
         Err(away())
     }
 
     async fn change(
         &self,
-        _: objects::Change,
-        _: objects::By,
-    ) -> Result<Option<objects::Object>, objects::ChangeError> {
+        _: stored::Change,
+        _: stored::By,
+    ) -> Result<Option<stored::Object>, stored::ChangeError> {
         Err(away().into())
     }
 
     async fn audit(
         &self,
-        _: &objects::AuditQuery,
-    ) -> Result<Listed<objects::AuditEntry, u64>, StoreError> {
+        _: &stored::AuditQuery,
+    ) -> Result<Found<stored::AuditEntry, u64>, StoreError> {
         Err(away())
     }
 
-    async fn record(&self, _: objects::AuditDraft) -> Result<(), StoreError> {
+    async fn record(&self, _: stored::AuditDraft) -> Result<(), StoreError> {
         Err(away())
     }
 }

@@ -163,7 +163,7 @@ impl DeploymentMetrics {
 const DEPLOYMENT: [&str; 2] = ["provider", "deployment"];
 
 /// Provider and model of a deployment's id.
-fn labels(id: &str) -> [&str; 2] {
+pub(crate) fn labels(id: &str) -> [&str; 2] {
     id.split_once('/').unwrap_or((id, "")).into()
 }
 

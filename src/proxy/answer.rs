@@ -115,7 +115,8 @@ pub(super) async fn deliver(
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);
     }
-    if ctx.close {
+    let stopping = ctx.exchange.as_ref().is_some_and(|one| one.stopping());
+    if ctx.close || stopping {
         session.set_keepalive(None);
     }
     if head || bodiless {

@@ -2,6 +2,7 @@
 //! limit, answers what is no HTTP, and hands the rest on inside a
 //! [`Downstream`](super::downstream::Downstream). Knows nothing of what requests mean.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,16 +28,23 @@ pub(crate) struct App {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
     header_timeout: Duration,
+    /// What requests under way get when the router is to end.
+    drain: Duration,
 }
 
 impl App {
-    pub(crate) fn new(proxy: HttpProxy<Gateway>, header_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        proxy: HttpProxy<Gateway>,
+        header_timeout: Duration,
+        drain: Duration,
+    ) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(IDLE_CONNECTION);
         Self {
             proxy: Arc::new(proxy),
             options,
             header_timeout,
+            drain,
         }
     }
 
@@ -122,10 +130,14 @@ impl HttpServerApp for App {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let mut stopping = shutdown.clone();
+        let mut stopped = pin!(async move {
+            // An error means that the server is gone, which is a stop too.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        });
         let mut session = tokio::select! {
             biased;
             session = self.read_header(session) => session?,
-            _ = stopping.wait_for(|stop| *stop) => return None,
+            () = &mut stopped => return None,
         };
         if *shutdown.borrow() {
             session.set_keepalive(None);
@@ -136,7 +148,17 @@ impl HttpServerApp for App {
         let arrival = Arrival { exchange, at };
         let kept = Arc::clone(&arrival.exchange);
         let serving = self.proxy.process_new_http(session, shutdown);
-        match ARRIVAL.scope(arrival, serving).await {
+        let mut serving = pin!(ARRIVAL.scope(arrival, serving));
+        let served = tokio::select! {
+            biased;
+            served = &mut serving => served,
+            () = &mut stopped => {
+                // The session sees that when it is polled next, which is now.
+                kept.stop_in(clock::now(), self.drain);
+                serving.await
+            }
+        };
+        match served {
             Some(stream) => Some(stream),
             None => reuse(kept.take_kept()?).await,
         }

@@ -24,6 +24,7 @@ use crate::balance::Question;
 use crate::budgets::Budgets;
 use crate::clock;
 use crate::snapshot::{Deployment, Snapshot};
+use crate::traces::{TRACEPARENT, TRACESTATE};
 
 impl Gateway {
     /// Chooses the peer of the next attempt and readies the body for it.
@@ -52,6 +53,9 @@ impl Gateway {
             };
             self.next_candidate(inference, &asker, now)?;
             self.open_tab(&asker, inference, now).await?;
+            if let Some(trace) = inference.trace.as_deref_mut() {
+                trace.next_attempt();
+            }
         }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
@@ -84,12 +88,14 @@ impl Gateway {
     ) -> Result<()> {
         let before = inference.deployment().cloned();
         let mut refusal = None;
+        inference.tell_of_resting(now);
         while self.choose(inference, asker, now) {
             let Err(error) = inference.prepare(asker.request_id) else {
                 return Ok(());
             };
             let id = asker.request_id;
             tracing::debug!(%error, request.id = id, "a candidate can't be asked");
+            inference.left_out("it can't express the request");
             refusal.get_or_insert(error);
         }
         // What was tried before says more than what could not be tried.
@@ -155,6 +161,15 @@ pub(super) fn address(request: &mut RequestHeader, ctx: &Context) -> Result<()> 
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };
+    if let Some(trace) = &inference.trace {
+        let (parent, keeps_state) = trace.context();
+        if !keeps_state {
+            request.remove_header(TRACESTATE);
+        }
+        if let Some(parent) = parent {
+            request.insert_header(TRACEPARENT, parent)?;
+        }
+    }
     headers::for_provider(request, &deployment.provider, &inference.asked())
 }
 

@@ -21,6 +21,7 @@ use crate::limits::{Admission, Standing};
 use crate::metrics::InFlight;
 use crate::route::Route;
 use crate::snapshot::Deployment;
+use crate::traces::Trace;
 
 /// One request from its first byte to its access line.
 #[derive(Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub(super) key: Option<Arc<Key>>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) inference: Option<Box<Inference>>,
+    /// Its trace, until it has a route.
+    pub(super) trace: Option<Box<Trace>>,
     /// The rule that decided, also when it decided against the request.
     pub(super) rule: Option<Arc<str>>,
     /// The model as asked, of a request that was refused a route.
@@ -57,6 +60,20 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The model as asked, once it is known.
+    pub(super) fn model_asked(&self) -> Option<&str> {
+        let inference = self.inference.as_deref();
+        let asked = inference.map(|inference| inference.head.model.as_str());
+        asked.or(self.refused_model.as_deref())
+    }
+
+    /// The request's trace, wherever it has come to.
+    pub(super) fn take_trace(&mut self) -> Option<Box<Trace>> {
+        let inference = self.inference.as_deref_mut();
+        let routed = inference.and_then(|inference| inference.trace.take());
+        routed.or_else(|| self.trace.take())
+    }
+
     /// The format that the caller understands; OpenAI's where the path doesn't tell.
     pub(super) fn format(&self) -> Format {
         self.endpoint.map_or(Format::OpenAiChat, Endpoint::format)
@@ -84,6 +101,8 @@ pub(super) struct Inference {
     /// What tells its conversation from others, once a strategy has asked.
     pub(super) conversation: OnceLock<u64>,
     pub(super) attempt: Attempt,
+    /// Its trace, if traces are made.
+    pub(super) trace: Option<Box<Trace>>,
     /// The ledger's line of the latest attempt, until it is settled.
     pub(super) tab: Option<Box<Tab>>,
     /// Tokens that the settled attempts used.
@@ -128,6 +147,25 @@ impl Inference {
     /// The deployment being tried, or tried last.
     pub(super) fn deployment(&self) -> Option<&Deployment> {
         self.route.course.deployment()
+    }
+
+    /// Keeps why deployments are not asked: called before each choice, while it is so.
+    pub(super) fn tell_of_resting(&mut self, now: Instant) {
+        let Some(kept) = self.route.explanation.as_deref_mut() else {
+            return;
+        };
+        for (deployment, why) in self.route.course.resting(now) {
+            let id = Deployment::id_of(&deployment.provider, &deployment.model);
+            kept.leave_out(id, &why.to_string());
+        }
+    }
+
+    /// Keeps why the deployment chosen last can't be asked.
+    pub(super) fn left_out(&mut self, why: &str) {
+        let chosen = self.route.course.deployment();
+        if let (Some(kept), Some(chosen)) = (self.route.explanation.as_deref_mut(), chosen) {
+            kept.leave_out(Deployment::id_of(&chosen.provider, &chosen.model), why);
+        }
     }
 
     /// Whether another attempt may begin, and there is a deployment for it.

@@ -113,18 +113,14 @@ impl Downstream {
             alarm,
             ..
         } = self;
-        // A deadline that moved on is looked at when the alarm rings; one that moved nearer, now.
-        if alarm
-            .as_ref()
-            .is_some_and(|alarm| exchange.deadline() < alarm.deadline)
-        {
-            *alarm = None;
-        }
         let mut client = pin!(inner.read_body_or_idle(true));
         poll_fn(|context| {
             if !gone && let Poll::Ready(outcome) = client.as_mut().poll(context) {
                 return Poll::Ready(outcome);
             }
+            // A deadline that moved on is looked at when the alarm rings; one that moved nearer, now.
+            let nearer = |alarm: &mut Alarm| exchange.deadline() < alarm.deadline;
+            drop(alarm.take_if(nearer));
             loop {
                 if let Some(alarm) = alarm.as_mut() {
                     ready!(alarm.timer.as_mut().poll(context));
@@ -277,6 +273,10 @@ impl CustomSession for Downstream {
         }
         if self.gone.is_some() {
             return swallow(tasks, ended);
+        }
+        if self.exchange.stopping() {
+            // Nobody will read a next request from this connection.
+            self.inner.set_keepalive(None);
         }
         if let Some(status) = self.exchange.take_status() {
             set_status(&mut tasks, status)?;

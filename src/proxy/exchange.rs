@@ -19,6 +19,8 @@ pub(crate) enum Silence {
     Idle,
     /// Not done within `timeouts.total`.
     Total,
+    /// Not done when the router had to end: no fault of the upstream's.
+    Stop,
 }
 
 impl Silence {
@@ -28,6 +30,7 @@ impl Silence {
             Self::FirstByte => "UpstreamFirstByteTimeout",
             Self::Idle => "UpstreamIdleTimeout",
             Self::Total => "UpstreamTotalTimeout",
+            Self::Stop => "RouterStops",
         }
     }
 
@@ -39,7 +42,7 @@ impl Silence {
     }
 
     pub(crate) fn from_error_type(name: &str) -> Option<Self> {
-        [Self::FirstByte, Self::Idle, Self::Total]
+        [Self::FirstByte, Self::Idle, Self::Total, Self::Stop]
             .into_iter()
             .find(|s| s.error_type() == name)
     }
@@ -79,6 +82,8 @@ pub(crate) struct Exchange {
     silence: AtomicU8,
     /// The total deadline of the attempt.
     total: AtomicU64,
+    /// When the router ends, if it is about to.
+    stop: AtomicU64,
     /// How long the response is read on once the client has gone; 0: not at all.
     drain: AtomicU64,
     /// Whether the client has gone and the response is read on without it.
@@ -105,6 +110,7 @@ impl Exchange {
             deadline: AtomicU64::new(NEVER),
             silence: AtomicU8::new(Silence::Total as u8),
             total: AtomicU64::new(NEVER),
+            stop: AtomicU64::new(NEVER),
             drain: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             hold: AtomicU8::new(Hold::Pass as u8),
@@ -132,6 +138,17 @@ impl Exchange {
         self.set_hold(Hold::Pass);
         self.set_status(0);
         self.await_until(now, first_byte, Silence::FirstByte);
+    }
+
+    /// Says that the router ends after `left`: what isn't done by then is ended.
+    pub(crate) fn stop_in(&self, now: Instant, left: Duration) {
+        let end = self.millis(now).saturating_add(whole_millis(left));
+        self.stop.store(end, Relaxed);
+    }
+
+    /// Whether the router is about to end.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Relaxed) != NEVER
     }
 
     /// Says how long the attempt's response is read on if the client goes away.
@@ -179,17 +196,22 @@ impl Exchange {
 
     /// The deadline, on a scale of the exchange's own.
     pub(crate) fn deadline(&self) -> u64 {
-        self.deadline.load(Relaxed)
+        self.deadline.load(Relaxed).min(self.stop.load(Relaxed))
     }
 
     /// How long the upstream may still be silent, and what it is called when it was for longer.
     pub(crate) fn left(&self, now: Instant) -> Option<(Duration, Silence)> {
-        let deadline = self.deadline.load(Relaxed);
+        let deadline = self.deadline();
         if deadline == NEVER {
             return None;
         }
+        let silence = if deadline < self.deadline.load(Relaxed) {
+            Silence::Stop
+        } else {
+            Silence::from_u8(self.silence.load(Relaxed))
+        };
         let left = Duration::from_millis(deadline.saturating_sub(self.millis(now)));
-        Some((left, Silence::from_u8(self.silence.load(Relaxed))))
+        Some((left, silence))
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -325,6 +347,22 @@ mod tests {
     }
 
     #[test]
+    fn the_routers_end_is_a_deadline_for_every_attempt() {
+        let start = clock::now();
+        let exchange = Exchange::new(start);
+        exchange.stop_in(start, 3 * SECOND);
+        assert!(exchange.stopping());
+        assert_eq!(exchange.left(start), Some((3 * SECOND, Silence::Stop)));
+        exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
+        assert_eq!(exchange.left(start), Some((SECOND, Silence::FirstByte)));
+        exchange.progress(start + SECOND, 9 * SECOND);
+        assert_eq!(
+            exchange.left(start + SECOND),
+            Some((2 * SECOND, Silence::Stop))
+        );
+    }
+
+    #[test]
     fn the_body_is_sent_again_from_the_start() {
         let now = clock::now();
         let exchange = Exchange::new(now);
@@ -344,7 +382,12 @@ mod tests {
 
     #[test]
     fn silences_are_found_by_their_error_type() {
-        for silence in [Silence::FirstByte, Silence::Idle, Silence::Total] {
+        for silence in [
+            Silence::FirstByte,
+            Silence::Idle,
+            Silence::Total,
+            Silence::Stop,
+        ] {
             assert_eq!(
                 Silence::from_error_type(silence.error_type()),
                 Some(silence)

@@ -45,6 +45,8 @@ pub(super) enum Failure {
     Uncounted,
     /// None was made: the ledger could not take it, or not say what a budget has left.
     Unjournalled,
+    /// The router had to end before the answer was whole.
+    Stopped,
 }
 
 /// A refusal's header, as far as it decides.
@@ -108,13 +110,18 @@ impl Gateway {
             error.set_retry(inference.attempt.next);
             return error.into_up();
         }
+        if silence == Some(Silence::Stop) {
+            // No fault of the deployment's, and what it did is billed as far as it came.
+            inference.failure = Some(Failure::Stopped);
+            return error.into_up();
+        }
         if let Some(silence) = silence {
             let failure = Failure::Silent(waited(inference, silence));
             let ending = match silence {
                 _ if written => Ending::BrokenLate,
                 Silence::FirstByte => Ending::SilentEarly,
                 Silence::Idle => Ending::CutEarly,
-                Silence::Total => Ending::OutOfTime,
+                Silence::Total | Silence::Stop => Ending::OutOfTime,
             };
             error.set_retry(self.attempt_ended(inference, failure, ending, None));
             return error.into_up();
@@ -338,6 +345,7 @@ impl Failure {
             | Self::OverBudget(_)
             | Self::Unjournalled
             | Self::Uncounted
+            | Self::Stopped
             | Self::Untranslatable(_) => 0,
         }
     }
@@ -354,6 +362,7 @@ impl Failure {
             Self::OverBudget(_) => "over_budget",
             Self::Unjournalled => "unjournalled",
             Self::Uncounted => "uncounted",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -376,7 +385,7 @@ fn waited(inference: &Inference, silence: Silence) -> Duration {
     match silence {
         Silence::FirstByte => timeouts.first_byte,
         Silence::Idle => timeouts.idle,
-        Silence::Total => timeouts.total,
+        Silence::Total | Silence::Stop => timeouts.total,
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use llm_router_domain::balance;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{
-    Attempt, Disconnect, Ending, Entry, Opened, Outcome, Timings, bill,
+    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings, bill,
 };
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
@@ -31,6 +32,8 @@ pub(super) struct Tab {
     opened: Opened,
     dialect: Dialect,
     price: Option<Arc<Price>>,
+    /// What is known of the deployment; its id names it in metrics.
+    deployment: Arc<balance::Deployment>,
     type_name: &'static str,
     /// From the request's arrival until now.
     queue: Duration,
@@ -77,6 +80,8 @@ pub(super) struct Closing {
     pub(super) disconnect: Disconnect,
     /// The status that the client was sent; 0 if none.
     pub(super) answered: u16,
+    /// Why the request went where it went, if it ends.
+    pub(super) explanation: Option<Box<Explanation>>,
 }
 
 impl Tab {
@@ -107,6 +112,7 @@ impl Tab {
             },
             dialect: Dialect::of(inference.provider_format(), inference.endpoint),
             price,
+            deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
             queue: now.saturating_duration_since(asker.arrived),
             begun: now,
@@ -124,6 +130,11 @@ impl Tab {
     /// What the journal is told before the attempt goes upstream.
     pub(super) const fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// What is known of the deployment.
+    pub(super) const fn deployment(&self) -> &Arc<balance::Deployment> {
+        &self.deployment
     }
 
     /// A connection stands; one that stood before took no time.
@@ -211,9 +222,9 @@ impl Tab {
     }
 
     /// The ledger's entry.
-    pub(super) fn close(mut self, snapshot: &Snapshot, closing: &Closing) -> Entry {
+    pub(super) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> Entry {
         self.finish(&mut None);
-        let (ending, usage, error) = self.verdict(closing);
+        let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != Ending::Failed;
         let price = self.price.or_else(|| {
@@ -250,6 +261,7 @@ impl Tab {
             ending,
             disconnect: left.then_some(closing.disconnect),
             last: closing.last,
+            explanation: closing.explanation,
         };
         Entry { attempt, outcome }
     }

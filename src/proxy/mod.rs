@@ -10,6 +10,7 @@ mod check;
 mod context;
 mod downstream;
 mod exchange;
+mod export;
 mod failure;
 mod give_up;
 mod headers;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 pub(crate) use check::{check_now, keep_checked};
 use context::Context;
+pub(crate) use export::Collector;
 pub(crate) use live::{Live, SharedLive};
 pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
 
@@ -47,6 +49,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::switch::Switch;
+use crate::traces::Traces;
 
 /// The proxy: what every request needs besides its own context.
 pub(crate) struct Gateway {
@@ -59,6 +62,8 @@ pub(crate) struct Gateway {
     admin: Option<axum::Router>,
     limits: Arc<Limiter>,
     switch: Arc<Switch>,
+    /// Makes traces, if they are wanted.
+    traces: Option<Arc<Traces>>,
 }
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.

@@ -2,6 +2,7 @@
 //! decision is made by its own module; this file is their order.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
@@ -29,6 +30,7 @@ use crate::fault::{Allowed, Fault};
 use crate::listing;
 use crate::paths::{Target, target};
 use crate::route::{Asking, route};
+use crate::traces::Trace;
 
 /// What a request turned out to want.
 enum Step {
@@ -126,6 +128,7 @@ impl Gateway {
         let target = target(header.uri.path());
         if let Target::Inference(endpoint) = target {
             ctx.endpoint = Some(endpoint);
+            ctx.trace = self.begin_trace(&header.headers, endpoint, ctx.arrived);
         } else if header.headers.contains_key("anthropic-version") {
             // The caller of a path without a format is told errors in the one it names.
             ctx.endpoint = Some(Endpoint::Messages);
@@ -181,6 +184,21 @@ impl Gateway {
         }
     }
 
+    /// The trace of a request that arrived at that moment, if traces are made.
+    fn begin_trace(
+        &self,
+        headers: &HeaderMap,
+        endpoint: Endpoint,
+        arrived: Option<Instant>,
+    ) -> Option<Box<Trace>> {
+        let traces = self.traces.as_deref()?;
+        let passed = arrived.map_or(Duration::ZERO, |arrived| {
+            clock::now().saturating_duration_since(arrived)
+        });
+        let at = clock::wall().checked_sub(passed)?;
+        Some(Box::new(traces.begin(headers, endpoint, at)))
+    }
+
     /// Parse and route: reads the body, and from it the model and where that is served.
     async fn parse(
         &self,
@@ -234,6 +252,7 @@ impl Gateway {
             began: None,
             conversation: OnceLock::new(),
             attempt: Attempt::default(),
+            trace: ctx.trace.take(),
             tab: None,
             used_tokens: 0,
             alone: false,
@@ -241,7 +260,7 @@ impl Gateway {
             refusal: None,
             response: Response::default(),
             first_byte: None,
-            upstream_time: std::time::Duration::ZERO,
+            upstream_time: Duration::ZERO,
         }));
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::switch::Switch;
+use crate::traces::Traces;
 
 /// What the process listens on and how it ends.
 pub(crate) struct ServiceOptions {
@@ -48,7 +49,12 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limiter>,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) switch: Arc<Switch>,
+    pub(crate) traces: Option<Arc<Traces>>,
 }
+
+/// What is kept of the drain time for ending what isn't done: an error event for the client, the
+/// ledger, the access line.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How often the drain looks whether anything is still open.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -85,9 +91,12 @@ pub(crate) fn run(
         admin: shared.admin.clone(),
         limits: Arc::clone(&shared.limits),
         switch: Arc::clone(&shared.switch),
+        traces: shared.traces.clone(),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
-    let mut service = Service::new("proxy".to_owned(), App::new(proxy, options.header_timeout));
+    let drain = options.drain_timeout.saturating_sub(FAREWELL);
+    let app = App::new(proxy, options.header_timeout, drain);
+    let mut service = Service::new("proxy".to_owned(), app);
     match &options.tls {
         None => service.add_tcp(&options.listen),
         Some((certificate, key)) => {
@@ -170,6 +179,10 @@ impl BackgroundService for Drain {
         self.0.budgets.leave().await;
         self.0.limits.leave().await;
         self.0.ledger.close().await;
+        if let Some(traces) = self.0.traces.clone() {
+            // It can't fail but by a panic, and there is nothing to be done about one here.
+            let _ = tokio::task::spawn_blocking(move || traces.close()).await;
+        }
         tracing::info!("drained");
         self.0.access_log.write_out();
         process::exit(0);

@@ -13,6 +13,7 @@ use super::meter::{Asker, Closing, Tab, input_at_most};
 use crate::budgets::{By, Need, Refused};
 use crate::clock;
 use crate::snapshot::Snapshot;
+use crate::traces::Trace;
 
 impl Gateway {
     /// Journals the attempt that is about to begin, and settles the one before it: that wasn't the
@@ -52,6 +53,9 @@ impl Gateway {
             self.ledger.metrics().decided(reserved.as_ref());
             inference.alone |= !matches!(reserved, Ok(By::All) | Err(Refused::OverBudget(_)));
             if let Err(refused) = reserved {
+                if matches!(refused, Refused::OverBudget(_) | Refused::Share(_)) {
+                    self.metrics.budget_refused();
+                }
                 inference.failure = Some(refused.into());
                 return Error::err_in(ErrorType::InternalError);
             }
@@ -69,21 +73,35 @@ impl Gateway {
                 client_gone: false,
                 disconnect: Disconnect::Cancel,
                 answered: 0,
+                explanation: None,
             };
-            inference.used_tokens += self.settle(*failed, asker.snapshot, &closing);
+            let trace = inference.trace.as_deref_mut();
+            inference.used_tokens += self.settle(*failed, asker.snapshot, closing, trace);
         }
         Ok(())
     }
 
     /// Writes an attempt into the ledger; the tokens that it used.
-    fn settle(&self, tab: Tab, snapshot: &Snapshot, closing: &Closing) -> u64 {
+    fn settle(
+        &self,
+        tab: Tab,
+        snapshot: &Snapshot,
+        closing: Closing,
+        trace: Option<&mut Trace>,
+    ) -> u64 {
         let held = tab.opened().estimate.input_total();
+        let deployment = Arc::clone(tab.deployment());
         let entry = tab.close(snapshot, closing);
+        self.metrics.settled(&entry, deployment.id());
+        if let Some(trace) = trace {
+            let provider = snapshot.provider(&entry.attempt.provider);
+            trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
+        }
         let budget = snapshot.budgets.get(entry.attempt.key.as_ref());
         self.budgets.settle(budget.map(Arc::as_ref), &entry, held);
         let usage = &entry.outcome.usage;
         let used = usage.input_total() + usage.output_total();
-        self.ledger.settled(entry);
+        self.ledger.settled(entry, deployment.id());
         used
     }
 
@@ -109,10 +127,14 @@ impl Gateway {
                     Disconnect::Cancel
                 },
                 answered: ctx.answered.map_or(0, |(status, _)| status),
+                explanation: ctx
+                    .inference
+                    .as_deref_mut()
+                    .and_then(|inference| inference.route.explanation.take()),
             };
-            let used = self.settle(*tab, &live.snapshot, &closing);
             if let Some(inference) = ctx.inference.as_deref_mut() {
-                inference.used_tokens += used;
+                let trace = inference.trace.as_deref_mut();
+                inference.used_tokens += self.settle(*tab, &live.snapshot, closing, trace);
             }
         }
     }

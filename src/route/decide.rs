@@ -1,5 +1,7 @@
 //! What the rules decide for a request, and which name that is. Who serves a name is `resolve`'s.
 
+use std::borrow::Cow;
+
 use llm_router_domain::rule::{self, Decision};
 
 use super::resolve::{self, Found};
@@ -7,11 +9,21 @@ use super::{AUTO, Asking, Request};
 use crate::fault::Fault;
 
 /// What the rules make of a request.
-pub(super) fn decide<'s>(asking: &Asking<'s>, request: &Request<'_>) -> Decision<'s> {
-    match bypass(asking) {
-        None => asking.snapshot.rules.decide(request),
-        Some(_) => Decision::default(),
+/// Also, where there are rules, what made one match or why none did.
+pub(super) fn decide<'s>(
+    asking: &Asking<'s>,
+    request: &Request<'_>,
+) -> (Decision<'s>, Option<Cow<'static, str>>) {
+    let rules = &asking.snapshot.rules;
+    if rules.is_empty() {
+        return (Decision::default(), None);
     }
+    if let Some(why) = bypass(asking) {
+        return (Decision::default(), Some(why.into()));
+    }
+    let (decision, why) = rules.decide_and_tell(request);
+    let why = why.map_or(Cow::Borrowed("no rule matched"), Cow::Owned);
+    (decision, Some(why))
 }
 
 /// Why no rule is tried for a request, if none is: rules apply to `auto` and to public names.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use http::HeaderMap;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
+use llm_router_domain::ledger::Explanation;
 use llm_router_domain::rule::Decision;
 use serde_json::Value;
 
@@ -52,6 +53,15 @@ pub(crate) struct Route {
     pub(crate) rule: Option<Arc<str>>,
     /// Parameters that the rule sets in the body.
     pub(crate) set: Vec<(String, Value)>,
+    /// Why it is this one, for the ledger.
+    pub(crate) explanation: Option<Box<Explanation>>,
+}
+
+impl Route {
+    /// The public name that was meant, if it was one.
+    pub(crate) fn public_name(&self) -> Option<&str> {
+        self.model.as_deref().map(|model| model.name.as_str())
+    }
 }
 
 /// Why a request goes nowhere.
@@ -69,18 +79,36 @@ pub(crate) struct Refused {
 /// whose providers can't do what the endpoint does, and what a rule blocks with.
 pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
     let request = Request::new(*asking);
-    let decision = decide::decide(asking, &request);
+    let (decision, why) = decide::decide(asking, &request);
     let rule = decision.rule.map(|rule| Arc::from(rule.name));
     let plan = plan(asking, &decision);
-    match plan.refused {
-        Some(fault) => Err(Refused { fault, rule }),
-        None => Ok(Route {
-            course: plan.course,
-            model: plan.model,
-            set: decision.set.to_vec(),
-            rule,
-        }),
+    if let Some(fault) = plan.refused {
+        return Err(Refused { fault, rule });
     }
+    Ok(Route {
+        explanation: explanation(why.as_deref(), &plan),
+        course: plan.course,
+        model: plan.model,
+        set: decision.set.to_vec(),
+        rule,
+    })
+}
+
+/// What is kept of how a route was found, if there is anything that the attempts won't tell.
+fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<Explanation>> {
+    let several = plan.course.untried().nth(1).is_some();
+    if why.is_none() && plan.left_out.is_empty() && !several {
+        return None;
+    }
+    let mut kept = Explanation::new(why.unwrap_or_default());
+    let id = |one: &Deployment| Deployment::id_of(&one.provider, &one.model);
+    for one in plan.course.untried().take(Explanation::MOST) {
+        kept.add_candidate(id(one));
+    }
+    for (one, why) in plan.left_out.iter().take(Explanation::MOST) {
+        kept.leave_out(id(one), why);
+    }
+    Some(Box::new(kept))
 }
 
 /// What becomes of a request once the rules have decided.

@@ -77,15 +77,19 @@ async fn one_of_three_fails_and_no_client_sees_it() {
                 assert_ne!(provider, "bad", "{failure}, stream {stream}");
             }
             let labels = ["provider=\"bad\"", &format!("outcome=\"{outcome}\"")];
-            let tried = gateway.metric("llm_router_attempts_total", &labels).await;
-            assert_eq!(tried, f64::from(most), "{failure}, stream {stream}");
-            let moved = gateway.metric("llm_router_fallbacks_total", &labels).await;
-            assert_eq!(moved, tried, "{failure}");
+            let tried = f64::from(most);
+            gateway
+                .shows("llm_router_attempts_total", &labels, tried)
+                .await;
+            gateway
+                .shows("llm_router_fallbacks_total", &labels, tried)
+                .await;
             let bad = ["provider=\"bad\"", "deployment=\"mock-gpt\""];
-            let resting = gateway.metric("llm_router_deployment_resting", &bad).await;
-            assert_eq!(resting, 1.0, "{failure}");
-            let state = gateway.metric("llm_router_circuit_state", &bad).await;
-            assert_eq!(state, if most == 5 { 2.0 } else { 0.0 }, "{failure}");
+            gateway
+                .shows("llm_router_deployment_resting", &bad, 1.0)
+                .await;
+            let state = if most == 5 { 2.0 } else { 0.0 };
+            gateway.shows("llm_router_circuit_state", &bad, state).await;
         }
     }
 }

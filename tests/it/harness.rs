@@ -457,6 +457,17 @@ impl Gateway {
         .await
     }
 
+    /// Waits until a metric has a value: what was counted shows a moment after the answer.
+    pub(crate) async fn shows(&self, name: &str, labels: &[&str], value: f64) {
+        let what = format!("{name} {labels:?} is {value}");
+        eventually(&what, || async { self.metric(name, labels).await == value }).await;
+    }
+
+    /// Waits until the log has a text: it is written by a thread of its own.
+    pub(crate) async fn logs(&self, text: &str) {
+        eventually(text, || async { self.log().contains(text) }).await;
+    }
+
     /// The value of a metric, summed over the lines whose labels hold all of `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self

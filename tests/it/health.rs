@@ -36,12 +36,17 @@ async fn a_failed_check_ejects_and_a_good_one_readmits() {
     bad.set_controls("status=500").await;
     // The one that is named, and the one that stands for all others.
     eventually("it is ejected", || async { resting().await == 2.0 }).await;
-    assert_eq!(metric("llm_router_provider_healthy").await, 0.0);
+    let healthy = ["provider=\"bad\""];
+    gateway
+        .shows("llm_router_provider_healthy", &healthy, 0.0)
+        .await;
     // No request has to fail for it.
     assert_eq!(provider().await, "good");
     bad.set_controls("").await;
     eventually("it is readmitted", || async { resting().await == 0.0 }).await;
-    assert_eq!(metric("llm_router_provider_healthy").await, 1.0);
+    gateway
+        .shows("llm_router_provider_healthy", &healthy, 1.0)
+        .await;
     assert_eq!(provider().await, "bad");
     let checks = bad.meter.requests(100, |one| one.path.ends_with("/models"));
     assert!(checks.len() >= 2, "{}", checks.len());

@@ -33,6 +33,30 @@ async fn entries_past_their_time_go_and_sums_stay() {
 }
 
 #[tokio::test]
+async fn without_the_ledger_requests_pass_and_nothing_is_kept() {
+    let mock = mock().await;
+    let gateway = priced(&mock)
+        .set("/store", json!({ "ledger": false }))
+        .run()
+        .await;
+    let streamed = gateway.chat_stream("up/mock-gpt", &[]).await.body;
+    let streamed = String::from_utf8(streamed).unwrap();
+    assert!(streamed.ends_with("data: [DONE]\n\n"), "{streamed}");
+    // What the provider was asked for on the client's behalf is taken out all the same.
+    assert!(!streamed.contains("\"usage\""), "{streamed}");
+    assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);
+    let total = cost(&gateway, "current").await["total"].clone();
+    assert_eq!(total["requests"], 0, "{total}");
+    let checked = gateway.command(&["check"]);
+    let told = String::from_utf8(checked.stdout).unwrap();
+    assert!(
+        told.contains("store.ledger: warning: the ledger is off"),
+        "{told}"
+    );
+    assert!(!gateway.folder().join("data/journal").exists());
+}
+
+#[tokio::test]
 async fn a_model_without_a_price_is_warned_of_once() {
     let mock = mock().await;
     let gateway = priced(&mock)
@@ -43,11 +67,11 @@ async fn a_model_without_a_price_is_warned_of_once() {
     for _ in 0..3 {
         assert_eq!(gateway.chat("free", &[]).await.status, 200);
     }
-    let labels = ["provider=\"other\"", "model=\"homemade\""];
-    let counted = gateway
-        .metric("llm_router_unpriced_attempts_total", &labels)
+    let labels = ["provider=\"other\"", "deployment=\"homemade\""];
+    gateway
+        .shows("llm_router_unpriced_attempts_total", &labels, 3.0)
         .await;
-    assert_eq!(counted, 3.0);
+    gateway.logs("a model has no price").await;
     let warned = gateway.log().matches("a model has no price").count();
     assert_eq!(warned, 1, "{}", gateway.log());
     let checked = gateway.command(&["check"]);
@@ -147,14 +171,17 @@ async fn a_full_disk_refuses_until_there_is_room() {
     disk.fill();
     let refused = until_status(&gateway, 503).await;
     assert_eq!(refused["error"]["code"], "ledger_unavailable", "{refused}");
-    let failures = gateway
-        .metric("llm_router_journal_failures_total", &[])
-        .await;
-    assert!(failures >= 1.0, "{failures}");
-    assert!(gateway.log().contains("the journal can't be written"));
+    eventually("the failure is counted", || async {
+        gateway
+            .metric("llm_router_journal_failures_total", &[])
+            .await
+            >= 1.0
+    })
+    .await;
+    gateway.logs("the journal can't be written").await;
     disk.free();
     until_status(&gateway, 200).await;
-    assert!(gateway.log().contains("the journal is written again"));
+    gateway.logs("the journal is written again").await;
     is_whole(gateway, &mock).await;
 }
 

@@ -36,7 +36,14 @@ pub(crate) fn metered(mock: &Mock, model: &str) -> Value {
 
 /// What the mock's tokens of a model cost at the prices above, in hundredths of a micro-dollar.
 pub(crate) fn owed(mock: &Mock, model: &str) -> u64 {
-    let usage = mock.meter.totals().models[model].usage;
+    // One that no request has reached isn't there.
+    let usage = mock
+        .meter
+        .totals()
+        .models
+        .get(model)
+        .map(|ended| ended.usage)
+        .unwrap_or_default();
     // OpenAI's formats don't tell the lifetime of a cache write; without a price it is input.
     let writes = if model == "mock-claude" {
         125 * usage.cache_write_5m + 200 * usage.cache_write_1h

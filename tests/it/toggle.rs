@@ -246,7 +246,7 @@ async fn a_cooldown_refuses_until_forced(a: &Gateway, b: &Gateway) {
         "{:?}",
         told.elapsed()
     );
-    assert_eq!(a.metric("llm_router_routing_enabled", &[]).await, 1.0);
+    a.shows("llm_router_routing_enabled", &[], 1.0).await;
 }
 
 async fn a_pending_flip_survives_a_crash(a: &Gateway, b: &mut Gateway) {
@@ -423,6 +423,7 @@ async fn requests_go_on_while_the_store_is_away() {
         gateway.history().await[0]["outcome"] == "applied"
     })
     .await;
+    gateway.logs("the store doesn't answer").await;
     let log = gateway.log();
     assert_eq!(
         log.matches("the store doesn't answer").count(),

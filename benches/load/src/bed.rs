@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Router(PathBuf),
     /// The router's binary with TLS.
     RouterTls(PathBuf),
+    /// The router's binary without its ledger.
+    RouterUnbilled(PathBuf),
     /// A command with `{listen}` and `{upstream}` in it.
     Command(String),
     /// The nginx binary.
@@ -216,8 +218,9 @@ impl Bed {
     fn command(&self, kind: &Kind, listen: SocketAddr) -> anyhow::Result<Command> {
         match kind {
             Kind::Floor => self.floor(listen),
-            Kind::Router(path) => self.router(path, listen, false),
-            Kind::RouterTls(path) => self.router(path, listen, true),
+            Kind::Router(path) => self.router(path, listen, Variant::Usual),
+            Kind::RouterTls(path) => self.router(path, listen, Variant::Tls),
+            Kind::RouterUnbilled(path) => self.router(path, listen, Variant::Unbilled),
             Kind::Command(template) => self.templated(template, listen),
             Kind::Nginx(path) => self.nginx(path, listen),
             Kind::Running(..) => bail!("runs already"),
@@ -231,18 +234,17 @@ impl Bed {
         Ok(command)
     }
 
-    fn router(&self, path: &Path, listen: SocketAddr, tls: bool) -> anyhow::Result<Command> {
+    fn router(&self, path: &Path, listen: SocketAddr, variant: Variant) -> anyhow::Result<Command> {
         let folder = tempfile::tempdir_in(self.folder.path())?.keep();
-        let tls = if tls {
-            certificate::write(&folder)?
-        } else {
-            String::new()
+        let (tls, store) = match variant {
+            Variant::Usual => (String::new(), ""),
+            Variant::Tls => (certificate::write(&folder)?, ""),
+            Variant::Unbilled => (String::new(), "store:\n  ledger: false\n"),
         };
         let config = folder.join("router.yaml");
-        fs::write(
-            &config,
-            router_config(listen, free_address()?, self.upstream, &tls),
-        )?;
+        let text = router_config(listen, free_address()?, self.upstream, &tls);
+        fs::write(&config, text + store)?;
+        fs::write(folder.join("prices.yaml"), PRICES)?;
         let path = path
             .canonicalize()
             .with_context(|| path.display().to_string())?;
@@ -282,6 +284,18 @@ impl Bed {
     }
 }
 
+/// How the router is set up.
+#[derive(Clone, Copy)]
+enum Variant {
+    Usual,
+    Tls,
+    Unbilled,
+}
+
+/// What the model costs: an amount is worked out, as for models that are paid for.
+const PRICES: &str =
+    "bench/bench:\n  - { from: 2026-01-01, input: 0.15, cached_input: 0.075, output: 0.60 }\n";
+
 #[derive(Deserialize)]
 struct Counts {
     open: u64,
@@ -303,7 +317,8 @@ fn router_config(listen: SocketAddr, admin: SocketAddr, upstream: SocketAddr, tl
          admin:\n  listen: {admin}\n\
          providers:\n  - id: bench\n    type: custom\n    base_url: http://{upstream}/v1\n    \
          api_key: upstream-credential\n    models: [\"*\"]\n\
-         keys:\n  - name: bench\n    key: {KEY}\n    role: user\n"
+         keys:\n  - name: bench\n    key: {KEY}\n    role: user\n\
+         prices: prices.yaml\n"
     )
 }
 

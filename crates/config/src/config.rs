@@ -23,6 +23,7 @@ use crate::scalar::Text;
 use crate::secrets::Secrets;
 use crate::server::{RawServer, Server};
 use crate::store::{Counters, RawCounters, RawStore, Store};
+use crate::telemetry::{RawTelemetry, Telemetry};
 
 /// A configuration without mistakes: defaults filled in, references resolved to positions, paths
 /// absolute or relative to the working directory.
@@ -50,6 +51,8 @@ pub struct Config {
     pub owners: Vec<Owner>,
     /// The prices file, if there is one besides the built-in table.
     pub prices: Option<PathBuf>,
+    /// What the router tells of single requests.
+    pub telemetry: Telemetry,
     /// Secrets from the environment.
     pub secrets: Secrets,
 }
@@ -84,6 +87,8 @@ pub(crate) struct RawConfig {
     owners: Items<RawOwner>,
     /// A file of prices in US dollars per million tokens, merged over the built-in table.
     prices: Option<Text<PathBuf>>,
+    /// What the router tells of single requests: in its access log and, if wanted, in traces.
+    telemetry: RawTelemetry,
 }
 
 impl Config {
@@ -122,20 +127,44 @@ impl RawConfig {
         if let Some(path) = &prices {
             must_be_readable(path, &at("prices"), findings);
         }
+        let store = self.store.check(environment, findings);
+        let owners = check_owners(self.owners, &at("owners"), findings);
+        if !store.ledger {
+            let budgets = keys.iter().any(|key| key.budget.is_some()) || !owners.is_empty();
+            without_ledger(budgets, &at("store").field("ledger"), findings);
+        }
         Config {
             server,
             admin,
-            store: self.store.check(environment, findings),
+            store,
             counters: self.counters.check(&at("counters"), environment, findings),
             providers,
             models,
             routing,
             keys,
             limits: self.limits.check(&at("limits"), findings),
-            owners: check_owners(self.owners, &at("owners"), findings),
+            owners,
             prices,
+            telemetry: self.telemetry.check(&at("telemetry"), findings),
             secrets,
         }
+    }
+}
+
+/// What is spent of a budget is known by the ledger only.
+fn without_ledger(budgets: bool, at: &At, findings: &mut Findings) {
+    if budgets {
+        findings.error(
+            at,
+            "budgets need the ledger",
+            "leave `ledger` out, or take the budgets of keys and owners out",
+        );
+    } else {
+        findings.warn(
+            at,
+            "the ledger is off: what requests cost is not kept",
+            "leave `ledger` out to keep it",
+        );
     }
 }
 

@@ -30,6 +30,7 @@ mod secrets;
 mod server;
 mod single;
 mod store;
+mod telemetry;
 mod yaml;
 
 pub use admin::Admin;
@@ -51,3 +52,4 @@ pub use secrets::Secrets;
 pub use server::{Server, Tls};
 pub use single::check_provider;
 pub use store::{Counters, OnJournalFailure, Store};
+pub use telemetry::{AccessLog, LogFormat, Telemetry, Traces};

@@ -179,7 +179,7 @@ pub(crate) struct RawProvider {
     compat: Compat,
     /// Headers to add to every request.
     #[serde(default)]
-    headers: BTreeMap<String, Text<HeaderValue>>,
+    headers: RawHeaders,
     /// Whether it takes part.
     #[serde(default = "yes")]
     enabled: bool,
@@ -538,8 +538,11 @@ const NOT_OURS_TO_SET: [&str; 11] = [
     "x-request-id",
 ];
 
-fn check_headers(
-    headers: BTreeMap<String, Text<HeaderValue>>,
+/// Headers as they are written.
+pub(crate) type RawHeaders = BTreeMap<String, Text<HeaderValue>>;
+
+pub(crate) fn check_headers(
+    headers: RawHeaders,
     at: &At,
     findings: &mut Findings,
 ) -> Vec<(String, SecretString)> {

@@ -17,6 +17,8 @@ use crate::server::must_pass;
 pub struct Store {
     /// The database.
     pub url: StoreUrl,
+    /// Whether the ledger is kept.
+    pub ledger: bool,
     /// The folder of the ledger's journal, on local disk.
     pub journal: PathBuf,
     /// What becomes of requests that the journal can't take.
@@ -56,6 +58,9 @@ pub(crate) struct RawStore {
     /// libpq has them. Without it: DATABASE_URL, else the SQLite file data/llm-router.db in the
     /// working directory.
     url: Option<Text<StoreUrl>>,
+    /// Whether every attempt is entered in the ledger, with what it used and cost. Without it
+    /// there are no costs, no requests to browse and no budgets.
+    ledger: bool,
     /// The folder of the journal that keeps the ledger while the store is away. Without it:
     /// journal/ beside the SQLite file, else data/journal in the working directory.
     journal: Option<Text<PathBuf>>,
@@ -73,6 +78,7 @@ impl Default for RawStore {
     fn default() -> Self {
         Self {
             url: None,
+            ledger: true,
             journal: None,
             on_journal_failure: OnJournalFailure::default(),
             retention: None,
@@ -119,6 +125,7 @@ impl RawStore {
         });
         Store {
             url,
+            ledger: self.ledger,
             journal,
             on_journal_failure: self.on_journal_failure,
             retention,

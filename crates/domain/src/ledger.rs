@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::format::Format;
@@ -81,6 +82,7 @@ impl Opened {
             ending: Ending::Interrupted,
             disconnect: None,
             last: true,
+            explanation: None,
         };
         Entry {
             attempt: self.attempt,
@@ -168,6 +170,58 @@ pub struct Outcome {
     pub disconnect: Option<Disconnect>,
     /// Whether the request ended with this attempt: it counts the request.
     pub last: bool,
+    /// Why the request went where it went, on its last attempt, where there is something to tell.
+    pub explanation: Option<Box<Explanation>>,
+}
+
+/// Why a request went where it went: what its attempts don't tell themselves. It holds names of
+/// the configuration and of rules' conditions, never a word of the request, and is bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What made the rule match, or why no rule decided.
+    pub why: Box<str>,
+    /// The deployments of its route, as `provider/model`, in the order of the configuration.
+    pub candidates: Vec<Box<str>>,
+    /// Those that could not be asked, or were not when it was routed, with the reason.
+    pub left_out: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Explanation {
+    /// The longest reason, in bytes.
+    pub const LONGEST: usize = 256;
+
+    /// The most deployments named in each list.
+    pub const MOST: usize = 12;
+
+    /// That of a reason, cut to its bound.
+    #[must_use]
+    pub fn new(why: &str) -> Self {
+        Self {
+            why: cut(why).into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a deployment of the route, while there is room.
+    pub fn add_candidate(&mut self, deployment: String) {
+        if self.candidates.len() < Self::MOST {
+            self.candidates.push(deployment.into());
+        }
+    }
+
+    /// Adds a deployment that is left out, while there is room; once for each.
+    pub fn leave_out(&mut self, deployment: String, why: &str) {
+        let known = |(other, _): &(Box<str>, Box<str>)| **other == *deployment;
+        if self.left_out.len() < Self::MOST && !self.left_out.iter().any(known) {
+            self.left_out.push((deployment.into(), cut(why).into()));
+        }
+    }
+}
+
+/// The beginning of a reason, cut at a character.
+fn cut(why: &str) -> &str {
+    let end = why.floor_char_boundary(Explanation::LONGEST);
+    why.get(..end).unwrap_or(why)
 }
 
 /// One line of the ledger.

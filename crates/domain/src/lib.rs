@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod limit;
 pub mod pattern;
 pub mod price;
+pub mod quantile;
 pub mod rendezvous;
 pub mod retry;
 pub mod rule;

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use llm_router_domain::format::Format;
-use llm_router_domain::ledger::{Attempt, Disconnect, Ending, Entry, Outcome, Timings};
+use llm_router_domain::ledger::{
+    Attempt, Disconnect, Ending, Entry, Explanation, Outcome, Timings,
+};
 use llm_router_domain::price::Cost;
 use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
 use rust_decimal::Decimal;
@@ -17,10 +19,10 @@ pub(crate) const COLUMNS: &str = "id, request_id, attempt, last, at, key, owner,
      cache_write_5m, cache_write_1h, audio_input, image_input, output, reasoning, \
      accepted_prediction, rejected_prediction, audio_output, image_output, web_searches, \
      service_tier, estimated, status, error, queue_us, connect_us, first_token_us, total_us, \
-     ending, disconnect";
+     ending, disconnect, explanation";
 
 /// How many columns [`COLUMNS`] names.
-pub(crate) const COLUMN_COUNT: usize = 39;
+pub(crate) const COLUMN_COUNT: usize = 40;
 
 /// A row as read.
 pub(crate) struct Fields {
@@ -49,6 +51,7 @@ pub(crate) struct Fields {
     pub(crate) timings: [Option<i64>; 4],
     pub(crate) ending: String,
     pub(crate) disconnect: Option<String>,
+    pub(crate) explanation: Option<String>,
     pub(crate) cost: Option<Decimal>,
 }
 
@@ -78,6 +81,7 @@ impl Fields {
             ending: ending.ok_or_else(|| unreadable("ending", &self.ending))?,
             disconnect,
             last: self.last,
+            explanation: self.explanation.as_deref().and_then(explanation_from),
         };
         let attempt = Attempt {
             id: self.id,
@@ -115,6 +119,17 @@ impl Fields {
         }
         Ok(usage)
     }
+}
+
+/// An explanation as it is stored.
+pub(crate) fn explanation_text(entry: &Entry) -> Option<String> {
+    let explanation = entry.outcome.explanation.as_deref()?;
+    serde_json::to_string(explanation).ok()
+}
+
+/// One that doesn't read is none: the entry counts without it.
+pub(crate) fn explanation_from(text: &str) -> Option<Box<Explanation>> {
+    serde_json::from_str(text).ok()
 }
 
 /// The tier's name, or none for the standard one.

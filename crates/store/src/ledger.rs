@@ -2,6 +2,7 @@
 //! conformance suite (`tests/conformance.rs`) holds them to the same answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -128,6 +129,12 @@ pub struct RequestQuery {
     pub model: Option<String>,
     /// Only those that ended with this status.
     pub status: Option<u16>,
+    /// Only those that this rule decided on.
+    pub rule: Option<String>,
+    /// Only those that cost at least this, in USD. What has no price is not among them.
+    pub min_cost: Option<Decimal>,
+    /// Only those that took at least this long, from their arrival to their end.
+    pub min_latency: Option<Duration>,
     /// Where the page before ended: [`Page::next`] of it.
     pub cursor: Option<Uuid>,
     /// How many at most.
@@ -246,6 +253,13 @@ pub fn split_requests(entries: Vec<Entry>) -> Vec<RequestAttempts> {
     }
     requests.retain(|attempts: &Vec<Entry>| !attempts.is_empty());
     requests
+}
+
+/// How long a request took: until its last attempt, and that attempt.
+pub(crate) const LATENCY: &str = "coalesce(queue_us, 0) + coalesce(total_us, 0) >=";
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The smallest id an entry of this moment can have: UUIDs of version 7 begin with milliseconds.

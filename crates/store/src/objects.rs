@@ -157,6 +157,49 @@ impl Objects {
     }
 }
 
+/// Names one object among its kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Handle<'a> {
+    /// By its id.
+    Id(&'a str),
+    /// By its name.
+    Name(&'a str),
+}
+
+/// What changed after some change, in the order of changes.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// The change that they lead to: at the end of what there is, or of what was asked for.
+    pub change_number: u64,
+    /// The objects that were made or changed, as they are now.
+    pub items: Vec<Object>,
+    /// The objects that were deleted. One of that id may have been made since, and is an item then.
+    pub removed: Vec<Removal>,
+}
+
+/// The end of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// What it was.
+    pub kind: Kind,
+    /// Which one.
+    pub id: String,
+    /// The number of the change that ended it.
+    pub version: u64,
+}
+
+/// How many changes back it is known what was deleted.
+pub const REMEMBERED: u64 = 100_000;
+
+/// When a key was last used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The key's id.
+    pub key: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// What somebody did, for the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditDraft {
@@ -212,6 +255,28 @@ pub trait ObjectStore: Send + Sync {
     /// All objects, of one moment.
     async fn objects(&self) -> Result<Objects, StoreError>;
 
+    /// The next objects that were made or changed after change `since`, at most `limit`, with all
+    /// deletions until then. None if that is too long ago, or hasn't been yet: then everything
+    /// must be read anew.
+    async fn changes(&self, since: u64, limit: u32) -> Result<Option<Changes>, StoreError>;
+
+    /// The next objects of a kind after an id, in the order of ids.
+    async fn page(
+        &self,
+        kind: Kind,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Object>, StoreError>;
+
+    /// One object, if it is there.
+    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError>;
+
+    /// Keeps when keys were used, where that is later than what is known.
+    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError>;
+
+    /// When these keys were last used, of those that were.
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError>;
+
     /// Changes an object. What it is now; nothing after its end.
     async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError>;
 
@@ -220,6 +285,34 @@ pub trait ObjectStore: Send + Sync {
 
     /// Records something that changed no object, as a reload.
     async fn record(&self, what: AuditDraft) -> Result<(), StoreError>;
+}
+
+/// Whether it is known what was deleted since a change.
+pub(crate) const fn is_remembered(since: u64, change_number: u64) -> bool {
+    since <= change_number && change_number - since <= REMEMBERED
+}
+
+impl Handle<'_> {
+    /// The column to look into, and for what.
+    pub(crate) const fn column(&self) -> (&'static str, &str) {
+        match self {
+            Self::Id(id) => ("id", id),
+            Self::Name(name) => ("name", name),
+        }
+    }
+}
+
+impl Changes {
+    /// What was read of the objects changed since some change, when `limit` were asked for.
+    pub(crate) fn of(items: Vec<Object>, change_number: u64, limit: u32) -> Self {
+        let more = items.len() >= limit as usize;
+        let last = items.last().filter(|_| more).map(|object| object.version);
+        Self {
+            change_number: last.unwrap_or(change_number),
+            items,
+            removed: Vec::new(),
+        }
+    }
 }
 
 impl Change {
@@ -252,6 +345,12 @@ impl Change {
     const fn action(&self) -> &'static str {
         match self {
             Self::Create(_) => "create",
+            Self::Replace { draft, .. }
+                if matches!(draft.kind, Kind::Key) && draft.sealed.is_some() =>
+            {
+                // Nothing is sealed of a key but what it is recognised by.
+                "rotate"
+            }
             Self::Replace { .. } => "replace",
             Self::Delete { .. } => "delete",
         }

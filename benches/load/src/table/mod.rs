@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// one that passes on to the upstream at --upstream-at; may be repeated
     #[arg(long, value_name = "NAME=…")]
     also: Vec<String>,
+    /// Measure the router without its ledger too
+    #[arg(long, requires = "router")]
+    unbilled: bool,
     /// Measure nginx too
     #[arg(long, value_name = "BINARY", num_args = 0..=1, default_missing_value = "/usr/sbin/nginx")]
     nginx: Option<PathBuf>,
@@ -174,6 +177,9 @@ impl Options {
             ("floor".to_owned(), Kind::Floor),
             ("router".to_owned(), self.subject.kind()),
         ];
+        let unbilled = self.subject.router.clone().filter(|_| self.unbilled);
+        kinds
+            .extend(unbilled.map(|path| ("without ledger".to_owned(), Kind::RouterUnbilled(path))));
         kinds.extend(
             self.nginx
                 .clone()

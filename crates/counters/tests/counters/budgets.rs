@@ -126,6 +126,8 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
         one.reserve(&lost).await.unwrap(),
         Claimed::Held(_)
     ));
+    let holds = format!("{{llm-router}}:holds:{LINE}");
+    assert_eq!(redis.ask(&["ZCARD", &holds]), "1");
     let next = claim(1, "0", "1", "1");
     assert!(matches!(
         one.reserve(&next).await.unwrap(),

@@ -229,6 +229,12 @@ impl Balancer {
         ranking
     }
 
+    /// The members that would not be chosen now, and why.
+    pub fn resting(&self, now: Instant) -> impl Iterator<Item = (usize, LeftOut)> + '_ {
+        let members = 0..self.members.len();
+        members.filter_map(move |member| Some((member, self.left_out(member, now)?)))
+    }
+
     fn left_out(&self, member: usize, now: Instant) -> Option<LeftOut> {
         let Member { deployment, weight } = &self.members[member];
         if *weight == 0 {

@@ -567,7 +567,7 @@ mod tests {
     fn budget(cents: i64) -> [(Account, Budget); 1] {
         let ceiling = Budget {
             usd: usd(cents),
-            period: super::super::Period::Total,
+            period: Period::Total,
         };
         [(Account::Key("a".into()), ceiling)]
     }
@@ -651,7 +651,7 @@ mod tests {
         // Others have spent 4 USD by the store.
         replica.learn(&line, &[(7, usd(300)), (8, usd(100))], NOW);
         let id = Uuid::from_u128;
-        let mut take = |replica: &mut Replica, n: u128, cents: i64| {
+        let take = |replica: &mut Replica, n: u128, cents: i64| {
             let charged = replica.charge_share(id(n), &budget, usd(cents), 3, NOW);
             if charged.is_ok() {
                 replica.hold(id(n), &budget, usd(cents), NOW, LONG);

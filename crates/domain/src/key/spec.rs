@@ -137,6 +137,18 @@ impl LimitSpec {
     }
 }
 
+/// What is in force, burst included.
+impl From<Limits> for LimitSpec {
+    fn from(limits: Limits) -> Self {
+        Self {
+            rpm: limits.requests.map(Rate::per_minute),
+            tpm: limits.tokens.map(Rate::per_minute),
+            concurrency: limits.concurrency,
+            burst: limits.requests.map(Rate::burst),
+        }
+    }
+}
+
 impl From<BudgetSpec> for Budget {
     fn from(spec: BudgetSpec) -> Self {
         Self {

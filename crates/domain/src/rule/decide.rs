@@ -161,6 +161,23 @@ impl Rules {
 
     /// The first rule that a request meets, and where that sends it.
     pub fn decide<F: Facts>(&self, facts: &F) -> Decision<'_> {
+        let found = self.first(facts);
+        found.map_or_else(Decision::default, |(entry, _)| entry.decision(facts))
+    }
+
+    /// The same, with what made the rule match, if one did. What was found out for the decision is
+    /// used again, so this costs little more.
+    pub fn decide_and_tell<F: Facts>(&self, facts: &F) -> (Decision<'_>, Option<String>) {
+        match self.first(facts) {
+            Some((entry, mut trial)) => {
+                let (_, why) = trial.explained(&entry.node);
+                (entry.decision(facts), Some(why))
+            }
+            None => (Decision::default(), None),
+        }
+    }
+
+    fn first<'r, 'f, F: Facts>(&'r self, facts: &'f F) -> Option<(&'r Entry, Trial<'r, 'f, F>)> {
         let mut trial = Trial::new(&self.patterns, facts);
         let mut possible = self.guards.enabled.clone();
         let mut next = possible.next(0);
@@ -174,11 +191,11 @@ impl Rules {
             }
             let entry = &self.entries[at];
             if trial.holds(&entry.node, &mut Silent) {
-                return entry.decision(facts);
+                return Some((entry, trial));
             }
             next = possible.next(at + 1);
         }
-        Decision::default()
+        None
     }
 
     /// The decision, with what became of every rule.

@@ -51,6 +51,8 @@ impl Journal {
             failures: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            settled: AtomicU64::new(found.settled as u64),
+            moved: AtomicU64::new(0),
             settings,
             _lock: lock,
         });
@@ -93,7 +95,10 @@ impl Journal {
             .shared
             .append(|buffer| codec::encode_settled(&entry, buffer));
         let error = match written {
-            Ok(mut active) => return active.note(Noted::Settled(Box::new(entry))),
+            Ok(mut active) => {
+                self.shared.settled.fetch_add(1, Ordering::Relaxed);
+                return active.note(Noted::Settled(Box::new(entry)));
+            }
             Err(error) => error,
         };
         let mut overflow = guard(&self.shared.overflow);
@@ -117,6 +122,21 @@ impl Journal {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Entries in the journal that the store doesn't have yet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let moved = self.shared.moved.load(Ordering::Relaxed);
+        self.shared
+            .settled
+            .load(Ordering::Relaxed)
+            .saturating_sub(moved)
+    }
+
+    /// The store has taken entries out of the journal.
+    pub(super) fn moved(&self, count: usize) {
+        self.shared.moved.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Entries that wait for the store in memory because they could not be written.
@@ -194,6 +214,10 @@ struct Shared {
     /// Whether the last record could not be written.
     failing: AtomicBool,
     dropped: AtomicU64,
+    /// Settled entries that were written here, those found at the start included.
+    settled: AtomicU64,
+    /// Those of them that the store has.
+    moved: AtomicU64,
     /// Held for as long as the journal is open.
     _lock: File,
 }

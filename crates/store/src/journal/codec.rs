@@ -2,7 +2,9 @@
 //! is a new variant at the end of [`Row`].
 
 use jiff::Timestamp;
-use llm_router_domain::ledger::{Attempt, Disconnect, Ending, Entry, Opened, Outcome, Timings};
+use llm_router_domain::ledger::{
+    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings,
+};
 use llm_router_domain::price::Cost;
 use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
 use rust_decimal::Decimal;
@@ -24,8 +26,11 @@ pub(crate) enum Record {
     Settled(Box<Entry>),
 }
 
-/// Room for any record: its ten texts are clipped, the rest is numbers.
-pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512;
+/// Room for any record: its ten texts are clipped, the rest is numbers; an explanation is one reason
+/// and two short lists of names.
+pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512 + MAX_EXPLANATION;
+const MAX_EXPLANATION: usize =
+    (1 + Explanation::MOST) * (Explanation::LONGEST + 4) + 2 * Explanation::MOST * (MAX_TEXT + 4);
 
 /// Writes an opened attempt to the beginning of `out`; its length.
 pub(crate) fn encode_opened(opened: &Opened, out: &mut [u8]) -> Result<usize, postcard::Error> {
@@ -39,10 +44,17 @@ pub(crate) fn encode_opened(opened: &Opened, out: &mut [u8]) -> Result<usize, po
 
 /// Writes a settled entry to the beginning of `out`; its length.
 pub(crate) fn encode_settled(entry: &Entry, out: &mut [u8]) -> Result<usize, postcard::Error> {
-    let row = Row::Settled(SettledRow {
+    let settled = SettledRow {
         attempt: AttemptRow::from(&entry.attempt),
         outcome: OutcomeRow::from(&entry.outcome),
-    });
+    };
+    let row = match &entry.outcome.explanation {
+        None => Row::Settled(settled),
+        Some(explanation) => Row::Explained(ExplainedRow {
+            settled,
+            explanation: ExplanationRow::from(&**explanation),
+        }),
+    };
     postcard::to_slice(&row, out).map(|written| written.len())
 }
 
@@ -66,6 +78,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
             attempt: row.attempt.into_attempt()?,
             outcome: row.outcome.into_outcome(),
         })),
+        Row::Explained(row) => Record::Settled(Box::new(Entry {
+            attempt: row.settled.attempt.into_attempt()?,
+            outcome: Outcome {
+                explanation: Some(Box::new(row.explanation.into())),
+                ..row.settled.outcome.into_outcome()
+            },
+        })),
     })
 }
 
@@ -75,6 +94,8 @@ enum Row<'a> {
     Opened(OpenedRow<'a>),
     #[serde(borrow)]
     Settled(SettledRow<'a>),
+    #[serde(borrow)]
+    Explained(ExplainedRow<'a>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,6 +153,53 @@ struct OutcomeRow<'a> {
     ending: u8,
     disconnect: Option<u8>,
     last: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExplainedRow<'a> {
+    #[serde(borrow)]
+    settled: SettledRow<'a>,
+    #[serde(borrow)]
+    explanation: ExplanationRow<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExplanationRow<'a> {
+    why: &'a str,
+    #[serde(borrow)]
+    candidates: Vec<&'a str>,
+    #[serde(borrow)]
+    left_out: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> From<&'a Explanation> for ExplanationRow<'a> {
+    fn from(explanation: &'a Explanation) -> Self {
+        let left_out = explanation.left_out.iter();
+        Self {
+            why: clipped(&explanation.why),
+            candidates: explanation
+                .candidates
+                .iter()
+                .map(|one| clipped(one))
+                .collect(),
+            left_out: left_out
+                .map(|(one, why)| (clipped(one), clipped(why)))
+                .collect(),
+        }
+    }
+}
+
+impl From<ExplanationRow<'_>> for Explanation {
+    fn from(row: ExplanationRow<'_>) -> Self {
+        let left_out = row.left_out.into_iter();
+        Self {
+            why: row.why.into(),
+            candidates: row.candidates.into_iter().map(Into::into).collect(),
+            left_out: left_out
+                .map(|(one, why)| (one.into(), why.into()))
+                .collect(),
+        }
+    }
 }
 
 impl<'a> From<&'a Attempt> for AttemptRow<'a> {
@@ -261,6 +329,7 @@ impl OutcomeRow<'_> {
             },
             disconnect: self.disconnect.map(disconnect),
             last: self.last,
+            explanation: None,
         }
     }
 }

@@ -278,6 +278,7 @@ impl Work {
                 self.batch = entries.to_vec();
                 return Err(error);
             }
+            self.journal.moved(entries.len());
             for entry in &*entries {
                 self.open.settle(entry.attempt.id);
             }

@@ -12,8 +12,9 @@ use crate::error::StoreError;
 use crate::fields::signed;
 use crate::ledger::Page;
 use crate::objects::{
-    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Marks, OBJECT_COLUMNS, Object,
-    ObjectRow, ObjectStore, Objects, json,
+    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Changes, Handle, Kind, Marks,
+    OBJECT_COLUMNS, Object, ObjectRow, ObjectStore, Objects, REMEMBERED, Removal, Use,
+    is_remembered, json,
 };
 
 #[async_trait]
@@ -38,6 +39,60 @@ impl ObjectStore for PostgresStore {
 
     async fn objects(&self) -> Result<Objects, StoreError> {
         bounded(ANSWER, self.all_objects()).await
+    }
+
+    async fn changes(&self, since: u64, limit: u32) -> Result<Option<Changes>, StoreError> {
+        bounded(ANSWER, self.changes_since(since, limit)).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Object>, StoreError> {
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND id > $2 ORDER BY id LIMIT $3"
+        );
+        let (after, limit) = (after.unwrap_or_default(), i64::from(limit));
+        let values: [&(dyn ToSql + Sync); 3] = [&kind.name(), &after, &limit];
+        bounded(ANSWER, self.listed(&sql, &values)).await
+    }
+
+    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError> {
+        let (column, text) = handle.column();
+        let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND {column} = $2");
+        let values: [&(dyn ToSql + Sync); 2] = [&kind.name(), &text];
+        let mut found = bounded(ANSWER, self.listed(&sql, &values)).await?;
+        Ok(found.pop())
+    }
+
+    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {
+        let (keys, times): (Vec<_>, Vec<_>) = uses.into_iter().map(|one| (one.key, one.at)).unzip();
+        let sql = "INSERT INTO key_uses SELECT * FROM unnest($1::text[], $2::timestamptz[]) \
+                   ON CONFLICT (id) DO UPDATE SET last_used_at = \
+                   greatest(key_uses.last_used_at, excluded.last_used_at)";
+        bounded(ANSWER, async {
+            let done = self.client().await?.execute(sql, &[&keys, &times]).await;
+            done.map(drop).map_err(|error| store_error(&error))
+        })
+        .await
+    }
+
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError> {
+        let sql = "SELECT id, last_used_at FROM key_uses WHERE id = ANY($1)";
+        bounded(ANSWER, async {
+            let rows = self.client().await?.query(sql, &[&keys]).await;
+            let rows = rows.map_err(|error| store_error(&error))?;
+            let read = |row| {
+                Ok(Use {
+                    key: get(row, 0)?,
+                    at: get(row, 1)?,
+                })
+            };
+            rows.iter().map(read).collect()
+        })
+        .await
     }
 
     async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError> {
@@ -67,15 +122,7 @@ impl ObjectStore for PostgresStore {
 impl PostgresStore {
     async fn all_objects(&self) -> Result<Objects, StoreError> {
         let mut client = self.client().await?;
-        // One snapshot for both reads.
-        let reading = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true);
-        let transaction = reading.start().await.map_err(|error| store_error(&error))?;
-        let sql = "SELECT change_number FROM configuration";
-        let row = transaction.query_one(sql, &[]).await;
-        let change_number = number(&row.map_err(|error| store_error(&error))?, 0)?;
+        let (transaction, change_number) = moment(&mut client).await?;
         let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects ORDER BY kind, created_at, id");
         let rows = transaction.query(&sql, &[]).await;
         let rows = rows.map_err(|error| store_error(&error))?;
@@ -84,6 +131,42 @@ impl PostgresStore {
             change_number,
             items,
         })
+    }
+
+    async fn changes_since(&self, since: u64, limit: u32) -> Result<Option<Changes>, StoreError> {
+        let mut client = self.client().await?;
+        let (transaction, now) = moment(&mut client).await?;
+        if !is_remembered(since, now) {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS} FROM objects WHERE version > $1 ORDER BY version LIMIT $2"
+        );
+        let since = signed(since);
+        let rows = transaction.query(&sql, &[&since, &i64::from(limit)]).await;
+        let rows = rows.map_err(|error| store_error(&error))?;
+        let items = rows.iter().map(object).collect::<Result<_, _>>()?;
+        let mut changes = Changes::of(items, now, limit);
+        let sql = "SELECT kind, id, version FROM removals WHERE version > $1 AND version <= $2 \
+                   ORDER BY version";
+        let until = signed(changes.change_number);
+        let rows = transaction.query(sql, &[&since, &until]).await;
+        let rows = rows.map_err(|error| store_error(&error))?;
+        changes.removed = rows.iter().map(removal).collect::<Result<_, _>>()?;
+        Ok(Some(changes))
+    }
+
+    async fn listed(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Object>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(sql).await;
+        let statement = statement.map_err(|error| store_error(&error))?;
+        let rows = client.query(&statement, values).await;
+        let rows = rows.map_err(|error| store_error(&error))?;
+        rows.iter().map(object).collect()
     }
 
     async fn apply(&self, change: &Change, by: &By) -> Result<Option<Object>, ChangeError> {
@@ -102,7 +185,7 @@ impl PostgresStore {
         }
         match &after {
             Some(object) => put(&transaction, object).await?,
-            None => remove(&transaction, change).await?,
+            None => remove(&transaction, change, number).await?,
         }
         let audited = change.audited(found.as_ref(), after.as_ref(), by);
         record(&transaction, &audited).await?;
@@ -144,6 +227,19 @@ impl PostgresStore {
     }
 }
 
+/// A snapshot that several reads share, and its change number.
+async fn moment(client: &mut tokio_postgres::Client) -> Result<(Transaction<'_>, u64), StoreError> {
+    let reading = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true);
+    let transaction = reading.start().await.map_err(|error| store_error(&error))?;
+    let sql = "SELECT change_number FROM configuration";
+    let row = transaction.query_one(sql, &[]).await;
+    let change_number = number(&row.map_err(|error| store_error(&error))?, 0)?;
+    Ok((transaction, change_number))
+}
+
 async fn found(
     transaction: &Transaction<'_>,
     change: &Change,
@@ -183,11 +279,34 @@ async fn put(transaction: &Transaction<'_>, object: &Object) -> Result<(), Store
     done.map(drop).map_err(|error| store_error(&error))
 }
 
-async fn remove(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
-    let sql = "DELETE FROM objects WHERE kind = $1 AND id = $2";
-    let key: [&(dyn ToSql + Sync); 2] = [&change.kind().name(), &change.id()];
-    let done = transaction.execute(sql, &key).await;
-    done.map(drop).map_err(|error| store_error(&error))
+async fn remove(
+    transaction: &Transaction<'_>,
+    change: &Change,
+    number: u64,
+) -> Result<(), StoreError> {
+    let (kind, id) = (change.kind().name(), change.id());
+    let number = signed(number);
+    let forgotten = number.saturating_sub_unsigned(REMEMBERED);
+    let statements: [(&str, &[&(dyn ToSql + Sync)]); 4] = [
+        (
+            "DELETE FROM objects WHERE kind = $1 AND id = $2",
+            &[&kind, &id],
+        ),
+        (
+            "DELETE FROM key_uses WHERE $1 = 'key' AND id = $2",
+            &[&kind, &id],
+        ),
+        (
+            "INSERT INTO removals (version, kind, id) VALUES ($1, $2, $3)",
+            &[&number, &kind, &id],
+        ),
+        ("DELETE FROM removals WHERE version <= $1", &[&forgotten]),
+    ];
+    for (sql, values) in statements {
+        let done = transaction.execute(sql, values).await;
+        done.map_err(|error| store_error(&error))?;
+    }
+    Ok(())
 }
 
 /// Adds to the audit.
@@ -227,6 +346,14 @@ fn audit_entry(row: &Row) -> Result<AuditEntry, StoreError> {
             before: body(6)?,
             after: body(7)?,
         },
+    })
+}
+
+fn removal(row: &Row) -> Result<Removal, StoreError> {
+    Ok(Removal {
+        kind: Kind::named(&get::<String>(row, 0)?)?,
+        id: get(row, 1)?,
+        version: number(row, 2)?,
     })
 }
 

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::{get, store_error};
 use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
-use crate::fields::{COLUMN_COUNT, COLUMNS, Fields};
+use crate::fields::{COLUMN_COUNT, COLUMNS, Fields, signed};
 use crate::ledger::{
-    CostQuery, CostRow, Difference, NO_RUN, Page, RequestAttempts, RequestQuery, SpentQuery,
-    first_id, split_requests,
+    CostQuery, CostRow, Difference, LATENCY, NO_RUN, Page, RequestAttempts, RequestQuery,
+    SpentQuery, first_id, micros, split_requests,
 };
 use crate::rollup::{Line, RollUp};
 
@@ -149,6 +149,13 @@ fn requests_sql(query: &RequestQuery) -> (String, Params) {
     let status = query
         .status
         .map(|status| Box::new(i32::from(status)) as Box<dyn ToSql + Sync + Send>);
+    let min_latency = query.min_latency.map(|least| {
+        let least = signed(micros(least));
+        Box::new(least) as Box<dyn ToSql + Sync + Send>
+    });
+    let min_cost = query
+        .min_cost
+        .map(|least| Box::new(least) as Box<dyn ToSql + Sync + Send>);
     for (condition, param) in [
         ("id >=", id(query.from.map(first_id))),
         ("id <", id(query.to.map(first_id))),
@@ -159,11 +166,18 @@ fn requests_sql(query: &RequestQuery) -> (String, Params) {
         ("provider =", text(&query.provider)),
         ("deployment =", text(&query.model)),
         ("status =", status),
+        ("rule =", text(&query.rule)),
+        (LATENCY, min_latency),
+        (COST, min_cost),
     ] {
         if let Some(param) = param {
             params.push(param);
             let _ = write!(sql, " AND {condition} ${}", params.len());
         }
+    }
+    if query.status.is_some_and(|status| status != 200) {
+        // Which the planner can't tell from a parameter; there is an index for it.
+        sql.push_str(" AND status <> 200");
     }
     let _ = write!(
         sql,
@@ -172,6 +186,15 @@ fn requests_sql(query: &RequestQuery) -> (String, Params) {
     );
     (sql, params)
 }
+
+/// What a request cost: that of its attempts, where there was more than one. Those are the entries
+/// under its id since the request before it that had the same.
+const COST: &str = "CASE WHEN attempt = 1 THEN cost ELSE \
+     (SELECT sum(one.cost) FROM entries AS one \
+      WHERE one.request_id = entries.request_id AND one.id <= entries.id AND one.id > \
+      coalesce((SELECT other.id FROM entries AS other WHERE other.last \
+                AND other.request_id = entries.request_id AND other.id < entries.id \
+                ORDER BY other.id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')) END >=";
 
 /// The attempts of the request that ended with `last`.
 async fn attempts_of(client: &Object, last: Entry) -> Result<RequestAttempts, StoreError> {
@@ -333,6 +356,7 @@ fn fields(row: &Row) -> Result<Fields, StoreError> {
         timings: [get(row, 33)?, get(row, 34)?, get(row, 35)?, get(row, 36)?],
         ending: get(row, 37)?,
         disconnect: get(row, 38)?,
+        explanation: get(row, 39)?,
         cost: cost.map(|cost| cost.normalize()),
     })
 }

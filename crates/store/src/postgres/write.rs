@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::store_error;
 use crate::cost_sql::COUNTS;
 use crate::error::StoreError;
-use crate::fields::{COLUMNS, estimated, service_tier, signed};
+use crate::fields::{COLUMNS, estimated, explanation_text, service_tier, signed};
 use crate::ledger::first_id;
 use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
 
 /// The types of the columns of [`COLUMNS`] and of the cost, in their order.
-const TYPES: [&str; 40] = [
+const TYPES: [&str; 41] = [
     "uuid",
     "text",
     "int4",
@@ -59,6 +59,7 @@ const TYPES: [&str; 40] = [
     "int8",
     "int8",
     "int8",
+    "text",
     "text",
     "text",
     "numeric",
@@ -182,6 +183,7 @@ fn outcome_columns(entries: &[Entry]) -> Vec<Column> {
         column(entries, |e| micros(e.outcome.timings.total)),
         column(entries, |e| e.outcome.ending.name()),
         column(entries, |e| e.outcome.disconnect.map(Disconnect::name)),
+        column(entries, |e| explanation_text(e).as_deref().map(clean)),
         column(entries, |e| e.outcome.cost.usd()),
     ]
 }

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use rusqlite::{
+    Connection, OptionalExtension as _, Params, Row, Transaction, params, params_from_iter,
+};
 use secrecy::ExposeSecret as _;
 
 use super::{SqliteStore, store_error};
@@ -11,8 +13,9 @@ use crate::error::StoreError;
 use crate::fields::signed;
 use crate::ledger::Page;
 use crate::objects::{
-    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Marks, OBJECT_COLUMNS, Object,
-    ObjectRow, ObjectStore, Objects, json,
+    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Changes, Handle, Kind, Marks,
+    OBJECT_COLUMNS, Object, ObjectRow, ObjectStore, Objects, REMEMBERED, Removal, Use,
+    is_remembered, json,
 };
 
 #[async_trait]
@@ -24,6 +27,44 @@ impl ObjectStore for SqliteStore {
 
     async fn objects(&self) -> Result<Objects, StoreError> {
         self.read(objects).await
+    }
+
+    async fn changes(&self, since: u64, limit: u32) -> Result<Option<Changes>, StoreError> {
+        self.read(move |connection| changes(connection, since, limit))
+            .await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Object>, StoreError> {
+        let after = after.unwrap_or_default().to_owned();
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+        );
+        self.read(move |connection| listed(connection, &sql, params![kind.name(), after, limit]))
+            .await
+    }
+
+    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError> {
+        let (column, text) = handle.column();
+        let text = text.to_owned();
+        let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND {column} = ?2");
+        let found =
+            self.read(move |connection| listed(connection, &sql, params![kind.name(), text]));
+        Ok(found.await?.pop())
+    }
+
+    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {
+        self.write(move |connection| note_uses(connection, &uses))
+            .await
+    }
+
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError> {
+        self.read(move |connection| uses(connection, &keys).map_err(store_error))
+            .await
     }
 
     async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError> {
@@ -58,13 +99,83 @@ fn objects(connection: &Connection) -> Result<Objects, StoreError> {
     let transaction = connection.unchecked_transaction().map_err(store_error)?;
     let marks = marks(&transaction).map_err(store_error)?;
     let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects ORDER BY kind, created_at, id");
-    let mut statement = transaction.prepare_cached(&sql).map_err(store_error)?;
-    let rows = statement.query_map([], object_row).map_err(store_error)?;
-    let items = rows.map(|row| row.map_err(store_error)?.into_object());
     Ok(Objects {
         change_number: marks.change_number,
-        items: items.collect::<Result<_, _>>()?,
+        items: listed(&transaction, &sql, [])?,
     })
+}
+
+fn listed(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+) -> Result<Vec<Object>, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+    let rows = statement
+        .query_map(values, object_row)
+        .map_err(store_error)?;
+    rows.map(|row| row.map_err(store_error)?.into_object())
+        .collect()
+}
+
+fn changes(connection: &Connection, since: u64, limit: u32) -> Result<Option<Changes>, StoreError> {
+    // One snapshot for all reads.
+    let transaction = connection.unchecked_transaction().map_err(store_error)?;
+    let now = marks(&transaction).map_err(store_error)?.change_number;
+    if !is_remembered(since, now) {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT {OBJECT_COLUMNS} FROM objects WHERE version > ?1 ORDER BY version LIMIT ?2"
+    );
+    let items = listed(&transaction, &sql, params![signed(since), limit])?;
+    let mut changes = Changes::of(items, now, limit);
+    let until = signed(changes.change_number);
+    changes.removed = removals(&transaction, signed(since), until)?;
+    Ok(Some(changes))
+}
+
+fn removals(connection: &Connection, since: i64, until: i64) -> Result<Vec<Removal>, StoreError> {
+    let sql = "SELECT kind, id, version FROM removals WHERE version > ?1 AND version <= ?2 \
+               ORDER BY version";
+    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+    let mut rows = statement.query([since, until]).map_err(store_error)?;
+    let mut removals = Vec::new();
+    while let Some(row) = rows.next().map_err(store_error)? {
+        removals.push(Removal {
+            kind: Kind::named(&row.get::<_, String>(0).map_err(store_error)?)?,
+            id: row.get(1).map_err(store_error)?,
+            version: unsigned(row.get(2).map_err(store_error)?),
+        });
+    }
+    Ok(removals)
+}
+
+fn note_uses(connection: &mut Connection, uses: &[Use]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let sql = "INSERT INTO key_uses VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE \
+                   SET last_used_at = max(last_used_at, excluded.last_used_at)";
+        let mut statement = transaction.prepare_cached(sql)?;
+        for one in uses {
+            statement.execute(params![one.key, one.at.as_microsecond()])?;
+        }
+    }
+    transaction.commit()
+}
+
+fn uses(connection: &Connection, keys: &[String]) -> rusqlite::Result<Vec<Use>> {
+    let sql = "SELECT last_used_at FROM key_uses WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut uses = Vec::new();
+    for key in keys {
+        let at = statement.query_row([key], |row| time(row, 0)).optional()?;
+        uses.extend(at.map(|at| Use {
+            key: key.clone(),
+            at,
+        }));
+    }
+    Ok(uses)
 }
 
 type Applied = Result<Option<Object>, ChangeError>;
@@ -88,7 +199,7 @@ fn apply(connection: &mut Connection, change: &Change, by: &By) -> rusqlite::Res
     };
     match &after {
         Some(object) => put(&transaction, object)?,
-        None => remove(&transaction, change)?,
+        None => remove(&transaction, change, number)?,
     }
     record(
         &transaction,
@@ -132,11 +243,18 @@ fn put(transaction: &Transaction<'_>, object: &Object) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-fn remove(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+fn remove(transaction: &Transaction<'_>, change: &Change, number: u64) -> rusqlite::Result<()> {
+    let (kind, id) = (change.kind().name(), change.id());
     let sql = "DELETE FROM objects WHERE kind = ?1 AND id = ?2";
-    transaction
-        .execute(sql, [change.kind().name(), change.id()])
-        .map(drop)
+    transaction.execute(sql, [kind, id])?;
+    if change.kind() == Kind::Key {
+        transaction.execute("DELETE FROM key_uses WHERE id = ?1", [id])?;
+    }
+    let sql = "INSERT INTO removals (version, kind, id) VALUES (?1, ?2, ?3)";
+    transaction.execute(sql, params![signed(number), kind, id])?;
+    let forgotten = signed(number.saturating_sub(REMEMBERED));
+    let sql = "DELETE FROM removals WHERE version <= ?1";
+    transaction.execute(sql, [forgotten]).map(drop)
 }
 
 /// Adds to the audit.

@@ -8,15 +8,16 @@ use llm_router_domain::ledger::{Entry, Sums};
 use rusqlite::types::{ToSql, Value};
 use rusqlite::{Connection, Row, params_from_iter};
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 use uuid::Uuid;
 
 use super::store_error;
 use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
-use crate::fields::{COLUMN_COUNT, COLUMNS, Fields};
+use crate::fields::{COLUMN_COUNT, COLUMNS, Fields, signed};
 use crate::ledger::{
-    CostQuery, CostRow, Difference, Page, RequestAttempts, RequestQuery, SpentQuery, first_id,
-    split_requests,
+    CostQuery, CostRow, Difference, LATENCY, Page, RequestAttempts, RequestQuery, SpentQuery,
+    first_id, micros, split_requests,
 };
 use crate::rollup::RollUp;
 
@@ -132,6 +133,14 @@ pub(super) fn requests(
     Ok(Page { items, next })
 }
 
+/// What a request cost, in 10⁻¹⁵ USD: that of its attempts, where there was more than one. Those are
+/// the entries under its id since the request before it that had the same.
+const COST: &str = "CASE WHEN attempt = 1 THEN cost_micro * 1000000000 + cost_femto ELSE \
+     (SELECT sum(one.cost_micro) * 1000000000 + sum(one.cost_femto) FROM entries AS one \
+      WHERE one.request_id = entries.request_id AND one.id <= entries.id AND one.id > \
+      coalesce((SELECT max(other.id) FROM entries AS other WHERE other.last = 1 \
+                AND other.request_id = entries.request_id AND other.id < entries.id), x'')) END >=";
+
 fn requests_sql(query: &RequestQuery) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {COLUMNS}, cost_micro, cost_femto FROM entries WHERE last = 1");
     let mut params: Vec<Value> = Vec::new();
@@ -150,11 +159,26 @@ fn requests_sql(query: &RequestQuery) -> (String, Vec<Value>) {
             "status =",
             query.status.map(|status| Value::Integer(status.into())),
         ),
+        ("rule =", text(&query.rule)),
+        (
+            LATENCY,
+            query
+                .min_latency
+                .map(|least| Value::Integer(signed(micros(least)))),
+        ),
+        (
+            COST,
+            query.min_cost.map(|least| Value::Integer(femtos(least))),
+        ),
     ] {
         if let Some(param) = param {
             params.push(param);
             let _ = write!(sql, " AND {condition} ?{}", params.len());
         }
+    }
+    if query.status.is_some_and(|status| status != 200) {
+        // Which the planner can't tell from a parameter; there is an index for it.
+        sql.push_str(" AND status <> 200");
     }
     let _ = write!(
         sql,
@@ -162,6 +186,14 @@ fn requests_sql(query: &RequestQuery) -> (String, Vec<Value>) {
         u64::from(query.limit) + 1
     );
     (sql, params)
+}
+
+/// USD in 10⁻¹⁵, as far as an integer goes: some 9,000 USD.
+fn femtos(usd: Decimal) -> i64 {
+    let femtos = usd.checked_mul(Decimal::from(1_000_000_000_000_000_u64));
+    femtos
+        .and_then(|femtos| femtos.ceil().to_i64())
+        .unwrap_or(i64::MAX)
 }
 
 /// The attempts of the request that ended with `last`.
@@ -311,6 +343,7 @@ fn fields(row: &Row<'_>) -> Result<Fields, StoreError> {
         timings: [get(row, 33)?, get(row, 34)?, get(row, 35)?, get(row, 36)?],
         ending: get(row, 37)?,
         disconnect: get(row, 38)?,
+        explanation: get(row, 39)?,
         cost: micro
             .zip(femto)
             .map(|(micro, femto)| joined_cost(micro, femto)),

@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::cost_sql::COUNTS;
-use crate::fields::{COLUMN_COUNT, COLUMNS, estimated, service_tier, signed};
+use crate::fields::{COLUMN_COUNT, COLUMNS, estimated, explanation_text, service_tier, signed};
 use crate::ledger::first_id;
 use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
 
@@ -90,6 +90,7 @@ fn insert_entry(
         Cost::Unpriced => [None, None],
     };
     let timings = &outcome.timings;
+    let explanation = explanation_text(entry);
     let head: [&dyn ToSql; 16] = [
         &attempt.id,
         &attempt.request_id,
@@ -108,7 +109,7 @@ fn insert_entry(
         &attempt.stream,
         &revision,
     ];
-    let tail: [&dyn ToSql; 13] = [
+    let tail: [&dyn ToSql; 14] = [
         &searches,
         &tier,
         &estimated,
@@ -120,6 +121,7 @@ fn insert_entry(
         &timings.total,
         &ending,
         &disconnect,
+        &explanation,
         &cost[0],
         &cost[1],
     ];

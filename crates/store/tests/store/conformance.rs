@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::support::postgres::Postgres;
 use crate::support::{Place, Random, entries, entry, id};
@@ -311,7 +312,7 @@ async fn lists_requests_by_page_and_filter(place: &Place) {
     }
 }
 
-fn filters(entries: &[Entry]) -> [RequestQuery; 7] {
+fn filters(entries: &[Entry]) -> [RequestQuery; 10] {
     let query = || RequestQuery {
         limit: 9,
         ..RequestQuery::default()
@@ -350,6 +351,21 @@ fn filters(entries: &[Entry]) -> [RequestQuery; 7] {
             from,
             ..query()
         },
+        RequestQuery {
+            rule: entries
+                .iter()
+                .find_map(|e| e.attempt.rule.as_deref())
+                .map(str::to_owned),
+            ..query()
+        },
+        RequestQuery {
+            min_cost: "0.5".parse().ok(),
+            ..query()
+        },
+        RequestQuery {
+            min_latency: Some(Duration::from_secs(30)),
+            ..query()
+        },
     ]
 }
 
@@ -369,6 +385,19 @@ fn keeps(query: &RequestQuery, entry: &Entry) -> bool {
         && query
             .status
             .is_none_or(|status| status == entry.outcome.status)
+        && (query.rule.is_none() || query.rule.as_deref() == attempt.rule.as_deref())
+        && query
+            .min_cost
+            .is_none_or(|least| entry.outcome.cost.usd() >= Some(least))
+        && query
+            .min_latency
+            .is_none_or(|least| latency(entry) >= least)
+}
+
+fn latency(entry: &Entry) -> Duration {
+    let timings = &entry.outcome.timings;
+    let micros = |time: Option<u32>| Duration::from_micros(time.unwrap_or_default().into());
+    micros(timings.queue) + micros(timings.total)
 }
 
 /// The attempts of one request, one after the other.
@@ -412,6 +441,19 @@ async fn attempts_belong_to_their_request(place: &Place) {
     assert_eq!(store.request("unknown").await.unwrap(), []);
     let sums = store.costs(&CostQuery::default()).await.unwrap()[0].sums;
     assert_eq!(sums.requests, 3);
+    for attempts in &requests {
+        let costs = attempts.iter().filter_map(|entry| entry.outcome.cost.usd());
+        let total: Decimal = costs.sum();
+        for (least, found) in [(total, true), (total + Decimal::new(1, 15), false)] {
+            let query = RequestQuery {
+                min_cost: Some(least),
+                limit: 9,
+                ..RequestQuery::default()
+            };
+            let page = store.requests(&query).await.unwrap();
+            assert_eq!(page.items.contains(attempts), found, "{least}");
+        }
+    }
 }
 
 async fn retention_keeps_sums(place: &Place) {

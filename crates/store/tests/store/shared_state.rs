@@ -10,7 +10,7 @@ use crate::support::postgres::Postgres;
 use jiff::Timestamp;
 use llm_router_domain::toggle::{Answer, Outcome, Request, Settings, Toggle};
 use llm_router_store::objects::{
-    AuditDraft, AuditQuery, By, Change, ChangeError, Draft, Kind, Object,
+    AuditDraft, AuditQuery, By, Change, ChangeError, Draft, Handle, Kind, Object, Use,
 };
 use llm_router_store::toggle::Step;
 use llm_router_store::{Store, StoreUrl, open};
@@ -26,6 +26,8 @@ async fn opened(place: &Place, name: &str) -> Arc<dyn Store> {
 async fn conforms(place: Place) {
     objects_live(opened(&place, "objects").await.as_ref()).await;
     stale_changes_are_refused(opened(&place, "stale").await.as_ref()).await;
+    changes_are_told(opened(&place, "changes").await.as_ref()).await;
+    uses_are_kept(opened(&place, "uses").await.as_ref()).await;
     every_change_is_audited(opened(&place, "audit").await.as_ref()).await;
     replicas_start_together(&place).await;
     writers_take_turns(&place).await;
@@ -178,6 +180,116 @@ async fn stale_changes_are_refused(store: &dyn Store) {
         .change(replace("r1", "uno", Some(rule.version)), by(3))
         .await;
     assert_eq!(renamed.unwrap().unwrap().name, "uno");
+}
+
+async fn changes_are_told(store: &dyn Store) {
+    let keys = ["k3", "k1", "k2"];
+    for (second, id) in (1..).zip(keys) {
+        create(
+            store,
+            draft(Kind::Key, id, &format!("name-{id}"), json!({})),
+            second,
+        )
+        .await;
+    }
+    create(store, draft(Kind::Rule, "r1", "one", json!({})), 4).await;
+    let delete = |id: &str| Change::Delete {
+        kind: Kind::Key,
+        id: id.to_owned(),
+        expected: None,
+    };
+    store.change(delete("k1"), by(5)).await.unwrap();
+    let replace = Change::Replace {
+        draft: draft(Kind::Key, "k3", "name-k3", json!({ "x": 1 })),
+        expected: None,
+    };
+    store.change(replace, by(6)).await.unwrap();
+    store.change(delete("k2"), by(7)).await.unwrap();
+    create(store, draft(Kind::Key, "k2", "again", json!({})), 8).await;
+
+    let told = async |since, limit| {
+        let changes = store.changes(since, limit).await.unwrap()?;
+        let items: Vec<_> = changes.items.iter().map(|one| one.id.clone()).collect();
+        let removed = changes.removed.into_iter().map(|one| (one.id, one.version));
+        Some((
+            items.join(" "),
+            removed.collect::<Vec<_>>(),
+            changes.change_number,
+        ))
+    };
+    let removed = |found: &[(&str, u64)]| -> Vec<_> {
+        found
+            .iter()
+            .map(|(id, version)| ((*id).to_owned(), *version))
+            .collect()
+    };
+    for (since, limit, items, removals, number) in [
+        (0, 100, "r1 k3 k2", &[("k1", 5), ("k2", 7)][..], 8),
+        (0, 2, "r1 k3", &[("k1", 5)], 6),
+        (6, 2, "k2", &[("k2", 7)], 8),
+        (7, 100, "k2", &[], 8),
+        (8, 100, "", &[], 8),
+    ] {
+        let expected = (items.to_owned(), removed(removals), number);
+        assert_eq!(told(since, limit).await, Some(expected), "{since} {limit}");
+    }
+    assert_eq!(told(9, 100).await, None, "it hasn't been yet");
+
+    let ids = async |after, limit| {
+        let page = store.page(Kind::Key, after, limit).await.unwrap();
+        let ids: Vec<_> = page.into_iter().map(|one| one.id).collect();
+        ids.join(" ")
+    };
+    assert_eq!(ids(None, 100).await, "k2 k3");
+    assert_eq!(ids(None, 1).await, "k2");
+    assert_eq!(ids(Some("k2"), 100).await, "k3");
+    for (handle, found) in [
+        (Handle::Id("k3"), Some("k3")),
+        (Handle::Id("k1"), None),
+        (Handle::Name("again"), Some("k2")),
+        (Handle::Name("k2"), None),
+    ] {
+        let object = store.find(Kind::Key, handle).await.unwrap();
+        assert_eq!(
+            object.as_ref().map(|one| one.id.as_str()),
+            found,
+            "{handle:?}"
+        );
+    }
+}
+
+async fn uses_are_kept(store: &dyn Store) {
+    create(store, draft(Kind::Key, "k1", "one", json!({})), 1).await;
+    let used = |key: &str, second| Use {
+        key: key.to_owned(),
+        at: at(second),
+    };
+    let known = async || {
+        let keys = ["k1", "k2", "k3"].map(str::to_owned);
+        let mut uses = store.uses(keys.into()).await.unwrap();
+        uses.sort_by(|one, two| one.key.cmp(&two.key));
+        uses
+    };
+    store
+        .note_uses(vec![used("k1", 5), used("k2", 6)])
+        .await
+        .unwrap();
+    // What is told late doesn't take back what is known.
+    store
+        .note_uses(vec![used("k1", 9), used("k2", 3)])
+        .await
+        .unwrap();
+    store.note_uses(Vec::new()).await.unwrap();
+    assert_eq!(known().await, [used("k1", 9), used("k2", 6)]);
+    let change = store.marks().await.unwrap().change_number;
+    assert_eq!(change, 1, "a use is no change");
+    let delete = Change::Delete {
+        kind: Kind::Key,
+        id: "k1".to_owned(),
+        expected: None,
+    };
+    store.change(delete, by(10)).await.unwrap();
+    assert_eq!(known().await, [used("k2", 6)]);
 }
 
 async fn every_change_is_audited(store: &dyn Store) {

@@ -4,7 +4,9 @@ pub(crate) mod postgres;
 
 use jiff::{SignedDuration, Timestamp};
 use llm_router_domain::format::Format;
-use llm_router_domain::ledger::{Attempt, Disconnect, Ending, Entry, Opened, Outcome, Timings};
+use llm_router_domain::ledger::{
+    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings,
+};
 use llm_router_domain::price::Cost;
 use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
 use rust_decimal::Decimal;
@@ -134,7 +136,21 @@ pub(crate) fn outcome(random: &mut Random) -> Outcome {
         ending: random.pick(&Ending::ALL),
         disconnect: random.pick(&[None, Some(Disconnect::Cancel), Some(Disconnect::Drain)]),
         last: true,
+        // Out of numbers of its own: what the rest is made of stays as it is.
+        explanation: explanation(&mut Random(random.0)),
     }
+}
+
+fn explanation(random: &mut Random) -> Option<Box<Explanation>> {
+    if random.below(3) > 0 {
+        return None;
+    }
+    let mut explanation = Explanation::new("`größe` is found in last_user");
+    for number in 0..random.below(4) {
+        explanation.add_candidate(format!("provider-{number}/model"));
+        explanation.leave_out(format!("provider-{number}/other"), "its health checks fail");
+    }
+    Some(Box::new(explanation))
 }
 
 pub(crate) fn entry(random: &mut Random, days: u64) -> Entry {
