@@ -20,6 +20,12 @@ const LINE: &str = "{llm-router}:budget:key:poor:total:";
 const HOLDS: &str = "{llm-router}:holds:key:poor:total:";
 
 async fn replica(redis: &Redis, mock: &Mock, on_counter_failure: &str) -> Gateway {
+    // Where not each replica goes by its share, a limit of one request shows who counts.
+    let limits = if on_counter_failure == "local" {
+        json!({})
+    } else {
+        json!({ "rpm": 1, "burst": 1 })
+    };
     gateway()
         .add(
             "providers",
@@ -32,7 +38,7 @@ async fn replica(redis: &Redis, mock: &Mock, on_counter_failure: &str) -> Gatewa
         .set("/prices", "prices.yaml".into())
         .add(
             "keys",
-            json!({ "name": "poor", "key": "sk-of-poor-0123456789",
+            json!({ "name": "poor", "key": "sk-of-poor-0123456789", "limits": limits,
                 "budget": { "usd": 0.026, "period": "total" } }),
         )
         .set(
