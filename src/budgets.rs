@@ -1,20 +1,33 @@
 //! The budgets of keys at run time: an estimate is held before a call, its cost is spent after
-//! it, and what was spent before this process began is asked of the ledger once. The arithmetic
-//! is `llm-router-domain`'s.
+//! it, and what was spent before is asked of the ledger once. Replicas share a book of it; a process
+//! that is alone keeps its own. The arithmetic is `llm-router-domain`'s.
+
+mod book;
+mod shared;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use llm_router_domain::budget::{Account, Book, Budget, InputMargin, Period, TypicalOutput};
-use llm_router_domain::ledger::{Entry, Opened};
+use llm_router_config::OnCounterFailure;
+use llm_router_domain::budget::{
+    Account, Book as OwnBook, Budget, Exceeded, InputMargin, Period, TypicalOutput,
+};
+use llm_router_domain::ledger::{Entry, Opened, stamped};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
 use llm_router_store::ledger::spent;
+use rust_decimal::Decimal;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
+use crate::clock;
 use crate::ledger::Ledger;
+pub(crate) use book::Book;
+pub(crate) use shared::By;
+use shared::{Ask, Shared};
 
 /// The budgets that one key spends from.
 #[derive(Debug)]
@@ -29,6 +42,48 @@ pub(crate) struct KeyBudget {
 pub(crate) struct Budgets {
     /// Held for a few look-ups at a time.
     state: Mutex<State>,
+    /// What replicas share, if there may be several.
+    shared: Option<Arc<Shared>>,
+}
+
+/// An attempt that money is to be held for.
+pub(crate) struct Need<'a> {
+    pub(crate) budget: &'a KeyBudget,
+    pub(crate) opened: &'a Opened,
+    /// The attempt before it, which has failed: what was held for it is free.
+    pub(crate) instead: Option<&'a Opened>,
+    /// How long the attempt may last.
+    pub(crate) longest: Duration,
+    /// What holds while replicas can't ask each other.
+    pub(crate) failure: OnCounterFailure,
+}
+
+/// Why no money was held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It doesn't fit, or has no price: why, for the client to read.
+    OverBudget(String),
+    /// It doesn't fit into this replica's share: the same.
+    Share(String),
+    /// What was spent before can't be known.
+    Unknown,
+    /// Replicas can't ask each other, and the configuration says that nothing passes then.
+    Unavailable,
+}
+
+impl Refused {
+    #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
+    fn exceeded(exceeded: Exceeded) -> Self {
+        Self::OverBudget(format!("You are over budget: {exceeded}."))
+    }
+
+    fn share(exceeded: &Exceeded, replicas: u32) -> Self {
+        let of = &exceeded.account;
+        Self::Share(format!(
+            "You are over budget: while replicas can't ask each other, each may spend one \
+             {replicas}th of what was left for {of}, and this one has. Try again in a while."
+        ))
+    }
 }
 
 /// The tokens to expect of a call.
@@ -40,7 +95,7 @@ pub(crate) struct Expected {
 
 #[derive(Default)]
 struct State {
-    book: Book,
+    book: OwnBook,
     typical: TypicalOutput,
     margin: InputMargin,
     /// Done once the ledger has said what was spent before.
@@ -58,11 +113,34 @@ impl KeyBudget {
 }
 
 impl Budgets {
+    /// Budgets that replicas share by way of `book`, which is talked with on `runtime`.
+    pub(crate) fn shared(book: Arc<dyn Book>, runtime: &Handle) -> Self {
+        let (shared, waiting) = Shared::new(book);
+        runtime.spawn(Arc::clone(&shared).keep_told(waiting));
+        Self {
+            shared: Some(shared),
+            ..Self::default()
+        }
+    }
+
+    /// Tells the other replicas what this one has spent, before it ends.
+    pub(crate) async fn leave(&self) {
+        if let Some(shared) = &self.shared {
+            shared.tell_all().await;
+        }
+    }
+
+    /// The id of a new attempt; `budgeted` where a budget pays for it.
+    pub(crate) fn attempt_id(&self, budgeted: bool) -> Uuid {
+        let id = Uuid::now_v7();
+        match &self.shared {
+            Some(shared) => stamped(id, shared.run(), budgeted),
+            None => stamped(id, fastrand::u32(..) >> 1, false),
+        }
+    }
+
     /// Learns what was spent of a budget before, unless that is known.
-    ///
-    /// # Errors
-    /// When the store can't say.
-    pub(crate) async fn prepare(
+    async fn prepare(
         &self,
         budget: &KeyBudget,
         ledger: &Ledger,
@@ -113,42 +191,81 @@ impl Budgets {
         }
     }
 
-    /// Holds the estimate of an attempt, at most for `longest`.
+    /// Holds the estimate of an attempt, in place of that of the attempt before it.
     ///
     /// # Errors
-    /// When it doesn't fit, or has no price: why, for the client to read.
-    pub(crate) fn reserve(
-        &self,
-        budget: &KeyBudget,
-        opened: &Opened,
-        longest: Duration,
-    ) -> Result<(), String> {
-        let attempt = &opened.attempt;
-        let amount = match opened.cost {
+    /// When it doesn't fit, has no price, or that can't be known.
+    pub(crate) async fn reserve(&self, need: &Need<'_>, ledger: &Ledger) -> Result<By, Refused> {
+        let attempt = &need.opened.attempt;
+        // A key made by API may have a budget, whatever the file says.
+        if !ledger.is_kept() {
+            tracing::error!("a key has a budget, and the ledger is off: it can't be used");
+            return Err(Refused::Unknown);
+        }
+        let amount = match need.opened.cost {
             Cost::Usd(usd) => usd,
-            Cost::Unpriced if budget.allow_unpriced => return Ok(()),
+            Cost::Unpriced if need.budget.allow_unpriced => Decimal::ZERO,
             Cost::Unpriced => {
-                return Err(format!(
+                return Err(Refused::OverBudget(format!(
                     "The model \"{}\" has no price, so a key with a budget may not use it.",
                     attempt.model_asked
-                ));
+                )));
             }
         };
-        let expires = attempt.at.checked_add(longest).unwrap_or(Timestamp::MAX);
+        let Some(shared) = &self.shared else {
+            self.reserve_here(need, amount, ledger).await?;
+            return Ok(By::All);
+        };
+        let ask = Ask {
+            id: attempt.id,
+            instead: need.instead.map(|opened| opened.attempt.id),
+            budgets: &need.budget.line,
+            amount,
+            at: attempt.at,
+            lasts: need.longest,
+            failure: need.failure,
+        };
+        shared.reserve(&ask, ledger).await
+    }
+
+    async fn reserve_here(
+        &self,
+        need: &Need<'_>,
+        amount: Decimal,
+        ledger: &Ledger,
+    ) -> Result<(), Refused> {
+        let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
+        if let Err(error) = self.prepare(need.budget, ledger, now).await {
+            tracing::error!(%error, "what was spent of a budget can't be read");
+            return Err(Refused::Unknown);
+        }
+        if let Some(instead) = need.instead {
+            self.release(instead);
+        }
+        let (line, attempt) = (&need.budget.line, &need.opened.attempt);
+        let expires = attempt.at.checked_add(need.longest);
+        let expires = expires.unwrap_or(Timestamp::MAX);
         self.state()
             .book
-            .reserve(attempt.id, &budget.line, amount, attempt.at, expires)
-            .map_err(|exceeded| format!("You are over budget: {exceeded}."))
+            .reserve(attempt.id, line, amount, attempt.at, expires)
+            .map_err(Refused::exceeded)
     }
 
     /// How many calls money is held for.
     pub(crate) fn reservations(&self) -> usize {
-        self.state().book.reservations()
+        let shared = self.shared.as_ref();
+        shared.map_or_else(
+            || self.state().book.reservations(),
+            |shared| shared.reservations(),
+        )
     }
 
     /// Lets go of what was held for an attempt that is not made.
     pub(crate) fn release(&self, opened: &Opened) {
-        self.state().book.release(opened.attempt.id);
+        match &self.shared {
+            Some(shared) => shared.end(opened.attempt.id, Decimal::ZERO),
+            None => self.state().book.release(opened.attempt.id),
+        }
     }
 
     /// Learns what a model gave, and spends what the attempt cost, in place of what was held for it,
@@ -163,15 +280,25 @@ impl Budgets {
             state.typical.observe(provider, model, output);
         }
         let Some(budget) = budget else {
+            drop(state);
+            if let Some(shared) = &self.shared {
+                // The budget may have gone while the call was under way.
+                shared.settle(entry);
+            }
             return;
         };
         if !outcome.usage.is_estimated() {
             let input = outcome.usage.input_total();
             state.margin.observe(provider, model, held, input);
         }
-        state
-            .book
-            .settle(attempt.id, &budget.line, attempt.at, cost);
+        if let Some(shared) = &self.shared {
+            drop(state);
+            shared.settle(entry);
+        } else {
+            state
+                .book
+                .settle(attempt.id, &budget.line, attempt.at, cost);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use crate::budgets::{By, Refused};
 use crate::metrics::labels;
 use llm_router_domain::ledger::Entry;
 use llm_router_domain::price::Cost;
@@ -16,6 +17,7 @@ const MOST_MODELS: usize = 100;
 /// The metrics of money.
 pub(crate) struct LedgerMetrics {
     reservations: IntGauge,
+    decisions: IntCounterVec,
     unpriced: IntCounterVec,
     journal_failures: IntCounter,
     lost_entries: IntCounter,
@@ -36,6 +38,14 @@ impl LedgerMetrics {
                 "budget_reservations",
                 "Calls under way that a budget holds money for.",
             ))?,
+            decisions: IntCounterVec::new(
+                opts(
+                    "budget_decisions_total",
+                    "Attempts that a budget was asked about, by who decided: all replicas together, \
+                     this one by its share, or nobody.",
+                ),
+                &["by", "outcome"],
+            )?,
             unpriced: IntCounterVec::new(
                 opts(
                     "unpriced_attempts_total",
@@ -62,6 +72,7 @@ impl LedgerMetrics {
             warned: Mutex::default(),
         };
         registry.register(Box::new(metrics.reservations.clone()))?;
+        registry.register(Box::new(metrics.decisions.clone()))?;
         registry.register(Box::new(metrics.unpriced.clone()))?;
         registry.register(Box::new(metrics.journal_failures.clone()))?;
         registry.register(Box::new(metrics.lost_entries.clone()))?;
@@ -74,6 +85,19 @@ impl LedgerMetrics {
     pub(crate) fn reserved(&self, calls: usize) {
         self.reservations
             .set(i64::try_from(calls).unwrap_or(i64::MAX));
+    }
+
+    /// Counts what was decided about an attempt that a budget pays for.
+    pub(crate) fn decided(&self, reserved: Result<&By, &Refused>) {
+        let labels = match reserved {
+            Ok(By::All) => ["all", "held"],
+            Ok(By::Share) => ["share", "held"],
+            Ok(By::Nobody) => ["nobody", "held"],
+            Err(Refused::OverBudget(_)) => ["all", "over_budget"],
+            Err(Refused::Share(_)) => ["share", "over_budget"],
+            Err(Refused::Unknown | Refused::Unavailable) => ["nobody", "refused"],
+        };
+        self.decisions.with_label_values(&labels).inc();
     }
 
     /// Counts an entry that used something without a price, at the deployment of that id, and

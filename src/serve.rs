@@ -30,6 +30,7 @@ use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
+use crate::budgets::Budgets;
 use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
@@ -101,7 +102,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
-    let limits = limiter(&config, &runtime, &metrics)?;
+    let (limits, budgets) = counting(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = access_log(&config, start.json_log)?;
@@ -113,14 +114,14 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let editor = steering.editor.clone();
     let switch = Arc::clone(&steering.switch);
     let uses = Arc::clone(live.load().snapshot.keys.uses());
-    let issuing = Issuing {
-        editor: editor.clone(),
-        live: Arc::clone(&live),
-        hasher: issuer,
-    };
     let parts = Parts {
+        budgets: Arc::clone(&budgets),
         steering,
-        issuing,
+        issuing: Issuing {
+            editor: editor.clone(),
+            live: Arc::clone(&live),
+            hasher: issuer,
+        },
         sealer,
     };
     let source = admin_source(&config, parts, &live, &metrics, &ledger, &health);
@@ -139,6 +140,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         ledger: Arc::clone(&ledger),
         admin: config.server.admin_paths.then_some(admin),
         limits,
+        budgets,
         switch,
         traces: traces.clone(),
     };
@@ -212,6 +214,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
 
 /// What the admin service may change.
 struct Parts {
+    budgets: Arc<Budgets>,
     steering: Steering,
     issuing: Issuing,
     sealer: Option<Sealer>,
@@ -231,6 +234,7 @@ fn admin_source(
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
+        budgets: parts.budgets,
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
@@ -252,9 +256,28 @@ const COUNTERS: Duration = Duration::from_secs(1);
 /// How often the metrics learn how the counters are.
 const COUNTERS_NOTED: Duration = Duration::from_millis(500);
 
-fn limiter(config: &Config, runtime: &Runtime, metrics: &Arc<Metrics>) -> io::Result<Arc<Limiter>> {
+/// What counts limits and budgets: for all replicas together where they have Redis.
+fn counting(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Arc<Metrics>,
+) -> io::Result<(Arc<Limiter>, Arc<Budgets>)> {
+    let counters = counters(config, runtime, metrics)?;
+    let budgets = Arc::new(match &counters {
+        Some(counters) => Budgets::shared(Arc::new(counters.clone()), runtime.handle()),
+        None => Budgets::default(),
+    });
+    let limits = Limiter::new(Arc::clone(metrics), counters);
+    Ok((Arc::new(limits), budgets))
+}
+
+fn counters(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Option<Counters>> {
     let CounterUrl::Redis(url) = &config.counters.url else {
-        return Ok(Arc::new(Limiter::new(Arc::clone(metrics), None)));
+        return Ok(None);
     };
     let options = llm_router_counters::Options {
         timeout: config.counters.timeout,
@@ -269,7 +292,7 @@ fn limiter(config: &Config, runtime: &Runtime, metrics: &Arc<Metrics>) -> io::Re
             tokio::time::sleep(COUNTERS_NOTED).await;
         }
     });
-    Ok(Arc::new(Limiter::new(Arc::clone(metrics), Some(counters))))
+    Ok(Some(counters))
 }
 
 /// What keeps the running router in step: with its file, with its store, with its operators.
@@ -455,6 +478,7 @@ struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    budgets: Arc<Budgets>,
     health: Arc<Health>,
     metrics_public: bool,
     clients_port: u16,
@@ -496,7 +520,8 @@ impl llm_router_admin::Source for AdminSource {
 
     fn metrics(&self) -> String {
         // What the ledger's parts count is taken over when somebody looks.
-        let _ = self.ledger.metrics();
+        let money = self.ledger.metrics();
+        money.reserved(self.budgets.reservations());
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         let live = self.live.load();

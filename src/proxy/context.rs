@@ -107,6 +107,8 @@ pub(super) struct Inference {
     pub(super) tab: Option<Box<Tab>>,
     /// Tokens that the settled attempts used.
     pub(super) used_tokens: u64,
+    /// Whether this replica decided by itself that the budget allows it.
+    pub(super) alone: bool,
     /// How the latest failed attempt failed.
     pub(super) failure: Option<Failure>,
     /// The refusal whose body is being read before it is judged.

@@ -41,6 +41,8 @@ pub(super) enum Failure {
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
+    /// None was made: replicas can't ask each other what is left of a budget.
+    Uncounted,
     /// None was made: the ledger could not take it, or not say what a budget has left.
     Unjournalled,
     /// The router had to end before the answer was whole.
@@ -342,6 +344,7 @@ impl Failure {
             | Self::Silent(_)
             | Self::OverBudget(_)
             | Self::Unjournalled
+            | Self::Uncounted
             | Self::Stopped
             | Self::Untranslatable(_) => 0,
         }
@@ -358,6 +361,7 @@ impl Failure {
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
             Self::Unjournalled => "unjournalled",
+            Self::Uncounted => "uncounted",
             Self::Stopped => "stopped",
         }
     }

@@ -143,6 +143,7 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
         }
         Some(Failure::OverBudget(why)) => Fault::insufficient_quota(why.clone()),
         Some(Failure::Unjournalled) => Fault::ledger_unavailable(),
+        Some(Failure::Uncounted) => Fault::limits_unavailable(),
         Some(Failure::Stopped) => Fault::stopping(),
         None => Fault::internal(),
     }

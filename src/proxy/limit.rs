@@ -86,7 +86,8 @@ fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {
 
 /// Tells the client where the limits stand that it is subject to.
 pub(super) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    if ctx.alone {
+    let inference = ctx.inference.as_deref();
+    if ctx.alone || inference.is_some_and(|inference| inference.alone) {
         header.insert_header(
             "x-llm-router-degraded",
             HeaderValue::from_static("counters"),

@@ -87,6 +87,7 @@ pub(super) struct Closing {
 impl Tab {
     /// The line of an attempt that is about to go to `deployment`.
     pub(super) fn new(
+        id: Uuid,
         asker: &Asker<'_>,
         inference: &Inference,
         deployment: &Deployment,
@@ -94,7 +95,7 @@ impl Tab {
         now: Instant,
     ) -> Self {
         let provider = &deployment.provider;
-        let attempt = attempt(asker, inference, deployment);
+        let attempt = attempt(id, asker, inference, deployment);
         let prices = &asker.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model);
         let price = price.cloned();
@@ -307,9 +308,8 @@ impl Tab {
     }
 }
 
-fn attempt(asker: &Asker<'_>, inference: &Inference, deployment: &Deployment) -> Attempt {
+fn attempt(id: Uuid, asker: &Asker<'_>, inference: &Inference, deployment: &Deployment) -> Attempt {
     // The id names its own moment, so that entries sort by it.
-    let id = Uuid::now_v7();
     let millis = id.get_timestamp().map_or(0, |time| {
         let (seconds, nanos) = time.to_unix();
         seconds.saturating_mul(1000) + u64::from(nanos / 1_000_000)

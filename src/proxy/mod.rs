@@ -57,7 +57,7 @@ pub(crate) struct Gateway {
     metrics: Arc<Metrics>,
     access_log: AccessLog,
     ledger: Arc<Ledger>,
-    budgets: Budgets,
+    budgets: Arc<Budgets>,
     /// The admin service, while its paths are served here.
     admin: Option<axum::Router>,
     limits: Arc<Limiter>,

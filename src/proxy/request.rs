@@ -255,6 +255,7 @@ impl Gateway {
             trace: ctx.trace.take(),
             tab: None,
             used_tokens: 0,
+            alone: false,
             failure: None,
             refusal: None,
             response: Response::default(),

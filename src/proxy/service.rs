@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     /// The admin service, if its paths are to be served to clients.
     pub(crate) admin: Option<axum::Router>,
     pub(crate) limits: Arc<Limiter>,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) switch: Arc<Switch>,
     pub(crate) traces: Option<Arc<Traces>>,
 }
@@ -86,7 +87,7 @@ pub(crate) fn run(
         metrics: Arc::clone(&shared.metrics),
         access_log: shared.access_log.clone(),
         ledger: Arc::clone(&shared.ledger),
-        budgets: Budgets::default(),
+        budgets: Arc::clone(&shared.budgets),
         admin: shared.admin.clone(),
         limits: Arc::clone(&shared.limits),
         switch: Arc::clone(&shared.switch),
@@ -175,6 +176,7 @@ impl BackgroundService for Drain {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         tokio::time::sleep(LAST_BYTES).await;
+        self.0.budgets.leave().await;
         self.0.limits.leave().await;
         self.0.ledger.close().await;
         if let Some(traces) = self.0.traces.clone() {

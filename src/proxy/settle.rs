@@ -10,7 +10,7 @@ use super::Gateway;
 use super::context::{Context, Inference};
 use super::failure::Failure;
 use super::meter::{Asker, Closing, Tab, input_at_most};
-use crate::budgets::KeyBudget;
+use crate::budgets::{By, Need, Refused};
 use crate::clock;
 use crate::snapshot::Snapshot;
 use crate::traces::Trace;
@@ -29,15 +29,6 @@ impl Gateway {
         now: Instant,
     ) -> Result<()> {
         let budget = asker.snapshot.budgets.get(&asker.key.name);
-        if let Some(budget) = budget {
-            if let Err(error) = self.prepare(budget).await {
-                inference.failure = Some(Failure::Unjournalled);
-                return Err(error);
-            }
-            if let Some(failed) = inference.tab.as_deref() {
-                self.budgets.release(failed.opened());
-            }
-        }
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
         };
@@ -48,23 +39,32 @@ impl Gateway {
             self.budgets.expected(&provider.id, model, input)
         });
         let longest = provider.timeouts.total + provider.timeouts.connect;
-        let tab = Tab::new(asker, inference, deployment, expected, now);
-        if let Some(budget) = budget
-            && let Err(why) = self.budgets.reserve(budget, tab.opened(), longest)
-        {
-            inference.failure = Some(Failure::OverBudget(why));
-            self.metrics.budget_refused();
-            self.count_reservations();
-            return Error::err_in(ErrorType::InternalError);
+        let id = self.budgets.attempt_id(budget.is_some());
+        let tab = Tab::new(id, asker, inference, deployment, expected, now);
+        if let Some(budget) = budget {
+            let need = Need {
+                budget,
+                opened: tab.opened(),
+                instead: inference.tab.as_deref().map(Tab::opened),
+                longest,
+                failure: asker.snapshot.limits.on_counter_failure,
+            };
+            let reserved = self.budgets.reserve(&need, &self.ledger).await;
+            self.ledger.metrics().decided(reserved.as_ref());
+            inference.alone |= !matches!(reserved, Ok(By::All) | Err(Refused::OverBudget(_)));
+            if let Err(refused) = reserved {
+                if matches!(refused, Refused::OverBudget(_) | Refused::Share(_)) {
+                    self.metrics.budget_refused();
+                }
+                inference.failure = Some(refused.into());
+                return Error::err_in(ErrorType::InternalError);
+            }
         }
         if let Err(error) = self.ledger.opened(tab.opened()) {
             tracing::debug!(%error, "an attempt can't be journalled and is not made");
             self.budgets.release(tab.opened());
             inference.failure = Some(Failure::Unjournalled);
             return Error::err_in(ErrorType::InternalError);
-        }
-        if budget.is_some() {
-            self.count_reservations();
         }
         if let Some(failed) = inference.tab.replace(Box::new(tab)) {
             let closing = Closing {
@@ -79,25 +79,6 @@ impl Gateway {
             inference.used_tokens += self.settle(*failed, asker.snapshot, closing, trace);
         }
         Ok(())
-    }
-
-    fn count_reservations(&self) {
-        let reservations = self.budgets.reservations();
-        self.ledger.metrics().reserved(reservations);
-    }
-
-    async fn prepare(&self, budget: &KeyBudget) -> Result<()> {
-        // A key made by API may have one, whatever the file says.
-        if !self.ledger.is_kept() {
-            tracing::error!("a key has a budget, and the ledger is off: it can't be used");
-            return Error::err_in(ErrorType::InternalError);
-        }
-        let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
-        let prepared = self.budgets.prepare(budget, &self.ledger, now).await;
-        prepared.or_else(|error| {
-            tracing::error!(%error, "what was spent of a budget can't be read");
-            Error::err_in(ErrorType::InternalError)
-        })
     }
 
     /// Writes an attempt into the ledger; the tokens that it used.
@@ -118,9 +99,6 @@ impl Gateway {
         }
         let budget = snapshot.budgets.get(entry.attempt.key.as_ref());
         self.budgets.settle(budget.map(Arc::as_ref), &entry, held);
-        if budget.is_some() {
-            self.count_reservations();
-        }
         let usage = &entry.outcome.usage;
         let used = usage.input_total() + usage.output_total();
         self.ledger.settled(entry, deployment.id());
@@ -158,6 +136,16 @@ impl Gateway {
                 let trace = inference.trace.as_deref_mut();
                 inference.used_tokens += self.settle(*tab, &live.snapshot, closing, trace);
             }
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
+            Refused::Unknown => Self::Unjournalled,
+            Refused::Unavailable => Self::Uncounted,
         }
     }
 }

@@ -43,6 +43,7 @@ mod replicas;
 mod requests;
 mod routing;
 mod rules;
+mod shared_budgets;
 mod shutdown;
 mod streams;
 mod toggle;

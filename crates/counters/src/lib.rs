@@ -1,10 +1,11 @@
 //! What replicas count together, in Redis: requests, tokens and calls under way of whoever has a
-//! limit, and how many replicas there are. Each question is one script and one round trip under a
-//! time limit; while Redis is away nothing waits for it. What follows from an answer, or from
-//! none, is the caller's.
+//! limit, what is spent and reserved of budgets, and how many replicas there are. Each question is
+//! one script and one round trip under a time limit; while Redis is away nothing waits for it. What
+//! follows from an answer, or from none, is the caller's.
 //!
 //! All keys have one hash tag, so that a script may touch several of them on a cluster.
 
+mod budgets;
 mod lease;
 mod limits;
 mod link;

@@ -46,6 +46,8 @@ pub struct Status {
     pub answered: u64,
     /// Calls that were not, or not in time.
     pub failed: u64,
+    /// Whether every replica has had the time to tell what Redis missed or forgot.
+    pub calm: bool,
 }
 
 pub(crate) struct Link {
@@ -61,6 +63,10 @@ pub(crate) struct Link {
     epoch: ArcSwap<String>,
     /// How often Redis may have missed or forgotten what this replica knows.
     lapses: AtomicU64,
+    /// When every replica has had the time to tell what Redis missed or forgot.
+    calm_from: ArcSwap<Instant>,
+    /// Counts this replica's connections: what was sent over an earlier one and comes late is void.
+    connections: AtomicU64,
     tripped: Notify,
     leaving: AtomicBool,
     pub(crate) leases: Leases,
@@ -77,6 +83,10 @@ const PROBES: u32 = 2;
 /// How often a replica says that it is there, and how long it counts without.
 const BEAT: Duration = Duration::from_secs(1);
 const COUNTS: Duration = Duration::from_secs(5);
+
+/// How long after a lapse replicas tell what Redis missed: they try it every [`RETRY`] and hear of
+/// a new epoch with every [`BEAT`].
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often a server is tried that is away.
 const RETRY: Duration = Duration::from_millis(100);
@@ -109,6 +119,8 @@ impl Counters {
             replicas: AtomicU32::new(1),
             epoch: ArcSwap::default(),
             lapses: AtomicU64::new(0),
+            calm_from: ArcSwap::from_pointee(Instant::now() + GRACE),
+            connections: AtomicU64::new(0),
             tripped: Notify::new(),
             leaving: AtomicBool::new(false),
             leases: Leases::default(),
@@ -129,6 +141,7 @@ impl Counters {
             replicas: link.replicas.load(Relaxed).max(1),
             answered: link.answered.load(Relaxed),
             failed: link.failed.load(Relaxed),
+            calm: **link.calm_from.load() <= Instant::now(),
         }
     }
 
@@ -220,8 +233,24 @@ impl Link {
     pub(crate) fn note_epoch(&self, epoch: String) {
         if **self.epoch.load() != epoch {
             self.epoch.store(Arc::new(epoch));
-            self.lapses.fetch_add(1, Relaxed);
+            self.lapsed(GRACE);
         }
+    }
+
+    /// Redis may have missed or forgotten what this replica knows, and it takes `grace` until all
+    /// have told what they know.
+    fn lapsed(&self, grace: Duration) {
+        self.calm_from.store(Arc::new(Instant::now() + grace));
+        self.lapses.fetch_add(1, Relaxed);
+    }
+
+    /// The connection that is used, by its number.
+    pub(crate) fn connection_number(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    pub(crate) const fn replica(&self) -> Uuid {
+        self.replica
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -239,22 +268,36 @@ impl Link {
         &self,
         connection: &MultiplexedConnection,
         counts: Duration,
-    ) -> Result<Duration, RedisError> {
+    ) -> Result<Said, RedisError> {
         let mut connection = connection.clone();
         let asked = Instant::now();
-        let (epoch, replicas): (String, u32) = self
+        let (epoch, replicas, age): (String, u32, u64) = self
             .announce
             .key(names::epoch())
             .key(names::replicas())
+            .key(names::fence(self.replica))
             .arg(Uuid::new_v4().to_string())
             .arg(self.replica.to_string())
             .arg(u64::try_from(counts.as_millis()).unwrap_or_default())
+            .arg(self.connection_number())
             .invoke_async(&mut connection)
             .await?;
+        let first = self.epoch.load().is_empty();
         self.note_epoch(epoch);
         self.replicas.store(replicas.max(1), Relaxed);
-        Ok(asked.elapsed())
+        Ok(Said {
+            took: asked.elapsed(),
+            // Who is new has nothing to tell; the others had the server's age for that.
+            grace: first.then(|| GRACE.saturating_sub(Duration::from_millis(age))),
+        })
     }
+}
+
+/// What an announcement brought.
+struct Said {
+    took: Duration,
+    /// How long others may still tell what they know, where this is the first.
+    grace: Option<Duration>,
 }
 
 /// Keeps a connection until this replica leaves.
@@ -264,6 +307,7 @@ async fn keep(link: Arc<Link>) {
         match link.connect().await {
             Ok(connection) => {
                 told = false;
+                link.connections.fetch_add(1, Relaxed);
                 beat(&link, connection).await;
             }
             Err(error) if !told => {
@@ -280,14 +324,20 @@ async fn keep(link: Arc<Link>) {
 
 /// Announces this replica over a connection until that fails.
 async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
-    let (mut good, mut was_down) = (0, true);
+    let (mut good, mut was_down, mut grace) = (0, true, GRACE);
     while !link.leaving.load(Relaxed) {
         let said = timeout(
             link.options.timeout.max(RETRY),
             link.say(&connection, COUNTS),
         )
         .await;
-        let in_time = matches!(said, Ok(Ok(took)) if took <= link.options.timeout);
+        let in_time = matches!(&said, Ok(Ok(said)) if said.took <= link.options.timeout);
+        if let Ok(Ok(Said {
+            grace: Some(first), ..
+        })) = said
+        {
+            grace = first;
+        }
         good = if in_time { good + 1 } else { 0 };
         if !in_time && link.failures_in_a_row.fetch_add(1, Relaxed) + 1 >= TRIP {
             return;
@@ -295,7 +345,7 @@ async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
         if was_down && good >= PROBES {
             was_down = false;
             link.failures_in_a_row.store(0, Relaxed);
-            link.lapses.fetch_add(1, Relaxed);
+            link.lapsed(grace);
             link.connection.store(Some(Arc::new(connection.clone())));
             link.up.store(true, Relaxed);
             tracing::info!(

@@ -1,5 +1,7 @@
 //! The names of the keys in Redis. Everything of ours is in one slot of a cluster.
 
+use uuid::Uuid;
+
 /// Before every key; what is between the braces decides the slot.
 const PREFIX: &str = "{llm-router}";
 
@@ -11,6 +13,21 @@ pub(crate) fn epoch() -> String {
 /// The replicas, each by the time at which it counts as gone.
 pub(crate) fn replicas() -> String {
     format!("{PREFIX}:replicas")
+}
+
+/// The number of a replica's connection: what comes over an earlier one is void.
+pub(crate) fn fence(replica: Uuid) -> String {
+    format!("{PREFIX}:fence:{replica}")
+}
+
+/// A line of a budget: what was spent and reserved, each run's spending, each reservation's amount.
+pub(crate) fn budget(line: &str) -> String {
+    format!("{PREFIX}:budget:{line}")
+}
+
+/// The reservations of a line, each by the time at which it is let go.
+pub(crate) fn holds(line: &str) -> String {
+    format!("{PREFIX}:holds:{line}")
 }
 
 /// The levels of a subject's buckets.

@@ -3,6 +3,8 @@
 
 mod book;
 mod margin;
+pub mod replica;
+pub mod shared;
 mod typical;
 
 use std::fmt;
@@ -31,6 +33,9 @@ pub enum Period {
 }
 
 impl Period {
+    /// Every period.
+    pub const ALL: [Self; 4] = [Self::Day, Self::Week, Self::Month, Self::Total];
+
     /// The name used in the config.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -313,6 +313,26 @@ pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> 
     price.map_or(Cost::Unpriced, |price| price.cost(usage, day))
 }
 
+/// The id of an attempt that was made by a run of the process, from 0 to 2³¹ - 1; `counted` where
+/// that run counts what the attempt costs for a budget that replicas share. It sorts as `id` does:
+/// what is replaced are the last 32 bits, which are random in UUIDs of version 7.
+#[must_use]
+pub const fn stamped(id: Uuid, run: u32, counted: bool) -> Uuid {
+    let stamp = (run << 1) | counted as u32;
+    Uuid::from_u128(id.as_u128() >> 32 << 32 | stamp as u128)
+}
+
+/// The run that counts what an attempt costs for a shared budget, if one does.
+#[must_use]
+pub const fn counting_run(id: Uuid) -> Option<u32> {
+    let stamp = id.as_u128() as u32;
+    if stamp & 1 == 1 {
+        Some(stamp >> 1)
+    } else {
+        None
+    }
+}
+
 /// The day (UTC) of a moment.
 #[must_use]
 pub fn day(at: Timestamp) -> Date {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use llm_router_domain::budget::Account;
 use llm_router_domain::ledger::{Entry, Sums};
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -47,6 +48,52 @@ pub struct CostQuery {
     /// What to add up by.
     pub group: Group,
 }
+
+/// Whose spending to add up by run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpentQuery {
+    /// A key or an owner.
+    pub account: Account,
+    /// The first day (UTC); all there is without it.
+    pub from: Option<Date>,
+}
+
+/// No run of a process has this number.
+pub const NO_RUN: u32 = u32::MAX;
+
+impl SpentQuery {
+    /// The sum over all runs.
+    pub(crate) fn total(&self) -> CostQuery {
+        let mut query = CostQuery {
+            from: self.from,
+            ..CostQuery::default()
+        };
+        match &self.account {
+            Account::Key(key) => query.key = Some(key.to_string()),
+            Account::Owner(owner) => query.owner = Some(owner.to_string()),
+        }
+        query
+    }
+
+    /// The column of the account, its name, and the first day.
+    pub(crate) fn parts(&self) -> (&'static str, String, Date) {
+        let from = self.from.unwrap_or(FIRST_DAY);
+        match &self.account {
+            Account::Key(key) => ("key", key.to_string(), from),
+            Account::Owner(owner) => ("owner", owner.to_string(), from),
+        }
+    }
+
+    /// The runs' sums with what is left of the total.
+    pub(crate) fn with_rest(mut runs: Vec<(u32, Decimal)>, total: Decimal) -> Vec<(u32, Decimal)> {
+        let counted: Decimal = runs.iter().map(|(_, usd)| *usd).sum();
+        runs.push((NO_RUN, (total - counted).max(Decimal::ZERO)));
+        runs
+    }
+}
+
+/// Before any entry, and a day that every database knows.
+const FIRST_DAY: Date = jiff::civil::date(1970, 1, 1);
 
 /// One sum. Only what it was grouped by is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,6 +189,10 @@ pub trait LedgerStore: Send + Sync {
 
     /// Adds up costs.
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError>;
+
+    /// What a key or owner has spent since a day, by the run that counts it for a shared budget,
+    /// and under [`NO_RUN`] what none counts. All of one moment.
+    async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError>;
 
     /// Lists requests, newest first.
     async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError>;

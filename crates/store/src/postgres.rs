@@ -15,13 +15,14 @@ use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
+use rust_decimal::Decimal;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery,
+    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
 };
 
 mod migrations {
@@ -144,6 +145,13 @@ impl LedgerStore for PostgresStore {
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
         bounded(ANSWER, async {
             read::costs(&self.client().await?, query).await
+        })
+        .await
+    }
+
+    async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError> {
+        bounded(ANSWER, async {
+            read::spent_by_run(&mut self.client().await?, query).await
         })
         .await
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_domain::ledger::{Entry, Sums, counting_run};
+use rust_decimal::Decimal;
 
 /// A roll-up table: by model or by end user, by day or by month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,27 @@ pub(crate) fn lines<'a>(
         *months.entry((day.first_of_month(), *names)).or_default() += *sums;
     }
     [(daily, days), (monthly, months)]
+}
+
+/// What entries add to `spent_by_run`, by day, key, owner and run; sorted, as [`lines`] are.
+pub(crate) fn spent_lines<'a>(
+    entries: &[&'a Entry],
+) -> BTreeMap<(Date, &'a str, &'a str, i64), Decimal> {
+    let mut lines = BTreeMap::new();
+    for entry in entries {
+        let attempt = &entry.attempt;
+        let (Some(run), Some(cost)) = (counting_run(attempt.id), entry.outcome.cost.usd()) else {
+            continue;
+        };
+        let line = (
+            attempt.day(),
+            &*attempt.key,
+            &*attempt.owner,
+            i64::from(run),
+        );
+        *lines.entry(line).or_default() += cost;
+    }
+    lines
 }
 
 /// The counts in the order of [`crate::cost_sql::COUNTS`].

@@ -14,12 +14,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
 use rusqlite::{Connection, OpenFlags};
+use rust_decimal::Decimal;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery,
+    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
 };
 
 mod migrations {
@@ -104,6 +105,12 @@ impl LedgerStore for SqliteStore {
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
         let query = query.clone();
         self.read(move |connection| read::costs(connection, &query))
+            .await
+    }
+
+    async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError> {
+        let query = query.clone();
+        self.read(move |connection| read::spent_by_run(connection, &query))
             .await
     }
 

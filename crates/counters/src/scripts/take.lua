@@ -10,7 +10,7 @@ local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
 local epoch = redis.call('GET', KEYS[1])
 if not epoch then
-  epoch = ARGV[2]
+  epoch = ARGV[2] .. '@' .. string.format('%.0f', now_ms)
   redis.call('SET', KEYS[1], epoch)
 end
 if epoch ~= ARGV[1] then

@@ -7,6 +7,7 @@
     reason = "a test that can't go on panics, and tells of what it can't check"
 )]
 
+mod budgets;
 mod support {
     pub(crate) mod redis;
 }

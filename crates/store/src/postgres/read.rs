@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{GenericClient, Object};
 use jiff::Timestamp;
 use llm_router_domain::ledger::{Entry, Sums};
 use rust_decimal::Decimal;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::{get, store_error};
@@ -16,8 +16,8 @@ use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
 use crate::fields::{COLUMN_COUNT, COLUMNS, Fields, signed};
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LATENCY, Page, RequestAttempts, RequestQuery, first_id, micros,
-    split_requests,
+    CostQuery, CostRow, Difference, LATENCY, NO_RUN, Page, RequestAttempts, RequestQuery,
+    SpentQuery, first_id, micros, split_requests,
 };
 use crate::rollup::{Line, RollUp};
 
@@ -33,7 +33,10 @@ const CHUNK: usize = 5_000;
 
 type Params = Vec<Box<dyn ToSql + Sync + Send>>;
 
-pub(super) async fn costs(client: &Object, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
+pub(super) async fn costs<C: GenericClient>(
+    client: &C,
+    query: &CostQuery,
+) -> Result<Vec<CostRow>, StoreError> {
     let Some(statement) = cost_sql::statement(&DIALECT, query) else {
         return Ok(Vec::new());
     };
@@ -51,6 +54,37 @@ pub(super) async fn costs(client: &Object, query: &CostQuery) -> Result<Vec<Cost
     rows.iter()
         .map(|row| cost_row(row, statement.group))
         .collect()
+}
+
+pub(super) async fn spent_by_run(
+    client: &mut Object,
+    query: &SpentQuery,
+) -> Result<Vec<(u32, Decimal)>, StoreError> {
+    // One snapshot, so that both sums are of one moment.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
+        .map_err(|error| store_error(&error))?;
+    let (column, name, from) = query.parts();
+    let sql = format!(
+        "SELECT run, sum(cost) FROM spent_by_run WHERE {column} = $1 AND day >= $2 GROUP BY run"
+    );
+    let rows = select(&transaction, &sql, &[Box::new(name), Box::new(from)]).await?;
+    let run = |row: &Row| {
+        let run: i64 = get(row, 0)?;
+        Ok((u32::try_from(run).unwrap_or(NO_RUN), get(row, 1)?))
+    };
+    let runs = rows.iter().map(run).collect::<Result<_, StoreError>>()?;
+    let total = costs(&transaction, &query.total()).await?;
+    let total = total.iter().map(|row| row.sums.cost).sum();
+    transaction
+        .commit()
+        .await
+        .map_err(|error| store_error(&error))?;
+    Ok(SpentQuery::with_rest(runs, total))
 }
 
 fn cost_row(row: &Row, group: &[&str]) -> Result<CostRow, StoreError> {
@@ -267,8 +301,8 @@ async fn lines(
         .collect()
 }
 
-async fn select(
-    client: &Object,
+async fn select<C: GenericClient>(
+    client: &C,
     sql: &str,
     params: &[Box<dyn ToSql + Sync + Send>],
 ) -> Result<Vec<Row>, StoreError> {

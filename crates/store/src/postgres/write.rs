@@ -18,7 +18,7 @@ use crate::cost_sql::COUNTS;
 use crate::error::StoreError;
 use crate::fields::{COLUMNS, estimated, explanation_text, service_tier, signed};
 use crate::ledger::first_id;
-use crate::rollup::{BatchLine, Kind, RollUp, counts, lines};
+use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
 
 /// The types of the columns of [`COLUMNS`] and of the cost, in their order.
 const TYPES: [&str; 41] = [
@@ -85,6 +85,7 @@ pub(super) async fn insert(client: &mut Object, entries: &[Entry]) -> Result<usi
             add_lines(&transaction, roll_up, &sums).await?;
         }
     }
+    add_spent(&transaction, &new).await?;
     transaction
         .commit()
         .await
@@ -215,6 +216,31 @@ async fn add_lines(
     query(transaction, &upsert(roll_up), &columns)
         .await
         .map(drop)
+}
+
+async fn add_spent(transaction: &Transaction<'_>, entries: &[&Entry]) -> Result<(), StoreError> {
+    let lines = spent_lines(entries);
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let days: Vec<Date> = lines.keys().map(|line| line.0).collect();
+    let keys: Vec<String> = lines.keys().map(|line| clean(line.1)).collect();
+    let owners: Vec<String> = lines.keys().map(|line| clean(line.2)).collect();
+    let runs: Vec<i64> = lines.keys().map(|line| line.3).collect();
+    let costs: Vec<Decimal> = lines.values().copied().collect();
+    let columns: [Column; 5] = [
+        Box::new(days),
+        Box::new(keys),
+        Box::new(owners),
+        Box::new(runs),
+        Box::new(costs),
+    ];
+    let marks = marks(&["date", "text", "text", "int8", "numeric"]);
+    let sql = format!(
+        "INSERT INTO spent_by_run (day, key, owner, run, cost) SELECT * FROM unnest({marks}) \
+         ON CONFLICT (key, day, owner, run) DO UPDATE SET cost = spent_by_run.cost + excluded.cost"
+    );
+    query(transaction, &sql, &columns).await.map(drop)
 }
 
 fn upsert(roll_up: RollUp) -> String {

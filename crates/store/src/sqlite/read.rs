@@ -16,8 +16,8 @@ use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
 use crate::fields::{COLUMN_COUNT, COLUMNS, Fields, signed};
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LATENCY, Page, RequestAttempts, RequestQuery, first_id, micros,
-    split_requests,
+    CostQuery, CostRow, Difference, LATENCY, Page, RequestAttempts, RequestQuery, SpentQuery,
+    first_id, micros, split_requests,
 };
 use crate::rollup::RollUp;
 
@@ -53,6 +53,33 @@ pub(super) fn costs(
         costs.push(cost_row(row, statement.group)?);
     }
     Ok(costs)
+}
+
+pub(super) fn spent_by_run(
+    connection: &Connection,
+    query: &SpentQuery,
+) -> Result<Vec<(u32, Decimal)>, StoreError> {
+    // One transaction, so that both sums are of one moment.
+    let transaction = connection.unchecked_transaction().map_err(store_error)?;
+    let (column, name, from) = query.parts();
+    let sql = format!(
+        "SELECT run, sum(cost_micro), sum(cost_femto) FROM spent_by_run \
+         WHERE {column} = ?1 AND day >= ?2 GROUP BY run"
+    );
+    let mut runs = Vec::new();
+    {
+        let mut prepared = transaction.prepare_cached(&sql).map_err(store_error)?;
+        let mut rows = prepared
+            .query([name, from.to_string()])
+            .map_err(store_error)?;
+        while let Some(row) = rows.next().map_err(store_error)? {
+            let run: u32 = get(row, 0)?;
+            runs.push((run, joined_cost(get(row, 1)?, get(row, 2)?)));
+        }
+    }
+    let total = costs(&transaction, &query.total())?;
+    let total = total.iter().map(|row| row.sums.cost).sum();
+    Ok(SpentQuery::with_rest(runs, total))
 }
 
 fn cost_row(row: &Row<'_>, group: &[&str]) -> Result<CostRow, StoreError> {

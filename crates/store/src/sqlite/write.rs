@@ -14,7 +14,7 @@ use rust_decimal::prelude::ToPrimitive;
 use crate::cost_sql::COUNTS;
 use crate::fields::{COLUMN_COUNT, COLUMNS, estimated, explanation_text, service_tier, signed};
 use crate::ledger::first_id;
-use crate::rollup::{BatchLine, Kind, RollUp, counts, lines};
+use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
 
 /// Stores entries; how many were new.
 pub(super) fn insert(connection: &mut Connection, entries: &[Entry]) -> rusqlite::Result<usize> {
@@ -25,6 +25,7 @@ pub(super) fn insert(connection: &mut Connection, entries: &[Entry]) -> rusqlite
             add_lines(&transaction, roll_up, &sums)?;
         }
     }
+    add_spent(&transaction, &new)?;
     transaction.commit()?;
     Ok(new.len())
 }
@@ -152,6 +153,19 @@ fn add_lines(
             .chain(names)
             .chain(numbers);
         statement.execute(rusqlite::params_from_iter(row))?;
+    }
+    Ok(())
+}
+
+fn add_spent(transaction: &Transaction<'_>, entries: &[&Entry]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO spent_by_run (day, key, owner, run, cost_micro, cost_femto) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key, day, owner, run) DO UPDATE SET \
+         cost_micro = cost_micro + excluded.cost_micro, cost_femto = cost_femto + excluded.cost_femto",
+    )?;
+    for ((day, key, owner, run), cost) in spent_lines(entries) {
+        let [micro, femto] = split_cost(cost);
+        statement.execute(params![day.to_string(), key, owner, run, micro, femto])?;
     }
     Ok(())
 }

@@ -9,8 +9,11 @@ use crate::support::postgres::Postgres;
 use crate::support::{Place, Random, entries, entry, id};
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
-use llm_router_domain::ledger::{Entry, Sums};
-use llm_router_store::ledger::{CostQuery, CostRow, Group, RequestQuery, spent};
+use llm_router_domain::budget::Account;
+use llm_router_domain::ledger::{Entry, Sums, counting_run, stamped};
+use llm_router_store::ledger::{
+    CostQuery, CostRow, Group, NO_RUN, RequestQuery, SpentQuery, spent,
+};
 use llm_router_store::{LedgerStore, StoreUrl, open};
 use rust_decimal::Decimal;
 
@@ -26,6 +29,7 @@ async fn conforms(place: Place) {
     gives_back_every_field(&place).await;
     counts_nothing_twice(&place).await;
     sums_are_exact(&place).await;
+    tells_what_each_run_spent(&place).await;
     writers_do_not_disturb_each_other(&place).await;
     lists_requests_by_page_and_filter(&place).await;
     attempts_belong_to_their_request(&place).await;
@@ -99,6 +103,49 @@ fn oracle<'e>(entries: impl IntoIterator<Item = &'e Entry>, query: &CostQuery) -
     rows.iter_mut()
         .for_each(|row| row.sums.cost = row.sums.cost.normalize());
     rows
+}
+
+async fn tells_what_each_run_spent(place: &Place) {
+    let store = empty(place, "runs").await;
+    let mut entries = entries(5, 600, 60);
+    for (number, entry) in (0_u32..).zip(&mut entries) {
+        let attempt = &mut entry.attempt;
+        attempt.id = stamped(attempt.id, number % 3, number % 4 > 0);
+    }
+    for batch in entries.chunks(250) {
+        store.insert(batch).await.unwrap();
+        store.insert(batch).await.unwrap();
+    }
+    for account in [
+        Account::Key("key-3".into()),
+        Account::Owner("team-1".into()),
+    ] {
+        for from in [None, Some(date(2026, 1, 20))] {
+            let of_account = |entry: &&Entry| match &account {
+                Account::Key(key) => entry.attempt.key == *key,
+                Account::Owner(owner) => entry.attempt.owner == *owner,
+            };
+            let mut expected: BTreeMap<u32, Decimal> = BTreeMap::from([(NO_RUN, Decimal::ZERO)]);
+            for entry in entries.iter().filter(of_account) {
+                if from.is_some_and(|from| entry.attempt.day() < from) {
+                    continue;
+                }
+                let run = counting_run(entry.attempt.id).unwrap_or(NO_RUN);
+                *expected.entry(run).or_default() += entry.outcome.cost.usd().unwrap_or_default();
+            }
+            let query = SpentQuery {
+                account: account.clone(),
+                from,
+            };
+            let mut found: BTreeMap<u32, Decimal> = BTreeMap::new();
+            for (run, spent) in store.spent_by_run(&query).await.unwrap() {
+                assert_eq!(found.insert(run, spent), None, "a run is there twice");
+            }
+            expected.retain(|run, usd| *run == NO_RUN || !usd.is_zero());
+            found.retain(|run, usd| *run == NO_RUN || !usd.is_zero());
+            assert_eq!(found, expected, "{query:?}");
+        }
+    }
 }
 
 fn within(entry: &Entry, query: &CostQuery) -> bool {

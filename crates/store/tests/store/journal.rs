@@ -14,11 +14,12 @@ use llm_router_store::journal::{
     Journal, JournalError, Mover, MoverSettings, OnFull, Settings, inspect,
 };
 use llm_router_store::ledger::{
-    CostQuery, CostRow, Difference, Page, RequestAttempts, RequestQuery,
+    CostQuery, CostRow, Difference, Page, RequestAttempts, RequestQuery, SpentQuery,
 };
 use llm_router_store::verify::verify;
 use llm_router_store::{LedgerStore, SqliteStore, StoreError, StoreUrl, open};
 use proptest::prelude::*;
+use rust_decimal::Decimal;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -266,6 +267,9 @@ impl LedgerStore for Flaky {
     }
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
         self.inner.costs(query).await
+    }
+    async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError> {
+        self.inner.spent_by_run(query).await
     }
     async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError> {
         self.inner.requests(query).await

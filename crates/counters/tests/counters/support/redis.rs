@@ -1,6 +1,7 @@
 //! A Redis server of a test's own: a free port, a temporary folder, nothing shared. It can be
 //! killed, started again empty, paused and resumed. Other packages' tests include this file by path.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -81,6 +82,24 @@ impl Redis {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The answer to a command whose answer is a string or a number; empty if there is none.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        stream.write_all(command.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let first = lines.next().unwrap();
+        match first.split_at(1) {
+            ("$", "-1") => String::new(),
+            ("$", _) => lines.next().unwrap(),
+            (":" | "+", rest) => rest.to_owned(),
+            _ => panic!("{words:?}: {first}"),
+        }
     }
 
     fn signal(&self, name: &str) {

@@ -1,0 +1,42 @@
+-- Holds an amount on every line, or on none.
+--   KEYS  fence; then for each line: budget (hash), reservations (sorted set)
+--   ARGV  the connection, the run, the reservation, the one it replaces or '', the amount's two
+--         numbers, for how many ms; then for each line: its ceiling's and the run's spending's
+-- Answers {'void'}, {'unknown'} if it isn't known what was spent of a line before, or {'held' or
+-- 'full', line, then for each line: spent and reserved, two numbers each}.
+if is_void(KEYS[1], ARGV[1]) then
+  return {'void'}
+end
+local run, id, instead = ARGV[2], ARGV[3], ARGV[4]
+local whole, part, lasts = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local lines, full = {}, 0
+for i = 1, (#KEYS - 1) / 2 do
+  lines[i] = open_line(KEYS[2 * i], KEYS[2 * i + 1])
+  if not lines[i].known then
+    return {'unknown'}
+  end
+end
+for i, line in ipairs(lines) do
+  local a = 7 + (i - 1) * 4
+  let_go_expired(line)
+  let_go(line, id)
+  if instead ~= '' then
+    let_go(line, instead)
+  end
+  note_spent(line, run, tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]))
+  local used, used_part = add(line.spent, line.spent_part, line.reserved, line.reserved_part)
+  used, used_part = add(used, used_part, whole, part)
+  if full == 0 and more(used, used_part, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])) then
+    full = i
+  end
+end
+local answer = {full == 0 and 'held' or 'full', text(full)}
+for _, line in ipairs(lines) do
+  -- A refusal is told with what stood before it.
+  if full == 0 then
+    hold(line, id, whole, part, lasts)
+  end
+  close_line(line)
+  tell_of(line, answer)
+end
+return answer

@@ -1,0 +1,183 @@
+//! Budgets that replicas share: nothing is held twice, lost or counted twice.
+
+use std::time::Duration;
+
+use llm_router_counters::Counters;
+use llm_router_domain::budget::shared::{
+    Change, Claim, ClaimLine, Claimed, Figures, News, NewsLine, Spent,
+};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::support::redis::Redis;
+use crate::{counters, eventually};
+
+const LINE: &str = "key:a:total:";
+
+fn usd(text: &str) -> Decimal {
+    text.parse().unwrap()
+}
+
+fn claim(run: u32, spent: &str, amount: &str, ceiling: &str) -> Claim {
+    Claim {
+        run,
+        id: Uuid::new_v4(),
+        instead: None,
+        amount: usd(amount),
+        lasts: Duration::from_secs(60),
+        lines: vec![ClaimLine {
+            name: LINE.to_owned(),
+            ceiling: usd(ceiling),
+            spent: usd(spent),
+        }],
+    }
+}
+
+fn news(change: Change, spent: &[(u32, &str)], whole: bool) -> News {
+    let spent = spent.iter().map(|(run, spent)| (*run, usd(spent)));
+    News {
+        change,
+        lines: vec![NewsLine {
+            name: LINE.to_owned(),
+            spent: spent.collect::<Vec<Spent>>(),
+            whole,
+        }],
+    }
+}
+
+async fn tell(counters: &Counters, news: &News) -> (String, String) {
+    let standings = counters.tell(news).await.unwrap();
+    shown(&standings[0].figures)
+}
+
+fn shown(figures: &Figures) -> (String, String) {
+    let text = |usd: Decimal| usd.normalize().to_string();
+    (text(figures.spent), text(figures.reserved))
+}
+
+fn pair(spent: &str, reserved: &str) -> (String, String) {
+    (spent.to_owned(), reserved.to_owned())
+}
+
+#[tokio::test]
+async fn replicas_reserve_and_settle_to_the_last_digit() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    let large = "9007199254741.000000000000001";
+    let first = claim(1, "0", "0.000000000000002", large);
+    assert_eq!(one.reserve(&first).await.unwrap(), Claimed::Unknown);
+    // Both seed, one of them with less than is known by then.
+    let stored = [(7, "9007199254740.999999999999998")];
+    tell(&one, &news(Change::None, &stored, true)).await;
+    tell(&two, &news(Change::None, &[(7, "12")], true)).await;
+    let Claimed::Held(figures) = one.reserve(&first).await.unwrap() else {
+        panic!("it fits");
+    };
+    assert_eq!(shown(&figures[0]), pair(stored[0].1, "0.000000000000002"));
+    let second = claim(2, "0", "0.000000000000002", large);
+    assert!(matches!(
+        two.reserve(&second).await.unwrap(),
+        Claimed::Exceeded { position: 0, .. }
+    ));
+    // The last digit that is left.
+    let third = claim(2, "0", "0.000000000000001", large);
+    assert!(matches!(
+        two.reserve(&third).await.unwrap(),
+        Claimed::Held(_)
+    ));
+    // It cost less, and is settled twice and late.
+    let settled = news(
+        Change::Release(first.id),
+        &[(1, "0.000000000000001")],
+        false,
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            tell(&one, &settled).await,
+            pair("9007199254740.999999999999999", "0.000000000000001")
+        );
+    }
+    let late = news(Change::Release(first.id), &[(1, "0")], false);
+    tell(&one, &late).await;
+    assert!(matches!(
+        two.reserve(&second).await.unwrap(),
+        Claimed::Exceeded { .. }
+    ));
+    let instead = Claim {
+        instead: Some(third.id),
+        ..second
+    };
+    assert!(matches!(
+        two.reserve(&instead).await.unwrap(),
+        Claimed::Held(_)
+    ));
+}
+
+#[tokio::test]
+async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_left() {
+    let Some(redis) = Redis::start() else { return };
+    let one = counters(&redis).await;
+    tell(&one, &news(Change::None, &[], true)).await;
+    let lost = Claim {
+        lasts: Duration::from_millis(200),
+        ..claim(1, "0", "1", "1")
+    };
+    assert!(matches!(
+        one.reserve(&lost).await.unwrap(),
+        Claimed::Held(_)
+    ));
+    let holds = format!("{{llm-router}}:holds:{LINE}");
+    assert_eq!(redis.ask(&["ZCARD", &holds]), "1");
+    let next = claim(1, "0", "1", "1");
+    assert!(matches!(
+        one.reserve(&next).await.unwrap(),
+        Claimed::Exceeded { .. }
+    ));
+    eventually("it is let go", async || {
+        matches!(one.reserve(&next).await.unwrap(), Claimed::Held(_))
+    })
+    .await;
+    let hold = Change::Hold {
+        id: Uuid::new_v4(),
+        amount: usd("3"),
+        lasts: Duration::from_secs(60),
+    };
+    for _ in 0..2 {
+        assert_eq!(
+            tell(&one, &news(hold, &[(1, "0.5")], false)).await,
+            pair("0.5", "4")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_says_so_and_learns_it_again() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let one = counters(&redis).await;
+    tell(&one, &news(Change::None, &[(9, "2")], true)).await;
+    assert!(!one.status().calm, "its epoch is new");
+    eventually("all had the time to tell", async || one.status().calm).await;
+    let two = counters(&redis).await;
+    assert!(two.status().calm, "who comes later has nothing to wait for");
+    redis.stop();
+    redis.run();
+    let ask = claim(1, "1", "1", "4");
+    eventually("it is back and knows nothing", async || {
+        one.reserve(&ask).await == Ok(Claimed::Unknown)
+    })
+    .await;
+    assert!(!one.status().calm);
+    // What a run tells before the store is asked is kept.
+    let standing = one
+        .tell(&news(Change::None, &[(1, "1")], false))
+        .await
+        .unwrap()[0];
+    assert!(!standing.known);
+    assert_eq!(
+        tell(&one, &news(Change::None, &[(9, "2")], true)).await,
+        pair("3", "0")
+    );
+    assert!(matches!(one.reserve(&ask).await.unwrap(), Claimed::Held(_)));
+}

@@ -1,0 +1,273 @@
+//! Budgets of three replicas: what they spend together never exceeds them while Redis answers, is
+//! bounded while it doesn't, and nothing stays reserved.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gateway, Mock, eventually, gateway, mock};
+use crate::ledger::{PRICES, owed};
+use crate::redis::Redis;
+
+/// 0.026 USD, in hundredths of a micro-dollar: what 50 requests with 20 tokens of input and 100 of
+/// output cost.
+const BUDGET: u64 = 2_600_000;
+
+const KEY: &str = "Bearer sk-of-poor-0123456789";
+
+/// Where Redis has the budget, and its reservations.
+const LINE: &str = "{llm-router}:budget:key:poor:total:";
+const HOLDS: &str = "{llm-router}:holds:key:poor:total:";
+
+async fn replica(redis: &Redis, mock: &Mock, on_counter_failure: &str) -> Gateway {
+    gateway()
+        .add(
+            "providers",
+            json!({
+                "id": "up", "type": "mock", "base_url": mock.base_url(),
+                "timeouts": { "connect": "1s", "first_byte": "4s", "idle": "4s", "total": "5s" },
+            }),
+        )
+        .file("prices.yaml", PRICES)
+        .set("/prices", "prices.yaml".into())
+        .add(
+            "keys",
+            json!({ "name": "poor", "key": "sk-of-poor-0123456789",
+                "budget": { "usd": 0.026, "period": "total" } }),
+        )
+        .set(
+            "/limits",
+            json!({ "on_counter_failure": on_counter_failure }),
+        )
+        // A busy machine must not look like a slow Redis.
+        .set("/counters", json!({ "url": redis.url(), "timeout": "1s" }))
+        .run()
+        .await
+}
+
+async fn three(redis: &Redis, mock: &Mock) -> Vec<Gateway> {
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(replica(redis, mock, "local").await);
+    }
+    all_up(&replicas).await;
+    replicas
+}
+
+/// Waits until every replica asks Redis, and knows of the others.
+async fn all_up(replicas: &[Gateway]) {
+    for gateway in replicas {
+        eventually("it knows of the others", || async {
+            let count = f64::from(u32::try_from(replicas.len()).unwrap());
+            gateway.metric("llm_router_counters_up", &[]).await == 1.0
+                && gateway.metric("llm_router_replicas", &[]).await == count
+        })
+        .await;
+    }
+}
+
+/// What became of requests.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    answered: usize,
+    over_budget: usize,
+    unavailable: usize,
+    /// Answers that said that the counters were away.
+    degraded: usize,
+    lost: usize,
+}
+
+/// Asks `each` times of every replica, all at once.
+async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> Tally {
+    let body = json!({ "model": "up/mock-gpt", "max_tokens": 100,
+        "messages": [{ "role": "user", "content": "Tell me about the sea." }] });
+    let asked = replicas.iter().flat_map(|gateway| {
+        (0..each).map(|_| {
+            let request = reqwest::Client::new()
+                .post(format!("{}/v1/chat/completions", gateway.url))
+                .header("authorization", KEY)
+                .header("x-mock-usage", "input=20,output=100")
+                .header("x-mock-delay", delay);
+            request.body(body.to_string()).send()
+        })
+    });
+    let mut tally = Tally::default();
+    for answer in futures::future::join_all(asked.collect::<Vec<_>>()).await {
+        let Ok(answer) = answer else {
+            tally.lost += 1;
+            continue;
+        };
+        tally.degraded += usize::from(answer.headers().contains_key("x-llm-router-degraded"));
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        match (status, body["error"]["code"].as_str()) {
+            (200, _) => tally.answered += 1,
+            (429, Some("insufficient_quota")) => tally.over_budget += 1,
+            (503, Some("limits_unavailable")) => tally.unavailable += 1,
+            _ => panic!("{status}: {body}"),
+        }
+    }
+    tally
+}
+
+/// What Redis says was spent and is reserved, in hundredths of a micro-dollar.
+fn figures(redis: &Redis) -> (u64, u64) {
+    let amount = |field: &str| -> u64 {
+        let stored = redis.ask(&["HGET", LINE, field]);
+        let (whole, part) = stored.split_once(' ').unwrap_or(("0", "0"));
+        let (whole, part): (u64, u64) = (whole.parse().unwrap(), part.parse().unwrap());
+        assert_eq!(part % 10_000_000, 0, "{stored}");
+        whole * 100_000_000 + part / 10_000_000
+    };
+    (amount("spent"), amount("reserved"))
+}
+
+/// Waits until Redis knows what the mock was paid, and nothing is reserved.
+async fn settled(redis: &Redis, replicas: &[Gateway], mock: &Mock) {
+    for gateway in replicas {
+        eventually("nothing is reserved", || async {
+            gateway.metric("llm_router_requests_in_flight", &[]).await == 0.0
+                && gateway.metric("llm_router_budget_reservations", &[]).await == 0.0
+        })
+        .await;
+    }
+    eventually("Redis knows what was spent", || async {
+        figures(redis) == (owed(mock, "mock-gpt"), 0)
+    })
+    .await;
+    assert_eq!(redis.ask(&["ZCARD", HOLDS]), "0");
+}
+
+/// Asks until all is spent but what is less than the price of a few requests.
+async fn spent_but_little(replicas: &[Gateway], mock: &Mock) {
+    eventually("all is spent", || async {
+        ask(replicas, 1, "10ms").await;
+        owed(mock, "mock-gpt") > BUDGET - 200_000
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_replicas_never_overspend_together() {
+    let Some(redis) = Redis::start() else { return };
+    let mock = mock().await;
+    let replicas = three(&redis, &mock).await;
+    for _ in 0..2 {
+        let tally = ask(&replicas, 60, "10ms").await;
+        assert_eq!(tally.answered + tally.over_budget, 180, "{tally:?}");
+        settled(&redis, &replicas, &mock).await;
+    }
+    spent_but_little(&replicas, &mock).await;
+    let spent = owed(&mock, "mock-gpt");
+    assert!(spent <= BUDGET, "{spent}");
+    // Who comes later knows, also where Redis has forgotten everything.
+    let late = vec![replica(&redis, &mock, "local").await];
+    ask(&late, 30, "10ms").await;
+    let spent = owed(&mock, "mock-gpt");
+    assert!(spent <= BUDGET, "{spent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_is_away_replicas_share_what_was_left_and_tell_it_later() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    for restart in [false, true] {
+        let mock = mock().await;
+        let replicas = three(&redis, &mock).await;
+        assert_eq!(ask(&replicas, 3, "10ms").await.answered, 9);
+        settled(&redis, &replicas, &mock).await;
+        // Every replica hears once a second how the lines stand that are in use.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        if restart {
+            redis.stop();
+        } else {
+            redis.pause();
+        }
+        let tally = ask(&replicas, 60, "10ms").await;
+        assert_eq!(tally.answered + tally.over_budget, 180, "{tally:?}");
+        assert!(tally.answered >= 20 && tally.degraded > 0, "{tally:?}");
+        let away = owed(&mock, "mock-gpt");
+        assert!(away <= BUDGET, "{away} with Redis away");
+        if restart {
+            redis.run();
+        } else {
+            redis.resume();
+        }
+        all_up(&replicas).await;
+        ask(&replicas, 30, "10ms").await;
+        settled(&redis, &replicas, &mock).await;
+        // Not only their shares: what one replica left is free for all again.
+        spent_but_little(&replicas, &mock).await;
+        let spent = owed(&mock, "mock-gpt");
+        assert!(spent <= BUDGET, "{spent} after it came back");
+        drop(replicas);
+        redis.ask(&["FLUSHALL"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_replica_reserved_is_let_go() {
+    let Some(redis) = Redis::start() else { return };
+    let mock = mock().await;
+    let mut replicas = three(&redis, &mock).await;
+    let mut victim = replicas.pop().unwrap();
+    let url = victim.url.clone();
+    let asked = tokio::spawn(async move {
+        // Longer than the provider may take in all, so that nothing but the expiry lets go of it.
+        let body = json!({ "model": "up/mock-gpt", "max_tokens": 100, "stream": true,
+            "messages": [{ "role": "user", "content": "Tell me about the sea." }] });
+        let ask = |_| {
+            let request = reqwest::Client::new().post(format!("{url}/v1/chat/completions"));
+            let request = request.header("authorization", KEY);
+            request
+                .header("x-mock-delay", "30s")
+                .body(body.to_string())
+                .send()
+        };
+        futures::future::join_all((0..10).map(ask)).await;
+    });
+    eventually("ten are held", || async {
+        redis.ask(&["ZCARD", HOLDS]) == "10"
+    })
+    .await;
+    victim.kill_and_restart().await;
+    asked.await.unwrap();
+    assert_eq!(redis.ask(&["ZCARD", HOLDS]), "10");
+    // At most as long as an attempt may take, 6 s.
+    eventually("they are let go", || async {
+        ask(&replicas, 1, "10ms").await;
+        redis.ask(&["ZCARD", HOLDS]) == "0"
+    })
+    .await;
+    // What it may have been billed for is spent, once the replica is there to say so.
+    let before = figures(&redis).0;
+    let replicas = vec![victim];
+    ask(&replicas, 1, "10ms").await;
+    let after = figures(&redis).0;
+    assert!(after >= before + 10 * 50_000, "{before} {after}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_while_redis_is_away_is_the_configurations_to_say() {
+    for (failure, answered) in [("allow", 100), ("refuse", 0)] {
+        let Some(mut redis) = Redis::start() else {
+            return;
+        };
+        let mock = mock().await;
+        let replicas = vec![replica(&redis, &mock, failure).await];
+        assert_eq!(ask(&replicas, 1, "10ms").await.answered, 1);
+        redis.stop();
+        eventually("it notices", || async {
+            replicas[0].metric("llm_router_counters_up", &[]).await == 0.0
+        })
+        .await;
+        let tally = ask(&replicas, 100, "10ms").await;
+        assert_eq!(tally.answered, answered, "{failure}: {tally:?}");
+        assert_eq!(tally.unavailable, 100 - answered, "{failure}: {tally:?}");
+        assert_eq!(tally.degraded, 100, "{failure}: {tally:?}");
+        redis.run();
+        all_up(&replicas).await;
+        settled(&redis, &replicas, &mock).await;
+    }
+}
