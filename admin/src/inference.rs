@@ -67,29 +67,9 @@ pub(crate) fn is_inference(path: &str) -> bool {
 fn post(summary: &str, example: &Value) -> Value {
     // Anthropic's own API refuses a request without a version.
     let version = json!([{
-        "name": "anthropic-version", "in": "header", "required": true,
-        "schema": { "type": "string", "enum": ["2023-06-01"] },
+        "name": "anthropic-version", "in": "header", "schema": { "type": "string" },
         "example": "2023-06-01",
     }]);
-    let mut required = vec!["model"];
-    let mut properties = json!({
-        "model": {
-            "type": "string",
-            "minLength": 1,
-            "description": "A public name, `provider/model`, a name that a provider serves, or \
-                `auto`.",
-        },
-        "stream": {
-            "type": ["boolean", "null"],
-            "description": "Whether the answer comes as server-sent events.",
-        },
-    });
-    for (name, schema) in needed() {
-        if example.get(name).is_some() {
-            required.push(name);
-            properties[name] = schema;
-        }
-    }
     let anthropic = summary.contains("Anthropic");
     json!({
         "tags": ["inference"],
@@ -102,8 +82,19 @@ fn post(summary: &str, example: &Value) -> Value {
             "content": { "application/json": {
                 "schema": {
                     "type": "object",
-                    "required": required,
-                    "properties": properties,
+                    "required": ["model"],
+                    "properties": {
+                        "model": {
+                            "type": "string",
+                            "minLength": 1,
+                            "description": "A public name, `provider/model`, a name that a \
+                                provider serves, or `auto`.",
+                        },
+                        "stream": {
+                            "type": ["boolean", "null"],
+                            "description": "Whether the answer comes as server-sent events.",
+                        },
+                    },
                 },
                 "example": example,
             } },
@@ -119,29 +110,6 @@ fn post(summary: &str, example: &Value) -> Value {
             "default": failure(),
         },
     })
-}
-
-/// What every provider wants besides the model, in its simplest form. The router leaves it to them
-/// to judge what else they take.
-fn needed() -> [(&'static str, Value); 4] {
-    let text = json!({ "type": "string", "minLength": 1 });
-    let message = json!({
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {
-            "role": { "type": "string", "enum": ["user"] },
-            "content": text,
-        },
-    });
-    [
-        (
-            "messages",
-            json!({ "type": "array", "minItems": 1, "items": message }),
-        ),
-        ("max_tokens", json!({ "type": "integer", "minimum": 1 })),
-        ("prompt", text.clone()),
-        ("input", text),
-    ]
 }
 
 fn list() -> Value {

@@ -130,8 +130,11 @@ fn limits() -> utoipa::openapi::Ref {
     reference("LimitSpec")
 }
 
-fn budget() -> utoipa::openapi::Ref {
-    reference("BudgetSpec")
+fn budget() -> utoipa::openapi::schema::OneOfBuilder {
+    let none = utoipa::openapi::schema::Object::with_type(utoipa::openapi::schema::Type::Null);
+    utoipa::openapi::schema::OneOfBuilder::new()
+        .item(none)
+        .item(reference("BudgetSpec"))
 }
 
 fn once<S: Serializer>(key: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -191,10 +191,11 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = true.into();
     }
-    let parameters = operation["parameters"].as_array_mut();
+    let parameters = operation.get_mut("parameters");
+    let parameters = parameters.and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         if parameter["name"] == "if-match" {
-            parameter["schema"]["pattern"] = r#"^(\*|"[0-9]+")$"#.into();
+            parameter["schema"] = json!({ "type": "string", "pattern": r#"^(\*|"[0-9]+")$"# });
         }
     }
     let writes = matches!(method, "post" | "put");

@@ -362,11 +362,23 @@ fn moment(
     parameters.get(name).map(parse).transpose()
 }
 
+/// A number that is too small or too large for exact digits: no cost at all, or the largest.
+fn coarse(text: &str) -> Option<Decimal> {
+    let usd: f64 = text.parse().ok()?;
+    let finite = usd.is_finite() && usd >= 0.0;
+    finite.then_some(if usd < 1.0 {
+        Decimal::ZERO
+    } else {
+        Decimal::MAX
+    })
+}
+
 fn cost(parameters: &HashMap<String, String>) -> Result<Option<Decimal>, Problem> {
     const NAME: &str = "min_cost_usd";
     let parse = |text: &String| {
         let exact = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        let positive = exact.ok().filter(|usd| !usd.is_sign_negative());
+        let positive = exact.ok().or_else(|| coarse(text));
+        let positive = positive.filter(|usd| !usd.is_sign_negative());
         positive.ok_or_else(|| Problem::invalid(NAME, format!("{NAME} is a number of USD.")))
     };
     parameters.get(NAME).map(parse).transpose()

@@ -522,6 +522,8 @@ async fn the_document_describes_every_operation() {
         let operation = &document["paths"][&path][method.to_lowercase()];
         assert!(operation["summary"].is_string(), "{method} {path}");
         assert!(operation["operationId"].is_string(), "{method} {path}");
+        let parameters = operation.get("parameters");
+        assert!(parameters.is_none_or(Value::is_array), "{method} {path}");
         assert!(operation["tags"][0].is_string(), "{method} {path}");
     }
 }
