@@ -89,7 +89,7 @@ async fn a_provider_lives_on_two_replicas(shared: &Shared) {
         b.chat("made/made-x", &[]).await.status == 200
     })
     .await;
-    assert!(at.elapsed() < Duration::from_secs(1), "{:?}", at.elapsed());
+    assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
 
     // Two editors saw the same version: the first wins.
     let path = format!("{PROVIDERS}/made");
