@@ -43,6 +43,7 @@ mod replicas;
 mod requests;
 mod routing;
 mod rules;
+mod secrets;
 mod shared_budgets;
 mod shutdown;
 mod streams;

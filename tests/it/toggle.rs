@@ -248,11 +248,7 @@ async fn a_cooldown_refuses_until_forced(a: &Gateway, b: &Gateway) {
         a.follows_rules().await
     })
     .await;
-    assert!(
-        told.elapsed() < FOLLOWS,
-        "{:?}",
-        told.elapsed()
-    );
+    assert!(told.elapsed() < FOLLOWS, "{:?}", told.elapsed());
     a.shows("llm_router_routing_enabled", &[], 1.0).await;
 }
 

@@ -17,15 +17,15 @@ use crate::harness::{Gateway, chat_body, eventually, gateway, mock};
 
 /// What a server of the test's was sent.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
+pub(crate) struct Seen(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
 
 impl Seen {
-    fn all(&self) -> Vec<(HeaderMap, Bytes)> {
+    pub(crate) fn all(&self) -> Vec<(HeaderMap, Bytes)> {
         self.0.lock().unwrap().clone()
     }
 
     /// Serves a path with one answer; where.
-    async fn serve(
+    pub(crate) async fn serve(
         &self,
         path: &str,
         status: u16,
