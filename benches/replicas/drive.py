@@ -58,7 +58,11 @@ class Delay:
     def accept(self):
         while True:
             client, _ = self.listener.accept()
-            server = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                client.close()
+                continue
             for one, other in ((client, server), (server, client)):
                 threading.Thread(target=self.pump, args=(one, other), daemon=True).start()
 
