@@ -225,7 +225,11 @@ impl Shared {
             if seed.done.initialized() || seed.failed_lately() && self.replica().knows(&line) {
                 continue;
             }
-            let done = seed.done.get_or_try_init(|| self.ask_store(&line, ledger));
+            let done = seed.done.get_or_try_init(async || {
+                let told = self.ask_store(&line, ledger).await?;
+                // What the book didn't take nobody else may ever tell it.
+                told.then_some(()).ok_or(())
+            });
             if done.await.is_err() {
                 seed.note_failure();
                 self.make_do(&line).await?;
@@ -246,8 +250,9 @@ impl Shared {
         known.then_some(()).ok_or(Refused::Unknown)
     }
 
-    /// Tells the book what the store says was spent of a line.
-    async fn ask_store(&self, line: &Line, ledger: &Ledger) -> Result<(), ()> {
+    /// Tells the book what the store says was spent of a line; whether it took it. What it didn't
+    /// take is known here at least.
+    async fn ask_store(&self, line: &Line, ledger: &Ledger) -> Result<bool, ()> {
         let query = SpentQuery {
             account: line.account.clone(),
             from: line.start,
@@ -275,10 +280,11 @@ impl Shared {
                 .extend(stored.iter().filter(|(other, _)| *other != run));
             told.whole = true;
         }
-        if self.tell(&news, one).await.is_none() {
+        let told = self.tell(&news, one).await.is_some();
+        if !told {
             self.replica().learn(line, &stored, now());
         }
-        Ok(())
+        Ok(told)
     }
 
     /// Counts what an attempt cost, in place of what was held for it.
