@@ -135,9 +135,17 @@ async fn objects_live(store: &dyn Store) {
     let anew = create(store, draft(Kind::Rule, "r1", "one", json!({})), 12).await;
     assert!(anew.version > rule.version);
     assert_eq!(store.objects().await.unwrap().items.len(), 2);
-    // What follows step by step comes to the same as reading all anew.
-    let changes = store.changes(3, 100).await.unwrap().unwrap();
-    let followed = all.with(&changes).unwrap();
+    steps_lead_to_the_same(store, &all).await;
+}
+
+/// What is followed step by step comes to the same as reading all anew.
+async fn steps_lead_to_the_same(store: &dyn Store, before: &Objects) {
+    let changes = store
+        .changes(before.change_number, 100)
+        .await
+        .unwrap()
+        .unwrap();
+    let followed = before.with(&changes).unwrap();
     let ids = |objects: &Objects| -> Vec<_> {
         let items = objects.items.iter();
         items.map(|one| (one.id.clone(), one.version)).collect()
