@@ -73,18 +73,21 @@ mod tests {
 
     use http::{HeaderName, HeaderValue};
     use llm_router_domain::key::{KeyHasher, Role};
+    use llm_router_domain::limit::Limits;
     use llm_router_domain::pattern::PatternList;
 
     use super::*;
 
     fn outcome(headers: &[(&str, &str)]) -> Result<String, String> {
-        let mut keys = KeyRing::new(KeyHasher::new(&"salt".into()), None);
+        let mut keys = KeyRing::new(KeyHasher::new(&"salt".into()), Arc::default(), None);
         let key = |name: &str, expires_at| Key {
             name: name.into(),
             owner: None,
             role: Role::User,
             models: PatternList::new(["*"]),
             expires_at,
+            limits: Limits::NONE,
+            budget: None,
         };
         keys.add(
             "sk-1",

@@ -30,9 +30,9 @@ pub(crate) use shared::By;
 use shared::{Ask, Shared};
 
 /// The budgets that one key spends from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeyBudget {
-    line: Box<[(Account, Budget)]>,
+    line: Arc<[(Account, Budget)]>,
     /// Whether models without a price may be used all the same.
     allow_unpriced: bool,
 }
@@ -146,7 +146,7 @@ impl Budgets {
         ledger: &Ledger,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (account, ceiling) in &budget.line {
+        for (account, ceiling) in budget.line.iter() {
             let line = (account.clone(), ceiling.period);
             let known = Arc::clone(self.state().known.entry(line).or_default());
             known

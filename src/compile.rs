@@ -10,9 +10,10 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::balance::{Balancer, Deployments, Member};
-use llm_router_domain::budget::{Account, Budget, Period};
+use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::circuit::Settings;
-use llm_router_domain::key::{Key, KeyHasher, Role};
+use llm_router_domain::key::{Allowance, Key, KeyHasher, Role};
+use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::{Pattern, PatternList};
 use llm_router_domain::price::Table;
 use llm_router_domain::retry::Bounds;
@@ -20,9 +21,8 @@ use llm_router_store::objects::Objects;
 use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::budgets::KeyBudget;
 use crate::clock;
-use crate::issued::{Issued, issued};
+use crate::issued::IssuedKeys;
 use crate::key_ring::KeyRing;
 use crate::limits::LimitTable;
 use crate::rules::{self, RuleSet};
@@ -39,8 +39,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
     pub(crate) prices: Arc<Table>,
-    /// What was made by API.
+    /// What was made by API, but for keys.
     pub(crate) objects: &'a Objects,
+    /// The keys made by API.
+    pub(crate) issued: &'a Arc<IssuedKeys>,
     /// The snapshot before this one: what it compiled already isn't compiled again, and what it
     /// knows of deployments that stay the same is kept.
     pub(crate) previous: Option<&'a Snapshot>,
@@ -87,10 +89,6 @@ pub(crate) fn compile(
         .iter()
         .map(|model| (model.name.clone(), Arc::clone(model)));
     let rules = rules(config, surroundings);
-    let made = issued(
-        surroundings.objects,
-        surroundings.previous.map(|previous| &previous.keys),
-    );
     Snapshot {
         revision,
         model_by_name: by_name.collect(),
@@ -113,9 +111,9 @@ pub(crate) fn compile(
             }),
         rules: rules.compiled,
         listed_rules: rules.listed,
-        budgets: budgets(config, &made),
-        limits: limits(config, &made),
-        keys: keys(config, surroundings, made),
+        owners: owners(config),
+        limits: limits(config),
+        keys: keys(config, surroundings),
         prices: Arc::clone(&surroundings.prices),
         max_body: config.server.max_body,
         body_timeout: config.server.body_timeout,
@@ -305,40 +303,22 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The budgets that each key spends from: its own and its owner's.
-fn budgets(config: &config::Config, made: &[Arc<Issued>]) -> HashMap<String, Arc<KeyBudget>> {
+/// What owners may spend.
+fn owners(config: &config::Config) -> HashMap<String, Allowance> {
     let owners = config.owners.iter();
-    let owners = owners.map(|owner| (owner.name.as_str(), allowance(owner.budget)));
-    let owners: HashMap<&str, Allowance> = owners.collect();
-    let written = config.keys.iter().map(|key| {
-        let own = key.budget.map(allowance);
-        (key.name.as_str(), Some(key.owner.as_str()), own)
-    });
-    let made = made.iter().map(|issued| {
-        let key = &issued.key;
-        (key.name.as_str(), key.owner.as_deref(), issued.budget)
-    });
-    let of_key = |(name, owner, own): (&str, Option<&str>, Option<Allowance>)| {
-        let owned = owner.and_then(|owner| Some((owner, *owners.get(owner)?)));
-        let own = own.map(|found| (Account::Key(name.into()), found));
-        let owned = owned.map(|(owner, found)| (Account::Owner(owner.into()), found));
-        let all = || own.iter().chain(owned.iter());
-        let allow_unpriced = all().all(|(_, (_, allow_unpriced))| *allow_unpriced);
-        let line = all().map(|(account, (budget, _))| (account.clone(), *budget));
-        let budget = KeyBudget::new(line.collect(), allow_unpriced)?;
-        Some((name.to_owned(), Arc::new(budget)))
-    };
-    written.chain(made).filter_map(of_key).collect()
+    owners
+        .map(|owner| (owner.name.clone(), allowance(owner.budget)))
+        .collect()
 }
 
-/// A budget, and whether it allows models without a price.
-type Allowance = (Budget, bool);
-
-fn allowance(found: config::Budget) -> Allowance {
-    (budget(found), found.allow_unpriced)
+pub(crate) const fn allowance(found: config::Budget) -> Allowance {
+    Allowance {
+        budget: budget(found),
+        allow_unpriced: found.allow_unpriced,
+    }
 }
 
-pub(crate) const fn budget(found: config::Budget) -> Budget {
+const fn budget(found: config::Budget) -> Budget {
     let period = match found.period {
         config::Period::Day => Period::Day,
         config::Period::Week => Period::Week,
@@ -354,7 +334,7 @@ pub(crate) const fn budget(found: config::Budget) -> Budget {
 fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {
     let previous = surroundings.previous;
     let compiled = previous.map(|snapshot| &*snapshot.rules);
-    let rules = rules::compile(config, surroundings.objects, compiled);
+    let rules = rules::compile(config, surroundings.objects, surroundings.issued, compiled);
     let known = previous.map(|snapshot| &*snapshot.listed_rules);
     rules::tell_of_broken(&rules.listed, known.unwrap_or_default());
     rules
@@ -368,33 +348,26 @@ pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
         role: raw.role,
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
         expires_at: raw.expires_at.map(Into::into),
+        limits: raw.limits,
+        budget: raw.budget.map(allowance),
     }
 }
 
-fn limits(config: &config::Config, made: &[Arc<Issued>]) -> LimitTable {
-    let keys = config.keys.iter().filter(|key| !key.limits.is_none());
+fn limits(config: &config::Config) -> LimitTable {
     let owners = config.limits.owners.iter();
-    let made = made.iter().filter(|issued| !issued.limits.is_none());
     LimitTable {
         global: config.limits.global,
         owners: owners
             .map(|(pattern, limits)| (Pattern::new(pattern.as_str()), *limits))
             .collect(),
-        keys: keys
-            .map(|key| (key.name.clone(), key.limits))
-            .chain(made.map(|issued| (issued.key.name.clone(), issued.limits)))
-            .collect(),
         on_counter_failure: config.limits.on_counter_failure,
     }
 }
 
-fn keys(
-    config: &config::Config,
-    surroundings: &Surroundings<'_>,
-    made: Vec<Arc<Issued>>,
-) -> KeyRing {
+fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
     let previous = surroundings.previous.map(|previous| &previous.keys);
-    let mut ring = KeyRing::new(surroundings.hasher.clone(), previous);
+    let issued = Arc::clone(surroundings.issued);
+    let mut ring = KeyRing::new(surroundings.hasher.clone(), issued, previous);
     for raw in config.keys.iter().filter(|raw| raw.enabled) {
         ring.add(raw.key.expose_secret(), static_key(raw));
     }
@@ -405,11 +378,10 @@ fn keys(
             role: Role::Admin,
             models: PatternList::new(["*"]),
             expires_at: None,
+            limits: Limits::NONE,
+            budget: None,
         };
         ring.add(text.expose_secret(), key);
-    }
-    for issued in made {
-        ring.issue(issued);
     }
     ring
 }

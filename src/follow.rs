@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use llm_router_store::objects::Objects;
+use llm_router_store::objects::{Changes, Objects};
 use llm_router_store::{Store, StoreError};
 
+use crate::issued::IssuedKeys;
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::switch::{Switch, now};
@@ -22,6 +23,15 @@ const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// How far this machine's clock and the store's may differ without a warning.
 const TOLERATED_SKEW: Duration = Duration::from_millis(500);
+
+/// How many changes are read at once.
+const BATCH: u32 = 1_000;
+
+/// What was read of the store.
+enum Read {
+    Changes(Changes),
+    All(Objects, IssuedKeys),
+}
 
 /// Follows the store.
 pub(crate) struct Follower {
@@ -123,19 +133,46 @@ impl Follower {
             self.switch.refresh().await?;
         }
         self.switch.settle(now()).await?;
-        if marks.change_number != self.reloader.change_number() && self.may_rebuild() {
-            let objects = self.store.objects().await?;
-            self.rebuild(objects).await;
+        let mut since = self.reloader.change_number();
+        while marks.change_number != since {
+            let read = match self.store.changes(since, BATCH).await? {
+                Some(changes) => Read::Changes(changes),
+                None => self.read_anew().await?,
+            };
+            if !self.take_over(read).await {
+                break;
+            }
+            since = self.reloader.change_number();
+            if since > marks.change_number {
+                break;
+            }
         }
         Ok(())
     }
 
-    async fn rebuild(&self, objects: Objects) {
+    async fn read_anew(&self) -> Result<Read, StoreError> {
+        tracing::info!("everything made by API is read anew");
+        let objects = self.store.objects().await?;
+        let known = Arc::clone(self.reloader.live().snapshot.keys.issued());
+        let issued = IssuedKeys::load(self.store.as_ref(), &known).await?;
+        Ok(Read::All(objects, issued))
+    }
+
+    /// Whether what was read is in force.
+    async fn take_over(&self, read: Read) -> bool {
         let reloader = Arc::clone(&self.reloader);
+        let may_rebuild = self.may_rebuild();
         // Compiling many rules takes its time: not on a worker of this runtime.
-        let rebuilt = tokio::task::spawn_blocking(move || reloader.rebuild(objects)).await;
-        let failed = !rebuilt.unwrap_or(false);
-        self.trouble().retry_at = failed.then(|| now().checked_add(RETRY).ok()).flatten();
+        let taking = tokio::task::spawn_blocking(move || match read {
+            Read::Changes(changes) => reloader.apply(&changes, !may_rebuild),
+            Read::All(objects, issued) => reloader.rebuild(objects, issued),
+        });
+        let taken = taking.await.unwrap_or(false);
+        if taken || may_rebuild {
+            let retry_at = (!taken).then(|| now().checked_add(RETRY).ok()).flatten();
+            self.trouble().retry_at = retry_at;
+        }
+        taken
     }
 
     fn may_rebuild(&self) -> bool {

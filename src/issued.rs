@@ -1,34 +1,48 @@
-//! Keys made by API, as the snapshot holds them: out of objects of the store, found by their hash.
-//! One that can't be read is left out, for it is too late to refuse it.
+//! Keys made by API: out of objects of the store, found by their hash, changed in place. One that
+//! can't be read is left out, for it is too late to refuse it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
-use llm_router_domain::budget::Budget;
+use dashmap::DashMap;
 use llm_router_domain::key::{Key, KeyHash, KeySpec};
-use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
-use llm_router_store::objects::{Kind, Object, Objects};
+use llm_router_store::objects::{Changes, Kind, Object, Removal};
+use llm_router_store::{Store, StoreError};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize as _;
 use serde_json::Value as Json;
 
-use crate::key_ring::KeyRing;
 use crate::uses::LastUse;
+
+/// The keys made by API. Snapshots share them: a key is made, changed and ended under all of them
+/// at once, so that of a million the others needn't be touched. What a request found it keeps.
+#[derive(Debug, Default)]
+pub(crate) struct IssuedKeys {
+    by_hash: DashMap<KeyHash, Held>,
+    by_id: RwLock<HashMap<Box<str>, Arc<Issued>>>,
+    /// Most keys have one of few lists of models.
+    lists: Mutex<HashMap<Vec<String>, PatternList>>,
+}
 
 /// A key made by API.
 #[derive(Debug)]
-pub(crate) struct Issued {
-    pub(crate) id: Box<str>,
-    pub(crate) version: u64,
-    /// What it is recognised by: the newest, and those before it for a while.
-    pub(crate) hashes: Vec<Hashed>,
-    pub(crate) key: Arc<Key>,
-    pub(crate) limits: Limits,
-    /// A ceiling of money, and whether models without a price may be used all the same.
-    pub(crate) budget: Option<(Budget, bool)>,
-    pub(crate) enabled: bool,
-    pub(crate) used: Arc<LastUse>,
+struct Issued {
+    version: u64,
+    /// What it is recognised by: the newest, and those before it for a while. None if it is
+    /// switched off.
+    hashes: Box<[Hashed]>,
+    key: Arc<Key>,
+    used: Arc<LastUse>,
+}
+
+/// What is known by one hash.
+#[derive(Debug)]
+struct Held {
+    issued: Arc<Issued>,
+    /// From when on the hash is worth nothing; never, if none.
+    until: Option<SystemTime>,
 }
 
 /// A hash by which a key is recognised.
@@ -42,64 +56,190 @@ pub(crate) struct Hashed {
 /// The field of the body that shows how the key begins. Not one of the file's.
 pub(crate) const PREFIX: &str = "prefix";
 
-/// The keys among the objects. Those that `previous` has in the same version are taken from there.
-pub(crate) fn issued(objects: &Objects, previous: Option<&KeyRing>) -> Vec<Arc<Issued>> {
-    let made = objects.of(Kind::Key).filter_map(|object| {
-        let known = previous.and_then(|previous| previous.issued(&object.id));
-        let same = known.filter(|known| known.version == object.version);
-        let used = known.map(|known| Arc::clone(&known.used));
-        same.map(Arc::clone)
-            .or_else(|| match compile(object, used) {
-                Ok(issued) => Some(Arc::new(issued)),
-                Err(problem) => {
-                    tracing::error!(
-                        key.id = object.id,
-                        key.name = object.name,
-                        problem,
-                        "a stored key can't be read and is left out"
-                    );
-                    None
-                }
-            })
-    });
-    made.collect()
-}
+/// Keys that are read at once.
+const PAGE: u32 = 5_000;
 
-/// Lets go of what only compiling needs: a million bodies are a gigabyte.
-pub(crate) fn slim(mut objects: Objects) -> Objects {
-    for object in objects.items.iter_mut().filter(|one| one.kind == Kind::Key) {
-        let owner = object.body.get("owner").cloned();
-        object.body = owner.map_or(Json::Null, |owner| serde_json::json!({ "owner": owner }));
-        object.sealed = None;
+impl IssuedKeys {
+    /// All keys of the store. What `previous` knows of their use is kept. Keys that are changed
+    /// meanwhile may be read as before: who asks for changes since a moment before gets them.
+    ///
+    /// # Errors
+    /// When the store doesn't answer.
+    pub(crate) async fn load(store: &dyn Store, previous: &Self) -> Result<Self, StoreError> {
+        let all = Self::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.page(Kind::Key, after.as_deref(), PAGE).await?;
+            for object in &page {
+                let used = previous
+                    .by_id()
+                    .get(object.id.as_str())
+                    .map(|known| Arc::clone(&known.used));
+                all.put_with(object, used);
+            }
+            match page.last() {
+                Some(last) => after = Some(last.id.clone()),
+                None => return Ok(all),
+            }
+        }
     }
-    objects
+
+    /// Takes changes over.
+    pub(crate) fn apply(&self, changes: &Changes) {
+        for removal in changes.removed.iter().filter(|one| one.kind == Kind::Key) {
+            self.remove(removal);
+        }
+        for object in changes.items.iter().filter(|one| one.kind == Kind::Key) {
+            self.put_with(object, None);
+        }
+    }
+
+    /// The key of a hash at `now`, and where its use is noted.
+    pub(crate) fn find(&self, hash: &KeyHash, now: SystemTime) -> Option<(Arc<Key>, Arc<LastUse>)> {
+        let held = self.by_hash.get(hash)?;
+        if held.until.is_some_and(|until| now >= until) {
+            return None;
+        }
+        let issued = &held.issued;
+        Some((Arc::clone(&issued.key), Arc::clone(&issued.used)))
+    }
+
+    /// When the key of that id was used.
+    pub(crate) fn used(&self, id: &str) -> Option<Arc<LastUse>> {
+        Some(Arc::clone(&self.by_id().get(id)?.used))
+    }
+
+    /// Which of these names of keys and of owners there are. It looks at every key, unless there is
+    /// nothing to look for.
+    pub(crate) fn known<'n>(
+        &self,
+        keys: &[&'n str],
+        owners: &[&'n str],
+    ) -> (Vec<&'n str>, Vec<&'n str>) {
+        let (mut found_keys, mut found_owners) = (Vec::new(), Vec::new());
+        if keys.is_empty() && owners.is_empty() {
+            return (found_keys, found_owners);
+        }
+        for issued in self.by_id().values() {
+            let (name, owner) = (issued.key.name.as_str(), issued.key.owner.as_deref());
+            found_keys.extend(keys.iter().filter(|wanted| **wanted == name));
+            let missing = owners.iter().filter(|wanted| Some(**wanted) == owner);
+            for wanted in missing {
+                if !found_owners.contains(wanted) {
+                    found_owners.push(*wanted);
+                }
+            }
+        }
+        (found_keys, found_owners)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id().len()
+    }
+
+    fn put_with(&self, object: &Object, used: Option<Arc<LastUse>>) {
+        let mut by_id = self.by_id_mut();
+        let known = by_id.get(object.id.as_str()).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|known| known.version >= object.version)
+        {
+            return;
+        }
+        let used = used.or_else(|| known.as_ref().map(|known| Arc::clone(&known.used)));
+        let issued = match self.compile(object, used) {
+            Ok(issued) => Some(Arc::new(issued)),
+            Err(problem) => {
+                tracing::error!(
+                    key.id = object.id,
+                    key.name = object.name,
+                    problem,
+                    "a stored key can't be read and is left out"
+                );
+                None
+            }
+        };
+        for hashed in issued.iter().flat_map(|issued| &issued.hashes) {
+            let held = issued.as_ref().map(|issued| Held {
+                issued: Arc::clone(issued),
+                until: hashed.until,
+            });
+            held.map(|held| self.by_hash.insert(hashed.hash, held));
+        }
+        if let Some(known) = known {
+            self.forget_hashes(&known);
+        }
+        match issued {
+            Some(issued) => by_id.insert(object.id.as_str().into(), issued),
+            None => by_id.remove(object.id.as_str()),
+        };
+    }
+
+    fn remove(&self, removal: &Removal) {
+        let mut by_id = self.by_id_mut();
+        let id = removal.id.as_str();
+        if by_id
+            .get(id)
+            .is_some_and(|known| known.version < removal.version)
+            && let Some(known) = by_id.remove(id)
+        {
+            self.forget_hashes(&known);
+        }
+    }
+
+    /// Lets go of the hashes that still lead to this state of a key.
+    fn forget_hashes(&self, known: &Arc<Issued>) {
+        for hashed in &known.hashes {
+            let is_it = |_: &KeyHash, held: &Held| Arc::ptr_eq(&held.issued, known);
+            self.by_hash.remove_if(&hashed.hash, is_it);
+        }
+    }
+
+    fn compile(&self, object: &Object, used: Option<Arc<LastUse>>) -> Result<Issued, String> {
+        let spec = spec_of(&object.body).map_err(|error| error.to_string())?;
+        let hashes = hashes_of(object).ok_or("its hash can't be read")?;
+        let hashes = if spec.enabled { hashes } else { Vec::new() };
+        let key = Key {
+            owner: Some(spec.owner().to_owned()),
+            role: spec.role,
+            expires_at: spec.expires_at.map(Into::into),
+            limits: spec.limits.limits(),
+            budget: spec.budget.map(Into::into),
+            models: self.list(spec.models),
+            name: spec.name,
+        };
+        Ok(Issued {
+            version: object.version,
+            hashes: hashes.into(),
+            key: Arc::new(key),
+            used: used.unwrap_or_else(|| Arc::new(LastUse::new(&object.id))),
+        })
+    }
+
+    fn list(&self, models: Vec<String>) -> PatternList {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lists.get(&models) {
+            return known.clone();
+        }
+        if lists.len() >= MOST_LISTS {
+            lists.clear();
+        }
+        let list = PatternList::new(models.iter().map(String::as_str));
+        lists.insert(models, list.clone());
+        list
+    }
+
+    fn by_id(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Arc<Issued>>> {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn by_id_mut(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, Arc<Issued>>> {
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn compile(object: &Object, used: Option<Arc<LastUse>>) -> Result<Issued, String> {
-    let spec = spec_of(&object.body).map_err(|error| error.to_string())?;
-    let hashes = hashes_of(object).ok_or("its hash can't be read")?;
-    let (limits, enabled) = (spec.limits.limits(), spec.enabled);
-    let budget = spec
-        .budget
-        .map(|budget| (budget.into(), budget.allow_unpriced));
-    let key = Key {
-        owner: Some(spec.owner().to_owned()),
-        role: spec.role,
-        models: PatternList::new(spec.models.iter().map(String::as_str)),
-        expires_at: spec.expires_at.map(Into::into),
-        name: spec.name,
-    };
-    Ok(Issued {
-        id: object.id.as_str().into(),
-        version: object.version,
-        hashes,
-        key: Arc::new(key),
-        limits,
-        budget,
-        enabled,
-        used: used.unwrap_or_else(|| Arc::new(LastUse::new(&object.id))),
-    })
-}
+/// Lists of models that are remembered.
+const MOST_LISTS: usize = 10_000;
 
 /// What a stored key is.
 ///
@@ -156,9 +296,97 @@ fn hashes(sealed: &str) -> Option<Vec<Hashed>> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use llm_router_domain::key::KeyHasher;
+    use serde_json::json;
 
     use super::*;
+
+    fn object(id: &str, version: u64, hashes: &[Hashed], enabled: bool) -> Object {
+        Object {
+            kind: Kind::Key,
+            id: id.to_owned(),
+            name: id.to_owned(),
+            body: json!({ "name": id, "enabled": enabled, "owner": "team" }),
+            sealed: Some(sealed(hashes).into()),
+            version,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn keys_are_changed_in_place_in_whatever_order_changes_come() {
+        let hasher = KeyHasher::new(&"salt".into());
+        let hashed = |text: &str, until: Option<u64>| Hashed {
+            hash: hasher.hash(text.as_bytes()),
+            until: until.map(|second| SystemTime::UNIX_EPOCH + Duration::from_secs(second)),
+        };
+        let keys = IssuedKeys::default();
+        let made = |object: Object| Changes {
+            change_number: object.version,
+            items: vec![object],
+            removed: Vec::new(),
+        };
+        let ended = |version| Changes {
+            change_number: version,
+            items: Vec::new(),
+            removed: vec![Removal {
+                kind: Kind::Key,
+                id: "a".to_owned(),
+                version,
+            }],
+        };
+        let found = |text: &str, second| {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            keys.find(&hasher.hash(text.as_bytes()), now).is_some()
+        };
+        let (one, two) = (hashed("one", None), hashed("two", None));
+        let old = hashed("one", Some(100));
+        for (changes, at_99, at_100) in [
+            (
+                made(object("a", 2, &[one], true)),
+                [true, false],
+                [true, false],
+            ),
+            (
+                made(object("a", 3, &[two, old], true)),
+                [true, true],
+                [false, true],
+            ),
+            // What is older than what is known says nothing.
+            (
+                made(object("a", 2, &[one], true)),
+                [true, true],
+                [false, true],
+            ),
+            (ended(1), [true, true], [false, true]),
+            (made(object("a", 4, &[two], false)), [false; 2], [false; 2]),
+            (
+                made(object("a", 5, &[two], true)),
+                [false, true],
+                [false, true],
+            ),
+            (ended(6), [false; 2], [false; 2]),
+            (ended(6), [false; 2], [false; 2]),
+        ] {
+            keys.apply(&changes);
+            assert_eq!(
+                ["one", "two"].map(|text| found(text, 99)),
+                at_99,
+                "{changes:?}"
+            );
+            assert_eq!(
+                ["one", "two"].map(|text| found(text, 100)),
+                at_100,
+                "{changes:?}"
+            );
+        }
+        assert!(keys.by_hash.is_empty() && keys.len() == 0);
+        keys.apply(&made(object("b", 7, &[one], true)));
+        let names = keys.known(&["b", "c"], &["team", "other"]);
+        assert_eq!(names, (vec!["b"], vec!["team"]));
+    }
 
     #[test]
     fn hashes_are_read_as_they_were_sealed() {

@@ -11,7 +11,7 @@ use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec};
 use llm_router_store::objects::{Draft, Handle, Kind, Object};
 use secrecy::SecretString;
 
-use crate::compile::{ADMIN_KEY_NAME, budget};
+use crate::compile::{ADMIN_KEY_NAME, allowance};
 use crate::issued::{Hashed, PREFIX, hashes_of, spec_of};
 use crate::keys::{checked, draft, new_key, no_salt, rotated};
 use crate::objects::{Editor, fresh};
@@ -251,7 +251,7 @@ fn written(raw: &StaticKey) -> Key {
         limits: raw.limits.into(),
         budget: raw.budget.map(|found| BudgetSpec {
             usd: found.usd,
-            period: budget(found).period,
+            period: allowance(found).budget.period,
             allow_unpriced: found.allow_unpriced,
         }),
         expires_at: raw.expires_at,

@@ -8,18 +8,19 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use llm_router_domain::key::{Key, KeyHash, KeyHasher};
 
-use crate::issued::Issued;
+use crate::issued::IssuedKeys;
 use crate::uses::{LastUse, UseLog};
 
 /// The keys that clients may present, hashed.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     hasher: KeyHasher,
-    by_hash: HashMap<KeyHash, Held>,
-    /// Those made by API, by their id.
-    issued: HashMap<Box<str>, Arc<Issued>>,
-    /// When the others were used, by their name.
+    /// Those of the file, and the bootstrap admin's.
+    written: HashMap<KeyHash, Held>,
+    /// When those were used, by their name.
     used: HashMap<Box<str>, Arc<LastUse>>,
+    /// Those made by API.
+    issued: Arc<IssuedKeys>,
     uses: Arc<UseLog>,
 }
 
@@ -27,8 +28,6 @@ pub(crate) struct KeyRing {
 #[derive(Debug)]
 struct Held {
     key: Arc<Key>,
-    /// From when on the hash is worth nothing; never, if none.
-    until: Option<SystemTime>,
     used: Arc<LastUse>,
 }
 
@@ -40,13 +39,14 @@ pub(crate) enum NoKey {
 }
 
 impl KeyRing {
-    /// A ring without keys, which goes on with what `previous` knows of their use.
-    pub(crate) fn new(hasher: KeyHasher, previous: Option<&Self>) -> Self {
+    /// A ring without keys but those issued, which goes on with what `previous` knows of the use
+    /// of others.
+    pub(crate) fn new(hasher: KeyHasher, issued: Arc<IssuedKeys>, previous: Option<&Self>) -> Self {
         Self {
             hasher,
-            by_hash: HashMap::new(),
-            issued: HashMap::new(),
+            written: HashMap::new(),
             used: previous.map(|ring| ring.used.clone()).unwrap_or_default(),
+            issued,
             uses: previous.map_or_else(Arc::default, |ring| Arc::clone(&ring.uses)),
         }
     }
@@ -58,23 +58,9 @@ impl KeyRing {
         let used = used.or_insert_with_key(|name| Arc::new(LastUse::new(name)));
         let held = Held {
             key: Arc::new(key),
-            until: None,
             used: Arc::clone(used),
         };
-        self.by_hash.insert(hash, held).is_none()
-    }
-
-    /// Adds a key that was made by API.
-    pub(crate) fn issue(&mut self, issued: Arc<Issued>) {
-        for hashed in issued.hashes.iter().filter(|_| issued.enabled) {
-            let held = Held {
-                key: Arc::clone(&issued.key),
-                until: hashed.until,
-                used: Arc::clone(&issued.used),
-            };
-            self.by_hash.entry(hashed.hash).or_insert(held);
-        }
-        self.issued.insert(issued.id.clone(), issued);
+        self.written.insert(hash, held).is_none()
     }
 
     /// The key that is presented at `now`, which is noted as a use of it.
@@ -82,27 +68,36 @@ impl KeyRing {
     /// # Errors
     /// When it is none, or one no more.
     pub(crate) fn present(&self, presented: &[u8], now: SystemTime) -> Result<Arc<Key>, NoKey> {
-        let held = self.by_hash.get(&self.hasher.hash(presented));
-        let held = held.ok_or(NoKey::Unknown)?;
-        if held.until.is_some_and(|until| now >= until) {
-            return Err(NoKey::Unknown);
+        let hash = self.hasher.hash(presented);
+        if let Some(held) = self.written.get(&hash) {
+            return self.admit(Arc::clone(&held.key), &held.used, now);
         }
-        if held.key.is_expired(now) {
-            return Err(NoKey::Expired);
-        }
-        self.uses.note(&held.used, now);
-        Ok(Arc::clone(&held.key))
+        let (key, used) = self.issued.find(&hash, now).ok_or(NoKey::Unknown)?;
+        self.admit(key, &used, now)
     }
 
-    /// The key of that id, if it was made by API.
-    pub(crate) fn issued(&self, id: &str) -> Option<&Arc<Issued>> {
-        self.issued.get(id)
+    fn admit(
+        &self,
+        key: Arc<Key>,
+        used: &Arc<LastUse>,
+        now: SystemTime,
+    ) -> Result<Arc<Key>, NoKey> {
+        if key.is_expired(now) {
+            return Err(NoKey::Expired);
+        }
+        self.uses.note(used, now);
+        Ok(key)
+    }
+
+    /// Those made by API.
+    pub(crate) const fn issued(&self) -> &Arc<IssuedKeys> {
+        &self.issued
     }
 
     /// When the key of that id was last used by this process.
     pub(crate) fn last_use(&self, id: &str) -> Option<Timestamp> {
-        let issued = self.issued.get(id).map(|issued| &issued.used);
-        issued.or_else(|| self.used.get(id))?.at()
+        let used = self.used.get(id).map(Arc::clone);
+        used.or_else(|| self.issued.used(id))?.at()
     }
 
     /// The uses that the store is to be told of.
@@ -111,6 +106,6 @@ impl KeyRing {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_hash.len()
+        self.written.len() + self.issued.len()
     }
 }

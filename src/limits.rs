@@ -32,8 +32,6 @@ pub(crate) struct LimitTable {
     pub(crate) global: Limits,
     /// The first pattern that an owner fits holds for it.
     pub(crate) owners: Vec<(Pattern, Limits)>,
-    /// By the key's name; only keys that have limits.
-    pub(crate) keys: HashMap<String, Limits>,
     /// What holds while the counters are away.
     pub(crate) on_counter_failure: OnCounterFailure,
 }
@@ -93,7 +91,6 @@ pub(crate) struct Refusal {
 
 impl LimitTable {
     fn lines(&self, key: &Key) -> Vec<Line> {
-        let of_key = self.keys.get(&key.name).copied();
         let owner = key.owner.as_deref();
         let of_owner = owner.and_then(|owner| {
             let fits = self
@@ -103,7 +100,7 @@ impl LimitTable {
             fits.map(|(_, limits)| (owner, *limits))
         });
         let lines = [
-            of_key.map(|limits| (Subject::Key(key.name.as_str().into()), limits)),
+            Some((Subject::Key(key.name.as_str().into()), key.limits)),
             of_owner.map(|(owner, limits)| (Subject::Owner(owner.into()), limits)),
             Some((Subject::Everybody, self.global)),
         ];
@@ -521,13 +518,15 @@ mod tests {
 
     use super::*;
 
-    fn key(name: &str, owner: &str) -> Key {
+    fn key(name: &str, owner: &str, limits: Limits) -> Key {
         Key {
             name: name.into(),
             owner: Some(owner.into()),
             role: Role::User,
             models: PatternList::new(["*"]),
             expires_at: None,
+            limits,
+            budget: None,
         }
     }
 
@@ -542,17 +541,13 @@ mod tests {
         }
     }
 
-    fn table(keys: &[(&str, Limits)], owners: &[(&str, Limits)], global: Limits) -> LimitTable {
-        let keys = keys
-            .iter()
-            .map(|(name, limits)| ((*name).to_owned(), *limits));
+    fn table(owners: &[(&str, Limits)], global: Limits) -> LimitTable {
         let owners = owners
             .iter()
             .map(|(name, limits)| (Pattern::new(name), *limits));
         LimitTable {
             global,
             owners: owners.collect(),
-            keys: keys.collect(),
             on_counter_failure: OnCounterFailure::Local,
         }
     }
@@ -583,13 +578,11 @@ mod tests {
     #[test]
     fn each_subject_is_counted_by_itself_and_the_tightest_refuses() {
         let limiter = limiter();
-        let table = table(
-            &[("one", requests(60, 2)), ("two", requests(60, 5))],
-            &[("team-*", requests(60, 3))],
-            requests(60, 4),
-        );
-        let (one, two) = (key("one", "team-a"), key("two", "team-a"));
-        let (three, four) = (key("three", "team-b"), key("four", "else"));
+        let table = table(&[("team-*", requests(60, 3))], requests(60, 4));
+        let one = key("one", "team-a", requests(60, 2));
+        let two = key("two", "team-a", requests(60, 5));
+        let three = key("three", "team-b", Limits::NONE);
+        let four = key("four", "else", Limits::NONE);
         let now = clock::now();
         for (key, expected) in [
             (&one, 0),
@@ -619,11 +612,7 @@ mod tests {
             concurrency: Some(2),
             ..requests(600, 600)
         };
-        let (table, key, now) = (
-            table(&[("k", limits)], &[], Limits::NONE),
-            key("k", "k"),
-            clock::now(),
-        );
+        let (table, key, now) = (LimitTable::default(), key("k", "k", limits), clock::now());
         for _ in 0..5 {
             let first = limiter.admit(&table, &key, now);
             let second = limiter.admit(&table, &key, now);
@@ -654,8 +643,8 @@ mod tests {
             tokens: Some(Rate::new(60_000, Some(1_000))),
             ..Limits::NONE
         };
-        let table = table(&[("k", limits)], &[], Limits::NONE);
-        let (key, now) = (key("k", "k"), clock::now());
+        let table = LimitTable::default();
+        let (key, now) = (key("k", "k", limits), clock::now());
         let reserve = |tokens, now| {
             let mut admission = limiter.admit(&table, &key, now).ok()?;
             let need = Need {
@@ -678,7 +667,11 @@ mod tests {
     #[test]
     fn models_have_limits_of_their_own() {
         let limiter = limiter();
-        let (table, key, now) = (LimitTable::default(), key("k", "k"), clock::now());
+        let (table, key, now) = (
+            LimitTable::default(),
+            key("k", "k", Limits::NONE),
+            clock::now(),
+        );
         let ask = |tokens| {
             let mut admission = limiter.admit(&table, &key, now).ok()?;
             let need = Need {

@@ -12,7 +12,7 @@ use llm_router_admin::Difference;
 use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
 use llm_router_domain::key::KeyHasher;
 use llm_router_domain::toggle::Settings;
-use llm_router_store::objects::{AuditDraft, Objects};
+use llm_router_store::objects::{AuditDraft, Changes, Objects};
 use llm_router_store::seal::Sealer;
 use llm_router_store::{Store, StoreError};
 use secrecy::SecretString;
@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::compile::{Surroundings, compile};
-use crate::issued::slim;
+use crate::issued::IssuedKeys;
 use crate::ledger::LedgerError;
 use crate::made::{self, with_made};
 use crate::metrics::Metrics;
@@ -115,6 +115,7 @@ impl Loader {
         &self,
         config: &Config,
         objects: &Objects,
+        issued: &Arc<IssuedKeys>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
         let config = &with_made(config, objects, self.sealer.as_ref());
@@ -134,6 +135,7 @@ impl Loader {
             hasher: &self.hasher,
             prices: Arc::new(prices.merged(made::prices(objects))),
             objects,
+            issued,
             previous,
         };
         let revision = previous.map_or(1, |snapshot| snapshot.revision + 1);
@@ -200,7 +202,7 @@ impl Reloader {
         let in_force = InForce {
             config: loaded.config,
             shown: loaded.shown,
-            objects: slim(objects),
+            objects,
             tried: loader.fingerprint(),
         };
         Self {
@@ -279,14 +281,39 @@ impl Reloader {
         reloaded
     }
 
-    /// Puts the objects made by API into force, with the file as it was last loaded; whether that
-    /// went well.
-    pub(crate) fn rebuild(&self, objects: Objects) -> bool {
+    /// Takes over what changed of what was made by API, with the file as it was last loaded; whether
+    /// that went well. Keys are changed in place, whatever becomes of the rest; for the rest the
+    /// snapshot is built anew, unless `keys_only`.
+    pub(crate) fn apply(&self, changes: &Changes, keys_only: bool) -> bool {
         let mut in_force = self.in_force();
+        let issued = Arc::clone(self.live().snapshot.keys.issued());
+        issued.apply(changes);
+        match in_force.objects.with(changes) {
+            None => {
+                in_force.objects.change_number = changes.change_number;
+                true
+            }
+            Some(_) if keys_only => false,
+            Some(objects) => self.put_into_force(&mut in_force, objects, &issued),
+        }
+    }
+
+    /// Puts everything made by API into force, with the file as it was last loaded; whether that
+    /// went well.
+    pub(crate) fn rebuild(&self, objects: Objects, issued: IssuedKeys) -> bool {
+        self.put_into_force(&mut self.in_force(), objects, &Arc::new(issued))
+    }
+
+    fn put_into_force(
+        &self,
+        in_force: &mut InForce,
+        objects: Objects,
+        issued: &Arc<IssuedKeys>,
+    ) -> bool {
         let change_number = objects.change_number;
-        match self.swap(&in_force.config, &objects) {
+        match self.swap(&in_force.config, &objects, issued) {
             Ok(revision) => {
-                in_force.objects = slim(objects);
+                in_force.objects = objects;
                 self.metrics.revision(revision);
                 tracing::info!(
                     revision,
@@ -322,7 +349,8 @@ impl Reloader {
         for warning in loaded.warnings.warnings() {
             tracing::warn!("{warning}");
         }
-        let revision = self.swap(&loaded.config, &in_force.objects)?;
+        let issued = Arc::clone(self.live().snapshot.keys.issued());
+        let revision = self.swap(&loaded.config, &in_force.objects, &issued)?;
         for setting in self.fixed.changed(&loaded.config) {
             tracing::warn!(setting, "this change takes effect at the next start only");
         }
@@ -332,11 +360,16 @@ impl Reloader {
         Ok(revision)
     }
 
-    fn swap(&self, config: &Config, objects: &Objects) -> Result<u64, LoadError> {
+    fn swap(
+        &self,
+        config: &Config,
+        objects: &Objects,
+        issued: &Arc<IssuedKeys>,
+    ) -> Result<u64, LoadError> {
         let previous = self.live.load_full();
         let snapshot = self
             .loader
-            .compile(config, objects, Some(&previous.snapshot))?;
+            .compile(config, objects, issued, Some(&previous.snapshot))?;
         let revision = snapshot.revision;
         self.metrics
             .rules_broken(broken(&snapshot.listed_rules).count());

@@ -11,6 +11,8 @@ use llm_router_domain::rule::{self, Compiled, Names, Problem, RuleSpec, Rules, S
 use llm_router_store::objects::{Kind, Object, Objects};
 use serde::Deserialize as _;
 
+use crate::issued::IssuedKeys;
+
 /// Rules, compiled and as they were written.
 #[derive(Debug)]
 pub(crate) struct RuleSet {
@@ -48,7 +50,12 @@ pub(crate) enum Refusal {
 }
 
 /// Compiles all rules. Patterns that `previous` has compiled already are taken from there.
-pub(crate) fn compile(config: &Config, objects: &Objects, previous: Option<&Rules>) -> RuleSet {
+pub(crate) fn compile(
+    config: &Config,
+    objects: &Objects,
+    issued: &IssuedKeys,
+    previous: Option<&Rules>,
+) -> RuleSet {
     let mut listed = written(config, objects);
     if listed.iter().all(|rule| rule.made.is_none()) {
         // Then the file's have been compiled already.
@@ -59,7 +66,8 @@ pub(crate) fn compile(config: &Config, objects: &Objects, previous: Option<&Rule
         };
     }
     let previous = previous.or(Some(&config.routing.compiled));
-    let names = names(config, objects);
+    let asking = listed.clone();
+    let names = names(config, objects, issued, &asking);
     let mut compiled = compile_specs(&listed, &names, previous);
     if let Some(problem) = whole(&compiled) {
         // All of them together are too much: then the file's must do.
@@ -89,6 +97,7 @@ pub(crate) fn check(
     replaces: Option<&str>,
     config: &Config,
     objects: &Objects,
+    issued: &IssuedKeys,
     previous: Option<&Rules>,
 ) -> Result<(), Refusal> {
     let mut listed = written(config, objects);
@@ -103,7 +112,7 @@ pub(crate) fn check(
         made: None,
         problems: Vec::new(),
     });
-    let compiled = compile_specs(&listed, &names(config, objects), previous);
+    let compiled = compile_specs(&listed, &names(config, objects, issued, &listed), previous);
     let about_it = |problem: &&Problem| problem.index == index || problem.rule.is_empty();
     let mut errors = compiled.problems.iter().filter(about_it);
     match errors.find(|problem| problem.severity == Severity::Error) {
@@ -217,10 +226,17 @@ fn is_error(problem: &Problem) -> bool {
     problem.severity == Severity::Error
 }
 
-/// What rules may refer to: what the file names and what was made by API.
-fn names<'a>(config: &'a Config, objects: &'a Objects) -> Names<'a> {
-    let field =
-        |object: &'a Object, name: &str| object.body.get(name).and_then(|text| text.as_str());
+/// What rules may refer to: what the file names and what was made by API. Of the keys made by API
+/// only those that the rules name: there may be very many.
+fn names<'a>(
+    config: &'a Config,
+    objects: &'a Objects,
+    issued: &IssuedKeys,
+    listed: &'a [Listed],
+) -> Names<'a> {
+    let callers = listed.iter().map(|rule| rule.spec.when.callers());
+    let (named_keys, named_owners): (Vec<_>, Vec<_>) = callers.unzip();
+    let (made_keys, made_owners) = issued.known(&named_keys.concat(), &named_owners.concat());
     let models = config.models.iter().map(|model| model.name.as_str());
     let keys = config.keys.iter().map(|key| key.name.as_str());
     let owners = config.keys.iter().map(|key| key.owner.as_str());
@@ -229,14 +245,13 @@ fn names<'a>(config: &'a Config, objects: &'a Objects) -> Names<'a> {
         (provider.id.as_str(), PatternList::new(served))
     });
     let named = |kind| objects.of(kind).map(|object| object.name.as_str());
-    let made_owners = objects.of(Kind::Key).filter_map(|key| field(key, "owner"));
     let made_providers = objects
         .of(Kind::Provider)
         .map(|provider| (provider.id.as_str(), served_by(provider)));
     Names {
         models: models.chain(named(Kind::Model)).collect(),
         providers: providers.chain(made_providers).collect(),
-        keys: keys.chain(named(Kind::Key)).collect(),
+        keys: keys.chain(made_keys).collect(),
         owners: owners.chain(made_owners).collect(),
     }
 }

@@ -36,6 +36,7 @@ use crate::explain::{Question, explain};
 use crate::follow::Follower;
 use crate::health::Health;
 use crate::hosting::Hosting;
+use crate::issued::IssuedKeys;
 use crate::issuing::Issuing;
 use crate::ledger::{self, Ledger};
 use crate::ledger_metrics::LedgerMetrics;
@@ -95,8 +96,8 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let runtime = ledger::runtime()?;
     let hangups = Hangups::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
-    let objects = runtime.block_on(store.objects())?;
-    let live = Live::bind(loader.compile(&config, &objects, None)?, None)?;
+    let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
+    let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
     let ledger = Arc::<dyn Store>::clone(&store);
     let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
@@ -179,6 +180,13 @@ fn traces(
     let traces = Traces::start(settings, collector)?;
     tracing::info!(collector = %settings.endpoint, sample = settings.sample, "traces are sent");
     Ok(Some(Arc::new(traces)))
+}
+
+/// What was made by API: in this order, so that what is changed meanwhile is noticed.
+async fn made_by_api(store: &dyn Store) -> Result<(Objects, Arc<IssuedKeys>), StoreError> {
+    let objects = store.objects().await?;
+    let issued = IssuedKeys::load(store, &IssuedKeys::default()).await?;
+    Ok((objects, Arc::new(issued)))
 }
 
 /// What the environment says of keys.

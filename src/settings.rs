@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use llm_router_admin::{Mistake, RollBackError, RolledBack, Running, Undone};
-use llm_router_store::objects::{AuditQuery, Change, Draft, Kind, Object};
+use llm_router_store::objects::{AuditQuery, Change, Draft, Handle, Kind, Object};
 use serde_json::{Map, Value, json};
 
 use crate::issued::PREFIX;
@@ -23,7 +23,8 @@ impl llm_router_admin::Configuration for Configuration {
         let revision = self.editor.reloader.live().snapshot.revision;
         let in_force = self.editor.reloader.in_force();
         let mut made = Map::new();
-        for kind in Kind::ALL {
+        // Keys have a list of their own: there may be very many.
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Key) {
             let objects = in_force.objects.of(kind).map(shown);
             made.insert(kind.name().to_owned(), objects.collect());
         }
@@ -55,11 +56,11 @@ impl llm_router_admin::Configuration for Configuration {
 
     async fn roll_back(&self, number: u64, actor: &str) -> Result<RolledBack, RollBackError> {
         let earlier = self.earlier(number).await?;
-        let objects = self.editor.store.objects().await?;
         let mut done = RolledBack::default();
         for ((kind, id), before) in earlier {
-            let found = objects.of(kind).find(|object| object.id == id);
-            let what = self.restore(kind, &id, before, found, actor).await;
+            let found = self.editor.store.find(kind, Handle::Id(&id)).await?;
+            let what = self.restore(kind, &id, before, found.as_ref(), actor);
+            let what = what.await;
             let (list, what) = match what {
                 Ok(what) => (&mut done.changed, what.to_owned()),
                 Err(why) => (&mut done.left, why),

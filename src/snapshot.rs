@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_domain::balance::{self, Balancer, Deployments};
+use llm_router_domain::budget::Account;
 use llm_router_domain::circuit::Settings;
 use llm_router_domain::format::{Endpoint, Format};
+use llm_router_domain::key::{Allowance, Key};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::Table;
@@ -45,8 +47,8 @@ pub(crate) struct Snapshot {
     /// The same rules as they were written, also those that can't work.
     pub(crate) listed_rules: Arc<[Listed]>,
     pub(crate) keys: KeyRing,
-    /// The budgets of keys that have one, by the key's name.
-    pub(crate) budgets: HashMap<String, Arc<KeyBudget>>,
+    /// What owners may spend, with all their keys.
+    pub(crate) owners: HashMap<String, Allowance>,
     /// The limits of keys, owners and everybody.
     pub(crate) limits: LimitTable,
     /// What models cost.
@@ -251,6 +253,19 @@ impl Snapshot {
         Deployment::new(provider_index, provider, model, &self.states)
     }
 
+    /// The budgets that a key spends from: its own and its owner's.
+    pub(crate) fn budget(&self, key: &Key) -> Option<KeyBudget> {
+        let owner = key.owner.as_deref();
+        let owned = owner.and_then(|owner| Some((owner, self.owners.get(owner)?)));
+        let own = key.budget.as_ref();
+        let own = own.map(|found| (Account::Key(key.name.as_str().into()), found));
+        let owned = owned.map(|(owner, found)| (Account::Owner(owner.into()), found));
+        let all = || own.iter().chain(owned.iter());
+        let allow_unpriced = all().all(|(_, allowance)| allowance.allow_unpriced);
+        let line = all().map(|(account, allowance)| (account.clone(), allowance.budget));
+        KeyBudget::new(line.collect(), allow_unpriced)
+    }
+
     /// The provider of that id, with its index.
     pub(crate) fn provider(&self, id: &str) -> Option<(usize, &Arc<Provider>)> {
         self.providers
@@ -395,8 +410,8 @@ pub(crate) mod testing {
             default_model: default_model.map(str::to_owned),
             listed_rules: Arc::default(),
             rules: Arc::default(),
-            keys: KeyRing::new(KeyHasher::new(&"salt".into()), None),
-            budgets: HashMap::new(),
+            keys: KeyRing::new(KeyHasher::new(&"salt".into()), Arc::default(), None),
+            owners: HashMap::new(),
             limits: LimitTable::default(),
             prices: Arc::default(),
             max_body: 1024,

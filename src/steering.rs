@@ -144,6 +144,7 @@ impl Steering {
                 replaces.as_deref(),
                 &in_force.config,
                 &in_force.objects,
+                live.snapshot.keys.issued(),
                 Some(&live.snapshot.rules),
             )
         };

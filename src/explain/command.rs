@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use llm_router_config::{Config, Environment};
 use llm_router_domain::format::Format;
 use llm_router_domain::key::{Key, KeyHasher, Role};
+use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_store::objects::Objects;
 
@@ -57,6 +58,7 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
         prices: Arc::new(prices),
         // The store isn't asked: what was made by API is not known here.
         objects: &Objects::default(),
+        issued: &Arc::default(),
         previous: None,
     };
     let snapshot = compile(&config, 0, &surroundings);
@@ -88,6 +90,8 @@ fn asking_key(config: &Config, name: Option<&str>) -> Result<Key, Failure> {
             role: Role::Admin,
             models: PatternList::new(["*"]),
             expires_at: None,
+            limits: Limits::NONE,
+            budget: None,
         });
     };
     let found = config.keys.iter().find(|key| key.name == name);

@@ -21,7 +21,7 @@ use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFil
 use uuid::Uuid;
 
 use super::context::Inference;
-use crate::budgets::Expected;
+use crate::budgets::{Expected, KeyBudget};
 use crate::snapshot::{Deployment, Snapshot};
 
 /// The longest name of an end user that is kept.
@@ -47,6 +47,8 @@ pub(super) struct Tab {
     status: u16,
     meter: Meter,
     whole: bool,
+    /// What pays for it: that of the beginning, whatever became of the key since.
+    budget: Option<KeyBudget>,
 }
 
 /// Who asks, and by which configuration.
@@ -85,6 +87,16 @@ pub(super) struct Closing {
 }
 
 impl Tab {
+    /// The same, paid from a budget.
+    pub(super) fn paid_from(self, budget: Option<KeyBudget>) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// What it is paid from.
+    pub(super) const fn take_budget(&mut self) -> Option<KeyBudget> {
+        self.budget.take()
+    }
+
     /// The line of an attempt that is about to go to `deployment`.
     pub(super) fn new(
         id: Uuid,
@@ -124,6 +136,7 @@ impl Tab {
             status: 0,
             meter: Meter::Waiting,
             whole: false,
+            budget: None,
         }
     }
 

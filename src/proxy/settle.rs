@@ -28,7 +28,8 @@ impl Gateway {
         inference: &mut Inference,
         now: Instant,
     ) -> Result<()> {
-        let budget = asker.snapshot.budgets.get(&asker.key.name);
+        let budget = asker.snapshot.budget(asker.key);
+        let budget = budget.as_ref();
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
         };
@@ -66,6 +67,7 @@ impl Gateway {
             inference.failure = Some(Failure::Unjournalled);
             return Error::err_in(ErrorType::InternalError);
         }
+        let tab = tab.paid_from(budget.cloned());
         if let Some(failed) = inference.tab.replace(Box::new(tab)) {
             let closing = Closing {
                 now,
@@ -84,21 +86,21 @@ impl Gateway {
     /// Writes an attempt into the ledger; the tokens that it used.
     fn settle(
         &self,
-        tab: Tab,
+        mut tab: Tab,
         snapshot: &Snapshot,
         closing: Closing,
         trace: Option<&mut Trace>,
     ) -> u64 {
         let held = tab.opened().estimate.input_total();
         let deployment = Arc::clone(tab.deployment());
+        let budget = tab.take_budget();
         let entry = tab.close(snapshot, closing);
         self.metrics.settled(&entry, deployment.id());
         if let Some(trace) = trace {
             let provider = snapshot.provider(&entry.attempt.provider);
             trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
         }
-        let budget = snapshot.budgets.get(entry.attempt.key.as_ref());
-        self.budgets.settle(budget.map(Arc::as_ref), &entry, held);
+        self.budgets.settle(budget.as_ref(), &entry, held);
         let usage = &entry.outcome.usage;
         let used = usage.input_total() + usage.output_total();
         self.ledger.settled(entry, deployment.id());

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::time::UNIX_EPOCH;
 
 use llm_router_domain::key::Role;
+use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::rule::{Names, RuleSpec, compile};
 use serde_json::json;
@@ -61,6 +62,8 @@ fn key(allowed: &[&str]) -> Key {
         role: Role::User,
         models: PatternList::new(allowed.iter().copied()),
         expires_at: None,
+        limits: Limits::NONE,
+        budget: None,
     }
 }
 

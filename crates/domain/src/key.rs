@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+use crate::budget::Budget;
+use crate::limit::Limits;
 use crate::pattern::PatternList;
 
 pub use spec::{BudgetSpec, KeySpec, LimitSpec, Wrong};
@@ -73,6 +75,19 @@ pub struct Key {
     pub models: PatternList,
     /// When the key stops working; never, if none.
     pub expires_at: Option<SystemTime>,
+    /// Ceilings per window.
+    pub limits: Limits,
+    /// A ceiling of money.
+    pub budget: Option<Allowance>,
+}
+
+/// What may be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The ceiling.
+    pub budget: Budget,
+    /// Whether models without a price may be used all the same.
+    pub allow_unpriced: bool,
 }
 
 impl Key {

@@ -1,6 +1,7 @@
 //! Name patterns: literal text with `*` for any run of characters. Nothing else is special.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A pattern over model names, such as `gpt-4o*` or `*`.
 ///
@@ -71,9 +72,9 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A list of patterns; a name is on the list when any pattern matches it.
+/// A list of patterns; a name is on the list when any pattern matches it. Clones share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PatternList(Vec<Pattern>);
+pub struct PatternList(Arc<[Pattern]>);
 
 impl PatternList {
     /// Compiles the patterns in the order given.

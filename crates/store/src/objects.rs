@@ -1,6 +1,8 @@
 //! Objects made by API, and the record of who changed what. What an object means is its users'
 //! business: here it is a name, a body and a version.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -141,7 +143,7 @@ pub struct Marks {
     pub clock: Option<Timestamp>,
 }
 
-/// All objects of one moment, by kind and in the order they were made.
+/// The objects of one moment but the keys, by kind and in the order they were made.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// The change number of that moment.
@@ -151,6 +153,35 @@ pub struct Objects {
 }
 
 impl Objects {
+    /// What they become by changes; none if those concern keys only.
+    #[must_use]
+    pub fn with(&self, changes: &Changes) -> Option<Self> {
+        let is_key = |kind: Kind| kind == Kind::Key;
+        let changed = changes.items.iter().filter(|one| !is_key(one.kind));
+        let removed = changes.removed.iter().filter(|one| !is_key(one.kind));
+        let touched: HashSet<(Kind, &str)> = changed
+            .clone()
+            .map(|one| (one.kind, one.id.as_str()))
+            .chain(removed.map(|one| (one.kind, one.id.as_str())))
+            .collect();
+        if touched.is_empty() {
+            return None;
+        }
+        let kept = self.items.iter();
+        let kept = kept.filter(|one| !touched.contains(&(one.kind, one.id.as_str())));
+        let mut items: Vec<Object> = kept.chain(changed).cloned().collect();
+        items.sort_by(|one, two| {
+            let order = |one: &Object| (one.kind.name(), one.created_at);
+            order(one)
+                .cmp(&order(two))
+                .then_with(|| one.id.cmp(&two.id))
+        });
+        Some(Self {
+            change_number: changes.change_number,
+            items,
+        })
+    }
+
     /// Those of a kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
         self.items.iter().filter(move |object| object.kind == kind)
@@ -252,7 +283,10 @@ pub trait ObjectStore: Send + Sync {
     /// What has to be asked often: whether anything changed.
     async fn marks(&self) -> Result<Marks, StoreError>;
 
-    /// All objects, of one moment.
+    /// All objects but the keys, of one moment: there may be very many of those, and [`page`] has
+    /// them.
+    ///
+    /// [`page`]: ObjectStore::page
     async fn objects(&self) -> Result<Objects, StoreError>;
 
     /// The next objects that were made or changed after change `since`, at most `limit`, with all

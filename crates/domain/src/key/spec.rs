@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Role;
+use super::{Allowance, Role};
 use crate::budget::{Budget, Period};
 use crate::limit::{Limits, Rate};
 
@@ -149,11 +149,14 @@ impl From<Limits> for LimitSpec {
     }
 }
 
-impl From<BudgetSpec> for Budget {
+impl From<BudgetSpec> for Allowance {
     fn from(spec: BudgetSpec) -> Self {
         Self {
-            usd: spec.usd,
-            period: spec.period,
+            budget: Budget {
+                usd: spec.usd,
+                period: spec.period,
+            },
+            allow_unpriced: spec.allow_unpriced,
         }
     }
 }

@@ -32,6 +32,22 @@ const fn enabled() -> bool {
     true
 }
 
+impl Condition {
+    /// The names of keys, then of owners, that it asks for, wherever in it.
+    #[must_use]
+    pub fn callers(&self) -> (Vec<&str>, Vec<&str>) {
+        let mut keys: Vec<&str> = self.key.as_deref().into_iter().collect();
+        let mut owners: Vec<&str> = self.owner.as_deref().into_iter().collect();
+        let lists = [&self.all, &self.any].into_iter().flatten().flatten();
+        for nested in lists.chain(self.not.as_deref()) {
+            let (more_keys, more_owners) = nested.callers();
+            keys.extend(more_keys);
+            owners.extend(more_owners);
+        }
+        (keys, owners)
+    }
+}
+
 /// Conditions of a rule. Several fields in one condition must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -123,7 +123,9 @@ impl PostgresStore {
     async fn all_objects(&self) -> Result<Objects, StoreError> {
         let mut client = self.client().await?;
         let (transaction, change_number) = moment(&mut client).await?;
-        let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects ORDER BY kind, created_at, id");
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind <> 'key' ORDER BY kind, created_at, id"
+        );
         let rows = transaction.query(&sql, &[]).await;
         let rows = rows.map_err(|error| store_error(&error))?;
         let items = rows.iter().map(object).collect::<Result<_, _>>()?;

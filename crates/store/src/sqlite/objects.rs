@@ -98,7 +98,9 @@ fn objects(connection: &Connection) -> Result<Objects, StoreError> {
     // One snapshot for both reads.
     let transaction = connection.unchecked_transaction().map_err(store_error)?;
     let marks = marks(&transaction).map_err(store_error)?;
-    let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects ORDER BY kind, created_at, id");
+    let sql = format!(
+        "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind <> 'key' ORDER BY kind, created_at, id"
+    );
     Ok(Objects {
         change_number: marks.change_number,
         items: listed(&transaction, &sql, [])?,
