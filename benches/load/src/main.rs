@@ -18,6 +18,7 @@ mod malformed;
 mod output;
 mod payload;
 mod proc;
+mod slow;
 mod stats;
 mod table;
 mod target;
@@ -55,6 +56,8 @@ enum Command {
     Bodies(bodies::Options),
     /// Hang up on streams and see how long the upstream's live on
     Hangup(hangup::Options),
+    /// See what thousands of slow clients do to the requests of others
+    Slow(slow::Options),
     /// Send malformed requests and see how they are refused
     Malformed(malformed::Options),
     /// Let one of three deployments fail in seven ways and see what clients notice
@@ -83,6 +86,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Table(options) => table::run(options)?,
         Command::Bodies(options) => return bodies::run(options),
         Command::Hangup(options) => hangup::run(options)?,
+        Command::Slow(options) => slow::run(options)?,
         Command::Malformed(options) => return malformed::run(options),
         Command::Matrix(options) => failing::matrix::run(options)?,
         Command::Race(options) => failing::race::run(options)?,
