@@ -408,6 +408,13 @@ impl Metrics {
         self.following.store_poll_failures.inc();
     }
 
+    /// Counts a connection that was refused because its address has too many.
+    pub(crate) fn too_many_connections(&self) {
+        self.errors
+            .with_label_values(&["too_many_connections"])
+            .inc();
+    }
+
     /// Notes a configuration that was refused.
     pub(crate) fn config_refused(&self) {
         self.reloads.with_label_values(&[REFUSED]).inc();

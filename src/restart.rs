@@ -9,7 +9,7 @@ use llm_router_config::Config;
 
 /// The settings that the process began with, as hashes: some hold secrets.
 #[derive(Clone, Debug)]
-pub(crate) struct Fixed([(&'static str, u64); 9]);
+pub(crate) struct Fixed([(&'static str, u64); 10]);
 
 impl Fixed {
     /// Those of a configuration.
@@ -20,6 +20,10 @@ impl Fixed {
             ("server.tls", hash(&server.tls)),
             ("server.threads", hash(&server.threads)),
             ("server.header_timeout", hash(&server.header_timeout)),
+            (
+                "server.max_connections_per_address",
+                hash(&server.max_connections_per_address),
+            ),
             ("server.drain_timeout", hash(&server.drain_timeout)),
             ("admin.listen", hash(&config.admin.listen)),
             ("store", hash(&config.store)),

@@ -371,6 +371,7 @@ fn service_options(config: &Config) -> ServiceOptions {
             .threads
             .map_or_else(cores, |threads| usize::from(threads.get())),
         header_timeout: server.header_timeout,
+        max_connections_per_address: server.max_connections_per_address,
         drain_timeout: server.drain_timeout,
     }
 }

@@ -13,15 +13,18 @@ use llm_router_wire::error::ErrorBody;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::server::Session as HttpSession;
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use pingora::time::fast_timeout::fast_timeout;
 use pingora::{Error, ErrorType};
 
 use super::Gateway;
+use super::connections::{Connections, Place};
 use super::downstream::Downstream;
 use super::exchange::Exchange;
 use crate::clock;
+use crate::metrics::Metrics;
 
 /// Serves client connections.
 pub(crate) struct App {
@@ -30,22 +33,42 @@ pub(crate) struct App {
     header_timeout: Duration,
     /// What requests under way get when the router is to end.
     drain: Duration,
+    /// Counted while there is a limit.
+    connections: Option<Arc<Connections>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What an [`App`] is told of the configuration.
+pub(super) struct AppOptions {
+    pub(super) header_timeout: Duration,
+    pub(super) drain: Duration,
+    pub(super) connections: Option<Arc<Connections>>,
 }
 
 impl App {
-    pub(crate) fn new(
-        proxy: HttpProxy<Gateway>,
-        header_timeout: Duration,
-        drain: Duration,
-    ) -> Self {
+    pub(super) fn new(proxy: HttpProxy<Gateway>, metrics: Arc<Metrics>, app: AppOptions) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(IDLE_CONNECTION);
         Self {
             proxy: Arc::new(proxy),
             options,
-            header_timeout,
-            drain,
+            header_timeout: app.header_timeout,
+            drain: app.drain,
+            connections: app.connections,
+            metrics,
         }
+    }
+
+    /// A place among the connections of the client's address.
+    ///
+    /// # Errors
+    /// When it has too many open.
+    fn place(&self, session: &HttpSession) -> Result<Option<Place>, ()> {
+        let address = session.client_addr().and_then(SocketAddr::as_inet);
+        let (Some(connections), Some(address)) = (&self.connections, address) else {
+            return Ok(None);
+        };
+        connections.enter(address.ip()).map(Some).ok_or(())
     }
 
     /// Reads the request header; `None` when the connection is of no more use.
@@ -64,11 +87,11 @@ impl App {
         session.set_pipelining_enabled(true);
         match read {
             Ok(true) if session.req_header().method != Method::CONNECT => Some(session),
-            Ok(true) => refuse(session, 405, "CONNECT is not served here.").await,
+            Ok(true) => refuse(session, 405, INVALID, "CONNECT is not served here.").await,
             Ok(false) => None,
             Err(error) if is_malformed(&error) => {
                 tracing::debug!(%error, "a request header could not be read");
-                refuse(session, 400, "The request is not valid HTTP.").await
+                refuse(session, 400, INVALID, "The request is not valid HTTP.").await
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection ended before its request header did");
@@ -85,6 +108,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an HTTP/2 connection without requests is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(300);
 
+/// The code of an answer to what is no request.
+const INVALID: &str = "invalid_request";
+
 fn is_malformed(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::InvalidHTTPHeader)
 }
@@ -97,11 +123,16 @@ async fn reuse(session: HttpSession) -> Option<ReusedHttpStream> {
 }
 
 /// Answers a request that has no path to tell its format by, and closes the connection.
-async fn refuse(mut session: HttpSession, status: u16, message: &str) -> Option<HttpSession> {
+async fn refuse(
+    mut session: HttpSession,
+    status: u16,
+    code: &str,
+    message: &str,
+) -> Option<HttpSession> {
     let id = super::new_request_id();
     let error = ErrorBody {
         status,
-        code: "invalid_request",
+        code,
         message,
         param: None,
         request_id: &id,
@@ -129,6 +160,12 @@ impl HttpServerApp for App {
         session: HttpSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let Ok(_place) = self.place(&session) else {
+            self.metrics.too_many_connections();
+            let message = "Too many connections are open from this address.";
+            refuse(session, 429, "too_many_connections", message).await?;
+            return None;
+        };
         let mut stopping = shutdown.clone();
         let mut stopped = pin!(async move {
             // An error means that the server is gone, which is a stop too.

@@ -7,6 +7,7 @@ mod app;
 mod attempt;
 mod body;
 mod check;
+mod connections;
 mod context;
 mod downstream;
 mod exchange;

@@ -1,6 +1,7 @@
 //! Starts the process's services on Pingora's server, and ends them: stop accepting, let open
 //! requests finish within the drain time, write out, leave.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 
-use super::app::App;
+use super::app::{App, AppOptions};
+use super::connections::Connections;
 use super::{Gateway, SharedLive};
 use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
@@ -31,6 +33,7 @@ pub(crate) struct ServiceOptions {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) threads: usize,
     pub(crate) header_timeout: Duration,
+    pub(crate) max_connections_per_address: Option<NonZeroU32>,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -95,7 +98,12 @@ pub(crate) fn run(
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
     let drain = options.drain_timeout.saturating_sub(FAREWELL);
-    let app = App::new(proxy, options.header_timeout, drain);
+    let app = AppOptions {
+        header_timeout: options.header_timeout,
+        drain,
+        connections: options.max_connections_per_address.map(Connections::new),
+    };
+    let app = App::new(proxy, Arc::clone(&shared.metrics), app);
     let mut service = Service::new("proxy".to_owned(), app);
     match &options.tls {
         None => service.add_tcp(&options.listen),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Gateway, KEY, chat_body, gateway, mock};
+use crate::harness::{Gateway, KEY, chat_body, eventually, gateway, mock, raw};
 
 /// An upstream that answers each request with the same bytes and then closes.
 async fn scripted(answer: &'static str) -> SocketAddr {
@@ -159,4 +159,36 @@ async fn head_has_no_body() {
         let answer = gateway.send("HEAD", path, &[], "").await;
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_and_no_more() {
+    let mock = mock().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .set("/server/max_connections_per_address", 4.into())
+        .run()
+        .await;
+    // Silent ones keep their place; of seven at least three have none.
+    let answers = futures::future::join_all((0..7).map(|_| raw(gateway.address, b""))).await;
+    let told = |answer: &&String| {
+        answer.starts_with("HTTP/1.1 429") && answer.contains("too_many_connections")
+    };
+    let count = answers.iter().filter(told).count();
+    assert!((3..7).contains(&count), "{answers:?}");
+    let refused = ["code=\"too_many_connections\""];
+    eventually("it is counted", || async {
+        gateway.metric("llm_router_errors_total", &refused).await >= 1.0
+    })
+    .await;
+    eventually("places are free again", || async {
+        let request = gateway.start(
+            "POST",
+            "/v1/chat/completions",
+            &[],
+            chat_body("up/mock-gpt", false),
+        );
+        request.await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
 }

@@ -1,7 +1,7 @@
 //! `server`: the port that clients call.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct Server {
     pub header_timeout: Duration,
     /// How long a client may pause while it sends a body.
     pub body_timeout: Duration,
+    /// The most connections that one address may have open; `None`: any number.
+    pub max_connections_per_address: Option<NonZeroU32>,
     /// Worker threads; `None`: one per core.
     pub threads: Option<NonZeroU16>,
 }
@@ -62,6 +64,11 @@ pub(crate) struct RawServer {
     header_timeout: Text<TimeSpan>,
     /// How long a client may pause while it sends a body.
     body_timeout: Text<TimeSpan>,
+    /// The most connections that one client address (of IPv6, one /64 network) may have open at a
+    /// time, each HTTP/2 stream counting as one; more are answered 429 and closed. Without it: any
+    /// number. Behind a load balancer all clients have its address.
+    #[schemars(range(min = 1))]
+    max_connections_per_address: Option<NonZeroU32>,
     /// Worker threads. Without it: one per core.
     #[schemars(range(min = 1, max = 1024))]
     threads: Option<NonZeroU16>,
@@ -89,6 +96,7 @@ impl Default for RawServer {
             drain_timeout: seconds(30),
             header_timeout: seconds(10),
             body_timeout: seconds(60),
+            max_connections_per_address: None,
             threads: None,
         }
     }
@@ -111,6 +119,7 @@ impl RawServer {
             drain_timeout: self.drain_timeout.0.0,
             header_timeout: self.header_timeout.0.0,
             body_timeout: self.body_timeout.0.0,
+            max_connections_per_address: self.max_connections_per_address,
             threads: self.threads,
         }
     }
