@@ -99,8 +99,10 @@ impl LimitTable {
                 .find(|(pattern, _)| pattern.matches(owner));
             fits.map(|(_, limits)| (owner, *limits))
         });
+        // Most keys have none: no copy of a name is made for them.
+        let of_key = Some(key.limits).filter(|limits| !limits.is_none());
         let lines = [
-            Some((Subject::Key(key.name.as_str().into()), key.limits)),
+            of_key.map(|limits| (Subject::Key(key.name.as_str().into()), limits)),
             of_owner.map(|(owner, limits)| (Subject::Owner(owner.into()), limits)),
             Some((Subject::Everybody, self.global)),
         ];
