@@ -75,7 +75,7 @@ impl IssuedKeys {
                     .by_id()
                     .get(object.id.as_str())
                     .map(|known| Arc::clone(&known.used));
-                all.put_with(object, used);
+                all.put(object, used);
             }
             match page.last() {
                 Some(last) => after = Some(last.id.clone()),
@@ -90,7 +90,7 @@ impl IssuedKeys {
             self.remove(removal);
         }
         for object in changes.items.iter().filter(|one| one.kind == Kind::Key) {
-            self.put_with(object, None);
+            self.put(object, None);
         }
     }
 
@@ -137,7 +137,7 @@ impl IssuedKeys {
         self.by_id().len()
     }
 
-    fn put_with(&self, object: &Object, used: Option<Arc<LastUse>>) {
+    fn put(&self, object: &Object, used: Option<Arc<LastUse>>) {
         let mut by_id = self.by_id_mut();
         let known = by_id.get(object.id.as_str()).cloned();
         if known
@@ -159,12 +159,12 @@ impl IssuedKeys {
                 None
             }
         };
-        for hashed in issued.iter().flat_map(|issued| &issued.hashes) {
-            let held = issued.as_ref().map(|issued| Held {
-                issued: Arc::clone(issued),
-                until: hashed.until,
-            });
-            held.map(|held| self.by_hash.insert(hashed.hash, held));
+        // The new ones first: one that stays is found at every moment.
+        if let Some(issued) = &issued {
+            for Hashed { hash, until } in &issued.hashes {
+                let (issued, until) = (Arc::clone(issued), *until);
+                self.by_hash.insert(*hash, Held { issued, until });
+            }
         }
         if let Some(known) = known {
             self.forget_hashes(&known);
