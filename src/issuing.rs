@@ -52,16 +52,8 @@ impl Collection for Issuing {
     }
 
     async fn one(&self, id: &str) -> Result<Key, ObjectError> {
-        let written = self.written().into_iter().find(|key| key.id == id);
-        let found = match written {
-            Some(key) => key,
-            None => {
-                let stored = self.stored(Handle::Id(id)).await?;
-                let made = stored.as_ref().and_then(|object| self.made(object));
-                made.ok_or(ObjectError::Missing)?
-            }
-        };
-        self.with_use(found).await
+        let found = self.found(id, Handle::Id(id)).await?;
+        found.ok_or(ObjectError::Missing)
     }
 
     async fn create(&self, spec: KeySpec, actor: &str) -> Result<Key, ObjectError> {
@@ -100,18 +92,7 @@ impl Collection for Issuing {
 #[async_trait]
 impl llm_router_admin::Keys for Issuing {
     async fn named(&self, name: &str) -> Result<Option<Key>, ObjectError> {
-        let written = self.written().into_iter().find(|key| key.name == name);
-        let found = match written {
-            Some(key) => Some(key),
-            None => {
-                let stored = self.stored(Handle::Name(name)).await?;
-                stored.as_ref().and_then(|object| self.made(object))
-            }
-        };
-        match found {
-            Some(key) => self.with_use(key).await.map(Some),
-            None => Ok(None),
-        }
+        self.found(name, Handle::Name(name)).await
     }
 
     async fn rotate(
@@ -138,6 +119,27 @@ impl Issuing {
         in_force.config.keys.iter().map(written).collect()
     }
 
+    fn is_written(&self, name: &str) -> bool {
+        let in_force = self.editor.reloader.in_force();
+        in_force.config.keys.iter().any(|key| key.name == name)
+    }
+
+    /// The key of the file that has that name, which is its id too, else the stored one.
+    async fn found(&self, name: &str, handle: Handle<'_>) -> Result<Option<Key>, ObjectError> {
+        let written = self.written().into_iter().find(|key| key.name == name);
+        let found = match written {
+            Some(key) => Some(key),
+            None => {
+                let stored = self.stored(handle).await?;
+                stored.as_ref().and_then(|object| self.made(object))
+            }
+        };
+        match found {
+            Some(key) => self.with_use(key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn stored(&self, handle: Handle<'_>) -> Result<Option<Object>, ObjectError> {
         self.editor.follower.must_answer()?;
         Ok(self.editor.store.find(Kind::Key, handle).await?)
@@ -145,7 +147,7 @@ impl Issuing {
 
     /// The stored key of that id; refuses what the file says, and what isn't there or was changed.
     async fn changeable(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
-        if self.written().iter().any(|key| key.id == id) {
+        if self.is_written(id) {
             return Err(ObjectError::ReadOnly);
         }
         let object = self.stored(Handle::Id(id)).await?;
@@ -155,8 +157,7 @@ impl Issuing {
     /// Whether a key may be so; other names of the store are the store's to see.
     fn check(&self, spec: &KeySpec) -> Result<(), ObjectError> {
         checked(spec)?;
-        let taken = self.written().iter().any(|key| key.name == spec.name);
-        if taken || spec.name == ADMIN_KEY_NAME {
+        if self.is_written(&spec.name) || spec.name == ADMIN_KEY_NAME {
             return Err(ObjectError::Taken);
         }
         Ok(())
