@@ -43,37 +43,48 @@ impl Figures {
 
     /// Counts a finished request, for what it was routed by and where it ended.
     pub(super) fn finish(&self, request: &Finished<'_>) {
-        let names = [
-            (&self.rules, request.rule),
-            (&self.models, request.model),
-            (&self.providers, request.provider),
-            (&self.deployments, request.deployment),
-        ];
         self.total.finish(request);
-        for (by_name, name) in names {
-            if let Some(name) = name {
-                by_name.of(name).finish(request);
-            }
-        }
+        let Finished {
+            rule,
+            model,
+            provider,
+            deployment,
+            ..
+        } = *request;
+        self.each_of([rule, model, provider, deployment], |tally| {
+            tally.finish(request);
+        });
     }
 
     /// Counts what an attempt used. `deployment` is the id of the one that it went to.
     pub(super) fn settled(&self, entry: &Entry, deployment: &str) {
-        let attempt = &entry.attempt;
-        let model = attempt.model.as_deref().unwrap_or(OTHER);
-        let names = [
-            (&self.rules, attempt.rule.as_deref()),
-            (&self.models, Some(model)),
-            (&self.providers, Some(&*attempt.provider)),
-            (&self.deployments, Some(deployment)),
-        ];
         if entry.outcome.usage.counted().next().is_none() {
             return;
         }
         self.total.settled(entry);
-        for (by_name, name) in names {
+        let attempt = &entry.attempt;
+        let (rule, model) = (attempt.rule.as_deref(), attempt.model.as_deref());
+        let model = model.unwrap_or(OTHER);
+        let names = [
+            rule,
+            Some(model),
+            Some(&*attempt.provider),
+            Some(deployment),
+        ];
+        self.each_of(names, |tally| tally.settled(entry));
+    }
+
+    /// The tallies of a rule, a model, a provider and a deployment, as far as they are named.
+    fn each_of(&self, names: [Option<&str>; 4], note: impl Fn(&Tally)) {
+        let kinds = [
+            &self.rules,
+            &self.models,
+            &self.providers,
+            &self.deployments,
+        ];
+        for (kind, name) in kinds.into_iter().zip(names) {
             if let Some(name) = name {
-                by_name.of(name).settled(entry);
+                note(&kind.of(name));
             }
         }
     }
