@@ -234,7 +234,7 @@ impl Budgets {
         amount: Decimal,
         ledger: &Ledger,
     ) -> Result<(), Refused> {
-        let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let now = clock::timestamp();
         if let Err(error) = self.prepare(need.budget, ledger, now).await {
             tracing::error!(%error, "what was spent of a budget can't be read");
             return Err(Refused::Unknown);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use llm_router_domain::ledger::Entry;
 use llm_router_domain::toggle::Outcome;
 use prometheus::{
@@ -185,7 +184,7 @@ impl Metrics {
                 "Requests refused because a budget doesn't allow them.",
             ))?,
             consumption: Consumption::new(&registry)?,
-            figures: Figures::new(Timestamp::try_from(clock::wall()).unwrap_or_default()),
+            figures: Figures::new(clock::timestamp()),
             counters: SharedCounters::new()?,
             client_disconnects: IntCounter::with_opts(opts(
                 "client_disconnects_total",

@@ -562,7 +562,7 @@ impl llm_router_admin::Source for AdminSource {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::try_from(clock::wall()).unwrap_or_default()
+        clock::timestamp()
     }
 
     fn explain(

@@ -282,7 +282,7 @@ impl Shared {
         }
         let told = self.tell(&news, one).await.is_some();
         if !told {
-            self.replica().learn(line, &stored, now());
+            self.replica().learn(line, &stored, clock::timestamp());
         }
         Ok(told)
     }
@@ -346,7 +346,7 @@ impl Shared {
 
     /// Tells what the book may have missed, and learns how the lines stand that are in use.
     async fn round(self: &Arc<Self>) {
-        let now = now();
+        let now = clock::timestamp();
         let open = self.replica().open_news(now);
         futures::stream::iter(open)
             .for_each_concurrent(AT_ONCE, |id| Arc::clone(self).tell_of(id))
@@ -370,7 +370,7 @@ impl Shared {
         if self.is_away() {
             return;
         }
-        let news = self.replica().news_of(id, now());
+        let news = self.replica().news_of(id, clock::timestamp());
         if let Some((news, lines)) = news {
             self.tell(&news, &lines).await;
         }
@@ -381,7 +381,9 @@ impl Shared {
             return None;
         }
         let standings = self.book.tell(news).await?;
-        let again = self.replica().told(news, lines, &standings, now());
+        let again = self
+            .replica()
+            .told(news, lines, &standings, clock::timestamp());
         if let Some(id) = again {
             let _ = self.endings.try_send(id);
         }
@@ -407,8 +409,4 @@ impl Seed {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         *failed = Some(clock::now());
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp::try_from(clock::wall()).unwrap_or_default()
 }

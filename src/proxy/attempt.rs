@@ -138,7 +138,7 @@ impl Question for Request<'_> {
         let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
         let typical = self.budgets.typical_output(&provider.id, &deployment.model);
         let usage = meter::estimate(self.inference, None, typical);
-        let today = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let today = clock::timestamp();
         price.cost(&usage, ledger::day(today)).usd()
     }
 

@@ -303,7 +303,7 @@ impl Refusal {
     /// What the header of an answer says.
     pub(super) fn of(header: &ResponseHeader) -> Self {
         let get = |name: &str| header.headers.get(name)?.to_str().ok();
-        let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let now = clock::timestamp();
         let status = header.status.as_u16();
         let asked = retry_after(get, now);
         let wait = match status {

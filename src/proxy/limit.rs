@@ -93,7 +93,7 @@ pub(super) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
             HeaderValue::from_static("counters"),
         )?;
     }
-    let wall = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+    let wall = clock::timestamp();
     for (name, value) in ctx.standing.headers(ctx.format(), wall) {
         if let Ok(value) = HeaderValue::try_from(value) {
             header.insert_header(name, value)?;
