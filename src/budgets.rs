@@ -272,29 +272,22 @@ impl Budgets {
     /// where a budget pays; `held` is the input that was believed.
     pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &Entry, held: u64) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
-        let cost = outcome.cost.usd().unwrap_or_default();
         let output = outcome.usage.output_total();
         let (provider, model) = (&attempt.provider, &attempt.deployment);
         let mut state = self.state();
         if output > 0 {
             state.typical.observe(provider, model, output);
         }
-        let Some(budget) = budget else {
-            drop(state);
-            if let Some(shared) = &self.shared {
-                // The budget may have gone while the call was under way.
-                shared.settle(entry);
-            }
-            return;
-        };
-        if !outcome.usage.is_estimated() {
+        if budget.is_some() && !outcome.usage.is_estimated() {
             let input = outcome.usage.input_total();
             state.margin.observe(provider, model, held, input);
         }
         if let Some(shared) = &self.shared {
             drop(state);
+            // It knows by the attempt's id whether a budget pays.
             shared.settle(entry);
-        } else {
+        } else if let Some(budget) = budget {
+            let cost = outcome.cost.usd().unwrap_or_default();
             state
                 .book
                 .settle(attempt.id, &budget.line, attempt.at, cost);
