@@ -87,11 +87,15 @@ impl App {
         session.set_pipelining_enabled(true);
         match read {
             Ok(true) if session.req_header().method != Method::CONNECT => Some(session),
-            Ok(true) => refuse(session, 405, INVALID, "CONNECT is not served here.").await,
+            Ok(true) => {
+                refuse(session, 405, INVALID, "CONNECT is not served here.").await;
+                None
+            }
             Ok(false) => None,
             Err(error) if is_malformed(&error) => {
                 tracing::debug!(%error, "a request header could not be read");
-                refuse(session, 400, INVALID, "The request is not valid HTTP.").await
+                refuse(session, 400, INVALID, "The request is not valid HTTP.").await;
+                None
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection ended before its request header did");
@@ -123,12 +127,7 @@ async fn reuse(session: HttpSession) -> Option<ReusedHttpStream> {
 }
 
 /// Answers a request that has no path to tell its format by, and closes the connection.
-async fn refuse(
-    mut session: HttpSession,
-    status: u16,
-    code: &str,
-    message: &str,
-) -> Option<HttpSession> {
+async fn refuse(mut session: HttpSession, status: u16, code: &str, message: &str) {
     let id = super::new_request_id();
     let error = ErrorBody {
         status,
@@ -141,7 +140,6 @@ async fn refuse(
         tracing::debug!(%error, "a refusal could not be sent");
     }
     session.shutdown().await;
-    None
 }
 
 async fn write_refusal(session: &mut HttpSession, status: u16, body: Bytes) -> pingora::Result<()> {
@@ -163,7 +161,7 @@ impl HttpServerApp for App {
         let Ok(_place) = self.place(&session) else {
             self.metrics.too_many_connections();
             let message = "Too many connections are open from this address.";
-            refuse(session, 429, "too_many_connections", message).await?;
+            refuse(session, 429, "too_many_connections", message).await;
             return None;
         };
         let mut stopping = shutdown.clone();

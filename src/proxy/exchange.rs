@@ -34,6 +34,8 @@ impl Silence {
         }
     }
 
+    const ALL: [Self; 4] = [Self::FirstByte, Self::Idle, Self::Total, Self::Stop];
+
     fn from_u8(number: u8) -> Self {
         let found = [Self::FirstByte, Self::Idle]
             .into_iter()
@@ -42,9 +44,8 @@ impl Silence {
     }
 
     pub(crate) fn from_error_type(name: &str) -> Option<Self> {
-        [Self::FirstByte, Self::Idle, Self::Total, Self::Stop]
-            .into_iter()
-            .find(|s| s.error_type() == name)
+        let mut all = Self::ALL.into_iter();
+        all.find(|one| one.error_type() == name)
     }
 }
 
@@ -382,12 +383,7 @@ mod tests {
 
     #[test]
     fn silences_are_found_by_their_error_type() {
-        for silence in [
-            Silence::FirstByte,
-            Silence::Idle,
-            Silence::Total,
-            Silence::Stop,
-        ] {
+        for silence in Silence::ALL {
             assert_eq!(
                 Silence::from_error_type(silence.error_type()),
                 Some(silence)

@@ -19,6 +19,7 @@ use super::exchange::{Exchange, Hold, Silence};
 use super::response::{Response, error_status};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
+use crate::snapshot::Timeouts;
 
 /// Why an attempt failed.
 #[derive(Clone, Debug)]
@@ -110,19 +111,14 @@ impl Gateway {
             error.set_retry(inference.attempt.next);
             return error.into_up();
         }
-        if silence == Some(Silence::Stop) {
-            // No fault of the deployment's, and what it did is billed as far as it came.
-            inference.failure = Some(Failure::Stopped);
-            return error.into_up();
-        }
         if let Some(silence) = silence {
-            let failure = Failure::Silent(waited(inference, silence));
-            let ending = match silence {
-                _ if written => Ending::BrokenLate,
-                Silence::FirstByte => Ending::SilentEarly,
-                Silence::Idle => Ending::CutEarly,
-                Silence::Total | Silence::Stop => Ending::OutOfTime,
+            let Some((waited, early)) = lateness(inference, silence) else {
+                // No fault of the deployment's, and what it did is billed as far as it came.
+                inference.failure = Some(Failure::Stopped);
+                return error.into_up();
             };
+            let failure = Failure::Silent(waited);
+            let ending = if written { Ending::BrokenLate } else { early };
             error.set_retry(self.attempt_ended(inference, failure, ending, None));
             return error.into_up();
         }
@@ -377,15 +373,18 @@ fn silence_of(error: &Error) -> Option<Silence> {
     }
 }
 
-fn waited(inference: &Inference, silence: Silence) -> Duration {
-    let Some(deployment) = inference.deployment() else {
-        return Duration::ZERO;
+/// How long the upstream was waited for, and what that makes of an attempt without content; nothing
+/// where it was the router that could wait no longer.
+fn lateness(inference: &Inference, silence: Silence) -> Option<(Duration, Ending)> {
+    let deployment = inference.deployment();
+    let waited = |limit: fn(&Timeouts) -> Duration| {
+        deployment.map_or(Duration::ZERO, |found| limit(&found.provider.timeouts))
     };
-    let timeouts = &deployment.provider.timeouts;
     match silence {
-        Silence::FirstByte => timeouts.first_byte,
-        Silence::Idle => timeouts.idle,
-        Silence::Total | Silence::Stop => timeouts.total,
+        Silence::FirstByte => Some((waited(|limits| limits.first_byte), Ending::SilentEarly)),
+        Silence::Idle => Some((waited(|limits| limits.idle), Ending::CutEarly)),
+        Silence::Total => Some((waited(|limits| limits.total), Ending::OutOfTime)),
+        Silence::Stop => None,
     }
 }
 
