@@ -382,7 +382,10 @@ async fn let_go_of_what_a_killed_one_reserved(place: &mut Place) {
         };
         futures::future::join_all((0..10).map(ask)).await;
     });
-    eventually("ten are held", || async { place.holds() == 10 }).await;
+    eventually("ten are held, and on their way", || async {
+        place.holds() == 10 && mock.meter.requests(20, |_| true).len() == 10
+    })
+    .await;
     victim.kill_and_restart().await;
     asked.await.unwrap();
     assert_eq!(place.holds(), 10);
