@@ -50,3 +50,4 @@ mod streams;
 mod toggle;
 mod traces;
 mod translation;
+mod upgrade;

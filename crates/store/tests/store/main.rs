@@ -9,6 +9,7 @@
 
 mod conformance;
 mod journal;
+mod places;
 mod shared_state;
 mod support;
 mod tls;
