@@ -325,7 +325,7 @@ async fn a_router_replaces_itself_when_told_to() {
     books_agree(&gateway, &mock, 4).await;
     // It is nobody's child any more, so it is ended by its number, which is in the log.
     let log = gateway.log();
-    let lines = log
+    let mut lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let started = |line: &Value| {
@@ -333,7 +333,7 @@ async fn a_router_replaces_itself_when_told_to() {
             .as_str()
             .is_some_and(|text| text.contains("is started"))
     };
-    let pid = lines.filter(started).last().unwrap()["pid"].to_string();
+    let pid = lines.find(started).unwrap()["pid"].to_string();
     let sent = std::process::Command::new("kill")
         .args(["-TERM", &pid])
         .status();
