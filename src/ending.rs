@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock;
 use crate::handover::{HandoverError, hand_over};
 use crate::sockets::Sockets;
+use crate::supervisor;
 
 /// That the process is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +212,9 @@ impl Ending {
     fn stop_in(&self, left: Duration, handed_over: bool) {
         // As long as one process has it open, connections are taken by the system.
         drop(self.sockets().take());
+        if !handed_over {
+            supervisor::stopping();
+        }
         self.stop.send_replace(Some(Stop {
             at: clock::now() + left,
             handed_over,

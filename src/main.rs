@@ -44,6 +44,7 @@ mod snapshot;
 mod sockets;
 mod steering;
 mod succession;
+mod supervisor;
 mod switch;
 mod traces;
 mod uses;

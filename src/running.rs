@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::proxy::{ServiceOptions, SideTask};
 use crate::readiness::Readiness;
 use crate::sockets::Sockets;
+use crate::supervisor;
 
 /// How long the ports may take to open: less than a predecessor waits.
 const OPEN: Duration = Duration::from_secs(20);
@@ -158,12 +159,14 @@ async fn say_ready(readiness: Readiness, ending: Arc<Ending>, predecessor: Optio
         tracing::error!("a port could not be opened: this process ends");
         return ending.give_up();
     }
+    let taken_over = predecessor.is_some();
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.relieve().await
     {
         tracing::error!(%error, "the running router did not let go: this process ends");
         return ending.give_up();
     }
+    supervisor::ready(taken_over);
     tracing::info!("ready");
 }
 
