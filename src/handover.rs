@@ -5,10 +5,10 @@
 //! The new process listens on the socket, the old one connects:
 //! - old: one line of JSON, [`Hello`], with the listening sockets attached (`SCM_RIGHTS`, unix(7));
 //! - new: `serving`, once it accepts connections;
-//! - old: `yours`, and from then on it accepts none.
+//! - old: `yours`, and from then on it accepts none; or `mine` if that took too long.
 //!
 //! Until `yours` the old process goes on as if nothing had been, so that a new one that fails harms
-//! nobody. A new process that never hears it ends.
+//! nobody. A new process that hears `mine`, or nothing, ends; but if the old one is gone it goes on.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -52,6 +52,7 @@ const MOST: usize = 8;
 
 const SERVING: &str = "serving\n";
 const YOURS: &str = "yours\n";
+const MINE: &str = "mine\n";
 
 /// What the old process says first.
 #[derive(Debug, Deserialize, Serialize)]
@@ -100,10 +101,17 @@ pub(crate) async fn hand_over(path: &Path, sockets: &Sockets) -> Result<(), Hand
     must_be_friend(&stream, path)?;
     send(&stream, sockets).await?;
     let mut stream = BufReader::new(stream);
-    let serving = timeout(SERVE, hear(&mut stream, SERVING)).await;
-    serving.map_err(|_| HandoverError::Broke("does not serve in time"))??;
-    stream.write_all(YOURS.as_bytes()).await?;
-    Ok(())
+    let serving = timeout(SERVE, hear(&mut stream)).await;
+    let broke = match serving {
+        Ok(heard) => match heard?.as_str() {
+            SERVING => return Ok(stream.write_all(YOURS.as_bytes()).await?),
+            "" => "has ended",
+            _ => "speaks gibberish",
+        },
+        Err(_) => "does not serve in time",
+    };
+    stream.write_all(MINE.as_bytes()).await?;
+    Err(HandoverError::Broke(broke))
 }
 
 async fn find(path: &Path) -> Result<UnixStream, HandoverError> {
@@ -216,12 +224,27 @@ impl Predecessor {
     /// Says that this process serves, and waits until the other one has heard it.
     ///
     /// # Errors
-    /// When it is gone or has given up waiting: then it goes on serving.
+    /// When it has given up waiting: then it goes on serving. If it is gone there is nobody left to
+    /// serve but this process, which is no error.
     pub(crate) async fn relieve(mut self) -> Result<(), HandoverError> {
-        self.stream.write_all(SERVING.as_bytes()).await?;
-        let heard = timeout(ANSWER, hear(&mut self.stream, YOURS)).await;
-        heard.map_err(|_| HandoverError::Broke("does not answer"))?
+        if self.stream.write_all(SERVING.as_bytes()).await.is_err() {
+            return gone();
+        }
+        let heard = timeout(ANSWER, hear(&mut self.stream)).await;
+        let heard = heard.map_err(|_| HandoverError::Broke("does not answer"))?;
+        match heard.as_deref() {
+            Ok(YOURS) => Ok(()),
+            Ok("") | Err(_) => gone(),
+            Ok(MINE) => Err(HandoverError::Broke("has given up waiting")),
+            Ok(_) => Err(HandoverError::Broke("speaks gibberish")),
+        }
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands for an answer")]
+fn gone() -> Result<(), HandoverError> {
+    tracing::warn!("the process whose sockets were taken over has ended");
+    Ok(())
 }
 
 async fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
@@ -245,14 +268,11 @@ async fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     received.await
 }
 
-async fn hear(stream: &mut BufReader<UnixStream>, word: &str) -> Result<(), HandoverError> {
+/// The next line; empty if the other process has ended.
+async fn hear(stream: &mut BufReader<UnixStream>) -> Result<String, HandoverError> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
-    match line.as_str() {
-        heard if heard == word => Ok(()),
-        "" => Err(HandoverError::Broke("has ended")),
-        _ => Err(HandoverError::Broke("speaks gibberish")),
-    }
+    Ok(line)
 }
 
 /// Listens at `path` so that at no moment another user can connect. What was there is replaced.
@@ -292,5 +312,86 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> HandoverError + '_ {
     move |error| HandoverError::Socket {
         path: path.to_owned(),
         error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn sockets() -> Sockets {
+        let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+        Sockets {
+            clients: listener(),
+            admin: listener(),
+        }
+    }
+
+    /// A new process that has received the sockets, and what it talks with.
+    async fn received(path: &Path) -> (Predecessor, UnixStream, [OwnedFd; 2], Sockets) {
+        let successor = Successor::wait_at(path).unwrap();
+        let given = sockets();
+        let old = async {
+            let stream = find(path).await.unwrap();
+            send(&stream, &given).await.unwrap();
+            stream
+        };
+        let (received, stream) = tokio::join!(successor.receive(), old);
+        let (taken, predecessor) = received.unwrap();
+        (predecessor, stream, taken, given)
+    }
+
+    #[tokio::test]
+    async fn the_sockets_arrive_in_their_order_and_strangers_can_not_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/upgrade.sock");
+        let successor = Successor::wait_at(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(successor);
+        assert!(!path.exists());
+        let (_, _, taken, given) = received(&path).await;
+        let taken = taken.map(|socket| TcpListener::from(socket).local_addr().unwrap());
+        let given = [given.clients, given.admin].map(|socket| socket.local_addr().unwrap());
+        assert_eq!(taken, given);
+    }
+
+    #[tokio::test]
+    async fn who_hears_that_the_sockets_are_not_its_own_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for (answer, relieved) in [
+            (Some(YOURS), true),
+            (Some(MINE), false),
+            (Some("what\n"), false),
+            // The old process has died: somebody must serve.
+            (None, true),
+        ] {
+            let (predecessor, mut stream, ..) = received(&path).await;
+            if let Some(answer) = answer {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            } else {
+                drop(stream);
+            }
+            assert_eq!(predecessor.relieve().await.is_ok(), relieved, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_hands_over_to_a_process_that_is_of_no_use_keeps_the_sockets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for answer in ["", "what\n"] {
+            let listener = private_listener(&path).unwrap();
+            let dies = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let given = sockets();
+            let (handed, ()) = tokio::join!(hand_over(&path, &given), dies);
+            assert!(handed.is_err(), "{answer:?}");
+        }
     }
 }

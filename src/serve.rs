@@ -408,10 +408,11 @@ fn reload_task(reloader: Arc<Reloader>, hangups: Arc<Hangups>) -> SideTask {
     Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
 }
 
+/// Also while the process drains: a key that is revoked then is revoked for it too.
 fn follow_task(follower: Arc<Follower>) -> SideTask {
-    Box::new(move |stop| {
+    Box::new(move |_| {
         let follower = Arc::clone(&follower);
-        until(stop, async move { follower.run().await })
+        Box::pin(async move { follower.run().await })
     })
 }
 

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budgets::Budgets;
+use crate::clock;
 use crate::ledger::Ledger;
 
 /// How often is looked: budgets lag that much behind what an ending process settles.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Where looking takes long, as with very many budgets: pauses are that much longer.
+const PAUSE: u32 = 9;
+
 /// Returns once every other process of the journal's folder has ended and its entries are in the
 /// store.
 pub(crate) async fn follow_others(ledger: Arc<Ledger>, budgets: Arc<Budgets>) {
     loop {
+        let begun = clock::now();
         let left = match ledger.take_over().await {
             Ok(running) => running,
             Err(error) => {
@@ -29,6 +34,6 @@ pub(crate) async fn follow_others(ledger: Arc<Ledger>, budgets: Arc<Budgets>) {
                 tracing::warn!(%error, "what other processes spend can't be read");
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK.max(begun.elapsed() * PAUSE)).await;
     }
 }

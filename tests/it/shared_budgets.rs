@@ -237,6 +237,12 @@ async fn what_a_killed_replica_reserved_is_let_go() {
         redis.ask(&["ZCARD", HOLDS]) == "10"
     })
     .await;
+    // Held comes before journalled, and only what is journalled can be billed.
+    eventually("ten are journalled", || async {
+        let verified = victim.command(&["ledger", "verify"]).stdout;
+        String::from_utf8_lossy(&verified).contains("open: 10\n")
+    })
+    .await;
     victim.kill_and_restart().await;
     asked.await.unwrap();
     assert_eq!(redis.ask(&["ZCARD", HOLDS]), "10");

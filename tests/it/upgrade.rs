@@ -302,6 +302,54 @@ async fn a_new_process_that_is_of_no_use_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_key_revoked_after_the_handover_is_void_in_both_processes() {
+    let mock = mock().await;
+    let mut gateway = gateway()
+        .provider("up", &mock)
+        .environment("API_KEY_SALT", "a-salt-of-more-than-enough-characters")
+        .run()
+        .await;
+    let made = json!({ "name": "guest", "role": "user" });
+    let made = gateway
+        .administer(KEY, "POST", "/api/v1/keys", &[], &made)
+        .await
+        .json();
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    // Kept by the old process, which has a stream.
+    let streams = streams(&gateway, 1, 4).await;
+    let list = plain_request("/v1/models", "", true).replace(KEY, key);
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut connection = TcpStream::connect(gateway.address).await.unwrap();
+        connection.write_all(list.as_bytes()).await.unwrap();
+        let answer = read_answer(&mut connection).await;
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+        kept.push(connection);
+    }
+    let old = gateway.upgrade().await;
+    let path = format!("/api/v1/keys/{id}");
+    let gone = gateway
+        .administer(KEY, "DELETE", &path, &[], &json!(null))
+        .await;
+    assert!((200..300).contains(&gone.status), "{gone:?}");
+    // Each can be asked once more, and it follows the store every quarter of a second.
+    let mut refused = false;
+    for mut connection in kept {
+        connection.write_all(list.as_bytes()).await.unwrap();
+        let answer = read_answer(&mut connection).await;
+        assert!(answer.contains("connection: close"), "{answer}");
+        refused = answer.starts_with("http/1.1 401");
+        if refused {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(refused, "the old process goes on taking the key");
+    streams.await.unwrap();
+    assert_eq!(old.ended().await, Some(0));
+}
+
+#[tokio::test]
 async fn without_a_running_router_there_is_nothing_to_take_over() {
     let mut gateway = gateway().run().await;
     gateway.signal("TERM");
