@@ -18,7 +18,7 @@ use llm_router_domain::budget::{
 use llm_router_domain::ledger::{Entry, Opened, stamped};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
-use llm_router_store::ledger::spent;
+use llm_router_store::ledger::SpentQuery;
 use rust_decimal::Decimal;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -39,8 +39,9 @@ pub(crate) struct KeyBudget {
 }
 
 /// What every key with a budget has spent and reserved.
-#[derive(Default)]
 pub(crate) struct Budgets {
+    /// Names this run of the process in the ids of its attempts.
+    run: u32,
     /// Held for a few look-ups at a time.
     state: Mutex<State>,
     /// What replicas share, if there may be several.
@@ -113,6 +114,16 @@ impl KeyBudget {
     }
 }
 
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            run: fastrand::u32(..) >> 1,
+            state: Mutex::default(),
+            shared: None,
+        }
+    }
+}
+
 impl Budgets {
     /// Budgets that replicas share by way of `book`, which is talked with on `runtime`.
     pub(crate) fn shared(book: Arc<dyn Book>, runtime: &Handle) -> Self {
@@ -134,10 +145,8 @@ impl Budgets {
     /// The id of a new attempt; `budgeted` where a budget pays for it.
     pub(crate) fn attempt_id(&self, budgeted: bool) -> Uuid {
         let id = Uuid::now_v7();
-        match &self.shared {
-            Some(shared) => stamped(id, shared.run(), budgeted),
-            None => stamped(id, fastrand::u32(..) >> 1, false),
-        }
+        let run = self.shared.as_ref().map_or(self.run, |shared| shared.run());
+        stamped(id, run, budgeted)
     }
 
     /// Learns what was spent of a budget before, unless that is known.
@@ -157,6 +166,7 @@ impl Budgets {
         Ok(())
     }
 
+    /// Learns what others have spent: processes before this one, and those that are ending beside it.
     async fn restore(
         &self,
         account: &Account,
@@ -164,16 +174,34 @@ impl Budgets {
         ledger: &Ledger,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (key, owner) = match account {
-            Account::Key(key) => (Some(key.to_string()), None),
-            Account::Owner(owner) => (None, Some(owner.to_string())),
+        let query = SpentQuery {
+            account: account.clone(),
+            from: period.start(now),
         };
-        let start = period.start(now);
         let store = ledger.up_to_date().await?;
-        let spent = spent(store.as_ref(), key, owner, start).await?;
+        let runs = store.spent_by_run(&query).await?;
+        let others = runs.iter().filter(|(run, _)| *run != self.run);
+        let spent = others.map(|(_, usd)| *usd).sum();
         self.state()
             .book
-            .restore(account.clone(), period, start, spent);
+            .restore(account.clone(), period, query.from, spent);
+        Ok(())
+    }
+
+    /// Learns anew what others have spent, while a process beside this one still spends.
+    ///
+    /// # Errors
+    /// When the store doesn't say.
+    pub(crate) async fn look_again(&self, ledger: &Ledger) -> Result<(), StoreError> {
+        let known: Vec<_> = {
+            let state = self.state();
+            let known = state.known.iter().filter(|(_, asked)| asked.initialized());
+            known.map(|(line, _)| line.clone()).collect()
+        };
+        let now = clock::timestamp();
+        for (account, period) in known {
+            self.restore(&account, period, ledger, now).await?;
+        }
         Ok(())
     }
 

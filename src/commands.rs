@@ -69,9 +69,10 @@ pub(crate) fn start_logging() -> bool {
 }
 
 /// `serve`
-pub(crate) fn serve(config: Option<PathBuf>, json_log: bool) -> Outcome {
+pub(crate) fn serve(config: Option<PathBuf>, upgrade: bool, json_log: bool) -> Outcome {
     crate::serve::serve(Start {
         file: config,
+        upgrade,
         folder: env::current_dir()?,
         mock: llm_router_mock::Config::default(),
         admin_key: None,
@@ -159,6 +160,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     );
     let served = crate::serve::serve(Start {
         file: Some(file),
+        upgrade: false,
         folder: folder.clone(),
         mock: llm_router_mock::Config::default(),
         admin_key: Some(key),

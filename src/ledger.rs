@@ -2,15 +2,18 @@
 //! closed together. What an entry says is made elsewhere.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use llm_router_config as config;
 use llm_router_domain::ledger::{Entry, Opened};
-use llm_router_store::journal::{Journal, JournalError, Mover, MoverSettings, OnFull, Settings};
+use llm_router_store::journal::{
+    Journal, JournalError, Mover, MoverSettings, OnFull, Recovered, Settings, others,
+};
 use llm_router_store::{LedgerStore, Store, StoreError, StoreUrl};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::clock;
@@ -18,6 +21,8 @@ use crate::ledger_metrics::LedgerMetrics;
 
 /// The open ledger.
 pub(crate) struct Ledger {
+    /// Where the journals of this process and of those beside it are.
+    folder: PathBuf,
     /// None while the ledger is off: then entries are counted and forgotten.
     journal: Option<Journal>,
     store: Arc<dyn LedgerStore>,
@@ -72,7 +77,8 @@ pub(crate) fn address(url: &config::StoreUrl) -> StoreUrl {
 }
 
 impl Ledger {
-    /// Opens the journal, settles what a process that died left open, and starts moving.
+    /// Opens the journal, settles what a process that died left open, and starts moving. `beside`
+    /// a process that still runs, it has a journal of its own.
     ///
     /// # Errors
     /// When the journal can't be opened or belongs to a running process.
@@ -81,9 +87,12 @@ impl Ledger {
         store: Arc<dyn LedgerStore>,
         metrics: LedgerMetrics,
         runtime: &Runtime,
+        beside: bool,
     ) -> Result<Self, LedgerError> {
+        let folder = settings.journal.clone();
         if !settings.ledger {
             return Ok(Self {
+                folder,
                 journal: None,
                 store,
                 mover: ArcSwapOption::empty(),
@@ -91,7 +100,7 @@ impl Ledger {
                 pruning: None,
             });
         }
-        let journal = open_journal(settings)?;
+        let journal = open_journal(settings, beside)?;
         let pruning = settings.retention.map(|retention| {
             let prune = prune(Arc::clone(&store), retention);
             runtime.spawn(prune)
@@ -103,6 +112,7 @@ impl Ledger {
             runtime.handle().clone(),
         )?;
         Ok(Self {
+            folder,
             journal: Some(journal),
             store,
             mover: ArcSwapOption::from_pointee(mover),
@@ -152,6 +162,45 @@ impl Ledger {
         Ok(Arc::clone(&self.store))
     }
 
+    /// Whether no other process has a journal in the folder, as far as journals are kept.
+    pub(crate) fn is_alone(&self) -> bool {
+        let locked = |place: &PathBuf| Journal::is_locked(place);
+        let own = self.journal.as_ref().map(Journal::folder);
+        own.is_some_and(|own| !others(&self.folder, own).iter().any(locked))
+    }
+
+    /// Takes over what other processes left in their journals, of those that have ended; how many
+    /// of them are still to come.
+    ///
+    /// # Errors
+    /// When a journal can't be read or the store doesn't take its entries; it can be tried again.
+    pub(crate) async fn take_over(&self) -> Result<usize, StoreError> {
+        let Some(journal) = &self.journal else {
+            return Ok(0);
+        };
+        let mut running = 0;
+        for place in others(&self.folder, journal.folder()) {
+            match Journal::open(Settings::new(&place)) {
+                Ok((left, recovered)) => {
+                    tell_recovered(&recovered);
+                    self.move_out(left).await?;
+                }
+                Err(JournalError::Locked(_)) => running += 1,
+                Err(error) => return Err(StoreError::Unavailable(error.to_string())),
+            }
+        }
+        Ok(running)
+    }
+
+    async fn move_out(&self, journal: Journal) -> Result<(), StoreError> {
+        let unreadable = |error: JournalError| StoreError::Unavailable(error.to_string());
+        let store = Arc::clone(&self.store);
+        let (settings, runtime) = (MoverSettings::default(), Handle::current());
+        let mover = Mover::start(journal.clone(), store, settings, runtime).map_err(unreadable)?;
+        mover.stop().await?;
+        journal.discard().map_err(unreadable)
+    }
+
     /// Moves what is left and stops. What the store doesn't take stays in the journal for the
     /// next start.
     pub(crate) async fn close(&self) {
@@ -174,7 +223,7 @@ impl Ledger {
     }
 }
 
-fn open_journal(settings: &config::Store) -> Result<Journal, JournalError> {
+fn open_journal(settings: &config::Store, beside: bool) -> Result<Journal, JournalError> {
     let settings = Settings {
         on_full: match settings.on_journal_failure {
             config::OnJournalFailure::Refuse => OnFull::Refuse,
@@ -182,7 +231,16 @@ fn open_journal(settings: &config::Store) -> Result<Journal, JournalError> {
         },
         ..Settings::new(&settings.journal)
     };
-    let (journal, recovered) = Journal::open(settings)?;
+    let (journal, recovered) = if beside {
+        Journal::open_beside(&settings)?
+    } else {
+        Journal::open_alone(settings)?
+    };
+    tell_recovered(&recovered);
+    Ok(journal)
+}
+
+fn tell_recovered(recovered: &Recovered) {
     if !recovered.lost.is_empty() || recovered.damaged > 0 {
         tracing::warn!(
             interrupted = recovered.lost.len(),
@@ -192,7 +250,6 @@ fn open_journal(settings: &config::Store) -> Result<Journal, JournalError> {
             "the process before ended with attempts under way; they are billed as interrupted"
         );
     }
-    Ok(journal)
 }
 
 /// How often entries that are past their time are looked for.

@@ -9,9 +9,11 @@ mod budgets;
 mod clock;
 mod commands;
 mod compile;
+mod ending;
 mod explain;
 mod fault;
 mod follow;
+mod handover;
 mod health;
 mod hosting;
 mod issued;
@@ -30,14 +32,19 @@ mod objects;
 mod paths;
 mod prices;
 mod proxy;
+mod readiness;
 mod reload;
 mod restart;
 mod route;
 mod rules;
+mod running;
 mod serve;
 mod settings;
 mod snapshot;
+mod sockets;
 mod steering;
+mod succession;
+mod supervisor;
 mod switch;
 mod traces;
 mod uses;
@@ -68,6 +75,10 @@ enum Command {
         /// provider for each of OPENAI_API_KEY, ANTHROPIC_API_KEY and GEMINI_API_KEY that is set.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Take the listening sockets over from the running router, at its SIGQUIT: no connection is
+        /// refused and no stream is cut.
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Try the router with no keys, no configuration and no network.
     Demo {
@@ -126,7 +137,7 @@ enum LedgerCommand {
 fn main() -> ExitCode {
     let json_log = commands::start_logging();
     let outcome = match Arguments::parse().command {
-        Command::Serve { config } => commands::serve(config, json_log),
+        Command::Serve { config, upgrade } => commands::serve(config, upgrade, json_log),
         Command::Demo {
             listen,
             admin_listen,

@@ -31,6 +31,7 @@ use crate::proxy::{Live, SharedLive};
 use crate::restart::Fixed;
 use crate::rules::broken;
 use crate::snapshot::Snapshot;
+use crate::supervisor;
 use crate::switch::{Switch, now};
 
 /// Makes snapshots out of a configuration file.
@@ -387,8 +388,10 @@ impl Reloader {
     }
 
     async fn reload_from_file(&self, reason: &str) {
+        supervisor::reloading();
         // What is wrong with it has been logged and counted.
-        let _ = self.reload_as(reason, "file").await;
+        let reloaded = self.reload_as(reason, "file").await;
+        supervisor::reloaded(reloaded.is_err());
     }
 }
 

@@ -9,7 +9,7 @@ use llm_router_config::Config;
 
 /// The settings that the process began with, as hashes: some hold secrets.
 #[derive(Clone, Debug)]
-pub(crate) struct Fixed([(&'static str, u64); 10]);
+pub(crate) struct Fixed([(&'static str, u64); 12]);
 
 impl Fixed {
     /// Those of a configuration.
@@ -25,6 +25,11 @@ impl Fixed {
                 hash(&server.max_connections_per_address),
             ),
             ("server.drain_timeout", hash(&server.drain_timeout)),
+            (
+                "server.upgrade_drain_timeout",
+                hash(&server.upgrade_drain_timeout),
+            ),
+            ("server.upgrade_socket", hash(&server.upgrade_socket)),
             ("admin.listen", hash(&config.admin.listen)),
             ("store", hash(&config.store)),
             ("counters", hash(&config.counters)),

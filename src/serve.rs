@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +24,6 @@ use llm_router_store::objects::{ObjectStore, Objects};
 use llm_router_store::seal::Sealer;
 use llm_router_store::{LedgerStore, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
@@ -43,14 +41,15 @@ use crate::ledger_metrics::LedgerMetrics;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::objects::Editor;
-use crate::proxy::{
-    self, Collector, Live, ServiceOptions, Shared, SharedLive, SideTask, keep_checked,
-};
+use crate::proxy::{self, Collector, Live, Shared, SharedLive, SideTask, keep_checked};
 use crate::reload::{Hangups, LoadError, Loader, Reloader, toggle_settings, watch};
 use crate::rules::broken;
+use crate::running::Running;
 use crate::settings::Configuration;
 use crate::snapshot::Snapshot;
+use crate::sockets::Sockets;
 use crate::steering::Steering;
+use crate::succession::follow_others;
 use crate::switch::Switch;
 use crate::traces::Traces;
 use crate::uses::{UseLog, keep_written};
@@ -59,6 +58,8 @@ use crate::uses::{UseLog, keep_written};
 pub(crate) struct Start {
     /// The configuration, or nothing for the built-in defaults.
     pub(crate) file: Option<PathBuf>,
+    /// Whether the sockets of a running process are to be taken over.
+    pub(crate) upgrade: bool,
     /// The working directory: `.env` is read here.
     pub(crate) folder: PathBuf,
     pub(crate) mock: llm_router_mock::Config,
@@ -83,24 +84,24 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         start.mock,
     );
     let loaded = loader.load()?;
-    for warning in loaded.warnings.warnings() {
-        tracing::warn!("{warning}");
-    }
+    tell_warnings(&loaded);
     let config = loaded.config.clone();
     let sealer = sealer(&config)?;
     let loader = with_some_key(loader, &config, admin_key.is_some())?;
     let loader = loader.with_sealer(sealer.clone());
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
     let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
-    must_be_free(config.server.listen)?;
+    let sockets = (!start.upgrade)
+        .then(|| Sockets::bind(&config))
+        .transpose()?;
     let runtime = ledger::runtime()?;
     let hangups = Hangups::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
     let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
-    let ledger = Arc::<dyn Store>::clone(&store);
-    let ledger = Ledger::open(&config.store, ledger, money, &runtime)?;
+    let entries = Arc::<dyn Store>::clone(&store);
+    let ledger = Ledger::open(&config.store, entries, money, &runtime, start.upgrade)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
     let (limits, budgets) = counting(&config, &runtime, &metrics)?;
@@ -109,8 +110,6 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let access_log = access_log(&config, start.json_log)?;
     let traces = traces(&config, &runtime, &metrics)?;
     let health = Arc::<Health>::default();
-    let listener = admin_listener(&config)?;
-    let options = service_options(&config);
     let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
     let editor = steering.editor.clone();
     let switch = Arc::clone(&steering.switch);
@@ -127,8 +126,10 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     };
     let source = admin_source(&config, parts, &live, &metrics, &ledger, &health);
     let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
+    let running = Running::begin(&config, &runtime, sockets, &ledger)?;
+    runtime.spawn(follow_others(Arc::clone(&ledger), Arc::clone(&budgets)));
     let side_tasks = vec![
-        ("admin", admin_task(listener, admin.clone())),
+        ("admin", running.admin_task(admin.clone())?),
         ("health", health_task(&live, health)),
         ("reload", reload_task(editor.reloader, hangups)),
         ("follow", follow_task(editor.follower)),
@@ -144,15 +145,28 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         budgets,
         switch,
         traces: traces.clone(),
+        ending: Arc::clone(&running.ending),
     };
-    let ran = proxy::run(&options, shared, side_tasks);
-    runtime.block_on(write_uses(&uses, editor.store.as_ref()));
-    runtime.block_on(ledger.close());
+    let ran = proxy::run(running.options(&config), shared, side_tasks);
+    runtime.block_on(async {
+        write_uses(&uses, editor.store.as_ref()).await;
+        ledger.close().await;
+    });
+    end_telling(traces, &access_log);
+    ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+fn end_telling(traces: Option<Arc<Traces>>, access_log: &AccessLog) {
     if let Some(traces) = traces {
         traces.close();
     }
     access_log.write_out();
-    ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+fn tell_warnings(loaded: &Loaded) {
+    for warning in loaded.warnings.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// The access log, as it is configured; JSON where the rest of the log is, if that isn't said.
@@ -368,24 +382,6 @@ fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
     );
 }
 
-fn service_options(config: &Config) -> ServiceOptions {
-    let server = &config.server;
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    ServiceOptions {
-        listen: server.listen.to_string(),
-        tls: server
-            .tls
-            .as_ref()
-            .map(|tls| (tls.cert.clone(), tls.key.clone())),
-        threads: server
-            .threads
-            .map_or_else(cores, |threads| usize::from(threads.get())),
-        header_timeout: server.header_timeout,
-        max_connections_per_address: server.max_connections_per_address,
-        drain_timeout: server.drain_timeout,
-    }
-}
-
 /// A router that nobody has a key for is of no use: makes one up for this run and shows it.
 fn with_some_key(loader: Loader, config: &Config, has_admin_key: bool) -> io::Result<Loader> {
     if has_admin_key || config.keys.iter().any(|key| key.enabled) {
@@ -418,54 +414,15 @@ fn random_secret() -> SecretString {
     format!("{one}{two}").into()
 }
 
-/// Tells of a taken port before any service starts, in one sentence. It doesn't listen: a client
-/// that connected now would be reset when this socket closes.
-fn must_be_free(address: SocketAddr) -> io::Result<()> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let bound = socket.and_then(|socket| {
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)
-    });
-    bound.map_err(|error| cannot_listen(address, &error))
-}
-
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
-}
-
-fn admin_listener(config: &Config) -> io::Result<TcpListener> {
-    let address = config.admin.listen;
-    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn admin_task(listener: TcpListener, router: axum::Router) -> SideTask {
-    Box::new(move |stop| {
-        let (listener, router) = (listener.try_clone(), router.clone());
-        Box::pin(async move {
-            let serving = async {
-                let listener = tokio::net::TcpListener::from_std(listener?)?;
-                llm_router_admin::serve(listener, router, stop).await
-            };
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the admin service ended");
-            }
-        })
-    })
-}
-
 fn reload_task(reloader: Arc<Reloader>, hangups: Arc<Hangups>) -> SideTask {
     Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
 }
 
+/// Also while the process drains: a key that is revoked then is revoked for it too.
 fn follow_task(follower: Arc<Follower>) -> SideTask {
-    Box::new(move |stop| {
+    Box::new(move |_| {
         let follower = Arc::clone(&follower);
-        until(stop, async move { follower.run().await })
+        Box::pin(async move { follower.run().await })
     })
 }
 

@@ -22,9 +22,8 @@ mod requests;
 mod roles;
 mod router;
 mod rules;
+mod serving;
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,7 +39,6 @@ use llm_router_domain::rule::RuleSpec;
 use llm_router_store::objects::ObjectStore;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -57,6 +55,7 @@ pub use objects::{Collection, Listed, ObjectError, Origin, Shown};
 pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderModel};
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Rule, RuleProblem};
+pub use serving::serve;
 
 /// What the admin service asks of the router.
 #[async_trait]
@@ -132,20 +131,6 @@ type Shared = Arc<dyn Source>;
 struct Service {
     source: Shared,
     answered: idempotency::Answered,
-}
-
-/// Serves until `stop` resolves.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop)
-        .await
 }
 
 /// The service. Pages of the origins in `cors` may call it from a browser; `*` is any.

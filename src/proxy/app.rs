@@ -18,12 +18,14 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use pingora::time::fast_timeout::fast_timeout;
 use pingora::{Error, ErrorType};
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::connections::{Connections, Place};
 use super::downstream::Downstream;
 use super::exchange::Exchange;
 use crate::clock;
+use crate::ending::Stop;
 use crate::metrics::Metrics;
 
 /// Serves client connections.
@@ -31,8 +33,8 @@ pub(crate) struct App {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
     header_timeout: Duration,
-    /// What requests under way get when the router is to end.
-    drain: Duration,
+    /// Tells when the router is to end.
+    stop: watch::Receiver<Option<Stop>>,
     /// Counted while there is a limit.
     connections: Option<Arc<Connections>>,
     metrics: Arc<Metrics>,
@@ -41,7 +43,7 @@ pub(crate) struct App {
 /// What an [`App`] is told of the configuration.
 pub(super) struct AppOptions {
     pub(super) header_timeout: Duration,
-    pub(super) drain: Duration,
+    pub(super) stop: watch::Receiver<Option<Stop>>,
     pub(super) connections: Option<Arc<Connections>>,
 }
 
@@ -53,7 +55,7 @@ impl App {
             proxy: Arc::new(proxy),
             options,
             header_timeout: app.header_timeout,
-            drain: app.drain,
+            stop: app.stop,
             connections: app.connections,
             metrics,
         }
@@ -103,6 +105,26 @@ impl App {
                 None
             }
         }
+    }
+}
+
+/// What is kept of the time that is left, for ending what isn't done: an error event for the
+/// client, the ledger, the access line.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Waits until connections without a request are to be closed.
+async fn idle_must_go(stop: &mut watch::Receiver<Option<Stop>>) {
+    let gone = |stop: &Option<Stop>| stop.is_some_and(|stop| !stop.idle_may_stay);
+    // An error means that the process is ending without telling, which is a stop too.
+    let _ = stop.wait_for(gone).await;
+}
+
+/// Waits until the end is another one than `told`; for ever if there is none to come.
+async fn changed(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -> Stop {
+    let changed = stop.wait_for(|now| now.is_some() && *now != told).await;
+    match changed.map(|now| *now) {
+        Ok(Some(now)) => now,
+        _ => std::future::pending().await,
     }
 }
 
@@ -164,17 +186,13 @@ impl HttpServerApp for App {
             refuse(session, 429, "too_many_connections", message).await;
             return None;
         };
-        let mut stopping = shutdown.clone();
-        let mut stopped = pin!(async move {
-            // An error means that the server is gone, which is a stop too.
-            let _ = stopping.wait_for(|stop| *stop).await;
-        });
+        let mut stop = self.stop.clone();
         let mut session = tokio::select! {
             biased;
             session = self.read_header(session) => session?,
-            () = &mut stopped => return None,
+            () = idle_must_go(&mut stop) => return None,
         };
-        if *shutdown.borrow() {
+        if stop.borrow().is_some() {
             session.set_keepalive(None);
         }
         let at = clock::now();
@@ -184,13 +202,17 @@ impl HttpServerApp for App {
         let kept = Arc::clone(&arrival.exchange);
         let serving = self.proxy.process_new_http(session, shutdown);
         let mut serving = pin!(ARRIVAL.scope(arrival, serving));
-        let served = tokio::select! {
-            biased;
-            served = &mut serving => served,
-            () = &mut stopped => {
-                // The session sees that when it is polled next, which is now.
-                kept.stop_in(clock::now(), self.drain);
-                serving.await
+        let mut told = None;
+        let served = loop {
+            tokio::select! {
+                biased;
+                served = &mut serving => break served,
+                now = changed(&mut stop, told) => {
+                    told = Some(now);
+                    let left = now.at.saturating_duration_since(clock::now());
+                    // The session sees that when it is polled next, which is now.
+                    kept.stop_in(clock::now(), left.saturating_sub(FAREWELL));
+                }
             }
         };
         match served {

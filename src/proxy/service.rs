@@ -1,40 +1,53 @@
 //! Starts the process's services on Pingora's server, and ends them: stop accepting, let open
 //! requests finish within the drain time, write out, leave.
 
+use std::future::{Future as _, poll_fn};
+use std::net::TcpListener;
 use std::num::NonZeroU32;
+use std::os::fd::IntoRawFd as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, Server, ShutdownWatch};
+use pingora::server::{
+    Fds, ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+};
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
+use pingora::{ErrorType, OrErr as _};
 
 use super::app::{App, AppOptions};
 use super::connections::Connections;
 use super::{Gateway, SharedLive};
 use crate::access_log::AccessLog;
 use crate::budgets::Budgets;
+use crate::clock;
+use crate::ending::{Ending, How};
 use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::switch::Switch;
 use crate::traces::Traces;
 
 /// What the process listens on and how it ends.
 pub(crate) struct ServiceOptions {
-    pub(crate) listen: String,
+    pub(crate) listen: TcpListener,
     /// Certificate chain and private key, both PEM.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) threads: usize,
     pub(crate) header_timeout: Duration,
     pub(crate) max_connections_per_address: Option<NonZeroU32>,
-    pub(crate) drain_timeout: Duration,
+    /// The longest that the process may go on once it is to end.
+    pub(crate) longest_drain: Duration,
+    pub(crate) readiness: Readiness,
 }
 
 /// A task that runs beside the proxy until the future it is given resolves.
@@ -53,11 +66,15 @@ pub(crate) struct Shared {
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) switch: Arc<Switch>,
     pub(crate) traces: Option<Arc<Traces>>,
+    pub(crate) ending: Arc<Ending>,
 }
 
-/// What is kept of the drain time for ending what isn't done: an error event for the client, the
-/// ledger, the access line.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a process that has handed its sockets over keeps connections without a request: their
+/// next one is served and answered with `connection: close`, which no client takes for a failure.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// More than the drain needs: it ends the process, and Pingora would do so if it failed.
+const AFTER_DRAIN: Duration = Duration::from_secs(60);
 
 /// How often the drain looks whether anything is still open.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -65,19 +82,18 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// What an ended request's last bytes get to leave the process.
 const LAST_BYTES: Duration = Duration::from_millis(100);
 
-/// Runs until a signal ends the process: SIGTERM drains, SIGINT doesn't. Returns when open
-/// requests were still unfinished after the drain time; otherwise the process ends in here.
+/// Runs until the process is to end. Where what is open may finish, the process ends in here.
 ///
 /// # Errors
 /// When the certificate or its key can't be used.
 pub(crate) fn run(
-    options: &ServiceOptions,
+    options: ServiceOptions,
     shared: Shared,
     side_tasks: Vec<(&'static str, SideTask)>,
 ) -> pingora::Result<()> {
     let conf = ServerConf {
         threads: options.threads,
-        grace_period_seconds: Some(options.drain_timeout.as_secs()),
+        grace_period_seconds: Some((options.longest_drain + AFTER_DRAIN).as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         max_retries: MOST_ATTEMPTS,
         upstream_keepalive_pool_size: POOL_SIZE,
@@ -97,22 +113,18 @@ pub(crate) fn run(
         traces: shared.traces.clone(),
     };
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway);
-    let drain = options.drain_timeout.saturating_sub(FAREWELL);
     let app = AppOptions {
         header_timeout: options.header_timeout,
-        drain,
+        stop: shared.ending.watch(),
         connections: options.max_connections_per_address.map(Connections::new),
     };
     let app = App::new(proxy, Arc::clone(&shared.metrics), app);
-    let mut service = Service::new("proxy".to_owned(), app);
-    match &options.tls {
-        None => service.add_tcp(&options.listen),
-        Some((certificate, key)) => {
-            let settings = tls_settings(certificate, key)?;
-            service.add_tls_with_settings(&options.listen, None, settings);
-        }
-    }
-    server.add_service(service);
+    server.add_service(Clients::new(
+        app,
+        options.listen,
+        options.tls.as_ref(),
+        options.readiness,
+    )?);
     let live = Arc::clone(&shared.live);
     let resolve: SideTask = Box::new(move |stop| {
         let resolving = super::live::keep_resolved(Arc::clone(&live));
@@ -127,10 +139,13 @@ pub(crate) fn run(
     for (name, task) in side_tasks {
         add_side_task(&mut server, name, task);
     }
+    let ending = Arc::clone(&shared.ending);
     let mut drain = background_service("drain", Drain(shared));
     drain.threads = Some(1);
     server.add_service(drain);
-    server.run(RunArgs::default());
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Due(ending)),
+    });
     Ok(())
 }
 
@@ -169,8 +184,106 @@ impl BackgroundService for Side {
     }
 }
 
-/// Ends the process once nothing is open any more.
+/// The clients' port: Pingora's service, on a socket that was made elsewhere.
+struct Clients {
+    service: Service<App>,
+    /// Taken when the service starts.
+    socket: Option<TcpListener>,
+    /// By it Pingora knows the socket.
+    address: String,
+    readiness: Readiness,
+}
+
+impl Clients {
+    fn new(
+        app: App,
+        socket: TcpListener,
+        tls: Option<&(PathBuf, PathBuf)>,
+        readiness: Readiness,
+    ) -> pingora::Result<Self> {
+        let address = socket.local_addr();
+        let address = address.or_err(ErrorType::SocketError, "the clients' socket")?;
+        let address = address.to_string();
+        let mut service = Service::new("proxy".to_owned(), app);
+        match tls {
+            None => service.add_tcp(&address),
+            Some((certificate, key)) => {
+                let settings = tls_settings(certificate, key)?;
+                service.add_tls_with_settings(&address, None, settings);
+            }
+        }
+        Ok(Self {
+            service,
+            socket: Some(socket),
+            address,
+            readiness,
+        })
+    }
+}
+
+#[async_trait]
+impl pingora::services::Service for Clients {
+    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, tasks: usize) {
+        let mut sockets = Fds::new();
+        if let Some(socket) = self.socket.take() {
+            sockets.add(self.address.clone(), socket.into_raw_fd());
+        }
+        let sockets = Arc::new(sockets.into());
+        let mut serving = pin!(self.service.start_service(Some(sockets), shutdown, tasks));
+        let waits = poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending()));
+        if waits.await {
+            // For connections: what comes before that is done at once, or panics.
+            self.readiness.port_is_open();
+        }
+        serving.await;
+    }
+
+    fn name(&self) -> &str {
+        "proxy"
+    }
+}
+
+/// Tells Pingora when to end.
+struct Due(Arc<Ending>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Due {
+    async fn recv(&self) -> ShutdownSignal {
+        match self.0.due().await {
+            How::Drain => ShutdownSignal::GracefulTerminate,
+            How::Now => ShutdownSignal::FastShutdown,
+        }
+    }
+}
+
+/// Ends the process once nothing is open any more, or the time for it is over.
 struct Drain(Shared);
+
+impl Drain {
+    async fn drained(&self) {
+        let (ending, begun) = (&self.0.ending, clock::now());
+        let stop = ending.watch();
+        loop {
+            let (now, open) = (clock::now(), self.0.metrics.open_requests());
+            let Some(stop) = *stop.borrow() else {
+                return;
+            };
+            let lingering = stop.idle_may_stay && now < begun + LINGER;
+            if now >= stop.at {
+                return tracing::warn!(open, "the time to drain is over");
+            }
+            if open > 0 || lingering {
+                tokio::time::sleep(DRAIN_POLL).await;
+            } else if stop.idle_may_stay {
+                ending.close_idle();
+                // A request may have come on one of them just now.
+                tokio::time::sleep(LAST_BYTES).await;
+            } else {
+                return;
+            }
+        }
+    }
+}
 
 #[async_trait]
 impl BackgroundService for Drain {
@@ -180,8 +293,9 @@ impl BackgroundService for Drain {
         }
         tracing::info!(open = self.0.metrics.open_requests(), "draining");
         tokio::time::sleep(LAST_BYTES).await;
-        while self.0.metrics.open_requests() > 0 {
-            tokio::time::sleep(DRAIN_POLL).await;
+        tokio::select! {
+            () = self.drained() => {}
+            () = self.0.ending.hurry() => {}
         }
         tokio::time::sleep(LAST_BYTES).await;
         self.0.budgets.leave().await;
@@ -193,6 +307,6 @@ impl BackgroundService for Drain {
         }
         tracing::info!("drained");
         self.0.access_log.write_out();
-        process::exit(0);
+        process::exit(self.0.ending.exit_code());
     }
 }

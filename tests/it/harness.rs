@@ -332,6 +332,29 @@ impl Gateway {
         self.ready().await;
     }
 
+    /// Starts the process that is to replace this one, with the configuration in `file`.
+    pub(crate) fn start_next(&self, file: &Path) -> Child {
+        let log = fs::File::options().append(true).open(&self.log);
+        command(self.folder(), &self.environment)
+            .args(["serve", "--upgrade", "--config"])
+            .arg(file)
+            .stderr(log.unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Replaces the process by a new one, as an operator does; the old one, which is ending.
+    pub(crate) async fn upgrade(&mut self) -> Ending {
+        let next = self.start_next(&self.config_file());
+        let upgrades = self.log().matches(HANDED_OVER).count();
+        self.signal("QUIT");
+        eventually("the sockets are handed over", || async {
+            self.log().matches(HANDED_OVER).count() > upgrades
+        })
+        .await;
+        Ending(std::mem::replace(&mut self.child, next))
+    }
+
     /// Asks the admin service, with the usual key or as the given `authorization`.
     pub(crate) async fn admin(&self, path: &str, authorization: Option<&str>) -> Answer {
         let request = match authorization {
@@ -387,18 +410,7 @@ impl Gateway {
 
     /// Waits for the process to end and gives its exit code.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the router did not end:\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        exit_code(&mut self.child).await
     }
 
     /// Sends a request; headers are given as pairs.
@@ -495,6 +507,37 @@ impl Gateway {
         values
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
             .sum()
+    }
+}
+
+/// What a process says once another one has its sockets.
+const HANDED_OVER: &str = "a new process has the sockets";
+
+/// A process that has handed its sockets over.
+pub(crate) struct Ending(Child);
+
+impl Ending {
+    /// Waits for the process to end and gives its exit code.
+    pub(crate) async fn ended(mut self) -> Option<i32> {
+        exit_code(&mut self.0).await
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Waits for a process to end and gives its exit code.
+pub(crate) async fn exit_code(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(Instant::now() < deadline, "the process did not end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

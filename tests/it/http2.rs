@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::harness::{CREDENTIAL, KEY, gateway, mock};
 
 /// Makes a certificate for `localhost` and 127.0.0.1, which signs itself.
-fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+pub(crate) fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let made = Command::new("openssl")
         .args([
@@ -38,7 +38,7 @@ fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Sends a body with curl, which speaks every version of HTTP; gives status, version and body.
-fn curl(arguments: &[&str]) -> (String, String) {
+pub(crate) fn curl(arguments: &[&str]) -> (String, String) {
     let output = Command::new("curl")
         .args([
             "-s",

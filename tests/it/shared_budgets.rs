@@ -386,6 +386,12 @@ async fn let_go_of_what_a_killed_one_reserved(place: &mut Place) {
         place.holds() == 10 && mock.meter.requests(20, |_| true).len() == 10
     })
     .await;
+    // Held comes before journalled, and only what is journalled can be billed.
+    eventually("ten are journalled", || async {
+        let verified = victim.command(&["ledger", "verify"]).stdout;
+        String::from_utf8_lossy(&verified).contains("open: 10\n")
+    })
+    .await;
     victim.kill_and_restart().await;
     asked.await.unwrap();
     assert_eq!(place.holds(), 10);

@@ -8,7 +8,12 @@ use serde_json::Value;
 use crate::harness::{Gateway, chat_body, gateway, messages_body, mock};
 
 /// What the same request gives when it is sent to the mock itself.
-async fn direct(base_url: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) async fn direct(
+    base_url: &str,
+    path: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Vec<u8> {
     let headers = crate::harness::header_map(headers);
     let url = format!("{}{path}", base_url.strip_suffix("/v1").unwrap());
     let request = reqwest::Client::new()
@@ -26,7 +31,7 @@ async fn direct(base_url: &str, path: &str, body: &str, headers: &[(&str, &str)]
 }
 
 /// Bytes with what differs between two answers of a real server (ids, times) made equal.
-fn comparable(bytes: &[u8]) -> String {
+pub(crate) fn comparable(bytes: &[u8]) -> String {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     let mut out = Vec::new();
     for line in text.split('\n') {

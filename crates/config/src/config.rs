@@ -57,6 +57,15 @@ pub struct Config {
     pub secrets: Secrets,
 }
 
+impl Config {
+    /// Where a process hands its sockets to the next one.
+    #[must_use]
+    pub fn upgrade_socket(&self) -> PathBuf {
+        let set = self.server.upgrade_socket.clone();
+        set.unwrap_or_else(|| self.store.journal.join("upgrade.sock"))
+    }
+}
+
 /// The configuration of LLM Router.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -25,6 +25,10 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// How long open streams may go on after the signal to stop.
     pub drain_timeout: Duration,
+    /// How long they may go on in a process that has handed its sockets to a new one.
+    pub upgrade_drain_timeout: Duration,
+    /// Where the sockets are handed over; [`crate::Config::upgrade_socket`] has the default.
+    pub upgrade_socket: Option<PathBuf>,
     /// How long a client may take to send a request's head.
     pub header_timeout: Duration,
     /// How long a client may pause while it sends a body.
@@ -60,6 +64,13 @@ pub(crate) struct RawServer {
     tls: Option<RawTls>,
     /// How long open streams may go on after SIGTERM.
     drain_timeout: Text<TimeSpan>,
+    /// How long open streams may go on in a process that has handed its sockets to a new one, as
+    /// for an upgrade. What a provider's timeouts.total allows should fit in.
+    upgrade_drain_timeout: Text<TimeSpan>,
+    /// The Unix socket by which a process hands its sockets to the next one, made by `serve
+    /// --upgrade`: of each router its own, 93 bytes at most. Without it: upgrade.sock in the
+    /// journal's folder.
+    upgrade_socket: Option<Text<PathBuf>>,
     /// How long a client may take to send the head of a request.
     header_timeout: Text<TimeSpan>,
     /// How long a client may pause while it sends a body.
@@ -94,6 +105,8 @@ impl Default for RawServer {
             max_body: Text(ByteSize(32 << 20)),
             tls: None,
             drain_timeout: seconds(30),
+            upgrade_drain_timeout: seconds(900),
+            upgrade_socket: None,
             header_timeout: seconds(10),
             body_timeout: seconds(60),
             max_connections_per_address: None,
@@ -111,12 +124,18 @@ impl RawServer {
         ] {
             must_pass(span.0, &at.field(name), findings);
         }
+        let upgrade_socket = self.upgrade_socket.map(|path| path.0);
+        if let Some(path) = &upgrade_socket {
+            check_socket(path, &at.field("upgrade_socket"), findings);
+        }
         Server {
             listen: self.listen.0,
             admin_paths: self.admin_paths,
             max_body: self.max_body.0.0,
             tls: self.tls.map(|tls| tls.check(&at.field("tls"), findings)),
             drain_timeout: self.drain_timeout.0.0,
+            upgrade_drain_timeout: self.upgrade_drain_timeout.0.0,
+            upgrade_socket,
             header_timeout: self.header_timeout.0.0,
             body_timeout: self.body_timeout.0.0,
             max_connections_per_address: self.max_connections_per_address,
@@ -124,6 +143,10 @@ impl RawServer {
         }
     }
 }
+
+/// The longest path of a Unix socket that can be made beside it first, under a name of its own:
+/// `sun_path` of unix(7) has 107 bytes.
+const LONGEST_SOCKET: usize = 93;
 
 impl RawTls {
     fn check(self, at: &At, findings: &mut Findings) -> Tls {
@@ -140,6 +163,15 @@ impl RawTls {
 pub(crate) fn must_pass(span: TimeSpan, at: &At, findings: &mut Findings) {
     if span.0.is_zero() {
         findings.error(at, "`0s` is no time at all", "write a time above 0s");
+    }
+}
+
+fn check_socket(path: &Path, at: &At, findings: &mut Findings) {
+    let length = path.as_os_str().len();
+    if length > LONGEST_SOCKET {
+        let what =
+            format!("the path has {length} bytes; a Unix socket's has {LONGEST_SOCKET} at most");
+        findings.error(at, what, "write a shorter one, as in /run");
     }
 }
 

@@ -50,6 +50,7 @@ fn an_empty_file_has_the_defaults() {
         assert!(server.admin_paths && server.tls.is_none() && server.threads.is_none());
         assert_eq!(server.max_body, 32 * 1024 * 1024);
         assert_eq!(server.drain_timeout, Duration::from_secs(30));
+        assert_eq!(server.upgrade_drain_timeout, Duration::from_secs(900));
         assert_eq!(server.header_timeout, Duration::from_secs(10));
         assert_eq!(server.body_timeout, Duration::from_secs(60));
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8001");

@@ -3,11 +3,13 @@
 //!
 //! One record is one `write` to the end of a segment file, so a killed process loses nothing that
 //! was acknowledged; a thread of its own syncs to the disk in groups, which bounds what a power
-//! failure takes. A folder belongs to one process, by a lock file.
+//! failure takes. A folder belongs to one process, by a lock file; while one process replaces another,
+//! each has a place of its own in it ([`Journal::open_beside`]).
 
 mod append;
 mod codec;
 mod mover;
+mod places;
 mod recent;
 mod recover;
 mod segment;
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 pub use append::Journal;
 pub use mover::{Mover, MoverSettings};
+pub use places::others;
 
 /// What happens when a record can't be written, as on a full disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +113,7 @@ pub struct JournalReport {
     pub damaged: usize,
 }
 
-/// Reads a journal, also one that a running process is writing.
+/// Reads a journal, also one that a running process is writing, with all its places.
 ///
 /// # Errors
 /// When the folder can't be read.

@@ -31,13 +31,20 @@ type Line = (Account, Period);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The period that `spent` and `reserved` belong to.
+    /// The period that the amounts belong to.
     start: Option<Date>,
-    spent: Decimal,
+    /// What others have spent: processes before this one, and those beside it.
+    others: Decimal,
+    /// What was settled here.
+    own: Decimal,
     reserved: Decimal,
 }
 
 impl State {
+    fn spent(&self) -> Decimal {
+        self.others + self.own
+    }
+
     fn roll(&mut self, start: Option<Date>) {
         // Only forwards: a clock that steps back must not bring spent money back.
         if start > self.start {
@@ -122,7 +129,7 @@ impl Book {
                 .or_default();
             state.roll(start);
             if state.start == start {
-                state.spent += cost;
+                state.own += cost;
             }
         }
     }
@@ -145,8 +152,8 @@ impl Book {
         expired
     }
 
-    /// Sets what an account has spent in the period that begins on `start`, as the ledger knows it
-    /// after a restart.
+    /// Sets what others than this book have spent of an account in the period that begins on
+    /// `start`, as the ledger knows it: processes before this one, and those beside it.
     pub fn restore(
         &mut self,
         account: Account,
@@ -157,7 +164,7 @@ impl Book {
         let state = self.lines.entry((account, period)).or_default();
         state.roll(start);
         if state.start == start {
-            state.spent = spent;
+            state.others = spent;
         }
     }
 
@@ -171,7 +178,7 @@ impl Book {
             .unwrap_or_default();
         let current = period.start(now) <= state.start;
         if current {
-            (state.spent, state.reserved)
+            (state.spent(), state.reserved)
         } else {
             Default::default()
         }
@@ -195,11 +202,11 @@ impl Book {
                 .entry((account.clone(), budget.period))
                 .or_default();
             state.roll(budget.period.start(now));
-            if state.spent + state.reserved + amount > budget.usd {
+            if state.spent() + state.reserved + amount > budget.usd {
                 return Err(Exceeded {
                     account: account.clone(),
                     usd: budget.usd,
-                    spent: state.spent,
+                    spent: state.spent(),
                     reserved: state.reserved,
                     resets: budget.period.next_start(now),
                 });
@@ -363,6 +370,14 @@ mod tests {
             usd(99),
         );
         assert!(book.reserve(id(1), &budget, usd(2), NOW, later(1)).is_err());
+        // What was settled here is no one else's: it stays when the others' is told again.
+        book.settle(id(1), &budget, NOW, usd(1));
+        for others in [10, 20] {
+            let start = Period::Month.start(NOW);
+            book.restore(budget[0].0.clone(), Period::Month, start, usd(others));
+        }
+        let (spent, _) = book.state(&budget[0].0, Period::Month, NOW);
+        assert_eq!(spent, usd(21));
         let next = NOW
             .to_zoned(jiff::tz::TimeZone::UTC)
             .checked_add(1.month())

@@ -425,7 +425,8 @@ fn sync_folder(folder: &Path) -> Result<(), JournalError> {
     opened.map_err(JournalError::disk(folder))
 }
 
-fn lock(folder: &Path) -> Result<File, JournalError> {
+/// Takes the lock of a folder, for as long as the file is open.
+pub(super) fn lock(folder: &Path) -> Result<File, JournalError> {
     let path = folder.join("lock");
     let file = File::options()
         .write(true)

@@ -1,6 +1,6 @@
 //! Reading a journal that nobody is writing: after a crash, and to inspect it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use llm_router_domain::ledger::Opened;
 use uuid::Uuid;
 
 use super::codec::{self, Record};
+use super::places::places;
 use super::segment::{self, Reader};
 use super::{JournalError, JournalReport, Recovered};
 
@@ -48,7 +49,20 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
 /// Reads every segment without changing any.
 pub(super) fn inspect(folder: &Path) -> Result<JournalReport, JournalError> {
     let mut report = JournalReport::default();
-    let mut open = std::collections::HashSet::new();
+    let mut open = HashSet::new();
+    let others = places(folder).skip(1).filter(|place| place.is_dir());
+    for place in std::iter::once(folder.to_owned()).chain(others) {
+        inspect_place(&place, &mut report, &mut open)?;
+    }
+    report.open = open.len();
+    Ok(report)
+}
+
+fn inspect_place(
+    folder: &Path,
+    report: &mut JournalReport,
+    open: &mut HashSet<Uuid>,
+) -> Result<(), JournalError> {
     for number in segment::list(folder)? {
         let end = length(folder, number)?;
         let mut reader = Reader::open(folder, number, 0)?;
@@ -69,8 +83,7 @@ pub(super) fn inspect(folder: &Path) -> Result<JournalReport, JournalError> {
         }
         report.damaged += reader.damaged;
     }
-    report.open = open.len();
-    Ok(report)
+    Ok(())
 }
 
 /// The next record that reads; one whose checksum is right but that doesn't is counted and passed.

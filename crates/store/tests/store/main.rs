@@ -10,6 +10,7 @@
 mod book;
 mod conformance;
 mod journal;
+mod places;
 mod shared_state;
 mod support;
 mod tls;
