@@ -24,6 +24,9 @@ const RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// How far this machine's clock and the store's may differ without a warning.
 const TOLERATED_SKEW: Duration = Duration::from_millis(500);
 
+/// How long changes that are told of one after the other wait for each other.
+const TOGETHER: Duration = Duration::from_millis(10);
+
 /// How many changes are read at once.
 const BATCH: u32 = 1_000;
 
@@ -81,8 +84,10 @@ impl Follower {
     pub(crate) async fn run(&self) {
         loop {
             self.look().await;
-            // Woken for a change whose instant is nearer than the next look.
-            let _ = tokio::time::timeout(self.pause(), self.woken.notified()).await;
+            let woken = tokio::time::timeout(self.pause(), self.woken.notified()).await;
+            if woken.is_ok() {
+                tokio::time::sleep(TOGETHER).await;
+            }
         }
     }
 
@@ -102,7 +107,8 @@ impl Follower {
         }
     }
 
-    /// Makes the task look now: there may be a change whose instant comes before its next look.
+    /// Makes the task look now: something was changed elsewhere, or here with an instant that may
+    /// come before its next look.
     pub(crate) fn wake(&self) {
         self.woken.notify_one();
     }

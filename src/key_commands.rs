@@ -19,6 +19,7 @@ use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
+use crate::broadcast::Broadcast;
 use crate::commands::{Failure, Outcome};
 use crate::issued::{PREFIX, spec_of};
 use crate::keys::{checked, new_key, no_salt};
@@ -244,6 +245,8 @@ const PAGE: u32 = 1_000;
 struct Opened {
     runtime: Runtime,
     store: Arc<dyn Store>,
+    /// Tells running routers.
+    broadcast: Broadcast,
     /// The names of the file's keys.
     in_file: Vec<String>,
     /// Whether one of those is an admin's.
@@ -259,9 +262,12 @@ impl Opened {
         let store = runtime.block_on(ledger::open_store(&config.store.url));
         let store = store.map_err(LoadError::Ledger)?;
         let admin = |key: &StaticKey| key.enabled && key.role == Role::Admin;
+        let broadcast = Broadcast::of(&config);
+        let broadcast = broadcast.map_err(|error| LoadError::System(io::Error::other(error)))?;
         Ok(Self {
             runtime,
             store,
+            broadcast,
             has_admin: config.keys.iter().any(admin),
             in_file: config.keys.into_iter().map(|key| key.name).collect(),
         })
@@ -292,7 +298,14 @@ impl Opened {
     fn change(&self, change: Change) -> Result<(), Failure> {
         let changed = self.store.change(change, by("shell"));
         let changed = self.runtime.block_on(changed);
-        changed.map(drop).map_err(|error| failed(refused(error)))
+        changed.map_err(|error| failed(refused(error)))?;
+        if let Err(error) = self.runtime.block_on(self.broadcast.say()) {
+            tracing::warn!(
+                error,
+                "routers can't be told of the change; they see it with their next look at the store"
+            );
+        }
+        Ok(())
     }
 }
 

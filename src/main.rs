@@ -5,6 +5,7 @@ mod access_log;
 mod authenticate;
 mod balance;
 mod books;
+mod broadcast;
 mod budgets;
 mod clock;
 mod commands;

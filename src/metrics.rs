@@ -13,7 +13,7 @@ use llm_router_domain::ledger::Entry;
 use llm_router_domain::toggle::Outcome;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, Opts, Registry, TextEncoder,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use self::consumption::Consumption;
@@ -140,6 +140,7 @@ struct Following {
     store_up: IntGauge,
     store_poll_failures: IntCounter,
     store_clock_skew: Gauge,
+    broadcast_up: IntGaugeVec,
 }
 
 /// Seconds from a chat's first token to a long answer's end.
@@ -407,6 +408,12 @@ impl Metrics {
         self.following.store_poll_failures.inc();
     }
 
+    /// Notes whether changes elsewhere are heard of at once, and by whom.
+    pub(crate) fn broadcast(&self, by: &'static str, up: bool) {
+        let gauge = self.following.broadcast_up.with_label_values(&[by]);
+        gauge.set(i64::from(up));
+    }
+
     /// Counts a connection that was refused because its address has too many.
     pub(crate) fn too_many_connections(&self) {
         self.errors
@@ -463,6 +470,13 @@ impl Following {
                 "store_clock_skew_seconds",
                 "How far the store's clock is ahead of this machine's, at least; PostgreSQL only.",
             ))?,
+            broadcast_up: IntGaugeVec::new(
+                opts(
+                    "broadcast_up",
+                    "Whether changes elsewhere are heard of at once, by what tells of them.",
+                ),
+                &["by"],
+            )?,
         };
         registry.register(Box::new(following.routing_enabled.clone()))?;
         registry.register(Box::new(following.toggle_changes.clone()))?;
@@ -470,6 +484,7 @@ impl Following {
         registry.register(Box::new(following.store_up.clone()))?;
         registry.register(Box::new(following.store_poll_failures.clone()))?;
         registry.register(Box::new(following.store_clock_skew.clone()))?;
+        registry.register(Box::new(following.broadcast_up.clone()))?;
         Ok(following)
     }
 }

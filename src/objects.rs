@@ -1,5 +1,5 @@
 //! What changing providers, rules and keys by API has in common: the store is changed, this replica
-//! follows at once, the others by themselves. What an object means is its own module's.
+//! follows at once, the others are told to. What an object means is its own module's.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use llm_router_admin::ObjectError;
 use llm_router_store::Store;
 use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
 
+use crate::broadcast::Broadcast;
 use crate::follow::Follower;
 use crate::reload::{InForce, Reloader};
 use crate::switch::now;
@@ -17,6 +18,7 @@ pub(crate) struct Editor {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) follower: Arc<Follower>,
+    pub(crate) broadcast: Arc<Broadcast>,
 }
 
 impl Editor {
@@ -85,6 +87,7 @@ impl Editor {
         let change = Change::Delete { kind, id, expected };
         let deleted = self.store.change(change, by(actor)).await;
         deleted.map_err(refused)?;
+        self.broadcast.tell();
         self.follower.look().await;
         Ok(())
     }
@@ -93,6 +96,7 @@ impl Editor {
         self.follower.must_answer()?;
         let changed = self.store.change(change, by(actor)).await;
         let object = changed.map_err(refused)?.ok_or(ObjectError::Missing)?;
+        self.broadcast.tell();
         self.follower.look().await;
         Ok(object)
     }

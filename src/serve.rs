@@ -28,6 +28,7 @@ use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
+use crate::broadcast::Broadcast;
 use crate::budgets::{self, Budgets};
 use crate::clock;
 use crate::explain::{Question, explain};
@@ -128,13 +129,12 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let running = Running::begin(&config, &runtime, sockets, &ledger)?;
     runtime.spawn(follow_others(Arc::clone(&ledger), Arc::clone(&budgets)));
-    let side_tasks = vec![
+    let mut side_tasks = vec![
         ("admin", running.admin_task(admin.clone())?),
         ("health", health_task(&live, health)),
-        ("reload", reload_task(editor.reloader, hangups)),
-        ("follow", follow_task(editor.follower)),
         ("uses", uses_task(&uses, &editor.store)),
     ];
+    side_tasks.extend(keeping_in_step(&editor, hangups, &metrics));
     let shared = Shared {
         live,
         metrics,
@@ -154,6 +154,23 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     });
     end_telling(traces, &access_log);
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// What follows the file, the store and what other replicas tell.
+fn keeping_in_step(
+    editor: &Editor,
+    hangups: Arc<Hangups>,
+    metrics: &Arc<Metrics>,
+) -> [(&'static str, SideTask); 3] {
+    let (reloader, broadcast) = (Arc::clone(&editor.reloader), Arc::clone(&editor.broadcast));
+    [
+        ("reload", reload_task(reloader, hangups)),
+        (
+            "broadcast",
+            broadcast_task(broadcast, &editor.follower, metrics),
+        ),
+        ("follow", follow_task(Arc::clone(&editor.follower))),
+    ]
 }
 
 fn end_telling(traces: Option<Arc<Traces>>, access_log: &AccessLog) {
@@ -345,6 +362,8 @@ fn steer(
     );
     let switch = Arc::new(runtime.block_on(switch)?);
     let poll = loaded.config.store.poll;
+    let broadcast = Broadcast::of(&loaded.config).map_err(io::Error::other)?;
+    let broadcast = Arc::new(broadcast);
     let reloader = Arc::new(Reloader::new(
         loader,
         loaded,
@@ -365,6 +384,7 @@ fn steer(
         store,
         reloader,
         follower,
+        broadcast,
     };
     Ok(Steering { switch, editor })
 }
@@ -423,6 +443,22 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
     Box::new(move |_| {
         let follower = Arc::clone(&follower);
         Box::pin(async move { follower.run().await })
+    })
+}
+
+fn broadcast_task(
+    broadcast: Arc<Broadcast>,
+    follower: &Arc<Follower>,
+    metrics: &Arc<Metrics>,
+) -> SideTask {
+    let (follower, metrics) = (Arc::clone(follower), Arc::clone(metrics));
+    Box::new(move |stop| {
+        let broadcast = Arc::clone(&broadcast);
+        let (follower, metrics) = (Arc::clone(&follower), Arc::clone(&metrics));
+        until(
+            stop,
+            async move { broadcast.run(&follower, &metrics).await },
+        )
     })
 }
 

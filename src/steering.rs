@@ -36,6 +36,7 @@ impl llm_router_admin::Steering for Steering {
     ) -> Result<(Answer, ToggleStatus), StoreError> {
         self.editor.follower.must_answer()?;
         let (answer, status) = self.switch.request(request).await?;
+        self.editor.broadcast.tell();
         self.editor.follower.wake();
         Ok((answer, self.shown(status)))
     }
@@ -43,6 +44,7 @@ impl llm_router_admin::Steering for Steering {
     async fn cancel_toggle(&self, actor: &str) -> Result<(bool, ToggleStatus), StoreError> {
         self.editor.follower.must_answer()?;
         let (cancelled, status) = self.switch.cancel(actor).await?;
+        self.editor.broadcast.tell();
         Ok((cancelled, self.shown(status)))
     }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::harness::{Builder, Gateway, KEY, Mock, eventually, gateway, mock};
 use crate::toggle::Shared;
 
-const SALT: &str = "salt-of-the-tests-0123456789abcdef";
+pub(crate) const SALT: &str = "salt-of-the-tests-0123456789abcdef";
 
 fn replica(mock: &Mock, folder: &TempDir) -> Builder {
     let store = format!("sqlite:{}", folder.path().join("keys.db").display());
@@ -110,7 +110,7 @@ async fn sharing(shared: &Shared, mock: &Mock) -> Gateway {
 }
 
 impl Gateway {
-    async fn keys(
+    pub(crate) async fn keys(
         &self,
         method: &str,
         path: &str,
@@ -123,12 +123,12 @@ impl Gateway {
         (answer.status, json)
     }
 
-    async fn accepts(&self, key: &str) -> bool {
+    pub(crate) async fn accepts(&self, key: &str) -> bool {
         status_with(self, key).await == 200
     }
 
     /// Who shows many unknown keys is told so.
-    async fn refuses(&self, key: &str) -> bool {
+    pub(crate) async fn refuses(&self, key: &str) -> bool {
         matches!(status_with(self, key).await, 401 | 429)
     }
 }

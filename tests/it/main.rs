@@ -16,6 +16,7 @@ mod postgres;
 
 mod admin;
 mod bodies;
+mod broadcast;
 mod budgets;
 mod command_line;
 mod deploy;

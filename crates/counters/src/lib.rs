@@ -3,8 +3,11 @@
 //! one script and one round trip under a time limit; while Redis is away nothing waits for it. What
 //! follows from an answer, or from none, is the caller's.
 //!
+//! A channel beside them tells replicas that something changed elsewhere.
+//!
 //! All keys have one hash tag, so that a script may touch several of them on a cluster.
 
+mod broadcast;
 mod budgets;
 mod counters;
 mod lease;
@@ -12,6 +15,7 @@ mod limits;
 mod link;
 mod names;
 
+pub use broadcast::{Broadcast, Listening};
 pub use counters::{Counters, Redis};
 pub use limits::{Ask, Levels, Verdict};
 pub use link::{Announced, Announcement, Down, Link, Options, Server, Status};

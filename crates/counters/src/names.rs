@@ -39,3 +39,9 @@ pub(crate) fn levels(subject: &str) -> String {
 pub(crate) fn leases(subject: &str) -> String {
     format!("{PREFIX}:calls:{subject}")
 }
+
+/// The channel that changes are announced on. Channels have no slot: every node of a cluster hears
+/// of them.
+pub(crate) fn changes() -> String {
+    format!("{PREFIX}:changes")
+}

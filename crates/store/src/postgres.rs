@@ -2,6 +2,7 @@
 //! error, never a connection that waits for ever.
 
 mod book;
+mod listen;
 mod objects;
 mod read;
 mod tls;
@@ -22,6 +23,7 @@ use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
 pub use book::{Asker, BookConnection, BudgetBook, Present};
+pub use listen::{Listener, Listening};
 
 use crate::error::StoreError;
 use crate::ledger::{

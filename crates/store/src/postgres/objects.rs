@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
+use super::listen::announce;
 use super::{ANSWER, CONNECT, PostgresStore, bounded, get, store_error};
 use crate::error::StoreError;
 use crate::fields::signed;
@@ -191,6 +192,7 @@ impl PostgresStore {
         }
         let audited = change.audited(found.as_ref(), after.as_ref(), by);
         record(&transaction, &audited).await?;
+        announce(&transaction, number).await?;
         let committed = transaction.commit().await;
         committed.map_err(|error| store_error(&error))?;
         Ok(after)

@@ -6,6 +6,7 @@ use llm_router_domain::toggle::{Item, Outcome, Toggle};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
+use super::listen::announce;
 use super::objects::{number, record};
 use super::{ANSWER, PostgresStore, bounded, get, store_error};
 use crate::error::StoreError;
@@ -93,6 +94,7 @@ async fn take(transaction: &Transaction<'_>, step: &Step) -> Result<bool, StoreE
     if let Some(audit) = &step.audit {
         record(transaction, audit).await?;
     }
+    announce(transaction, step.to.revision()).await?;
     Ok(true)
 }
 
