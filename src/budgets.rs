@@ -3,6 +3,7 @@
 //! that is alone keeps its own. The arithmetic is `llm-router-domain`'s.
 
 mod book;
+pub(crate) mod postgres;
 mod shared;
 
 use std::collections::HashMap;
@@ -137,7 +138,7 @@ impl Budgets {
     /// Tells the other replicas what this one has spent, before it ends.
     pub(crate) async fn leave(&self) {
         if let Some(shared) = &self.shared {
-            shared.tell_all().await;
+            shared.leave().await;
         }
     }
 

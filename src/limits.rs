@@ -127,7 +127,7 @@ impl Limiter {
 
     /// How the shared counters are, if there are any.
     pub(crate) fn status(&self) -> Option<Status> {
-        self.shared.as_ref().map(Counters::status)
+        self.shared.as_ref().map(|shared| shared.link().status())
     }
 
     /// Whether the shared counters are away.
@@ -138,7 +138,7 @@ impl Limiter {
     /// Tells the other replicas that this one is gone.
     pub(crate) async fn leave(&self) {
         if let Some(shared) = &self.shared {
-            shared.leave().await;
+            shared.link().leave().await;
         }
     }
 
@@ -335,7 +335,7 @@ impl Limiter {
         // A server that has begun anew says so once, and is told what is known here.
         let mut tries = 2;
         loop {
-            lapses = shared.lapses();
+            lapses = shared.link().lapses();
             asks = self.questions(&admission.lines, tokens, lapses, at);
             verdict = shared.take(lease, &asks).await;
             tries -= 1;

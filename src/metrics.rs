@@ -64,15 +64,15 @@ impl SharedCounters {
             refusals: limit_refusals()?,
             up: IntGauge::with_opts(opts(
                 "counters_up",
-                "Whether limits are counted for all replicas together; 1 without Redis.",
+                "Whether what replicas share can be asked: Redis, or PostgreSQL for budgets; 1 without both.",
             ))?,
             replicas: IntGauge::with_opts(opts(
                 "replicas",
-                "Replicas that share the counters, as last known.",
+                "Replicas that share limits or budgets, as last known.",
             ))?,
             calls: counters(
                 "counter_calls_total",
-                "Calls of the shared counters, by outcome.",
+                "Calls of what replicas share, by outcome.",
                 &["outcome"],
             )?,
         })

@@ -14,8 +14,8 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_admin::{Caller, Collection, Rule, Unexplained};
-use llm_router_config::{Config, CounterUrl, Loaded, LogFormat};
-use llm_router_counters::Counters;
+use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
+use llm_router_counters::{Counters, Link, Server};
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 
 use crate::access_log::AccessLog;
 use crate::authenticate::authenticate;
-use crate::budgets::Budgets;
+use crate::budgets::{self, Budgets};
 use crate::clock;
 use crate::explain::{Question, explain};
 use crate::follow::Follower;
@@ -272,32 +272,38 @@ fn admin_source(
     }
 }
 
-/// How long the start waits for Redis; without it this replica begins with its own share.
+/// How long the start waits for what replicas share; without it this one begins with its own share.
 const COUNTERS: Duration = Duration::from_secs(1);
 
-/// How often the metrics learn how the counters are.
+/// How often the metrics learn how that is.
 const COUNTERS_NOTED: Duration = Duration::from_millis(500);
 
-/// What counts limits and budgets: for all replicas together where they have Redis.
+/// What counts limits and budgets: for all replicas together where they have Redis, budgets also
+/// where they have PostgreSQL.
 fn counting(
     config: &Config,
     runtime: &Runtime,
     metrics: &Arc<Metrics>,
 ) -> io::Result<(Arc<Limiter>, Arc<Budgets>)> {
-    let counters = counters(config, runtime, metrics)?;
-    let budgets = Arc::new(match &counters {
-        Some(counters) => Budgets::shared(Arc::new(counters.clone()), runtime.handle()),
-        None => Budgets::default(),
-    });
+    let counters = counters(config, runtime)?;
+    let handle = runtime.handle();
+    let budgets = if let Some(counters) = &counters {
+        watch_link(counters.link(), runtime, metrics);
+        Budgets::shared(Arc::new(counters.clone()), handle)
+    } else if let (config::StoreUrl::Postgres(url), true) = (&config.store.url, config.store.ledger)
+    {
+        let book = budgets::postgres::start(url, handle);
+        let book = book.map_err(|error| io::Error::other(format!("store.url: {error}")))?;
+        watch_link(&book, runtime, metrics);
+        Budgets::shared(book, handle)
+    } else {
+        Budgets::default()
+    };
     let limits = Limiter::new(Arc::clone(metrics), counters);
-    Ok((Arc::new(limits), budgets))
+    Ok((Arc::new(limits), Arc::new(budgets)))
 }
 
-fn counters(
-    config: &Config,
-    runtime: &Runtime,
-    metrics: &Arc<Metrics>,
-) -> io::Result<Option<Counters>> {
+fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> {
     let CounterUrl::Redis(url) = &config.counters.url else {
         return Ok(None);
     };
@@ -306,15 +312,19 @@ fn counters(
     };
     let counters = Counters::start(url, options, runtime.handle());
     let counters = counters.map_err(|error| io::Error::other(format!("counters.url: {error}")))?;
-    runtime.block_on(counters.ready(COUNTERS));
-    let (watched, metrics_of) = (counters.clone(), Arc::clone(metrics));
+    Ok(Some(counters))
+}
+
+/// Waits a moment for what replicas share, and lets the metrics say how it is.
+fn watch_link<S: Server>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
+    runtime.block_on(link.ready(COUNTERS));
+    let (link, metrics) = (Arc::clone(link), Arc::clone(metrics));
     runtime.spawn(async move {
         loop {
-            metrics_of.counters(&watched.status());
+            metrics.counters(&link.status());
             tokio::time::sleep(COUNTERS_NOTED).await;
         }
     });
-    Ok(Some(counters))
 }
 
 /// What keeps the running router in step: with its file, with its store, with its operators.

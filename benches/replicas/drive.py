@@ -7,11 +7,13 @@ rpm      two replicas, 600 requests a minute, 8 clients as fast as they can
 tpm      the same with 60,000 tokens a minute and random token counts
 trouble  rpm, while Redis is paused (SIGSTOP), resumed, killed and started again without data
 slow     rpm, while each way to Redis takes 200 ms for a third of the time
-budget   1,000 requests at once on three replicas with one dollar left, Redis paused midway, resumed
+budget   1,000 requests at once on three replicas with one dollar left, Redis paused midway, resumed;
+         with --book postgresql the same with budgets in PostgreSQL and no Redis
 
-It needs redis-server in the path, and starts everything else itself, on free ports of 127.0.0.1.
+It needs redis-server in the path or PostgreSQL's programs, and starts everything else itself, on free
+ports of 127.0.0.1.
 """
-import argparse, collections, http.client, json, os, random, signal, socket, subprocess, sys
+import argparse, collections, glob, http.client, json, os, random, signal, socket, subprocess, sys
 import tempfile, threading, time
 
 KEY = "Bearer sk-driven-0123456789abcdef"
@@ -47,6 +49,42 @@ def redis(port):
     return process
 
 
+class Postgres:
+    """A PostgreSQL server that can be paused with all its processes."""
+
+    def __init__(self):
+        self.port, self.home = free_port(), tempfile.mkdtemp(dir=folder)
+        found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+        self.bin = found[-1] if found else sys.exit("PostgreSQL isn't installed")
+        # It refuses to run as root.
+        self.user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] \
+            if os.getuid() == 0 else []
+        if self.user:
+            os.chmod(folder, 0o755)
+            subprocess.run(["chown", "postgres", self.home], check=True)
+        subprocess.run([*self.user, f"{self.bin}/initdb", "--no-sync", "-A", "trust", "-U", "postgres",
+                        "-D", f"{self.home}/data"], check=True, stdout=subprocess.DEVNULL)
+        self.process = spawn(*self.user, f"{self.bin}/postgres", "-D", f"{self.home}/data", "-p",
+                             str(self.port), "-k", self.home, "-c", "listen_addresses=127.0.0.1")
+        wait_for(self.port)
+        while subprocess.run([f"{self.bin}/pg_isready", "-q", "-h", "127.0.0.1", "-p",
+                              str(self.port)]).returncode:
+            time.sleep(0.05)
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def send_signal(self, number):
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        for pid in [self.process.pid, *map(int, found.stdout.split())]:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def ask(self, sql):
+        return subprocess.run([f"{self.bin}/psql", "-At", "-c", sql, self.url],
+                              capture_output=True, text=True).stdout.strip()
+
+
 class Delay:
     """A way to a port that takes `seconds` in each direction."""
 
@@ -77,7 +115,7 @@ class Delay:
             end.close()
 
 
-def replica(router, mock, redis_port, key):
+def replica(router, mock, key, redis_port=None, store=None):
     home = tempfile.mkdtemp(dir=folder)
     port, admin = free_port(), free_port()
     provider = {"id": "up", "type": "mock", "base_url": f"http://127.0.0.1:{mock}/v1",
@@ -85,8 +123,9 @@ def replica(router, mock, redis_port, key):
     config = {
         "server": {"listen": f"127.0.0.1:{port}"},
         "admin": {"listen": f"127.0.0.1:{admin}", "metrics_public": True},
-        "store": {"url": f"sqlite:{home}/store.db"},
-        "counters": {"url": f"redis://127.0.0.1:{redis_port}/0", "timeout": "50ms"},
+        "store": {"url": store or f"sqlite:{home}/store.db", "journal": f"{home}/journal"},
+        "counters": {"url": f"redis://127.0.0.1:{redis_port}/0" if redis_port else "memory:",
+                     "timeout": "50ms"},
         "providers": [provider],
         "models": [{"name": "fast", "deployments": [{"provider": "up", "model": "mock-gpt"}]}],
         "prices": "prices.yaml",
@@ -164,7 +203,7 @@ def limits(options, mock):
     port = free_port()
     server, way = redis(port), Delay(port)
     key = {"limits": {"tpm": 60000} if options.mode == "tpm" else {"rpm": 600}}
-    replicas = [replica(options.router, mock, way.port, key)[0] for _ in range(2)]
+    replicas = [replica(options.router, mock, key, way.port)[0] for _ in range(2)]
     time.sleep(2)
     tokens = lambda: {"x-mock-usage": f"input={random.randint(1, 200)},output={random.randint(1, 100)}"}
     threads, seen = saturate(replicas, options.seconds, tokens if options.mode == "tpm" else lambda: {})
@@ -202,11 +241,15 @@ def redis_ask(port, *words):
 
 
 def budget(options, mock):
-    port = free_port()
-    server = redis(port)
+    port, name = free_port(), {"redis": "Redis", "postgresql": "PostgreSQL"}[options.book]
+    if options.book == "redis":
+        server, shared = redis(port), {"redis_port": port}
+    else:
+        server = Postgres()
+        shared = {"store": server.url}
     # A request costs 0.052 USD: one dollar is 19 of them.
     key = {"budget": {"usd": 1, "period": "total"}}
-    replicas = [replica(options.router, mock, port, key) for _ in range(3)]
+    replicas = [replica(options.router, mock, key, **shared) for _ in range(3)]
     time.sleep(4)
     tally, lock = collections.Counter(), threading.Lock()
 
@@ -234,13 +277,15 @@ def budget(options, mock):
         options.pause = pause
         burst(1000)
         passed = sum(count for (status, _), count in tally.items() if status == 200)
-        print(f"{'Redis paused midway' if pause else 'Redis back'}: {dict(tally)}")
+        print(f"{f'{name} paused midway' if pause else f'{name} back'}: {dict(tally)}")
         print(f"spent {0.052 * passed:.3f} of 1 USD, overshoot {max(0, 0.052 * passed - 1):.3f} USD")
         if pause:
             server.send_signal(signal.SIGCONT)
             time.sleep(4)
     time.sleep(3)
-    print("held in Redis:", redis_ask(port, "ZCARD", "{llm-router}:holds:key:driven:total:"))
+    held = redis_ask(port, "ZCARD", "{llm-router}:holds:key:driven:total:") \
+        if options.book == "redis" else server.ask("SELECT count(*) FROM budget_holds")
+    print(f"held in {name}:", held)
     for _, admin in replicas:
         print(*metric(admin, "llm_router_budget_"), sep="\n")
 
@@ -250,6 +295,8 @@ def main():
     parser.add_argument("mode", choices=["rpm", "tpm", "trouble", "slow", "budget"])
     parser.add_argument("--router", required=True, type=os.path.abspath)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--book", choices=["redis", "postgresql"], default="redis",
+                        help="where replicas share budgets (budget)")
     parser.add_argument("--pause-after", type=int, default=9, metavar="REQUESTS",
                         help="of 1,000 (budget): with 9, half of the dollar is held by then")
     options = parser.parse_args()

@@ -2,7 +2,7 @@
 //! from none, is [`super::shared`]'s to say.
 
 use async_trait::async_trait;
-use llm_router_counters::Counters;
+use llm_router_counters::{Counters, Link, Server};
 use llm_router_domain::budget::shared::{Claim, Claimed, News, Standing};
 
 /// How the book can be reached.
@@ -27,18 +27,28 @@ pub(crate) trait Book: Send + Sync {
 
     /// None if it didn't answer: then it may have heard all the same.
     async fn tell(&self, news: &News) -> Option<Vec<Standing>>;
+
+    /// This replica ends, where nobody else says so.
+    async fn leave(&self) {}
+}
+
+impl Reach {
+    /// As the way to the book's server has it.
+    pub(super) fn of<S: Server>(link: &Link<S>) -> Self {
+        let status = link.status();
+        Self {
+            up: status.up,
+            calm: status.calm,
+            replicas: status.replicas,
+            lapses: link.lapses(),
+        }
+    }
 }
 
 #[async_trait]
 impl Book for Counters {
     fn reach(&self) -> Reach {
-        let status = self.status();
-        Reach {
-            up: status.up,
-            calm: status.calm,
-            replicas: status.replicas,
-            lapses: self.lapses(),
-        }
+        Reach::of(self.link())
     }
 
     async fn claim(&self, claim: &Claim) -> Option<Claimed> {

@@ -318,11 +318,12 @@ impl Shared {
         tokio::join!(tell, self.rounds());
     }
 
-    /// Tells what the book doesn't know, once, within a second or two.
-    pub(super) async fn tell_all(self: &Arc<Self>) {
+    /// Tells what the book doesn't know, once, within a second or two, before this replica ends.
+    pub(super) async fn leave(self: &Arc<Self>) {
         if !self.is_away() {
             let _ = tokio::time::timeout(LAST_ROUND, self.round()).await;
         }
+        self.book.leave().await;
     }
 
     async fn rounds(self: &Arc<Self>) {

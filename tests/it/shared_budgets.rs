@@ -1,12 +1,13 @@
-//! Budgets of three replicas: what they spend together never exceeds them while Redis answers, is
-//! bounded while it doesn't, and nothing stays reserved.
+//! Budgets of three replicas that share a book, in Redis or in PostgreSQL: what they spend together
+//! never exceeds them while it answers, is bounded while it doesn't, and nothing stays reserved.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Mock, eventually, gateway, mock};
+use crate::harness::{Builder, Gateway, Mock, eventually, gateway, mock};
 use crate::ledger::{PRICES, owed};
+use crate::postgres::Postgres;
 use crate::redis::Redis;
 
 /// 0.026 USD, in hundredths of a micro-dollar: what 50 requests with 20 tokens of input and 100 of
@@ -19,14 +20,129 @@ const KEY: &str = "Bearer sk-of-poor-0123456789";
 const LINE: &str = "{llm-router}:budget:key:poor:total:";
 const HOLDS: &str = "{llm-router}:holds:key:poor:total:";
 
-async fn replica(redis: &Redis, mock: &Mock, on_counter_failure: &str) -> Gateway {
-    // Where not each replica goes by its share, a limit of one request shows who counts.
-    let limits = if on_counter_failure == "local" {
-        json!({})
-    } else {
-        json!({ "rpm": 1, "burst": 1 })
+/// Where the replicas have their book.
+enum Place {
+    /// Each has a store of its own.
+    Redis(Redis),
+    /// They share the store, by the database's name, and have no Redis.
+    Postgres(Postgres, String),
+}
+
+impl Place {
+    fn redis() -> Option<Self> {
+        Redis::start().map(Self::Redis)
+    }
+
+    fn postgres() -> Option<Self> {
+        let server = Postgres::start()?;
+        server.database("first");
+        Some(Self::Postgres(server, "first".to_owned()))
+    }
+
+    /// Nothing was spent.
+    fn begin_anew(&mut self) {
+        match self {
+            Self::Redis(server) => drop(server.ask(&["FLUSHALL"])),
+            Self::Postgres(server, database) => {
+                database.push_str("_next");
+                server.database(database);
+            }
+        }
+    }
+
+    /// Sets up a replica.
+    fn equip(&self, builder: Builder) -> Builder {
+        match self {
+            // A busy machine must not look like a slow Redis.
+            Self::Redis(server) => {
+                builder.set("/counters", json!({ "url": server.url(), "timeout": "1s" }))
+            }
+            Self::Postgres(server, database) => builder.set(
+                "/store",
+                json!({ "url": server.url(database), "journal": "journal" }),
+            ),
+        }
+    }
+
+    /// Crashes it: what isn't on a disk is lost.
+    fn stop(&mut self) {
+        match self {
+            Self::Redis(server) => server.stop(),
+            Self::Postgres(server, _) => server.stop(),
+        }
+    }
+
+    fn run(&mut self) {
+        match self {
+            Self::Redis(server) => server.run(),
+            Self::Postgres(server, _) => server.run(),
+        }
+    }
+
+    fn pause(&self) {
+        match self {
+            Self::Redis(server) => server.pause(),
+            Self::Postgres(server, _) => server.pause(),
+        }
+    }
+
+    fn resume(&self) {
+        match self {
+            Self::Redis(server) => server.resume(),
+            Self::Postgres(server, _) => server.resume(),
+        }
+    }
+
+    /// What the book says was spent and is reserved, in hundredths of a micro-dollar.
+    fn figures(&self) -> (u64, u64) {
+        match self {
+            Self::Redis(server) => figures_in_redis(server),
+            Self::Postgres(server, database) => {
+                let sql = "SELECT spent * 100000000, reserved * 100000000 FROM budget_lines \
+                           WHERE line = 'key:poor:total:'";
+                let row = server.ask(database, sql);
+                let (spent, reserved) = row.split_once('|').unwrap_or(("0", "0"));
+                (whole(spent), whole(reserved))
+            }
+        }
+    }
+
+    /// How many reservations it has.
+    fn holds(&self) -> u64 {
+        match self {
+            Self::Redis(server) => whole(&server.ask(&["ZCARD", HOLDS])),
+            Self::Postgres(server, database) => {
+                whole(&server.ask(database, "SELECT count(*) FROM budget_holds"))
+            }
+        }
+    }
+}
+
+/// A number that must be whole, whatever zeros follow its point.
+fn whole(text: &str) -> u64 {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    assert!(part.bytes().all(|digit| digit == b'0'), "{text}");
+    whole.parse().unwrap()
+}
+
+fn figures_in_redis(redis: &Redis) -> (u64, u64) {
+    let amount = |field: &str| -> u64 {
+        let stored = redis.ask(&["HGET", LINE, field]);
+        let (whole, part) = stored.split_once(' ').unwrap_or(("0", "0"));
+        let (whole, part): (u64, u64) = (whole.parse().unwrap(), part.parse().unwrap());
+        assert_eq!(part % 10_000_000, 0, "{stored}");
+        whole * 100_000_000 + part / 10_000_000
     };
-    gateway()
+    (amount("spent"), amount("reserved"))
+}
+
+async fn replica(place: &Place, mock: &Mock, on_counter_failure: &str) -> Gateway {
+    // Where not each replica goes by its share, a limit of one request shows who counts.
+    let limits = match place {
+        Place::Redis(_) if on_counter_failure != "local" => json!({ "rpm": 1, "burst": 1 }),
+        _ => json!({}),
+    };
+    let builder = gateway()
         .add(
             "providers",
             json!({
@@ -44,17 +160,14 @@ async fn replica(redis: &Redis, mock: &Mock, on_counter_failure: &str) -> Gatewa
         .set(
             "/limits",
             json!({ "on_counter_failure": on_counter_failure }),
-        )
-        // A busy machine must not look like a slow Redis.
-        .set("/counters", json!({ "url": redis.url(), "timeout": "1s" }))
-        .run()
-        .await
+        );
+    place.equip(builder).run().await
 }
 
-async fn three(redis: &Redis, mock: &Mock) -> Vec<Gateway> {
+async fn three(place: &Place, mock: &Mock) -> Vec<Gateway> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        replicas.push(replica(redis, mock, "local").await);
+        replicas.push(replica(place, mock, "local").await);
     }
     all_up(&replicas).await;
     replicas
@@ -116,20 +229,8 @@ async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> Tally {
     tally
 }
 
-/// What Redis says was spent and is reserved, in hundredths of a micro-dollar.
-fn figures(redis: &Redis) -> (u64, u64) {
-    let amount = |field: &str| -> u64 {
-        let stored = redis.ask(&["HGET", LINE, field]);
-        let (whole, part) = stored.split_once(' ').unwrap_or(("0", "0"));
-        let (whole, part): (u64, u64) = (whole.parse().unwrap(), part.parse().unwrap());
-        assert_eq!(part % 10_000_000, 0, "{stored}");
-        whole * 100_000_000 + part / 10_000_000
-    };
-    (amount("spent"), amount("reserved"))
-}
-
-/// Waits until Redis knows what the mock was paid, and nothing is reserved.
-async fn settled(redis: &Redis, replicas: &[Gateway], mock: &Mock) {
+/// Waits until the book knows what the mock was paid, and nothing is reserved.
+async fn settled(place: &Place, replicas: &[Gateway], mock: &Mock) {
     for gateway in replicas {
         eventually("nothing is reserved", || async {
             gateway.metric("llm_router_requests_in_flight", &[]).await == 0.0
@@ -137,11 +238,11 @@ async fn settled(redis: &Redis, replicas: &[Gateway], mock: &Mock) {
         })
         .await;
     }
-    eventually("Redis knows what was spent", || async {
-        figures(redis) == (owed(mock, "mock-gpt"), 0)
+    eventually("the book knows what was spent", || async {
+        place.figures() == (owed(mock, "mock-gpt"), 0)
     })
     .await;
-    assert_eq!(redis.ask(&["ZCARD", HOLDS]), "0");
+    assert_eq!(place.holds(), 0);
 }
 
 /// Asks until all is spent but what is less than the price of a few requests.
@@ -154,69 +255,117 @@ async fn spent_but_little(replicas: &[Gateway], mock: &Mock) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_replicas_never_overspend_together() {
-    let Some(redis) = Redis::start() else { return };
+async fn replicas_with_redis_never_overspend_together() {
+    if let Some(mut place) = Place::redis() {
+        never_overspend_together(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_postgres_never_overspend_together() {
+    if let Some(mut place) = Place::postgres() {
+        never_overspend_together(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_redis_share_what_was_left_while_it_is_away() {
+    if let Some(mut place) = Place::redis() {
+        share_what_was_left_while_it_is_away(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_postgres_share_what_was_left_while_it_is_away() {
+    if let Some(mut place) = Place::postgres() {
+        share_what_was_left_while_it_is_away(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_redis_let_go_of_what_a_killed_one_reserved() {
+    if let Some(mut place) = Place::redis() {
+        let_go_of_what_a_killed_one_reserved(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_postgres_let_go_of_what_a_killed_one_reserved() {
+    if let Some(mut place) = Place::postgres() {
+        let_go_of_what_a_killed_one_reserved(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_redis_do_as_configured_while_it_is_away() {
+    if let Some(mut place) = Place::redis() {
+        do_as_configured_while_it_is_away(&mut place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_with_postgres_do_as_configured_while_it_is_away() {
+    if let Some(mut place) = Place::postgres() {
+        do_as_configured_while_it_is_away(&mut place).await;
+    }
+}
+
+async fn never_overspend_together(place: &mut Place) {
     let mock = mock().await;
-    let replicas = three(&redis, &mock).await;
+    let replicas = three(place, &mock).await;
     for _ in 0..2 {
         let tally = ask(&replicas, 60, "10ms").await;
         assert_eq!(tally.answered + tally.over_budget, 180, "{tally:?}");
-        settled(&redis, &replicas, &mock).await;
+        settled(place, &replicas, &mock).await;
     }
     spent_but_little(&replicas, &mock).await;
     let spent = owed(&mock, "mock-gpt");
     assert!(spent <= BUDGET, "{spent}");
-    // Who comes later knows, also where Redis has forgotten everything.
-    let late = vec![replica(&redis, &mock, "local").await];
+    // Who comes later knows, also where the book has forgotten everything.
+    let late = vec![replica(place, &mock, "local").await];
     ask(&late, 30, "10ms").await;
     let spent = owed(&mock, "mock-gpt");
     assert!(spent <= BUDGET, "{spent}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_redis_is_away_replicas_share_what_was_left_and_tell_it_later() {
-    let Some(mut redis) = Redis::start() else {
-        return;
-    };
+async fn share_what_was_left_while_it_is_away(place: &mut Place) {
     for restart in [false, true] {
         let mock = mock().await;
-        let replicas = three(&redis, &mock).await;
+        let replicas = three(place, &mock).await;
         assert_eq!(ask(&replicas, 3, "10ms").await.answered, 9);
-        settled(&redis, &replicas, &mock).await;
+        settled(place, &replicas, &mock).await;
         // Every replica hears once a second how the lines stand that are in use.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         if restart {
-            redis.stop();
+            place.stop();
         } else {
-            redis.pause();
+            place.pause();
         }
         let tally = ask(&replicas, 60, "10ms").await;
         assert_eq!(tally.answered + tally.over_budget, 180, "{tally:?}");
         assert!(tally.answered >= 20 && tally.degraded > 0, "{tally:?}");
         let away = owed(&mock, "mock-gpt");
-        assert!(away <= BUDGET, "{away} with Redis away");
+        assert!(away <= BUDGET, "{away} while it is away");
         if restart {
-            redis.run();
+            place.run();
         } else {
-            redis.resume();
+            place.resume();
         }
         all_up(&replicas).await;
         ask(&replicas, 30, "10ms").await;
-        settled(&redis, &replicas, &mock).await;
+        settled(place, &replicas, &mock).await;
         // Not only their shares: what one replica left is free for all again.
         spent_but_little(&replicas, &mock).await;
         let spent = owed(&mock, "mock-gpt");
         assert!(spent <= BUDGET, "{spent} after it came back");
         drop(replicas);
-        redis.ask(&["FLUSHALL"]);
+        place.begin_anew();
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_replica_reserved_is_let_go() {
-    let Some(redis) = Redis::start() else { return };
+async fn let_go_of_what_a_killed_one_reserved(place: &mut Place) {
     let mock = mock().await;
-    let mut replicas = three(&redis, &mock).await;
+    let mut replicas = three(place, &mock).await;
     let mut victim = replicas.pop().unwrap();
     let url = victim.url.clone();
     let asked = tokio::spawn(async move {
@@ -233,8 +382,8 @@ async fn what_a_killed_replica_reserved_is_let_go() {
         };
         futures::future::join_all((0..10).map(ask)).await;
     });
-    eventually("ten are held", || async {
-        redis.ask(&["ZCARD", HOLDS]) == "10"
+    eventually("ten are held, and on their way", || async {
+        place.holds() == 10 && mock.meter.requests(20, |_| true).len() == 10
     })
     .await;
     // Held comes before journalled, and only what is journalled can be billed.
@@ -245,35 +394,28 @@ async fn what_a_killed_replica_reserved_is_let_go() {
     .await;
     victim.kill_and_restart().await;
     asked.await.unwrap();
-    assert_eq!(redis.ask(&["ZCARD", HOLDS]), "10");
+    assert_eq!(place.holds(), 10);
     // At most as long as an attempt may take, 6 s.
     eventually("they are let go", || async {
         ask(&replicas, 1, "10ms").await;
-        redis.ask(&["ZCARD", HOLDS]) == "0"
+        place.holds() == 0
     })
     .await;
     // What it may have been billed for is spent, once the replica is there to say so.
-    let seen = std::cell::Cell::new(figures(&redis).0);
     let replicas = vec![victim];
     eventually("it is spent", || async {
-        // One call is a tenth of it.
         ask(&replicas, 1, "10ms").await;
-        let before = seen.replace(figures(&redis).0);
-        seen.get() >= before + 10 * 50_000
+        place.figures().0 >= owed(&mock, "mock-gpt") + 10 * 50_000
     })
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_holds_while_redis_is_away_is_the_configurations_to_say() {
+async fn do_as_configured_while_it_is_away(place: &mut Place) {
     for (failure, answered) in [("allow", 100), ("refuse", 0)] {
-        let Some(mut redis) = Redis::start() else {
-            return;
-        };
         let mock = mock().await;
-        let replicas = vec![replica(&redis, &mock, failure).await];
+        let replicas = vec![replica(place, &mock, failure).await];
         assert_eq!(ask(&replicas, 1, "10ms").await.answered, 1);
-        redis.stop();
+        place.stop();
         eventually("it notices", || async {
             replicas[0].metric("llm_router_counters_up", &[]).await == 0.0
         })
@@ -282,8 +424,10 @@ async fn what_holds_while_redis_is_away_is_the_configurations_to_say() {
         assert_eq!(tally.answered, answered, "{failure}: {tally:?}");
         assert_eq!(tally.unavailable, 100 - answered, "{failure}: {tally:?}");
         assert_eq!(tally.degraded, 100, "{failure}: {tally:?}");
-        redis.run();
+        place.run();
         all_up(&replicas).await;
-        settled(&redis, &replicas, &mock).await;
+        settled(place, &replicas, &mock).await;
+        drop(replicas);
+        place.begin_anew();
     }
 }

@@ -93,8 +93,8 @@ impl Default for RawStore {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Counters")]
 pub(crate) struct RawCounters {
-    /// memory: (in this process, for a single replica) or redis://HOST:PORT/0. Without it:
-    /// REDIS_URL, else memory:.
+    /// memory: (in this process; replicas then share budgets only, where they share a PostgreSQL)
+    /// or redis://HOST:PORT/0. Without it: REDIS_URL, else memory:.
     url: Option<Text<CounterUrl>>,
     /// How long a request waits for it. A service that takes longer counts as away.
     timeout: Text<TimeSpan>,

@@ -13,8 +13,9 @@ use rust_decimal::prelude::ToPrimitive as _;
 use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
+use crate::counters::Counters;
 use crate::lease::millis;
-use crate::link::{Counters, Down};
+use crate::link::Down;
 use crate::names;
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
@@ -51,7 +52,7 @@ impl Counters {
             add_money(&mut call, line.ceiling);
             add_money(&mut call, line.spent);
         }
-        let answer: Vec<String> = self.0.call(&call).await?;
+        let answer: Vec<String> = self.call(&call).await?;
         read_claimed(&answer).ok_or(Down)
     }
 
@@ -65,7 +66,7 @@ impl Counters {
         for line in &news.lines {
             add_line(&mut call, line);
         }
-        let answer: Vec<String> = self.0.call(&call).await?;
+        let answer: Vec<String> = self.call(&call).await?;
         let lines = answer.get(1..).ok_or(Down)?.chunks_exact(NUMBERS + 1);
         let standing = |numbers: &[String]| {
             Some(Standing {
@@ -85,11 +86,11 @@ impl Counters {
         lines: impl Iterator<Item = &'l str>,
     ) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
-        call.key(names::fence(self.0.replica()));
+        call.key(names::fence(self.link().replica()));
         for line in lines {
             call.key(names::budget(line)).key(names::holds(line));
         }
-        call.arg(self.0.connection_number());
+        call.arg(self.link().connection_number());
         call
     }
 }

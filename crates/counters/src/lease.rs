@@ -3,17 +3,18 @@
 //! for that.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use llm_router_domain::limit::LEVEL_OF_ONE;
 use redis::Script;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::link::Link;
+use crate::counters::Counters;
+use crate::link::BEAT;
 use crate::names;
 
 /// How long a call counts that isn't renewed.
@@ -61,8 +62,8 @@ impl Leases {
         self.held().remove(&lease);
     }
 
-    /// Renews the leases that are old.
-    pub(crate) async fn renew(&self, link: &Link) {
+    /// The leases that are old, with their keys; they count as renewed from now on.
+    fn take_old(&self) -> Vec<(String, Uuid)> {
         let now = Instant::now();
         let mut old = Vec::new();
         for (lease, held) in self.held().iter_mut() {
@@ -71,16 +72,7 @@ impl Leases {
                 old.extend(held.keys.iter().map(|key| (key.clone(), *lease)));
             }
         }
-        let script = Script::new(include_str!("scripts/renew.lua"));
-        for batch in old.chunks(BATCH) {
-            let mut call = script.arg(millis(LEASE));
-            for (key, lease) in batch {
-                call.key(key).arg(lease.to_string());
-            }
-            if link.call::<i64>(&call).await.is_err() {
-                return;
-            }
-        }
+        old
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
@@ -88,19 +80,42 @@ impl Leases {
     }
 }
 
+/// Renews leases while this replica is there.
+pub(crate) async fn keep_renewed(counters: Counters) {
+    let script = Script::new(include_str!("scripts/renew.lua"));
+    while !counters.link().is_leaving() {
+        sleep(BEAT).await;
+        if counters.link().is_up() {
+            renew(&counters, &script).await;
+        }
+    }
+}
+
+async fn renew(counters: &Counters, script: &Script) {
+    for batch in counters.parts().leases.take_old().chunks(BATCH) {
+        let mut call = script.arg(millis(LEASE));
+        for (key, lease) in batch {
+            call.key(key).arg(lease.to_string());
+        }
+        if counters.call::<i64>(&call).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Tells Redis of endings, several at a time. What it can't be told runs out by itself.
-pub(crate) async fn tell_endings(link: Arc<Link>, waiting: mpsc::Receiver<Ending>) {
+pub(crate) async fn tell_endings(counters: Counters, waiting: mpsc::Receiver<Ending>) {
     let script = Script::new(include_str!("scripts/settle.lua"));
     let endings = futures::stream::unfold(waiting, |mut waiting| async {
         let ending = waiting.recv().await?;
         Some((ending, waiting))
     });
-    let (link, script) = (&link, &script);
-    let tell = |ending| async move { tell(link, script, ending).await };
+    let (counters, script) = (&counters, &script);
+    let tell = |ending| async move { tell(counters, script, ending).await };
     endings.for_each_concurrent(AT_ONCE, tell).await;
 }
 
-async fn tell(link: &Link, script: &Script, ending: Ending) {
+async fn tell(counters: &Counters, script: &Script, ending: Ending) {
     let mut call = script.prepare_invoke();
     call.arg(ending.lease.to_string()).arg(LEVEL_OF_ONE);
     for line in &ending.lines {
@@ -109,7 +124,7 @@ async fn tell(link: &Link, script: &Script, ending: Ending) {
             .arg(line.tpm)
             .arg(line.change);
     }
-    if link.call::<i64>(&call).await.is_err() {
+    if counters.call::<i64>(&call).await.is_err() {
         tracing::debug!("the counters were not told of a request's end");
     }
 }

@@ -6,10 +6,12 @@
 //! All keys have one hash tag, so that a script may touch several of them on a cluster.
 
 mod budgets;
+mod counters;
 mod lease;
 mod limits;
 mod link;
 mod names;
 
+pub use counters::{Counters, Redis};
 pub use limits::{Ask, Levels, Verdict};
-pub use link::{Counters, Down, Options, Status};
+pub use link::{Announced, Announcement, Down, Link, Options, Server, Status};

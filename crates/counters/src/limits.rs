@@ -8,8 +8,9 @@ use redis::{Script, ScriptInvocation};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
+use crate::counters::Counters;
 use crate::lease::{Ending, EndingLine, LEASE, millis};
-use crate::link::{Counters, Down};
+use crate::link::Down;
 use crate::names;
 
 /// What a request asks of one subject's limits.
@@ -73,22 +74,23 @@ impl Counters {
     /// When Redis doesn't answer in time. It may have counted the request all the same: then its
     /// end should be told.
     pub async fn take(&self, lease: Uuid, asks: &[Ask]) -> Result<Verdict, Down> {
-        let link = &self.0;
         let leases = asks.iter().filter(|ask| ask.limits.concurrency.is_some());
         let leases: Vec<String> = leases.map(|ask| names::leases(&ask.subject)).collect();
         if !leases.is_empty() {
-            link.leases.hold(lease, leases);
+            self.parts().leases.hold(lease, leases);
         }
-        let answer: Vec<redis::Value> = link.call(&question(&link.epoch(), lease, asks)).await?;
+        let answer: Vec<redis::Value> = self
+            .call(&question(&self.link().epoch(), lease, asks))
+            .await?;
         let verdict = match read(&answer).ok_or(Down)? {
             Answer::NewEpoch(epoch) => {
-                link.note_epoch(epoch);
+                self.link().note_epoch(epoch);
                 Verdict::Forgotten
             }
             Answer::Verdict(verdict) => verdict,
         };
         if !matches!(verdict, Verdict::Passed(_)) {
-            link.leases.let_go(lease);
+            self.parts().leases.let_go(lease);
         }
         Ok(verdict)
     }
@@ -102,8 +104,9 @@ impl Counters {
             change: signed(used).saturating_sub(signed(ask.tokens)),
         };
         let lines = asks.iter().map(line).collect();
-        self.0.leases.let_go(lease);
-        if self.0.endings.try_send(Ending { lease, lines }).is_err() {
+        let parts = self.parts();
+        parts.leases.let_go(lease);
+        if parts.endings.try_send(Ending { lease, lines }).is_err() {
             tracing::debug!("too many ends of requests wait to be told to the counters");
         }
     }

@@ -1,77 +1,108 @@
-//! The way to Redis: one connection that all calls share, a time limit for each call, a breaker
-//! that stops asking a server that is dead or slow, and a keeper that tries it again meanwhile and
-//! says that this replica is there. Knows nothing of what is counted.
+//! The way to a server that replicas share: one connection that all calls use, a time limit for
+//! each call, a breaker that stops asking a server that is dead or slow, and a keeper that tries it
+//! again meanwhile and says that this replica is there. Knows nothing of what is counted, nor of
+//! the server's protocol.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script, ScriptInvocation};
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::lease::{Ending, Leases};
-use crate::names;
+/// A server that replicas share, by its protocol.
+pub trait Server: Send + Sync + 'static {
+    /// What all calls of a replica go over. Clones are the same connection.
+    type Connection: Clone + Send + Sync + 'static;
 
-/// What replicas count together. Clones count for the same replica.
-#[derive(Clone)]
-pub struct Counters(pub(crate) Arc<Link>);
+    /// What is kept there, for the log: `the counters`.
+    fn name(&self) -> &'static str;
 
-/// How the counters are reached.
+    /// Opens a connection, or says in words without a secret why it can't. Takes a bounded time.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, String>> + Send;
+
+    /// Says that a replica is there.
+    fn announce(
+        &self,
+        connection: &Self::Connection,
+        announcement: Announcement,
+    ) -> impl Future<Output = Result<Announced, String>> + Send;
+}
+
+/// That a replica is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement {
+    /// The replica.
+    pub replica: Uuid,
+    /// Counts its connections: what was sent over an earlier one and comes late is void.
+    pub connection: u64,
+    /// How long it counts without another; zero says that it leaves.
+    pub counts: Duration,
+}
+
+/// What a server says to that.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    /// Names this life of what is kept: another one means that everything was forgotten.
+    pub epoch: String,
+    /// How long ago that began.
+    pub age: Duration,
+    /// How many replicas there are, this one included.
+    pub replicas: u32,
+}
+
+/// How the server is reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long a call may take.
     pub timeout: Duration,
 }
 
-/// Redis didn't answer in time, or not at all: the caller decides what holds meanwhile.
+/// The server didn't answer in time, or not at all: the caller decides what holds meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the counters are not available")]
+#[error("what replicas share is not available")]
 pub struct Down;
 
-/// How the counters are.
+/// How the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Whether calls are made.
     pub up: bool,
-    /// How many replicas there are, this one included; while Redis is away, how many there were.
+    /// How many replicas there are, this one included; while it is away, how many there were.
     pub replicas: u32,
     /// Calls that were answered.
     pub answered: u64,
     /// Calls that were not, or not in time.
     pub failed: u64,
-    /// Whether every replica has had the time to tell what Redis missed or forgot.
+    /// Whether every replica has had the time to tell what the server missed or forgot.
     pub calm: bool,
 }
 
-pub(crate) struct Link {
-    client: Client,
+/// The way to a server, kept open.
+pub struct Link<S: Server> {
+    server: S,
     options: Options,
     replica: Uuid,
-    connection: ArcSwapOption<MultiplexedConnection>,
+    connection: ArcSwapOption<S::Connection>,
     up: AtomicBool,
     failures_in_a_row: AtomicU32,
     answered: AtomicU64,
     failed: AtomicU64,
     replicas: AtomicU32,
     epoch: ArcSwap<String>,
-    /// How often Redis may have missed or forgotten what this replica knows.
+    /// How often the server may have missed or forgotten what this replica knows.
     lapses: AtomicU64,
-    /// When every replica has had the time to tell what Redis missed or forgot.
+    /// When every replica has had the time to tell what the server missed or forgot.
     calm_from: ArcSwap<Instant>,
-    /// Counts this replica's connections: what was sent over an earlier one and comes late is void.
+    /// Counts this replica's connections.
     connections: AtomicU64,
     tripped: Notify,
     leaving: AtomicBool,
-    pub(crate) leases: Leases,
-    pub(crate) endings: mpsc::Sender<Ending>,
-    announce: Script,
 }
 
 /// Calls that fail in a row before no more are made.
@@ -81,34 +112,22 @@ const TRIP: u32 = 3;
 const PROBES: u32 = 2;
 
 /// How often a replica says that it is there, and how long it counts without.
-const BEAT: Duration = Duration::from_secs(1);
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 const COUNTS: Duration = Duration::from_secs(5);
 
-/// How long after a lapse replicas tell what Redis missed: they try it every [`RETRY`] and hear of
-/// a new epoch with every [`BEAT`].
+/// How long after a lapse replicas tell what the server missed: they try it every [`RETRY`] and
+/// hear of a new epoch with every [`BEAT`].
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How often a server is tried that is away.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How long opening a connection may take.
-const CONNECT: Duration = Duration::from_secs(1);
-
-/// Endings that wait to be told; more are dropped, and their leases run out by themselves.
-const WAITING_ENDINGS: usize = 16_384;
-
-impl Counters {
-    /// Begins to keep a connection to `url` on `runtime`. It may not stand yet when this returns.
-    ///
-    /// # Errors
-    /// When it isn't the address of a Redis server.
-    pub fn start(url: &SecretString, options: Options, runtime: &Handle) -> Result<Self, String> {
-        // The error may quote the address, and with it a password.
-        let client = Client::open(url.expose_secret())
-            .map_err(|_| "the address is not one of a Redis server".to_owned())?;
-        let (endings, waiting) = mpsc::channel(WAITING_ENDINGS);
-        let link = Arc::new(Link {
-            client,
+impl<S: Server> Link<S> {
+    /// Begins to keep a connection on `runtime`. It may not stand yet when this returns.
+    #[must_use]
+    pub fn start(server: S, options: Options, runtime: &Handle) -> Arc<Self> {
+        let link = Arc::new(Self {
+            server,
             options,
             replica: Uuid::new_v4(),
             connection: ArcSwapOption::empty(),
@@ -123,77 +142,67 @@ impl Counters {
             connections: AtomicU64::new(0),
             tripped: Notify::new(),
             leaving: AtomicBool::new(false),
-            leases: Leases::default(),
-            endings,
-            announce: Script::new(include_str!("scripts/announce.lua")),
         });
         runtime.spawn(keep(Arc::clone(&link)));
-        runtime.spawn(crate::lease::tell_endings(Arc::clone(&link), waiting));
-        Ok(Self(link))
+        link
     }
 
-    /// How they are.
+    /// How the server is.
     #[must_use]
     pub fn status(&self) -> Status {
-        let link = &self.0;
         Status {
-            up: link.up.load(Relaxed),
-            replicas: link.replicas.load(Relaxed).max(1),
-            answered: link.answered.load(Relaxed),
-            failed: link.failed.load(Relaxed),
-            calm: **link.calm_from.load() <= Instant::now(),
+            up: self.is_up(),
+            replicas: self.replicas.load(Relaxed).max(1),
+            answered: self.answered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            calm: **self.calm_from.load() <= Instant::now(),
         }
+    }
+
+    /// Whether calls are made.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
     }
 
     /// Waits until the server answers, at most for `longest`; whether it does.
     pub async fn ready(&self, longest: Duration) -> bool {
         let up = async {
-            while !self.0.up.load(Relaxed) {
+            while !self.is_up() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
         timeout(longest, up).await.is_ok()
     }
 
-    /// Changes whenever Redis may have missed or forgotten what this replica knows: then the next
-    /// question about each subject should say it, once.
+    /// Changes whenever the server may have missed or forgotten what this replica knows: then the
+    /// next question about each subject should say it, once.
     #[must_use]
     pub fn lapses(&self) -> u64 {
-        self.0.lapses.load(Relaxed)
+        self.lapses.load(Relaxed)
     }
 
-    /// Says that this replica is gone, so that the others' shares grow at once.
-    pub async fn leave(&self) {
-        self.0.leaving.store(true, Relaxed);
-        let connection = self.0.connection.load_full();
-        if let Some(connection) = connection {
-            let left = self.0.say(&connection, Duration::ZERO).await;
-            if let Err(error) = left {
-                tracing::debug!(%error, "the counters were not told that this replica ends");
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Counters").field(&self.status()).finish()
-    }
-}
-
-impl Link {
-    /// Runs a script under the time limit.
-    pub(crate) async fn call<T: FromRedisValue>(
-        &self,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<T, Down> {
-        if !self.up.load(Relaxed) {
+    /// What a call goes over.
+    ///
+    /// # Errors
+    /// While no calls are made.
+    pub fn connection(&self) -> Result<S::Connection, Down> {
+        if !self.is_up() {
             return Err(Down);
         }
         let connection = self.connection.load_full().ok_or(Down)?;
-        let mut connection = (*connection).clone();
-        let answer = timeout(self.options.timeout, script.invoke_async(&mut connection)).await;
-        match answer {
+        Ok((*connection).clone())
+    }
+
+    /// Waits for the answer to a call over [`Self::connection`], under the time limit.
+    ///
+    /// # Errors
+    /// When it doesn't come, or is an error. The server may have heard the call all the same.
+    pub async fn answer<T, E: fmt::Display>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Down> {
+        match timeout(self.options.timeout, answer).await {
             Ok(Ok(value)) => {
                 self.failures_in_a_row.store(0, Relaxed);
                 self.answered.fetch_add(1, Relaxed);
@@ -205,7 +214,7 @@ impl Link {
     }
 
     fn failed(&self, error: &dyn fmt::Display) -> Down {
-        tracing::debug!(%error, "a call of the counters failed");
+        tracing::debug!(%error, "a call of {} failed", self.server.name());
         self.failed.fetch_add(1, Relaxed);
         if self.failures_in_a_row.fetch_add(1, Relaxed) + 1 >= TRIP {
             self.trip();
@@ -217,7 +226,8 @@ impl Link {
         if self.up.swap(false, Relaxed) && !self.leaving.load(Relaxed) {
             tracing::warn!(
                 replicas = self.replicas.load(Relaxed),
-                "the counters are not available; each replica goes by its share until they are"
+                "{} are not available; each replica goes by its share until they are",
+                self.server.name()
             );
         }
         self.connection.store(None);
@@ -237,59 +247,69 @@ impl Link {
         }
     }
 
-    /// Redis may have missed or forgotten what this replica knows, and it takes `grace` until all
-    /// have told what they know.
+    /// The server may have missed or forgotten what this replica knows, and it takes `grace` until
+    /// all have told what they know.
     fn lapsed(&self, grace: Duration) {
         self.calm_from.store(Arc::new(Instant::now() + grace));
         self.lapses.fetch_add(1, Relaxed);
     }
 
     /// The connection that is used, by its number.
-    pub(crate) fn connection_number(&self) -> u64 {
+    pub fn connection_number(&self) -> u64 {
         self.connections.load(Relaxed)
     }
 
-    pub(crate) const fn replica(&self) -> Uuid {
+    /// This replica, by a name that it has for this run.
+    pub const fn replica(&self) -> Uuid {
         self.replica
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(CONNECT));
-        let client = &self.client;
-        client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+
+    /// Says that this replica is gone, so that the others' shares grow at once.
+    pub async fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+        let Some(connection) = self.connection.load_full() else {
+            return;
+        };
+        let left = timeout(
+            self.options.timeout.max(RETRY),
+            self.say(&connection, Duration::ZERO),
+        )
+        .await;
+        if !matches!(left, Ok(Ok(_))) {
+            tracing::debug!(
+                "{} were not told that this replica ends",
+                self.server.name()
+            );
+        }
     }
 
     /// Announces this replica; how long the answer took.
-    async fn say(
-        &self,
-        connection: &MultiplexedConnection,
-        counts: Duration,
-    ) -> Result<Said, RedisError> {
-        let mut connection = connection.clone();
+    async fn say(&self, connection: &S::Connection, counts: Duration) -> Result<Said, String> {
+        let announcement = Announcement {
+            replica: self.replica,
+            connection: self.connection_number(),
+            counts,
+        };
         let asked = Instant::now();
-        let (epoch, replicas, age): (String, u32, u64) = self
-            .announce
-            .key(names::epoch())
-            .key(names::replicas())
-            .key(names::fence(self.replica))
-            .arg(Uuid::new_v4().to_string())
-            .arg(self.replica.to_string())
-            .arg(u64::try_from(counts.as_millis()).unwrap_or_default())
-            .arg(self.connection_number())
-            .invoke_async(&mut connection)
-            .await?;
+        let announced = self.server.announce(connection, announcement).await?;
         let first = self.epoch.load().is_empty();
-        self.note_epoch(epoch);
-        self.replicas.store(replicas.max(1), Relaxed);
+        self.note_epoch(announced.epoch);
+        self.replicas.store(announced.replicas.max(1), Relaxed);
         Ok(Said {
             took: asked.elapsed(),
             // Who is new has nothing to tell; the others had the server's age for that.
-            grace: first.then(|| GRACE.saturating_sub(Duration::from_millis(age))),
+            grace: first.then(|| GRACE.saturating_sub(announced.age)),
         })
+    }
+}
+
+impl<S: Server> fmt::Debug for Link<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Link").field(&self.status()).finish()
     }
 }
 
@@ -301,19 +321,18 @@ struct Said {
 }
 
 /// Keeps a connection until this replica leaves.
-async fn keep(link: Arc<Link>) {
+async fn keep<S: Server>(link: Arc<Link<S>>) {
     let mut told = false;
-    while !link.leaving.load(Relaxed) {
-        match link.connect().await {
+    while !link.is_leaving() {
+        match link.server.connect().await {
             Ok(connection) => {
                 told = false;
                 link.connections.fetch_add(1, Relaxed);
                 beat(&link, connection).await;
             }
-            Err(error) if !told => {
+            Err(why) if !told => {
                 told = true;
-                // Its text may hold the address; the kind says enough.
-                tracing::warn!(kind = ?error.kind(), "the counters can't be reached");
+                tracing::warn!(why, "{} can't be reached", link.server.name());
             }
             Err(_) => {}
         }
@@ -323,9 +342,9 @@ async fn keep(link: Arc<Link>) {
 }
 
 /// Announces this replica over a connection until that fails.
-async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
+async fn beat<S: Server>(link: &Link<S>, connection: S::Connection) {
     let (mut good, mut was_down, mut grace) = (0, true, GRACE);
-    while !link.leaving.load(Relaxed) {
+    while !link.is_leaving() {
         let said = timeout(
             link.options.timeout.max(RETRY),
             link.say(&connection, COUNTS),
@@ -350,17 +369,15 @@ async fn beat(link: &Arc<Link>, connection: MultiplexedConnection) {
             link.up.store(true, Relaxed);
             tracing::info!(
                 replicas = link.replicas.load(Relaxed),
-                "the counters are available"
+                "{} are available",
+                link.server.name()
             );
-        }
-        if !was_down {
-            link.leases.renew(link).await;
         }
         let pause = if was_down { RETRY } else { BEAT };
         tokio::select! {
             () = sleep(pause) => {}
             () = link.tripped.notified() => {
-                if !link.up.load(Relaxed) && !was_down {
+                if !link.is_up() && !was_down {
                     return;
                 }
             }

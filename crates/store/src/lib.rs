@@ -20,6 +20,6 @@ pub use error::StoreError;
 pub use ledger::LedgerStore;
 pub use objects::ObjectStore;
 pub use open::{Store, StoreUrl, open};
-pub use postgres::PostgresStore;
+pub use postgres::{Asker, BookConnection, BudgetBook, PostgresStore, Present};
 pub use sqlite::SqliteStore;
 pub use toggle::ToggleStore;

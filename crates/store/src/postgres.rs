@@ -1,6 +1,7 @@
 //! The store in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
 //! error, never a connection that waits for ever.
 
+mod book;
 mod objects;
 mod read;
 mod tls;
@@ -19,6 +20,8 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Config, Row};
 use uuid::Uuid;
+
+pub use book::{Asker, BookConnection, BudgetBook, Present};
 
 use crate::error::StoreError;
 use crate::ledger::{
@@ -55,20 +58,7 @@ impl PostgresStore {
     /// # Errors
     /// When it is no address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let address = tls::Address::parse(url)?;
-        let mut config: Config = address
-            .url
-            .parse()
-            .map_err(|error: tokio_postgres::Error| StoreError::Address(error.to_string()))?;
-        config.ssl_mode(address.ssl_mode());
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("llm-router");
-        }
-        config.keepalives_idle(Duration::from_secs(30));
-        config.tcp_user_timeout(Duration::from_secs(30));
+        let (config, address) = configured(url)?;
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -116,6 +106,25 @@ impl PostgresStore {
         let client = client.map_err(|_| StoreError::Unavailable("no answer".to_owned()))?;
         client.map_err(|error| StoreError::Unavailable(whole(&error)))
     }
+}
+
+/// How a server is connected to: bounded, and kept from waiting for one that is gone.
+fn configured(url: &str) -> Result<(Config, tls::Address), StoreError> {
+    let address = tls::Address::parse(url)?;
+    let mut config: Config = address
+        .url
+        .parse()
+        .map_err(|error: tokio_postgres::Error| StoreError::Address(error.to_string()))?;
+    config.ssl_mode(address.ssl_mode());
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("llm-router");
+    }
+    config.keepalives_idle(Duration::from_secs(30));
+    config.tcp_user_timeout(Duration::from_secs(30));
+    Ok((config, address))
 }
 
 /// An error with all its causes: the first alone says little of a connection.

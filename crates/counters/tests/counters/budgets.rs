@@ -157,10 +157,16 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
     };
     let one = counters(&redis).await;
     tell(&one, &news(Change::None, &[(9, "2")], true)).await;
-    assert!(!one.status().calm, "its epoch is new");
-    eventually("all had the time to tell", async || one.status().calm).await;
+    assert!(!one.link().status().calm, "its epoch is new");
+    eventually("all had the time to tell", async || {
+        one.link().status().calm
+    })
+    .await;
     let two = counters(&redis).await;
-    assert!(two.status().calm, "who comes later has nothing to wait for");
+    assert!(
+        two.link().status().calm,
+        "who comes later has nothing to wait for"
+    );
     redis.stop();
     redis.run();
     let ask = claim(1, "1", "1", "4");
@@ -168,7 +174,7 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
         one.reserve(&ask).await == Ok(Claimed::Unknown)
     })
     .await;
-    assert!(!one.status().calm);
+    assert!(!one.link().status().calm);
     // What a run tells before the store is asked is kept.
     let standing = one
         .tell(&news(Change::None, &[(1, "1")], false))

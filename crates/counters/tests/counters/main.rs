@@ -26,7 +26,7 @@ async fn counters(redis: &Redis) -> Counters {
         timeout: Duration::from_secs(1),
     };
     let counters = Counters::start(&redis.url().into(), options, &Handle::current()).unwrap();
-    assert!(counters.ready(Duration::from_secs(10)).await);
+    assert!(counters.link().ready(Duration::from_secs(10)).await);
     counters
 }
 
@@ -151,9 +151,9 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
         return;
     };
     let (one, two) = (counters(&redis).await, counters(&redis).await);
-    eventually("both are known", async || one.status().replicas == 2).await;
+    eventually("both are known", async || one.link().status().replicas == 2).await;
     let asks = [ask("key:d", rpm(60, 5))];
-    let before = one.lapses();
+    let before = one.link().lapses();
     for kill in [false, true] {
         if kill {
             redis.stop();
@@ -162,22 +162,22 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
         }
         eventually("the breaker opens", async || {
             let _ = one.take(Uuid::new_v4(), &asks).await;
-            !one.status().up
+            !one.link().status().up
         })
         .await;
         let began = Instant::now();
         assert!(one.take(Uuid::new_v4(), &asks).await.is_err());
         assert!(began.elapsed() < Duration::from_millis(500));
-        assert_eq!(one.status().replicas, 2, "the last known number");
+        assert_eq!(one.link().status().replicas, 2, "the last known number");
         if kill {
             redis.run();
         } else {
             redis.resume();
         }
-        eventually("it is back", async || one.status().up).await;
+        eventually("it is back", async || one.link().status().up).await;
     }
     // Restarted empty: what replicas remember holds.
-    assert!(one.lapses() > before);
+    assert!(one.link().lapses() > before);
     let full = [Ask {
         floor: Levels {
             requests: 5 * LEVEL_OF_ONE,
@@ -196,7 +196,7 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
 async fn replicas_that_leave_are_not_counted() {
     let Some(redis) = Redis::start() else { return };
     let (one, two) = (counters(&redis).await, counters(&redis).await);
-    eventually("two", async || one.status().replicas == 2).await;
-    two.leave().await;
-    eventually("one", async || one.status().replicas == 1).await;
+    eventually("two", async || one.link().status().replicas == 2).await;
+    two.link().leave().await;
+    eventually("one", async || one.link().status().replicas == 1).await;
 }

@@ -7,6 +7,7 @@
     reason = "a test that fails says where, one that can't look says so"
 )]
 
+mod book;
 mod conformance;
 mod journal;
 mod places;

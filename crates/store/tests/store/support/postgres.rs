@@ -148,24 +148,23 @@ impl Postgres {
 
     /// Runs a statement.
     pub(crate) fn sql(&self, database: &str, sql: &str) {
+        let _ = self.ask(database, sql);
+    }
+
+    /// Runs a statement; the values of its rows, as psql prints them unaligned.
+    pub(crate) fn ask(&self, database: &str, sql: &str) -> String {
         let port = self.port.to_string();
         let done = Command::new(self.bin.join("psql"))
-            .args([
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port,
-                "-U",
-                "postgres",
-                "-q",
-                "-d",
-                database,
-                "-c",
-                sql,
-            ])
-            .status()
+            .args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres"])
+            .args(["-q", "-At", "-d", database, "-c", sql])
+            .stderr(Stdio::inherit())
+            .output()
             .unwrap();
-        assert!(done.success(), "{sql}");
+        assert!(done.status.success(), "{sql}");
+        String::from_utf8(done.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
     }
 
     fn data(&self) -> PathBuf {
