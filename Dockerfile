@@ -11,13 +11,14 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/build/target,sharing=locked \
     cargo build --release --locked --bin llm-router \
-    && strip --strip-debug --output-file=/llm-router target/release/llm-router
+    && strip --strip-debug -o /llm-router target/release/llm-router
 
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/llm-router --create-home \
+    && groupadd --system --gid 10001 llm-router \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/llm-router --create-home \
         --shell /usr/sbin/nologin llm-router
 COPY --from=build /llm-router /usr/local/bin/llm-router
 COPY deploy/llm-router.yaml /etc/llm-router/llm-router.yaml

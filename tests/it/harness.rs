@@ -522,6 +522,13 @@ impl Ending {
         exit_code(&mut self.0).await
     }
 
+    /// Sends it SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Ends it as a crash does.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
