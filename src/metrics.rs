@@ -414,6 +414,11 @@ impl Metrics {
         gauge.set(i64::from(up));
     }
 
+    /// Whether the store answered when it was last asked.
+    pub(crate) fn store_is_up(&self) -> bool {
+        self.following.store_up.get() == 1
+    }
+
     /// Counts a connection that was refused because its address has too many.
     pub(crate) fn too_many_connections(&self) {
         self.errors
@@ -481,6 +486,8 @@ impl Following {
         registry.register(Box::new(following.routing_enabled.clone()))?;
         registry.register(Box::new(following.toggle_changes.clone()))?;
         registry.register(Box::new(following.rules_broken.clone()))?;
+        // It was opened before anything is asked.
+        following.store_up.set(1);
         registry.register(Box::new(following.store_up.clone()))?;
         registry.register(Box::new(following.store_poll_failures.clone()))?;
         registry.register(Box::new(following.store_clock_skew.clone()))?;

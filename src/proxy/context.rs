@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(super) admission: Option<Admission>,
     /// Whether replicas counted by themselves when the request came.
     pub(super) alone: bool,
+    /// Whether the store was away when the request came.
+    pub(super) store_away: bool,
     /// Where the limits stand that the client is told of.
     pub(super) standing: Standing,
     /// Whether the client went away before the answer was complete.

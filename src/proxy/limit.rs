@@ -87,11 +87,15 @@ fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {
 /// Tells the client where the limits stand that it is subject to.
 pub(super) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
     let inference = ctx.inference.as_deref();
-    if ctx.alone || inference.is_some_and(|inference| inference.alone) {
-        header.insert_header(
-            "x-llm-router-degraded",
-            HeaderValue::from_static("counters"),
-        )?;
+    let alone = ctx.alone || inference.is_some_and(|inference| inference.alone);
+    let away = match (alone, ctx.store_away) {
+        (false, false) => None,
+        (true, false) => Some("counters"),
+        (false, true) => Some("store"),
+        (true, true) => Some("counters, store"),
+    };
+    if let Some(away) = away {
+        header.insert_header("x-llm-router-degraded", HeaderValue::from_static(away))?;
     }
     let wall = clock::timestamp();
     for (name, value) in ctx.standing.headers(ctx.format(), wall) {

@@ -143,6 +143,7 @@ impl Gateway {
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
         let key = key.map_err(|fault| BodyError::Fault(self.slowed(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
+        ctx.store_away = !self.metrics.store_is_up();
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
         let anthropic = ctx.endpoint.is_some();
         let enabled = self.switch.is_enabled(clock::wall());

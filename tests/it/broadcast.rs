@@ -51,7 +51,10 @@ impl Bed {
             .provider("up", &self.mock)
             .model("fast", "up", "mock-fast")
             .model("strong", "up", "mock-strong")
-            .set("/routing", json!({ "rules": [rule] }))
+            .set(
+                "/routing",
+                json!({ "rules": [rule], "toggle": { "cooldown": "0s" } }),
+            )
             .set("/store", store)
             .set("/counters", json!({ "url": counters, "timeout": "1s" }))
             .run()
@@ -139,6 +142,9 @@ async fn changes_are_told(bed: &mut Bed) {
         None => bed.postgres.run(),
     }
     bed.heard(&[&a, &b], true).await;
+    for gateway in [&a, &b] {
+        gateway.shows("llm_router_store_up", &[], 1.0).await;
+    }
     a_revoked_key_is_refused_by_the_other(&b, &a, "two").await;
     assert!(began.elapsed() < SOON, "too slow to prove anything");
 }

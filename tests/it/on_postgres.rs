@@ -21,6 +21,18 @@ async fn chats(gateway: &Gateway, count: usize) {
     }
 }
 
+/// Whether answers name exactly these dependencies as away.
+async fn says_degraded(gateway: &Gateway, away: Option<&str>) -> bool {
+    let models = gateway.client.get(format!("{}/v1/models", gateway.url));
+    let answer = models
+        .bearer_auth(crate::harness::KEY)
+        .send()
+        .await
+        .unwrap();
+    let degraded = answer.headers().get("x-llm-router-degraded");
+    degraded.map(|value| value.to_str().unwrap()) == away
+}
+
 /// The sum over all time, or nothing while the store is away.
 async fn total(gateway: &Gateway) -> Option<Value> {
     let answer = gateway.admin("/api/v1/cost/current", None).await;
@@ -41,8 +53,10 @@ async fn a_crash_of_the_server_costs_no_request_and_no_entry() {
 
     server.stop();
     chats(&gateway, 5).await;
+    eventually("answers say so", || says_degraded(&gateway, Some("store"))).await;
     assert_eq!(total(&gateway).await, None, "503 while it can't be known");
     server.run();
+    eventually("answers no longer say so", || says_degraded(&gateway, None)).await;
     eventually("everything is in the store", || async {
         total(&gateway)
             .await
