@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Drives replicas of the router that share one Redis, and says what limits and budgets let through.
+"""Drives replicas of the router that share a Redis or a PostgreSQL, and says what limits and budgets let
+through.
 
-    drive.py --router target/release/llm-router rpm|tpm|trouble|slow|budget [--seconds 60]
+    drive.py --router target/release/llm-router rpm|tpm|trouble|slow|budget|keys [--seconds 60]
 
 rpm      two replicas, 600 requests a minute, 8 clients as fast as they can
 tpm      the same with 60,000 tokens a minute and random token counts
@@ -9,12 +10,14 @@ trouble  rpm, while Redis is paused (SIGSTOP), resumed, killed and started again
 slow     rpm, while each way to Redis takes 200 ms for a third of the time
 budget   1,000 requests at once on three replicas with one dollar left, Redis paused midway, resumed;
          with --book postgresql the same with budgets in PostgreSQL and no Redis
+keys     two replicas on one PostgreSQL with --keys keys (a million): start-up, memory, lookup, and
+         how long until one replica knows what was made and revoked on the other
 
 It needs redis-server in the path or PostgreSQL's programs, and starts everything else itself, on free
 ports of 127.0.0.1.
 """
-import argparse, collections, glob, http.client, json, os, random, signal, socket, subprocess, sys
-import tempfile, threading, time
+import argparse, collections, glob, hashlib, hmac, http.client, json, os, random, signal, socket
+import subprocess, sys, tempfile, threading, time, uuid
 
 KEY = "Bearer sk-driven-0123456789abcdef"
 started, folder = [], tempfile.mkdtemp(prefix="drive-")
@@ -84,6 +87,15 @@ class Postgres:
         return subprocess.run([f"{self.bin}/psql", "-At", "-c", sql, self.url],
                               capture_output=True, text=True).stdout.strip()
 
+    def copy(self, table, lines):
+        """Fills a table with lines in COPY's text format."""
+        psql = subprocess.Popen([f"{self.bin}/psql", "-q", "-c", f"COPY {table} FROM STDIN", self.url],
+                                stdin=subprocess.PIPE, text=True)
+        psql.stdin.writelines(lines)
+        psql.stdin.close()
+        if psql.wait():
+            sys.exit(f"{table} can't be filled")
+
 
 class Delay:
     """A way to a port that takes `seconds` in each direction."""
@@ -115,6 +127,9 @@ class Delay:
             end.close()
 
 
+Replica = collections.namedtuple("Replica", "port admin process")
+
+
 def replica(router, mock, key, redis_port=None, store=None):
     home = tempfile.mkdtemp(dir=folder)
     port, admin = free_port(), free_port()
@@ -135,9 +150,9 @@ def replica(router, mock, key, redis_port=None, store=None):
         prices.write("up/mock-gpt:\n  - { from: 2026-01-01, input: 100, output: 500 }\n")
     with open(f"{home}/config.yaml", "w") as file:
         json.dump(config, file)
-    spawn(router, "serve", "--config", f"{home}/config.yaml", cwd=home)
+    process = spawn(router, "serve", "--config", f"{home}/config.yaml", cwd=home)
     wait_for(port)
-    return port, admin
+    return Replica(port, admin, process)
 
 
 def metric(admin, name):
@@ -203,7 +218,7 @@ def limits(options, mock):
     port = free_port()
     server, way = redis(port), Delay(port)
     key = {"limits": {"tpm": 60000} if options.mode == "tpm" else {"rpm": 600}}
-    replicas = [replica(options.router, mock, key, way.port)[0] for _ in range(2)]
+    replicas = [replica(options.router, mock, key, way.port).port for _ in range(2)]
     time.sleep(2)
     tokens = lambda: {"x-mock-usage": f"input={random.randint(1, 200)},output={random.randint(1, 100)}"}
     threads, seen = saturate(replicas, options.seconds, tokens if options.mode == "tpm" else lambda: {})
@@ -264,7 +279,7 @@ def budget(options, mock):
             tally[status, degraded] += 1
 
     def burst(count):
-        threads = [threading.Thread(target=one, args=(replicas[i % 3][0],)) for i in range(count)]
+        threads = [threading.Thread(target=one, args=(replicas[i % 3].port,)) for i in range(count)]
         for number, thread in enumerate(threads):
             thread.start()
             if number == options.pause_after and options.pause:
@@ -286,17 +301,93 @@ def budget(options, mock):
     held = redis_ask(port, "ZCARD", "{llm-router}:holds:key:driven:total:") \
         if options.book == "redis" else server.ask("SELECT count(*) FROM budget_holds")
     print(f"held in {name}:", held)
-    for _, admin in replicas:
-        print(*metric(admin, "llm_router_budget_"), sep="\n")
+    for one in replicas:
+        print(*metric(one.admin, "llm_router_budget_"), sep="\n")
+
+
+def call(port, method, path, key, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    began = time.monotonic()
+    connection.request(method, path, body and json.dumps(body), headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    return answer.status, time.monotonic() - began, text
+
+
+def stored_keys(count, salt):
+    for i in range(count):
+        text = f"sk-{i:09}"
+        body = {"name": f"key-{i}", "role": "user", "owner": f"team-{i % 100}", "models": ["*"],
+                "limits": {"rpm": 600}, "budget": None, "expires_at": None, "enabled": True,
+                "prefix": text[:6]}
+        sealed = hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
+        yield "\t".join(("key", str(uuid.UUID(int=i + 1)), f"key-{i}", json.dumps(body), sealed, "1",
+                         "2026-01-01", "2026-01-01")) + "\n"
+
+
+def keys(options, mock):
+    server = Postgres()
+    os.environ |= {"API_KEY_SALT": "salt-of-the-driver", "ADMIN_API_KEY": "sk-admin-0123456789"}
+    first = replica(options.router, mock, {}, store=server.url)
+    first.process.terminate()
+    first.process.wait()
+    began = time.monotonic()
+    server.copy("objects", stored_keys(options.keys, os.environ["API_KEY_SALT"]))
+    server.ask("UPDATE configuration SET change_number = 1")
+    server.ask("ANALYZE objects")
+    print(f"{options.keys} keys put into the store in {time.monotonic() - began:.1f} s")
+    replicas = []
+    for name in ("A", "B"):
+        began = time.monotonic()
+        replicas.append(replica(options.router, mock, {}, store=server.url))
+        print(f"{name}: serves after {time.monotonic() - began:.1f} s, {memory(replicas[-1])}")
+    a, b = replicas
+    for name, one in (("A", a), ("B", b)):
+        took = [call(one.port, "GET", "/v1/models", f"sk-{i * options.keys // 1000:09}")[:2]
+                for i in range(1000)]
+        times = sorted(seconds for _, seconds in took)
+        print(f"{name}: GET /v1/models with 1000 different keys: {collections.Counter(s for s, _ in took)},"
+              f" median {1e3 * times[500]:.2f} ms, p99 {1e3 * times[990]:.2f} ms")
+    took = sorted(call(a.port, "GET", "/v1/models", f"sk-no-{i}")[1] for i in range(15))
+    print(f"A: 15 unknown keys: median {1e3 * took[7]:.2f} ms")
+    admin = os.environ["ADMIN_API_KEY"]
+    made, revoked = [], []
+    for i in range(10):
+        status, _, text = call(a.port, "POST", "/api/v1/keys", admin, {"name": f"made-{i}"})
+        key, began = json.loads(text), time.monotonic()
+        made.append(seconds_until(b.port, key["key"], True, began))
+        began = time.monotonic()
+        call(a.port, "DELETE", f"/api/v1/keys/{key['id']}", admin)
+        revoked.append(seconds_until(b.port, key["key"], False, began))
+    for what, times in (("made on A, works on B after the answer", made),
+                        ("revoked on A, refused on B after it was asked", revoked)):
+        print(f"{what}: median {1e3 * sorted(times)[5]:.0f} ms, at most {1e3 * max(times):.0f} ms")
+    print(*(f"{name}: {memory(one)}" for name, one in (("A", a), ("B", b))), sep="; ")
+
+
+def seconds_until(port, key, works, began):
+    # Refused is 401, or 429 where an address has shown many keys that don't work.
+    while (call(port, "GET", "/v1/models", key)[0] == 200) != works:
+        if time.monotonic() - began > 60:
+            sys.exit("still not so after a minute")
+    return time.monotonic() - began
+
+
+def memory(one):
+    with open(f"/proc/{one.process.pid}/status") as status:
+        found = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in status if line.startswith("Vm")}
+    return f"{found['VmRSS']} MiB (at most {found['VmHWM']})"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("mode", choices=["rpm", "tpm", "trouble", "slow", "budget"])
+    parser.add_argument("mode", choices=["rpm", "tpm", "trouble", "slow", "budget", "keys"])
     parser.add_argument("--router", required=True, type=os.path.abspath)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--book", choices=["redis", "postgresql"], default="redis",
                         help="where replicas share budgets (budget)")
+    parser.add_argument("--keys", type=int, default=1_000_000, help="how many (keys)")
     parser.add_argument("--pause-after", type=int, default=9, metavar="REQUESTS",
                         help="of 1,000 (budget): with 9, half of the dollar is held by then")
     options = parser.parse_args()
@@ -304,7 +395,7 @@ def main():
     spawn(options.router, "mock", "--listen", f"127.0.0.1:{mock}")
     wait_for(mock)
     try:
-        budget(options, mock) if options.mode == "budget" else limits(options, mock)
+        {"budget": budget, "keys": keys}.get(options.mode, limits)(options, mock)
     finally:
         for process in started:
             process.send_signal(signal.SIGCONT)
