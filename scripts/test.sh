@@ -14,6 +14,7 @@ need_postgres
 need redis-server redis-server
 need node nodejs
 need npm npm
+need chromium chromium
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -38,5 +39,15 @@ api=target/api-venv
 [ -x "$api/bin/python" ] || python3 -m venv "$api"
 "$api/bin/pip" install --quiet --disable-pip-version-check -r tests/api/requirements.txt
 tests/api/check.sh target/debug/llm-router "$api"
+
+step "the dashboard in a browser"
+(
+    cd tests/ui
+    npm install --no-audit --no-fund --loglevel=error
+    npx --no-install tsc --allowJs --checkJs --noEmit --strict --target esnext --module esnext \
+        --lib esnext,dom,dom.iterable ../../admin/ui/main.js
+    export LLM_ROUTER="$OLDPWD/target/debug/llm-router" CHROMIUM="$(command -v chromium)"
+    node --test dashboard.test.mjs
+)
 
 step "all tests passed"

@@ -213,6 +213,8 @@ curl http://{listen}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Co
 Anthropic format, streamed:
 curl -N http://{listen}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' -H 'Content-Type: application/json' -d '{{"model": "strong", "max_tokens": 200, "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
+Dashboard: http://{admin_listen}/ (sign in with that key)
+
 Either format reaches every model: "fast" is OpenAI's here, "strong" Anthropic's, "wise" Gemini's.
 
 What that cost, at made-up prices: curl http://{admin_listen}/api/v1/cost/by-model -H 'Authorization: Bearer {key}'

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use llm_router_admin::Difference;
+use llm_router_admin::{Difference, Refused};
 use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
 use llm_router_domain::key::KeyHasher;
 use llm_router_domain::toggle::Settings;
@@ -30,6 +30,7 @@ use crate::prices;
 use crate::proxy::{Live, SharedLive};
 use crate::restart::Fixed;
 use crate::rules::broken;
+use crate::settings::mistakes;
 use crate::snapshot::Snapshot;
 use crate::supervisor;
 use crate::switch::{Switch, now};
@@ -187,6 +188,8 @@ pub(crate) struct InForce {
     pub(crate) objects: Objects,
     /// The fingerprint of the files that were last tried.
     tried: u64,
+    /// Why the last reload changed nothing.
+    pub(crate) refused: Option<Refused>,
 }
 
 impl Reloader {
@@ -205,6 +208,7 @@ impl Reloader {
             shown: loaded.shown,
             objects,
             tried: loader.fingerprint(),
+            refused: None,
         };
         Self {
             loader,
@@ -269,6 +273,10 @@ impl Reloader {
         let mut in_force = self.in_force();
         in_force.tried = self.loader.fingerprint();
         let reloaded = self.reload_file(&mut in_force);
+        in_force.refused = reloaded.as_ref().err().map(|error| Refused {
+            at: now(),
+            errors: mistakes(error),
+        });
         match &reloaded {
             Ok(revision) => {
                 self.metrics.config_loaded(*revision);

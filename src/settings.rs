@@ -38,20 +38,13 @@ impl llm_router_admin::Configuration for Configuration {
                 .map(|file| file.display().to_string()),
             config: in_force.shown.clone(),
             made_by_api: made.into(),
+            refused: in_force.refused.clone(),
         }
     }
 
     async fn reload(&self, actor: &str) -> Result<u64, Vec<Mistake>> {
         let reloaded = self.editor.reloader.reload_as("asked by API", actor).await;
-        reloaded.map_err(|error| match error {
-            LoadError::Config(report) => report.errors().map(mistake).collect(),
-            other => vec![Mistake {
-                file: String::new(),
-                line: None,
-                field: String::new(),
-                message: other.to_string(),
-            }],
-        })
+        reloaded.map_err(|error| mistakes(&error))
     }
 
     async fn roll_back(&self, number: u64, actor: &str) -> Result<RolledBack, RollBackError> {
@@ -193,6 +186,19 @@ fn shown(object: &Object) -> Value {
         "updated_at": object.updated_at,
         "fields": object.body,
     })
+}
+
+/// What is wrong, as the API tells it.
+pub(crate) fn mistakes(error: &LoadError) -> Vec<Mistake> {
+    match error {
+        LoadError::Config(report) => report.errors().map(mistake).collect(),
+        other => vec![Mistake {
+            file: String::new(),
+            line: None,
+            field: String::new(),
+            message: other.to_string(),
+        }],
+    }
 }
 
 fn mistake(problem: &llm_router_config::Problem) -> Mistake {

@@ -50,10 +50,22 @@ pub struct Running {
     pub config: Value,
     /// What was made by API, by kind.
     pub made_by_api: Value,
+    /// Why the last reload changed nothing; null if it went well.
+    pub refused: Option<Refused>,
+}
+
+/// A configuration that was not put into force.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Refused {
+    /// When it was tried.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Everything that is wrong with it.
+    pub errors: Vec<Mistake>,
 }
 
 /// Something wrong with a configuration.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Mistake {
     /// The file that it stands in.
     pub file: String,

@@ -14,6 +14,7 @@ mod idempotency;
 mod inference;
 mod intake;
 mod keys;
+mod me;
 mod objects;
 mod openapi;
 mod page;
@@ -23,6 +24,7 @@ mod roles;
 mod router;
 mod rules;
 mod serving;
+mod ui;
 
 use std::sync::Arc;
 
@@ -46,7 +48,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use access::{Caller, Problem};
-pub use config::{Configuration, Mistake, RollBackError, RolledBack, Running, Undone};
+pub use config::{Configuration, Mistake, Refused, RollBackError, RolledBack, Running, Undone};
 pub use diff::{Difference, between};
 pub use explain::Unexplained;
 pub use figures::{DeploymentFigures, Figures, NamedFigures, Quantiles, RouterFigures};
@@ -146,6 +148,7 @@ pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
     };
     let router = router
         .merge(docs)
+        .merge(ui::routes())
         .fallback(not_found)
         .layer(Extension(document))
         // The intake has its own limit, with our error.
@@ -162,7 +165,8 @@ pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
 /// Whether a path is the admin service's, where a listener serves others too.
 #[must_use]
 pub fn serves(path: &str) -> bool {
-    const ROOTS: [&str; 10] = [
+    const ROOTS: [&str; 12] = [
+        "/ui",
         "/metrics",
         "/openapi.json",
         "/docs",
@@ -173,11 +177,13 @@ pub fn serves(path: &str) -> bool {
         "/api/v1/keys",
         "/api/v1/config",
         "/api/v1/audit",
+        "/api/v1/me",
     ];
-    ROOTS.iter().any(|root| {
-        let below = path.strip_prefix(root);
-        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
-    })
+    path == "/"
+        || ROOTS.iter().any(|root| {
+            let below = path.strip_prefix(root);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        })
 }
 
 /// Every path, with its description.
@@ -238,6 +244,7 @@ fn key_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::one, keys::replace, keys::delete))
         .routes(routes!(keys::rotate))
+        .routes(routes!(me::me))
 }
 
 fn config_routes() -> OpenApiRouter<Shared> {

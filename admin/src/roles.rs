@@ -24,6 +24,8 @@ const ADMIN: Need = Need::Role(Role::Admin);
 pub(crate) const PATHS: &[(&str, &[(&str, Need)])] = &[
     ("/healthz", &[("GET", Need::Nothing)]),
     ("/readyz", &[("GET", Need::Nothing)]),
+    ("/", &[("GET", Need::Nothing)]),
+    ("/ui/{*file}", &[("GET", Need::Nothing)]),
     ("/openapi.json", &[("GET", Need::Nothing)]),
     ("/docs", &[("GET", Need::Nothing)]),
     ("/docs/", &[("GET", Need::Nothing)]),
@@ -37,6 +39,8 @@ pub(crate) const PATHS: &[(&str, &[(&str, Need)])] = &[
     ("/api/v1/cost/by-user", &[("GET", USER)]),
     ("/api/v1/requests", &[("GET", USER)]),
     ("/api/v1/requests/{id}", &[("GET", USER)]),
+    // Everybody may know who they are.
+    ("/api/v1/me", &[("GET", USER)]),
     ("/api/v1/router/status", &[("GET", VIEWER)]),
     // Forcing a change needs an admin: the handler asks for one.
     (

@@ -235,6 +235,7 @@ impl Configuration for Empty {
             file: None,
             config: json!({}),
             made_by_api: json!({}),
+            refused: None,
         }
     }
 

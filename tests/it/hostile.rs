@@ -138,6 +138,48 @@ async fn a_header_has_its_time_as_a_whole() {
     );
 }
 
+/// HTTP/1.1 takes 256 header lines and a mebibyte of them, HTTP/2 64 KiB.
+#[tokio::test]
+async fn a_header_has_so_many_lines_and_so_many_bytes() {
+    let mock = mock().await;
+    let gateway = gateway().provider("up", &mock).run().await;
+    let lines = |count: usize, length: usize| {
+        (0..count).fold(String::new(), |mut lines, number| {
+            lines += &format!("x-{number}: {}\r\n", "y".repeat(length));
+            lines
+        })
+    };
+    for (lines, status) in [
+        (lines(250, 10), 200),
+        (lines(260, 10), 400),
+        (lines(10, 10_000), 200),
+        (lines(1, 1_000_000), 200),
+        (lines(1, 2_000_000), 400),
+        (lines(200, 10_000), 400),
+    ] {
+        let head = format!(
+            "GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {KEY}\r\n{lines}\r\n"
+        );
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        // One that closes with more to read resets the connection, and with it maybe its answer.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let closed = tokio::time::timeout(Duration::from_secs(10), read).await;
+        assert!(closed.is_ok(), "{} bytes: it stays open", lines.len());
+        let answer = String::from_utf8_lossy(&answer);
+        let told = answer.starts_with(&format!("HTTP/1.1 {status}"));
+        let reset = status == 400 && lines.len() > 1 << 20 && answer.is_empty();
+        assert!(told || reset, "{} bytes: {answer}", lines.len());
+        assert!(
+            status == 200 || reset || answer.contains("invalid_request"),
+            "{answer}"
+        );
+    }
+    assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_client_that_is_still_sending_reads_its_refusal() {
     let mock = mock().await;

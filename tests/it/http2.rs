@@ -160,3 +160,19 @@ async fn an_untrusted_certificate_is_refused() {
     );
     assert_eq!(mock.meter.totals().requests, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_of_http2_has_so_many_bytes() {
+    let folder = TempDir::new().unwrap();
+    let (cert, key) = certificate(folder.path());
+    let ca = cert.to_str().unwrap();
+    let tls = json!({ "cert": ca, "key": key.to_str().unwrap() });
+    let gateway = gateway().set("/server/tls", tls).run().await;
+    let url = format!("{}/v1/models", gateway.url);
+    // Beyond, the stream is refused, and there is no answer.
+    for (length, outcome) in [(60_000, "200 2"), (70_000, "000 0"), (100, "200 2")] {
+        let line = format!("x-long: {}", "y".repeat(length));
+        let (told, _) = curl(&["--http2", "--cacert", ca, "-H", &line, &url]);
+        assert_eq!(told, outcome, "{length} bytes");
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Gateway, eventually, gateway, mock};
+use crate::harness::{Gateway, KEY, eventually, gateway, mock};
 
 fn write(gateway: &Gateway, models: &[&str]) {
     let mut config = gateway.config.clone();
@@ -13,6 +13,12 @@ fn write(gateway: &Gateway, models: &[&str]) {
         .map(|name| json!({ "name": name, "deployments": [{ "provider": "up", "model": "mock-gpt" }] }))
         .collect();
     fs::write(gateway.config_file(), config.to_string()).unwrap();
+}
+
+async fn running(gateway: &Gateway) -> Value {
+    let key = format!("Bearer {KEY}");
+    let answer = gateway.admin("/api/v1/config", Some(&key)).await;
+    answer.json()
 }
 
 async fn serves(gateway: &Gateway, name: &str) -> bool {
@@ -75,6 +81,8 @@ async fn a_broken_file_changes_nothing() {
         .shows("llm_router_config_last_reload_successful", &[], 0.0)
         .await;
     assert!(serves(&gateway, "old").await);
+    let told = running(&gateway).await;
+    assert_eq!(told["refused"]["errors"][0]["line"], 2, "{told}");
     gateway
         .logs("llm-router.yaml:2: (root): not valid YAML")
         .await;
@@ -83,4 +91,6 @@ async fn a_broken_file_changes_nothing() {
     gateway
         .shows("llm_router_config_last_reload_successful", &[], 1.0)
         .await;
+    let told = running(&gateway).await;
+    assert!(told["refused"].is_null(), "{told}");
 }

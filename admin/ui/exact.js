@@ -1,0 +1,60 @@
+// Money with its exact digits. The API tells it as JSON numbers, which JSON.parse would round; so
+// amounts are read as text, shown as they came, and never added up here.
+
+const AMOUNTS = new Set([
+  "cost_usd", "usd", "input", "cached_input", "cache_write_5m", "cache_write_1h", "cache_write",
+  "output", "reasoning",
+]);
+
+const TOKENS = /"(?:[^"\\]|\\.)*"(\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+
+/**
+ * As JSON.parse, but amounts of money (by their field's name) become strings of their digits.
+ * @param {string} text
+ * @returns {any}
+ */
+export function parseExact(text) {
+  let field = "";
+  const quoted = text.replace(TOKENS, (token, colon) => {
+    if (token.startsWith('"')) {
+      field = colon === undefined ? "" : JSON.parse(token.slice(0, token.length - colon.length));
+      return token;
+    }
+    const amount = AMOUNTS.has(field);
+    field = "";
+    return amount ? `"${token}"` : token;
+  });
+  return JSON.parse(quoted);
+}
+
+/**
+ * How large an amount is, for lengths on the screen only.
+ * @param {string} amount
+ */
+export const roughly = (amount) => Number(amount);
+
+/**
+ * Whether an amount is nothing.
+ * @param {string} amount
+ */
+export const isZero = (amount) => /^-?[0.]*(?:[eE].*)?$/.test(amount);
+
+/**
+ * The parts of an amount as they are shown: what stands out, and the digits below the cent.
+ * @param {string} amount
+ * @returns {{ groups: string[], cents: string, rest: string }}
+ */
+export function amountParts(amount) {
+  if (/[eE]/.test(amount)) return { groups: [amount], cents: "", rest: "" };
+  const [whole, fraction = ""] = amount.split(".");
+  const groups = whole.match(/^-?\d{1,3}(?=(?:\d{3})*$)|\d{3}/g) ?? [whole];
+  const faint = /[1-9]/.test(whole) ? fraction.slice(2) : "";
+  const clear = fraction.slice(0, fraction.length - faint.length);
+  return { groups, cents: clear && `.${clear}`, rest: faint };
+}
+
+/**
+ * An amount's digits as a number of JSON, where the browser can send it exactly.
+ * @param {string} digits
+ */
+export const exactNumber = (digits) => /** @type {any} */ (JSON).rawJSON?.(digits) ?? Number(digits);

@@ -1,0 +1,45 @@
+// How each deployment is, by the router's own metrics.
+
+import { h } from "../dom.js";
+import { compact, count, millis, percent } from "../format.js";
+import { empty, table, tag } from "../parts.js";
+
+const CIRCUIT = [tag.bind(null, "well", "ok"), tag.bind(null, "tried again", "warn"), tag.bind(null, "failing", "bad")];
+
+/**
+ * @param {import("../metrics.js").Metrics} metrics
+ * @param {any} figures
+ */
+export function deploymentsTable(metrics, figures) {
+  const key = (/** @type {string} */ provider, /** @type {string} */ model) => `${provider}/${model}`;
+  const counted = new Map(figures.by_deployment.map((/** @type {any} */ one) => [key(one.provider, one.model), one]));
+  const rows = metrics.all("circuit_state").map(({ labels, value }) => {
+    const { provider, deployment } = labels;
+    return { provider, deployment, circuit: value, found: counted.get(key(provider, deployment)),
+      resting: metrics.value("deployment_resting", labels) === 1, healthy: metrics.value("provider_healthy", { provider }) !== 0,
+      open: metrics.value("deployment_requests_in_flight", labels) ?? 0 };
+  // Names that clients make up share one state, which is only worth a line when it is used.
+  }).filter((row) => row.deployment !== "*" || row.found || row.circuit);
+  if (rows.length === 0) return empty("There is no deployment.", h("a", { href: "#/providers" }, "Add a provider"));
+  rows.sort((one, other) => trouble(other) - trouble(one) || (other.found?.requests ?? 0) - (one.found?.requests ?? 0));
+  const shown = rows.slice(0, 50);
+  return h("div", { class: "stack" }, table("Deployments", [
+    { name: "Deployment", cell: (row) => h("span", null, h("span", { class: "hint" }, row.provider, " / "), row.deployment === "*" ? "other models" : row.deployment) },
+    { name: "State", cell: state },
+    { name: "Under way", number: true, cell: (row) => count(row.open) },
+    { name: "Requests", number: true, cell: (row) => compact(row.found?.requests ?? 0) },
+    { name: "Errors", number: true, cell: (row) => h("span", { class: row.found?.errors ? "bad" : null }, row.found ? percent(row.found.errors, row.found.requests) : "–") },
+    { name: "p50", number: true, cell: (row) => millis(row.found?.latency_ms?.p50) },
+    { name: "p95", number: true, cell: (row) => millis(row.found?.latency_ms?.p95) },
+  ], shown), rows.length > shown.length && h("p", { class: "hint" }, `${count(rows.length - shown.length)} more are not shown.`));
+}
+
+/** @param {any} row */
+const trouble = (row) => row.circuit * 2 + Number(row.resting) + 4 * Number(!row.healthy);
+
+/** @param {any} row */
+function state(row) {
+  if (!row.healthy) return tag("unhealthy", "bad");
+  if (row.circuit > 0) return CIRCUIT[row.circuit]();
+  return row.resting ? tag("resting", "warn") : CIRCUIT[0]();
+}

@@ -1,0 +1,75 @@
+// Requests, errors, tokens and latencies, and how many requests a second there are now.
+
+import { h, svg } from "../dom.js";
+import { compact, millis, percent } from "../format.js";
+import { empty } from "../parts.js";
+
+const MOST = 150;
+
+/** Requests a second, out of what is counted in all. */
+export class Rate {
+  /** @type {{ at: number, requests: number, errors: number }[]} */
+  seen = [];
+
+  /** @param {{ requests: number, errors: number }} total */
+  add({ requests, errors }) {
+    // A router that was started anew counts from nothing.
+    if (this.seen.length > 0 && requests < this.seen[this.seen.length - 1].requests) this.seen = [];
+    this.seen.push({ at: performance.now(), requests, errors });
+    if (this.seen.length > MOST) this.seen.shift();
+  }
+
+  /** @returns {{ requests: number, errors: number }[]} a second, between what was seen */
+  steps() {
+    return this.seen.slice(1).map((one, at) => {
+      const before = this.seen[at];
+      const seconds = (one.at - before.at) / 1000;
+      return { requests: (one.requests - before.requests) / seconds, errors: (one.errors - before.errors) / seconds };
+    });
+  }
+}
+
+/**
+ * @param {any} figures
+ * @param {Rate} rate
+ */
+export function trafficFigures(figures, rate) {
+  const { total } = figures;
+  if (total.requests === 0) return empty("No request yet.", "Point an SDK at the clients' port of this router, with a key of it.");
+  const steps = rate.steps();
+  const last = steps.at(-1)?.requests ?? 0;
+  const figure = (/** @type {string} */ name, /** @type {any} */ value, /** @type {any} */ hint, kind = "") =>
+    h("div", { class: "figure" }, h("dt", null, name), h("dd", { class: `large ${kind}` }, value), h("dd", { class: "hint" }, hint));
+  return h("div", { class: "stack" },
+    h("dl", { class: "figures" },
+      figure("Requests", compact(total.requests), `${last < 10 ? last.toFixed(1) : Math.round(last)} a second now`),
+      figure("Errors", compact(total.errors), `${percent(total.errors, total.requests)} of requests`, total.errors > 0 ? "bad" : ""),
+      figure("Input tokens", compact(total.input_tokens), [compact(total.cached_input_tokens), " of them cached"]),
+      figure("Output tokens", compact(total.output_tokens), "reasoning included")),
+    h("div", { class: "columns" },
+      h("div", { class: "stack" }, h("h3", null, "Requests a second, while you look"), sparkline(steps)),
+      h("div", { class: "stack" }, h("h3", null, "How long requests take"), quantiles([["to the end", total.latency_ms], ["to the first byte", total.first_byte_ms]]))));
+}
+
+/** @param {{ requests: number, errors: number }[]} steps */
+function sparkline(steps) {
+  const [width, height] = [MOST - 1, 44];
+  const top = Math.max(1, ...steps.map((step) => step.requests));
+  const line = (/** @type {"requests" | "errors"} */ of) => steps.map((step, at) =>
+    `${at ? "L" : "M"}${(width - steps.length + 1 + at).toFixed(1)} ${(height - 1 - (step[of] / top) * (height - 4)).toFixed(1)}`).join("");
+  return svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `Requests a second, at most ${top.toFixed(1)}` },
+    svg("path", { class: "base", d: `M0 ${height - 0.5}H${width}` }),
+    svg("path", { class: "line", d: line("requests") }),
+    steps.some((step) => step.errors > 0) && svg("path", { class: "line errors", d: line("errors") }));
+}
+
+/** @param {[string, any][]} rows */
+function quantiles(rows) {
+  const known = rows.filter(([, found]) => found);
+  const longest = Math.max(...known.map(([, found]) => found.p99));
+  return h("div", { class: "quantiles" }, known.map(([name, found]) =>
+    h("div", null, h("span", { class: "name" }, name),
+      h("ul", null, ["p50", "p90", "p95", "p99"].map((at) =>
+        h("li", null, h("span", { class: "hint" }, at), " ", millis(found[at]),
+          h("span", { class: "bar", "aria-hidden": "true" }, h("span", { style: { width: `${(100 * found[at]) / longest}%` } }))))))));
+}

@@ -1,0 +1,103 @@
+// Who may use the router: keys of the file and of the API, and making, changing and ending the latter.
+
+import { ask, may, readAll } from "../api.js";
+import { fill, h } from "../dom.js";
+import { ago, moment } from "../format.js";
+import { budgetText, limitsText } from "../keys/words.js";
+import { newKey, rotate, shownOnce } from "../keys/forms.js";
+import { dialog } from "../dialog.js";
+import { action, empty, failure, heading, loading, note, table, tag } from "../parts.js";
+import { exactNumber } from "../exact.js";
+
+/** @param {import("../main.js").View} view */
+export async function keys({ root, signal }) {
+  const list = h("div", null, loading());
+  const made = h("div", null);
+  const load = async () => {
+    try {
+      const { items, more } = await readAll("/api/v1/keys", signal);
+      fill(list, items.length === 0 ? empty("There are no keys but the bootstrap admin's.") : keysTable(items, load, show),
+        more && h("p", { class: "hint" }, `Only the first ${items.length} are shown.`));
+    } catch (error) {
+      if (!signal.aborted) fill(list, failure(error, load));
+    }
+  };
+  const show = (/** @type {any} */ key) => {
+    fill(made, shownOnce(key));
+    void load();
+  };
+  fill(root,
+    heading("Keys", "Of each only the beginning is known here.", may("admin") && h("button", { class: "main", onclick: () => newKey(show) }, "New key")),
+    made, h("section", { class: "card", "aria-label": "The keys" }, list));
+  await load();
+}
+
+/**
+ * @param {any[]} items
+ * @param {() => Promise<void>} load
+ * @param {(key: any) => void} show
+ */
+function keysTable(items, load, show) {
+  return table("Keys", [
+    { name: "Key", cell: (key) => h("span", null, key.name, h("span", { class: "second" }, key.prefix && [key.prefix, "…"])) },
+    { name: "Role", cell: (key) => tag(key.role, key.role === "admin" ? "accent" : "") },
+    { name: "Owner", cell: (key) => key.owner },
+    { name: "Models", cell: (key) => key.models.join(", ") },
+    { name: "Limits", cell: (key) => limitsText(key.limits) },
+    { name: "Budget", cell: (key) => budgetText(key.budget) },
+    { name: "Last used", cell: (key) => (key.last_used_at ? ago(key.last_used_at) : "–") },
+    { name: "State", cell: (key) => state(key) },
+    { name: "Actions", cell: (key) => may("admin") && key.source === "api" && actions(key, load, show) },
+  ], items);
+}
+
+/** @param {any} key */
+function state(key) {
+  const over = key.expires_at && Date.parse(key.expires_at) < Date.now();
+  return h("span", { class: "tags" }, tag(key.source === "file" ? "file" : "API"), !key.enabled && tag("disabled", "warn"),
+    over ? tag("expired", "bad") : key.expires_at && h("span", { class: "hint" }, "until ", moment(key.expires_at)),
+    key.previous_until && h("span", { class: "hint" }, "old text until ", moment(key.previous_until)));
+}
+
+/**
+ * @param {any} key
+ * @param {() => Promise<void>} load
+ * @param {(key: any) => void} show
+ */
+function actions(key, load, show) {
+  const word = key.enabled ? "Disable" : "Enable";
+  return h("div", { class: "row" },
+    h("button", { class: "plain", "aria-label": `Rotate ${key.name}`, onclick: () => rotate(key, show) }, "Rotate"),
+    action(word, () => flip(key, load), { class: "plain", "aria-label": `${word} ${key.name}`, data: { focus: `flip-${key.id}` } }),
+    h("button", { class: "plain", "aria-label": `Delete ${key.name}`, onclick: () => remove(key, load) }, "Delete"));
+}
+
+const pathOf = (/** @type {any} */ key) => `/api/v1/keys/${encodeURIComponent(key.id)}`;
+
+/**
+ * @param {any} key
+ * @param {() => Promise<void>} load
+ */
+async function flip(key, load) {
+  const { body, etag } = await ask(pathOf(key));
+  const { name, role, owner, models, limits, budget, expires_at } = body;
+  const exact = budget && { ...budget, usd: exactNumber(budget.usd) };
+  await ask(pathOf(key), { method: "PUT", etag, body: { name, role, owner, models, limits, budget: exact, expires_at, enabled: !key.enabled } });
+  note(`${key.name} is ${key.enabled ? "disabled" : "enabled"}.`);
+  await load();
+}
+
+/**
+ * @param {any} key
+ * @param {() => Promise<void>} load
+ */
+function remove(key, load) {
+  dialog({
+    title: `Delete ${key.name}?`, content: h("p", null, "It is refused from now on, on every replica. This can't be undone."), button: "Delete", danger: true,
+    submit: async () => {
+      await ask(pathOf(key), { method: "DELETE" });
+      note(`${key.name} is deleted.`);
+      await load();
+    },
+  });
+}
