@@ -52,9 +52,3 @@ export function amountParts(amount) {
   const clear = fraction.slice(0, fraction.length - faint.length);
   return { groups, cents: clear && `.${clear}`, rest: faint };
 }
-
-/**
- * An amount's digits as a number of JSON, where the browser can send it exactly.
- * @param {string} digits
- */
-export const exactNumber = (digits) => /** @type {any} */ (JSON).rawJSON?.(digits) ?? Number(digits);

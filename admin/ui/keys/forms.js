@@ -3,7 +3,6 @@
 import { ask } from "../api.js";
 import { dialog, field, select } from "../dialog.js";
 import { h } from "../dom.js";
-import { exactNumber } from "../exact.js";
 import { card, note } from "../parts.js";
 
 const ROLES = /** @type {[string, string][]} */ ([["user", "user: models, and its own usage"], ["viewer", "viewer: reads everything"], ["operator", "operator: also the switch and rules"], ["admin", "admin: everything"]]);
@@ -40,7 +39,7 @@ function wanted(given) {
     name: given.name, role: given.role, owner: given.owner || undefined,
     models: given.models.split(",").map((name) => name.trim()).filter(Boolean),
     limits: Object.keys(limits).length > 0 ? limits : undefined,
-    budget: given.usd ? { usd: exactNumber(given.usd), period: given.period } : undefined,
+    budget: given.usd ? { usd: given.usd, period: given.period } : undefined,
   };
 }
 

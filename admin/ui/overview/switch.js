@@ -23,7 +23,7 @@ export function switchCard(status, refresh) {
         h("p", { class: "state" }, enabled ? "On" : "Off"),
         h("p", { class: "hint" }, enabled ? "Rules decide where requests go." : "Every request goes to the model it asks for; no rule is tried."))),
     pending && waiting(pending, refresh, operator),
-    status.cooldown_until && !pending && h("p", { class: "cooldown", data: { hides: status.cooldown_until } }, tag("Cooldown", "warn"), " It can be changed again in ", until(status.cooldown_until), may("admin") ? ", or by force." : "."),
+    status.cooldown_until && !pending && h("p", { class: "cooldown" }, tag("Cooldown", "warn"), " It can be changed again in ", until(status.cooldown_until), may("admin") ? ", or by force." : "."),
     h("p", { class: "hint" }, status.changed_at ? ["Changed ", ago(status.changed_at), "."] : "Not changed since the first start.",
       !operator && " Changing it needs the role operator."));
 }

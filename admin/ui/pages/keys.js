@@ -7,7 +7,6 @@ import { budgetText, limitsText } from "../keys/words.js";
 import { newKey, rotate, shownOnce } from "../keys/forms.js";
 import { dialog } from "../dialog.js";
 import { action, empty, failure, heading, loading, note, table, tag } from "../parts.js";
-import { exactNumber } from "../exact.js";
 
 /** @param {import("../main.js").View} view */
 export async function keys({ root, signal }) {
@@ -80,9 +79,9 @@ const pathOf = (/** @type {any} */ key) => `/api/v1/keys/${encodeURIComponent(ke
  */
 async function flip(key, load) {
   const { body, etag } = await ask(pathOf(key));
+  // The budget's amount is text here, and goes back as such: the API takes both.
   const { name, role, owner, models, limits, budget, expires_at } = body;
-  const exact = budget && { ...budget, usd: exactNumber(budget.usd) };
-  await ask(pathOf(key), { method: "PUT", etag, body: { name, role, owner, models, limits, budget: exact, expires_at, enabled: !key.enabled } });
+  await ask(pathOf(key), { method: "PUT", etag, body: { name, role, owner, models, limits, budget, expires_at, enabled: !key.enabled } });
   note(`${key.name} is ${key.enabled ? "disabled" : "enabled"}.`);
   await load();
 }
