@@ -73,11 +73,12 @@ pub fn others(folder: &Path, own: &Path) -> Vec<PathBuf> {
     places.filter(|place| holds_something(place)).collect()
 }
 
-pub(super) fn places(folder: &Path) -> impl Iterator<Item = PathBuf> {
+fn places(folder: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::once(folder.to_owned()).chain(beside(folder))
 }
 
-fn beside(folder: &Path) -> impl Iterator<Item = PathBuf> {
+/// The places of a folder but the first.
+pub(super) fn beside(folder: &Path) -> impl Iterator<Item = PathBuf> {
     (1..=MOST).map(move |number| folder.join(format!("beside-{number}")))
 }
 

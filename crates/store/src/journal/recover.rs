@@ -8,7 +8,7 @@ use llm_router_domain::ledger::Opened;
 use uuid::Uuid;
 
 use super::codec::{self, Record};
-use super::places::places;
+use super::places::beside;
 use super::segment::{self, Reader};
 use super::{JournalError, JournalReport, Recovered};
 
@@ -50,7 +50,7 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
 pub(super) fn inspect(folder: &Path) -> Result<JournalReport, JournalError> {
     let mut report = JournalReport::default();
     let mut open = HashSet::new();
-    let others = places(folder).skip(1).filter(|place| place.is_dir());
+    let others = beside(folder).filter(|place| place.is_dir());
     for place in std::iter::once(folder.to_owned()).chain(others) {
         inspect_place(&place, &mut report, &mut open)?;
     }
