@@ -132,7 +132,8 @@ impl Limiter {
 
     /// Whether the shared counters are away.
     pub(crate) fn is_degraded(&self) -> bool {
-        self.status().is_some_and(|status| !status.up)
+        let shared = self.shared.as_ref();
+        shared.is_some_and(|shared| !shared.link().is_up())
     }
 
     /// Tells the other replicas that this one is gone.
