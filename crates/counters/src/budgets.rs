@@ -4,13 +4,13 @@
 
 use std::sync::LazyLock;
 
-use llm_router_domain::budget::replica::DIGITS;
+use llm_router_domain::budget::replica::{DIGITS, rounded_up};
 use llm_router_domain::budget::shared::{
     Change, Claim, Claimed, Figures, News, NewsLine, Standing,
 };
 use redis::{Script, ScriptInvocation};
+use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
-use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
 use crate::counters::Counters;
@@ -117,7 +117,7 @@ fn add_line(call: &mut ScriptInvocation<'_>, line: &NewsLine) {
 
 /// USD as whole ones and 10⁻¹⁵ of one: two integers that Lua's doubles hold exactly.
 fn add_money(call: &mut ScriptInvocation<'_>, usd: Decimal) {
-    let usd = usd.round_dp_with_strategy(DIGITS, RoundingStrategy::ToPositiveInfinity);
+    let usd = rounded_up(usd);
     let whole = usd.trunc();
     let part = (usd - whole) * Decimal::from(10_u64.pow(DIGITS));
     call.arg(whole.to_i64().unwrap_or(i64::MAX))

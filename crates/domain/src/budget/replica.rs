@@ -535,7 +535,9 @@ fn exceeded(account: &Account, budget: &Budget, figures: Figures, now: Timestamp
     }
 }
 
-fn rounded_up(usd: Decimal) -> Decimal {
+/// An amount as the shared book keeps it: no cheaper than it is.
+#[must_use]
+pub fn rounded_up(usd: Decimal) -> Decimal {
     usd.round_dp_with_strategy(DIGITS, RoundingStrategy::ToPositiveInfinity)
 }
 

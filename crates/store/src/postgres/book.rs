@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use llm_router_domain::budget::replica::DIGITS;
+use llm_router_domain::budget::replica::rounded_up;
 use llm_router_domain::budget::shared::{Change, Claim, Claimed, Figures, News, Standing};
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, Statement};
 use uuid::Uuid;
@@ -130,14 +130,18 @@ impl BookConnection {
     pub async fn claim(&self, asker: Asker, claim: &Claim) -> Result<Claimed, StoreError> {
         let names: Vec<&str> = claim.lines.iter().map(|line| &*line.name).collect();
         let ceilings: Vec<Decimal> = claim.lines.iter().map(|line| line.ceiling).collect();
-        let own: Vec<Decimal> = claim.lines.iter().map(|line| rounded(line.spent)).collect();
+        let own: Vec<Decimal> = claim
+            .lines
+            .iter()
+            .map(|line| rounded_up(line.spent))
+            .collect();
         let values: [&(dyn ToSql + Sync); 10] = [
             &asker.replica,
             &number(asker.connection),
             &i64::from(claim.run),
             &claim.id,
             &claim.instead,
-            &rounded(claim.amount),
+            &rounded_up(claim.amount),
             &millis(claim.lasts),
             &names,
             &ceilings,
@@ -173,14 +177,14 @@ impl BookConnection {
         for (at, (run, spent)) in told {
             lines.push(at);
             runs.push(i64::from(*run));
-            amounts.push(rounded(*spent));
+            amounts.push(rounded_up(*spent));
         }
         let values: [&(dyn ToSql + Sync); 11] = [
             &asker.replica,
             &number(asker.connection),
             &change,
             &id,
-            &rounded(amount),
+            &rounded_up(amount),
             &millis(lasts),
             &names,
             &whole,
@@ -225,11 +229,6 @@ fn position(position: i32) -> Result<usize, StoreError> {
 
 fn superseded(outcome: &str) -> StoreError {
     StoreError::Refused(format!("this connection has been given up: {outcome}"))
-}
-
-/// As it is kept: no cheaper than it is.
-fn rounded(usd: Decimal) -> Decimal {
-    usd.round_dp_with_strategy(DIGITS, RoundingStrategy::ToPositiveInfinity)
 }
 
 fn number(number: u64) -> i64 {
