@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
-use crate::access::Problem;
+use crate::error::Problem;
 
 /// The body as a `T`.
 ///

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use crate::access::Problem;
+use crate::error::Problem;
 
 /// An answer with an object, and its version as the ETag if it has one.
 pub(crate) fn tagged(status: StatusCode, object: impl Serialize, version: Option<u64>) -> Response {

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use crate::access::Problem;
+use crate::error::Problem;
 
 /// The header that a client names a request by.
 pub(crate) const HEADER: &str = "idempotency-key";

@@ -10,9 +10,10 @@ use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use llm_router_domain::key::Role;
 
-use crate::access::{Caller, Problem, caller, forbidden};
+use crate::caller::{Caller, caller};
+use crate::endpoints::{Entry, Need, entry};
+use crate::error::{Problem, forbidden};
 use crate::idempotency::Turn;
-use crate::roles::{Entry, Need, entry};
 use crate::{Service, Source};
 
 /// The largest body of an admin request.

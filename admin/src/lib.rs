@@ -1,130 +1,54 @@
 //! The admin service: what operators and their tools read over HTTP. Knows nothing of how
 //! requests are proxied.
 
-mod access;
-mod audit;
+mod backend;
 mod body;
-mod config;
-mod cost;
+mod caller;
 mod diff;
+mod endpoints;
+mod error;
 mod etag;
-mod explain;
-mod figures;
+mod handlers;
 mod idempotency;
-mod inference;
 mod intake;
-mod keys;
-mod me;
 mod objects;
 mod openapi;
 mod page;
-mod providers;
-mod requests;
-mod roles;
-mod router;
-mod rules;
 mod serving;
-mod ui;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json, Router};
-use jiff::Timestamp;
-use jiff::civil::Date;
-use llm_router_domain::format::Format;
-use llm_router_domain::rule::RuleSpec;
-use llm_router_store::objects::ObjectStore;
-use llm_router_store::{LedgerStore, StoreError};
-use serde_json::{Value, json};
+use axum::{Extension, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-pub use access::{Caller, Problem};
-pub use config::{Configuration, Mistake, Refused, RollBackError, RolledBack, Running, Undone};
+pub use backend::Source;
+pub use caller::Caller;
 pub use diff::{Difference, between};
-pub use explain::Unexplained;
-pub use figures::{DeploymentFigures, Figures, NamedFigures, Quantiles, RouterFigures};
-pub use keys::{Key, Keys};
+use error::Problem;
+pub use handlers::config::{
+    Configuration, Mistake, Refused, RollBackError, RolledBack, Running, Undone,
+};
+pub use handlers::explain::Unexplained;
+pub use handlers::keys::{Key, Keys};
+pub use handlers::providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderModel};
+pub use handlers::router_metrics::{
+    DeploymentFigures, Figures, NamedFigures, Quantiles, RouterFigures,
+};
+pub use handlers::rules::{Rule, RuleProblem};
+pub use handlers::toggle::{Steering, ToggleStatus};
+use handlers::{
+    audit, config, cost, dashboard, explain, keys, me, monitoring, providers, requests,
+    router_metrics, rules, toggle,
+};
 pub use objects::{Collection, Listed, ObjectError, Origin, Shown};
-pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderModel};
-pub use router::{Steering, ToggleStatus};
-pub use rules::{Rule, RuleProblem};
 pub use serving::serve;
-
-/// What the admin service asks of the router.
-#[async_trait]
-pub trait Source: Send + Sync + 'static {
-    /// The toggle.
-    fn steering(&self) -> &dyn Steering;
-
-    /// The rules, in the order they are tried.
-    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec>;
-
-    /// The keys.
-    fn keys(&self) -> &dyn Keys;
-
-    /// The providers.
-    fn hosting(&self) -> &dyn Hosting;
-
-    /// The configuration as a whole.
-    fn configuration(&self) -> &dyn Configuration;
-
-    /// The store of what is made by API.
-    fn store(&self) -> &dyn ObjectStore;
-
-    /// The JSON Schema of the configuration file.
-    fn config_schema(&self) -> Value;
-
-    /// Every metric in Prometheus' text format.
-    fn metrics(&self) -> String;
-
-    /// What this process has counted.
-    fn figures(&self) -> RouterFigures;
-
-    /// Whether metrics may be read without a key.
-    fn metrics_are_public(&self) -> bool;
-
-    /// The port that requests to models are sent to.
-    fn clients_port(&self) -> u16;
-
-    /// Who presents a request.
-    ///
-    /// # Errors
-    /// Why nobody does, for the client to read.
-    fn caller(&self, headers: &header::HeaderMap) -> Result<Caller, String>;
-
-    /// The time it is.
-    fn now(&self) -> Timestamp;
-
-    /// The day (UTC) it is.
-    fn today(&self) -> Date;
-
-    /// How a request with these headers and this body would be routed, as JSON. The body's format
-    /// is guessed where it isn't said.
-    ///
-    /// # Errors
-    /// When no endpoint would take the body.
-    fn explain(
-        &self,
-        headers: &header::HeaderMap,
-        format: Option<Format>,
-        body: &[u8],
-    ) -> Result<String, Unexplained>;
-
-    /// The ledger's store, once everything that was settled before the call is in it.
-    ///
-    /// # Errors
-    /// When the store doesn't take it.
-    async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError>;
-}
 
 type Shared = Arc<dyn Source>;
 
@@ -148,7 +72,7 @@ pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
     };
     let router = router
         .merge(docs)
-        .merge(ui::routes())
+        .merge(dashboard::routes())
         .fallback(not_found)
         .layer(Extension(document))
         // The intake has its own limit, with our error.
@@ -199,10 +123,10 @@ fn routes() -> OpenApiRouter<Shared> {
 
 fn service_routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
-        .routes(routes!(healthz))
-        .routes(routes!(readyz))
+        .routes(routes!(monitoring::healthz))
+        .routes(routes!(monitoring::readyz))
         .routes(routes!(openapi::document))
-        .routes(routes!(metrics))
+        .routes(routes!(monitoring::metrics))
 }
 
 fn usage_routes() -> OpenApiRouter<Shared> {
@@ -218,10 +142,10 @@ fn usage_routes() -> OpenApiRouter<Shared> {
 
 fn routing_routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
-        .routes(routes!(router::status))
-        .routes(routes!(router::toggle, router::cancel))
-        .routes(routes!(router::history))
-        .routes(routes!(figures::figures))
+        .routes(routes!(toggle::status))
+        .routes(routes!(toggle::toggle, toggle::cancel))
+        .routes(routes!(toggle::history))
+        .routes(routes!(router_metrics::figures))
         .routes(routes!(explain::explain))
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::one, rules::replace, rules::delete))
@@ -281,35 +205,6 @@ fn cross_origin(origins: &[String]) -> Option<CorsLayer> {
         .allow_headers(sent)
         .expose_headers([header::ETAG, header::RETRY_AFTER]);
     Some(layer)
-}
-
-/// Whether the process is alive
-#[utoipa::path(get, path = "/healthz", tag = "service",
-    responses((status = 200, description = "It is", body = Object, example = json!({ "status": "ok" }))))]
-async fn healthz() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
-}
-
-/// Whether the process may be sent requests
-///
-/// Doesn't depend on providers.
-#[utoipa::path(get, path = "/readyz", tag = "service",
-    responses((status = 200, description = "It may", body = Object, example = json!({ "status": "ok" }))))]
-async fn readyz() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
-}
-
-/// Metrics in Prometheus' text format
-///
-/// Needs a key of the role `viewer` or above, unless `admin.metrics_public` is set.
-#[utoipa::path(get, path = "/metrics", tag = "service",
-    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
-async fn metrics(State(source): State<Shared>) -> Response {
-    let kind = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    (kind, source.metrics()).into_response()
 }
 
 async fn not_found() -> Problem {

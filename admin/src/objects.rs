@@ -12,11 +12,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::access::{Caller, Problem};
 use crate::body;
+use crate::caller::Caller;
+use crate::error::Problem;
+use crate::error::away;
 use crate::etag::{if_match, stale, tagged};
 use crate::page::{Page, limit};
-use crate::router::away;
 
 /// The objects of a kind: those of the file, which are read-only here, and those made by API.
 #[async_trait]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use axum::extract::Query;
 use serde::Serialize;
 
-use crate::access::Problem;
+use crate::error::Problem;
 
 /// How many items a page has when it isn't said, and how many it may have.
 const USUAL_LIMIT: u32 = 50;

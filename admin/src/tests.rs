@@ -1,13 +1,19 @@
 //! The service's shape, over every path it has: who may, what errors look like, what the document
 //! says.
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::{KeySpec, Role};
+use llm_router_domain::rule::RuleSpec;
 use llm_router_store::ledger::Page as Found;
-use llm_router_store::objects as stored;
-use serde_json::Value;
+use llm_router_store::objects::{self as stored, ObjectStore};
+use llm_router_store::{LedgerStore, StoreError};
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
@@ -360,10 +366,10 @@ fn operations() -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn every_path_is_open_to_its_role_and_above_and_to_nobody_else() {
-    use roles::{Entry, Need};
+    use endpoints::{Entry, Need};
     let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
     for (method, path) in operations() {
-        let entry = roles::entry(&method.parse().unwrap(), &path);
+        let entry = endpoints::entry(&method.parse().unwrap(), &path);
         let Entry::Needs(need) = entry else {
             panic!("{method} {path} has no entry in roles.rs");
         };

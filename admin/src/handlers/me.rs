@@ -6,8 +6,8 @@ use llm_router_domain::key::Role;
 use serde::Serialize;
 
 use crate::Shared;
-use crate::access::Caller;
-use crate::keys::Key;
+use crate::caller::Caller;
+use crate::handlers::keys::Key;
 
 /// Who calls.
 #[derive(Serialize, utoipa::ToSchema)]

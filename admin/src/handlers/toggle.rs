@@ -17,8 +17,9 @@ use llm_router_store::ledger::Page;
 use serde::{Deserialize, Serialize};
 
 use crate::Shared;
-use crate::access::{Caller, Problem};
 use crate::body;
+use crate::caller::Caller;
+use crate::error::{Problem, away};
 use crate::page::{Numbered, Page as Answered, Parameters, limit, numbered_cursor};
 
 /// What the admin service asks of the toggle.
@@ -280,14 +281,4 @@ fn refusal(wait: Duration) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
     response
-}
-
-/// The store failed.
-pub(crate) fn away(error: StoreError) -> Problem {
-    tracing::warn!(%error, "the store failed a request of the admin API");
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "store_unavailable",
-        "The store doesn't answer now. Try again later.",
-    )
 }

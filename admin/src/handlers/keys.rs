@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::Shared;
-use crate::access::{Caller, Problem};
 use crate::body;
+use crate::caller::Caller;
+use crate::error::Problem;
 use crate::etag::if_match;
 use crate::idempotency::KeptInstead;
 use crate::objects::{self, Collection, ObjectError, Origin, Shown};

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use llm_router_domain::format::Format;
 
 use crate::Shared;
-use crate::access::Problem;
+use crate::error::Problem;
 use crate::page::Parameters;
 
 /// Why a request can't be explained: no endpoint would take its body.

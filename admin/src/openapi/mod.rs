@@ -1,5 +1,7 @@
 //! The description of the API: what the handlers' annotations don't say, said once for all of
-//! them. Which role a path needs comes from `roles.rs`.
+//! them. Which role a path needs comes from `endpoints.rs`.
+
+mod inference;
 
 use std::sync::Arc;
 
@@ -13,9 +15,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::openapi::{OpenApi, Ref};
 
+use self::inference::is_inference;
 use crate::Shared;
-use crate::inference::{self, is_inference};
-use crate::roles::{Entry, Need, entry};
+use crate::endpoints::{Entry, Need, entry};
 
 /// The error of every answer that isn't a success.
 #[derive(Serialize, utoipa::ToSchema)]

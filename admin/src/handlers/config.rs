@@ -13,10 +13,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Shared;
-use crate::access::{Caller, Problem};
+use crate::caller::Caller;
 use crate::diff::{self, Difference};
+use crate::error::Problem;
+use crate::error::away;
 use crate::page::{Numbered, Page, Parameters, limit, numbered_cursor};
-use crate::router::away;
 
 /// What the admin service asks of the configuration.
 #[async_trait]

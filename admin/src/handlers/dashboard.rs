@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
-use crate::access::Problem;
+use crate::error::Problem;
 
 #[derive(rust_embed::Embed)]
 #[folder = "ui/"]

@@ -1,13 +1,10 @@
 //! Who may see what, and the one shape of the admin service's errors.
 
-use std::borrow::Cow;
-
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
 use llm_router_domain::key::Role;
-use serde_json::json;
 
-use crate::Source;
+use crate::backend::Source;
+use crate::error::{Problem, forbidden};
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -18,60 +15,6 @@ pub struct Caller {
     pub key: String,
     /// The owner of the key, if it has one.
     pub owner: Option<String>,
-}
-
-/// An error of the admin service.
-#[derive(Debug)]
-pub struct Problem {
-    pub(crate) status: StatusCode,
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-    pub(crate) field: Option<Cow<'static, str>>,
-    /// A header that goes with it, as `allow` with 405.
-    pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
-}
-
-impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            field: None,
-            header: None,
-        }
-    }
-
-    /// A parameter that can't be used.
-    pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self {
-            field: Some(field.into()),
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
-        }
-    }
-
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = json!({
-            "error": { "code": self.code, "message": self.message, "field": self.field }
-        });
-        let mut response = (self.status, axum::Json(body)).into_response();
-        let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110, section 11.6.1: 401 says how to authenticate.
-            let bearer = HeaderValue::from_static("Bearer");
-            headers.insert(header::WWW_AUTHENTICATE, bearer);
-        }
-        if let Some(header) = self.header {
-            headers.insert(header.0, header.1);
-        }
-        response
-    }
 }
 
 /// Who presents the request.
@@ -93,11 +36,6 @@ impl Caller {
         let message = format!("{what} needs a key with the role {} or above.", role.name());
         Err(forbidden(message))
     }
-}
-
-/// 403.
-pub(crate) fn forbidden(message: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "permission_denied", message)
 }
 
 /// Whose usage a caller may see: everything, or only one owner's or one key's.

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use llm_router_domain::ledger::Sums;
+use llm_router_store::LedgerStore;
 use llm_router_store::ledger::{CostQuery, CostRow, Group};
-use llm_router_store::{LedgerStore, StoreError};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::access::{Caller, Problem, Scope};
+use crate::caller::{Caller, Scope};
+use crate::error::{Problem, unavailable};
 use crate::page::{Page, Parameters};
 use crate::{Shared, Source};
 
@@ -232,16 +232,6 @@ pub(crate) async fn ledger(
     source: &dyn Source,
 ) -> Result<std::sync::Arc<dyn LedgerStore>, Problem> {
     source.ledger().await.map_err(unavailable)
-}
-
-pub(crate) fn unavailable(error: StoreError) -> Problem {
-    tracing::warn!(%error, "the ledger can't be read");
-    let message = "The ledger can't be read now. Try again later.";
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "store_unavailable",
-        message,
-    )
 }
 
 fn query(caller: Caller, parameters: &HashMap<String, String>) -> Result<CostQuery, Problem> {

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Shared;
-use crate::access::Problem;
+use crate::error::Problem;
+use crate::error::away;
 use crate::page::{Numbered, Page, Parameters, limit, numbered_cursor};
-use crate::router::away;
 
 /// Something that was done.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::Shared;
-use crate::access::{Caller, Problem, Scope};
-use crate::cost::{exact, ledger, unavailable};
+use crate::caller::{Caller, Scope};
+use crate::error::{Problem, unavailable};
+use crate::handlers::cost::{exact, ledger};
 use crate::page::{Page, Parameters, limit, number};
 
 /// One request, as `GET /api/v1/requests/{id}` shows it.

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Shared;
-use crate::access::{Caller, Problem};
 use crate::body;
+use crate::caller::Caller;
+use crate::error::Problem;
 use crate::objects::{self, Collection, Listed, ObjectError, Origin, Shown};
 use crate::page::{Page, Paging, Parameters, limit};
 

@@ -11,7 +11,8 @@ use llm_router_domain::rule::{Action, Condition, RuleSpec};
 use serde::Serialize;
 
 use crate::Shared;
-use crate::access::{Caller, Problem};
+use crate::caller::Caller;
+use crate::error::Problem;
 use crate::objects::{self, Origin, Shown};
 use crate::openapi::reference;
 use crate::page::{Page, Paging, Parameters};
