@@ -11,7 +11,7 @@ use llm_router_wire::translate::TranslateError;
 
 /// An error answer: what the client is told, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Fault {
+pub(crate) struct ApiError {
     pub(crate) status: u16,
     /// OpenAI's `code`; also the `code` label of `llm_router_errors_total`.
     pub(crate) code: &'static str,
@@ -50,7 +50,7 @@ impl Allowed {
     }
 }
 
-impl Fault {
+impl ApiError {
     fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,

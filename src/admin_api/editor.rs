@@ -9,7 +9,7 @@ use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
 
 use crate::routing::toggle::now;
 use crate::sync::change_notifier::Broadcast;
-use crate::sync::reload::{InForce, Reloader};
+use crate::sync::reload::{ActiveConfig, Reloader};
 use crate::sync::store_poller::Follower;
 
 /// Changes what is made by API.
@@ -37,7 +37,7 @@ impl Editor {
         kind: Kind,
         id: &str,
         expected: Option<u64>,
-        written: impl Fn(&InForce) -> bool,
+        written: impl Fn(&ActiveConfig) -> bool,
     ) -> Result<Object, ObjectError> {
         self.catch_up().await;
         self.follower.must_answer()?;

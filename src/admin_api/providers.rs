@@ -20,7 +20,7 @@ use crate::health::{Checked, Health};
 use crate::proxy::{SharedLive, check_now};
 use crate::routing::toggle::now;
 use crate::snapshot::stored_providers::{self, PRICES, Secrets};
-use crate::sync::reload::InForce;
+use crate::sync::reload::ActiveConfig;
 
 /// How long a provider may take to list its models.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -206,7 +206,7 @@ impl Hosting {
 
     /// A stored provider; refuses what the file says, and what isn't there or was changed.
     async fn made_by_api(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
-        let written = |in_force: &InForce| is_written(in_force, id);
+        let written = |in_force: &ActiveConfig| is_written(in_force, id);
         let made = self.editor.made(Kind::Provider, id, expected, written);
         made.await
     }
@@ -391,7 +391,7 @@ const fn models_path(kind: ProviderKind) -> &'static str {
     }
 }
 
-fn is_written(in_force: &InForce, id: &str) -> bool {
+fn is_written(in_force: &ActiveConfig, id: &str) -> bool {
     let mut providers = in_force.config.providers.iter();
     providers.any(|provider| provider.id == id)
 }

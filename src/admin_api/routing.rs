@@ -13,13 +13,13 @@ use llm_router_store::objects::{Draft, Kind, Object};
 use uuid::Uuid;
 
 use crate::admin_api::editor::Editor;
-use crate::routing::toggle::{Switch, now};
+use crate::routing::toggle::{ToggleReplica, now};
 use crate::snapshot::stored_rules::{self, Listed as Written, Refusal};
-use crate::sync::reload::InForce;
+use crate::sync::reload::ActiveConfig;
 
 /// The toggle and the rules, for the admin service.
 pub(crate) struct Steering {
-    pub(crate) switch: Arc<Switch>,
+    pub(crate) switch: Arc<ToggleReplica>,
     pub(crate) editor: Editor,
 }
 
@@ -130,7 +130,7 @@ impl Steering {
     /// a rule that would take its place.
     async fn must_be_made(&self, id: &str, expected: Option<u64>) -> Result<(), ObjectError> {
         let listed = Arc::clone(&self.editor.reloader.live().snapshot.listed_rules);
-        let written = |_: &InForce| listed.iter().any(|rule| rule.id == id);
+        let written = |_: &ActiveConfig| listed.iter().any(|rule| rule.id == id);
         let made = self.editor.made(Kind::Rule, id, expected, written);
         made.await.map(drop)
     }

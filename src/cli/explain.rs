@@ -17,8 +17,8 @@ use llm_router_store::objects::Objects;
 
 use crate::cli::{Failure, Outcome};
 use crate::clock;
-use crate::routing::explain::{Question, explain};
-use crate::snapshot::compile::{self, Surroundings, compile};
+use crate::routing::explain::{ExplainRequest, explain};
+use crate::snapshot::compile::{self, CompileInputs, compile};
 use crate::snapshot::prices;
 use crate::sync::reload::LoadError;
 
@@ -50,7 +50,7 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
     let config = loaded.config;
     let prices = prices::table(config.prices.as_deref()).map_err(LoadError::Config)?;
     let hasher = KeyHasher::new(&String::new().into());
-    let surroundings = Surroundings {
+    let surroundings = CompileInputs {
         // Nothing is sent: any address will do.
         mock: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         admin_key: None,
@@ -64,7 +64,7 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
     let snapshot = compile(&config, 0, &surroundings);
     let key = asking_key(&config, arguments.key.as_deref())?;
     let body = read(&arguments.request)?;
-    let question = Question {
+    let question = ExplainRequest {
         snapshot: &snapshot,
         enabled: config.routing.enabled,
         key: &key,

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use llm_router_domain::key::Key;
 
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::keys::key_ring::{KeyRing, NoKey};
 
 /// The headers that a client's key may come in besides `authorization`. Neither they nor it ever
@@ -23,17 +23,17 @@ pub(crate) fn authenticate(
     keys: &KeyRing,
     headers: &HeaderMap,
     now: SystemTime,
-) -> Result<Arc<Key>, Fault> {
+) -> Result<Arc<Key>, ApiError> {
     let found = keys.present(presented_key(headers)?, now);
     found.map_err(|why| {
-        Fault::invalid_api_key(match why {
+        ApiError::invalid_api_key(match why {
             NoKey::Unknown => "The API key is not known here. Ask your administrator for one.",
             NoKey::Expired => "The API key has expired.",
         })
     })
 }
 
-fn presented_key(headers: &HeaderMap) -> Result<&[u8], Fault> {
+fn presented_key(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let mut found: Option<&[u8]> = None;
     let bearer = headers
         .get_all(AUTHORIZATION)
@@ -45,14 +45,14 @@ fn presented_key(headers: &HeaderMap) -> Result<&[u8], Fault> {
             continue;
         }
         if found.is_some_and(|first| first != key) {
-            return Err(Fault::invalid_api_key(
+            return Err(ApiError::invalid_api_key(
                 "The request carries two different API keys; send one.",
             ));
         }
         found = Some(key);
     }
     found.ok_or_else(|| {
-        Fault::invalid_api_key(
+        ApiError::invalid_api_key(
             "No API key was given. Send it as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\".",
         )
     })

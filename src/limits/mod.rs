@@ -19,12 +19,12 @@ use llm_router_domain::pattern::Pattern;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::telemetry::metrics::Metrics;
 
-pub(crate) use status::Standing;
-pub(crate) use usage::Subject;
-use usage::{Ask, Line, Uses};
+pub(crate) use status::RateLimitStatus;
+pub(crate) use usage::LimitScope;
+use usage::{Ask, ScopedLimits, Uses};
 
 /// The limits of a configuration.
 #[derive(Debug, Default)]
@@ -60,9 +60,9 @@ enum Mode {
 }
 
 /// A request that was let in. Its place is free again when this is dropped.
-pub(crate) struct Admission {
+pub(crate) struct Permit {
     limiter: Arc<Limiter>,
-    lines: Vec<Line>,
+    lines: Vec<ScopedLimits>,
     mode: Mode,
     /// What stands in the shared counters, under which name.
     lease: Option<(Uuid, Vec<SharedAsk>)>,
@@ -70,7 +70,7 @@ pub(crate) struct Admission {
     requests: u64,
     /// Tokens charged on each line.
     tokens: u64,
-    standing: Standing,
+    standing: RateLimitStatus,
     /// Whether all limits let it pass; otherwise its charges are taken back.
     passed: bool,
 }
@@ -85,12 +85,12 @@ pub(crate) struct Need<'a> {
 
 /// A request that was not let in, and where the limit stands that it met.
 pub(crate) struct Refusal {
-    pub(crate) fault: Fault,
-    pub(crate) standing: Standing,
+    pub(crate) fault: ApiError,
+    pub(crate) standing: RateLimitStatus,
 }
 
 impl LimitTable {
-    fn lines(&self, key: &Key) -> Vec<Line> {
+    fn lines(&self, key: &Key) -> Vec<ScopedLimits> {
         let owner = key.owner.as_deref();
         let of_owner = owner.and_then(|owner| {
             let fits = self
@@ -102,14 +102,14 @@ impl LimitTable {
         // Most keys have none: no copy of a name is made for them.
         let of_key = Some(key.limits).filter(|limits| !limits.is_none());
         let lines = [
-            of_key.map(|limits| (Subject::Key(key.name.as_str().into()), limits)),
-            of_owner.map(|(owner, limits)| (Subject::Owner(owner.into()), limits)),
-            Some((Subject::Everybody, self.global)),
+            of_key.map(|limits| (LimitScope::Key(key.name.as_str().into()), limits)),
+            of_owner.map(|(owner, limits)| (LimitScope::Owner(owner.into()), limits)),
+            Some((LimitScope::Everybody, self.global)),
         ];
         let lines = lines.into_iter().flatten();
         lines
             .filter(|(_, limits)| !limits.is_none())
-            .map(|(subject, limits)| Line { subject, limits })
+            .map(|(subject, limits)| ScopedLimits { subject, limits })
             .collect()
     }
 }
@@ -153,16 +153,16 @@ impl Limiter {
         table: &LimitTable,
         key: &Key,
         now: Instant,
-    ) -> Result<Admission, Box<Refusal>> {
+    ) -> Result<Permit, Box<Refusal>> {
         let lines = table.lines(key);
-        let mut admission = Admission {
+        let mut admission = Permit {
             limiter: Arc::clone(self),
             lines: Vec::new(),
             mode: Mode::Free,
             lease: None,
             requests: 0,
             tokens: 0,
-            standing: Standing::default(),
+            standing: RateLimitStatus::default(),
             passed: false,
         };
         admission.mode = self.mode(table.on_counter_failure, !lines.is_empty())?;
@@ -176,7 +176,7 @@ impl Limiter {
     /// When there is no room for that.
     pub(crate) async fn reserve(
         &self,
-        admission: &mut Admission,
+        admission: &mut Permit,
         need: &Need<'_>,
         on_counter_failure: OnCounterFailure,
         now: Instant,
@@ -185,8 +185,8 @@ impl Limiter {
             if admission.lines.is_empty() {
                 admission.mode = self.mode(on_counter_failure, true)?;
             }
-            let subject = Subject::Model(name.into());
-            self.enter(admission, vec![Line { subject, limits }], now)?;
+            let subject = LimitScope::Model(name.into());
+            self.enter(admission, vec![ScopedLimits { subject, limits }], now)?;
         }
         if admission.lines.is_empty() || admission.mode == Mode::Free {
             admission.passed = true;
@@ -221,8 +221,8 @@ impl Limiter {
             }
             OnCounterFailure::Allow => Ok(Mode::Free),
             OnCounterFailure::Refuse => Err(Box::new(Refusal {
-                fault: Fault::limits_unavailable(),
-                standing: Standing::default(),
+                fault: ApiError::limits_unavailable(),
+                standing: RateLimitStatus::default(),
             })),
         }
     }
@@ -230,8 +230,8 @@ impl Limiter {
     /// Counts a request as under way on `lines`, and as one let through if this process counts.
     fn enter(
         &self,
-        admission: &mut Admission,
-        lines: Vec<Line>,
+        admission: &mut Permit,
+        lines: Vec<ScopedLimits>,
         now: Instant,
     ) -> Result<(), Box<Refusal>> {
         if lines.is_empty() {
@@ -254,7 +254,7 @@ impl Limiter {
         if admission.mode != Mode::Free
             && let Err((position, full)) = uses.check(&lines, &ask, at)
         {
-            let standing = Standing::of(&uses, &lines[position..=position], at);
+            let standing = RateLimitStatus::of(&uses, &lines[position..=position], at);
             drop(uses);
             return Err(self.refuse(&lines[position], full, standing));
         }
@@ -264,14 +264,14 @@ impl Limiter {
         uses.charge(&lines, &ask, at);
         admission.requests = ask.requests;
         admission.lines.extend(lines);
-        admission.standing = Standing::of(&uses, &admission.lines, at);
+        admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
         Ok(())
     }
 
     /// Counts `requests` on every line of a request that is under way, if there is room.
     fn take(
         &self,
-        admission: &mut Admission,
+        admission: &mut Permit,
         requests: u64,
         now: Instant,
     ) -> Result<(), Box<Refusal>> {
@@ -288,7 +288,7 @@ impl Limiter {
     }
 
     /// Counts the tokens of a request, if this process counts them.
-    fn take_tokens(&self, admission: &mut Admission, now: Instant) -> Result<(), Box<Refusal>> {
+    fn take_tokens(&self, admission: &mut Permit, now: Instant) -> Result<(), Box<Refusal>> {
         if admission.tokens == 0 || !matches!(admission.mode, Mode::Local(_)) {
             return Ok(());
         }
@@ -301,29 +301,24 @@ impl Limiter {
         self.charge(admission, &ask, now)
     }
 
-    fn charge(
-        &self,
-        admission: &mut Admission,
-        ask: &Ask,
-        now: Instant,
-    ) -> Result<(), Box<Refusal>> {
+    fn charge(&self, admission: &mut Permit, ask: &Ask, now: Instant) -> Result<(), Box<Refusal>> {
         let at = self.micros(now);
         let mut uses = self.uses();
         if let Err((position, full)) = uses.check(&admission.lines, ask, at) {
             let line = &admission.lines[position];
-            let standing = Standing::of(&uses, std::slice::from_ref(line), at);
+            let standing = RateLimitStatus::of(&uses, std::slice::from_ref(line), at);
             drop(uses);
             return Err(self.refuse(line, full, standing));
         }
         uses.charge(&admission.lines, ask, at);
-        admission.standing = Standing::of(&uses, &admission.lines, at);
+        admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
         Ok(())
     }
 
     /// Asks the shared counters; whether they answered.
     async fn take_shared(
         &self,
-        admission: &mut Admission,
+        admission: &mut Permit,
         tokens: u64,
         now: Instant,
     ) -> Result<bool, Box<Refusal>> {
@@ -358,19 +353,25 @@ impl Limiter {
         let mut uses = self.uses();
         uses.mirror(&admission.lines, &levels, lapses, at);
         let Some((position, full)) = refused else {
-            admission.standing = Standing::of(&uses, &admission.lines, at);
+            admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
             return Ok(true);
         };
         admission.lease = None;
         let line = &admission.lines[position.min(admission.lines.len() - 1)];
-        let standing = Standing::of(&uses, std::slice::from_ref(line), at);
+        let standing = RateLimitStatus::of(&uses, std::slice::from_ref(line), at);
         drop(uses);
         Err(self.refuse(line, full, standing))
     }
 
-    fn questions(&self, lines: &[Line], tokens: u64, lapses: u64, now: u64) -> Vec<SharedAsk> {
+    fn questions(
+        &self,
+        lines: &[ScopedLimits],
+        tokens: u64,
+        lapses: u64,
+        now: u64,
+    ) -> Vec<SharedAsk> {
         let uses = self.uses();
-        let question = |line: &Line| SharedAsk {
+        let question = |line: &ScopedLimits| SharedAsk {
             subject: line.subject.name(),
             limits: line.limits,
             requests: 1,
@@ -386,7 +387,7 @@ impl Limiter {
 
     /// Counts a key that isn't known; a refusal once its address has presented too many. Those who
     /// present a known one from there are let in all the same.
-    pub(crate) fn stranger(&self, address: IpAddr, now: Instant) -> Option<Fault> {
+    pub(crate) fn stranger(&self, address: IpAddr, now: Instant) -> Option<ApiError> {
         let (rate, at) = (Rate::new(STRANGERS, None), self.micros(now));
         let mut strangers = self
             .strangers
@@ -406,10 +407,10 @@ impl Limiter {
         }
         self.metrics.limit_refused("address", "unknown_keys");
         let message = "Too many unknown API keys came from this address.".to_owned();
-        Some(Fault::rate_limit_exceeded(message, whole_seconds(wait)))
+        Some(ApiError::rate_limit_exceeded(message, whole_seconds(wait)))
     }
 
-    fn refuse(&self, line: &Line, full: Full, standing: Standing) -> Box<Refusal> {
+    fn refuse(&self, line: &ScopedLimits, full: Full, standing: RateLimitStatus) -> Box<Refusal> {
         self.metrics
             .limit_refused(line.subject.kind(), full.ceiling.name());
         let (unit, ceiling) = match full.ceiling {
@@ -427,7 +428,7 @@ impl Limiter {
             line.subject.as_sentence()
         );
         Box::new(Refusal {
-            fault: Fault::rate_limit_exceeded(message, seconds),
+            fault: ApiError::rate_limit_exceeded(message, seconds),
             standing,
         })
     }
@@ -442,9 +443,9 @@ impl Limiter {
     }
 }
 
-impl Admission {
+impl Permit {
     /// Where the tightest of the limits stand that the request is subject to.
-    pub(crate) const fn standing(&self) -> &Standing {
+    pub(crate) const fn standing(&self) -> &RateLimitStatus {
         &self.standing
     }
 
@@ -477,7 +478,7 @@ impl Admission {
     }
 }
 
-impl Drop for Admission {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.lines.is_empty() {
             return;
@@ -558,7 +559,7 @@ mod tests {
     /// Without shared counters nothing is waited for.
     fn reserved(
         limiter: &Limiter,
-        admission: &mut Admission,
+        admission: &mut Permit,
         need: &Need<'_>,
         now: Instant,
     ) -> Option<()> {

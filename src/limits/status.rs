@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use llm_router_domain::format::Format;
 use llm_router_domain::limit::{Bucket, Rate};
 
-use crate::limits::usage::{Line, Uses};
+use crate::limits::usage::{ScopedLimits, Uses};
 
 /// The tightest limit of requests and of tokens that a request is subject to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Standing {
+pub(crate) struct RateLimitStatus {
     requests: Option<Meter>,
     tokens: Option<Meter>,
 }
@@ -33,8 +33,8 @@ impl Meter {
     }
 }
 
-impl Standing {
-    pub(super) fn of(uses: &Uses, lines: &[Line], now: u64) -> Self {
+impl RateLimitStatus {
+    pub(super) fn of(uses: &Uses, lines: &[ScopedLimits], now: u64) -> Self {
         let mut standing = Self::default();
         for line in lines {
             let used = uses.get(&line.subject);
@@ -155,7 +155,7 @@ mod tests {
             remaining: 59,
             reset: Duration::from_millis(100),
         };
-        let standing = Standing {
+        let standing = RateLimitStatus {
             requests: Some(meter),
             tokens: None,
         };

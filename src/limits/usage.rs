@@ -8,7 +8,7 @@ use llm_router_domain::limit::{Bucket, Full, Limits, Rate, Use};
 
 /// Whose use is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Subject {
+pub(crate) enum LimitScope {
     Everybody,
     Key(Box<str>),
     Owner(Box<str>),
@@ -18,8 +18,8 @@ pub(crate) enum Subject {
 
 /// A subject that a request counts for.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) subject: Subject,
+pub(super) struct ScopedLimits {
+    pub(super) subject: LimitScope,
     pub(super) limits: Limits,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Ask {
 
 #[derive(Default)]
 pub(super) struct Uses {
-    by_subject: HashMap<Subject, State>,
+    by_subject: HashMap<LimitScope, State>,
     /// The number of subjects at which idle ones are looked for.
     crowded: usize,
 }
@@ -52,7 +52,7 @@ struct State {
 /// Fewer subjects than this are never looked through.
 const FEW: usize = 1024;
 
-impl Subject {
+impl LimitScope {
     /// The label in metrics.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
@@ -86,7 +86,12 @@ impl Subject {
 
 impl Uses {
     /// Whether every line has room; if not, the position of one that hasn't.
-    pub(super) fn check(&self, lines: &[Line], ask: &Ask, now: u64) -> Result<(), (usize, Full)> {
+    pub(super) fn check(
+        &self,
+        lines: &[ScopedLimits],
+        ask: &Ask,
+        now: u64,
+    ) -> Result<(), (usize, Full)> {
         for (position, line) in lines.iter().enumerate() {
             let used = self.get(&line.subject);
             let limits = &line.limits;
@@ -104,7 +109,7 @@ impl Uses {
     }
 
     /// Counts it on every line, room or not.
-    pub(super) fn charge(&mut self, lines: &[Line], ask: &Ask, now: u64) {
+    pub(super) fn charge(&mut self, lines: &[ScopedLimits], ask: &Ask, now: u64) {
         self.forget_idle(now);
         for line in lines {
             let State { limits, used, .. } =
@@ -121,7 +126,7 @@ impl Uses {
     }
 
     /// Counts `used` tokens in place of those `reserved`.
-    pub(super) fn settle(&mut self, lines: &[Line], reserved: u64, used: u64, now: u64) {
+    pub(super) fn settle(&mut self, lines: &[ScopedLimits], reserved: u64, used: u64, now: u64) {
         for line in lines {
             let Some(rate) = line.limits.tokens else {
                 continue;
@@ -137,7 +142,13 @@ impl Uses {
     }
 
     /// Takes over what the shared counters say.
-    pub(super) fn mirror(&mut self, lines: &[Line], levels: &[Levels], lapses: u64, now: u64) {
+    pub(super) fn mirror(
+        &mut self,
+        lines: &[ScopedLimits],
+        levels: &[Levels],
+        lapses: u64,
+        now: u64,
+    ) {
         for (line, levels) in lines.iter().zip(levels) {
             if let Some(State { used, told, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.requests = Bucket::new(levels.requests, now);
@@ -149,7 +160,7 @@ impl Uses {
 
     /// How full a subject's buckets are at least, if the shared counters may not know. Once they
     /// were told they know better: also what was given back on other replicas.
-    pub(super) fn unsaid(&self, line: &Line, lapses: u64, now: u64) -> Levels {
+    pub(super) fn unsaid(&self, line: &ScopedLimits, lapses: u64, now: u64) -> Levels {
         let state = self.by_subject.get(&line.subject);
         let Some(State { used, .. }) = state.filter(|state| state.told != lapses) else {
             return Levels::default();
@@ -164,7 +175,7 @@ impl Uses {
     }
 
     /// A request is not under way any more.
-    pub(super) fn leave(&mut self, lines: &[Line]) {
+    pub(super) fn leave(&mut self, lines: &[ScopedLimits]) {
         for line in lines {
             if let Some(State { used, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.in_flight = used.in_flight.saturating_sub(1);
@@ -173,7 +184,7 @@ impl Uses {
     }
 
     /// Takes back requests that were charged and not let through after all.
-    pub(super) fn take_back(&mut self, lines: &[Line], requests: u64, now: u64) {
+    pub(super) fn take_back(&mut self, lines: &[ScopedLimits], requests: u64, now: u64) {
         for line in lines {
             let Some(rate) = line.limits.requests else {
                 continue;
@@ -184,7 +195,7 @@ impl Uses {
         }
     }
 
-    pub(super) fn get(&self, subject: &Subject) -> Use {
+    pub(super) fn get(&self, subject: &LimitScope) -> Use {
         self.by_subject
             .get(subject)
             .map_or_else(Use::default, |state| state.used)
@@ -224,9 +235,9 @@ mod tests {
         };
         let mut most = 0;
         for number in 0..20_000_u64 {
-            let subject = Subject::Key(format!("key-{number}").into());
+            let subject = LimitScope::Key(format!("key-{number}").into());
             // A hundred new subjects a second, each of which is idle after a second.
-            uses.charge(&[Line { subject, limits }], &ask, number * 10_000);
+            uses.charge(&[ScopedLimits { subject, limits }], &ask, number * 10_000);
             most = most.max(uses.len());
         }
         assert!(most <= 2 * FEW, "{most}");

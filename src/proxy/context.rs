@@ -11,10 +11,10 @@ use llm_router_domain::retry::Bounds;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::Splice;
 
-use crate::limits::{Admission, Standing};
-use crate::proxy::attempt::ledger_entry::Tab;
+use crate::limits::{Permit, RateLimitStatus};
+use crate::proxy::attempt::ledger_entry::EntryDraft;
 use crate::proxy::attempt::outcome::{Failure, Refusal};
-use crate::proxy::attempt::translation::Versions;
+use crate::proxy::attempt::translation::TranslatedBodies;
 use crate::proxy::downstream::exchange::Exchange;
 use crate::proxy::response::stream::Response;
 use crate::proxy::upstream::live::Live;
@@ -50,13 +50,13 @@ pub(crate) struct Context {
     /// Whether the client's connection must be closed after the answer.
     pub(crate) close: bool,
     /// The request's place under the limits, while it is under way.
-    pub(crate) admission: Option<Admission>,
+    pub(crate) admission: Option<Permit>,
     /// Whether replicas counted by themselves when the request came.
     pub(crate) alone: bool,
     /// Whether the store was away when the request came.
     pub(crate) store_away: bool,
     /// Where the limits stand that the client is told of.
-    pub(crate) standing: Standing,
+    pub(crate) standing: RateLimitStatus,
     /// Whether the client went away before the answer was complete.
     pub(crate) client_gone: bool,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Inference {
     /// The change that makes a stream report its usage, where the client didn't ask for it.
     pub(crate) ask: Option<Splice>,
     /// What was made of the body for candidates.
-    pub(crate) versions: Versions,
+    pub(crate) versions: TranslatedBodies,
     pub(crate) route: Route,
     /// Attempts begun so far.
     pub(crate) attempts: u32,
@@ -106,7 +106,7 @@ pub(crate) struct Inference {
     /// Its trace, if traces are made.
     pub(crate) trace: Option<Box<Trace>>,
     /// The ledger's line of the latest attempt, until it is settled.
-    pub(crate) tab: Option<Box<Tab>>,
+    pub(crate) tab: Option<Box<EntryDraft>>,
     /// Tokens that the settled attempts used.
     pub(crate) used_tokens: u64,
     /// Whether this replica decided by itself that the budget allows it.

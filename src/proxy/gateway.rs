@@ -17,7 +17,7 @@ use crate::limits::Limiter;
 use crate::proxy::attempt;
 use crate::proxy::context::Context;
 use crate::proxy::upstream::live::SharedLive;
-use crate::routing::toggle::Switch;
+use crate::routing::toggle::ToggleReplica;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
@@ -32,7 +32,7 @@ pub(crate) struct Gateway {
     /// The admin service, while its paths are served here.
     pub(crate) admin: Option<axum::Router>,
     pub(crate) limits: Arc<Limiter>,
-    pub(crate) switch: Arc<Switch>,
+    pub(crate) switch: Arc<ToggleReplica>,
     /// Makes traces, if they are wanted.
     pub(crate) traces: Option<Arc<Traces>>,
 }

@@ -10,7 +10,7 @@ pub(crate) mod response;
 pub(crate) mod server;
 pub(crate) mod upstream;
 
-pub(crate) use server::{ServiceOptions, Shared, SideTask, run};
+pub(crate) use server::{AppState, ServiceOptions, SideTask, run};
 pub(crate) use upstream::health_check::{check_now, keep_checked};
 pub(crate) use upstream::live::{Live, SharedLive};
 pub(crate) use upstream::otlp::Collector;

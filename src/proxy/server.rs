@@ -33,7 +33,7 @@ use crate::proxy::SharedLive;
 use crate::proxy::downstream::connections::Connections;
 use crate::proxy::downstream::http_app::{App, AppOptions};
 use crate::proxy::gateway::Gateway;
-use crate::routing::toggle::Switch;
+use crate::routing::toggle::ToggleReplica;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
@@ -56,7 +56,7 @@ pub(crate) type SideTask =
     Box<dyn Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Everything that is shared with the services.
-pub(crate) struct Shared {
+pub(crate) struct AppState {
     pub(crate) live: SharedLive,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) admin: Option<axum::Router>,
     pub(crate) limits: Arc<Limiter>,
     pub(crate) budgets: Arc<Budgets>,
-    pub(crate) switch: Arc<Switch>,
+    pub(crate) switch: Arc<ToggleReplica>,
     pub(crate) traces: Option<Arc<Traces>>,
     pub(crate) ending: Arc<Ending>,
 }
@@ -89,7 +89,7 @@ const LAST_BYTES: Duration = Duration::from_millis(100);
 /// When the certificate or its key can't be used.
 pub(crate) fn run(
     options: ServiceOptions,
-    shared: Shared,
+    shared: AppState,
     side_tasks: Vec<(&'static str, SideTask)>,
 ) -> pingora::Result<()> {
     let conf = ServerConf {
@@ -145,7 +145,7 @@ pub(crate) fn run(
     drain.threads = Some(1);
     server.add_service(drain);
     server.run(RunArgs {
-        shutdown_signal: Box::new(Due(ending)),
+        shutdown_signal: Box::new(ShutdownTrigger(ending)),
     });
     Ok(())
 }
@@ -245,10 +245,10 @@ impl pingora::services::Service for Clients {
 }
 
 /// Tells Pingora when to end.
-struct Due(Arc<Ending>);
+struct ShutdownTrigger(Arc<Ending>);
 
 #[async_trait]
-impl ShutdownSignalWatch for Due {
+impl ShutdownSignalWatch for ShutdownTrigger {
     async fn recv(&self) -> ShutdownSignal {
         match self.0.due().await {
             How::Drain => ShutdownSignal::GracefulTerminate,
@@ -258,7 +258,7 @@ impl ShutdownSignalWatch for Due {
 }
 
 /// Ends the process once nothing is open any more, or the time for it is over.
-struct Drain(Shared);
+struct Drain(AppState);
 
 impl Drain {
     async fn drained(&self) {

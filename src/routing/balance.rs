@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use crate::snapshot::{Deployment, Model};
 
 /// What a strategy may ask of the request.
-pub(crate) trait Question {
+pub(crate) trait SelectionFacts {
     /// What the request is expected to cost at a deployment; `None` where there is no price.
     fn cost(&self, deployment: &Deployment) -> Option<Decimal>;
     /// What tells its conversation from others.
@@ -29,7 +29,7 @@ pub(crate) enum Tier {
 
 /// A request's way through the deployments of its route, tier by tier.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct RouteCursor {
     tiers: Vec<(Tier, Tried)>,
     current: Option<Current>,
 }
@@ -45,7 +45,7 @@ struct Current {
     flight: Option<Flight>,
 }
 
-impl Course {
+impl RouteCursor {
     /// A course through `tiers`. Deployments that are not `fit` for the request are left out.
     pub(crate) fn new(
         tiers: impl IntoIterator<Item = Tier>,
@@ -94,7 +94,7 @@ impl Course {
     /// Goes on to the next deployment, one not tried before; false if none is left.
     pub(crate) fn advance(
         &mut self,
-        question: &impl Question,
+        question: &impl SelectionFacts,
         now: Instant,
         mut random: impl FnMut() -> u64,
     ) -> bool {
@@ -123,7 +123,7 @@ impl Course {
 
     /// The deployments in the order they are likely to be tried in, and those that rest, with the
     /// reason. It changes nothing.
-    pub(crate) fn rank(&self, question: &impl Question, now: Instant) -> Ranked {
+    pub(crate) fn rank(&self, question: &impl SelectionFacts, now: Instant) -> Ranked {
         let mut ranked = Ranked::default();
         for (tier, tried) in &self.tiers {
             let Ranking {
@@ -201,7 +201,7 @@ impl Tier {
 
     fn next(
         &self,
-        question: &impl Question,
+        question: &impl SelectionFacts,
         tried: &mut Tried,
         now: Instant,
         random: impl FnMut() -> u64,
@@ -223,7 +223,7 @@ impl Tier {
         }
     }
 
-    fn rank(&self, question: &impl Question, now: Instant) -> Ranking {
+    fn rank(&self, question: &impl SelectionFacts, now: Instant) -> Ranking {
         match self {
             Self::Model(model) => {
                 let deployments = &model.deployments;
@@ -259,7 +259,7 @@ struct Asked<'a, Q> {
     deployments: &'a [Deployment],
 }
 
-impl<Q: Question> Ask for Asked<'_, Q> {
+impl<Q: SelectionFacts> Ask for Asked<'_, Q> {
     fn cost(&self, member: usize) -> Option<Decimal> {
         self.question.cost(self.deployments.get(member)?)
     }

@@ -20,13 +20,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock;
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::routing::balance;
-use crate::routing::{self, Asking, Request, SCORER};
+use crate::routing::{self, Request, RouteRequest, SCORER};
 use crate::snapshot::{Deployment, Snapshot};
 
 /// A request whose route is to be explained.
-pub(crate) struct Question<'a> {
+pub(crate) struct ExplainRequest<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Whether rules apply: the state of the toggle.
     pub(crate) enabled: bool,
@@ -46,9 +46,9 @@ pub(crate) struct Question<'a> {
 ///
 /// # Errors
 /// 400 for a body that no endpoint would take.
-pub(crate) fn explain(question: &Question<'_>) -> Result<String, Fault> {
-    let head = RequestHead::read(question.body).map_err(Fault::invalid_body)?;
-    let asking = Asking {
+pub(crate) fn explain(question: &ExplainRequest<'_>) -> Result<String, ApiError> {
+    let head = RequestHead::read(question.body).map_err(ApiError::invalid_body)?;
+    let asking = RouteRequest {
         snapshot: question.snapshot,
         enabled: question.enabled,
         key: question.key,
@@ -95,13 +95,13 @@ pub(crate) fn explain(question: &Question<'_>) -> Result<String, Fault> {
     } else {
         serde_json::to_string
     };
-    write(&explanation).map_err(|_| Fault::internal())
+    write(&explanation).map_err(|_| ApiError::internal())
 }
 
 /// The request as strategies weigh it.
-struct Weighed<'a>(&'a Asking<'a>, &'a Request<'a>);
+struct Weighed<'a>(&'a RouteRequest<'a>, &'a Request<'a>);
 
-impl balance::Question for Weighed<'_> {
+impl balance::SelectionFacts for Weighed<'_> {
     fn cost(&self, deployment: &Deployment) -> Option<Decimal> {
         let Self(asking, request) = self;
         let provider = &deployment.provider;
@@ -167,7 +167,7 @@ struct Refusal<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn of(asking: &Asking<'_>, found: &'a Deployment) -> Self {
+    fn of(asking: &RouteRequest<'_>, found: &'a Deployment) -> Self {
         let provider = &found.provider;
         let prices = &asking.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &found.model);
@@ -201,7 +201,7 @@ impl<'a> LeftOut<'a> {
 }
 
 impl<'a> Refusal<'a> {
-    fn of(fault: &'a Fault) -> Self {
+    fn of(fault: &'a ApiError) -> Self {
         Self {
             status: fault.status,
             code: fault.code,

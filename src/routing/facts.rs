@@ -9,20 +9,20 @@ use llm_router_domain::complexity::{Lexical, Scorer};
 use llm_router_domain::rule::{Area, Facts, Feature, WeekMinute};
 use llm_router_wire::prompt::Prompt;
 
-use crate::routing::Asking;
+use crate::routing::RouteRequest;
 
 /// What scores requests by how hard they are.
 pub(crate) static SCORER: &dyn Scorer = &Lexical;
 
 /// A request as rules see it.
 pub(crate) struct Request<'a> {
-    asking: Asking<'a>,
+    asking: RouteRequest<'a>,
     prompt: OnceCell<Prompt<'a>>,
     score: OnceCell<f64>,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) const fn new(asking: Asking<'a>) -> Self {
+    pub(crate) const fn new(asking: RouteRequest<'a>) -> Self {
         Self {
             asking,
             prompt: OnceCell::new(),

@@ -21,10 +21,10 @@ use llm_router_domain::rule::Decision;
 use serde_json::Value;
 
 pub(crate) use self::facts::{Request, SCORER};
-use self::resolve::Found;
+use self::resolve::Candidates;
 pub(crate) use self::rules::bypass;
-use crate::error::Fault;
-use crate::routing::balance::Course;
+use crate::error::ApiError;
+use crate::routing::balance::RouteCursor;
 use crate::snapshot::{Deployment, Model, Snapshot};
 
 /// The name that lets the router choose.
@@ -32,7 +32,7 @@ pub(crate) const AUTO: &str = "auto";
 
 /// What is known of a request when it is routed.
 #[derive(Clone, Copy)]
-pub(crate) struct Asking<'a> {
+pub(crate) struct RouteRequest<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Whether rules apply: the state of the toggle.
     pub(crate) enabled: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Asking<'a> {
 /// The deployments to try, and how they were found.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) course: Course,
+    pub(crate) course: RouteCursor,
     /// The public name that was meant, if it was one.
     pub(crate) model: Option<Arc<Model>>,
     /// The rule that decided.
@@ -72,7 +72,7 @@ impl Route {
 /// Why a request goes nowhere.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(crate) fault: Fault,
+    pub(crate) fault: ApiError,
     /// The rule that decided, if one did.
     pub(crate) rule: Option<Arc<str>>,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Refused {
 /// # Errors
 /// 404 for a name that nothing here serves, 403 for one that the key may not use, 400 for one
 /// whose providers can't do what the endpoint does, and what a rule blocks with.
-pub(crate) fn route(asking: &Asking<'_>) -> Result<Route, Refused> {
+pub(crate) fn route(asking: &RouteRequest<'_>) -> Result<Route, Refused> {
     let request = Request::new(*asking);
     let (decision, why) = rules::decide(asking, &request);
     let rule = decision.rule.map(|rule| Arc::from(rule.name));
@@ -120,17 +120,17 @@ fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<Explanation>> {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// The deployments to try; none when it is refused.
-    pub(crate) course: Course,
+    pub(crate) course: RouteCursor,
     /// Deployments that can't be tried, and why.
     pub(crate) left_out: Vec<(Deployment, &'static str)>,
     /// The public name that was meant, if it was one.
     pub(crate) model: Option<Arc<Model>>,
     /// The error that the client is answered.
-    pub(crate) refused: Option<Fault>,
+    pub(crate) refused: Option<ApiError>,
 }
 
 impl Plan {
-    fn refused(fault: Fault) -> Self {
+    fn refused(fault: ApiError) -> Self {
         Self {
             refused: Some(fault),
             ..Self::default()
@@ -139,16 +139,16 @@ impl Plan {
 }
 
 /// Follows a decision to deployments that the key may use and the request can be sent to.
-pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
+pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &Decision<'_>) -> Plan {
     if !resolve::is_known(asking) {
-        return Plan::refused(Fault::model_not_found(asking.model));
+        return Plan::refused(ApiError::model_not_found(asking.model));
     }
     let found = match rules::follow(asking, decision) {
         Ok(found) => found,
         Err(fault) => return Plan::refused(fault),
     };
     if let Some(name) = forbidden(asking, &found) {
-        let fault = Fault::model_not_allowed(&asking.key.name, name);
+        let fault = ApiError::model_not_allowed(&asking.key.name, name);
         let why = |found| (found, "the key may not use it");
         return Plan {
             left_out: found.deployments().cloned().map(why).collect(),
@@ -160,11 +160,11 @@ pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
     let why = |found| (found, "its provider has no such endpoint");
     let left_out = others.map(why).collect();
     let fit = |one: &Deployment| found.allows(one) && can(one);
-    let course = Course::new(found.tiers.iter().cloned(), fit);
+    let course = RouteCursor::new(found.tiers.iter().cloned(), fit);
     // Tokens that no provider counts are counted by the router.
     let needed = asking.endpoint != Endpoint::CountTokens;
-    let refused =
-        (needed && !course.has_next()).then(|| Fault::not_offered(asking.model, asking.endpoint));
+    let refused = (needed && !course.has_next())
+        .then(|| ApiError::not_offered(asking.model, asking.endpoint));
     Plan {
         course,
         left_out,
@@ -175,8 +175,8 @@ pub(crate) fn plan(asking: &Asking<'_>, decision: &Decision<'_>) -> Plan {
 
 /// The name that the key may not use, of the one asked and the one routed to. `auto` is none: it
 /// is judged by where it leads.
-fn forbidden<'a>(asking: &Asking<'a>, found: &'a Found) -> Option<&'a str> {
-    let Asking { key, model, .. } = *asking;
+fn forbidden<'a>(asking: &RouteRequest<'a>, found: &'a Candidates) -> Option<&'a str> {
+    let RouteRequest { key, model, .. } = *asking;
     if model != AUTO && !key.models.allows(model) {
         return Some(model);
     }

@@ -7,12 +7,12 @@ use llm_router_domain::format::Endpoint;
 use llm_router_domain::pattern::Pattern;
 
 use crate::routing::balance::Tier;
-use crate::routing::{AUTO, Asking};
+use crate::routing::{AUTO, RouteRequest};
 use crate::snapshot::{Deployment, Model, Provider, Snapshot};
 
 /// What serves a name.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Candidates {
     /// Those of the name, then those to fall back on.
     pub(super) tiers: Vec<Tier>,
     /// The provider, by its index, that alone may be asked.
@@ -23,7 +23,7 @@ pub(super) struct Found {
     pub(super) names: Vec<String>,
 }
 
-impl Found {
+impl Candidates {
     /// Whether a deployment is at a provider that may be asked.
     pub(super) fn allows(&self, deployment: &Deployment) -> bool {
         self.only
@@ -38,8 +38,8 @@ impl Found {
 }
 
 /// Whether a client may ask for a name at all; whether `auto` leads anywhere shows later.
-pub(super) fn is_known(asking: &Asking<'_>) -> bool {
-    let Asking {
+pub(super) fn is_known(asking: &RouteRequest<'_>) -> bool {
+    let RouteRequest {
         snapshot, model, ..
     } = *asking;
     model == AUTO
@@ -48,16 +48,16 @@ pub(super) fn is_known(asking: &Asking<'_>) -> bool {
 }
 
 /// The deployments of a public name, `provider/model`, or a name that a provider serves.
-pub(super) fn by_name(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Found> {
+pub(super) fn by_name(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Candidates> {
     if let Some(model) = snapshot.model_by_name.get(name) {
-        return Some(Found {
+        return Some(Candidates {
             tiers: with_fallbacks(snapshot, model),
             only: None,
             model: Some(Arc::clone(model)),
             names: vec![name.to_owned()],
         });
     }
-    Some(Found {
+    Some(Candidates {
         tiers: vec![Tier::Named(one(snapshot, name, endpoint)?)],
         only: None,
         model: None,
@@ -67,10 +67,10 @@ pub(super) fn by_name(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Op
 
 /// The deployments of a provider for a model that was asked: that model if the provider serves it,
 /// else the provider's first. It is the provider that counts: no other is fallen back on.
-pub(super) fn at_provider(snapshot: &Snapshot, id: &str, asked: &str) -> Option<Found> {
+pub(super) fn at_provider(snapshot: &Snapshot, id: &str, asked: &str) -> Option<Candidates> {
     let (index, provider) = snapshot.provider(id)?;
     if let Some(model) = snapshot.model_by_name.get(asked) {
-        let found = Found {
+        let found = Candidates {
             tiers: with_fallbacks(snapshot, model),
             only: Some(index),
             model: Some(Arc::clone(model)),
@@ -86,7 +86,7 @@ pub(super) fn at_provider(snapshot: &Snapshot, id: &str, asked: &str) -> Option<
         Choice::None => return None,
     };
     let qualified = format!("{id}/{}", deployment.model);
-    Some(Found {
+    Some(Candidates {
         names: vec![qualified, deployment.model.to_string()],
         tiers: vec![Tier::Named(deployment)],
         only: None,

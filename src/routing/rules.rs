@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use llm_router_domain::rule::{self, Decision};
 
-use crate::error::Fault;
-use crate::routing::resolve::{self, Found};
-use crate::routing::{AUTO, Asking, Request};
+use crate::error::ApiError;
+use crate::routing::resolve::{self, Candidates};
+use crate::routing::{AUTO, Request, RouteRequest};
 
 /// What the rules make of a request.
 /// Also, where there are rules, what made one match or why none did.
 pub(super) fn decide<'s>(
-    asking: &Asking<'s>,
+    asking: &RouteRequest<'s>,
     request: &Request<'_>,
 ) -> (Decision<'s>, Option<Cow<'static, str>>) {
     let rules = &asking.snapshot.rules;
@@ -27,7 +27,7 @@ pub(super) fn decide<'s>(
 }
 
 /// Why no rule is tried for a request, if none is: rules apply to `auto` and to public names.
-pub(crate) fn bypass(asking: &Asking<'_>) -> Option<&'static str> {
+pub(crate) fn bypass(asking: &RouteRequest<'_>) -> Option<&'static str> {
     let public = &asking.snapshot.model_by_name;
     if !asking.enabled {
         Some("not tried: routing is switched off")
@@ -42,12 +42,15 @@ pub(crate) fn bypass(asking: &Asking<'_>) -> Option<&'static str> {
 ///
 /// # Errors
 /// What a rule blocks with, and 404 when the decision leads nowhere.
-pub(super) fn follow(asking: &Asking<'_>, decision: &Decision<'_>) -> Result<Found, Fault> {
-    let Asking {
+pub(super) fn follow(
+    asking: &RouteRequest<'_>,
+    decision: &Decision<'_>,
+) -> Result<Candidates, ApiError> {
+    let RouteRequest {
         snapshot, model, ..
     } = *asking;
     let found = match decision.route {
-        rule::Route::Block { status, message } => return Err(Fault::blocked(status, message)),
+        rule::Route::Block { status, message } => return Err(ApiError::blocked(status, message)),
         rule::Route::Model(name) => resolve::by_name(snapshot, name, asking.endpoint),
         rule::Route::Provider(id) => resolve::at_provider(snapshot, id, model),
         rule::Route::AsAsked => {
@@ -56,8 +59,8 @@ pub(super) fn follow(asking: &Asking<'_>, decision: &Decision<'_>) -> Result<Fou
             name.and_then(|name| resolve::by_name(snapshot, name, asking.endpoint))
         }
     };
-    let serves = |found: &Found| found.deployments().next().is_some();
+    let serves = |found: &Candidates| found.deployments().next().is_some();
     found
         .filter(serves)
-        .ok_or_else(|| Fault::model_not_found(model))
+        .ok_or_else(|| ApiError::model_not_found(model))
 }

@@ -72,10 +72,10 @@ fn asked<R>(
     allowed: &[&str],
     model: &str,
     endpoint: Endpoint,
-    ask: impl FnOnce(&Asking<'_>) -> R,
+    ask: impl FnOnce(&RouteRequest<'_>) -> R,
 ) -> R {
     let body = json!({"model": model, "messages": [{"role": "user", "content": "my parcel"}]});
-    ask(&Asking {
+    ask(&RouteRequest {
         snapshot,
         enabled: true,
         key: &key(allowed),
@@ -88,7 +88,7 @@ fn asked<R>(
     })
 }
 
-fn names(course: &Course) -> String {
+fn names(course: &RouteCursor) -> String {
     let name = |found: &Deployment| format!("{}:{}", found.provider.id, found.model);
     let names: Vec<_> = course.untried().map(name).collect();
     names.join(" ")
@@ -300,7 +300,7 @@ fn routes_tell_of_their_rule() {
         );
     });
     asked(&snapshot, &["*"], "smart", CHAT, |asking| {
-        let off = Asking {
+        let off = RouteRequest {
             enabled: false,
             ..*asking
         };

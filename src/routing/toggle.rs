@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 const TRIES: usize = 50;
 
 /// This replica's copy of the toggle.
-pub(crate) struct Switch {
+pub(crate) struct ToggleReplica {
     toggle: ArcSwap<Toggle>,
     settings: ArcSwap<Settings>,
     store: Arc<dyn Store>,
@@ -29,7 +29,7 @@ pub(crate) struct Switch {
     turn: tokio::sync::Mutex<()>,
 }
 
-impl Switch {
+impl ToggleReplica {
     /// The switch as the store has it; at the very first start as `enabled` says.
     ///
     /// # Errors

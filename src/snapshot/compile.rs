@@ -32,7 +32,7 @@ use crate::snapshot::{
 };
 
 /// What a snapshot is made of besides the configuration.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct CompileInputs<'a> {
     /// Where the built-in mock provider listens, once one is configured.
     pub(crate) mock: Option<SocketAddr>,
     /// The key that works whatever the configuration says.
@@ -55,7 +55,7 @@ pub(crate) const ADMIN_KEY_NAME: &str = "bootstrap-admin";
 pub(crate) fn compile(
     config: &config::Config,
     revision: u64,
-    surroundings: &Surroundings<'_>,
+    surroundings: &CompileInputs<'_>,
 ) -> Snapshot {
     let mut index_of = HashMap::new();
     let mut providers = Vec::new();
@@ -331,7 +331,7 @@ const fn budget(found: config::Budget) -> Budget {
     }
 }
 
-fn rules(config: &config::Config, surroundings: &Surroundings<'_>) -> RuleSet {
+fn rules(config: &config::Config, surroundings: &CompileInputs<'_>) -> RuleSet {
     let previous = surroundings.previous;
     let compiled = previous.map(|snapshot| &*snapshot.rules);
     let rules = stored_rules::compile(config, surroundings.objects, surroundings.issued, compiled);
@@ -364,7 +364,7 @@ fn limits(config: &config::Config) -> LimitTable {
     }
 }
 
-fn keys(config: &config::Config, surroundings: &Surroundings<'_>) -> KeyRing {
+fn keys(config: &config::Config, surroundings: &CompileInputs<'_>) -> KeyRing {
     let previous = surroundings.previous.map(|previous| &previous.keys);
     let issued = Arc::clone(surroundings.issued);
     let mut ring = KeyRing::new(surroundings.hasher.clone(), issued, previous);

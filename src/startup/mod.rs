@@ -44,15 +44,15 @@ use crate::ledger::metrics::LedgerMetrics;
 use crate::ledger::{self, Ledger};
 use crate::limits::Limiter;
 use crate::process::listeners::Sockets;
-use crate::proxy::{self, Collector, Live, Shared, SharedLive, SideTask, keep_checked};
-use crate::routing::explain::{Question, explain};
-use crate::routing::toggle::Switch;
+use crate::proxy::{self, AppState, Collector, Live, SharedLive, SideTask, keep_checked};
+use crate::routing::explain::{ExplainRequest, explain};
+use crate::routing::toggle::ToggleReplica;
 use crate::snapshot::Snapshot;
 use crate::snapshot::stored_rules::broken;
 use crate::startup::predecessors::follow_others;
 use crate::startup::running::Running;
 use crate::sync::change_notifier::Broadcast;
-use crate::sync::reload::{Hangups, LoadError, Loader, Reloader, toggle_settings, watch};
+use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, toggle_settings, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -99,7 +99,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         .then(|| Sockets::bind(&config))
         .transpose()?;
     let runtime = ledger::runtime()?;
-    let hangups = Hangups::listen(&runtime)?;
+    let hangups = SighupListener::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
     let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
@@ -138,7 +138,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         ("uses", uses_task(&uses, &editor.store)),
     ];
     side_tasks.extend(keeping_in_step(&editor, hangups, &metrics));
-    let shared = Shared {
+    let shared = AppState {
         live,
         metrics,
         access_log: access_log.clone(),
@@ -162,7 +162,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
 /// What follows the file, the store and what other replicas tell.
 fn keeping_in_step(
     editor: &Editor,
-    hangups: Arc<Hangups>,
+    hangups: Arc<SighupListener>,
     metrics: &Arc<Metrics>,
 ) -> [(&'static str, SideTask); 3] {
     let (reloader, broadcast) = (Arc::clone(&editor.reloader), Arc::clone(&editor.broadcast));
@@ -357,7 +357,7 @@ fn steer(
     live: &SharedLive,
     metrics: &Arc<Metrics>,
 ) -> Result<Steering, LoadError> {
-    let switch = Switch::open(
+    let switch = ToggleReplica::open(
         Arc::clone(&store),
         loaded.config.routing.enabled,
         toggle_settings(&loaded.config),
@@ -437,7 +437,7 @@ fn random_secret() -> SecretString {
     format!("{one}{two}").into()
 }
 
-fn reload_task(reloader: Arc<Reloader>, hangups: Arc<Hangups>) -> SideTask {
+fn reload_task(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) -> SideTask {
     Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
 }
 
@@ -581,7 +581,7 @@ impl llm_router_admin::Source for AdminSource {
         let snapshot = &live.snapshot;
         let now = clock::wall();
         let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
-            explain(&Question {
+            explain(&ExplainRequest {
                 snapshot,
                 enabled: self.steering.switch.is_enabled(now),
                 key: &key,

@@ -25,9 +25,9 @@ use crate::keys::stored_keys::IssuedKeys;
 use crate::ledger::LedgerError;
 use crate::process::systemd;
 use crate::proxy::{Live, SharedLive};
-use crate::routing::toggle::{Switch, now};
+use crate::routing::toggle::{ToggleReplica, now};
 use crate::snapshot::Snapshot;
-use crate::snapshot::compile::{Surroundings, compile};
+use crate::snapshot::compile::{CompileInputs, compile};
 use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
 use crate::snapshot::restart_required::Fixed;
@@ -131,7 +131,7 @@ impl Loader {
         };
         let prices = prices::table(config.prices.as_deref()).map_err(LoadError::Config)?;
         let admin_key = self.admin_key.as_ref();
-        let surroundings = Surroundings {
+        let surroundings = CompileInputs {
             mock,
             admin_key,
             hasher: &self.hasher,
@@ -171,17 +171,17 @@ impl Loader {
 pub(crate) struct Reloader {
     loader: Loader,
     live: SharedLive,
-    switch: Arc<Switch>,
+    switch: Arc<ToggleReplica>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     /// What no reload changes.
     fixed: Fixed,
     /// Also keeps reloads one after the other.
-    in_force: Mutex<InForce>,
+    in_force: Mutex<ActiveConfig>,
 }
 
 /// What the snapshot in force was made of.
-pub(crate) struct InForce {
+pub(crate) struct ActiveConfig {
     pub(crate) config: Config,
     /// The file as it was read, secrets masked.
     pub(crate) shown: Value,
@@ -198,12 +198,12 @@ impl Reloader {
         loaded: Loaded,
         objects: Objects,
         live: SharedLive,
-        switch: Arc<Switch>,
+        switch: Arc<ToggleReplica>,
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let fixed = Fixed::of(&loaded.config);
-        let in_force = InForce {
+        let in_force = ActiveConfig {
             config: loaded.config,
             shown: loaded.shown,
             objects,
@@ -315,7 +315,7 @@ impl Reloader {
 
     fn put_into_force(
         &self,
-        in_force: &mut InForce,
+        in_force: &mut ActiveConfig,
         objects: Objects,
         issued: &Arc<IssuedKeys>,
     ) -> bool {
@@ -349,11 +349,11 @@ impl Reloader {
     }
 
     /// What the snapshot in force was made of. Reloads wait until it is given back.
-    pub(crate) fn in_force(&self) -> MutexGuard<'_, InForce> {
+    pub(crate) fn in_force(&self) -> MutexGuard<'_, ActiveConfig> {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reload_file(&self, in_force: &mut InForce) -> Result<u64, LoadError> {
+    fn reload_file(&self, in_force: &mut ActiveConfig) -> Result<u64, LoadError> {
         let loaded = self.loader.load()?;
         for warning in loaded.warnings.warnings() {
             tracing::warn!("{warning}");
@@ -421,10 +421,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The net under the file system's notices, which some file systems don't give.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// SIGHUP, listened for since [`Hangups::listen`].
-pub(crate) struct Hangups(tokio::sync::Mutex<Signal>);
+/// SIGHUP, listened for since [`SighupListener::listen`].
+pub(crate) struct SighupListener(tokio::sync::Mutex<Signal>);
 
-impl Hangups {
+impl SighupListener {
     /// Begins to listen. Until then the signal ends the process, so this comes before anything
     /// that shows that the process is up. `runtime` must live as long as they are waited for.
     ///
@@ -442,7 +442,7 @@ impl Hangups {
 }
 
 /// Reloads on SIGHUP and when the file changes, until the task is dropped.
-pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<Hangups>) {
+pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) {
     let (changes, mut changed) = tokio::sync::mpsc::channel(1);
     // The watcher works as long as it lives.
     let _watcher = reloader

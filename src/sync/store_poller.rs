@@ -11,7 +11,7 @@ use llm_router_store::objects::{Changes, Objects};
 use llm_router_store::{Store, StoreError};
 
 use crate::keys::stored_keys::IssuedKeys;
-use crate::routing::toggle::{Switch, now};
+use crate::routing::toggle::{ToggleReplica, now};
 use crate::sync::reload::Reloader;
 use crate::telemetry::metrics::Metrics;
 
@@ -39,7 +39,7 @@ enum Read {
 /// Follows the store.
 pub(crate) struct Follower {
     store: Arc<dyn Store>,
-    switch: Arc<Switch>,
+    switch: Arc<ToggleReplica>,
     reloader: Arc<Reloader>,
     metrics: Arc<Metrics>,
     poll: Duration,
@@ -63,7 +63,7 @@ struct Trouble {
 impl Follower {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        switch: Arc<Switch>,
+        switch: Arc<ToggleReplica>,
         reloader: Arc<Reloader>,
         metrics: Arc<Metrics>,
         poll: Duration,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// One request as logged. Never holds message content, keys or credentials.
 #[derive(Serialize)]
-pub(crate) struct Line<'a> {
+pub(crate) struct AccessLine<'a> {
     pub(crate) time: String,
     pub(crate) level: &'static str,
     pub(crate) message: &'static str,
@@ -92,7 +92,7 @@ impl AccessLog {
     }
 
     /// Adds a line; drops it when the log can't keep up.
-    pub(crate) fn add(&self, line: &Line<'_>) {
+    pub(crate) fn add(&self, line: &AccessLine<'_>) {
         let mut text = Vec::with_capacity(512);
         let written = if self.json {
             serde_json::to_writer(&mut text, line).is_ok()
@@ -119,7 +119,7 @@ impl AccessLog {
     }
 }
 
-impl Line<'_> {
+impl AccessLine<'_> {
     fn as_text(&self, out: &mut Vec<u8>) -> io::Result<()> {
         write!(
             out,

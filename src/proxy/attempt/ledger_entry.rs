@@ -28,7 +28,7 @@ use crate::snapshot::{Deployment, Snapshot};
 const LONGEST_END_USER: usize = 256;
 
 /// An attempt that is under way.
-pub(crate) struct Tab {
+pub(crate) struct EntryDraft {
     opened: Opened,
     dialect: Dialect,
     price: Option<Arc<Price>>,
@@ -52,7 +52,7 @@ pub(crate) struct Tab {
 }
 
 /// Who asks, and by which configuration.
-pub(crate) struct Asker<'a> {
+pub(crate) struct RequestFacts<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) key: &'a Key,
     pub(crate) arrived: Instant,
@@ -86,7 +86,7 @@ pub(crate) struct Closing {
     pub(crate) explanation: Option<Box<Explanation>>,
 }
 
-impl Tab {
+impl EntryDraft {
     /// The same, paid from a budget.
     pub(crate) fn paid_from(self, budget: Option<KeyBudget>) -> Self {
         Self { budget, ..self }
@@ -100,7 +100,7 @@ impl Tab {
     /// The line of an attempt that is about to go to `deployment`.
     pub(crate) fn new(
         id: Uuid,
-        asker: &Asker<'_>,
+        asker: &RequestFacts<'_>,
         inference: &Inference,
         deployment: &Deployment,
         expected: Option<Expected>,
@@ -321,7 +321,12 @@ impl Tab {
     }
 }
 
-fn attempt(id: Uuid, asker: &Asker<'_>, inference: &Inference, deployment: &Deployment) -> Attempt {
+fn attempt(
+    id: Uuid,
+    asker: &RequestFacts<'_>,
+    inference: &Inference,
+    deployment: &Deployment,
+) -> Attempt {
     // The id names its own moment, so that entries sort by it.
     let millis = id.get_timestamp().map_or(0, |time| {
         let (seconds, nanos) = time.to_unix();

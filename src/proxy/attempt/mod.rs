@@ -22,12 +22,12 @@ use rust_decimal::Decimal;
 
 use crate::budgets::Budgets;
 use crate::clock;
-use crate::proxy::attempt::ledger_entry::Asker;
+use crate::proxy::attempt::ledger_entry::RequestFacts;
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::context::{Attempt, Context, Inference};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::response::stream::Response;
-use crate::routing::balance::Question;
+use crate::routing::balance::SelectionFacts;
 use crate::snapshot::{Deployment, Snapshot};
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
@@ -50,7 +50,7 @@ impl Gateway {
         let now = clock::now();
         if !again {
             inference.began.get_or_insert(now);
-            let asker = Asker {
+            let asker = RequestFacts {
                 request_id: &ctx.request_id,
                 key,
                 arrived: ctx.arrived.unwrap_or(now),
@@ -88,7 +88,7 @@ impl Gateway {
     fn next_candidate(
         &self,
         inference: &mut Inference,
-        asker: &Asker<'_>,
+        asker: &RequestFacts<'_>,
         now: Instant,
     ) -> Result<()> {
         let before = inference.deployment().cloned();
@@ -113,7 +113,7 @@ impl Gateway {
     }
 
     /// Goes on to the deployment that the route's strategies prefer; false if there is none.
-    fn choose(&self, inference: &mut Inference, asker: &Asker<'_>, now: Instant) -> bool {
+    fn choose(&self, inference: &mut Inference, asker: &RequestFacts<'_>, now: Instant) -> bool {
         let mut course = mem::take(&mut inference.route.course);
         let question = Request {
             inference,
@@ -136,7 +136,7 @@ struct Request<'a> {
     budgets: &'a Budgets,
 }
 
-impl Question for Request<'_> {
+impl SelectionFacts for Request<'_> {
     fn cost(&self, deployment: &Deployment) -> Option<Decimal> {
         let provider = &deployment.provider;
         let prices = &self.snapshot.prices;

@@ -16,7 +16,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use crate::clock;
 use crate::proxy::attempt::elapsed;
 use crate::proxy::context::{Context, Inference};
-use crate::proxy::downstream::exchange::{Exchange, Hold, Silence};
+use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TimeoutKind};
 use crate::proxy::gateway::{Gateway, TRY_NEXT};
 use crate::proxy::response::stream::{Response, error_status};
 use crate::snapshot::Timeouts;
@@ -153,7 +153,7 @@ impl Gateway {
             self.refusal_ended(inference);
             return Error::err_up(TRY_NEXT);
         }
-        exchange.set_hold(Hold::Discard);
+        exchange.set_hold(ResponseGate::Discard);
         inference.response = Response::Failed(BytesMut::new());
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Gateway {
         inference: &mut Inference,
         exchange: &Exchange,
     ) -> Result<()> {
-        exchange.set_hold(Hold::Discard);
+        exchange.set_hold(ResponseGate::Discard);
         inference.response = Response::Failed(body);
         inference.refusal = Some(Refusal::default());
         if end {
@@ -363,11 +363,11 @@ impl Failure {
     }
 }
 
-fn silence_of(error: &Error) -> Option<Silence> {
+fn silence_of(error: &Error) -> Option<TimeoutKind> {
     match error.etype() {
-        ErrorType::Custom(name) => Silence::from_error_type(name),
+        ErrorType::Custom(name) => TimeoutKind::from_error_type(name),
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-            Some(Silence::FirstByte).filter(|_| *error.esource() == ErrorSource::Upstream)
+            Some(TimeoutKind::FirstByte).filter(|_| *error.esource() == ErrorSource::Upstream)
         }
         _ => None,
     }
@@ -375,16 +375,16 @@ fn silence_of(error: &Error) -> Option<Silence> {
 
 /// How long the upstream was waited for, and what that makes of an attempt without content; nothing
 /// where it was the router that could wait no longer.
-fn lateness(inference: &Inference, silence: Silence) -> Option<(Duration, Ending)> {
+fn lateness(inference: &Inference, silence: TimeoutKind) -> Option<(Duration, Ending)> {
     let deployment = inference.deployment();
     let waited = |limit: fn(&Timeouts) -> Duration| {
         deployment.map_or(Duration::ZERO, |found| limit(&found.provider.timeouts))
     };
     match silence {
-        Silence::FirstByte => Some((waited(|limits| limits.first_byte), Ending::SilentEarly)),
-        Silence::Idle => Some((waited(|limits| limits.idle), Ending::CutEarly)),
-        Silence::Total => Some((waited(|limits| limits.total), Ending::OutOfTime)),
-        Silence::Stop => None,
+        TimeoutKind::FirstByte => Some((waited(|limits| limits.first_byte), Ending::SilentEarly)),
+        TimeoutKind::Idle => Some((waited(|limits| limits.idle), Ending::CutEarly)),
+        TimeoutKind::Total => Some((waited(|limits| limits.total), Ending::OutOfTime)),
+        TimeoutKind::Stop => None,
     }
 }
 

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::budgets::{By, Need, Refused};
 use crate::clock;
-use crate::proxy::attempt::ledger_entry::{Asker, Closing, Tab, input_at_most};
+use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft, RequestFacts, input_at_most};
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::context::{Context, Inference};
 use crate::proxy::gateway::Gateway;
@@ -24,7 +24,7 @@ impl Gateway {
     /// upstream.
     pub(crate) async fn open_tab(
         &self,
-        asker: &Asker<'_>,
+        asker: &RequestFacts<'_>,
         inference: &mut Inference,
         now: Instant,
     ) -> Result<()> {
@@ -41,12 +41,12 @@ impl Gateway {
         });
         let longest = provider.timeouts.total + provider.timeouts.connect;
         let id = self.budgets.attempt_id(budget.is_some());
-        let tab = Tab::new(id, asker, inference, deployment, expected, now);
+        let tab = EntryDraft::new(id, asker, inference, deployment, expected, now);
         if let Some(budget) = budget {
             let need = Need {
                 budget,
                 opened: tab.opened(),
-                instead: inference.tab.as_deref().map(Tab::opened),
+                instead: inference.tab.as_deref().map(EntryDraft::opened),
                 longest,
                 failure: asker.snapshot.limits.on_counter_failure,
             };
@@ -86,7 +86,7 @@ impl Gateway {
     /// Writes an attempt into the ledger; the tokens that it used.
     fn settle(
         &self,
-        mut tab: Tab,
+        mut tab: EntryDraft,
         snapshot: &Snapshot,
         closing: Closing,
         trace: Option<&mut Trace>,

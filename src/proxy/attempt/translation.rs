@@ -31,7 +31,7 @@ use crate::snapshot::{Deployment, Way};
 
 /// What was made of a request's body for the candidates so far: the latest of each kind.
 #[derive(Default)]
-pub(crate) struct Versions {
+pub(crate) struct TranslatedBodies {
     translated: Option<Translated>,
     cleaned: Option<Cleaned>,
 }

@@ -11,7 +11,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use tower::ServiceExt as _;
 
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::body::{self, BodyError};
 use crate::proxy::downstream::reply::{deliver, send_fault};
@@ -28,7 +28,7 @@ pub(crate) async fn take(
     ctx: &Context,
 ) -> std::result::Result<Request<Body>, BodyError> {
     let live = ctx.live.clone();
-    let live = live.ok_or_else(|| BodyError::Fault(Fault::internal()))?;
+    let live = live.ok_or_else(|| BodyError::Refused(ApiError::internal()))?;
     let snapshot = &live.snapshot;
     let method = session.req_header().method.clone();
     let body = if method == Method::GET || method == Method::HEAD {
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     let Ok(answer) = router.clone().oneshot(request).await;
     let (parts, body) = answer.into_parts();
     let Ok(body) = Limited::new(body, MOST_ANSWERED).collect().await else {
-        return send_fault(session, ctx, &Fault::internal()).await;
+        return send_fault(session, ctx, &ApiError::internal()).await;
     };
     ctx.answered = Some((parts.status.as_u16(), None));
     let header = header(&Response::from_parts(parts, ()))?;

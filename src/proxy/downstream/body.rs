@@ -8,7 +8,7 @@ use pingora::ErrorType;
 use pingora::proxy::Session;
 use pingora::time::fast_timeout::fast_timeout;
 
-use crate::error::Fault;
+use crate::error::ApiError;
 
 /// What is allocated ahead on a client's word for its body's length.
 const MOST_AHEAD: usize = 1024 * 1024;
@@ -16,10 +16,10 @@ const MOST_AHEAD: usize = 1024 * 1024;
 /// Why a body could not be read.
 pub(crate) enum BodyError {
     /// The client is to be told.
-    Fault(Fault),
+    Refused(ApiError),
     /// The client is to be told, and where its body ends is unknown: nothing more can be read
     /// from its connection.
-    Unframed(Fault),
+    Unframed(ApiError),
     /// The client is gone.
     Gone(Box<pingora::Error>),
 }
@@ -36,7 +36,7 @@ pub(crate) async fn read(
 ) -> Result<Bytes, BodyError> {
     let announced = announced_length(session);
     if announced.is_some_and(|length| length > limit) {
-        return Err(BodyError::Fault(Fault::request_too_large(limit)));
+        return Err(BodyError::Refused(ApiError::request_too_large(limit)));
     }
     if session
         .get_header(EXPECT)
@@ -53,7 +53,7 @@ pub(crate) async fn read(
     while let Some(chunk) = next(session, timeout).await? {
         body.add(chunk);
         if body.len() as u64 > limit {
-            return Err(BodyError::Fault(Fault::request_too_large(limit)));
+            return Err(BodyError::Refused(ApiError::request_too_large(limit)));
         }
     }
     Ok(body.finish())
@@ -71,11 +71,11 @@ fn announced_length(session: &Session) -> Option<u64> {
 
 async fn next(session: &mut Session, timeout: Duration) -> Result<Option<Bytes>, BodyError> {
     match fast_timeout(timeout, session.downstream_session.read_request_body()).await {
-        Err(_) => Err(BodyError::Unframed(Fault::body_timeout(timeout))),
+        Err(_) => Err(BodyError::Unframed(ApiError::body_timeout(timeout))),
         Ok(Ok(chunk)) => Ok(chunk),
         Ok(Err(error)) => Err(match error.etype() {
             ErrorType::ConnectionClosed | ErrorType::ReadError => BodyError::Gone(error),
-            _ => BodyError::Unframed(Fault::bad_request(
+            _ => BodyError::Unframed(ApiError::bad_request(
                 "The request body is not framed correctly.",
             )),
         }),

@@ -12,7 +12,7 @@ use pingora::protocols::http::server::Session as HttpSession;
 
 /// Why an upstream was given up on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
+pub(crate) enum TimeoutKind {
     /// No response within `timeouts.first_byte`.
     FirstByte,
     /// Nothing new within `timeouts.idle`.
@@ -23,7 +23,7 @@ pub(crate) enum Silence {
     Stop,
 }
 
-impl Silence {
+impl TimeoutKind {
     /// The error type under which a timeout travels through Pingora.
     pub(crate) const fn error_type(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Silence {
 
 /// What becomes of the response under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
+pub(crate) enum ResponseGate {
     /// It reaches the client as it comes.
     Pass = 0,
     /// It waits until it has been judged, or until its end.
@@ -60,7 +60,7 @@ pub(crate) enum Hold {
     Discard = 2,
 }
 
-impl Hold {
+impl ResponseGate {
     fn from_u8(number: u8) -> Self {
         let found = [Self::Judge, Self::Discard]
             .into_iter()
@@ -89,7 +89,7 @@ pub(crate) struct Exchange {
     drain: AtomicU64,
     /// Whether the client has gone and the response is read on without it.
     draining: AtomicBool,
-    /// What becomes of the response under way; a [`Hold`].
+    /// What becomes of the response under way; a [`ResponseGate`].
     hold: AtomicU8,
     /// The status that the held response is to have instead of the upstream's; 0 if none.
     status: AtomicU16,
@@ -109,12 +109,12 @@ impl Exchange {
             outgoing: Mutex::default(),
             outgoing_done: AtomicBool::new(true),
             deadline: AtomicU64::new(NEVER),
-            silence: AtomicU8::new(Silence::Total as u8),
+            silence: AtomicU8::new(TimeoutKind::Total as u8),
             total: AtomicU64::new(NEVER),
             stop: AtomicU64::new(NEVER),
             drain: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            hold: AtomicU8::new(Hold::Pass as u8),
+            hold: AtomicU8::new(ResponseGate::Pass as u8),
             status: AtomicU16::new(0),
             tail: Mutex::default(),
             returned: Mutex::default(),
@@ -136,9 +136,9 @@ impl Exchange {
             self.millis(now).saturating_add(whole_millis(total)),
             Relaxed,
         );
-        self.set_hold(Hold::Pass);
+        self.set_hold(ResponseGate::Pass);
         self.set_status(0);
-        self.await_until(now, first_byte, Silence::FirstByte);
+        self.await_until(now, first_byte, TimeoutKind::FirstByte);
     }
 
     /// Says that the router ends after `left`: what isn't done by then is ended.
@@ -178,16 +178,16 @@ impl Exchange {
 
     /// Notes that the upstream did something: the next is due within `idle`.
     pub(crate) fn progress(&self, now: Instant, idle: Duration) {
-        self.await_until(now, idle, Silence::Idle);
+        self.await_until(now, idle, TimeoutKind::Idle);
     }
 
-    fn await_until(&self, now: Instant, wait: Duration, silence: Silence) {
+    fn await_until(&self, now: Instant, wait: Duration, silence: TimeoutKind) {
         let (next, total) = (
             self.millis(now) + whole_millis(wait),
             self.total.load(Relaxed),
         );
         let silence = if total < next {
-            Silence::Total
+            TimeoutKind::Total
         } else {
             silence
         };
@@ -201,15 +201,15 @@ impl Exchange {
     }
 
     /// How long the upstream may still be silent, and what it is called when it was for longer.
-    pub(crate) fn left(&self, now: Instant) -> Option<(Duration, Silence)> {
+    pub(crate) fn left(&self, now: Instant) -> Option<(Duration, TimeoutKind)> {
         let deadline = self.deadline();
         if deadline == NEVER {
             return None;
         }
         let silence = if deadline < self.deadline.load(Relaxed) {
-            Silence::Stop
+            TimeoutKind::Stop
         } else {
-            Silence::from_u8(self.silence.load(Relaxed))
+            TimeoutKind::from_u8(self.silence.load(Relaxed))
         };
         let left = Duration::from_millis(deadline.saturating_sub(self.millis(now)));
         Some((left, silence))
@@ -238,12 +238,12 @@ impl Exchange {
     }
 
     /// Says what is to become of the response under way.
-    pub(crate) fn set_hold(&self, hold: Hold) {
+    pub(crate) fn set_hold(&self, hold: ResponseGate) {
         self.hold.store(hold as u8, Relaxed);
     }
 
-    pub(crate) fn hold(&self) -> Hold {
-        Hold::from_u8(self.hold.load(Relaxed))
+    pub(crate) fn hold(&self) -> ResponseGate {
+        ResponseGate::from_u8(self.hold.load(Relaxed))
     }
 
     /// Gives the response that is held another status.
@@ -315,20 +315,20 @@ mod tests {
         let exchange = Exchange::new(start);
         assert_eq!(exchange.left(start), None);
         exchange.begin(VecDeque::new(), start, SECOND, 5 * SECOND);
-        assert_eq!(exchange.left(start), Some((SECOND, Silence::FirstByte)));
+        assert_eq!(exchange.left(start), Some((SECOND, TimeoutKind::FirstByte)));
         exchange.progress(start + SECOND, 2 * SECOND);
         assert_eq!(
             exchange.left(start + SECOND),
-            Some((2 * SECOND, Silence::Idle))
+            Some((2 * SECOND, TimeoutKind::Idle))
         );
         exchange.progress(start + 4 * SECOND, 2 * SECOND);
         assert_eq!(
             exchange.left(start + 4 * SECOND),
-            Some((SECOND, Silence::Total))
+            Some((SECOND, TimeoutKind::Total))
         );
         assert_eq!(
             exchange.left(start + 9 * SECOND),
-            Some((Duration::ZERO, Silence::Total))
+            Some((Duration::ZERO, TimeoutKind::Total))
         );
     }
 
@@ -343,7 +343,7 @@ mod tests {
         exchange.progress(start + SECOND, 9 * SECOND);
         assert_eq!(
             exchange.left(start + SECOND),
-            Some((2 * SECOND, Silence::Total))
+            Some((2 * SECOND, TimeoutKind::Total))
         );
     }
 
@@ -353,13 +353,13 @@ mod tests {
         let exchange = Exchange::new(start);
         exchange.stop_in(start, 3 * SECOND);
         assert!(exchange.stopping());
-        assert_eq!(exchange.left(start), Some((3 * SECOND, Silence::Stop)));
+        assert_eq!(exchange.left(start), Some((3 * SECOND, TimeoutKind::Stop)));
         exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
-        assert_eq!(exchange.left(start), Some((SECOND, Silence::FirstByte)));
+        assert_eq!(exchange.left(start), Some((SECOND, TimeoutKind::FirstByte)));
         exchange.progress(start + SECOND, 9 * SECOND);
         assert_eq!(
             exchange.left(start + SECOND),
-            Some((2 * SECOND, Silence::Stop))
+            Some((2 * SECOND, TimeoutKind::Stop))
         );
     }
 
@@ -383,12 +383,12 @@ mod tests {
 
     #[test]
     fn silences_are_found_by_their_error_type() {
-        for silence in Silence::ALL {
+        for silence in TimeoutKind::ALL {
             assert_eq!(
-                Silence::from_error_type(silence.error_type()),
+                TimeoutKind::from_error_type(silence.error_type()),
                 Some(silence)
             );
         }
-        assert_eq!(Silence::from_error_type("ReadError"), None);
+        assert_eq!(TimeoutKind::from_error_type("ReadError"), None);
     }
 }

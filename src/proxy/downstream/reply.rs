@@ -11,7 +11,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::proxy::attempt::headers;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Downstream;
@@ -21,7 +21,7 @@ use crate::proxy::request::limit;
 pub(crate) async fn send_fault(
     session: &mut Session,
     ctx: &mut Context,
-    fault: &Fault,
+    fault: &ApiError,
 ) -> Result<()> {
     ctx.answered = Some((fault.status, Some(fault.code)));
     let body = body_of(fault, &ctx.request_id).render(ctx.format());
@@ -46,7 +46,7 @@ pub(crate) async fn send_fault(
 }
 
 /// The body of an error.
-pub(crate) fn body_of<'a>(fault: &'a Fault, request_id: &'a str) -> ErrorBody<'a> {
+pub(crate) fn body_of<'a>(fault: &'a ApiError, request_id: &'a str) -> ErrorBody<'a> {
     ErrorBody {
         status: fault.status,
         code: fault.code,

@@ -26,7 +26,7 @@ use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::proxy::downstream::exchange::{Exchange, Hold, Silence};
+use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TimeoutKind};
 
 type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -152,7 +152,7 @@ pub(crate) fn keep(session: &mut HttpSession, exchange: &Exchange) {
 }
 
 fn is_silence(error: &Error) -> bool {
-    matches!(error.etype(), ErrorType::Custom(name) if Silence::from_error_type(name).is_some())
+    matches!(error.etype(), ErrorType::Custom(name) if TimeoutKind::from_error_type(name).is_some())
 }
 
 fn closed() -> Box<Error> {
@@ -238,7 +238,7 @@ impl CustomSession for Downstream {
         tasks.retain(|task| !is_interim(task));
         let ended = tasks.iter().any(HttpTask::is_end);
         match self.exchange.hold() {
-            Hold::Pass => {}
+            ResponseGate::Pass => {}
             hold => {
                 // A failure must surface at once, or the attempt could not be given up.
                 let failed = tasks
@@ -247,7 +247,7 @@ impl CustomSession for Downstream {
                 if let Some(HttpTask::Failed(error)) = failed.map(|at| tasks.swap_remove(at)) {
                     return Err(error);
                 }
-                if hold == Hold::Discard {
+                if hold == ResponseGate::Discard {
                     return if ended {
                         Error::err_up(crate::proxy::gateway::TRY_NEXT)
                     } else {
@@ -260,7 +260,7 @@ impl CustomSession for Downstream {
                     self.held.append(&mut tasks);
                     return Ok(false);
                 }
-                self.exchange.set_hold(Hold::Pass);
+                self.exchange.set_hold(ResponseGate::Pass);
             }
         }
         if ended && let Some(tail) = self.exchange.take_tail() {

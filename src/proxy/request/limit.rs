@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::keys::authenticate::KEY_HEADERS;
 use crate::limits::{Need, Refusal};
 use crate::proxy::attempt::ledger_entry::output_limit;
@@ -19,7 +19,7 @@ use crate::proxy::gateway::Gateway;
 
 impl Gateway {
     /// What somebody is told who shows a key that doesn't work: to wait, if that comes too often.
-    pub(crate) fn slowed(&self, session: &Session, fault: Fault) -> Fault {
+    pub(crate) fn slowed(&self, session: &Session, fault: ApiError) -> ApiError {
         let headers = &session.req_header().headers;
         let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
         if !names.any(|name| headers.contains_key(*name)) {
@@ -31,8 +31,8 @@ impl Gateway {
     }
 
     /// Lets a request in before its body is read.
-    pub(crate) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), Fault> {
-        let live = ctx.live.clone().ok_or_else(Fault::internal)?;
+    pub(crate) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), ApiError> {
+        let live = ctx.live.clone().ok_or_else(ApiError::internal)?;
         ctx.alone = self.limits.is_degraded();
         let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
         ctx.admission = Some(admitted.map_err(|refusal| refused(ctx, *refusal))?);
@@ -40,7 +40,10 @@ impl Gateway {
     }
 
     /// Charges a request with the tokens it is expected to use, and its model's limits.
-    pub(crate) async fn reserve_tokens(&self, ctx: &mut Context) -> std::result::Result<(), Fault> {
+    pub(crate) async fn reserve_tokens(
+        &self,
+        ctx: &mut Context,
+    ) -> std::result::Result<(), ApiError> {
         let (Some(live), Some(admission), Some(inference)) =
             (&ctx.live, &mut ctx.admission, &ctx.inference)
         else {
@@ -79,7 +82,7 @@ impl Gateway {
     }
 }
 
-fn refused(ctx: &mut Context, refusal: Refusal) -> Fault {
+fn refused(ctx: &mut Context, refusal: Refusal) -> ApiError {
     ctx.standing = refusal.standing;
     refusal.fault
 }

@@ -19,9 +19,9 @@ use pingora::proxy::Session;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::error::{Allowed, Fault};
+use crate::error::{Allowed, ApiError};
 use crate::keys::authenticate::authenticate;
-use crate::proxy::attempt::translation::Versions;
+use crate::proxy::attempt::translation::TranslatedBodies;
 use crate::proxy::context::{Attempt, Context, Inference};
 use crate::proxy::downstream::admin;
 use crate::proxy::downstream::body::{self, BodyError};
@@ -31,7 +31,7 @@ use crate::proxy::gateway::{Gateway, new_request_id};
 use crate::proxy::response::stream::Response;
 use crate::routing::model_list;
 use crate::routing::paths::{Target, target};
-use crate::routing::{Asking, route};
+use crate::routing::{RouteRequest, route};
 use crate::telemetry::traces::Trace;
 
 /// What a request turned out to want.
@@ -86,7 +86,7 @@ impl Gateway {
                 send_estimate(session, ctx, tokens).await?;
                 Ok(true)
             }
-            Err(BodyError::Fault(fault)) => {
+            Err(BodyError::Refused(fault)) => {
                 send_fault(session, ctx, &fault).await?;
                 Ok(true)
             }
@@ -124,7 +124,7 @@ impl Gateway {
         let live = ctx
             .live
             .clone()
-            .ok_or_else(|| BodyError::Fault(Fault::internal()))?;
+            .ok_or_else(|| BodyError::Refused(ApiError::internal()))?;
         let snapshot = &live.snapshot;
         let header = session.req_header();
         let target = target(header.uri.path());
@@ -136,24 +136,24 @@ impl Gateway {
             ctx.endpoint = Some(Endpoint::Messages);
         }
         if let Target::Health | Target::Ready = target {
-            check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
+            check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Refused)?;
             return Ok(Step::Answer(json!({ "status": "ok" })));
         }
         if self.admin.is_some() && llm_router_admin::serves(header.uri.path()) {
             return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
-        let key = key.map_err(|fault| BodyError::Fault(self.slowed(session, fault)))?;
+        let key = key.map_err(|fault| BodyError::Refused(self.slowed(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
         ctx.store_away = !self.metrics.store_is_up();
-        check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
+        check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Refused)?;
         let anthropic = ctx.endpoint.is_some();
         let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
-                self.admit(ctx, &key).map_err(BodyError::Fault)?;
+                self.admit(ctx, &key).map_err(BodyError::Refused)?;
                 self.parse(session, ctx, endpoint).await?;
-                self.reserve_tokens(ctx).await.map_err(BodyError::Fault)?;
+                self.reserve_tokens(ctx).await.map_err(BodyError::Refused)?;
                 match ctx
                     .inference
                     .take_if(|inference| !inference.route.course.has_next())
@@ -174,15 +174,16 @@ impl Gateway {
             Target::Model(id) => {
                 let names = model_list::visible(snapshot, enabled, &key);
                 let entry = names.iter().find(|entry| entry.id == id);
-                let entry = entry.ok_or_else(|| BodyError::Fault(Fault::model_not_found(&id)))?;
+                let entry =
+                    entry.ok_or_else(|| BodyError::Refused(ApiError::model_not_found(&id)))?;
                 Ok(Step::Answer(if anthropic {
                     models::anthropic_model(entry.listed())
                 } else {
                     models::openai_model(entry.listed())
                 }))
             }
-            Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Fault(
-                Fault::not_found(session.req_header().uri.path()),
+            Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Refused(
+                ApiError::not_found(session.req_header().uri.path()),
             )),
         }
     }
@@ -210,17 +211,17 @@ impl Gateway {
         endpoint: Endpoint,
     ) -> std::result::Result<(), BodyError> {
         let (Some(live), Some(key)) = (ctx.live.clone(), ctx.key.clone()) else {
-            return Err(BodyError::Fault(Fault::internal()));
+            return Err(BodyError::Refused(ApiError::internal()));
         };
         let snapshot = &live.snapshot;
         if is_compressed(&session.req_header().headers) {
-            return Err(BodyError::Fault(Fault::unsupported_encoding()));
+            return Err(BodyError::Refused(ApiError::unsupported_encoding()));
         }
         let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
         let head = RequestHead::read(&body)
-            .map_err(|error| BodyError::Fault(Fault::invalid_body(error)))?;
+            .map_err(|error| BodyError::Refused(ApiError::invalid_body(error)))?;
         let now = clock::wall();
-        let routed = route(&Asking {
+        let routed = route(&RouteRequest {
             snapshot,
             enabled: self.switch.is_enabled(now),
             key: &key,
@@ -236,7 +237,7 @@ impl Gateway {
             Err(refused) => {
                 ctx.rule = refused.rule;
                 ctx.refused_model = Some(head.model);
-                return Err(BodyError::Fault(refused.fault));
+                return Err(BodyError::Refused(refused.fault));
             }
         };
         ctx.rule.clone_from(&route.rule);
@@ -245,7 +246,7 @@ impl Gateway {
         ctx.inference = Some(Box::new(Inference {
             endpoint,
             ask: usage_to_ask_for(&head, &body, endpoint),
-            versions: Versions::default(),
+            versions: TranslatedBodies::default(),
             head,
             body_bytes,
             body,
@@ -273,7 +274,7 @@ impl Gateway {
 fn estimated_input(body: &[u8]) -> std::result::Result<u64, BodyError> {
     let prompt = Prompt::read(body).map_err(|error| {
         let text = error.to_string();
-        BodyError::Fault(Fault::unreadable(text))
+        BodyError::Refused(ApiError::unreadable(text))
     })?;
     Ok(prompt.tokens())
 }
@@ -295,7 +296,7 @@ fn with_parameters(
         None => Ok((body, head)),
         Some(body) => match RequestHead::read(&body) {
             Ok(head) => Ok((body, head)),
-            Err(error) => Err(BodyError::Fault(Fault::invalid_body(error))),
+            Err(error) => Err(BodyError::Refused(ApiError::invalid_body(error))),
         },
     }
 }
@@ -314,7 +315,7 @@ pub(crate) fn usage_to_ask_for(
     }
 }
 
-fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), Fault> {
+fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), ApiError> {
     let allow = match target {
         Target::Inference(_) => Allowed::Post,
         Target::Models | Target::Model(_) | Target::Health | Target::Ready => Allowed::Read,
@@ -323,7 +324,7 @@ fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Re
     if allow.takes(method) {
         Ok(())
     } else {
-        Err(Fault::method_not_allowed(method.as_str(), path, allow))
+        Err(ApiError::method_not_allowed(method.as_str(), path, allow))
     }
 }
 

@@ -14,11 +14,11 @@ use pingora::{Error, Result};
 
 use crate::clock;
 use crate::proxy::attempt::headers::{self, Marks};
-use crate::proxy::attempt::ledger_entry::Tab;
+use crate::proxy::attempt::ledger_entry::EntryDraft;
 use crate::proxy::attempt::outcome::{Failure, Refusal};
 use crate::proxy::attempt::translation::{Answer, Progress};
 use crate::proxy::context::{Context, Inference};
-use crate::proxy::downstream::exchange::Hold;
+use crate::proxy::downstream::exchange::ResponseGate;
 use crate::proxy::gateway::{Gateway, TRY_NEXT};
 use crate::proxy::request::limit;
 use crate::proxy::response::stream::{
@@ -65,10 +65,10 @@ impl Gateway {
         let answer = Answer::new(inference, header.status.as_u16(), stream);
         inference.response = if let Some(answer) = answer {
             answer.adapt(header)?;
-            exchange.set_hold(Hold::Judge);
+            exchange.set_hold(ResponseGate::Judge);
             Response::Translated(Box::new(answer))
         } else if header.status.is_client_error() {
-            exchange.set_hold(Hold::Judge);
+            exchange.set_hold(ResponseGate::Judge);
             Response::Refusal(BytesMut::new())
         } else if stream {
             if header
@@ -80,10 +80,10 @@ impl Gateway {
                 header.remove_header(&CONTENT_LENGTH);
                 header.insert_header(TRANSFER_ENCODING, "chunked")?;
             }
-            exchange.set_hold(Hold::Judge);
+            exchange.set_hold(ResponseGate::Judge);
             Response::Stream(Box::default())
         } else if has_type(header, "application/json") {
-            exchange.set_hold(Hold::Judge);
+            exchange.set_hold(ResponseGate::Judge);
             Response::Opening(BytesMut::new())
         } else {
             inference.forget_body();
@@ -140,7 +140,7 @@ impl Gateway {
                         *body = Some(mem::take(held).freeze());
                         inference.response = Response::Plain;
                         inference.forget_body();
-                        exchange.set_hold(Hold::Pass);
+                        exchange.set_hold(ResponseGate::Pass);
                     }
                 }
             }
@@ -162,7 +162,7 @@ impl Gateway {
                     _ => {}
                 }
                 inference.forget_body();
-                exchange.set_hold(Hold::Pass);
+                exchange.set_hold(ResponseGate::Pass);
             }
             Response::Translated(_) => {
                 return self.translation_continued(body, end, &provider, ctx);
@@ -171,7 +171,7 @@ impl Gateway {
                 if hold(held, body, end) {
                     clean(body, &provider);
                     inference.forget_body();
-                    exchange.set_hold(Hold::Pass);
+                    exchange.set_hold(ResponseGate::Pass);
                 }
             }
             Response::Failed(held) => {
@@ -200,7 +200,7 @@ impl Gateway {
             return;
         }
         let tab = inference.tab.as_deref();
-        if tab.is_some_and(Tab::content_began) {
+        if tab.is_some_and(EntryDraft::content_began) {
             self.content_began(inference);
         } else if end {
             self.tell_circuit(inference, Health::Good, None);
@@ -248,7 +248,7 @@ impl Gateway {
             *body = Some(passed);
         }
         inference.forget_body();
-        exchange.set_hold(Hold::Pass);
+        exchange.set_hold(ResponseGate::Pass);
         self.answer_passed(inference, end);
         Ok(())
     }

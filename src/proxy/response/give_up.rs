@@ -5,7 +5,7 @@ use llm_router_wire::error::provider_message;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::context::{Context, Inference};
 use crate::proxy::downstream::reply::{body_of, send_fault};
@@ -34,7 +34,7 @@ impl Gateway {
                 let provider = inference.deployment().map(|found| found.provider.as_ref());
                 last_failure(inference, provider)
             }
-            None => Fault::internal(),
+            None => ApiError::internal(),
         };
         tracing::debug!(%error, request.id = ctx.request_id, "a request failed");
         let begun = session.response_written().is_some();
@@ -67,7 +67,7 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Context,
-        fault: &Fault,
+        fault: &ApiError,
     ) -> Result<bool> {
         let response = ctx
             .inference
@@ -101,7 +101,7 @@ impl Gateway {
 }
 
 /// What the client is told when every candidate failed.
-fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
+fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError {
     let name = provider.map_or("The provider", |provider| &provider.id);
     match &inference.failure {
         Some(Failure::Status {
@@ -121,31 +121,31 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> Fault {
             };
             // A redirect is not an answer that a client could do anything with.
             let shown = if *status < 400 { 502 } else { *status };
-            Fault {
+            ApiError {
                 retry_after: retry_after.clone(),
-                ..Fault::upstream_error(shown, message)
+                ..ApiError::upstream_error(shown, message)
             }
         }
-        Some(Failure::Silent(waited)) => Fault::upstream_timeout(name, *waited),
+        Some(Failure::Silent(waited)) => ApiError::upstream_timeout(name, *waited),
         Some(Failure::ErrorEvent(status)) => {
-            Fault::upstream_error(*status, format!("{name} began its answer with an error."))
+            ApiError::upstream_error(*status, format!("{name} began its answer with an error."))
         }
         Some(Failure::Unusable { status, said }) => {
             let said = match provider {
                 Some(provider) => redacted(said.clone(), provider),
                 None => said.clone(),
             };
-            Fault::upstream_error(*status, format!("{name} failed: {said}"))
+            ApiError::upstream_error(*status, format!("{name} failed: {said}"))
         }
-        Some(Failure::Untranslatable(error)) => Fault::untranslatable(error),
+        Some(Failure::Untranslatable(error)) => ApiError::untranslatable(error),
         Some(Failure::Connection(kind)) => {
-            Fault::upstream_error(502, format!("The connection to {name} failed ({kind})."))
+            ApiError::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }
-        Some(Failure::OverBudget(why)) => Fault::insufficient_quota(why.clone()),
-        Some(Failure::Unjournalled) => Fault::ledger_unavailable(),
-        Some(Failure::Uncounted) => Fault::limits_unavailable(),
-        Some(Failure::Stopped) => Fault::stopping(),
-        None => Fault::internal(),
+        Some(Failure::OverBudget(why)) => ApiError::insufficient_quota(why.clone()),
+        Some(Failure::Unjournalled) => ApiError::ledger_unavailable(),
+        Some(Failure::Uncounted) => ApiError::limits_unavailable(),
+        Some(Failure::Stopped) => ApiError::stopping(),
+        None => ApiError::internal(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::proxy::context::Context;
 use crate::proxy::downstream::session::{Downstream, keep};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::limit::settle_limits;
-use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::{CLIENT_CLOSED_REQUEST, Finished, OTHER};
 use crate::telemetry::traces::{self, Trace};
 
@@ -70,7 +70,7 @@ impl Gateway {
         let inference = ctx.inference.as_deref();
         let deployment = inference.and_then(|inference| inference.deployment());
         let header = session.req_header();
-        self.access_log.add(&Line {
+        self.access_log.add(&AccessLine {
             time: jiff::Timestamp::try_from(clock::wall())
                 .map(|time| format!("{time:.3}"))
                 .unwrap_or_default(),
