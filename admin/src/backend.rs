@@ -1,4 +1,5 @@
-//! The seam to the router: what the admin service asks of it. Nothing here knows HTTP handlers.
+//! The seam to the router: what the admin service reads from it and changes through it. Nothing here
+//! knows HTTP handlers.
 
 use std::sync::Arc;
 
@@ -13,78 +14,81 @@ use llm_router_store::{LedgerStore, StoreError};
 use serde_json::Value;
 
 use crate::caller::Caller;
-use crate::handlers::config::Configuration;
-use crate::handlers::explain::Unexplained;
-use crate::handlers::keys::Keys;
-use crate::handlers::providers::Hosting;
-use crate::handlers::router_metrics::RouterFigures;
-use crate::handlers::rules::Rule;
-use crate::handlers::toggle::Steering;
+use crate::handlers::config::ConfigApi;
+use crate::handlers::explain::ExplainError;
+use crate::handlers::keys::KeysApi;
+use crate::handlers::providers::ProvidersApi;
+use crate::handlers::router_metrics::RouterMetrics;
+use crate::handlers::rules::RuleObject;
+use crate::handlers::toggle::RoutingApi;
 use crate::objects::Collection;
 
-/// What the admin service asks of the router.
+/// The state of every handler.
+pub(crate) type AppState = Arc<dyn Backend>;
+
+/// The router, as the admin service sees it.
 #[async_trait]
-pub trait Source: Send + Sync + 'static {
-    /// The toggle.
-    fn steering(&self) -> &dyn Steering;
+pub trait Backend: Send + Sync + 'static {
+    /// Returns the routing toggle.
+    fn routing(&self) -> &dyn RoutingApi;
 
-    /// The rules, in the order they are tried.
-    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec>;
+    /// Returns the rules, in the order in which they are tried.
+    fn rules(&self) -> &dyn Collection<Object = RuleObject, Spec = RuleSpec>;
 
-    /// The keys.
-    fn keys(&self) -> &dyn Keys;
+    /// Returns the keys.
+    fn keys(&self) -> &dyn KeysApi;
 
-    /// The providers.
-    fn hosting(&self) -> &dyn Hosting;
+    /// Returns the providers.
+    fn providers(&self) -> &dyn ProvidersApi;
 
-    /// The configuration as a whole.
-    fn configuration(&self) -> &dyn Configuration;
+    /// Returns the configuration as a whole.
+    fn config(&self) -> &dyn ConfigApi;
 
-    /// The store of what is made by API.
+    /// Returns the store of objects created through the API.
     fn store(&self) -> &dyn ObjectStore;
 
-    /// The JSON Schema of the configuration file.
+    /// Returns the JSON Schema of the configuration file.
     fn config_schema(&self) -> Value;
 
-    /// Every metric in Prometheus' text format.
+    /// Renders every metric in Prometheus' text format.
     fn metrics(&self) -> String;
 
-    /// What this process has counted.
-    fn figures(&self) -> RouterFigures;
+    /// Returns the counts of this process.
+    fn router_metrics(&self) -> RouterMetrics;
 
-    /// Whether metrics may be read without a key.
+    /// Returns true if metrics may be read without a key.
     fn metrics_are_public(&self) -> bool;
 
-    /// The port that requests to models are sent to.
+    /// Returns the port that serves inference requests.
     fn clients_port(&self) -> u16;
 
-    /// Who presents a request.
+    /// Authenticates a request by its headers.
     ///
     /// # Errors
-    /// Why nobody does, for the client to read.
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String>;
+    /// A message for the client if the request has no valid key.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String>;
 
-    /// The time it is.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// The day (UTC) it is.
+    /// Returns the current day (UTC).
     fn today(&self) -> Date;
 
-    /// How a request with these headers and this body would be routed, as JSON. The body's format
-    /// is guessed where it isn't said.
+    /// Explains as JSON how a request with these headers and this body would be routed. Without a
+    /// format the body's format is guessed.
     ///
     /// # Errors
-    /// When no endpoint would take the body.
+    /// If no endpoint would accept the body.
     fn explain(
         &self,
         headers: &HeaderMap,
         format: Option<Format>,
         body: &[u8],
-    ) -> Result<String, Unexplained>;
+    ) -> Result<String, ExplainError>;
 
-    /// The ledger's store, once everything that was settled before the call is in it.
+    /// Returns the ledger's store after writing to it every entry settled before the call.
     ///
     /// # Errors
-    /// When the store doesn't take it.
+    /// If the store is unavailable.
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError>;
 }

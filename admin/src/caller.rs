@@ -1,52 +1,57 @@
-//! Who may see what, and the one shape of the admin service's errors.
+//! The caller of a request: its key, its role and the usage it may see. Which role an endpoint needs
+//! is in `endpoints.rs`.
 
 use axum::http::{HeaderMap, StatusCode};
 use llm_router_domain::key::Role;
 
-use crate::backend::Source;
-use crate::error::{Problem, forbidden};
+use crate::backend::Backend;
+use crate::error::{AdminError, forbidden};
 
-/// Who calls.
+/// The key that authenticated a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// What the key may do.
+    /// Role of the key.
     pub role: Role,
-    /// The id of the key.
+    /// Name of the key.
     pub key: String,
-    /// The owner of the key, if it has one.
+    /// Owner of the key, if it has one.
     pub owner: Option<String>,
 }
 
-/// Who presents the request.
+/// Authenticates a request.
 ///
 /// # Errors
-/// 401 without a key that works.
-pub(crate) fn caller(source: &dyn Source, headers: &HeaderMap) -> Result<Caller, Problem> {
-    source
-        .caller(headers)
-        .map_err(|message| Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+/// 401 without a valid key.
+pub(crate) fn caller(backend: &dyn Backend, headers: &HeaderMap) -> Result<Caller, AdminError> {
+    backend
+        .authenticate(headers)
+        .map_err(|message| AdminError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
 }
 
 impl Caller {
-    /// Whether the caller may do `what`, which needs this role.
-    pub(crate) fn must_be(&self, role: Role, what: &str) -> Result<(), Problem> {
+    /// Checks that the caller has this role or a higher one. `what` is the subject of the error's
+    /// sentence.
+    ///
+    /// # Errors
+    /// 403.
+    pub(crate) fn must_be(&self, role: Role, what: &str) -> Result<(), AdminError> {
         if self.role >= role {
             return Ok(());
         }
-        let message = format!("{what} needs a key with the role {} or above.", role.name());
+        let message = format!("{what} requires a key with role {} or above.", role.name());
         Err(forbidden(message))
     }
 }
 
-/// Whose usage a caller may see: everything, or only one owner's or one key's.
+/// The usage that a caller may see: everything, or only that of one owner or one key.
 #[derive(Debug, Default)]
-pub(crate) struct Scope {
+pub(crate) struct UsageScope {
     pub(crate) key: Option<String>,
     pub(crate) owner: Option<String>,
 }
 
-impl Scope {
-    pub(crate) fn of(caller: Caller) -> Self {
+impl UsageScope {
+    pub(crate) fn new(caller: Caller) -> Self {
         if caller.role >= Role::Viewer {
             return Self::default();
         }
@@ -62,11 +67,11 @@ impl Scope {
         }
     }
 
-    /// Whether an entry of this key and owner may be seen.
-    pub(crate) fn shows(&self, key: &str, owner: &str) -> bool {
-        let is =
-            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
-        is(&self.key, key) && is(&self.owner, owner)
+    /// Returns true if usage of this key and owner is visible.
+    pub(crate) fn includes(&self, key: &str, owner: &str) -> bool {
+        let matches =
+            |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|w| w == actual);
+        matches(&self.key, key) && matches(&self.owner, owner)
     }
 }
 
@@ -81,18 +86,15 @@ mod tests {
             key: "k".to_owned(),
             owner: owner.map(str::to_owned),
         };
-        for (caller, key, owner, seen) in [
+        for (caller, key, owner, visible) in [
             (caller(Role::Viewer, Some("a")), "x", "b", true),
             (caller(Role::User, Some("a")), "x", "a", true),
             (caller(Role::User, Some("a")), "k", "b", false),
             (caller(Role::User, None), "k", "b", true),
             (caller(Role::User, None), "x", "", false),
         ] {
-            assert_eq!(
-                Scope::of(caller.clone()).shows(key, owner),
-                seen,
-                "{caller:?}"
-            );
+            let scope = UsageScope::new(caller.clone());
+            assert_eq!(scope.includes(key, owner), visible, "{caller:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The one shape of the admin service's errors, and those that many handlers answer.
+//! Errors of the admin service in their one shape, and those that many handlers answer. Which
+//! request gets which error is decided by its handler.
 
 use std::borrow::Cow;
 
@@ -7,18 +8,18 @@ use axum::response::{IntoResponse, Response};
 use llm_router_store::StoreError;
 use serde_json::json;
 
-/// An error of the admin service.
+/// An error of the admin service: `{"error": {"code", "message", "field"}}`.
 #[derive(Debug)]
-pub struct Problem {
+pub struct AdminError {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) field: Option<Cow<'static, str>>,
-    /// A header that goes with it, as `allow` with 405.
+    /// A header of the response, such as `allow` with 405.
     pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
-impl Problem {
+impl AdminError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -29,7 +30,7 @@ impl Problem {
         }
     }
 
-    /// A parameter that can't be used.
+    /// 400 for a field or parameter with an invalid value.
     pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
             field: Some(field.into()),
@@ -37,12 +38,13 @@ impl Problem {
         }
     }
 
+    /// 404.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let body = json!({
             "error": { "code": self.code, "message": self.message, "field": self.field }
@@ -62,24 +64,24 @@ impl IntoResponse for Problem {
 }
 
 /// 403.
-pub(crate) fn forbidden(message: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "permission_denied", message)
+pub(crate) fn forbidden(message: impl Into<String>) -> AdminError {
+    AdminError::new(StatusCode::FORBIDDEN, "permission_denied", message)
 }
 
-/// The store failed.
-pub(crate) fn away(error: StoreError) -> Problem {
-    tracing::warn!(%error, "the store failed a request of the admin API");
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "store_unavailable",
-        "The store doesn't answer now. Try again later.",
-    )
+/// Logs a failure of the store and answers 503.
+pub(crate) fn store_unavailable(error: StoreError) -> AdminError {
+    tracing::warn!(%error, "store failed while handling an admin request");
+    unavailable("The store is unavailable. Try again later.")
 }
 
-pub(crate) fn unavailable(error: StoreError) -> Problem {
-    tracing::warn!(%error, "the ledger can't be read");
-    let message = "The ledger can't be read now. Try again later.";
-    Problem::new(
+/// Logs a failure of the ledger's store and answers 503.
+pub(crate) fn ledger_unavailable(error: StoreError) -> AdminError {
+    tracing::warn!(%error, "failed to read the ledger");
+    unavailable("The ledger is unavailable. Try again later.")
+}
+
+fn unavailable(message: &str) -> AdminError {
+    AdminError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "store_unavailable",
         message,

@@ -1,4 +1,5 @@
-//! `/api/v1/audit`: who changed what, when. It is recorded with the changes themselves.
+//! `/api/v1/audit`: the log of who changed what, when. Entries are written together with the changes
+//! themselves.
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -7,46 +8,48 @@ use llm_router_store::objects::{AuditEntry, AuditQuery};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Shared;
-use crate::error::Problem;
-use crate::error::away;
-use crate::page::{Numbered, Page, Parameters, limit, numbered_cursor};
+use crate::backend::AppState;
+use crate::error::{AdminError, store_unavailable};
+use crate::page::{ListPage, NumberedPaging, Parameters, limit, numbered_cursor};
 
-/// Something that was done.
+/// An entry of the audit log.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = AuditEntry)]
-pub(crate) struct Item {
-    /// Grows; the number of the configuration's revision, if it made one.
+pub(crate) struct AuditItem {
+    /// Ascending number of the entry; also the number of the configuration's revision, if the change
+    /// made one.
     seq: u64,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The key that did it, by its name; `file` for a change of the configuration file.
+    /// Name of the key that made the change; `file` for a change of the configuration file.
     actor: String,
-    /// As `create`, `replace`, `delete`, `reload`.
+    /// Action, such as `create`, `replace`, `delete`, `reload`.
     action: String,
-    /// As `rule`, `provider`, `key`, `config`.
+    /// Kind of the object, such as `rule`, `provider`, `key`, `config`.
     kind: String,
-    /// Which one.
+    /// Id of the object.
     object: String,
-    /// What it was, without secrets.
+    /// Content before the change, without secrets.
     before: Option<Value>,
-    /// What it became, without secrets.
+    /// Content after the change, without secrets.
     after: Option<Value>,
 }
 
-/// What was done by whom, the newest first
+/// List the audit log
+///
+/// Newest first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "config",
     params(
-        ("kind" = Option<String>, Query, description = "Only of this kind, as `rule`"),
-        ("object" = Option<String>, Query, description = "Only of this object, by its id"),
-        ("actor" = Option<String>, Query, description = "Only by this actor"),
-        Numbered,
+        ("kind" = Option<String>, Query, description = "Only this kind, such as `rule`"),
+        ("object" = Option<String>, Query, description = "Only the object with this id"),
+        ("actor" = Option<String>, Query, description = "Only this actor"),
+        NumberedPaging,
     ),
-    responses((status = 200, description = "The record", body = inline(Page<Item>))))]
+    responses((status = 200, description = "The entries", body = inline(ListPage<AuditItem>))))]
 pub(crate) async fn list(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Item>>, Problem> {
+) -> Result<Json<ListPage<AuditItem>>, AdminError> {
     let text = |name: &str| parameters.get(name).cloned();
     let query = AuditQuery {
         kind: text("kind"),
@@ -55,25 +58,23 @@ pub(crate) async fn list(
         cursor: numbered_cursor(&parameters)?,
         limit: limit(&parameters)?,
     };
-    let page = source.store().audit(&query).await.map_err(away)?;
-    Ok(Json(Page {
-        items: page.items.into_iter().map(Item::from).collect(),
-        next_cursor: page.next.map(|next| next.to_string()),
-    }))
+    let page = backend.store().audit(&query).await;
+    let page = page.map_err(store_unavailable)?;
+    Ok(Json(ListPage::from_store(page, AuditItem::from)))
 }
 
-impl From<AuditEntry> for Item {
+impl From<AuditEntry> for AuditItem {
     fn from(entry: AuditEntry) -> Self {
-        let what = entry.what;
+        let change = entry.what;
         Self {
             seq: entry.seq,
-            at: what.at,
-            actor: what.actor,
-            action: what.action,
-            kind: what.kind,
-            object: what.object,
-            before: what.before,
-            after: what.after,
+            at: change.at,
+            actor: change.actor,
+            action: change.action,
+            kind: change.kind,
+            object: change.object,
+            before: change.before,
+            after: change.after,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `/api/v1/config`: the configuration in force, its revisions, and the way back. What a
-//! configuration means is the router's business.
+//! `/api/v1/config`: the running configuration, reload, revisions and rollback. What a setting means
+//! is the router's business.
 
 use async_trait::async_trait;
 use axum::Json;
@@ -12,190 +12,197 @@ use llm_router_store::objects::{AuditEntry, AuditQuery};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::Shared;
+use crate::backend::AppState;
 use crate::caller::Caller;
 use crate::diff::{self, Difference};
-use crate::error::Problem;
-use crate::error::away;
-use crate::page::{Numbered, Page, Parameters, limit, numbered_cursor};
+use crate::error::{AdminError, store_unavailable};
+use crate::page::{ListPage, NumberedPaging, Parameters, limit, numbered_cursor};
 
-/// What the admin service asks of the configuration.
+/// Operations on the configuration as a whole.
 #[async_trait]
-pub trait Configuration: Send + Sync {
-    /// What is in force.
-    fn running(&self) -> Running;
+pub trait ConfigApi: Send + Sync {
+    /// Returns the running configuration.
+    fn running_config(&self) -> RunningConfig;
 
-    /// Loads the file now. The revision in force then.
+    /// Reloads the configuration file and returns the new revision.
     ///
     /// # Errors
-    /// Everything that is wrong with it; then nothing changed.
-    async fn reload(&self, actor: &str) -> Result<u64, Vec<Mistake>>;
+    /// Every error of the file; the running configuration then stays.
+    async fn reload(&self, actor: &str) -> Result<u64, Vec<ConfigError>>;
 
-    /// Makes what was made by API what it was after a revision.
+    /// Restores the objects created through the API as they were after a revision.
     ///
     /// # Errors
-    /// When there is no such revision, or the store fails.
-    async fn roll_back(&self, number: u64, actor: &str) -> Result<RolledBack, RollBackError>;
+    /// If there is no such revision, too much has changed since, or the store is unavailable.
+    async fn roll_back(&self, number: u64, actor: &str) -> Result<RollbackReport, RollbackError>;
 }
 
-/// The configuration in force.
+/// The running configuration.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Running {
-    /// Counts what was put into force in this process, from 1. Log lines and ledger entries have it.
+pub struct RunningConfig {
+    /// Counts the configurations activated by this process, from 1. Log lines and ledger entries
+    /// contain it.
     pub revision: u64,
-    /// The number of the newest change by API that is in force.
+    /// Number of the newest active change made through the API.
     pub change_number: u64,
-    /// The file, or null for the built-in defaults.
+    /// Path of the file, or null for the built-in defaults.
     pub file: Option<String>,
-    /// The file as it was read, defaults left out and secrets masked.
+    /// The file as it was read, without defaults and with secrets masked.
     pub config: Value,
-    /// What was made by API, by kind.
+    /// Objects created through the API, by kind.
     pub made_by_api: Value,
-    /// Why the last reload changed nothing; null if it went well.
-    pub refused: Option<Refused>,
+    /// The configuration that the last reload rejected; null if the reload succeeded.
+    pub refused: Option<RejectedConfig>,
 }
 
-/// A configuration that was not put into force.
+/// A configuration that a reload rejected.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Refused {
-    /// When it was tried.
+pub struct RejectedConfig {
+    /// Time of the reload.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// Everything that is wrong with it.
-    pub errors: Vec<Mistake>,
+    /// Every error of the configuration.
+    pub errors: Vec<ConfigError>,
 }
 
-/// Something wrong with a configuration.
+/// An error in a configuration.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Mistake {
-    /// The file that it stands in.
+pub struct ConfigError {
+    /// Path of the file.
     pub file: String,
-    /// The line, counted from 1.
+    /// Line in the file, from 1.
     pub line: Option<usize>,
-    /// The setting, as `providers[0].type`.
+    /// Path of the setting, such as `providers[0].type`.
     pub field: String,
-    /// What is wrong, and what to do about it.
+    /// The error and its remedy.
     pub message: String,
 }
 
-/// What a rollback did.
+/// Result of a rollback.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct RolledBack {
-    /// What was changed back.
-    pub changed: Vec<Undone>,
-    /// What could not be, and why.
-    pub left: Vec<Undone>,
+pub struct RollbackReport {
+    /// Objects that were restored.
+    pub changed: Vec<RestoredObject>,
+    /// Objects that could not be restored, with the reason.
+    pub left: Vec<RestoredObject>,
 }
 
-/// One object of a rollback.
+/// An object of a rollback.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Undone {
-    /// As `rule`.
+pub struct RestoredObject {
+    /// Kind of the object, such as `rule`.
     pub kind: String,
-    /// Which one.
+    /// Id of the object.
     pub id: String,
-    /// What was done to it, or why nothing was.
+    /// The change made to it, or the reason why none was made.
     pub what: String,
 }
 
-/// Why nothing was rolled back.
+/// Failure of a rollback.
 #[derive(Debug, thiserror::Error)]
-pub enum RollBackError {
-    /// There is no revision with that number.
-    #[error("there is no such revision")]
+pub enum RollbackError {
+    /// No revision has that number.
+    #[error("no such revision")]
     Missing,
-    /// More was changed since than is undone at once.
-    #[error("too much was changed since")]
+    /// More changes were made since than one rollback can undo.
+    #[error("too many changes since that revision")]
     TooFar,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The configuration in force, without its secrets
+/// Get the running configuration
+///
+/// Secrets are masked.
 #[utoipa::path(get, path = "/api/v1/config", tag = "config",
-    responses((status = 200, description = "What is in force", body = Running)))]
-pub(crate) async fn running(State(source): State<Shared>) -> Json<Running> {
-    Json(source.configuration().running())
+    responses((status = 200, description = "The configuration", body = RunningConfig)))]
+pub(crate) async fn get(State(backend): State<AppState>) -> Json<RunningConfig> {
+    Json(backend.config().running_config())
 }
 
-/// Load the configuration file now
+/// Reload the configuration file
 ///
-/// A file with a mistake changes nothing and is answered 422 with everything that is wrong with it.
+/// A file with an error changes nothing; 422 lists every error.
 #[utoipa::path(post, path = "/api/v1/config/reload", tag = "config",
     responses(
-        (status = 200, description = "It is in force", body = Reloaded),
-        (status = 422, description = "It is refused: `error.errors` has every mistake", body = Value),
+        (status = 200, description = "Reloaded and active", body = ReloadResult),
+        (status = 422, description = "Rejected: `error.errors` lists every error", body = Value),
     ))]
-pub(crate) async fn reload(State(source): State<Shared>, caller: Caller) -> Response {
-    match source.configuration().reload(&caller.key).await {
-        Ok(revision) => Json(Reloaded { revision }).into_response(),
-        Err(mistakes) => refused(&mistakes),
+pub(crate) async fn reload(State(backend): State<AppState>, caller: Caller) -> Response {
+    match backend.config().reload(&caller.key).await {
+        Ok(revision) => Json(ReloadResult { revision }).into_response(),
+        Err(errors) => respond_invalid_config(&errors),
     }
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Reloaded {
+pub(crate) struct ReloadResult {
     revision: u64,
 }
 
-fn refused(mistakes: &[Mistake]) -> Response {
-    let first = mistakes.first();
+fn respond_invalid_config(errors: &[ConfigError]) -> Response {
+    let first = errors.first();
     let message = match first {
-        Some(first) if mistakes.len() == 1 => first.message.clone(),
-        Some(first) => format!("{} (and {} more)", first.message, mistakes.len() - 1),
-        None => "The configuration can't be used.".to_owned(),
+        Some(first) if errors.len() == 1 => first.message.clone(),
+        Some(first) => format!("{} (and {} more)", first.message, errors.len() - 1),
+        None => "The configuration is invalid.".to_owned(),
     };
     let body = json!({ "error": {
         "code": "invalid_config",
         "message": message,
         "field": first.map(|first| &first.field),
-        "errors": mistakes,
+        "errors": errors,
     } });
     (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
 }
 
 /// A change of the configuration.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Revision {
-    /// What to name it by.
+#[schema(as = Revision)]
+pub(crate) struct ConfigRevision {
+    /// Number of the revision.
     number: u64,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The key that made it, by its name; `file` for a change of the configuration file.
+    /// Name of the key that made the change; `file` for a change of the configuration file.
     actor: String,
-    /// As `create`, `replace`, `delete`, `reload`.
+    /// Action, such as `create`, `replace`, `delete`, `reload`.
     action: String,
-    /// As `rule`, `provider`, `key`, `config`.
+    /// Kind of the object, such as `rule`, `provider`, `key`, `config`.
     kind: String,
-    /// Which object, or which file.
+    /// Id of the object, or path of the file.
     object: String,
-    /// What changed.
+    /// The differences between before and after.
     diff: Vec<Difference>,
 }
 
-/// What the revisions are of. The toggle has its own history.
+/// Kinds of audit entries that are revisions. The toggle has its own history.
 const KINDS: [&str; 5] = ["provider", "model", "rule", "key", "config"];
 
-/// Every change of the configuration, the newest first
+/// List the revisions of the configuration
+///
+/// Every change, newest first.
 #[utoipa::path(get, path = "/api/v1/config/revisions", tag = "config",
-    params(Numbered),
-    responses((status = 200, description = "The revisions", body = inline(Page<Revision>))))]
+    params(NumberedPaging),
+    responses((status = 200, description = "The revisions",
+        body = inline(ListPage<ConfigRevision>))))]
 pub(crate) async fn revisions(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Revision>>, Problem> {
+) -> Result<Json<ListPage<ConfigRevision>>, AdminError> {
     let limit = limit(&parameters)?;
     let mut query = AuditQuery {
         cursor: numbered_cursor(&parameters)?,
         limit,
         ..AuditQuery::default()
     };
-    let mut items: Vec<Revision> = Vec::new();
+    let mut items: Vec<ConfigRevision> = Vec::new();
     loop {
-        let page = source.store().audit(&query).await.map_err(away)?;
-        let ours = page.items.into_iter().filter(is_revision);
-        items.extend(ours.map(Revision::from));
+        let page = backend.store().audit(&query).await;
+        let page = page.map_err(store_unavailable)?;
+        let revisions = page.items.into_iter().filter(is_revision);
+        items.extend(revisions.map(ConfigRevision::from));
         query.cursor = page.next;
         if query.cursor.is_none() || items.len() > limit as usize {
             break;
@@ -205,31 +212,32 @@ pub(crate) async fn revisions(
     items.truncate(limit as usize);
     let last = items.last().filter(|_| more);
     let next_cursor = last.map(|revision| revision.number.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(ListPage { items, next_cursor }))
 }
 
-/// Make what was made by API what it was after a revision
+/// Roll back to a revision
 ///
-/// What the file says isn't touched. The rollback is a change, and so has revisions of its own.
+/// Restores the objects created through the API as they were after the revision. The file isn't
+/// touched. The rollback itself is recorded as new revisions.
 #[utoipa::path(post, path = "/api/v1/config/revisions/{number}/rollback", tag = "config",
     params(("number" = u64, Path)),
-    responses((status = 200, description = "What was done", body = RolledBack)))]
+    responses((status = 200, description = "The restored objects", body = RollbackReport)))]
 pub(crate) async fn roll_back(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Path(number): Path<String>,
-) -> Result<Json<RolledBack>, Problem> {
-    let missing = || Problem::not_found("There is no revision with this number.");
+) -> Result<Json<RollbackReport>, AdminError> {
+    let missing = || AdminError::not_found("No revision has this number.");
     let number = number.parse().map_err(|_| missing())?;
-    let done = source.configuration().roll_back(number, &caller.key).await;
-    done.map(Json).map_err(|error| match error {
-        RollBackError::Missing => missing(),
-        RollBackError::TooFar => Problem::new(
+    let report = backend.config().roll_back(number, &caller.key).await;
+    report.map(Json).map_err(|error| match error {
+        RollbackError::Missing => missing(),
+        RollbackError::TooFar => AdminError::new(
             StatusCode::CONFLICT,
             "too_far",
-            "Too much was changed since that revision to undo it at once.",
+            "Too many changes were made since that revision to undo them in one rollback.",
         ),
-        RollBackError::Store(error) => away(error),
+        RollbackError::Store(error) => store_unavailable(error),
     })
 }
 
@@ -237,17 +245,17 @@ fn is_revision(entry: &AuditEntry) -> bool {
     KINDS.contains(&entry.what.kind.as_str())
 }
 
-impl From<AuditEntry> for Revision {
+impl From<AuditEntry> for ConfigRevision {
     fn from(entry: AuditEntry) -> Self {
-        let what = entry.what;
+        let change = entry.what;
         Self {
             number: entry.seq,
-            at: what.at,
-            actor: what.actor,
-            action: what.action,
-            kind: what.kind,
-            object: what.object,
-            diff: diff::between(what.before.as_ref(), what.after.as_ref()),
+            at: change.at,
+            actor: change.actor,
+            action: change.action,
+            kind: change.kind,
+            object: change.object,
+            diff: diff::differences(change.before.as_ref(), change.after.as_ref()),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! `/api/v1/cost/…`: what was spent, out of the store's sums. It must not add up money in floats.
+//! `/api/v1/cost/…`: costs, from the sums in the store. Amounts must never become floats.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -13,52 +14,53 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::caller::{Caller, Scope};
-use crate::error::{Problem, unavailable};
-use crate::page::{Page, Parameters};
-use crate::{Shared, Source};
+use crate::backend::{AppState, Backend};
+use crate::caller::{Caller, UsageScope};
+use crate::error::{AdminError, ledger_unavailable};
+use crate::page::{ListPage, Parameters};
 
-/// Days that `/daily` shows when it isn't told.
-const DAYS: i32 = 30;
+/// Days of `/daily` without a range.
+const DEFAULT_DAYS: i32 = 30;
 
 /// A cost object.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Cost {
+#[schema(as = Cost)]
+pub(crate) struct CostSums {
     requests: u64,
-    /// All input, cached included.
+    /// All input tokens, cached ones included.
     input_tokens: u64,
     cached_input_tokens: u64,
     cache_write_tokens: u64,
     output_tokens: u64,
     reasoning_tokens: u64,
-    /// With its exact decimal digits.
+    /// Amount with its exact decimal digits.
     #[schema(value_type = f64)]
     cost_usd: Box<RawValue>,
     unpriced_requests: u64,
     estimated_requests: u64,
 }
 
+/// Costs of today, of this month and of all time.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Current {
-    today: Cost,
-    month: Cost,
-    total: Cost,
+pub(crate) struct CurrentCost {
+    today: CostSums,
+    month: CostSums,
+    total: CostSums,
 }
 
-/// What `user` is in `/by-user`. For the description of the API only.
+/// Meaning of `user` in `/by-user`, for the description of the API only.
 #[derive(utoipa::ToSchema)]
-#[schema(rename_all = "snake_case", as = CostGroup)]
+#[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "it describes what `by_user` reads")]
-enum By {
+enum CostGroup {
     Owner,
     EndUser,
     Key,
 }
 
-/// A cost object with what it was added up by.
+/// A cost object with the values of its group.
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = CostItem)]
-pub(crate) struct Item {
+pub(crate) struct CostItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Date)]
     day: Option<Date>,
@@ -69,40 +71,41 @@ pub(crate) struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(flatten)]
-    cost: Cost,
+    cost: CostSums,
 }
 
+/// Costs in total and by model, user and provider.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Summary {
-    total: Cost,
-    by_model: Vec<Item>,
-    by_user: Vec<Item>,
-    by_provider: Vec<Item>,
+pub(crate) struct CostSummary {
+    total: CostSums,
+    by_model: Vec<CostItem>,
+    by_user: Vec<CostItem>,
+    by_provider: Vec<CostItem>,
 }
 
-/// From which day to which (UTC, both included).
+/// A range of days (UTC, both included), for the description of the API only.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it describes what `query` reads")]
-struct Days {
-    /// The first day.
+#[expect(dead_code, reason = "it describes what `cost_query` reads")]
+struct DateRange {
+    /// First day.
     #[param(format = Date, example = "2026-01-01")]
     from: Option<String>,
-    /// The last day.
+    /// Last day.
     #[param(format = Date, example = "2026-12-31")]
     to: Option<String>,
 }
 
-/// What was spent today, this month and in all
+/// Get the costs of today, this month and all time
 #[utoipa::path(get, path = "/api/v1/cost/current", tag = "cost",
-    responses((status = 200, description = "The sums", body = Current)))]
+    responses((status = 200, description = "The sums", body = CurrentCost)))]
 pub(crate) async fn current(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
-) -> Result<Json<Current>, Problem> {
-    let scope = Scope::of(caller);
-    let store = ledger(source.as_ref()).await?;
-    let today = source.today();
+) -> Result<Json<CurrentCost>, AdminError> {
+    let scope = UsageScope::new(caller);
+    let store = ledger(backend.as_ref()).await?;
+    let today = backend.today();
     let sum = async |from: Option<Date>| {
         let query = CostQuery {
             from,
@@ -112,81 +115,84 @@ pub(crate) async fn current(
         };
         total(store.as_ref(), &query).await
     };
-    Ok(Json(Current {
+    Ok(Json(CurrentCost {
         today: sum(Some(today)).await?,
         month: sum(Some(today.first_of_month())).await?,
         total: sum(None).await?,
     }))
 }
 
-/// What was spent, day by day
+/// List the costs by day
 ///
-/// The last 30 days, if not said otherwise.
-#[utoipa::path(get, path = "/api/v1/cost/daily", tag = "cost", params(Days),
-    responses((status = 200, description = "The sums", body = Page<Item>)))]
+/// Of the last 30 days by default.
+#[utoipa::path(get, path = "/api/v1/cost/daily", tag = "cost", params(DateRange),
+    responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
 pub(crate) async fn daily(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Item>>, Problem> {
-    let mut query = query(caller, &parameters)?;
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let mut query = cost_query(caller, &parameters)?;
     if query.from.is_none() {
-        let last = query.to.unwrap_or_else(|| source.today());
-        query.from = last.checked_sub((DAYS - 1).days()).ok();
+        let last = query.to.unwrap_or_else(|| backend.today());
+        query.from = last.checked_sub((DEFAULT_DAYS - 1).days()).ok();
     }
     query.group = Group::Day;
-    listed(source.as_ref(), &query).await
+    list_costs(backend.as_ref(), &query).await
 }
 
-/// What was spent, by provider and model
-#[utoipa::path(get, path = "/api/v1/cost/by-model", tag = "cost", params(Days),
-    responses((status = 200, description = "The sums", body = Page<Item>)))]
+/// List the costs by provider and model
+#[utoipa::path(get, path = "/api/v1/cost/by-model", tag = "cost", params(DateRange),
+    responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
 pub(crate) async fn by_model(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Item>>, Problem> {
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
     let query = CostQuery {
         group: Group::Model,
-        ..query(caller, &parameters)?
+        ..cost_query(caller, &parameters)?
     };
-    listed(source.as_ref(), &query).await
+    list_costs(backend.as_ref(), &query).await
 }
 
-/// What was spent, by owner of the key, by end user, or by key
-#[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost", params(Days, ("group" = inline(Option<By>), Query, description = "What `user` is: the key's owner, the end user that the client named, or the key")),
-    responses((status = 200, description = "The sums", body = Page<Item>)))]
+/// List the costs by user
+#[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost",
+    params(DateRange, ("group" = inline(Option<CostGroup>), Query,
+        description = "Meaning of `user`: the end user named by the client (default), the key's \
+            owner, or the key")),
+    responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
 pub(crate) async fn by_user(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Item>>, Problem> {
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
     let group = match parameters.get("group").map(String::as_str) {
         None | Some("end_user") => Group::EndUser,
         Some("owner") => Group::Owner,
         Some("key") => Group::Key,
         Some(_) => {
-            let message = "group is end_user, owner or key.";
-            return Err(Problem::invalid("group", message));
+            let message = "group must be end_user, owner or key.";
+            return Err(AdminError::invalid("group", message));
         }
     };
     let query = CostQuery {
         group,
-        ..query(caller, &parameters)?
+        ..cost_query(caller, &parameters)?
     };
-    listed(source.as_ref(), &query).await
+    list_costs(backend.as_ref(), &query).await
 }
 
-/// What was spent in all, by model, by user and by provider
-#[utoipa::path(get, path = "/api/v1/cost/summary", tag = "cost", params(Days),
-    responses((status = 200, description = "The sums", body = Summary)))]
+/// Get the costs in total and by model, user and provider
+#[utoipa::path(get, path = "/api/v1/cost/summary", tag = "cost", params(DateRange),
+    responses((status = 200, description = "The sums", body = CostSummary)))]
 pub(crate) async fn summary(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Summary>, Problem> {
-    let query = query(caller, &parameters)?;
-    let store = ledger(source.as_ref()).await?;
+) -> Result<Json<CostSummary>, AdminError> {
+    let query = cost_query(caller, &parameters)?;
+    let store = ledger(backend.as_ref()).await?;
     let by = async |group| {
         let query = CostQuery {
             group,
@@ -194,7 +200,7 @@ pub(crate) async fn summary(
         };
         items(store.as_ref(), &query).await
     };
-    Ok(Json(Summary {
+    Ok(Json(CostSummary {
         total: total(store.as_ref(), &query).await?,
         by_model: by(Group::Model).await?,
         by_user: by(Group::EndUser).await?,
@@ -202,7 +208,7 @@ pub(crate) async fn summary(
     }))
 }
 
-impl From<&Sums> for Cost {
+impl From<&Sums> for CostSums {
     fn from(sums: &Sums) -> Self {
         Self {
             requests: sums.requests,
@@ -211,37 +217,39 @@ impl From<&Sums> for Cost {
             cache_write_tokens: sums.cache_write_tokens,
             output_tokens: sums.output_tokens,
             reasoning_tokens: sums.reasoning_tokens,
-            cost_usd: exact(sums.cost),
+            cost_usd: exact_number(sums.cost),
             unpriced_requests: sums.unpriced_requests,
             estimated_requests: sums.estimated_requests,
         }
     }
 }
 
-/// A JSON number with exactly the digits of the amount.
-pub(crate) fn exact(usd: Decimal) -> Box<RawValue> {
-    // A decimal's text is a JSON number; were it not, `null` is no wrong amount.
+/// Converts an amount into a JSON number with exactly its digits.
+pub(crate) fn exact_number(usd: Decimal) -> Box<RawValue> {
+    // The text of a decimal is always a JSON number; `null` at least is no wrong amount.
     RawValue::from_string(usd.normalize().to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-/// The store, with everything settled so far in it.
+/// Returns the ledger's store with every settled entry in it.
 ///
 /// # Errors
-/// 503 when the store is away.
-pub(crate) async fn ledger(
-    source: &dyn Source,
-) -> Result<std::sync::Arc<dyn LedgerStore>, Problem> {
-    source.ledger().await.map_err(unavailable)
+/// 503 if the store is unavailable.
+pub(crate) async fn ledger(backend: &dyn Backend) -> Result<Arc<dyn LedgerStore>, AdminError> {
+    backend.ledger().await.map_err(ledger_unavailable)
 }
 
-fn query(caller: Caller, parameters: &HashMap<String, String>) -> Result<CostQuery, Problem> {
-    let scope = Scope::of(caller);
+/// Reads the range of days, within the usage that the caller may see.
+fn cost_query(
+    caller: Caller,
+    parameters: &HashMap<String, String>,
+) -> Result<CostQuery, AdminError> {
+    let scope = UsageScope::new(caller);
     let from = day("from", parameters)?;
     let to = day("to", parameters)?;
     if let (Some(from), Some(to)) = (from, to)
         && from > to
     {
-        return Err(Problem::invalid("to", "to is before from."));
+        return Err(AdminError::invalid("to", "to must not be before from."));
     }
     Ok(CostQuery {
         from,
@@ -252,50 +260,54 @@ fn query(caller: Caller, parameters: &HashMap<String, String>) -> Result<CostQue
     })
 }
 
-fn day(name: &'static str, parameters: &HashMap<String, String>) -> Result<Option<Date>, Problem> {
+fn day(
+    name: &'static str,
+    parameters: &HashMap<String, String>,
+) -> Result<Option<Date>, AdminError> {
     let Some(text) = parameters.get(name) else {
         return Ok(None);
     };
     let shaped = text.len() == "YYYY-MM-DD".len();
     match text.parse() {
         Ok(day) if shaped => Ok(Some(day)),
-        _ => Err(Problem::invalid(
+        _ => Err(AdminError::invalid(
             name,
-            format!("{name} is a day, as 2026-01-31."),
+            format!("{name} must be a day such as 2026-01-31."),
         )),
     }
 }
 
-async fn total(store: &dyn LedgerStore, query: &CostQuery) -> Result<Cost, Problem> {
-    let rows = store.costs(query).await.map_err(unavailable)?;
+async fn total(store: &dyn LedgerStore, query: &CostQuery) -> Result<CostSums, AdminError> {
+    let rows = store.costs(query).await.map_err(ledger_unavailable)?;
     let mut sums = Sums::default();
     for row in &rows {
         sums += row.sums;
     }
-    Ok(Cost::from(&sums))
+    Ok(CostSums::from(&sums))
 }
 
-async fn items(store: &dyn LedgerStore, query: &CostQuery) -> Result<Vec<Item>, Problem> {
-    let rows = store.costs(query).await.map_err(unavailable)?;
-    Ok(rows.into_iter().map(Item::from).collect())
+async fn items(store: &dyn LedgerStore, query: &CostQuery) -> Result<Vec<CostItem>, AdminError> {
+    let rows = store.costs(query).await.map_err(ledger_unavailable)?;
+    Ok(rows.into_iter().map(CostItem::from).collect())
 }
 
-async fn listed(source: &dyn Source, query: &CostQuery) -> Result<Json<Page<Item>>, Problem> {
-    let store = ledger(source).await?;
-    Ok(Json(Page {
-        items: items(store.as_ref(), query).await?,
-        next_cursor: None,
-    }))
+async fn list_costs(
+    backend: &dyn Backend,
+    query: &CostQuery,
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let store = ledger(backend).await?;
+    let items = items(store.as_ref(), query).await?;
+    Ok(Json(ListPage::whole(items)))
 }
 
-impl From<CostRow> for Item {
+impl From<CostRow> for CostItem {
     fn from(row: CostRow) -> Self {
         Self {
             day: row.day,
             provider: row.provider,
             model: row.model,
             user: row.user,
-            cost: Cost::from(&row.sums),
+            cost: CostSums::from(&row.sums),
         }
     }
 }
@@ -315,7 +327,7 @@ mod tests {
             sums,
             ..CostRow::default()
         };
-        let text = serde_json::to_string(&Item::from(row)).unwrap();
+        let text = serde_json::to_string(&CostItem::from(row)).unwrap();
         let expected = "\"cost_usd\":12345678901.000000000000001,";
         assert!(text.contains(expected), "{text}");
         assert!(
@@ -325,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_days() {
+    fn days_have_one_form() {
         let given = |text: &str| HashMap::from([("from".to_owned(), text.to_owned())]);
         for (text, good) in [
             ("2026-02-28", true),

@@ -1,6 +1,6 @@
-//! The dashboard's files, built into the program: its page at `/`, below `/ui/` what the page loads.
-//! It reads the API as any client does, with the key that its user types in: nothing here is secret,
-//! and nothing here is made of what the router knows.
+//! The files of the dashboard, embedded in the program: the page at `/`, its scripts and styles below
+//! `/ui/`. The page reads the API like any client, with the key that its user enters: the files must
+//! not contain secrets or data of the router.
 
 use axum::Router;
 use axum::body::Body;
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
-use crate::error::Problem;
+use crate::error::AdminError;
 
 #[derive(rust_embed::Embed)]
 #[folder = "ui/"]
@@ -17,42 +17,43 @@ struct Files;
 
 const PAGE: &str = "index.html";
 
-/// Only what comes from here runs and is asked, no text becomes markup, and nobody may frame the page
-/// (Content Security Policy Level 3; Trusted Types).
+/// Restricts the page to scripts and requests of its own origin, keeps text from becoming markup, and
+/// forbids framing (Content Security Policy Level 3; Trusted Types).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+/// Routes the files.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route(
             "/",
-            get(async |headers: HeaderMap| served(PAGE, &headers, true)),
+            get(async |headers: HeaderMap| respond_file(PAGE, &headers, true)),
         )
         .route("/ui/{*file}", get(file))
 }
 
-async fn file(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    served(&file, &headers, false)
+async fn file(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, AdminError> {
+    respond_file(&file, &headers, false)
 }
 
-/// A file. Browsers keep it, but ask each time whether it is still the same, so that page and router
-/// never differ after an upgrade.
-fn served(name: &str, asked: &HeaderMap, is_page: bool) -> Result<Response, Problem> {
-    let found = Files::get(name).ok_or_else(|| Problem::not_found("There is no such file."))?;
-    let hash = found.metadata.sha256_hash();
+/// Answers with a file. Browsers cache it but revalidate it each time, so that page and router have the
+/// same version after an upgrade.
+fn respond_file(name: &str, request: &HeaderMap, is_page: bool) -> Result<Response, AdminError> {
+    let content = Files::get(name).ok_or_else(|| AdminError::not_found("No such file."))?;
+    let hash = content.metadata.sha256_hash();
     let etag = hash[..16]
         .iter()
         .fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}"))
         + "\"";
-    let same = asked
+    let unchanged = request
         .get(header::IF_NONE_MATCH)
-        .is_some_and(|tags| names(tags, &etag));
-    let mut response = if same {
+        .is_some_and(|tags| matches_etag(tags, &etag));
+    let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let kind = [(header::CONTENT_TYPE, media_type(name))];
-        (kind, Body::from(found.data)).into_response()
+        let content_type = [(header::CONTENT_TYPE, media_type(name))];
+        (content_type, Body::from(content.data)).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -60,12 +61,12 @@ fn served(name: &str, asked: &HeaderMap, is_page: bool) -> Result<Response, Prob
         headers.insert(header::ETAG, etag);
     }
     if is_page {
-        guard(headers);
+        add_page_headers(headers);
     }
     Ok(response)
 }
 
-fn guard(headers: &mut HeaderMap) {
+fn add_page_headers(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -75,8 +76,8 @@ fn guard(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `If-None-Match` names this tag (RFC 9110, section 13.1.2: compared weakly).
-fn names(tags: &HeaderValue, etag: &str) -> bool {
+/// Returns true if `If-None-Match` contains this tag (RFC 9110, section 13.1.2: weak comparison).
+fn matches_etag(tags: &HeaderValue, etag: &str) -> bool {
     let tags = tags.to_str().unwrap_or_default();
     tags.split(',')
         .map(|tag| tag.trim().trim_start_matches("W/"))
@@ -98,12 +99,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_has_its_type_and_stays_in_the_cache_while_it_is_the_same() {
+    fn files_have_a_type_and_stay_cached_until_they_change() {
         assert!(Files::iter().count() > 10);
         for name in Files::iter() {
-            let first = served(&name, &HeaderMap::new(), false).unwrap();
-            let kind = &first.headers()[header::CONTENT_TYPE];
-            assert_ne!(kind, "application/octet-stream", "{name}");
+            let first = respond_file(&name, &HeaderMap::new(), false).unwrap();
+            let content_type = &first.headers()[header::CONTENT_TYPE];
+            assert_ne!(content_type, "application/octet-stream", "{name}");
             let etag = first.headers()[header::ETAG].to_str().unwrap();
             for (tags, status) in [
                 (etag.to_owned(), StatusCode::NOT_MODIFIED),
@@ -112,10 +113,10 @@ mod tests {
             ] {
                 let mut asked = HeaderMap::new();
                 asked.insert(header::IF_NONE_MATCH, tags.parse().unwrap());
-                let again = served(&name, &asked, false).unwrap();
+                let again = respond_file(&name, &asked, false).unwrap();
                 assert_eq!(again.status(), status, "{name} {tags}");
             }
         }
-        assert!(served("../Cargo.toml", &HeaderMap::new(), false).is_err());
+        assert!(respond_file("../Cargo.toml", &HeaderMap::new(), false).is_err());
     }
 }

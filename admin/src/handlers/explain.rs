@@ -1,4 +1,5 @@
-//! `POST /api/v1/router/explain`: how a request would be routed. The decision is the router's.
+//! `POST /api/v1/router/explain`: the routing decision for a request that isn't sent. The decision
+//! is the router's.
 
 use std::borrow::Cow;
 
@@ -8,26 +9,26 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use llm_router_domain::format::Format;
 
-use crate::Shared;
-use crate::error::Problem;
+use crate::backend::AppState;
+use crate::error::AdminError;
 use crate::page::Parameters;
 
-/// Why a request can't be explained: no endpoint would take its body.
+/// Reason why a request can't be explained: no endpoint would accept its body.
 #[derive(Debug)]
-pub struct Unexplained {
+pub struct ExplainError {
     /// The code that the endpoint would answer.
     pub code: &'static str,
-    /// The message that it would answer.
+    /// The message that the endpoint would answer.
     pub message: String,
-    /// The field of the body that is wrong.
+    /// The wrong field of the body.
     pub field: Option<Cow<'static, str>>,
 }
 
-/// As [`FORMATS`], for the description of the API only.
+/// The values of [`FORMATS`], for the description of the API only.
 #[derive(utoipa::ToSchema)]
 #[schema(rename_all = "kebab-case")]
-#[expect(dead_code, reason = "it describes what `named` reads")]
-enum Spoken {
+#[expect(dead_code, reason = "it describes what `parse_format` reads")]
+enum ClientFormat {
     #[schema(rename = "openai-chat")]
     OpenAiChat,
     #[schema(rename = "openai-responses")]
@@ -35,57 +36,59 @@ enum Spoken {
     AnthropicMessages,
 }
 
-/// Formats that a client may speak.
+/// Formats that a client may send.
 const FORMATS: [Format; 3] = [
     Format::OpenAiChat,
     Format::OpenAiResponses,
     Format::AnthropicMessages,
 ];
 
-/// The body of `POST /api/v1/router/explain`. For the description of the API only.
+/// Body of `POST /api/v1/router/explain`, for the description of the API only.
 #[derive(utoipa::ToSchema)]
-#[schema(as = RequestToExplain)]
 #[expect(dead_code, reason = "it describes what the router reads of a request")]
-struct Body {
-    /// A public name, `provider/model`, a name that a provider serves, or `auto`.
+struct RequestToExplain {
+    /// A public name, `provider/model`, a model that a provider serves, or `auto`.
     #[schema(min_length = 1)]
     model: String,
 }
 
-/// How a request would be routed, and why
+/// Explain the routing of a request
 ///
-/// The body is a request as it would be sent to a model. It goes nowhere.
+/// The body is an inference request. It isn't sent to a provider.
 #[utoipa::path(post, path = "/api/v1/router/explain", tag = "router",
-    params(("format" = inline(Option<Spoken>), Query,
-        description = "The format of the body; guessed if not given")),
-    request_body(content = Body,
+    params(("format" = inline(Option<ClientFormat>), Query,
+        description = "Format of the body; guessed by default")),
+    request_body(content = RequestToExplain,
         example = json!({ "model": "fast", "messages": [{ "role": "user", "content": "Hello!" }] })),
-    responses((status = 200, description = "The decision, and every rule and deployment with its why",
+    responses((status = 200, description = "The decision, with every rule and deployment and the reasons",
         body = Object)))]
 pub(crate) async fn explain(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     Query(query): Parameters,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Problem> {
-    let format = query.get("format").map(|name| named(name)).transpose()?;
-    match source.explain(&headers, format, &body) {
+) -> Result<Response, AdminError> {
+    let format = query
+        .get("format")
+        .map(|name| parse_format(name))
+        .transpose()?;
+    match backend.explain(&headers, format, &body) {
         Ok(json) => Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response()),
-        Err(Unexplained {
+        Err(ExplainError {
             code,
             message,
             field,
-        }) => Err(Problem {
+        }) => Err(AdminError {
             field,
-            ..Problem::new(StatusCode::BAD_REQUEST, code, message)
+            ..AdminError::new(StatusCode::BAD_REQUEST, code, message)
         }),
     }
 }
 
-fn named(name: &str) -> Result<Format, Problem> {
-    let found = FORMATS.into_iter().find(|format| format.name() == name);
-    found.ok_or_else(|| {
+fn parse_format(name: &str) -> Result<Format, AdminError> {
+    let format = FORMATS.into_iter().find(|format| format.name() == name);
+    format.ok_or_else(|| {
         let known = FORMATS.map(Format::name).join(", ");
-        Problem::invalid("format", format!("`{name}` is none of {known}."))
+        AdminError::invalid("format", format!("format must be one of {known}."))
     })
 }

@@ -1,5 +1,5 @@
-//! `/api/v1/keys`: those of the file, read-only, and those made by API. A key's text is in the
-//! answer that makes it, and nowhere else: neither shown nor kept.
+//! `/api/v1/keys`: keys of the file, which are read-only, and keys created through the API. The
+//! secret of a key is in the answer that creates or rotates it and nowhere else.
 
 use std::time::Duration;
 
@@ -8,97 +8,99 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use llm_router_domain::key::{BudgetSpec, KeySpec, LimitSpec, Role};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::Shared;
+use crate::backend::{AppState, Backend};
 use crate::body;
 use crate::caller::Caller;
-use crate::error::Problem;
+use crate::crud::{Resource, ResourceDocs, object_error, read_page, respond};
+use crate::error::AdminError;
 use crate::etag::if_match;
 use crate::idempotency::KeptInstead;
-use crate::objects::{self, Collection, ObjectError, Origin, Shown};
+use crate::objects::{ApiObject, Collection, ObjectError, ObjectSource};
 use crate::openapi::reference;
-use crate::page::{Page, Paging, Parameters};
+use crate::page::{ListPage, Paging, Parameters};
 
-/// What the admin service asks of keys.
+/// Operations on keys.
 #[async_trait]
-pub trait Keys: Collection<Shown = Key, Spec = KeySpec> {
-    /// The key of that name, if there is one.
+pub trait KeysApi: Collection<Object = KeyObject, Spec = KeySpec> {
+    /// Returns the key with that name, if there is one.
     ///
     /// # Errors
-    /// When the store doesn't answer.
-    async fn named(&self, name: &str) -> Result<Option<Key>, ObjectError>;
+    /// If the store is unavailable.
+    async fn find_by_name(&self, name: &str) -> Result<Option<KeyObject>, ObjectError>;
 
-    /// Gives a key another text, if it has the expected version. The text before it, and those
-    /// before that, work for `overlap` more.
+    /// Gives a key a new secret, if it has the expected version. Earlier secrets stay valid for
+    /// `overlap`.
     ///
     /// # Errors
-    /// Why it stays as it is.
+    /// If the key is missing, read-only or has another version, or the store is unavailable.
     async fn rotate(
         &self,
         id: &str,
         overlap: Duration,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Key, ObjectError>;
+    ) -> Result<KeyObject, ObjectError>;
 }
 
-/// A key as the API shows it.
+/// A key, as the API returns it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Key {
-    /// Identifies it; of the file's, the name.
+#[schema(as = Key)]
+pub struct KeyObject {
+    /// Id of the key; for keys of the file, the name.
     pub id: String,
-    /// The key itself, in the answer that makes it only.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "once")]
+    /// The secret, only in the answer that creates or rotates the key.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "expose")]
     #[schema(value_type = Option<String>, required = false)]
     pub key: Option<SecretString>,
-    /// How it begins, to recognise it by; null of the file's.
+    /// First characters of the secret, to recognise the key by; null for keys of the file.
     pub prefix: Option<String>,
-    /// Its name, unique among all keys.
+    /// Name, unique among all keys.
     pub name: String,
-    /// What it may do: user, viewer, operator or admin.
+    /// Role: user, viewer, operator or admin.
     #[schema(value_type = String)]
     pub role: Role,
-    /// The team or project it belongs to.
+    /// The team or project that the key belongs to.
     pub owner: String,
-    /// The models it may use; `*` stands for any text.
+    /// Models that the key may use; `*` stands for any text.
     pub models: Vec<String>,
-    /// Ceilings per window.
-    #[schema(schema_with = limits)]
+    /// Limits per window.
+    #[schema(schema_with = limits_schema)]
     pub limits: LimitSpec,
-    /// A ceiling of money; null if it has none.
-    #[schema(schema_with = budget)]
+    /// Spending limit; null without one.
+    #[schema(schema_with = budget_schema)]
     pub budget: Option<BudgetSpec>,
-    /// From when on it is refused.
+    /// Time from which the key is rejected.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
-    /// Whether it is accepted.
+    /// Disabled keys are rejected.
     pub enabled: bool,
-    /// Where it comes from.
-    pub source: Origin,
-    /// When it was last used, as far as this replica knows: the others tell every few seconds.
+    /// Source of the key.
+    pub source: ObjectSource,
+    /// Last use known to this replica; other replicas report theirs every few seconds.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
-    /// Until when the text before the last rotation works; null if none does.
+    /// End of the overlap of the last rotation; null if only one secret is valid.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub previous_until: Option<Timestamp>,
-    /// When it was made by API.
+    /// Time of creation through the API.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub created_at: Option<Timestamp>,
-    /// When it was last changed by API.
+    /// Time of the last change through the API.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub updated_at: Option<Timestamp>,
-    /// What is compared with If-Match; the file's have none.
+    /// Version for `If-Match`; keys of the file have none.
     #[serde(skip)]
     pub version: Option<u64>,
 }
 
-impl Shown for Key {
+impl ApiObject for KeyObject {
     const NOUN: &'static str = "key";
     const UNIQUE: &'static str = "name";
 
@@ -111,182 +113,146 @@ impl Shown for Key {
     }
 }
 
-/// How a key is to be rotated.
+impl Resource for KeyObject {
+    type Spec = KeySpec;
+
+    const DOCS: ResourceDocs = ResourceDocs {
+        path: "/api/v1/keys",
+        tag: "keys",
+        spec_schema: "KeySpec",
+        list: "",
+        create: "The secret is in this answer only. The key is valid on every replica within a \
+            second. `API_KEY_SALT` must be set. A retry with the same `idempotency-key` answers \
+            `\"key\": null`, because the secret isn't stored: rotate the key to get a new one.",
+        replace: "The secret stays valid. Fields that aren't sent get their defaults.",
+        delete: "Every replica rejects the key within a second.",
+    };
+
+    const ANSWER_ONLY: &'static [&'static str] = &[
+        "id",
+        "prefix",
+        "source",
+        "last_used_at",
+        "previous_until",
+        "created_at",
+        "updated_at",
+    ];
+
+    fn example() -> Value {
+        json!({
+            "name": "ci-runner",
+            "role": "user",
+            "owner": "team-a",
+            "models": ["*"],
+            "limits": { "rpm": 600, "tpm": 200_000, "concurrency": 20 },
+            "budget": { "usd": 50, "period": "month" },
+        })
+    }
+
+    fn collection(backend: &dyn Backend) -> &dyn Collection<Object = Self, Spec = KeySpec> {
+        backend.keys()
+    }
+
+    fn respond_created(self) -> Result<Response, AdminError> {
+        respond_with_secret(StatusCode::CREATED, self)
+    }
+}
+
+/// Body of `POST /api/v1/keys/{id}/rotate`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Rotation {
-    /// How long the text before works on; 0 ends it at once.
-    #[serde(default = "usual_overlap")]
+pub(crate) struct RotateRequest {
+    /// Seconds for which earlier secrets stay valid; 0 ends them at once.
+    #[serde(default = "default_overlap")]
     #[schema(default = 86_400, maximum = 2_592_000)]
     overlap_seconds: u64,
 }
 
-const fn usual_overlap() -> u64 {
+const fn default_overlap() -> u64 {
     24 * 60 * 60
 }
 
-const LONGEST_OVERLAP: u64 = 30 * 24 * 60 * 60;
+const MAX_OVERLAP: u64 = 30 * 24 * 60 * 60;
 
-fn limits() -> utoipa::openapi::Ref {
+fn limits_schema() -> utoipa::openapi::Ref {
     reference("LimitSpec")
 }
 
-fn budget() -> utoipa::openapi::schema::OneOfBuilder {
+fn budget_schema() -> utoipa::openapi::schema::OneOfBuilder {
     let none = utoipa::openapi::schema::Object::with_type(utoipa::openapi::schema::Type::Null);
     utoipa::openapi::schema::OneOfBuilder::new()
         .item(none)
         .item(reference("BudgetSpec"))
 }
 
-fn once<S: Serializer>(key: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+fn expose<S: Serializer>(key: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     key.as_ref()
         .map(|key| key.expose_secret())
         .serialize(serializer)
 }
 
-/// The keys of the file and those made by API
+/// List keys
+///
+/// Keys of the file first.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys",
-    params(("name" = Option<String>, Query, description = "Only the key of this name"), Paging),
-    responses((status = 200, description = "The keys", body = inline(Page<Key>))))]
+    params(("name" = Option<String>, Query, description = "Only the key with this name"), Paging),
+    responses((status = 200, description = "The page", body = inline(ListPage<KeyObject>))))]
 pub(crate) async fn list(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Key>>, Problem> {
+) -> Result<Json<ListPage<KeyObject>>, AdminError> {
     let Some(name) = parameters.get("name") else {
-        return objects::list(source.keys(), &parameters).await;
+        return read_page(backend.keys(), &parameters).await;
     };
-    let found = source.keys().named(name).await;
-    Ok(Json(Page {
-        items: found.map_err(problem)?.into_iter().collect(),
-        next_cursor: None,
-    }))
+    let key = backend.keys().find_by_name(name).await;
+    let key = key.map_err(object_error::<KeyObject>)?;
+    Ok(Json(ListPage::whole(key.into_iter().collect())))
 }
 
-/// One key
-#[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys",
-    params(("id" = String, Path)),
-    responses((status = 200, description = "The key; its version is its ETag", body = Key)))]
-pub(crate) async fn one(
-    State(source): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    objects::one(source.keys(), &id).await
-}
-
-/// Make a key
+/// Rotate a key
 ///
-/// Its text is in this answer only. It works on every replica within a second. Needs
-/// `API_KEY_SALT` to be set. Sent again with the same `idempotency-key` the answer has
-/// `"key": null`, for the text isn't kept: rotate the key to get another.
-#[utoipa::path(post, path = "/api/v1/keys", tag = "keys",
-    request_body(content = ref("#/components/schemas/KeySpec"),
-        example = json!({ "name": "ci-runner", "role": "user", "owner": "team-a", "models": ["*"],
-            "limits": { "rpm": 600, "tpm": 200_000, "concurrency": 20 },
-            "budget": { "usd": 50, "period": "month" } })),
-    responses((status = 201, description = "The key, in force, with its text", body = Key)))]
-pub(crate) async fn create(
-    State(source): State<Shared>,
-    caller: Caller,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    let made = objects::create(source.keys(), spec(&body)?, &caller).await?;
-    told_once(StatusCode::CREATED, made)
-}
-
-/// Give a key another content
-///
-/// Its text stays. What isn't given has its default.
-#[utoipa::path(put, path = "/api/v1/keys/{id}", tag = "keys",
-    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
-    request_body(content = ref("#/components/schemas/KeySpec")),
-    responses((status = 200, description = "The key, in force", body = Key)))]
-pub(crate) async fn replace(
-    State(source): State<Shared>,
-    caller: Caller,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    let spec = spec(&body)?;
-    objects::replace(source.keys(), &id, spec, &headers, &caller).await
-}
-
-/// End a key
-///
-/// Every replica refuses it within a second.
-#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys",
-    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
-    responses((status = 204, description = "It is gone")))]
-pub(crate) async fn delete(
-    State(source): State<Shared>,
-    caller: Caller,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    objects::delete(source.keys(), &id, &headers, &caller).await
-}
-
-/// Give a key another text
-///
-/// The new text is in this answer only. The one before works on for `overlap_seconds` (a day if not
-/// given, 30 days at most), and so at most do those before that.
+/// The new secret is in this answer only. Earlier secrets stay valid for `overlap_seconds` (a day by
+/// default, 30 days at most).
 #[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys",
-    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
-    request_body(content = Rotation, example = json!({ "overlap_seconds": 3600 })),
-    responses((status = 200, description = "The key, with its new text", body = Key)))]
+    params(("id" = String, Path),
+        ("if-match" = Option<String>, Header, description = "The object's ETag")),
+    request_body(content = RotateRequest, example = json!({ "overlap_seconds": 3600 })),
+    responses((status = 200, description = "The key with its new secret", body = KeyObject)))]
 pub(crate) async fn rotate(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     headers: HeaderMap,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<Response, Problem> {
+) -> Result<Response, AdminError> {
     let overlap = match &*body {
-        b"" => usual_overlap(),
-        body => body::read::<Rotation>(body)?.overlap_seconds,
+        b"" => default_overlap(),
+        body => body::read::<RotateRequest>(body)?.overlap_seconds,
     };
-    if overlap > LONGEST_OVERLAP {
-        let message = format!("overlap_seconds is at most {LONGEST_OVERLAP}, 30 days.");
-        return Err(Problem::invalid("overlap_seconds", message));
+    if overlap > MAX_OVERLAP {
+        let message = format!("overlap_seconds must be at most {MAX_OVERLAP} (30 days).");
+        return Err(AdminError::invalid("overlap_seconds", message));
     }
     let (overlap, expected) = (Duration::from_secs(overlap), if_match(&headers)?);
-    let rotated = source.keys().rotate(&id, overlap, expected, &caller.key);
-    told_once(StatusCode::OK, rotated.await.map_err(problem)?)
+    let rotated = backend.keys().rotate(&id, overlap, expected, &caller.key);
+    let rotated = rotated.await.map_err(object_error::<KeyObject>)?;
+    respond_with_secret(StatusCode::OK, rotated)
 }
 
-/// An answer with a key's text, which is not to be kept.
-fn told_once(status: StatusCode, key: Key) -> Result<Response, Problem> {
-    let mut response = objects::shown(status, &key);
+/// Answers with a key and its secret. A retry under the same idempotency key gets the answer without
+/// the secret.
+fn respond_with_secret(status: StatusCode, key: KeyObject) -> Result<Response, AdminError> {
+    let mut response = respond(status, &key);
     let failed = |error: serde_json::Error| {
-        Problem::new(
+        AdminError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             error.to_string(),
         )
     };
-    let mut kept = serde_json::to_value(Key { key: None, ..key }).map_err(failed)?;
+    let mut kept = serde_json::to_value(KeyObject { key: None, ..key }).map_err(failed)?;
     kept["key"] = Value::Null;
-    response
-        .extensions_mut()
-        .insert(KeptInstead(kept.to_string().into()));
-    Ok(response.into_response())
-}
-
-/// Fields that only answers have.
-const SHOWN_ONLY: [&str; 7] = [
-    "id",
-    "prefix",
-    "source",
-    "last_used_at",
-    "previous_until",
-    "created_at",
-    "updated_at",
-];
-
-fn spec(bytes: &[u8]) -> Result<KeySpec, Problem> {
-    objects::spec(bytes, &SHOWN_ONLY)
-}
-
-fn problem(error: ObjectError) -> Problem {
-    objects::problem::<Key>(error)
+    let kept = KeptInstead(kept.to_string().into());
+    response.extensions_mut().insert(kept);
+    Ok(response)
 }

@@ -1,41 +1,41 @@
-//! `GET /api/v1/me`: who calls, for pages and tools that show only what the caller may do.
+//! `GET /api/v1/me`: the caller, for pages and tools that show only what the caller may do.
 
 use axum::Json;
 use axum::extract::State;
 use llm_router_domain::key::Role;
 use serde::Serialize;
 
-use crate::Shared;
+use crate::backend::AppState;
 use crate::caller::Caller;
-use crate::handlers::keys::Key;
+use crate::handlers::keys::KeyObject;
 
-/// Who calls.
+/// The caller.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Me {
-    /// The name of the key.
+    /// Name of the key.
     name: String,
-    /// What it may do: user, viewer, operator or admin.
+    /// Role: user, viewer, operator or admin.
     #[schema(value_type = String)]
     role: Role,
-    /// The team or project it belongs to.
+    /// The team or project that the key belongs to.
     owner: Option<String>,
-    /// The key with its limits; null of the bootstrap key, and while the store doesn't answer.
-    key: Option<Key>,
-    /// The port that requests to models are sent to.
+    /// The key with its limits; null for the bootstrap key, and while the store is unavailable.
+    key: Option<KeyObject>,
+    /// Port that serves inference requests.
     clients_port: u16,
 }
 
-/// Who calls, and what the key may do
+/// Get the caller's key and role
 #[utoipa::path(get, path = "/api/v1/me", tag = "keys",
     responses((status = 200, description = "The caller", body = Me)))]
-pub(crate) async fn me(State(source): State<Shared>, caller: Caller) -> Json<Me> {
-    // Who is looking for what is broken must get in also when it is the store.
-    let key = source.keys().named(&caller.key).await.unwrap_or_default();
+pub(crate) async fn me(State(backend): State<AppState>, caller: Caller) -> Json<Me> {
+    // An operator must get into the dashboard even if the store is what failed.
+    let key = backend.keys().find_by_name(&caller.key).await;
     Json(Me {
         name: caller.key,
         role: caller.role,
         owner: caller.owner,
-        key,
-        clients_port: source.clients_port(),
+        key: key.unwrap_or_default(),
+        clients_port: backend.clients_port(),
     })
 }

@@ -1,5 +1,5 @@
-//! `/api/v1/providers`: those of the file, read-only, and those made by API, with their health and
-//! their models. Whether a provider is any good is the router's to say; credentials aren't shown.
+//! `/api/v1/providers`: providers of the file, which are read-only, and providers created through
+//! the API, with their health and models. They are checked by the router; credentials are masked.
 
 use std::collections::HashMap;
 
@@ -7,46 +7,46 @@ use async_trait::async_trait;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::Shared;
+use crate::backend::{AppState, Backend};
 use crate::body;
 use crate::caller::Caller;
-use crate::error::Problem;
-use crate::objects::{self, Collection, Listed, ObjectError, Origin, Shown};
-use crate::page::{Page, Paging, Parameters, limit};
+use crate::crud::{Resource, ResourceDocs, object_error};
+use crate::error::AdminError;
+use crate::objects::{ApiObject, Collection, ObjectError, ObjectSource};
+use crate::page::{ListPage, Paging, Parameters, cursor, limit};
 
-/// What the admin service asks of providers. In a replacement a credential that isn't given, or is
-/// given as it is shown, stays.
+/// Operations on providers. A replacement keeps the stored credential if it has none or the masked
+/// one.
 #[async_trait]
-pub trait Hosting: Collection<Shown = Provider, Spec = Fields> {
-    /// Asks a provider now whether it is well.
+pub trait ProvidersApi: Collection<Object = ProviderObject, Spec = ProviderFields> {
+    /// Checks the health of a provider now.
     ///
     /// # Errors
-    /// When there is no such provider.
-    async fn check(&self, id: &str) -> Result<Check, ObjectError>;
+    /// If there is no such provider.
+    async fn check(&self, id: &str) -> Result<ProviderHealth, ObjectError>;
 
-    /// The latest checks of a provider by this replica, newest first.
+    /// Returns the latest health checks of a provider by this replica, newest first.
     ///
     /// # Errors
-    /// When there is no such provider.
-    async fn checks(&self, id: &str) -> Result<Vec<Check>, ObjectError>;
+    /// If there is no such provider.
+    async fn checks(&self, id: &str) -> Result<Vec<ProviderHealth>, ObjectError>;
 
-    /// The models of a provider; with `ask`, those that it names itself too.
+    /// Returns the models of a provider; with `refresh`, also those that the provider itself lists.
     ///
     /// # Errors
-    /// When there is no such provider, or it doesn't answer.
-    async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError>;
+    /// If there is no such provider, or it fails to list its models.
+    async fn models(&self, id: &str, refresh: bool) -> Result<Vec<ProviderModel>, ObjectError>;
 
-    /// Adds a model to a provider, or changes its price, or takes it out.
+    /// Adds a model to a provider, changes its price, or removes it.
     ///
     /// # Errors
-    /// Why not.
+    /// If the model is invalid, the provider is missing or read-only, or the store is unavailable.
     async fn set_model(
         &self,
         id: &str,
@@ -55,41 +55,43 @@ pub trait Hosting: Collection<Shown = Provider, Spec = Fields> {
     ) -> Result<ProviderModel, ObjectError>;
 }
 
-/// The fields of a provider, as in the configuration file.
-pub type Fields = Map<String, Value>;
+/// Fields of a provider, as in the configuration file.
+pub type ProviderFields = Map<String, Value>;
 
-/// A provider as the API shows it.
+/// A provider, as the API returns it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Provider {
-    /// Its name, and the part before the slash in `provider/model`.
+#[schema(as = Provider)]
+pub struct ProviderObject {
+    /// Id of the provider, the part before the slash in `provider/model`.
     pub id: String,
-    /// The other fields, as in the configuration file. Secrets are masked.
+    /// The other fields, as in the configuration file, with secrets masked.
     #[serde(flatten)]
     #[schema(value_type = HashMap<String, Value>)]
-    pub fields: Fields,
-    /// Where it comes from.
-    pub source: Origin,
-    /// What the latest check found; null if there was none.
-    pub health: Option<Check>,
-    /// Why it doesn't take part, if it can't.
+    pub fields: ProviderFields,
+    /// Source of the provider.
+    pub source: ObjectSource,
+    /// Result of the latest health check; null if there was none.
+    pub health: Option<ProviderHealth>,
+    /// Reason why the provider can't be used; null if it can.
     pub problem: Option<String>,
-    /// What is compared with If-Match; the file's have none.
+    /// Version for `If-Match`; providers of the file have none.
     #[serde(skip)]
     pub version: Option<u64>,
 }
 
-/// What a check of a provider found.
+/// Result of a health check of a provider.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Check {
-    /// Whether it is well.
+#[schema(as = Check)]
+pub struct ProviderHealth {
+    /// True if the provider is healthy.
     pub healthy: bool,
-    /// How long it took to answer; null if it didn't.
+    /// Latency of the answer in milliseconds; null without an answer.
     pub latency_ms: Option<f64>,
-    /// What it answered; null if it didn't.
+    /// Status of the answer; null without an answer.
     pub status: Option<u16>,
-    /// What is wrong with it.
+    /// Reason why the provider is unhealthy.
     pub error: Option<String>,
-    /// When it was asked.
+    /// Time of the check.
     #[schema(value_type = String, format = DateTime)]
     pub checked_at: Timestamp,
 }
@@ -97,39 +99,39 @@ pub struct Check {
 /// A model of a provider.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ProviderModel {
-    /// Its name there; `*` in it stands for any text.
+    /// The provider's name of the model; `*` stands for any text.
     pub id: String,
-    /// Whether it is served.
+    /// True if the model is served.
     pub enabled: bool,
-    /// US dollars per million tokens by class; null if there is no price, or only one by pattern.
+    /// US dollars per million tokens by class; null without a price for this exact name.
     pub price: Option<Value>,
-    /// `file`, `api`, or `provider` for one that only the provider names.
+    /// `file`, `api`, or `provider` for a model that only the provider lists.
     pub source: &'static str,
 }
 
-/// What a model of a provider shall be.
+/// Body of `POST /api/v1/providers/{id}/models`.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "id": "llama-3.3-70b", "price": { "input": 0.1, "output": 0.4 } }))]
 pub struct ModelSpec {
-    /// Its name there.
+    /// The provider's name of the model.
     #[schema(min_length = 1)]
     pub id: String,
     /// US dollars per million tokens, with the classes of a prices file.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    pub price: Option<Fields>,
-    /// Whether it is served.
-    #[serde(default = "yes")]
+    pub price: Option<ProviderFields>,
+    /// False removes the model.
+    #[serde(default = "enabled_by_default")]
     #[schema(default = true)]
     pub enabled: bool,
 }
 
-const fn yes() -> bool {
+const fn enabled_by_default() -> bool {
     true
 }
 
-impl Shown for Provider {
+impl ApiObject for ProviderObject {
     const NOUN: &'static str = "provider";
     const UNIQUE: &'static str = "id";
 
@@ -142,156 +144,114 @@ impl Shown for Provider {
     }
 }
 
-/// The providers of the file and those made by API
-#[utoipa::path(get, path = "/api/v1/providers", tag = "providers", params(Paging),
-    responses((status = 200, description = "The providers", body = inline(Page<Provider>))))]
-pub(crate) async fn list(
-    State(source): State<Shared>,
-    Query(parameters): Parameters,
-) -> Result<Json<Page<Provider>>, Problem> {
-    objects::list(source.hosting(), &parameters).await
+impl Resource for ProviderObject {
+    type Spec = ProviderFields;
+
+    const DOCS: ResourceDocs = ResourceDocs {
+        path: "/api/v1/providers",
+        tag: "providers",
+        spec_schema: "ProviderSpec",
+        list: "Providers of the file first.",
+        create: "The provider is active on every replica within a second. Its credential is stored \
+            encrypted; `SECRET_KEY` must be set.",
+        replace: "A credential that is missing or masked stays as it is.",
+        delete: "",
+    };
+
+    const ANSWER_ONLY: &'static [&'static str] = &["source", "health", "problem"];
+
+    fn example() -> Value {
+        json!({
+            "id": "local",
+            "type": "custom",
+            "base_url": "http://127.0.0.1:8080/v1",
+            "models": ["llama-*"],
+        })
+    }
+
+    fn collection(backend: &dyn Backend) -> &dyn Collection<Object = Self, Spec = ProviderFields> {
+        backend.providers()
+    }
 }
 
-/// One provider
-#[utoipa::path(get, path = "/api/v1/providers/{id}", tag = "providers",
-    params(("id" = String, Path)),
-    responses((status = 200, description = "The provider; its version is its ETag", body = Provider)))]
-pub(crate) async fn one(
-    State(source): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    objects::one(source.hosting(), &id).await
-}
-
-/// Make a provider
-///
-/// It serves on every replica within a second. Its credential is stored sealed, for which
-/// `SECRET_KEY` must be set.
-#[utoipa::path(post, path = "/api/v1/providers", tag = "providers",
-    request_body(content = ref("#/components/schemas/ProviderSpec"),
-        example = json!({ "id": "local", "type": "custom", "base_url": "http://127.0.0.1:8080/v1",
-            "models": ["llama-*"] })),
-    responses((status = 201, description = "The provider, in force", body = Provider)))]
-pub(crate) async fn create(
-    State(source): State<Shared>,
-    caller: Caller,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    let made = objects::create(source.hosting(), fields(&body)?, &caller).await?;
-    Ok(objects::shown(StatusCode::CREATED, &made))
-}
-
-/// Give a provider another content
-///
-/// A credential that isn't given, or is given as it is shown, stays.
-#[utoipa::path(put, path = "/api/v1/providers/{id}", tag = "providers",
-    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
-    request_body(content = ref("#/components/schemas/ProviderSpec")),
-    responses((status = 200, description = "The provider, in force", body = Provider)))]
-pub(crate) async fn replace(
-    State(source): State<Shared>,
-    caller: Caller,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    let fields = fields(&body)?;
-    objects::replace(source.hosting(), &id, fields, &headers, &caller).await
-}
-
-/// Delete a provider
-#[utoipa::path(delete, path = "/api/v1/providers/{id}", tag = "providers",
-    params(("id" = String, Path), ("if-match" = Option<String>, Header, description = "Its ETag")),
-    responses((status = 204, description = "It is gone")))]
-pub(crate) async fn delete(
-    State(source): State<Shared>,
-    caller: Caller,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    objects::delete(source.hosting(), &id, &headers, &caller).await
-}
-
-/// Ask a provider now whether it is well
+/// Check the health of a provider now
 #[utoipa::path(post, path = "/api/v1/providers/{id}/health", tag = "providers",
     params(("id" = String, Path)),
-    responses((status = 200, description = "What was found", body = Check)))]
-pub(crate) async fn check(
-    State(source): State<Shared>,
+    responses((status = 200, description = "Result of the check", body = ProviderHealth)))]
+pub(crate) async fn check_health(
+    State(backend): State<AppState>,
     Path(id): Path<String>,
-) -> Result<Json<Check>, Problem> {
-    source.hosting().check(&id).await.map(Json).map_err(problem)
+) -> Result<Json<ProviderHealth>, AdminError> {
+    let health = backend.providers().check(&id).await;
+    health.map(Json).map_err(object_error::<ProviderObject>)
 }
 
-/// The latest checks of a provider by this replica, the newest first
+/// List the latest health checks of a provider
+///
+/// Those of this replica, newest first.
 #[utoipa::path(get, path = "/api/v1/providers/{id}/health", tag = "providers",
     params(("id" = String, Path)),
-    responses((status = 200, description = "What was found", body = inline(Page<Check>))))]
-pub(crate) async fn checks(
-    State(source): State<Shared>,
+    responses((status = 200, description = "Results of the checks",
+        body = inline(ListPage<ProviderHealth>))))]
+pub(crate) async fn health_history(
+    State(backend): State<AppState>,
     Path(id): Path<String>,
-) -> Result<Json<Page<Check>>, Problem> {
-    let items = source.hosting().checks(&id).await.map_err(problem)?;
-    Ok(Json(Page {
-        items,
-        next_cursor: None,
-    }))
+) -> Result<Json<ListPage<ProviderHealth>>, AdminError> {
+    let checks = backend.providers().checks(&id).await;
+    let checks = checks.map_err(object_error::<ProviderObject>)?;
+    Ok(Json(ListPage::whole(checks)))
 }
 
-/// The models of a provider
+/// List the models of a provider
 ///
-/// With `refresh=true` the provider is asked for those that it has; that needs the role `operator`.
+/// With `refresh=true` also those that the provider itself lists; that needs the role `operator`.
 #[utoipa::path(get, path = "/api/v1/providers/{id}/models", tag = "providers",
     params(("id" = String, Path), ("refresh" = Option<bool>, Query), Paging),
     responses(
-        (status = 200, description = "The models", body = inline(Page<ProviderModel>)),
+        (status = 200, description = "The models", body = inline(ListPage<ProviderModel>)),
     ))]
-pub(crate) async fn models(
-    State(source): State<Shared>,
+pub(crate) async fn list_models(
+    State(backend): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     Query(parameters): Parameters,
-) -> Result<Json<Page<ProviderModel>>, Problem> {
-    let ask = refresh(&parameters)?;
-    if ask {
+) -> Result<Json<ListPage<ProviderModel>>, AdminError> {
+    let refresh = refresh(&parameters)?;
+    if refresh {
         caller.must_be(Role::Operator, "Asking a provider for its models")?;
     }
-    let models = source.hosting().models(&id, ask).await.map_err(problem)?;
-    let (after, most) = (objects::cursor(&parameters), limit(&parameters)? as usize);
-    let listed = Listed::cut(models, after, most, |model| &model.id).map_err(problem)?;
-    Ok(Json(listed.page(|model| &model.id)))
+    let models = backend.providers().models(&id, refresh).await;
+    let models = models.map_err(object_error::<ProviderObject>)?;
+    let (after, limit) = (cursor(&parameters), limit(&parameters)? as usize);
+    let page = ListPage::cut(models, after, limit, |model| &model.id);
+    page.map(Json).map_err(object_error::<ProviderObject>)
 }
 
-/// Add a model to a provider made by API, give it a price, or take it out
+/// Add, price or remove a model of a provider
+///
+/// Only for providers created through the API.
 #[utoipa::path(post, path = "/api/v1/providers/{id}/models", tag = "providers",
     params(("id" = String, Path)), request_body = ModelSpec,
-    responses((status = 201, description = "The model, in force", body = ProviderModel)))]
+    responses((status = 201, description = "Changed and active", body = ProviderModel)))]
 pub(crate) async fn set_model(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<(StatusCode, Json<ProviderModel>), Problem> {
+) -> Result<(StatusCode, Json<ProviderModel>), AdminError> {
     let spec: ModelSpec = body::read(&body)?;
-    let model = source.hosting().set_model(&id, spec, &caller.key).await;
-    Ok((StatusCode::CREATED, Json(model.map_err(problem)?)))
+    let model = backend.providers().set_model(&id, spec, &caller.key).await;
+    let model = model.map_err(object_error::<ProviderObject>)?;
+    Ok((StatusCode::CREATED, Json(model)))
 }
 
-fn refresh(parameters: &HashMap<String, String>) -> Result<bool, Problem> {
+fn refresh(parameters: &HashMap<String, String>) -> Result<bool, AdminError> {
     match parameters.get("refresh").map(String::as_str) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
-        Some(_) => Err(Problem::invalid("refresh", "refresh is true or false.")),
+        Some(_) => Err(AdminError::invalid(
+            "refresh",
+            "refresh must be true or false.",
+        )),
     }
-}
-
-/// Fields that only answers have.
-const SHOWN_ONLY: [&str; 3] = ["source", "health", "problem"];
-
-fn fields(bytes: &[u8]) -> Result<Fields, Problem> {
-    objects::spec(bytes, &SHOWN_ONLY)
-}
-
-fn problem(error: ObjectError) -> Problem {
-    objects::problem::<Provider>(error)
 }

@@ -1,4 +1,5 @@
-//! `/api/v1/requests`: what became of single requests. Never what was said in them.
+//! `/api/v1/requests`: single requests with their routes, attempts, usage and costs. Must never
+//! contain a message.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,15 +15,16 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::Shared;
-use crate::caller::{Caller, Scope};
-use crate::error::{Problem, unavailable};
-use crate::handlers::cost::{exact, ledger};
-use crate::page::{Page, Parameters, limit, number};
+use crate::backend::AppState;
+use crate::caller::{Caller, UsageScope};
+use crate::error::{AdminError, ledger_unavailable};
+use crate::handlers::cost::{exact_number, ledger};
+use crate::page::{ListPage, Parameters, invalid_cursor, limit, number};
 
-/// One request, as `GET /api/v1/requests/{id}` shows it.
+/// A request, as the API returns it.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Request {
+#[schema(as = Request)]
+pub(crate) struct RequestRecord {
     id: String,
     #[schema(format = DateTime)]
     time: String,
@@ -31,59 +33,56 @@ pub(crate) struct Request {
     user: Option<String>,
     format: &'static str,
     model_asked: String,
-    /// The deployment's model that answered.
+    /// Model of the deployment that answered.
     model: String,
     provider: String,
     rule: Option<String>,
     status: u16,
     stream: bool,
     complete: bool,
-    usage: Tokens,
-    /// With its exact decimal digits; null if something of it has no price.
+    usage: TokenUsage,
+    /// Cost with its exact decimal digits; null if a part of it has no price.
     #[schema(value_type = Option<f64>)]
     cost_usd: Option<Box<RawValue>>,
     estimated: bool,
-    attempts: Vec<Attempt>,
-    /// Until the first attempt went upstream.
+    attempts: Vec<AttemptRecord>,
+    /// Milliseconds from arrival to the start of the first attempt.
     router_ms: Option<f64>,
-    /// From its arrival to its end.
+    /// Milliseconds from arrival to end.
     latency_ms: Option<f64>,
     revision: u64,
-    explanation: Why,
+    explanation: RequestExplanation,
 }
 
-/// Why a request went where it went.
+/// The reasons of a routing decision.
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = RequestExplanation)]
-struct Why {
-    /// What made the rule match, or why none decided.
+struct RequestExplanation {
+    /// Reason why the rule matched, or why none did.
     why: String,
-    /// The deployments of its route, in the order of the configuration; at most 12.
-    candidates: Vec<Candidate>,
-    /// Those that could not be asked, or were not when it was routed; at most 12.
-    left_out: Vec<LeftOut>,
+    /// Deployments of the route, in the order of the configuration; at most 12.
+    candidates: Vec<RequestCandidate>,
+    /// Deployments that were unavailable or not chosen; at most 12.
+    left_out: Vec<RequestLeftOut>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = RequestCandidate)]
-struct Candidate {
+struct RequestCandidate {
     provider: String,
     model: String,
-    /// Whether an attempt was made there.
+    /// True if an attempt was made there.
     tried: bool,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = RequestLeftOut)]
-struct LeftOut {
+struct RequestLeftOut {
     provider: String,
     model: String,
     why: String,
 }
 
-impl Why {
-    /// What was kept, and what the attempts tell themselves.
-    fn of(attempts: &[Entry], last: &Entry) -> Self {
+impl RequestExplanation {
+    /// Combines the stored explanation with the attempts.
+    fn new(attempts: &[Entry], last: &Entry) -> Self {
         let kept = last.outcome.explanation.as_deref();
         let why = kept.map(|kept| kept.why.to_string());
         let why = why.filter(|why| !why.is_empty());
@@ -92,12 +91,12 @@ impl Why {
             attempts.any(|one| *one.provider == *provider && *one.deployment == *model)
         };
         let listed = kept.map_or(&[][..], |kept| &kept.candidates);
-        let mut candidates: Vec<Candidate> = listed
+        let mut candidates: Vec<RequestCandidate> = listed
             .iter()
             .map(|id| {
-                let (provider, model) = parts(id);
+                let (provider, model) = split_id(id);
                 let tried = tried(&provider, &model);
-                Candidate {
+                RequestCandidate {
                     provider,
                     model,
                     tried,
@@ -106,10 +105,10 @@ impl Why {
             .collect();
         for entry in attempts {
             let (provider, model) = (&*entry.attempt.provider, &*entry.attempt.deployment);
-            let listed = |one: &Candidate| one.provider == provider && one.model == model;
+            let listed = |one: &RequestCandidate| one.provider == provider && one.model == model;
             if !candidates.iter().any(listed) {
                 let (provider, model) = (provider.to_owned(), model.to_owned());
-                candidates.push(Candidate {
+                candidates.push(RequestCandidate {
                     provider,
                     model,
                     tried: true,
@@ -118,30 +117,30 @@ impl Why {
         }
         let left_out = kept.map_or(&[][..], |kept| &kept.left_out);
         let left_out = left_out.iter().map(|(id, why)| {
-            let (provider, model) = parts(id);
+            let (provider, model) = split_id(id);
             let why = why.to_string();
-            LeftOut {
+            RequestLeftOut {
                 provider,
                 model,
                 why,
             }
         });
         Self {
-            why: why.unwrap_or_else(|| "no rule decided".to_owned()),
+            why: why.unwrap_or_else(|| "no rule applied".to_owned()),
             candidates,
             left_out: left_out.collect(),
         }
     }
 }
 
-/// Provider and model of a deployment.
-fn parts(id: &str) -> (String, String) {
+/// Splits the id of a deployment into provider and model.
+fn split_id(id: &str) -> (String, String) {
     let (provider, model) = id.split_once('/').unwrap_or((id, ""));
     (provider.to_owned(), model.to_owned())
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-struct Tokens {
+struct TokenUsage {
     input_tokens: u64,
     cached_input_tokens: u64,
     cache_write_tokens: u64,
@@ -150,12 +149,13 @@ struct Tokens {
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-struct Attempt {
+#[schema(as = Attempt)]
+struct AttemptRecord {
     provider: String,
     model: String,
     status: u16,
     error: Option<String>,
-    /// What was done upstream when the client had gone: `cancel` or `drain`.
+    /// Handling of the upstream after the client disconnected: `cancel` or `drain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     disconnect: Option<&'static str>,
     connect_ms: Option<f64>,
@@ -163,55 +163,57 @@ struct Attempt {
     total_ms: Option<f64>,
 }
 
-/// Which requests.
+/// Filters of the list, for the description of the API only.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it describes what `list` reads")]
-pub(crate) struct Filter {
-    /// Of a key, by its name.
+pub(crate) struct RequestFilter {
+    /// Name of the key.
     key: Option<String>,
-    /// Of an owner.
+    /// Owner of the key.
     owner: Option<String>,
-    /// Of an end user.
+    /// End user.
     user: Option<String>,
-    /// Answered by a provider.
+    /// Provider that answered.
     provider: Option<String>,
-    /// Answered by a deployment's model.
+    /// Model of the deployment that answered.
     model: Option<String>,
-    /// Decided on by a rule, by its name.
+    /// Name of the rule that decided.
     rule: Option<String>,
-    /// Answered with a status.
+    /// Status of the answer.
     #[param(minimum = 100, maximum = 599)]
     status: Option<u16>,
-    /// From this moment on: RFC 3339, or a day (UTC).
+    /// Start: RFC 3339, or a day (UTC).
     #[param(format = DateTime, example = "2026-11-24T13:00:00Z")]
     from: Option<String>,
-    /// Before this moment; a day is included whole.
+    /// End, excluded; of a day, its end.
     #[param(format = DateTime, example = "2099-12-31T00:00:00Z")]
     to: Option<String>,
-    /// That cost at least this. What has no price is not among them.
+    /// Minimum cost. Requests without a price are left out.
     #[param(value_type = Option<f64>, minimum = 0)]
     min_cost_usd: Option<f64>,
-    /// That took at least this, from arrival to end.
+    /// Minimum latency from arrival to end.
     #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     min_latency_ms: Option<u32>,
-    /// How many items at most; 50 if not given.
+    /// Maximum number of items; 50 by default.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<uuid::Uuid>)]
     cursor: Option<String>,
 }
 
-/// What became of recent requests, the newest first
-#[utoipa::path(get, path = "/api/v1/requests", tag = "requests", params(Filter),
-    responses((status = 200, description = "The requests", body = Page<Request>)))]
+/// List recent requests
+///
+/// Newest first.
+#[utoipa::path(get, path = "/api/v1/requests", tag = "requests", params(RequestFilter),
+    responses((status = 200, description = "The requests", body = ListPage<RequestRecord>)))]
 pub(crate) async fn list(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     caller: Caller,
     Query(parameters): Parameters,
-) -> Result<Json<Page<Request>>, Problem> {
-    let scope = Scope::of(caller);
+) -> Result<Json<ListPage<RequestRecord>>, AdminError> {
+    let scope = UsageScope::new(caller);
     let text = |name: &str| parameters.get(name).cloned();
     let query = RequestQuery {
         key: scope.key.or_else(|| text("key")),
@@ -221,47 +223,52 @@ pub(crate) async fn list(
         model: text("model"),
         rule: text("rule"),
         status: status(&parameters)?,
-        from: moment("from", &parameters, Edge::Start)?,
-        to: moment("to", &parameters, Edge::End)?,
-        min_cost: cost(&parameters)?,
+        from: parse_time("from", &parameters, Edge::Start)?,
+        to: parse_time("to", &parameters, Edge::End)?,
+        min_cost: min_cost(&parameters)?,
         min_latency: number("min_latency_ms", &parameters)?
             .map(|millis: u32| Duration::from_millis(millis.into())),
         cursor: cursor(&parameters)?,
         limit: limit(&parameters)?,
     };
-    let store = ledger(source.as_ref()).await?;
-    let page = store.requests(&query).await.map_err(unavailable)?;
-    Ok(Json(Page {
-        items: page.items.iter().filter_map(|one| shown(one)).collect(),
+    let store = ledger(backend.as_ref()).await?;
+    let page = store.requests(&query).await.map_err(ledger_unavailable)?;
+    Ok(Json(ListPage {
+        items: page
+            .items
+            .iter()
+            .filter_map(|attempts| to_api(attempts))
+            .collect(),
         next_cursor: page.next.map(|next| next.to_string()),
     }))
 }
 
-/// What became of one request
+/// Get a request
 #[utoipa::path(get, path = "/api/v1/requests/{id}", tag = "requests",
-    params(("id" = String, Path, description = "Its `x-request-id`")),
-    responses((status = 200, description = "The request", body = Request)))]
-pub(crate) async fn one(
-    State(source): State<Shared>,
+    params(("id" = String, Path, description = "The `x-request-id`")),
+    responses((status = 200, description = "The request", body = RequestRecord)))]
+pub(crate) async fn get(
+    State(backend): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Request>, Problem> {
-    let scope = Scope::of(caller);
-    let store = ledger(source.as_ref()).await?;
-    let entries = store.request(&id).await.map_err(unavailable)?;
+) -> Result<Json<RequestRecord>, AdminError> {
+    let scope = UsageScope::new(caller);
+    let store = ledger(backend.as_ref()).await?;
+    let entries = store.request(&id).await.map_err(ledger_unavailable)?;
     let mut requests = split_requests(entries);
     requests.retain(|attempts| {
-        let seen = |entry: &Entry| scope.shows(&entry.attempt.key, &entry.attempt.owner);
-        attempts.iter().all(seen)
+        let visible = |entry: &Entry| scope.includes(&entry.attempt.key, &entry.attempt.owner);
+        attempts.iter().all(visible)
     });
-    // A client may use an id again; the latest is meant.
-    let request = requests.pop().and_then(|attempts| shown(&attempts));
+    // A client may reuse an id; the latest request wins.
+    let request = requests.pop().and_then(|attempts| to_api(&attempts));
     request
         .map(Json)
-        .ok_or_else(|| Problem::not_found("There is no finished request with this id."))
+        .ok_or_else(|| AdminError::not_found("No finished request has this id."))
 }
 
-fn shown(attempts: &[Entry]) -> Option<Request> {
+/// Converts the attempts of a request; the last one ended it.
+fn to_api(attempts: &[Entry]) -> Option<RequestRecord> {
     let (first, last) = (attempts.first()?, attempts.last()?);
     let mut sums = Sums::default();
     for entry in attempts {
@@ -269,7 +276,7 @@ fn shown(attempts: &[Entry]) -> Option<Request> {
     }
     let owner = Some(last.attempt.owner.to_string()).filter(|owner| !owner.is_empty());
     let user = Some(last.user().to_owned()).filter(|user| !user.is_empty());
-    Some(Request {
+    Some(RequestRecord {
         id: last.attempt.request_id.to_string(),
         time: first.attempt.at.to_string(),
         key: last.attempt.key.to_string(),
@@ -283,26 +290,26 @@ fn shown(attempts: &[Entry]) -> Option<Request> {
         status: last.outcome.status,
         stream: last.attempt.stream,
         complete: last.outcome.ending == Ending::Complete,
-        usage: Tokens {
+        usage: TokenUsage {
             input_tokens: sums.input_tokens,
             cached_input_tokens: sums.cached_input_tokens,
             cache_write_tokens: sums.cache_write_tokens,
             output_tokens: sums.output_tokens,
             reasoning_tokens: sums.reasoning_tokens,
         },
-        cost_usd: (sums.unpriced_requests == 0).then(|| exact(sums.cost)),
+        cost_usd: (sums.unpriced_requests == 0).then(|| exact_number(sums.cost)),
         estimated: sums.estimated_requests > 0,
         attempts: attempts.iter().map(attempt).collect(),
         router_ms: milliseconds(first.outcome.timings.queue),
         latency_ms: latency(last),
         revision: last.attempt.revision,
-        explanation: Why::of(attempts, last),
+        explanation: RequestExplanation::new(attempts, last),
     })
 }
 
-fn attempt(entry: &Entry) -> Attempt {
+fn attempt(entry: &Entry) -> AttemptRecord {
     let timings = &entry.outcome.timings;
-    Attempt {
+    AttemptRecord {
         provider: entry.attempt.provider.to_string(),
         model: entry.attempt.deployment.to_string(),
         status: entry.outcome.status,
@@ -314,7 +321,7 @@ fn attempt(entry: &Entry) -> Attempt {
     }
 }
 
-/// Until the last attempt went upstream, and that attempt.
+/// Adds the time before the last attempt and that of the attempt.
 fn latency(last: &Entry) -> Option<f64> {
     let timings = &last.outcome.timings;
     milliseconds(timings.queue?.checked_add(timings.total?))
@@ -324,29 +331,32 @@ fn milliseconds(micros: Option<u32>) -> Option<f64> {
     micros.map(|micros| f64::from(micros) / 1e3)
 }
 
-fn status(parameters: &HashMap<String, String>) -> Result<Option<u16>, Problem> {
+fn status(parameters: &HashMap<String, String>) -> Result<Option<u16>, AdminError> {
     let status = number("status", parameters)?;
     if status.is_some_and(|status| !(100..600).contains(&status)) {
-        return Err(Problem::invalid("status", "status is from 100 to 599."));
+        return Err(AdminError::invalid(
+            "status",
+            "status must be from 100 to 599.",
+        ));
     }
     Ok(status)
 }
 
-/// Which end of a day is meant.
+/// An end of a day.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Edge {
     Start,
     End,
 }
 
-/// A moment, or the start or the end of a day.
-fn moment(
+/// Reads a time, or a day as its start or end.
+fn parse_time(
     name: &'static str,
     parameters: &HashMap<String, String>,
     edge: Edge,
-) -> Result<Option<Timestamp>, Problem> {
+) -> Result<Option<Timestamp>, AdminError> {
     let parse = |text: &String| {
-        // A `+` in an address means a space.
+        // A `+` in a query stands for a space.
         let text = text.replace(' ', "+");
         let day = || {
             let day: Date = text.parse().ok()?;
@@ -356,15 +366,16 @@ fn moment(
             };
             Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
         };
-        let found = text.parse().ok().or_else(day);
-        let message = format!("{name} is a time as 2026-11-24T13:00:00Z, or a day.");
-        found.ok_or_else(|| Problem::invalid(name, message))
+        let time = text.parse().ok().or_else(day);
+        let message = format!("{name} must be a time such as 2026-11-24T13:00:00Z, or a day.");
+        time.ok_or_else(|| AdminError::invalid(name, message))
     };
     parameters.get(name).map(parse).transpose()
 }
 
-/// A number that is too small or too large for exact digits: no cost at all, or the largest.
-fn coarse(text: &str) -> Option<Decimal> {
+/// Parses a number that is too small or too large for exact digits, as zero or as the largest
+/// amount.
+fn parse_extreme(text: &str) -> Option<Decimal> {
     let usd: f64 = text.parse().ok()?;
     let finite = usd.is_finite() && usd >= 0.0;
     finite.then_some(if usd < 1.0 {
@@ -374,22 +385,19 @@ fn coarse(text: &str) -> Option<Decimal> {
     })
 }
 
-fn cost(parameters: &HashMap<String, String>) -> Result<Option<Decimal>, Problem> {
+fn min_cost(parameters: &HashMap<String, String>) -> Result<Option<Decimal>, AdminError> {
     const NAME: &str = "min_cost_usd";
     let parse = |text: &String| {
         let exact = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        let positive = exact.ok().or_else(|| coarse(text));
+        let positive = exact.ok().or_else(|| parse_extreme(text));
         let positive = positive.filter(|usd| !usd.is_sign_negative());
-        positive.ok_or_else(|| Problem::invalid(NAME, format!("{NAME} is a number of USD.")))
+        positive
+            .ok_or_else(|| AdminError::invalid(NAME, format!("{NAME} must be an amount of USD.")))
     };
     parameters.get(NAME).map(parse).transpose()
 }
 
-fn cursor(parameters: &HashMap<String, String>) -> Result<Option<uuid::Uuid>, Problem> {
-    let parse = |text: &String| {
-        let message = "cursor is the next_cursor of another answer.";
-        text.parse()
-            .map_err(|_| Problem::invalid("cursor", message))
-    };
+fn cursor(parameters: &HashMap<String, String>) -> Result<Option<uuid::Uuid>, AdminError> {
+    let parse = |text: &String| text.parse().map_err(|_| invalid_cursor());
     parameters.get("cursor").map(parse).transpose()
 }

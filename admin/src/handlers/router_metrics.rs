@@ -1,92 +1,93 @@
-//! `GET /api/v1/router/metrics`: what one replica has counted since it began. How it is counted is
-//! the router's business.
+//! `GET /api/v1/router/metrics`: the counts of one replica since it started. Counting is the
+//! router's business.
 
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::Shared;
+use crate::backend::AppState;
 
-/// What a process has counted, in all and by name.
+/// Counts of a process, in total and by name.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = RouterMetrics)]
-pub struct RouterFigures {
-    /// Since when this replica counts: its start. Other replicas count for themselves.
+pub struct RouterMetrics {
+    /// Start of this replica, and so of its counts. Other replicas have their own.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// Every request that was meant for a model, those refused included.
+    /// Every inference request, rejected ones included.
     pub total: Figures,
-    /// By the rule that decided; requests that none decided are in none of them.
+    /// By the rule that decided; requests without a rule are in none of them.
     pub by_rule: Vec<NamedFigures>,
-    /// By public name; `other` is every model without one.
+    /// By public name; `other` stands for every model without one.
     pub by_model: Vec<NamedFigures>,
-    /// By the provider that was asked last. Tokens count where they were used.
+    /// By the provider of the last attempt. Tokens count for the provider that used them.
     pub by_provider: Vec<NamedFigures>,
-    /// By the deployment that was asked last; models that the configuration doesn't name are `*`.
+    /// By the deployment of the last attempt; `*` stands for models that the configuration doesn't
+    /// name.
     pub by_deployment: Vec<DeploymentFigures>,
 }
 
-/// The figures of one name.
+/// Counts of one name.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct NamedFigures {
-    /// The name, or `other` for those past the thousandth.
+    /// The name, or `other` for names past the thousandth.
     pub name: String,
     #[serde(flatten)]
-    /// What is counted of it.
+    /// Its counts.
     pub figures: Figures,
 }
 
-/// The figures of one deployment.
+/// Counts of one deployment.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct DeploymentFigures {
-    /// The id of its provider.
+    /// Id of the provider.
     pub provider: String,
-    /// The provider's name of its model.
+    /// The provider's name of the model.
     pub model: String,
     #[serde(flatten)]
-    /// What is counted of it.
+    /// Its counts.
     pub figures: Figures,
 }
 
-/// What is counted.
+/// Counts and quantiles.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Figures {
-    /// Requests that have ended.
+    /// Finished requests.
     pub requests: u64,
-    /// Those answered with an error, or whose answer broke off. Clients that left are none.
+    /// Requests that were answered with an error or whose answer broke off. Cancelled requests don't
+    /// count.
     pub errors: u64,
-    /// All input, cached included.
+    /// All input tokens, cached ones included.
     pub input_tokens: u64,
-    /// Input that a cache served.
+    /// Input tokens read from a cache.
     pub cached_input_tokens: u64,
-    /// All output, reasoning included.
+    /// All output tokens, reasoning included.
     pub output_tokens: u64,
-    /// From a request's header to the end of its answer; null without requests.
+    /// From the request's header to the end of its answer; null without requests.
     pub latency_ms: Option<Quantiles>,
-    /// From a request's header to the first byte of an upstream's answer; null without any.
+    /// From the request's header to the first byte of an upstream's answer; null without answers.
     pub first_byte_ms: Option<Quantiles>,
 }
 
-/// Quantiles in milliseconds, each off by 5 % at most.
+/// Quantiles in milliseconds, with an error of at most 5 %.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Quantiles {
-    /// The median.
+    /// Median.
     pub p50: f64,
-    /// Nine of ten are not longer.
+    /// 90th percentile.
     pub p90: f64,
-    /// 95 % are not longer.
+    /// 95th percentile.
     pub p95: f64,
-    /// 99 % are not longer.
+    /// 99th percentile.
     pub p99: f64,
 }
 
-/// Requests, errors, latency and tokens, in all and by rule, model, provider and deployment
+/// Get requests, errors, latency and tokens of this replica
 ///
-/// What this replica has counted since `since`, in memory: a restart begins anew. Costs, and usage
-/// over all replicas, are under `/api/v1/cost`.
+/// In total and by rule, model, provider and deployment, counted in memory since `since`: a restart
+/// begins anew. Costs, and usage over all replicas, are under `/api/v1/cost`.
 #[utoipa::path(get, path = "/api/v1/router/metrics", tag = "router",
-    responses((status = 200, description = "The figures of this replica", body = RouterFigures)))]
-pub(crate) async fn figures(State(source): State<Shared>) -> Json<RouterFigures> {
-    Json(source.figures())
+    responses((status = 200, description = "The counts of this replica", body = RouterMetrics)))]
+pub(crate) async fn router_metrics(State(backend): State<AppState>) -> Json<RouterMetrics> {
+    Json(backend.router_metrics())
 }

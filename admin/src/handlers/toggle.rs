@@ -1,5 +1,5 @@
-//! `/api/v1/router/…`: the routing toggle. Rules are in `rules.rs`. How the toggle acts, and who
-//! else must be told, is the router's business.
+//! `/api/v1/router/…`: the routing toggle. Rules are in `rules.rs`. When a change takes effect, and
+//! how other replicas learn of it, is the router's business.
 
 use std::time::Duration;
 
@@ -16,35 +16,35 @@ use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
 use serde::{Deserialize, Serialize};
 
-use crate::Shared;
+use crate::backend::AppState;
 use crate::body;
 use crate::caller::Caller;
-use crate::error::{Problem, away};
-use crate::page::{Numbered, Page as Answered, Parameters, limit, numbered_cursor};
+use crate::error::{AdminError, store_unavailable};
+use crate::page::{ListPage, NumberedPaging, Parameters, limit, numbered_cursor};
 
-/// What the admin service asks of the toggle.
+/// Operations on the routing toggle.
 #[async_trait]
-pub trait Steering: Send + Sync {
-    /// The toggle now, also as another replica has just changed it.
+pub trait RoutingApi: Send + Sync {
+    /// Returns the current state, changes made on other replicas included.
     async fn toggle_status(&self) -> ToggleStatus;
 
-    /// Asks for a change of the toggle. What became of it, and the status then.
+    /// Requests a change and returns its outcome with the state after it.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store is unavailable.
     async fn request_toggle(&self, request: &Request)
     -> Result<(Answer, ToggleStatus), StoreError>;
 
-    /// Cancels the change that waits. Whether there was one, and the status then.
+    /// Cancels the pending change. Returns true if there was one, and the state after it.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store is unavailable.
     async fn cancel_toggle(&self, actor: &str) -> Result<(bool, ToggleStatus), StoreError>;
 
-    /// What was asked of the toggle and what became of it, newest first.
+    /// Returns a page of the requested changes with their outcomes, newest first.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store is unavailable.
     async fn toggle_history(
         &self,
         cursor: Option<u64>,
@@ -52,41 +52,44 @@ pub trait Steering: Send + Sync {
     ) -> Result<Page<Item, u64>, StoreError>;
 }
 
-/// The toggle as people see it.
+/// State of the toggle at a moment.
 #[derive(Clone, Debug)]
 pub struct ToggleStatus {
-    /// Its state.
+    /// The state.
     pub status: Status,
-    /// When this was so.
+    /// The moment.
     pub at: Timestamp,
-    /// Since when the store has not answered: until it does, changes of other replicas don't show.
+    /// Start of the store's outage, if it is unavailable: changes made on other replicas are not
+    /// visible during an outage.
     pub store_away_since: Option<Timestamp>,
 }
 
+/// State of the toggle, as the API returns it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = ToggleStatus)]
-pub(crate) struct Shown {
-    /// Whether rules decide.
+pub(crate) struct ToggleStatusBody {
+    /// True if rules are applied.
     enabled: bool,
-    pending: Option<Pending>,
+    pending: Option<TogglePending>,
     #[schema(value_type = Option<String>, format = DateTime)]
     cooldown_until: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Timestamp>,
     revision: u64,
-    /// Since when the store has not answered: changes of other replicas don't show until it does.
+    /// Start of the store's outage; null if it is available. Changes made on other replicas are not
+    /// visible during an outage.
     #[schema(value_type = Option<String>, format = DateTime)]
     store_away_since: Option<Timestamp>,
 }
 
+/// A change that hasn't taken effect yet.
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = TogglePending)]
-struct Pending {
+struct TogglePending {
     id: u64,
     value: bool,
     #[schema(value_type = String, format = DateTime)]
     effective_at: Timestamp,
-    /// The countdown.
+    /// Seconds until it takes effect.
     seconds_left: f64,
     reason: String,
     actor: String,
@@ -94,37 +97,36 @@ struct Pending {
     requested_at: Timestamp,
 }
 
-/// An entry of the history. For the description of the API only: it is the domain's.
+/// An entry of the history, for the description of the API only: handlers return the domain's type.
 #[derive(utoipa::ToSchema)]
-#[schema(as = ToggleHistoryItem)]
 #[expect(dead_code, reason = "it describes the domain's item")]
-struct HistoryItem {
+struct ToggleHistoryItem {
     id: u64,
     value: bool,
     reason: String,
     actor: String,
     #[schema(format = DateTime)]
     requested_at: String,
-    /// When it takes or took effect; null if it never does.
+    /// Time at which it takes or took effect; null if it never does.
     #[schema(format = DateTime)]
     effective_at: Option<String>,
     /// `pending`, `applied`, `cancelled`, `superseded` or `refused`.
     outcome: String,
-    /// Who cancelled or superseded it.
+    /// The actor who cancelled or superseded it.
     #[schema(nullable = false)]
     ended_by: Option<String>,
 }
 
-impl From<ToggleStatus> for Shown {
-    fn from(now: ToggleStatus) -> Self {
-        let status = now.status;
-        let pending = status.pending.map(|pending| Pending {
+impl From<ToggleStatus> for ToggleStatusBody {
+    fn from(toggle: ToggleStatus) -> Self {
+        let status = toggle.status;
+        let pending = status.pending.map(|pending| TogglePending {
             id: pending.id,
             value: pending.value,
             effective_at: pending.effective_at,
             seconds_left: pending
                 .effective_at
-                .duration_since(now.at)
+                .duration_since(toggle.at)
                 .as_millis_f64()
                 .max(0.0)
                 / 1e3,
@@ -138,82 +140,76 @@ impl From<ToggleStatus> for Shown {
             cooldown_until: status.cooldown_until,
             changed_at: status.changed_at,
             revision: status.revision,
-            store_away_since: now.store_away_since,
+            store_away_since: toggle.store_away_since,
         }
     }
 }
 
-/// Whether rules decide, and what is about to change
+/// Get the state of the routing toggle
 #[utoipa::path(get, path = "/api/v1/router/status", tag = "router",
-    responses((status = 200, description = "The toggle", body = Shown)))]
-pub(crate) async fn status(State(source): State<Shared>) -> Json<Shown> {
-    Json(source.steering().toggle_status().await.into())
+    responses((status = 200, description = "The state", body = ToggleStatusBody)))]
+pub(crate) async fn status(State(backend): State<AppState>) -> Json<ToggleStatusBody> {
+    Json(backend.routing().toggle_status().await.into())
 }
 
-/// The body of `POST /api/v1/router/toggle`.
+/// Body of `POST /api/v1/router/toggle`.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ToggleRequest, example = json!({ "value": false, "reason": "Maintenance" }))]
-struct Wish {
-    /// Whether rules shall decide.
+#[schema(example = json!({ "value": false, "reason": "Maintenance" }))]
+struct ToggleRequest {
+    /// True to apply rules, false to ignore them.
     value: bool,
-    /// Why. The history shows it.
+    /// Reason for the change, shown in the history.
     #[schema(pattern = r"\S")]
     reason: String,
-    /// Seconds until it takes effect; `routing.toggle.delay` if not given.
+    /// Seconds until it takes effect; `routing.toggle.delay` by default.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 31_622_400)]
     delay_seconds: Option<f64>,
-    /// At once, whatever the delay and the cooldown. Needs the role `admin`.
+    /// Takes effect at once, without delay or cooldown. Needs the role `admin`.
     #[serde(default)]
     force: bool,
 }
 
-/// Switch routing on or off
-#[utoipa::path(post, path = "/api/v1/router/toggle", tag = "router", request_body = Wish,
+/// Turn routing by rules on or off
+#[utoipa::path(post, path = "/api/v1/router/toggle", tag = "router", request_body = ToggleRequest,
     responses(
-        (status = 202, description = "It waits for its delay", body = Shown),
-        (status = 200, description = "It is so", body = Shown),
+        (status = 202, description = "Pending until its delay has passed", body = ToggleStatusBody),
+        (status = 200, description = "In effect", body = ToggleStatusBody),
     ))]
-pub(crate) async fn toggle(
-    State(source): State<Shared>,
+pub(crate) async fn request_change(
+    State(backend): State<AppState>,
     caller: Caller,
     body: Bytes,
-) -> Result<Response, Problem> {
-    let wish: Wish = body::read(&body)?;
-    if wish.force {
+) -> Result<Response, AdminError> {
+    let body: ToggleRequest = body::read(&body)?;
+    if body.force {
         caller.must_be(Role::Admin, "Forcing a change of the toggle")?;
     }
-    let request = wish.request(caller.key)?;
-    let (answer, status) = source
-        .steering()
-        .request_toggle(&request)
-        .await
-        .map_err(away)?;
-    let shown = Json(Shown::from(status));
+    let request = body.into_request(caller.key)?;
+    let answer = backend.routing().request_toggle(&request).await;
+    let (answer, status) = answer.map_err(store_unavailable)?;
+    let body = Json(ToggleStatusBody::from(status));
     Ok(match answer {
-        Answer::Pending => (StatusCode::ACCEPTED, shown).into_response(),
-        Answer::Applied | Answer::Unchanged => shown.into_response(),
-        Answer::Refused(wait) => refusal(wait),
+        Answer::Pending => (StatusCode::ACCEPTED, body).into_response(),
+        Answer::Applied | Answer::Unchanged => body.into_response(),
+        Answer::Refused(wait) => respond_cooldown(wait),
     })
 }
 
-/// Cancel the change that waits
+/// Cancel the pending change
 #[utoipa::path(delete, path = "/api/v1/router/toggle", tag = "router",
-    responses((status = 200, description = "It is cancelled", body = Shown)))]
-pub(crate) async fn cancel(
-    State(source): State<Shared>,
+    responses((status = 200, description = "Cancelled", body = ToggleStatusBody)))]
+pub(crate) async fn cancel_change(
+    State(backend): State<AppState>,
     caller: Caller,
-) -> Result<Json<Shown>, Problem> {
-    let (cancelled, status) = source
-        .steering()
-        .cancel_toggle(&caller.key)
-        .await
-        .map_err(away)?;
+) -> Result<Json<ToggleStatusBody>, AdminError> {
+    let answer = backend.routing().cancel_toggle(&caller.key).await;
+    let (cancelled, status) = answer.map_err(store_unavailable)?;
     if !cancelled {
         let message =
-            "No change of the toggle is pending: none was asked for, or it has taken effect.";
-        return Err(Problem::new(
+            "No change of the toggle is pending: none was requested, or it has taken effect.";
+        return Err(AdminError::new(
             StatusCode::CONFLICT,
             "nothing_pending",
             message,
@@ -222,42 +218,39 @@ pub(crate) async fn cancel(
     Ok(Json(status.into()))
 }
 
-/// What was asked of the toggle and what became of it, the newest first
+/// List the requested changes of the toggle
+///
+/// With their outcomes, newest first.
 #[utoipa::path(get, path = "/api/v1/router/history", tag = "router",
-    params(Numbered),
-    responses((status = 200, description = "The requests", body = inline(Answered<HistoryItem>))))]
+    params(NumberedPaging),
+    responses((status = 200, description = "The changes",
+        body = inline(ListPage<ToggleHistoryItem>))))]
 pub(crate) async fn history(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     Query(parameters): Parameters,
-) -> Result<Json<Answered<Item>>, Problem> {
+) -> Result<Json<ListPage<Item>>, AdminError> {
     let (cursor, limit) = (numbered_cursor(&parameters)?, limit(&parameters)?);
-    let page = source
-        .steering()
-        .toggle_history(cursor, limit)
-        .await
-        .map_err(away)?;
-    Ok(Json(Answered {
-        items: page.items,
-        next_cursor: page.next.map(|next| next.to_string()),
-    }))
+    let page = backend.routing().toggle_history(cursor, limit).await;
+    let page = page.map_err(store_unavailable)?;
+    Ok(Json(ListPage::from_store(page, |item| item)))
 }
 
-/// Longest delay: a year.
-const LONGEST: f64 = 366.0 * 86_400.0;
+/// Longest delay in seconds: a year.
+const MAX_DELAY: f64 = 366.0 * 86_400.0;
 
-impl Wish {
-    fn request(self, actor: String) -> Result<Request, Problem> {
+impl ToggleRequest {
+    fn into_request(self, actor: String) -> Result<Request, AdminError> {
         if self.reason.trim().is_empty() {
-            let message = "reason is empty: say why, the history shows it.";
-            return Err(Problem::invalid("reason", message));
+            let message = "reason must not be empty; the history shows it.";
+            return Err(AdminError::invalid("reason", message));
         }
         let delay = |seconds: f64| {
-            let fits = (0.0..=LONGEST).contains(&seconds);
+            let fits = (0.0..=MAX_DELAY).contains(&seconds);
             let delay = fits.then(|| Duration::try_from_secs_f64(seconds).ok());
-            let message = "delay_seconds is a number of seconds from 0 to 31622400.";
+            let message = "delay_seconds must be a number from 0 to 31622400.";
             delay
                 .flatten()
-                .ok_or_else(|| Problem::invalid("delay_seconds", message))
+                .ok_or_else(|| AdminError::invalid("delay_seconds", message))
         };
         Ok(Request {
             value: self.value,
@@ -269,14 +262,15 @@ impl Wish {
     }
 }
 
-fn refusal(wait: Duration) -> Response {
+/// Answers 409 to a change during the cooldown.
+fn respond_cooldown(wait: Duration) -> Response {
     let seconds = wait.as_millis().div_ceil(1_000);
     let message = format!(
-        "The toggle was changed a short time ago. Try again in {seconds} seconds; an admin can \
-         force a change."
+        "The toggle was changed recently. Try again in {seconds} seconds, or let an admin force the \
+         change."
     );
-    let problem = Problem::new(StatusCode::CONFLICT, "cooldown_active", message);
-    let mut response = problem.into_response();
+    let error = AdminError::new(StatusCode::CONFLICT, "cooldown_active", message);
+    let mut response = error.into_response();
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }

@@ -1,9 +1,9 @@
-//! The paths that requests to models go to, described for the document. They are served by the
-//! proxy: there is no handler here.
+//! Descriptions of the inference paths, for the OpenAPI document. The proxy serves them: there are no
+//! handlers here.
 
 use serde_json::{Map, Value, json};
 
-/// The paths, their summaries, and a body that works where a model `fast` is served.
+/// Returns the descriptions by path. The example bodies work if a model `fast` is served.
 pub(crate) fn paths() -> Map<String, Value> {
     let hello = json!([{ "role": "user", "content": "Hello!" }]);
     let chat = json!({ "model": "fast", "messages": hello });
@@ -14,20 +14,16 @@ pub(crate) fn paths() -> Map<String, Value> {
     let posts = [
         (
             "chat/completions",
-            "Chat completion, OpenAI's format",
+            "Create a chat completion (OpenAI)",
             &chat,
         ),
-        (
-            "completions",
-            "Completion of a text, OpenAI's format",
-            &prompt,
-        ),
-        ("embeddings", "Embeddings, OpenAI's format", &input),
-        ("responses", "Response, OpenAI's format", &input),
-        ("messages", "Message, Anthropic's format", &message),
+        ("completions", "Create a text completion (OpenAI)", &prompt),
+        ("embeddings", "Create embeddings (OpenAI)", &input),
+        ("responses", "Create a response (OpenAI)", &input),
+        ("messages", "Create a message (Anthropic)", &message),
         (
             "messages/count_tokens",
-            "Tokens of a message, Anthropic's format",
+            "Count the tokens of a message (Anthropic)",
             &count,
         ),
     ];
@@ -36,17 +32,23 @@ pub(crate) fn paths() -> Map<String, Value> {
         for (path, summary, example) in posts {
             paths.insert(
                 format!("{prefix}/{path}"),
-                json!({ "post": post(summary, example) }),
+                json!({ "post": inference_post(summary, example) }),
             );
         }
-        paths.insert(format!("{prefix}/models"), json!({ "get": list() }));
-        paths.insert(format!("{prefix}/models/{{id}}"), json!({ "get": one() }));
+        paths.insert(format!("{prefix}/models"), json!({ "get": list_models() }));
+        paths.insert(
+            format!("{prefix}/models/{{id}}"),
+            json!({ "get": get_model() }),
+        );
     }
-    paths.insert("/api/v1/chat/models".to_owned(), json!({ "get": list() }));
+    paths.insert(
+        "/api/v1/chat/models".to_owned(),
+        json!({ "get": list_models() }),
+    );
     paths
 }
 
-/// Whether a path is of requests to models, served on the clients' port only.
+/// Returns true for inference paths, which only the clients' port serves.
 pub(crate) fn is_inference(path: &str) -> bool {
     const PATHS: [&str; 6] = [
         "chat",
@@ -64,7 +66,7 @@ pub(crate) fn is_inference(path: &str) -> bool {
     first.is_some_and(|first| PATHS.contains(&first))
 }
 
-fn post(summary: &str, example: &Value) -> Value {
+fn inference_post(summary: &str, example: &Value) -> Value {
     // Anthropic's own API refuses a request without a version.
     let version = json!([{
         "name": "anthropic-version", "in": "header", "schema": { "type": "string" },
@@ -75,8 +77,8 @@ fn post(summary: &str, example: &Value) -> Value {
         "tags": ["inference"],
         "summary": summary,
         "parameters": if anthropic { version } else { json!([]) },
-        "description": "The router reads what is described here; everything else in the body is \
-            the provider's to judge, and reaches it as it was sent.",
+        "description": "The router reads only the fields described here. All other fields reach \
+            the provider as they were sent.",
         "requestBody": {
             "required": true,
             "content": { "application/json": {
@@ -87,12 +89,12 @@ fn post(summary: &str, example: &Value) -> Value {
                         "model": {
                             "type": "string",
                             "minLength": 1,
-                            "description": "A public name, `provider/model`, a name that a \
+                            "description": "A public name, `provider/model`, a model that a \
                                 provider serves, or `auto`.",
                         },
                         "stream": {
                             "type": ["boolean", "null"],
-                            "description": "Whether the answer comes as server-sent events.",
+                            "description": "True to get the answer as server-sent events.",
                         },
                     },
                 },
@@ -101,40 +103,40 @@ fn post(summary: &str, example: &Value) -> Value {
         },
         "responses": {
             "200": {
-                "description": "The provider's answer, or its stream",
+                "description": "The provider's answer or stream",
                 "content": {
                     "application/json": { "schema": { "type": "object" } },
                     "text/event-stream": {},
                 },
             },
-            "default": failure(),
+            "default": error_answer(),
         },
     })
 }
 
-fn list() -> Value {
+fn list_models() -> Value {
     json!({
         "tags": ["inference"],
-        "summary": "The models that the key may ask for",
-        "description": "In OpenAI's format; in Anthropic's for a request with `anthropic-version`.",
+        "summary": "List the models that the key may use",
+        "description": "In OpenAI's format; in Anthropic's if the request has `anthropic-version`.",
         "responses": {
             "200": {
-                "description": "The names",
+                "description": "The models",
                 "content": { "application/json": { "schema": {
                     "type": "object",
                     "required": ["data"],
                     "properties": { "data": { "type": "array", "items": { "type": "object" } } },
                 } } },
             },
-            "default": failure(),
+            "default": error_answer(),
         },
     })
 }
 
-fn one() -> Value {
+fn get_model() -> Value {
     json!({
         "tags": ["inference"],
-        "summary": "One model",
+        "summary": "Get a model",
         "parameters": [{
             "name": "id", "in": "path", "required": true,
             "schema": { "type": "string" }, "example": "fast",
@@ -146,12 +148,12 @@ fn one() -> Value {
                     "type": "object", "required": ["id"],
                 } } },
             },
-            "default": failure(),
+            "default": error_answer(),
         },
     })
 }
 
-fn failure() -> Value {
+fn error_answer() -> Value {
     json!({
         "description": "An error in the caller's format",
         "content": { "application/json": { "schema": {
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_of_inference_is_known_as_one() {
+    fn every_inference_path_is_known_as_one() {
         for path in paths().keys() {
             assert!(is_inference(path), "{path}");
         }

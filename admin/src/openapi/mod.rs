@@ -1,7 +1,7 @@
-//! The description of the API: what the handlers' annotations don't say, said once for all of
-//! them. Which role a path needs comes from `endpoints.rs`.
+//! The OpenAPI document: adds to the annotations of the handlers what holds for all of them. Roles
+//! come from `endpoints.rs`.
 
-mod inference;
+pub(crate) mod inference;
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use utoipa::openapi::{OpenApi, Ref};
 
 use self::inference::is_inference;
-use crate::Shared;
-use crate::endpoints::{Entry, Need, entry};
+use crate::backend::AppState;
+use crate::endpoints::{Access, Lookup, look_up};
 
-/// The error of every answer that isn't a success.
+/// Body of every error.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Error)]
 struct ErrorBody {
@@ -28,11 +28,11 @@ struct ErrorBody {
 
 #[derive(Serialize, utoipa::ToSchema)]
 struct ErrorDetail {
-    /// For programs.
+    /// Code for programs.
     code: String,
-    /// For people.
+    /// Message for people.
     message: String,
-    /// Which field or parameter is wrong, as `when.regex`; null if none is.
+    /// Path of the wrong field or parameter, such as `when.regex`; null if there is none.
     field: Option<String>,
 }
 
@@ -40,34 +40,34 @@ struct ErrorDetail {
 #[openapi(
     info(
         title = "LLM Router",
-        description = "Admin API, and the paths that requests to models go to.",
+        description = "Admin API and inference paths.",
     ),
     tags(
-        (name = "inference", description = "Requests to models, in the formats of OpenAI and Anthropic."),
-        (name = "router", description = "The routing toggle, rules, decisions and figures."),
-        (name = "cost", description = "What was spent. Users see their own usage."),
-        (name = "requests", description = "What became of single requests; never what was said in them."),
-        (name = "providers", description = "The companies and servers that host models."),
-        (name = "keys", description = "What clients show."),
-        (name = "config", description = "The configuration in force, its revisions, who changed what."),
-        (name = "service", description = "Is it well, and how to read it."),
+        (name = "inference", description = "Inference requests in the formats of OpenAI and Anthropic."),
+        (name = "router", description = "The routing toggle, rules, decisions and metrics."),
+        (name = "cost", description = "Costs. Users see their own usage only."),
+        (name = "requests", description = "Single requests, without their messages."),
+        (name = "providers", description = "Companies and servers that host models."),
+        (name = "keys", description = "Keys issued to clients."),
+        (name = "config", description = "The running configuration, its revisions and the audit log."),
+        (name = "service", description = "Health, metrics and this description."),
     ),
     components(schemas(ErrorBody, ErrorDetail)),
 )]
-pub(crate) struct Base;
+pub(crate) struct DocumentBase;
 
-/// A type of the document that isn't described by a handler: see [`complete`].
+/// Refers to a schema that [`complete`] adds.
 pub(crate) fn reference(name: &str) -> Ref {
     Ref::from_schema_name(name)
 }
 
-/// The description of the API
+/// Get this description of the API
 ///
 /// In OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", tag = "service",
-    responses((status = 200, description = "This document", body = Object)))]
+    responses((status = 200, description = "The document", body = Object)))]
 pub(crate) async fn document(
-    State(source): State<Shared>,
+    State(backend): State<AppState>,
     Extension(document): Extension<Arc<Value>>,
     headers: HeaderMap,
 ) -> Json<Value> {
@@ -77,8 +77,8 @@ pub(crate) async fn document(
         let host = host
             .and_then(|host| host.to_str().ok())
             .unwrap_or("localhost");
-        // On the clients' port all paths are served, on the admin's own one inference isn't.
-        let url = format!("http://{}:{}", without_port(host), source.clients_port());
+        // The clients' port serves all paths, the admin port all but inference.
+        let url = format!("http://{}:{}", without_port(host), backend.clients_port());
         for (_, item) in paths.iter_mut().filter(|(path, _)| is_inference(path)) {
             item["servers"] = json!([{ "url": url }]);
         }
@@ -86,7 +86,7 @@ pub(crate) async fn document(
     Json(document)
 }
 
-/// Completes what was gathered from the handlers with what is true of every path.
+/// Completes the descriptions of the handlers with what holds for every path.
 pub(crate) fn complete(api: &OpenApi, config: &Value) -> Value {
     let mut document = serde_json::to_value(api).unwrap_or_default();
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
@@ -99,7 +99,7 @@ pub(crate) fn complete(api: &OpenApi, config: &Value) -> Value {
     });
     add_schema(&mut document, "RuleSpec", schema_for!(RuleSpec).to_value());
     add_schema(&mut document, "KeySpec", schema_for!(KeySpec).to_value());
-    add_schema(&mut document, "ProviderSpec", part(config, "Provider"));
+    add_schema(&mut document, "ProviderSpec", extract(config, "Provider"));
     if let Some(paths) = document["paths"].as_object_mut() {
         paths.extend(inference::paths());
         for (path, item) in paths {
@@ -111,8 +111,8 @@ pub(crate) fn complete(api: &OpenApi, config: &Value) -> Value {
     document
 }
 
-/// A part of a schema on its own, with what it refers to.
-fn part(schema: &Value, name: &str) -> Value {
+/// Extracts a definition from a schema, with the definitions that it refers to.
+fn extract(schema: &Value, name: &str) -> Value {
     let all = &schema["$defs"];
     let mut part = all[name].clone();
     let mut needed = serde_json::Map::new();
@@ -127,7 +127,7 @@ fn part(schema: &Value, name: &str) -> Value {
     part
 }
 
-/// The names of the definitions that a schema refers to.
+/// Returns the names of the definitions that a schema refers to.
 fn references(schema: &Value) -> Vec<String> {
     match schema {
         Value::Object(fields) => {
@@ -143,7 +143,7 @@ fn references(schema: &Value) -> Vec<String> {
     }
 }
 
-/// Adds a schema that was made from the domain's types, and those that it refers to.
+/// Adds a schema made from the domain's types, with the definitions that it refers to.
 fn add_schema(document: &mut Value, name: &str, mut schema: Value) {
     let schemas = &mut document["components"]["schemas"];
     let definitions = schema.as_object_mut().and_then(|schema| {
@@ -175,14 +175,14 @@ fn point_to_components(schema: &mut Value) {
 
 fn describe(operation: &mut Value, method: &str, path: &str) {
     operation["operationId"] = operation_id(method, path).into();
-    let need = need(method, path);
-    if need != Some(Need::Nothing) {
+    let access = access(method, path);
+    if access != Some(Access::Public) {
         operation["security"] = json!([{ "bearer": [] }, { "header": [] }]);
     }
     if is_inference(path) {
         return;
     }
-    if let Some(Need::Role(role)) = need {
+    if let Some(Access::Role(role)) = access {
         let text = operation["description"].as_str().unwrap_or_default();
         let least = format!(
             "{text}\n\nNeeds a key of the role `{}` or above.",
@@ -205,37 +205,37 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
     for (status, description, may) in [
         (
             "400",
-            "Something in the request is wrong; `field` says what",
+            "The request is invalid; `field` names the wrong part",
             takes || writes,
         ),
         (
             "401",
-            "No key, or none that is known",
-            need != Some(Need::Nothing),
+            "The key is missing or invalid",
+            access != Some(Access::Public),
         ),
         (
             "403",
-            "The key's role may not do this",
-            need != Some(Need::Nothing),
+            "The role of the key is too low",
+            access != Some(Access::Public),
         ),
-        ("404", "There is nothing of that name", path.contains('{')),
+        ("404", "Not found", path.contains('{')),
         (
             "409",
-            "It is there already, is read-only, or can't be done now",
-            // A provider that is asked for its models may not answer.
+            "The object already exists or is read-only, or the operation is not possible now",
+            // A provider may fail to list its models.
             method != "get" || path == "/api/v1/providers/{id}/models",
         ),
         (
             "412",
-            "It was changed since the ETag in `if-match`",
+            "The object was changed since the ETag in `if-match`",
             matches!(method, "put" | "delete"),
         ),
         ("413", "The body is too large", writes),
-        ("415", "The body isn't said to be JSON", writes),
+        ("415", "The content type of the body is not JSON", writes),
         (
             "503",
-            "The store doesn't answer now",
-            need != Some(Need::Nothing),
+            "The store is unavailable",
+            access != Some(Access::Public),
         ),
     ] {
         if may && operation["responses"].get(status).is_none() {
@@ -247,15 +247,15 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
     }
 }
 
-fn need(method: &str, path: &str) -> Option<Need> {
+fn access(method: &str, path: &str) -> Option<Access> {
     let method = method.to_ascii_uppercase();
-    match entry(&Method::from_bytes(method.as_bytes()).ok()?, path) {
-        Entry::Needs(need) => Some(need),
+    match look_up(&Method::from_bytes(method.as_bytes()).ok()?, path) {
+        Lookup::Needs(access) => Some(access),
         _ => None,
     }
 }
 
-/// `getApiV1RouterRulesId`: unique, as path and method are.
+/// Returns an id such as `getApiV1RouterRulesId`: unique, because path and method are.
 fn operation_id(method: &str, path: &str) -> String {
     let mut id = method.to_owned();
     for word in path.split(|character: char| !character.is_ascii_alphanumeric()) {

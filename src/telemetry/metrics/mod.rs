@@ -326,7 +326,7 @@ impl Metrics {
     }
 
     /// What the process has counted since it began, for people.
-    pub(crate) fn figures(&self) -> llm_router_admin::RouterFigures {
+    pub(crate) fn figures(&self) -> llm_router_admin::RouterMetrics {
         self.figures.shown()
     }
 
