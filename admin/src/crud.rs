@@ -26,7 +26,7 @@ use crate::backend::{AppState, Backend};
 use crate::body;
 use crate::caller::Caller;
 use crate::error::{AdminError, store_unavailable};
-use crate::etag::{if_match, stale, tagged};
+use crate::etag::{if_match, respond_with_etag, stale};
 use crate::objects::{ApiObject, Collection, ObjectError};
 use crate::openapi::reference;
 use crate::page::{ListPage, Paging, Parameters, cursor, limit};
@@ -192,7 +192,7 @@ pub(crate) async fn read_page<C: Collection + ?Sized>(
 
 /// Answers with an object and its version as the ETag.
 pub(crate) fn respond(status: StatusCode, object: &impl ApiObject) -> Response {
-    tagged(status, object, object.version())
+    respond_with_etag(status, object, object.version())
 }
 
 /// Converts the failure of an operation on an object.

@@ -9,7 +9,11 @@ use serde::Serialize;
 use crate::error::AdminError;
 
 /// Answers with an object and, if it has one, its version as the ETag.
-pub(crate) fn tagged(status: StatusCode, object: impl Serialize, version: Option<u64>) -> Response {
+pub(crate) fn respond_with_etag(
+    status: StatusCode,
+    object: impl Serialize,
+    version: Option<u64>,
+) -> Response {
     let mut response = (status, Json(object)).into_response();
     let etag = version.and_then(|version| HeaderValue::try_from(format!("\"{version}\"")).ok());
     if let Some(etag) = etag {
@@ -70,7 +74,7 @@ mod tests {
             assert_eq!(actual, expected, "{value}");
         }
         assert_eq!(if_match(&HeaderMap::new()).unwrap(), None);
-        let response = tagged(StatusCode::OK, (), Some(7));
+        let response = respond_with_etag(StatusCode::OK, (), Some(7));
         assert_eq!(response.headers()[header::ETAG], "\"7\"");
     }
 }
