@@ -429,3 +429,6 @@ impl CustomSession for Downstream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
