@@ -536,7 +536,7 @@ impl llm_router_admin::Source for AdminSource {
     fn metrics(&self) -> String {
         // What the ledger's parts count is taken over when somebody looks.
         let money = self.ledger.metrics();
-        money.reserved(self.budgets.reservations());
+        money.set_reservations(self.budgets.reservations());
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         let live = self.live.load();
