@@ -43,7 +43,7 @@ enum Shape {
     Refusal { held: BytesMut, status: u16 },
 }
 
-/// How far an answer is after more of it came.
+/// Result of feeding an answer more of its bytes.
 pub(crate) enum Progress {
     /// There is nothing for the client yet.
     Wait,

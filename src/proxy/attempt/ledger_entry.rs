@@ -30,7 +30,7 @@ pub(crate) struct EntryDraft {
     opened: Opened,
     dialect: Dialect,
     price: Option<Arc<Price>>,
-    /// What is known of the deployment; its id names it in metrics.
+    /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::Deployment>,
     type_name: &'static str,
     /// From the request's arrival until now.
@@ -39,17 +39,17 @@ pub(crate) struct EntryDraft {
     connected: bool,
     connect: Option<Duration>,
     first_token: Option<Duration>,
-    /// When the attempt was known to have failed.
+    /// Time of the attempt's failure.
     failed_at: Option<Instant>,
     failure: Option<(&'static str, u16)>,
     status: u16,
     meter: Meter,
     whole: bool,
-    /// What pays for it: that of the beginning, whatever became of the key since.
+    /// Budget that it is charged to: the one at its start, even if the key has changed since.
     budget: Option<KeyBudget>,
 }
 
-/// What reads the response.
+/// Reader of the response's usage.
 enum Meter {
     /// No response yet.
     Waiting,
@@ -62,17 +62,17 @@ enum Meter {
     Done(Observed),
 }
 
-/// How the request that an attempt belongs to goes on.
+/// End of an attempt, as far as its request decides it.
 pub(crate) struct Closing {
     pub(crate) now: Instant,
-    /// Whether the request ends with this attempt.
+    /// Set if the request ends with this attempt.
     pub(crate) last: bool,
     pub(crate) client_gone: bool,
-    /// What was done upstream if the client has gone.
+    /// Policy that applied upstream if the client has disconnected.
     pub(crate) disconnect: Disconnect,
     /// The status that the client was sent; 0 if none.
     pub(crate) answered: u16,
-    /// Why the request went where it went, if it ends.
+    /// Explanation of the route, if the request ends.
     pub(crate) explanation: Option<Box<Explanation>>,
 }
 
@@ -82,7 +82,7 @@ impl EntryDraft {
         Self { budget, ..self }
     }
 
-    /// What it is paid from.
+    /// Takes the budget that it is charged to.
     pub(crate) const fn take_budget(&mut self) -> Option<KeyBudget> {
         self.budget.take()
     }
@@ -130,32 +130,32 @@ impl EntryDraft {
         }
     }
 
-    /// What the journal is told before the attempt goes upstream.
-    pub(crate) const fn opened(&self) -> &Opened {
+    /// Returns the record that is journalled before the attempt goes upstream.
+    pub(crate) const fn opening(&self) -> &Opened {
         &self.opened
     }
 
-    /// What is known of the deployment.
+    /// Returns the health state of the deployment.
     pub(crate) const fn deployment(&self) -> &Arc<balance::Deployment> {
         &self.deployment
     }
 
     /// A connection stands; one that stood before took no time.
-    pub(crate) fn connected(&mut self, reused: bool, now: Instant) {
+    pub(crate) fn note_connection(&mut self, reused: bool, now: Instant) {
         self.connected = true;
         if !reused {
             self.connect = Some(now.saturating_duration_since(self.begun));
         }
     }
 
-    /// Whether the response has come to its content.
+    /// Returns whether content of the response has come.
     pub(crate) const fn content_began(&self) -> bool {
         self.first_token.is_some()
     }
 
     /// The response's header came. `filter`: the provider was asked for usage that the client
     /// didn't ask for.
-    pub(crate) fn responded(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
+    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
         self.status = status;
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
@@ -216,7 +216,13 @@ impl EntryDraft {
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
     /// nothing that is billed.
-    pub(crate) fn failed(&mut self, code: &'static str, status: u16, empty: bool, now: Instant) {
+    pub(crate) fn note_failure(
+        &mut self,
+        code: &'static str,
+        status: u16,
+        empty: bool,
+        now: Instant,
+    ) {
         self.failure = Some((code, status));
         self.failed_at = Some(now);
         if empty {
@@ -269,7 +275,7 @@ impl EntryDraft {
         Entry { attempt, outcome }
     }
 
-    /// How the attempt ended, what it used and what went wrong.
+    /// Returns how the attempt ended, what it used and the code of its error.
     fn verdict(&self, closing: &Closing) -> (Ending, Usage, Option<&'static str>) {
         let input = self.opened.estimate.get(Class::Input);
         let nothing = Usage::default();

@@ -10,13 +10,13 @@ use memchr::memmem;
 #[derive(Default)]
 pub(crate) struct Stream {
     splitter: Splitter,
-    /// Whether the first event has been seen.
+    /// Set once the first event has been seen.
     started: bool,
-    /// Whether an event that is handed out in parts goes on.
+    /// Set while an event that is handed out in parts goes on.
     inside_event: bool,
 }
 
-/// What a stream's first event says.
+/// Verdict on a stream by its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing yet: no whole event so far, or comments only.
@@ -28,7 +28,7 @@ pub(crate) enum Verdict {
 }
 
 impl Stream {
-    /// Whether a chunk may pass as it is: it starts where an event starts and ends where one
+    /// Returns whether a chunk may pass as it is: it starts where an event starts and ends where one
     /// ends, in the middle of a stream. That is what nearly every chunk does.
     pub(crate) fn passes_untouched(&self, chunk: Option<&[u8]>, end: bool) -> bool {
         let whole = chunk.is_some_and(|chunk| chunk.ends_with(b"\n\n"));
@@ -68,12 +68,12 @@ impl Stream {
         verdict
     }
 
-    /// Whether the client has been sent a part of an event and not its end.
+    /// Returns whether the client has been sent a part of an event and not its end.
     pub(crate) fn is_inside_event(&self) -> bool {
         self.inside_event
     }
 
-    /// What is left when the upstream has ended the stream itself.
+    /// Takes the bytes that are left when the upstream has ended the stream.
     pub(crate) fn rest(&mut self) -> Option<Bytes> {
         self.splitter.finish()
     }
@@ -142,7 +142,7 @@ fn is_empty_list(value: &serde_json::Value) -> bool {
     value.as_array().is_none_or(Vec::is_empty)
 }
 
-/// Whether a JSON body is an error although its status is a success: its first member says so.
+/// Returns whether a JSON body is an error although its status is a success, by its first member.
 /// `None` while too little of it has come.
 pub(crate) fn begins_with_error(body: &[u8]) -> Option<bool> {
     let mut rest = body.trim_ascii_start();

@@ -33,7 +33,7 @@ use crate::routing::paths::{Target, target};
 use crate::routing::{RouteRequest, route};
 use crate::telemetry::traces::Trace;
 
-/// What a request turned out to want.
+/// Next step of a request that was decided on.
 enum Step {
     /// An upstream.
     Proxy,
@@ -142,7 +142,8 @@ impl Gateway {
             return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
-        let key = key.map_err(|fault| BodyError::Refused(self.slowed(session, fault)))?;
+        let key =
+            key.map_err(|fault| BodyError::Refused(self.throttle_unknown_key(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
         ctx.store_unavailable = !self.metrics.store_is_up();
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Refused)?;

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 
 use super::*;
 
-/// What a scripted client has been sent, a line for each task.
+/// Tasks that a scripted client has received, a line for each.
 type Sent = Arc<Mutex<Vec<String>>>;
 
 /// A client that sends what the script says, then nothing more.
@@ -15,7 +15,7 @@ struct Scripted {
     header: RequestHeader,
     reads: VecDeque<Result<Option<Bytes>>>,
     sent: Sent,
-    /// Whether it has closed its side: writing fails.
+    /// Set if it has closed its side: writing fails.
     closed: bool,
 }
 
@@ -65,7 +65,7 @@ impl Bench {
         self.session.response_duplex_vec(tasks).await
     }
 
-    fn sent(&self) -> Vec<String> {
+    fn take_sent(&self) -> Vec<String> {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         mem::take(&mut *sent)
     }
@@ -98,9 +98,9 @@ async fn a_response_passes_as_it_comes() {
             .await
             .unwrap()
     );
-    assert_eq!(bench.sent(), ["200", "a"]);
+    assert_eq!(bench.take_sent(), ["200", "a"]);
     assert!(bench.respond(vec![body("b", true)]).await.unwrap());
-    assert_eq!(bench.sent(), ["b."]);
+    assert_eq!(bench.take_sent(), ["b."]);
 }
 
 #[tokio::test]
@@ -120,10 +120,10 @@ async fn a_judged_response_is_held_and_then_passes_whole_and_in_order() {
             .await
             .unwrap()
     );
-    assert!(bench.sent().is_empty());
+    assert!(bench.take_sent().is_empty());
     bench.exchange.set_gate(ResponseGate::Pass);
     bench.respond(vec![body("b", false)]).await.unwrap();
-    assert_eq!(bench.sent(), ["200", "a", "b"]);
+    assert_eq!(bench.take_sent(), ["200", "a", "b"]);
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_judged_response_passes_at_its_end() {
             .await
             .unwrap()
     );
-    assert_eq!(bench.sent(), ["200", "a."]);
+    assert_eq!(bench.take_sent(), ["200", "a."]);
 }
 
 #[tokio::test]
@@ -148,9 +148,9 @@ async fn only_so_much_is_held() {
     for _ in 0..MOST_HELD {
         bench.respond(vec![body("c", false)]).await.unwrap();
     }
-    assert!(bench.sent().is_empty());
+    assert!(bench.take_sent().is_empty());
     bench.respond(vec![body("c", false)]).await.unwrap();
-    assert_eq!(bench.sent().len(), MOST_HELD + 1);
+    assert_eq!(bench.take_sent().len(), MOST_HELD + 1);
     assert_eq!(bench.exchange.gate(), ResponseGate::Pass);
 }
 
@@ -163,7 +163,7 @@ async fn a_failure_of_a_held_response_is_told_at_once() {
         let failed = HttpTask::Failed(Error::new_up(ErrorType::ReadError));
         let error = bench.respond(vec![head(200), failed]).await.unwrap_err();
         assert_eq!(error_name(&error), "ReadError", "{gate:?}");
-        assert!(bench.sent().is_empty());
+        assert!(bench.take_sent().is_empty());
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_discarded_response_ends_the_attempt() {
     );
     let error = bench.respond(vec![HttpTask::Done]).await.unwrap_err();
     assert_eq!(*error.etype(), TRY_NEXT);
-    assert!(bench.sent().is_empty());
+    assert!(bench.take_sent().is_empty());
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn the_next_attempt_forgets_what_was_held() {
         .respond(vec![head(200), body("second", true)])
         .await
         .unwrap();
-    assert_eq!(bench.sent(), ["200", "second."]);
+    assert_eq!(bench.take_sent(), ["200", "second."]);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn interim_answers_do_not_pass() {
         .respond(vec![head(100), head(103), head(200)])
         .await
         .unwrap();
-    assert_eq!(bench.sent(), ["200"]);
+    assert_eq!(bench.take_sent(), ["200"]);
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_held_response_may_get_another_status() {
     bench.exchange.set_status(413);
     bench.exchange.set_gate(ResponseGate::Pass);
     bench.respond(vec![body("too large", true)]).await.unwrap();
-    assert_eq!(bench.sent(), ["413", "too large."]);
+    assert_eq!(bench.take_sent(), ["413", "too large."]);
     assert_eq!(bench.exchange.take_status(), None);
 }
 
@@ -236,7 +236,7 @@ async fn last_bytes_are_sent_where_the_end_carries_none() {
             .unwrap();
         bench.exchange.put_tail("rest".into());
         assert!(bench.respond(vec![end]).await.unwrap());
-        assert_eq!(bench.sent(), ["200", "a", "rest."]);
+        assert_eq!(bench.take_sent(), ["200", "a", "rest."]);
     }
 }
 
@@ -314,7 +314,7 @@ async fn an_answer_is_read_on_without_its_client() {
             .unwrap()
     );
     assert!(bench.respond(vec![body("b", true)]).await.unwrap());
-    assert!(bench.sent().is_empty());
+    assert!(bench.take_sent().is_empty());
 }
 
 #[tokio::test]
