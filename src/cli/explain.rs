@@ -23,7 +23,7 @@ use crate::snapshot::compile::{self, CompileInputs, compile};
 use crate::snapshot::prices;
 use crate::sync::reload::LoadError;
 
-/// What `explain` is asked.
+/// Arguments of `explain`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The request's body as JSON; `-` for standard input.

@@ -1,4 +1,4 @@
-//! What attempts used, as they are settled: tokens, cost, how quickly they came. Money is a float
+//! Counts what attempts used, as they are settled: tokens, cost, speed. Money is a float
 //! here because Prometheus knows nothing else; the ledger has it exact.
 
 use std::collections::HashMap;
@@ -107,7 +107,7 @@ impl Consumption {
 }
 
 impl Series {
-    /// How quickly a stream came.
+    /// Observes the speed of a stream.
     fn pace(&self, entry: &Entry) {
         let outcome = &entry.outcome;
         let seconds = |micros: u32| Duration::from_micros(micros.into()).as_secs_f64();

@@ -1,5 +1,5 @@
-//! What is counted and shown of deployments: where requests went on, who rests, how busy and how
-//! quick they are. Labels are ids of the configuration; models that only clients name share one.
+//! Metrics of deployments: retries and fallbacks, circuits and cooldowns, requests in flight and
+//! latency. Labels are ids of the configuration; models that only clients name share one.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the router counts, by the names that Prometheus scrapes. Labels hold only what the
+//! Metrics of the router, by the names that Prometheus scrapes. Labels hold only what the
 //! configuration or the code bounds: no key, no free text of a client's.
 
 mod consumption;
@@ -102,7 +102,7 @@ metrics! {
 /// One finished request, as far as it is counted.
 pub(crate) struct Finished<'a> {
     pub(crate) endpoint: &'static str,
-    /// Whether it was meant for a model.
+    /// Set if it was meant for a model.
     pub(crate) inference: bool,
     /// The provider that was asked last, by its id.
     pub(crate) provider: Option<&'a str>,
@@ -123,7 +123,7 @@ pub(crate) struct Finished<'a> {
 }
 
 impl Finished<'_> {
-    /// Whether the client didn't get what it asked for: an error status, or an answer that broke
+    /// Returns whether the client didn't get what it asked for: an error status, or an answer that broke
     /// off. One that the client itself broke off is none.
     pub(crate) fn is_error(&self) -> bool {
         let cut_off = self.code.is_some() && !self.client_gone;
@@ -231,7 +231,7 @@ impl Metrics {
         self.figures.settled(entry, deployment);
     }
 
-    /// What the process has counted since it began, for people.
+    /// Returns the figures since the process began, for the admin API.
     pub(crate) fn figures(&self) -> llm_router_admin::RouterFigures {
         self.figures.shown()
     }
@@ -332,7 +332,7 @@ impl Metrics {
         gauge.set(i64::from(up));
     }
 
-    /// Whether the store answered when it was last asked.
+    /// Returns whether the last query of the store succeeded.
     pub(crate) fn store_is_up(&self) -> bool {
         self.counted.store_up.get() == 1
     }
@@ -351,7 +351,7 @@ impl Metrics {
         self.counted.reload_successful.set(0);
     }
 
-    /// Where parts with metrics of their own add them.
+    /// Returns the registry that parts with metrics of their own add them to.
     pub(crate) const fn registry(&self) -> &Registry {
         &self.registry
     }
