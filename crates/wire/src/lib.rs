@@ -2,6 +2,7 @@
 //! nothing of Pingora.
 
 pub mod error;
+mod formats;
 pub mod json;
 pub mod models;
 pub mod parameters;

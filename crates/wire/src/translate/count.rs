@@ -6,7 +6,8 @@ use llm_router_domain::format::Format;
 
 use super::json::Json;
 use super::options::{RequestOptions, TranslatedRequest};
-use super::{TranslateError, gemini, translate_request};
+use super::{TranslateError, translate_request};
+use crate::formats::gemini;
 
 /// Translates a request to count tokens for a provider that can count in its own way.
 ///

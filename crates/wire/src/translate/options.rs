@@ -92,7 +92,7 @@ impl RequestOptions {
 
 impl ResponseContext {
     /// The id of an answer as the client's format has them; the provider's own stays readable.
-    pub(super) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
+    pub(crate) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
         match id.filter(|id| !id.is_empty()) {
             Some(id) if id.starts_with(prefix) => id.to_owned(),
             Some(id) => format!("{prefix}{id}"),
@@ -101,13 +101,13 @@ impl ResponseContext {
     }
 
     /// The name the client knows a tool by.
-    pub(super) fn client_name<'n>(&'n self, sent: &'n str) -> &'n str {
+    pub(crate) fn client_name<'n>(&'n self, sent: &'n str) -> &'n str {
         let renamed = self.renamed_tools.iter().find(|(name, _)| name == sent);
         renamed.map_or(sent, |(_, name)| name)
     }
 
     /// Whether a tool takes free text.
-    pub(super) fn is_custom(&self, name: &str) -> bool {
+    pub(crate) fn is_custom(&self, name: &str) -> bool {
         self.custom_tools.iter().any(|custom| custom == name)
     }
 }

@@ -4,20 +4,21 @@
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 
+use super::TranslateError;
 use super::event::{Event, ReadStream, Sink, WriteStream, replay};
 use super::failure::Failure;
 use super::json::{self, Json};
 use super::neutral::Response;
 use super::options::ResponseContext;
 use super::sequence::Sequencer;
-use super::{TranslateError, anthropic, gemini, openai_chat, openai_responses};
+use crate::formats::{anthropic_messages, gemini, openai_chat, openai_responses};
 use crate::sse::{Piece, Splitter};
 
 /// The longest event that is taken in: a generated image fits.
 const EVENT_LIMIT: usize = 64 << 20;
 
 /// Ends the streams of OpenAI chat, and of some servers of other formats too.
-pub(super) const DONE: &str = "[DONE]";
+pub(crate) const DONE: &str = "[DONE]";
 
 /// How a provider's stream ended.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl StreamTranslator {
         let writer: Box<dyn WriteStream> = match to {
             Format::OpenAiChat => Box::new(openai_chat::Writer::new(context.clone())),
             Format::OpenAiResponses => Box::new(openai_responses::Writer::new(context.clone())),
-            Format::AnthropicMessages => Box::new(anthropic::Writer::new(context.clone())),
+            Format::AnthropicMessages => Box::new(anthropic_messages::Writer::new(context.clone())),
             Format::Gemini => return Err(TranslateError::no_translation(to)),
         };
         Ok(Self {
@@ -167,7 +168,7 @@ impl StreamTranslator {
         match self.format {
             Format::OpenAiChat => Box::new(openai_chat::Reader::new(&self.context)),
             Format::OpenAiResponses => Box::new(openai_responses::Reader::default()),
-            Format::AnthropicMessages => Box::new(anthropic::Reader::default()),
+            Format::AnthropicMessages => Box::new(anthropic_messages::Reader::default()),
             Format::Gemini => Box::new(gemini::Reader::new(&self.context)),
         }
     }
@@ -270,7 +271,7 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 
 /// Parses an event's data. What is no JSON is passed over, as SDKs do with keep-alives, unless it
 /// begins like an event: then something is lost, and the stream fails.
-pub(super) fn parse_event(
+pub(crate) fn parse_event(
     data: &str,
     sink: &mut Sink<'_>,
     take: impl FnOnce(Json<'_>, &mut Sink<'_>),
@@ -300,7 +301,7 @@ pub(super) fn read_response<'a>(
     match from {
         Format::OpenAiChat => openai_chat::read_response(json, context),
         Format::OpenAiResponses => openai_responses::read_response(json),
-        Format::AnthropicMessages => anthropic::read_response(json),
+        Format::AnthropicMessages => anthropic_messages::read_response(json),
         Format::Gemini => gemini::read_response(json, context),
     }
 }

@@ -2,13 +2,13 @@
 
 use bytes::BytesMut;
 
-use super::super::citation;
-use super::super::emit::{Fields, Items, object};
-use super::super::neutral::{
+use crate::translate::citation;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::neutral::{
     Choice, Citation, Finish, Kind, Part, Response, Thinking, ToolCall, Usage,
 };
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
 
 /// Writes the body of an answer. Of several choices the first one is the message.
 pub(crate) fn write_response(

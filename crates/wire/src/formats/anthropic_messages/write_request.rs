@@ -5,23 +5,23 @@ use std::collections::HashSet;
 use bytes::BytesMut;
 use serde_json::Number;
 
-use super::super::capability::{Claude, claude};
-use super::super::data_url;
-use super::super::emit::{Fields, Items, object};
-use super::super::extra;
-use super::super::neutral::{
+use crate::translate::capability::{Claude, claude};
+use crate::translate::data_url;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::extra;
+use crate::translate::neutral::{
     Extra, File, Image, Kind, Output, Part, Request, Sampling, Source, Thinking, Tier, ToolCall,
     ToolChoice, ToolResult, is_one,
 };
-use super::super::options::RequestOptions;
-use super::super::policy::{Feature, Losses};
-use super::super::reasoning::{
+use crate::translate::options::RequestOptions;
+use crate::translate::policy::{Feature, Losses};
+use crate::translate::reasoning::{
     AnthropicPlan, AnthropicSituation, AnthropicThinking, anthropic_plan,
 };
-use super::super::signature::Signature;
-use super::super::tool_id::{ANTHROPIC_NAME_LIMIT, fit, fit_name};
-use super::super::tool_schema::{self, Sent};
-use super::super::turns::{Turn, Turns, is_blank, turns};
+use crate::translate::signature::Signature;
+use crate::translate::tool_id::{ANTHROPIC_NAME_LIMIT, fit, fit_name};
+use crate::translate::tool_schema::{self, Sent};
+use crate::translate::turns::{Turn, Turns, is_blank, turns};
 
 /// Stands in for the user's first turn where the client begins with the assistant: the API wants
 /// the user to speak first.

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::super::citation;
-use super::super::event::{Block, Event, ReadStream, Sink, Start};
-use super::super::failure::{self, Failure};
-use super::super::json::{Json, Object};
-use super::super::neutral::Finish;
-use super::super::stream::parse_event;
-use super::super::tool_schema;
-use super::read::reasoning_text;
-use super::read_answer::{finish_of, read_usage, signature_of};
+use super::read_request::reasoning_text;
+use super::read_response::{finish_of, read_usage, signature_of};
+use crate::translate::citation;
+use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
+use crate::translate::failure::{self, Failure};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::Finish;
+use crate::translate::stream::parse_event;
+use crate::translate::tool_schema;
 
 /// Reads the events of one response.
 #[derive(Debug, Default)]

@@ -1,15 +1,15 @@
 //! Reads a stream of `generateContent` answers, each with what came since the last one.
 
-use super::super::citation;
-use super::super::event::{Block, Event, ReadStream, Sink, Start};
-use super::super::failure::{self, Failure};
-use super::super::json::{Json, Object};
-use super::super::neutral::{Finish, Text};
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::stream::parse_event;
-use super::super::tool_id;
-use super::read_answer::{Found, read_finish, read_part, read_tier, read_usage};
+use super::read_response::{Found, read_finish, read_part, read_tier, read_usage};
+use crate::translate::citation;
+use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
+use crate::translate::failure::{self, Failure};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Finish, Text};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::stream::parse_event;
+use crate::translate::tool_id;
 
 /// Reads one answer.
 #[derive(Debug)]

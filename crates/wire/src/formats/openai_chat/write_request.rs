@@ -6,16 +6,16 @@ use bytes::BytesMut;
 use llm_router_domain::format::Format;
 use serde_json::Number;
 
-use super::super::emit::{Fields, Items, object};
-use super::super::extra;
-use super::super::neutral::{
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::extra;
+use crate::translate::neutral::{
     Extra, File, Image, Kind, Message, Output, Part, Request, Role, Source, Tier, Tool, ToolCall,
     ToolChoice, ToolResult, is_one,
 };
-use super::super::options::{ChatDialect, RequestOptions};
-use super::super::policy::{Feature, Losses};
-use super::super::tool_id::{NAME_LIMIT, fit_name};
-use super::super::{data_url, reasoning, tool_schema};
+use crate::translate::options::{ChatDialect, RequestOptions};
+use crate::translate::policy::{Feature, Losses};
+use crate::translate::tool_id::{NAME_LIMIT, fit_name};
+use crate::translate::{data_url, reasoning, tool_schema};
 
 /// How many texts to stop at OpenAI takes.
 const STOP_LIMIT: usize = 4;

@@ -1,12 +1,12 @@
 //! Reads a plain message.
 
-use super::super::citation;
-use super::super::json::{Json, Object};
-use super::super::neutral::{
+use crate::translate::citation;
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{
     Arguments, Choice, Finish, Kind, Part, Response, Text, Thinking, ToolCall, Usage,
 };
-use super::super::signature::Signature;
-use super::super::{TranslateError, failure};
+use crate::translate::signature::Signature;
+use crate::translate::{TranslateError, failure};
 
 /// Reads the body of an answer.
 pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateError> {

@@ -4,20 +4,20 @@ use std::collections::HashSet;
 
 use bytes::BytesMut;
 
-use super::super::TranslateError;
-use super::super::data_url;
-use super::super::emit::{Fields, object as write_object};
-use super::super::extra::openai_feature;
-use super::super::json::{Json, Object};
-use super::super::neutral::{
+use crate::formats::openai_chat::{read_allowed, read_choice_word, read_schema};
+use crate::translate::TranslateError;
+use crate::translate::data_url;
+use crate::translate::emit::{Fields, object as write_object};
+use crate::translate::extra::openai_feature;
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{
     Arguments, Extra, File, Function, Image, Kind, Message, Output, Part, Request, Role, Source,
     Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
 };
-use super::super::openai_chat::{read_allowed, read_choice_word, read_schema};
-use super::super::policy::Feature;
-use super::super::reasoning;
-use super::super::signature::Signature;
-use super::super::typed::{
+use crate::translate::policy::Feature;
+use crate::translate::reasoning;
+use crate::translate::signature::Signature;
+use crate::translate::typed::{
     boolean, count, each, number, object, optional, optional_bool, required, text,
 };
 

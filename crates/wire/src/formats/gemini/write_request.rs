@@ -5,20 +5,20 @@ use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
-use super::super::capability::{GeminiThinking, gemini_checks_signatures, gemini_thinking};
-use super::super::data_url;
-use super::super::emit::{Fields, Items, object};
-use super::super::extra;
-use super::super::neutral::{
+use crate::translate::capability::{GeminiThinking, gemini_checks_signatures, gemini_thinking};
+use crate::translate::data_url;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::extra;
+use crate::translate::neutral::{
     Extra, Kind, Output, Part, Request, Source, Tier, ToolCall, ToolChoice, ToolResult,
 };
-use super::super::options::RequestOptions;
-use super::super::policy::{Feature, Losses};
-use super::super::reasoning::{GeminiPlan, gemini_plan};
-use super::super::signature::Signature;
-use super::super::tool_id::{NAME_LIMIT, fit_name, is_made};
-use super::super::tool_schema::{self, Sent};
-use super::super::turns::{Turn, Turns, is_blank, is_result, turns};
+use crate::translate::options::RequestOptions;
+use crate::translate::policy::{Feature, Losses};
+use crate::translate::reasoning::{GeminiPlan, gemini_plan};
+use crate::translate::signature::Signature;
+use crate::translate::tool_id::{NAME_LIMIT, fit_name, is_made};
+use crate::translate::tool_schema::{self, Sent};
+use crate::translate::turns::{Turn, Turns, is_blank, is_result, turns};
 
 /// What Google says to send where a call has no signature because another model made it
 /// (ai.google.dev, "Thought signatures").

@@ -1,18 +1,18 @@
 //! Reads a chat completions request. It must not know what the target can express.
 
-use super::super::TranslateError;
-use super::super::data_url;
-use super::super::extra::openai_feature;
-use super::super::json::{Json, Object};
-use super::super::neutral::{
+use crate::translate::TranslateError;
+use crate::translate::data_url;
+use crate::translate::extra::openai_feature;
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{
     Arguments, Extra, File, Function, Image, Kind, Message, Output, Part, Request, Role, Source,
     Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
 };
-use super::super::policy::Feature;
-use super::super::reasoning;
-use super::super::signature::Signature;
-use super::super::tool_id;
-use super::super::typed::{
+use crate::translate::policy::Feature;
+use crate::translate::reasoning;
+use crate::translate::signature::Signature;
+use crate::translate::tool_id;
+use crate::translate::typed::{
     boolean, count, each, number, object, optional, optional_bool, required, text, texts,
 };
 

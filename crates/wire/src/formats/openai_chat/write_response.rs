@@ -2,14 +2,14 @@
 
 use bytes::BytesMut;
 
-use super::super::citation::write_url_citation;
-use super::super::emit::{Fields, Items, object};
-use super::super::neutral::{
+use crate::translate::citation::write_url_citation;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::neutral::{
     Choice, Finish, Image, Kind, Part, Response, Source, Thinking, ToolCall, Usage,
 };
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::tool_schema;
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::tool_schema;
 
 /// Writes the body of an answer.
 pub(crate) fn write_response(

@@ -2,18 +2,18 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use super::super::emit::{Fields, object};
-use super::super::event::{Block, Event, Start, WriteStream};
-use super::super::failure::Failure;
-use super::super::json::Json;
-use super::super::neutral::{Citation, Finish, Usage};
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::tool_schema;
-use super::write_answer::{
+use super::write_response::{
     Head, call_prefix, incomplete_reason, reasoning_id, write_annotation, write_called,
     write_image, write_reasoning, write_refusal, write_text, write_usage,
 };
+use crate::translate::emit::{Fields, object};
+use crate::translate::event::{Block, Event, Start, WriteStream};
+use crate::translate::failure::Failure;
+use crate::translate::json::Json;
+use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::tool_schema;
 
 /// Writes the events of one response.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
 //! Reads a plain `generateContent` answer.
 
-use super::super::citation;
-use super::super::json::{Json, Object};
-use super::super::neutral::{
+use crate::translate::citation;
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{
     Arguments, Choice, Finish, Image, Kind, Part, Response, Source, Text, Thinking, ToolCall, Usage,
 };
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::tool_id;
-use super::super::{TranslateError, failure};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::tool_id;
+use crate::translate::{TranslateError, failure};
 
 /// Reads the body of an answer.
 pub(crate) fn read_response<'a>(

@@ -1,13 +1,13 @@
 //! Reads a stream of message events.
 
-use super::super::citation;
-use super::super::event::{Block, Event, ReadStream, Sink, Start};
-use super::super::failure::{self, Failure};
-use super::super::json::{Json, Object};
-use super::super::neutral::{Finish, Text, Usage};
-use super::super::signature::Signature;
-use super::super::stream::parse_event;
-use super::read_answer::{read_stop, read_usage};
+use super::read_response::{read_stop, read_usage};
+use crate::translate::citation;
+use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
+use crate::translate::failure::{self, Failure};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Finish, Text, Usage};
+use crate::translate::signature::Signature;
+use crate::translate::stream::parse_event;
 
 /// Reads the events of one message.
 #[derive(Debug, Default)]

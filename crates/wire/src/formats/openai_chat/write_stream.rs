@@ -2,18 +2,18 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use super::super::citation::write_url_citation;
-use super::super::emit::{Fields, object};
-use super::super::event::{Block, Event, Start, WriteStream};
-use super::super::failure::Failure;
-use super::super::json::Json;
-use super::super::neutral::{Citation, Finish, Usage};
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::tool_schema;
-use super::write_answer::{
+use super::write_response::{
     finish_reason, tier_name, write_google_signature, write_image, write_thinking, write_usage,
 };
+use crate::translate::citation::write_url_citation;
+use crate::translate::emit::{Fields, object};
+use crate::translate::event::{Block, Event, Start, WriteStream};
+use crate::translate::failure::Failure;
+use crate::translate::json::Json;
+use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::tool_schema;
 
 /// Writes the chunks of one answer.
 #[derive(Debug)]

@@ -2,15 +2,15 @@
 
 use bytes::BytesMut;
 
-use super::super::citation::write_url_citation;
-use super::super::emit::{Fields, Items, object};
-use super::super::json::Json;
-use super::super::neutral::{
+use crate::translate::citation::write_url_citation;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::json::Json;
+use crate::translate::neutral::{
     Choice, Citation, Finish, Image, Kind, Part, Response, Source, ToolCall, Usage,
 };
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::tool_schema;
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::tool_schema;
 
 /// Writes the body of an answer. Of several choices the first one is the response.
 pub(crate) fn write_response(

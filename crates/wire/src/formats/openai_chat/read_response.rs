@@ -1,16 +1,16 @@
 //! Reads a plain chat completion, with what compatible servers make of it.
 
-use super::super::citation;
-use super::super::data_url;
-use super::super::json::{Json, Object};
-use super::super::neutral::{
+use super::read_request::read_google_signature;
+use crate::translate::citation;
+use crate::translate::data_url;
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{
     Arguments, Choice, Finish, Image, Kind, Part, Response, Text, Thinking, ToolCall, Usage,
 };
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::tool_id;
-use super::super::{TranslateError, failure};
-use super::read::read_google_signature;
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::tool_id;
+use crate::translate::{TranslateError, failure};
 
 /// Reads the body of an answer.
 pub(crate) fn read_response<'a>(

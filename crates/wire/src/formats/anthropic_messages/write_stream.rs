@@ -3,13 +3,13 @@
 use bytes::{BufMut as _, BytesMut};
 use llm_router_domain::format::Format;
 
-use super::super::emit::{Fields, object};
-use super::super::event::{Block, Event, Start, WriteStream};
-use super::super::failure::Failure;
-use super::super::neutral::{Citation, Finish, Usage};
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::write_answer::{write_citation, write_stop, write_usage};
+use super::write_response::{write_citation, write_stop, write_usage};
+use crate::translate::emit::{Fields, object};
+use crate::translate::event::{Block, Event, Start, WriteStream};
+use crate::translate::failure::Failure;
+use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
 
 /// Writes the events of one message.
 #[derive(Debug)]

@@ -1,17 +1,17 @@
 //! Reads a stream of chat completion chunks, with what compatible servers make of it.
 
-use super::super::citation;
-use super::super::event::{Block, Event, ReadStream, Sink, Start};
-use super::super::failure::{self, Failure};
-use super::super::json::{Json, Object};
-use super::super::neutral::{Citation, Finish, Kind, Text};
-use super::super::options::ResponseContext;
-use super::super::signature::Signature;
-use super::super::stream::{DONE, parse_event};
-use super::super::tool_id;
 use super::balance::Balance;
-use super::read::read_google_signature;
-use super::read_answer::{content_part, read_finish, thoughts, usage_of};
+use super::read_request::read_google_signature;
+use super::read_response::{content_part, read_finish, thoughts, usage_of};
+use crate::translate::citation;
+use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
+use crate::translate::failure::{self, Failure};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Citation, Finish, Kind, Text};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::stream::{DONE, parse_event};
+use crate::translate::tool_id;
 
 /// Reads the chunks of one answer.
 #[derive(Debug)]

@@ -5,21 +5,21 @@ use std::collections::HashSet;
 use bytes::BytesMut;
 use llm_router_domain::format::Format;
 
-use super::super::capability::{OpenAiThinking, openai_thinking};
-use super::super::emit::{Fields, Items, object};
-use super::super::extra;
-use super::super::json::Json;
-use super::super::neutral::{
+use super::read_request::INCLUDE_LOGPROBS;
+use crate::formats::openai_chat::{lose_default, tier, write_schema};
+use crate::translate::capability::{OpenAiThinking, openai_thinking};
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::extra;
+use crate::translate::json::Json;
+use crate::translate::neutral::{
     File, Function, Image, Kind, Message, Mode, Output, Part, Request, Role, Sampling, Source,
     Thinking, Tool, ToolCall, ToolChoice, ToolResult,
 };
-use super::super::openai_chat::{lose_default, tier, write_schema};
-use super::super::options::RequestOptions;
-use super::super::policy::{Feature, Losses};
-use super::super::signature::Signature;
-use super::super::tool_id::{NAME_LIMIT, fit_name};
-use super::super::{reasoning, tool_schema};
-use super::read::INCLUDE_LOGPROBS;
+use crate::translate::options::RequestOptions;
+use crate::translate::policy::{Feature, Losses};
+use crate::translate::signature::Signature;
+use crate::translate::tool_id::{NAME_LIMIT, fit_name};
+use crate::translate::{reasoning, tool_schema};
 
 /// Writes the body of `POST /v1/responses`.
 pub(crate) fn write_request(

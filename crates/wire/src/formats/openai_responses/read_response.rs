@@ -1,14 +1,14 @@
 //! Reads a plain response.
 
-use super::super::citation;
-use super::super::json::{Json, Object};
-use super::super::neutral::{
+use super::read_request::reasoning_text;
+use crate::translate::citation;
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{
     Arguments, Choice, Citation, Finish, Image, Kind, Part, Response, Source, Text, Thinking,
     ToolCall, Usage,
 };
-use super::super::signature::Signature;
-use super::super::{TranslateError, failure, tool_schema};
-use super::read::reasoning_text;
+use crate::translate::signature::Signature;
+use crate::translate::{TranslateError, failure, tool_schema};
 
 /// Reads the body of an answer.
 pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateError> {
