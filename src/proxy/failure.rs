@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use http::header::RETRY_AFTER;
 use llm_router_domain::circuit::Change;
 use llm_router_domain::retry::{Ending, Fault, Health, Next, limit_wait, retry_after};
-use llm_router_wire::error::says_spend_limit;
+use llm_router_wire::error::{body_status, says_spend_limit};
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -16,7 +16,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::attempt::elapsed;
 use super::context::{Context, Inference};
 use super::exchange::{Exchange, Hold, Silence};
-use super::response::{Response, error_status};
+use super::response::Response;
 use super::{Gateway, TRY_NEXT};
 use crate::clock;
 use crate::snapshot::Timeouts;
@@ -187,7 +187,7 @@ impl Gateway {
             _ => &[],
         };
         let (failure, ending) = if refusal.status == 0 {
-            let status = error_status(body);
+            let status = body_status(body);
             let ending = Ending::ErrorFirst(Fault::of_status(status));
             (Failure::ErrorEvent(status), ending)
         } else {

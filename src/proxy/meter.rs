@@ -14,10 +14,10 @@ use llm_router_domain::ledger::{
 };
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
-use llm_router_wire::json;
+use llm_router_wire::formats;
 use llm_router_wire::prompt;
 use llm_router_wire::scan::Field;
-use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFilter};
+use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
 use uuid::Uuid;
 
 use super::context::Inference;
@@ -30,7 +30,7 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(super) struct Tab {
     opened: Opened,
-    dialect: Dialect,
+    layout: &'static UsageLayout,
     price: Option<Arc<Price>>,
     /// What is known of the deployment; its id names it in metrics.
     deployment: Arc<balance::Deployment>,
@@ -122,7 +122,7 @@ impl Tab {
                 estimate,
                 cost,
             },
-            dialect: Dialect::of(inference.provider_format(), inference.endpoint),
+            layout: UsageLayout::for_endpoint(inference.provider_format(), inference.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
@@ -169,9 +169,9 @@ impl Tab {
         self.status = status;
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(UsageFilter::new(self.dialect)),
-            (true, false) => Meter::Stream(StreamMeter::new(self.dialect)),
-            (false, _) => Meter::Body(BodyMeter::new(self.dialect)),
+            (true, true) => Meter::Filter(UsageFilter::new(self.layout)),
+            (true, false) => Meter::Stream(StreamMeter::new(self.layout)),
+            (false, _) => Meter::Body(BodyMeter::new(self.layout)),
         };
     }
 
@@ -353,16 +353,8 @@ fn attempt(id: Uuid, asker: &Asker<'_>, inference: &Inference, deployment: &Depl
 
 /// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
 fn end_user(inference: &Inference) -> Option<Box<str>> {
-    let (body, scan) = (&inference.body, &inference.head.scan);
-    let value = if inference.endpoint.format() == Endpoint::Messages.format() {
-        let metadata = scan.value(body, Field::Metadata)?;
-        let id = json::members(metadata)
-            .find(|member| metadata.get(member.key.clone()) == Some(b"user_id"))?;
-        metadata.get(id.value)?
-    } else {
-        scan.value(body, Field::User)?
-    };
-    let name = json::string(value)?;
+    let format = inference.endpoint.format();
+    let name = formats::end_user(format, &inference.body, &inference.head.scan)?;
     let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
     fits.then(|| name.as_ref().into())
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use llm_router_domain::format::Endpoint;
 use llm_router_wire::prompt::Prompt;
 use llm_router_wire::request::RequestHead;
-use llm_router_wire::usage::{Dialect, Splice};
+use llm_router_wire::usage::{Splice, UsageLayout};
 use llm_router_wire::{models, parameters};
 use pingora::Result;
 use pingora::proxy::Session;
@@ -145,7 +145,7 @@ impl Gateway {
         ctx.key = Some(Arc::clone(&key));
         ctx.store_away = !self.metrics.store_is_up();
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Fault)?;
-        let anthropic = ctx.endpoint.is_some();
+        let format = ctx.format();
         let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
@@ -163,21 +163,13 @@ impl Gateway {
             Target::Models => {
                 let names = listing::visible(snapshot, enabled, &key);
                 let listed = names.iter().map(listing::Entry::listed);
-                Ok(Step::Answer(if anthropic {
-                    models::anthropic_list(listed)
-                } else {
-                    models::openai_list(listed)
-                }))
+                Ok(Step::Answer(models::list(format, listed)))
             }
             Target::Model(id) => {
                 let names = listing::visible(snapshot, enabled, &key);
                 let entry = names.iter().find(|entry| entry.id == id);
                 let entry = entry.ok_or_else(|| BodyError::Fault(Fault::model_not_found(&id)))?;
-                Ok(Step::Answer(if anthropic {
-                    models::anthropic_model(entry.listed())
-                } else {
-                    models::openai_model(entry.listed())
-                }))
+                Ok(Step::Answer(models::one(format, entry.listed())))
             }
             Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Fault(
                 Fault::not_found(session.req_header().uri.path()),
@@ -304,8 +296,8 @@ pub(super) fn usage_to_ask_for(
     body: &[u8],
     endpoint: Endpoint,
 ) -> Option<Splice> {
-    let dialect = Dialect::of(endpoint.format(), endpoint);
-    if head.stream && dialect.has_usage_option() {
+    let layout = UsageLayout::for_endpoint(endpoint.format(), endpoint);
+    if head.stream && layout.has_usage_option() {
         head.ask_for_usage(body)
     } else {
         None

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::retry::{Ending, Fault, Health, Next};
+use llm_router_wire::error::begins_with_error;
 use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
 
@@ -18,7 +19,7 @@ use super::failure::{Failure, Refusal};
 use super::headers::{self, Marks};
 use super::limit;
 use super::meter::Tab;
-use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, begins_with_error, redact};
+use super::response::{ERROR_BODY_LIMIT, Response, Stream, Verdict, redact};
 use super::translation::{Answer, Progress};
 use super::{Gateway, TRY_NEXT};
 use crate::clock;

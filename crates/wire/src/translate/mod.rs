@@ -40,7 +40,7 @@ pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedReques
 pub use policy::{Compat, table_as_markdown};
 pub use stream::{StreamEnd, StreamTranslator};
 
-use crate::formats::{anthropic_messages, gemini, openai_chat, openai_responses};
+use crate::formats::{client_codec, codec};
 use json::Json;
 use policy::Losses;
 
@@ -159,27 +159,18 @@ pub fn translate_request(
         message: "The request body must be a JSON object.".to_owned(),
         param: None,
     })?;
-    let echo = (from == Format::OpenAiResponses).then(|| openai_responses::echo(&object));
-    let request = match from {
-        Format::OpenAiChat => openai_chat::read_request(object)?,
-        Format::OpenAiResponses => openai_responses::read_request(object)?,
-        Format::AnthropicMessages => anthropic_messages::read_request(object)?,
-        Format::Gemini => return Err(TranslateError::no_translation(from)),
-    };
+    let client = client_codec(from)?;
+    let echo = client.echo(&object);
+    let request = client.read_request(object)?;
+    let target = codec(to);
     let mut losses = Losses::new(options.compat, from, to);
     let mut out = BytesMut::with_capacity(body.len() + body.len() / 8 + 256);
-    let write = match to {
-        Format::OpenAiChat => openai_chat::write_request,
-        Format::OpenAiResponses => openai_responses::write_request,
-        Format::AnthropicMessages => anthropic_messages::write_request,
-        Format::Gemini => gemini::write_request,
-    };
-    write(&request, target_model, options, &mut losses, &mut out);
+    target.write_request(&request, target_model, options, &mut losses, &mut out);
     Ok(TranslatedRequest {
         body: out.freeze(),
-        path: path(to, target_model, request.stream),
+        path: target.path(target_model, request.stream),
         stream: request.stream,
-        headers: headers(to),
+        headers: target.request_headers(),
         dropped: losses.finish()?,
         context: options.context(to, target_model, &request, echo),
     })
@@ -207,34 +198,9 @@ pub fn translate_response(
                 .map_err(|_| TranslateError::bad_answer("The provider's answer is not JSON."))?
         }
     };
-    let response = stream::read_response(from, json, context)?;
+    let client = client_codec(to)?;
+    let response = codec(from).read_response(json, context)?;
     let mut out = BytesMut::with_capacity(body.len() + 256);
-    match to {
-        Format::OpenAiChat => openai_chat::write_response(&response, context, &mut out),
-        Format::OpenAiResponses => openai_responses::write_response(&response, context, &mut out),
-        Format::AnthropicMessages => {
-            anthropic_messages::write_response(&response, context, &mut out)
-        }
-        Format::Gemini => return Err(TranslateError::no_translation(to)),
-    }
+    client.write_response(&response, context, &mut out);
     Ok(out.freeze())
-}
-
-/// The path below the provider's base URL, with its query.
-fn path(to: Format, model: &str, stream: bool) -> String {
-    match to {
-        Format::OpenAiChat => "/chat/completions".to_owned(),
-        Format::OpenAiResponses => "/responses".to_owned(),
-        Format::AnthropicMessages => "/messages".to_owned(),
-        Format::Gemini if stream => gemini::path(model, gemini::Method::Stream),
-        Format::Gemini => gemini::path(model, gemini::Method::Generate),
-    }
-}
-
-/// Headers that the format demands besides credentials.
-const fn headers(to: Format) -> &'static [(&'static str, &'static str)] {
-    match to {
-        Format::AnthropicMessages => &[("anthropic-version", "2023-06-01")],
-        _ => &[],
-    }
 }

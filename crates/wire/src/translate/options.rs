@@ -6,6 +6,7 @@ use llm_router_domain::format::Format;
 use super::neutral::{Request, Tool};
 use super::policy::Compat;
 use super::tool_id;
+use crate::formats::codec;
 
 /// Whose chat completions a provider speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl RequestOptions {
         to: Format,
         model: &str,
         request: &Request<'_>,
-        echo: Option<String>,
+        echo: String,
     ) -> ResponseContext {
         ResponseContext {
             model: model.to_owned(),
@@ -84,8 +85,8 @@ impl RequestOptions {
             request_id: self.request_id.clone(),
             include_usage: request.include_usage,
             custom_tools: custom_tools(request),
-            renamed_tools: tool_id::renamed(request, tool_id::name_limit(to)),
-            echo: echo.unwrap_or_default(),
+            renamed_tools: tool_id::renamed(request, codec(to).tool_name_limit()),
+            echo,
         }
     }
 }

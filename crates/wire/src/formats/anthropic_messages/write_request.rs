@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use bytes::BytesMut;
 use serde_json::Number;
 
+use super::TOOL_NAME_LIMIT;
 use crate::translate::capability::{Claude, claude};
 use crate::translate::data_url;
 use crate::translate::emit::{Fields, Items, object};
@@ -19,7 +20,7 @@ use crate::translate::reasoning::{
     AnthropicPlan, AnthropicSituation, AnthropicThinking, anthropic_plan,
 };
 use crate::translate::signature::Signature;
-use crate::translate::tool_id::{ANTHROPIC_NAME_LIMIT, fit, fit_name};
+use crate::translate::tool_id::{fit, fit_name};
 use crate::translate::tool_schema::{self, Sent};
 use crate::translate::turns::{Turn, Turns, is_blank, turns};
 
@@ -327,7 +328,7 @@ fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, cache: impl Fn(&mut Fi
     items.obj(|item| {
         item.str("type", "tool_use");
         item.str("id", &fit(&call.id));
-        item.str("name", &fit_name(&call.name, ANTHROPIC_NAME_LIMIT));
+        item.str("name", &fit_name(&call.name, TOOL_NAME_LIMIT));
         if call.custom {
             item.raw("input", &tool_schema::wrap(call.arguments.as_is()));
         } else {
@@ -389,7 +390,7 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, lo
 
 fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, model: Claude, losses: &mut Losses) {
     items.obj(|item| {
-        item.str("name", &fit_name(sent.name, ANTHROPIC_NAME_LIMIT));
+        item.str("name", &fit_name(sent.name, TOOL_NAME_LIMIT));
         item.opt_str("description", sent.description.as_deref());
         let schema = sent.schema.as_deref().unwrap_or(tool_schema::NO_ARGUMENTS);
         item.raw("input_schema", schema);
@@ -422,7 +423,7 @@ fn write_choice(fields: &mut Fields<'_>, request: &Request<'_>) {
     fields.obj("tool_choice", |choice| {
         choice.str("type", kind);
         if let Some(name) = name {
-            choice.str("name", &fit_name(name, ANTHROPIC_NAME_LIMIT));
+            choice.str("name", &fit_name(name, TOOL_NAME_LIMIT));
         }
         if single && kind != "none" {
             choice.bool("disable_parallel_tool_use", true);

@@ -22,6 +22,17 @@ pub(crate) struct Reader {
     blocked: bool,
 }
 
+/// Reads a stream that came as one list.
+pub(super) fn read_list(chunks: Vec<Json<'_>>, context: &ResponseContext, sink: &mut Sink<'_>) {
+    let mut reader = Reader::new(context);
+    for chunk in chunks {
+        reader.chunk(chunk, sink);
+    }
+    if reader.is_complete() {
+        reader.end(sink);
+    }
+}
+
 /// How far a candidate is.
 #[derive(Debug)]
 struct Progress {
@@ -45,7 +56,7 @@ impl Reader {
     }
 
     /// Takes one answer of the stream.
-    pub(crate) fn chunk(&mut self, json: Json<'_>, sink: &mut Sink<'_>) {
+    fn chunk(&mut self, json: Json<'_>, sink: &mut Sink<'_>) {
         if failure::is_failure(&json) {
             return sink(Event::Failed(Failure::read(None, &json)));
         }

@@ -1,7 +1,6 @@
 //! Writes a `generateContent` request.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
@@ -12,7 +11,6 @@ use crate::translate::extra;
 use crate::translate::neutral::{
     Extra, Kind, Output, Part, Request, Source, Tier, ToolCall, ToolChoice, ToolResult,
 };
-use crate::translate::options::RequestOptions;
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::reasoning::{GeminiPlan, gemini_plan};
 use crate::translate::signature::Signature;
@@ -27,42 +25,10 @@ const UNSIGNED: &str = "skip_thought_signature_validator";
 /// How many texts to stop at Gemini takes.
 const STOP_LIMIT: usize = 5;
 
-/// What a model is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
-    Generate,
-    Stream,
-    Count,
-}
-
-/// Path and query below `/v1beta`.
-pub(crate) fn path(model: &str, method: Method) -> String {
-    let (collection, name) = match model.split_once('/') {
-        Some((collection @ ("models" | "tunedModels"), name)) => (collection, name),
-        _ => ("models", model),
-    };
-    let mut path = format!("/{collection}/");
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
-            path.push(char::from(byte));
-        } else {
-            // Writing into a string can't fail.
-            write!(path, "%{byte:02X}").ok();
-        }
-    }
-    path.push_str(match method {
-        Method::Generate => ":generateContent",
-        Method::Stream => ":streamGenerateContent?alt=sse",
-        Method::Count => ":countTokens",
-    });
-    path
-}
-
 /// Writes the body of `POST …:generateContent`.
 pub(crate) fn write_request(
     request: &Request<'_>,
     model: &str,
-    _: &RequestOptions,
     losses: &mut Losses,
     out: &mut BytesMut,
 ) {
@@ -504,33 +470,4 @@ fn write_output(config: &mut Fields<'_>, request: &Request<'_>, plan: GeminiPlan
         thinking.opt_num("thinkingBudget", plan.budget);
         thinking.opt_str("thinkingLevel", plan.level);
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_name_the_model_and_nothing_else() {
-        for (model, method, expected) in [
-            (
-                "gemini-2.5-flash",
-                Method::Generate,
-                "/models/gemini-2.5-flash:generateContent",
-            ),
-            (
-                "models/x",
-                Method::Stream,
-                "/models/x:streamGenerateContent?alt=sse",
-            ),
-            ("a?b#c%", Method::Count, "/models/a%3Fb%23c%25:countTokens"),
-            (
-                "x/../y",
-                Method::Generate,
-                "/models/x%2F..%2Fy:generateContent",
-            ),
-        ] {
-            assert_eq!(path(model, method), expected);
-        }
-    }
 }

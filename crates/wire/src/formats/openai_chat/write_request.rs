@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use bytes::BytesMut;
-use llm_router_domain::format::Format;
 use serde_json::Number;
 
 use crate::translate::emit::{Fields, Items, object};
@@ -389,7 +388,7 @@ fn write_file(items: &mut Items<'_>, file: &File<'_>, losses: &mut Losses) {
     match &file.source {
         Source::Text(text) => write_text(items, text),
         Source::Url(_) => losses.lose(Feature::FileUrl),
-        Source::Id(id) if losses.from() == Format::OpenAiResponses => items.obj(|item| {
+        Source::Id(id) if losses.same_vendor() => items.obj(|item| {
             item.str("type", "file");
             item.obj("file", |fields| fields.str("file_id", id));
         }),

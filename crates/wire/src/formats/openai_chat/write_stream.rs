@@ -1,6 +1,7 @@
 //! Writes a stream of chat completion chunks.
 
 use bytes::{BufMut as _, BytesMut};
+use llm_router_domain::format::Format;
 
 use super::write_response::{
     finish_reason, tier_name, write_google_signature, write_image, write_thinking, write_usage,
@@ -366,7 +367,6 @@ impl WriteStream for Writer {
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
-        let format = llm_router_domain::format::Format::OpenAiChat;
-        out.put_slice(&failure.event(format, &self.context.request_id));
+        out.put_slice(&failure.event(Format::OpenAiChat, &self.context.request_id));
     }
 }

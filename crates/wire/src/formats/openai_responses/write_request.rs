@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use bytes::BytesMut;
-use llm_router_domain::format::Format;
 
 use super::read_request::INCLUDE_LOGPROBS;
 use crate::formats::openai_chat::{lose_default, tier, write_schema};
@@ -170,7 +169,7 @@ fn write_file(items: &mut Items<'_>, file: &File<'_>, losses: &mut Losses) {
     }
     match &file.source {
         Source::Text(text) => return write_input_text(items, text),
-        Source::Id(_) if losses.from() != Format::OpenAiChat => {
+        Source::Id(_) if !losses.same_vendor() => {
             return losses.lose(Feature::FileId);
         }
         _ => {}
