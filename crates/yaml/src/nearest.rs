@@ -2,10 +2,7 @@
 
 /// Returns the candidate most similar to `name`, if any is similar enough. Case is ignored.
 #[must_use]
-pub fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// The least Jaro-Winkler similarity at which a suggestion helps.
     const SIMILAR: f64 = 0.75;
     let lower = name.to_lowercase();

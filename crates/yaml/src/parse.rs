@@ -383,7 +383,9 @@ mod tests {
         assert_eq!(root.get("b").unwrap().items()[1].mark.column, 8);
         assert!(entries[2].node.is_null());
         for empty in ["", "# nothing\n", "~", "---\n"] {
-            assert!(matches!(parse(empty).unwrap().value, Value::Map(entries) if entries.is_empty()));
+            assert!(
+                matches!(parse(empty).unwrap().value, Value::Map(entries) if entries.is_empty())
+            );
         }
     }
 
