@@ -156,7 +156,9 @@ mod tests {
         ]);
         let got = substitute(text, &environment);
         match (got, expected) {
-            (Ok(got), Ok(expected)) => assert_eq!(got.as_ref().map(|got| got.text.as_str()), expected),
+            (Ok(got), Ok(expected)) => {
+                assert_eq!(got.as_ref().map(|got| got.text.as_str()), expected)
+            }
             (Err(error), Err(part)) => assert!(error.problem.contains(part), "{text}: {error}"),
             (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
         }

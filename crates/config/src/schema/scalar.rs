@@ -72,7 +72,10 @@ pub(super) fn choice_words(schema: &Json) -> Option<Vec<&str>> {
         return Some(words.iter().filter_map(Json::as_str).collect());
     }
     let choices = schema["oneOf"].as_array()?;
-    let choices = choices.iter().map(choice_words).collect::<Option<Vec<_>>>()?;
+    let choices = choices
+        .iter()
+        .map(choice_words)
+        .collect::<Option<Vec<_>>>()?;
     Some(choices.concat())
 }
 
@@ -103,7 +106,10 @@ fn read_string(schema: &Json, scalar: &Scalar) -> Result<Json, ValueError> {
     require_string(scalar)?;
     let shortest = schema["minLength"].as_u64().unwrap_or(0);
     if (text.chars().count() as u64) < shortest {
-        return Err(ValueError::new("is too short", format!("write at least {shortest} characters")));
+        return Err(ValueError::new(
+            "is too short",
+            format!("write at least {shortest} characters"),
+        ));
     }
     Ok(text.into())
 }
@@ -112,7 +118,10 @@ fn read_string(schema: &Json, scalar: &Scalar) -> Result<Json, ValueError> {
 fn require_string(scalar: &Scalar) -> Result<(), ValueError> {
     let other = parse_bool(&scalar.text).is_some() || parse_number(&scalar.text).is_some();
     if other && scalar.origin == Origin::Plain {
-        return Err(ValueError::new("is not a string in YAML", "put it in quotes"));
+        return Err(ValueError::new(
+            "is not a string in YAML",
+            "put it in quotes",
+        ));
     }
     Ok(())
 }
@@ -283,10 +292,10 @@ mod tests {
         check(&string, "", Plain, Err("has no value"));
         check(&string, "", Quoted, Ok(json!("")));
         check(&boolean, "true", Plain, Ok(json!(true)));
-        check(&boolean, "true", Quoted, Err("without quotes"));
+        check(&boolean, "true", Quoted, Err("quotes"));
         check(&boolean, "yes", Plain, Err("write true or false"));
         check(&integer, "600", Plain, Ok(json!(600)));
-        check(&integer, "600", Quoted, Err("without quotes"));
+        check(&integer, "600", Quoted, Err("quotes"));
         check(&integer, "0", Plain, Err("from 1 to 4294967295"));
         check(&integer, "4294967296", Plain, Err("from 1 to 4294967295"));
         check(&integer, "1.5", Plain, Err("not a whole number"));

@@ -206,7 +206,12 @@ impl SchemaReader<'_> {
     }
 
     /// Reads a part of the file that no schema describes.
-    fn anything(&self, node: &Node, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Option<Json> {
+    fn anything(
+        &self,
+        node: &Node,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Json> {
         let anything = Json::Bool(true);
         match &node.value {
             Value::Broken(_) => self.visit(&anything, node, at, diagnostics),
@@ -234,7 +239,9 @@ fn allows_scalar(schema: &Json, scalar: &Scalar) -> bool {
 /// Returns true if the schema allows any value.
 fn is_unconstrained(schema: &Json) -> bool {
     const CONSTRAINTS: [&str; 6] = ["type", "enum", "const", "oneOf", "anyOf", "$ref"];
-    CONSTRAINTS.iter().all(|keyword| schema.get(keyword).is_none())
+    CONSTRAINTS
+        .iter()
+        .all(|keyword| schema.get(keyword).is_none())
 }
 
 fn required_fields(schema: &Json) -> impl Iterator<Item = &str> {
@@ -253,12 +260,7 @@ fn report_kind(
     None
 }
 
-fn report_duplicate(
-    first: &Entry,
-    entry: &Entry,
-    at: &ConfigPath,
-    diagnostics: &mut Diagnostics,
-) {
+fn report_duplicate(first: &Entry, entry: &Entry, at: &ConfigPath, diagnostics: &mut Diagnostics) {
     let problem = format!("is set twice; the first time on line {}", first.mark.line);
     let at = at.field(&entry.key);
     diagnostics.shape_error_at(entry.mark, &at, problem, "remove one of them");
@@ -349,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_schema_has_no_keyword_that_the_walk_ignores() {
-        let schema = crate::config::schema();
+        let schema = crate::schema();
         let mut count = 0;
         each_schema(&schema, &mut |keywords| {
             count += 1;
@@ -359,7 +361,10 @@ mod tests {
                     "{keyword}"
                 );
                 let beside = keywords.contains_key("$ref") && keyword != "$ref";
-                assert!(!beside || ANNOTATIONS.contains(&keyword), "{keyword} beside $ref");
+                assert!(
+                    !beside || ANNOTATIONS.contains(&keyword),
+                    "{keyword} beside $ref"
+                );
             }
             if let Some(format) = keywords.get("format").and_then(Json::as_str) {
                 let numeric = format.starts_with("uint") || format.starts_with("int");
