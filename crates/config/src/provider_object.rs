@@ -1,4 +1,4 @@
-//! One provider on its own, as the admin API is given it: checked as those of the file are.
+//! Checks one provider that is sent to the admin API, as those of the file are checked.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::load::load_text;
 use crate::provider::Provider;
 use crate::report::{Problem, Severity};
 
-/// Checks a provider that has the fields of the file. Nothing in it is substituted.
+/// Checks a provider that has the fields of the file. Variables in it are not substituted.
 ///
 /// # Errors
-/// Everything that is wrong with it; paths begin at the provider.
+/// Returns everything that is wrong with it; paths begin at the provider.
 pub fn check_provider(provider: &Json) -> Result<Provider, Vec<Problem>> {
-    let text = json!({ "providers": [literal(provider)] }).to_string();
+    let text = json!({ "providers": [escape_variables(provider)] }).to_string();
     let environment = Environment::new([("", ""); 0]);
     let mut report = match load_text(&text, Path::new("request"), &environment) {
         Ok(loaded) => match loaded.config.providers.into_iter().next() {
@@ -34,23 +34,23 @@ pub fn check_provider(provider: &Json) -> Result<Provider, Vec<Problem>> {
             file: "request".into(),
             mark: None,
             path: String::new(),
-            message: "is no provider".to_owned(),
+            message: "is not a provider".to_owned(),
             remedy: "send an object with the fields of a provider".to_owned(),
         });
     }
     Err(report)
 }
 
-/// The same value with what would be a variable written out, and without what is null.
-fn literal(value: &Json) -> Json {
+/// Returns the value without nulls, and with every `${` escaped.
+fn escape_variables(value: &Json) -> Json {
     match value {
         Json::String(text) => text.replace("${", "$${").into(),
-        Json::Array(items) => items.iter().map(literal).collect(),
+        Json::Array(items) => items.iter().map(escape_variables).collect(),
         Json::Object(fields) => {
             let fields = fields.iter().filter(|(_, value)| !value.is_null());
             Json::Object(
                 fields
-                    .map(|(name, value)| (name.clone(), literal(value)))
+                    .map(|(name, value)| (name.clone(), escape_variables(value)))
                     .collect(),
             )
         }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn providers_are_checked_as_those_of_the_file() {
+    fn providers_are_checked_like_those_of_the_file() {
         let good = json!({
             "id": "vllm", "type": "custom", "base_url": "http://127.0.0.1:9/v1",
             "api_key": "sk-${NOT_SUBSTITUTED}", "timeouts": null,

@@ -1,19 +1,17 @@
-//! The known name that somebody probably meant.
+//! Finds the known name that was probably meant by a mistyped one.
 
-/// The candidate most like `name`, if one is like it at all.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    /// Below this Jaro-Winkler similarity two names have little in common.
-    const LIKE: f64 = 0.75;
+/// Returns the candidate most similar to `name`, if any is similar enough. Case is ignored.
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// The least Jaro-Winkler similarity at which a suggestion helps.
+    const SIMILAR: f64 = 0.75;
     let lower = name.to_lowercase();
-    let rated = candidates.into_iter().map(|candidate| {
-        let likeness = strsim::jaro_winkler(&lower, &candidate.to_lowercase());
-        (likeness, candidate)
+    let scored = candidates.into_iter().map(|candidate| {
+        let similarity = strsim::jaro_winkler(&lower, &candidate.to_lowercase());
+        (similarity, candidate)
     });
-    let best = rated.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (best.0 >= LIKE).then_some(best.1)
+    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 >= SIMILAR).then_some(best.1)
 }
 
 #[cfg(test)]
@@ -21,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn typing_mistakes_find_the_name_meant() {
+    fn mistyped_names_are_matched_to_known_ones() {
         let known = [
             "listen",
             "admin_paths",

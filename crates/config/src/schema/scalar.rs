@@ -1,17 +1,16 @@
-//! One text of the file as the JSON value that its schema asks for.
+//! Reads one scalar of the file as the JSON value that its schema asks for.
 
 use std::path::Path;
 
+use llm_router_yaml::{Origin, Scalar, ValueError, nearest};
 use serde_json::{Number, Value as Json};
 
-use super::nearest::nearest;
-use super::tree::{Origin, Scalar};
-use crate::findings::Wrong;
+use crate::mask::MASK;
 use crate::scalar;
 
-/// Reads a text by the schema's `type`, `format`, `enum` and bounds. Relative paths in it are put
-/// below the folder.
-pub(super) fn read(schema: &Json, scalar: &Scalar, folder: &Path) -> Result<Json, Wrong> {
+/// Reads a scalar by the schema's `type`, `format`, `enum` and bounds. Relative paths in it are
+/// put below the folder.
+pub(super) fn read(schema: &Json, scalar: &Scalar, folder: &Path) -> Result<Json, ValueError> {
     if scalar.is_null() {
         let nullable = types(schema).any(|name| name == "null");
         return if nullable {
@@ -20,36 +19,36 @@ pub(super) fn read(schema: &Json, scalar: &Scalar, folder: &Path) -> Result<Json
             Err(no_value(schema))
         };
     }
-    if let Some(words) = words(schema) {
-        return word(&words, &scalar.text);
+    if let Some(words) = choice_words(schema) {
+        return read_word(&words, &scalar.text);
     }
-    if let Some(format) = schema["format"].as_str().and_then(scalar::format) {
+    if let Some(format) = schema["format"].as_str().and_then(scalar::find_format) {
         (format.check)(&scalar.text)?;
         if types(schema).all(|name| matches!(name, "string" | "null")) {
-            must_be_text(scalar)?;
+            require_string(scalar)?;
         }
         return Ok((format.resolve)(&scalar.text, folder).into());
     }
-    let mut wrong = None;
+    let mut first_error = None;
     for name in types(schema) {
-        match as_type(name, schema, scalar) {
+        match read_as(name, schema, scalar) {
             Some(Ok(value)) => return Ok(value),
-            Some(Err(why)) => wrong = wrong.or(Some(why)),
+            Some(Err(error)) => first_error = first_error.or(Some(error)),
             None => {}
         }
     }
-    Err(wrong.unwrap_or_else(|| Wrong::new("stands where no text may", "")))
+    Err(first_error.unwrap_or_else(|| ValueError::new("is not allowed here", "")))
 }
 
-/// What YAML itself takes the text for, where a schema allows anything.
-pub(super) fn untyped(scalar: &Scalar) -> Json {
+/// Reads a scalar by YAML's own rules, where the schema allows anything.
+pub(super) fn read_untyped(scalar: &Scalar) -> Json {
     let text = scalar.text.as_str();
     match scalar.origin {
         Origin::Quoted => text.into(),
         _ if scalar.is_null() => Json::Null,
-        _ => truth(text)
+        _ => parse_bool(text)
             .map(Json::Bool)
-            .or_else(|| number(text).map(Json::Number))
+            .or_else(|| parse_number(text).map(Json::Number))
             .unwrap_or_else(|| text.into()),
     }
 }
@@ -64,8 +63,8 @@ pub(super) fn types(schema: &Json) -> impl Iterator<Item = &str> {
     one.into_iter().chain(many.into_iter().flatten())
 }
 
-/// The words to choose from, if the schema is a choice of words.
-pub(super) fn words(schema: &Json) -> Option<Vec<&str>> {
+/// Returns the words to choose from, if the schema is a choice of words.
+pub(super) fn choice_words(schema: &Json) -> Option<Vec<&str>> {
     if let Some(word) = schema["const"].as_str() {
         return Some(vec![word]);
     }
@@ -73,94 +72,95 @@ pub(super) fn words(schema: &Json) -> Option<Vec<&str>> {
         return Some(words.iter().filter_map(Json::as_str).collect());
     }
     let choices = schema["oneOf"].as_array()?;
-    let choices = choices.iter().map(words).collect::<Option<Vec<_>>>()?;
+    let choices = choices
+        .iter()
+        .map(choice_words)
+        .collect::<Option<Vec<_>>>()?;
     Some(choices.concat())
 }
 
-impl Scalar {
-    /// Whether nothing is written, or YAML's word for nothing.
-    pub(super) fn is_null(&self) -> bool {
-        let nothing = matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL");
-        self.origin == Origin::Plain && nothing
+/// Quotes a scalar for a message: shortened, without the values of variables and without the user
+/// and password of a URL.
+pub(super) fn quote(scalar: &Scalar) -> String {
+    const MOST: usize = 60;
+    let text = mask_user_info(scalar.as_written());
+    let mut shortened: String = text.chars().take(MOST).collect();
+    if shortened.len() < text.len() {
+        shortened.push('…');
     }
-
-    /// The text as people may see it: not what a variable holds, no password of a URL, no end.
-    pub(super) fn shown(&self) -> String {
-        const LONGEST: usize = 60;
-        let written = without_password(&self.written);
-        let mut text: String = written.chars().take(LONGEST).collect();
-        if written.chars().count() > LONGEST {
-            text.push('…');
-        }
-        format!("`{}`", text.escape_debug())
-    }
+    format!("`{}`", shortened.escape_debug())
 }
 
-fn as_type(name: &str, schema: &Json, scalar: &Scalar) -> Option<Result<Json, Wrong>> {
+fn read_as(name: &str, schema: &Json, scalar: &Scalar) -> Option<Result<Json, ValueError>> {
     match name {
-        "string" => Some(string(schema, scalar)),
-        "boolean" => Some(boolean(scalar)),
-        "integer" => Some(integer(schema, scalar)),
-        "number" => Some(float(schema, scalar)),
+        "string" => Some(read_string(schema, scalar)),
+        "boolean" => Some(read_bool(scalar)),
+        "integer" => Some(read_integer(schema, scalar)),
+        "number" => Some(read_float(schema, scalar)),
         _ => None,
     }
 }
 
-fn string(schema: &Json, scalar: &Scalar) -> Result<Json, Wrong> {
+fn read_string(schema: &Json, scalar: &Scalar) -> Result<Json, ValueError> {
     let text = scalar.text.as_str();
-    must_be_text(scalar)?;
+    require_string(scalar)?;
     let shortest = schema["minLength"].as_u64().unwrap_or(0);
     if (text.chars().count() as u64) < shortest {
-        return Err(Wrong::new("is too short", "write something"));
+        return Err(ValueError::new(
+            "is too short",
+            format!("write at least {shortest} characters"),
+        ));
     }
     Ok(text.into())
 }
 
-/// Refuses what other readers of YAML, editors among them, take for a number or a truth value.
-fn must_be_text(scalar: &Scalar) -> Result<(), Wrong> {
-    let other = truth(&scalar.text).is_some() || number(&scalar.text).is_some();
+/// Refuses unquoted text that other YAML readers, editors among them, take for a number or boolean.
+fn require_string(scalar: &Scalar) -> Result<(), ValueError> {
+    let other = parse_bool(&scalar.text).is_some() || parse_number(&scalar.text).is_some();
     if other && scalar.origin == Origin::Plain {
-        return Err(Wrong::new("is not text for YAML", "put it in quotes"));
+        return Err(ValueError::new(
+            "is not a string in YAML",
+            "put it in quotes",
+        ));
     }
     Ok(())
 }
 
-fn boolean(scalar: &Scalar) -> Result<Json, Wrong> {
-    let wrong = || {
-        Wrong::new(
+fn read_bool(scalar: &Scalar) -> Result<Json, ValueError> {
+    let value = parse_bool(&scalar.text).filter(|_| scalar.origin != Origin::Quoted);
+    value.map(Json::Bool).ok_or_else(|| {
+        ValueError::new(
             "is neither true nor false",
             "write true or false, without quotes",
         )
-    };
-    let value = truth(&scalar.text).filter(|_| scalar.origin != Origin::Quoted);
-    value.map(Json::Bool).ok_or_else(wrong)
+    })
 }
 
-fn integer(schema: &Json, scalar: &Scalar) -> Result<Json, Wrong> {
-    let whole = number(&scalar.text).filter(|number| !number.is_f64());
+fn read_integer(schema: &Json, scalar: &Scalar) -> Result<Json, ValueError> {
+    let whole = parse_number(&scalar.text).filter(|number| !number.is_f64());
     let Some(whole) = whole.filter(|_| scalar.origin != Origin::Quoted) else {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             "is not a whole number",
-            "write digits only, without quotes",
+            "write digits only and no quotes",
         ));
     };
-    within_bounds(schema, &whole)?;
+    check_bounds(schema, &whole)?;
     Ok(Json::Number(whole))
 }
 
-fn float(schema: &Json, scalar: &Scalar) -> Result<Json, Wrong> {
-    let number = number(&scalar.text).filter(|_| scalar.origin != Origin::Quoted);
+fn read_float(schema: &Json, scalar: &Scalar) -> Result<Json, ValueError> {
+    let number = parse_number(&scalar.text).filter(|_| scalar.origin != Origin::Quoted);
     let Some(number) = number else {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             "is not a number",
-            "write it with a point, without quotes: 0.35",
+            "write it with a decimal point and without quotes, for example 0.35",
         ));
     };
-    within_bounds(schema, &number)?;
+    check_bounds(schema, &number)?;
     Ok(Json::Number(number))
 }
 
-fn within_bounds(schema: &Json, number: &Number) -> Result<(), Wrong> {
+fn check_bounds(schema: &Json, number: &Number) -> Result<(), ValueError> {
     let value = number.as_f64().unwrap_or(f64::NAN);
     let low = schema["minimum"].as_f64();
     let high = schema["maximum"].as_f64().or_else(|| type_maximum(schema));
@@ -168,13 +168,13 @@ fn within_bounds(schema: &Json, number: &Number) -> Result<(), Wrong> {
         return Ok(());
     }
     Err(match (low, high) {
-        (Some(low), Some(high)) => Wrong::new(
+        (Some(low), Some(high)) => ValueError::new(
             "is out of range",
             format!("write a number from {low} to {high}"),
         ),
-        (Some(low), None) => Wrong::new("is too small", format!("write {low} or more")),
-        (None, Some(high)) => Wrong::new("is too large", format!("write {high} or less")),
-        (None, None) => Wrong::new("is not a number", "write digits only"),
+        (Some(low), None) => ValueError::new("is too small", format!("write {low} or more")),
+        (None, Some(high)) => ValueError::new("is too large", format!("write {high} or less")),
+        (None, None) => ValueError::new("is not a number", "write digits only"),
     })
 }
 
@@ -189,35 +189,35 @@ fn type_maximum(schema: &Json) -> Option<f64> {
     }
 }
 
-fn word(words: &[&str], text: &str) -> Result<Json, Wrong> {
+fn read_word(words: &[&str], text: &str) -> Result<Json, ValueError> {
     if words.contains(&text) {
         return Ok(text.into());
     }
-    let all = words.join(", ");
-    Err(match (words, nearest(text, words.iter().copied())) {
-        (_, Some(meant)) => Wrong::new(
-            "is not a choice here",
-            format!("did you mean `{meant}`? There are: {all}"),
-        ),
-        ([one], None) => Wrong::new("is not a choice here", format!("write {one}")),
-        (_, None) => Wrong::new("is not a choice here", format!("write one of: {all}")),
-    })
+    let remedy = match (words, nearest(text, words.iter().copied())) {
+        ([one], _) => format!("write {one}"),
+        (_, Some(meant)) => {
+            let all = words.join(", ");
+            format!("did you mean `{meant}`? Allowed: {all}")
+        }
+        (_, None) => format!("write one of: {}", words.join(", ")),
+    };
+    Err(ValueError::new("is not an allowed value", remedy))
 }
 
-fn no_value(schema: &Json) -> Wrong {
-    Wrong::new(
+fn no_value(schema: &Json) -> ValueError {
+    ValueError::new(
         "has no value",
-        format!("write {} or remove the line", expected(schema)),
+        format!("write {} or remove the line", describe(schema)),
     )
 }
 
-/// What to write, in words.
-pub(super) fn expected(schema: &Json) -> String {
-    if let Some(words) = words(schema) {
+/// Describes in words a value that matches the schema.
+pub(super) fn describe(schema: &Json) -> String {
+    if let Some(words) = choice_words(schema) {
         return format!("one of {}", words.join(", "));
     }
     if let Some(example) = schema["examples"][0].as_str() {
-        return format!("a value like {example}");
+        return format!("a value such as {example}");
     }
     let named = types(schema).find_map(|name| match name {
         "object" => Some("a mapping"),
@@ -230,7 +230,7 @@ pub(super) fn expected(schema: &Json) -> String {
     named.unwrap_or("a value").to_owned()
 }
 
-fn truth(text: &str) -> Option<bool> {
+fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
@@ -238,8 +238,8 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// A decimal number as YAML's core schema and JSON both have it.
-fn number(text: &str) -> Option<Number> {
+/// Parses a decimal number that YAML's core schema and JSON agree on.
+fn parse_number(text: &str) -> Option<Number> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;
@@ -250,13 +250,13 @@ fn number(text: &str) -> Option<Number> {
     whole.or_else(|| Number::from_f64(unsigned.parse().ok()?))
 }
 
-/// Replaces what stands between `://` and `@` in a URL.
-fn without_password(text: &str) -> String {
-    let user = text.split_once("://").and_then(|(scheme, rest)| {
+/// Masks everything between `://` and the last `@`: a mistyped URL may have a password anywhere.
+fn mask_user_info(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
         let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{scheme}://***@{host}"))
+        Some(format!("{scheme}://{MASK}@{host}"))
     });
-    user.unwrap_or_else(|| text.to_owned())
+    parts.unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -266,12 +266,7 @@ mod tests {
     use super::*;
 
     fn scalar(text: &str, origin: Origin) -> Scalar {
-        let (written, text) = (text.to_owned(), text.to_owned());
-        Scalar {
-            written,
-            text,
-            origin,
-        }
+        Scalar::literal(text.to_owned(), origin)
     }
 
     #[track_caller]
@@ -279,13 +274,13 @@ mod tests {
         let got = read(schema, &scalar(text, origin), Path::new(""));
         match (got, expected) {
             (Ok(got), Ok(expected)) => assert_eq!(got, expected),
-            (Err(wrong), Err(part)) => assert!(wrong.to_string().contains(part), "{wrong}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
             (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
         }
     }
 
     #[test]
-    fn what_is_written_must_have_the_type() {
+    fn literal_text_must_have_the_type() {
         use Origin::{Plain, Quoted};
         let (string, boolean) = (json!({"type": "string"}), json!({"type": "boolean"}));
         let integer = json!({"type": "integer", "format": "uint32", "minimum": 1});
@@ -297,10 +292,10 @@ mod tests {
         check(&string, "", Plain, Err("has no value"));
         check(&string, "", Quoted, Ok(json!("")));
         check(&boolean, "true", Plain, Ok(json!(true)));
-        check(&boolean, "true", Quoted, Err("without quotes"));
+        check(&boolean, "true", Quoted, Err("quotes"));
         check(&boolean, "yes", Plain, Err("write true or false"));
         check(&integer, "600", Plain, Ok(json!(600)));
-        check(&integer, "600", Quoted, Err("without quotes"));
+        check(&integer, "600", Quoted, Err("quotes"));
         check(&integer, "0", Plain, Err("from 1 to 4294967295"));
         check(&integer, "4294967296", Plain, Err("from 1 to 4294967295"));
         check(&integer, "1.5", Plain, Err("not a whole number"));
@@ -313,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_substituted_takes_the_type_asked_for() {
+    fn substituted_text_takes_the_type_of_the_setting() {
         use Origin::{Environment, Substituted};
         check(&json!({"type": "string"}), "5", Substituted, Ok(json!("5")));
         check(&json!({"type": "string"}), "", Environment, Ok(json!("")));
@@ -355,16 +350,16 @@ mod tests {
             ("infinity", Origin::Plain, json!("infinity")),
             ("18446744073709551615", Origin::Plain, json!(u64::MAX)),
         ] {
-            assert_eq!(untyped(&scalar(text, origin)), expected, "{text}");
+            assert_eq!(read_untyped(&scalar(text, origin)), expected, "{text}");
         }
     }
 
     #[test]
-    fn shown_texts_are_short_and_have_no_password() {
-        let long = scalar(&"x".repeat(500), Origin::Plain).shown();
+    fn quoted_texts_are_short_and_have_no_password() {
+        let long = quote(&scalar(&"x".repeat(500), Origin::Plain));
         assert!(long.chars().count() < 70, "{long}");
-        let url = scalar("https://user:pass@host/a", Origin::Plain).shown();
+        let url = quote(&scalar("https://user:pass@host/a", Origin::Plain));
         assert_eq!(url, "`https://***@host/a`");
-        assert_eq!(scalar("a\nb", Origin::Quoted).shown(), "`a\\nb`");
+        assert_eq!(quote(&scalar("a\nb", Origin::Quoted)), "`a\\nb`");
     }
 }

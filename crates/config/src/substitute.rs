@@ -1,30 +1,44 @@
-//! `${NAME}` and `${NAME:-default}` in one scalar. `$${` stands for `${`; no other dollar is
-//! special.
+//! Substitutes `${NAME}` and `${NAME:-default}` in the scalars of a file. `$${` stands for `${`; no
+//! other dollar is special.
 
-use super::tree::Origin;
+use llm_router_yaml::{Node, Origin, Replacement, SyntaxError, ValueError, parse_with};
+
 use crate::environment::{Environment, is_name};
-use crate::findings::Wrong;
 
-/// Defaults may hold variables that have defaults, to this depth.
+/// The greatest depth of defaults that hold variables with defaults.
 const MAX_DEPTH: usize = 8;
 
-/// The text with its variables replaced, or `None` if it has no `${`. As in a shell, `:-` also
-/// replaces a variable that is set and empty.
-pub(super) fn substitute(
-    text: &str,
-    environment: &Environment,
-) -> Result<Option<(String, Origin)>, Wrong> {
+/// The greatest length in bytes of one value after substitution.
+const MAX_LENGTH: usize = 1 << 20;
+
+/// Parses the text of a config file, variables substituted.
+///
+/// # Errors
+/// Returns the first position at which the text is not valid YAML.
+pub(crate) fn parse(text: &str, environment: &Environment) -> Result<Node, SyntaxError> {
+    parse_with(text, &|scalar| substitute(scalar, environment))
+}
+
+/// Replaces the variables of a scalar; `None` if it has no `${`. As in a shell, `:-` also replaces
+/// a variable that is set and empty.
+fn substitute(text: &str, environment: &Environment) -> Result<Option<Replacement>, ValueError> {
     if !text.contains("${") {
         return Ok(None);
     }
     if let Some(value) = whole_variable(text, environment) {
-        return Ok(Some((value.to_owned(), Origin::Environment)));
+        return Ok(Some(Replacement {
+            text: value.to_owned(),
+            origin: Origin::Environment,
+        }));
     }
-    let value = expand(text, environment, 0)?;
-    Ok(Some((value, Origin::Substituted)))
+    Ok(Some(Replacement {
+        text: expand(text, environment, 0)?,
+        origin: Origin::Substituted,
+    }))
 }
 
-/// The variable's value if the text is one reference and nothing else, and the variable is set.
+/// Returns the variable's value if the text is one reference and nothing else, and the variable is
+/// set.
 fn whole_variable<'e>(text: &str, environment: &'e Environment) -> Option<&'e str> {
     let body = text.strip_prefix("${")?;
     let (body, rest) = body.split_at(closing_brace(body)?);
@@ -36,7 +50,7 @@ fn whole_variable<'e>(text: &str, environment: &'e Environment) -> Option<&'e st
     (default.is_none() || !value.is_empty()).then_some(value)
 }
 
-fn expand(text: &str, environment: &Environment, depth: usize) -> Result<String, Wrong> {
+fn expand(text: &str, environment: &Environment, depth: usize) -> Result<String, ValueError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find("${") {
@@ -48,25 +62,28 @@ fn expand(text: &str, environment: &Environment, depth: usize) -> Result<String,
             continue;
         }
         out.push_str(before);
-        let end = closing_brace(after).ok_or_else(unclosed)?;
+        let end = closing_brace(after).ok_or_else(no_closing_brace)?;
         out.push_str(&variable(&after[..end], environment, depth)?);
+        if out.len() > MAX_LENGTH {
+            return Err(too_long());
+        }
         rest = &after[end + 1..];
     }
     out.push_str(rest);
     Ok(out)
 }
 
-fn variable(body: &str, environment: &Environment, depth: usize) -> Result<String, Wrong> {
+fn variable(body: &str, environment: &Environment, depth: usize) -> Result<String, ValueError> {
     let (name, default) = split_default(body);
     if !is_name(name) {
-        return Err(no_name());
+        return Err(not_a_name());
     }
     match (environment.get(name), default) {
         (Some(value), None) => Ok(value.to_owned()),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value.to_owned()),
         (_, Some(_)) if depth >= MAX_DEPTH => Err(too_deep()),
         (_, Some(default)) => expand(default, environment, depth + 1),
-        (None, None) => Err(unset(name)),
+        (None, None) => Err(not_set(name)),
     }
 }
 
@@ -91,32 +108,39 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
-fn unset(name: &str) -> Wrong {
-    Wrong::new(
-        format!("the environment variable {name} is not set"),
-        format!("set it, put it into .env, or give a default: ${{{name}:-…}}"),
+fn not_set(name: &str) -> ValueError {
+    ValueError::new(
+        format!("environment variable {name} is not set"),
+        format!("set it, add it to .env, or give a default: ${{{name}:-…}}"),
     )
 }
 
-fn unclosed() -> Wrong {
-    Wrong::new(
-        "`${` is not closed by `}`",
+fn no_closing_brace() -> ValueError {
+    ValueError::new(
+        "`${` has no closing `}`",
         "write ${NAME} or ${NAME:-default}, in quotes if the default has `: ` or ` #` in it, \
          and $${ for the characters themselves",
     )
 }
 
-fn no_name() -> Wrong {
-    Wrong::new(
-        "`${` is not followed by the name of an environment variable",
+fn not_a_name() -> ValueError {
+    ValueError::new(
+        "`${` must be followed by the name of an environment variable",
         "write ${NAME} or ${NAME:-default}, and $${ for the characters themselves",
     )
 }
 
-fn too_deep() -> Wrong {
-    Wrong::new(
-        format!("variables nested more than {MAX_DEPTH} levels deep"),
-        "give a plain default",
+fn too_deep() -> ValueError {
+    ValueError::new(
+        format!("variables are nested more than {MAX_DEPTH} levels deep"),
+        "use a default without variables",
+    )
+}
+
+fn too_long() -> ValueError {
+    ValueError::new(
+        format!("is longer than {} KiB after substitution", MAX_LENGTH >> 10),
+        "use fewer or shorter variables",
     )
 }
 
@@ -132,8 +156,10 @@ mod tests {
         ]);
         let got = substitute(text, &environment);
         match (got, expected) {
-            (Ok(got), Ok(expected)) => assert_eq!(got.as_ref().map(|(t, _)| &**t), expected),
-            (Err(wrong), Err(part)) => assert!(wrong.what.contains(part), "{text}: {wrong}"),
+            (Ok(got), Ok(expected)) => {
+                assert_eq!(got.as_ref().map(|got| got.text.as_str()), expected)
+            }
+            (Err(error), Err(part)) => assert!(error.problem.contains(part), "{text}: {error}"),
             (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
         }
     }
@@ -170,19 +196,27 @@ mod tests {
     fn mistakes_are_named() {
         check("${UNSET}", Err("UNSET is not set"));
         check("${UNSET:-${ALSO}}", Err("ALSO is not set"));
-        check("${NAME", Err("not closed"));
-        check("${}", Err("not followed by the name"));
-        check("${1A}", Err("not followed by the name"));
-        check("${NA ME}", Err("not followed by the name"));
-        check("${NAME-x}", Err("not followed by the name"));
+        check("${NAME", Err("no closing"));
+        check("${}", Err("followed by the name"));
+        check("${1A}", Err("followed by the name"));
+        check("${NA ME}", Err("followed by the name"));
+        check("${NAME-x}", Err("followed by the name"));
         let deep = format!("{}{}", "${UNSET:-".repeat(20), "}".repeat(20));
         check(&deep, Err("nested more than 8"));
         let endless = "${UNSET:-".repeat(100_000);
-        check(&endless, Err("not closed"));
+        check(&endless, Err("no closing"));
     }
 
     #[test]
-    fn only_a_whole_variable_counts_as_the_environments() {
+    fn expansion_is_bounded() {
+        let long = "x".repeat(100_000);
+        let environment = Environment::new([("LONG", long.as_str())]);
+        let error = substitute(&"${LONG}".repeat(100_000), &environment).unwrap_err();
+        assert!(error.problem.contains("1024 KiB"), "{error}");
+    }
+
+    #[test]
+    fn only_a_whole_variable_has_the_origin_environment() {
         let environment = Environment::new([("NAME", "value"), ("EMPTY", "")]);
         for (text, expected) in [
             ("${NAME}", Origin::Environment),
@@ -192,8 +226,8 @@ mod tests {
             ("${UNSET:-${NAME}}", Origin::Substituted),
             ("$${NAME}", Origin::Substituted),
         ] {
-            let (_, origin) = substitute(text, &environment).unwrap().unwrap();
-            assert_eq!(origin, expected, "{text}");
+            let replacement = substitute(text, &environment).unwrap().unwrap();
+            assert_eq!(replacement.origin, expected, "{text}");
         }
     }
 }
