@@ -21,7 +21,7 @@ pub use ledger::LedgerStore;
 pub use objects::ObjectStore;
 pub use open::{Store, StoreUrl, open};
 pub use postgres::{
-    Asker, BookConnection, BudgetBook, Listener, Listening, PostgresStore, Present,
+    BudgetConnection, BudgetTables, Listener, Listening, PostgresStore, Presence, ReplicaConnection,
 };
 pub use sqlite::SqliteStore;
 pub use toggle::ToggleStore;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use llm_router_domain::ledger::Disconnect;
 use pingora::{Error, ErrorType, Result};
 
-use crate::budgets::{By, Need, Refused};
+use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy};
 use crate::clock;
 use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft, RequestFacts, input_at_most};
 use crate::proxy::attempt::outcome::Failure;
@@ -43,18 +43,24 @@ impl Gateway {
         let id = self.budgets.attempt_id(budget.is_some());
         let tab = EntryDraft::new(id, asker, inference, deployment, expected, now);
         if let Some(budget) = budget {
-            let need = Need {
+            let need = BudgetRequest {
                 budget,
                 opened: tab.opened(),
-                instead: inference.tab.as_deref().map(EntryDraft::opened),
+                replaces: inference.tab.as_deref().map(EntryDraft::opened),
                 longest,
                 failure: asker.snapshot.limits.on_counter_failure,
             };
             let reserved = self.budgets.reserve(&need, &self.ledger).await;
             self.ledger.metrics().decided(reserved.as_ref());
-            inference.alone |= !matches!(reserved, Ok(By::All) | Err(Refused::OverBudget(_)));
+            inference.alone |= !matches!(
+                reserved,
+                Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
+            );
             if let Err(refused) = reserved {
-                if matches!(refused, Refused::OverBudget(_) | Refused::Share(_)) {
+                if matches!(
+                    refused,
+                    BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)
+                ) {
                     self.metrics.budget_refused();
                 }
                 inference.failure = Some(refused.into());
@@ -142,12 +148,12 @@ impl Gateway {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<BudgetRefusal> for Failure {
+    fn from(refused: BudgetRefusal) -> Self {
         match refused {
-            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
-            Refused::Unknown => Self::Unjournalled,
-            Refused::Unavailable => Self::Uncounted,
+            BudgetRefusal::OverBudget(why) | BudgetRefusal::Share(why) => Self::OverBudget(why),
+            BudgetRefusal::Unknown => Self::Unjournalled,
+            BudgetRefusal::Unavailable => Self::Uncounted,
         }
     }
 }

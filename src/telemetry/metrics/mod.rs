@@ -87,7 +87,7 @@ impl SharedCounters {
         registry.register(Box::new(self.calls.clone()))
     }
 
-    fn note(&self, status: &llm_router_counters::Status) {
+    fn note(&self, status: &llm_router_counters::LinkStatus) {
         self.up.set(i64::from(status.up));
         self.replicas.set(i64::from(status.replicas));
         for (outcome, total) in [("answered", status.answered), ("failed", status.failed)] {
@@ -346,7 +346,7 @@ impl Metrics {
     }
 
     /// Notes how the shared counters are.
-    pub(crate) fn counters(&self, status: &llm_router_counters::Status) {
+    pub(crate) fn counters(&self, status: &llm_router_counters::LinkStatus) {
         self.counters.note(status);
     }
 
