@@ -2,6 +2,7 @@
 //! that serve what they chose. Explaining runs the same code. Nothing is sent from here.
 
 pub(crate) mod balance;
+pub(crate) mod estimate;
 pub(crate) mod explain;
 pub(crate) mod facts;
 pub(crate) mod model_list;
@@ -60,13 +61,6 @@ pub(crate) struct Route {
     pub(crate) set: Vec<(String, Value)>,
     /// Why it is this one, for the ledger.
     pub(crate) explanation: Option<Box<Explanation>>,
-}
-
-impl Route {
-    /// The public name that was meant, if it was one.
-    pub(crate) fn public_name(&self) -> Option<&str> {
-        self.model.as_deref().map(|model| model.name.as_str())
-    }
 }
 
 /// Why a request goes nowhere.

@@ -590,6 +590,7 @@ impl llm_router_admin::Source for AdminSource {
                 format,
                 now,
                 random: fastrand::u64(..),
+                typical_output: &|provider, model| self.budgets.typical_output(provider, model),
                 pretty: false,
             })
         });

@@ -4,7 +4,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,8 +22,9 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::process::shutdown::Stop;
+use crate::proxy::context::new_request_id;
 use crate::proxy::downstream::connections::{Connections, Place};
-use crate::proxy::downstream::exchange::Exchange;
+use crate::proxy::downstream::exchange::{Arrival, Exchange};
 use crate::proxy::downstream::session::Downstream;
 use crate::proxy::gateway::Gateway;
 use crate::telemetry::metrics::Metrics;
@@ -150,7 +151,7 @@ async fn reuse(session: HttpSession) -> Option<ReusedHttpStream> {
 
 /// Answers a request that has no path to tell its format by, and closes the connection.
 async fn refuse(mut session: HttpSession, status: u16, code: &str, message: &str) {
-    let id = crate::proxy::gateway::new_request_id();
+    let id = new_request_id();
     let error = ErrorBody {
         status,
         code,
@@ -196,12 +197,15 @@ impl HttpServerApp for App {
             session.set_keepalive(None);
         }
         let at = clock::now();
-        let exchange = Arc::new(Exchange::new(at));
-        let session = Downstream::wrap(session, Arc::clone(&exchange));
-        let arrival = Arrival { exchange, at };
-        let kept = Arc::clone(&arrival.exchange);
-        let serving = self.proxy.process_new_http(session, shutdown);
-        let mut serving = pin!(ARRIVAL.scope(arrival, serving));
+        let exchange = Arc::<Exchange>::default();
+        let kept = Arc::clone(&exchange);
+        let arrival = Arrival {
+            exchange: Arc::clone(&exchange),
+            at,
+        };
+        arrival.attach(session.req_header_mut());
+        let session = Downstream::wrap(session, exchange);
+        let mut serving = pin!(self.proxy.process_new_http(session, shutdown));
         let mut told = None;
         let served = loop {
             tokio::select! {
@@ -227,25 +231,5 @@ impl HttpServerApp for App {
 
     async fn http_cleanup(&self) {
         self.proxy.http_cleanup().await;
-    }
-}
-
-tokio::task_local! {
-    /// The way from the application to the request's context, which Pingora makes without
-    /// arguments but in the same task.
-    static ARRIVAL: Arrival;
-}
-
-/// What the application knows of a request when it hands it to the proxy.
-#[derive(Clone)]
-pub(crate) struct Arrival {
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) at: Instant,
-}
-
-impl Arrival {
-    /// The arrival of the request that this task is serving.
-    pub(crate) fn current() -> Option<Self> {
-        ARRIVAL.try_with(Clone::clone).ok()
     }
 }

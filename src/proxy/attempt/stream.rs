@@ -1,34 +1,10 @@
-//! What happens to an upstream's response bytes on their way to the client: passed on event by
-//! event, held for a verdict, cleaned of credentials or replaced. Nothing here waits.
+//! A stream of events on its way to the client: passed on event by event, and judged by its first.
+//! Nothing here waits.
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 use llm_router_wire::sse::{Event, Piece, Splitter};
 use memchr::memmem;
-use secrecy::{ExposeSecret as _, SecretString};
-
-use crate::proxy::attempt::translation::Answer;
-
-/// The most of an error body that is looked at; what is longer is passed on as it comes.
-pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
-
-/// How the response under way is treated.
-#[derive(Default)]
-pub(crate) enum Response {
-    /// None yet, or one whose bytes are passed on untouched.
-    #[default]
-    Plain,
-    /// A JSON body that hasn't shown yet whether it is an error.
-    Opening(BytesMut),
-    /// Server-sent events, passed on whole.
-    Stream(Box<Stream>),
-    /// An answer in another format than the client's.
-    Translated(Box<Answer>),
-    /// A refusal of the provider's: passed on as it is, but for our credential.
-    Refusal(BytesMut),
-    /// The last candidate's failure: its body is read for its message only.
-    Failed(BytesMut),
-}
 
 /// A stream of events on its way to the client.
 #[derive(Default)]
@@ -226,18 +202,6 @@ fn event_status(value: &serde_json::Value) -> u16 {
     kind.filter_map(known).next().unwrap_or(502)
 }
 
-/// Overwrites a credential wherever it stands, keeping the length.
-pub(crate) fn redact(body: &mut [u8], credential: &SecretString) {
-    let secret = credential.expose_secret().as_bytes();
-    if secret.is_empty() {
-        return;
-    }
-    let found: Vec<usize> = memmem::find_iter(body, secret).collect();
-    for at in found {
-        body[at..at + secret.len()].fill(b'*');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,12 +317,5 @@ mod tests {
         stream.pass(&mut chunk, Format::OpenAiChat);
         assert_eq!(chunk.as_ptr(), original.as_ptr());
         assert_eq!(chunk.len(), original.len());
-    }
-
-    #[test]
-    fn credentials_are_overwritten() {
-        let mut body = b"key sk-abc and sk-abc.".to_vec();
-        redact(&mut body, &"sk-abc".into());
-        assert_eq!(body, b"key ****** and ******.");
     }
 }
