@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use llm_router_config::OnCounterFailure;
-use llm_router_counters::{Ask as SharedAsk, Counters, Status, Verdict};
+use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
 use llm_router_domain::key::Key;
 use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
 use llm_router_domain::pattern::Pattern;
@@ -65,7 +65,7 @@ pub(crate) struct Permit {
     lines: Vec<ScopedLimits>,
     mode: Mode,
     /// Name of the request in the shared counters.
-    lease: Option<(Uuid, Vec<SharedAsk>)>,
+    lease: Option<(Uuid, Vec<LimitRequest>)>,
     /// Requests charged on each line.
     requests: u64,
     /// Tokens charged on each line.
@@ -126,7 +126,7 @@ impl Limiter {
     }
 
     /// Returns the status of the shared counters, if there are any.
-    pub(crate) fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<LinkStatus> {
         self.shared.as_ref().map(|shared| shared.link().status())
     }
 
@@ -327,31 +327,31 @@ impl Limiter {
         };
         let at = self.micros(now);
         let lease = Uuid::new_v4();
-        let (mut asks, mut lapses, mut verdict);
+        let (mut asks, mut generation, mut verdict);
         // A server that has begun anew says so once, and is told what is known here.
         let mut tries = 2;
         loop {
-            lapses = shared.link().lapses();
-            asks = self.questions(&admission.lines, tokens, lapses, at);
+            generation = shared.link().generation();
+            asks = self.questions(&admission.lines, tokens, generation, at);
             verdict = shared.take(lease, &asks).await;
             tries -= 1;
-            if tries == 0 || !matches!(verdict, Ok(Verdict::Forgotten)) {
+            if tries == 0 || !matches!(verdict, Ok(TakeOutcome::Forgotten)) {
                 break;
             }
         }
         // Told at the end even if there was no answer: it may have been counted all the same.
         admission.lease = Some((lease, asks));
         let (levels, refused) = match verdict {
-            Err(_) | Ok(Verdict::Forgotten) => return Ok(false),
-            Ok(Verdict::Passed(levels)) => (levels, None),
-            Ok(Verdict::Full {
+            Err(_) | Ok(TakeOutcome::Forgotten) => return Ok(false),
+            Ok(TakeOutcome::Passed(levels)) => (levels, None),
+            Ok(TakeOutcome::Full {
                 position,
                 full,
                 levels,
             }) => (levels, Some((position, full))),
         };
         let mut uses = self.uses();
-        uses.mirror(&admission.lines, &levels, lapses, at);
+        uses.mirror(&admission.lines, &levels, generation, at);
         let Some((position, full)) = refused else {
             admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
             return Ok(true);
@@ -367,11 +367,11 @@ impl Limiter {
         &self,
         lines: &[ScopedLimits],
         tokens: u64,
-        lapses: u64,
+        generation: u64,
         now: u64,
-    ) -> Vec<SharedAsk> {
+    ) -> Vec<LimitRequest> {
         let uses = self.uses();
-        let question = |line: &ScopedLimits| SharedAsk {
+        let question = |line: &ScopedLimits| LimitRequest {
             subject: line.subject.name(),
             limits: line.limits,
             requests: 1,
@@ -380,7 +380,7 @@ impl Limiter {
             } else {
                 0
             },
-            floor: uses.unsaid(line, lapses, now),
+            floor: uses.unsaid(line, generation, now),
         };
         lines.iter().map(question).collect()
     }
@@ -492,7 +492,7 @@ impl Drop for Permit {
         drop(uses);
         if let (Some((lease, asks)), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
             // The place only: what was reserved stays charged.
-            let reserved = |mut ask: SharedAsk| {
+            let reserved = |mut ask: LimitRequest| {
                 ask.tokens = 0;
                 ask
             };
