@@ -3,6 +3,7 @@
 
 use http::HeaderValue;
 use llm_router_domain::format::Endpoint;
+use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 use llm_router_domain::usage::estimate_tokens;
 use pingora::Result;
@@ -11,7 +12,6 @@ use pingora::proxy::Session;
 
 use crate::clock;
 use crate::error::ApiError;
-use crate::keys::authenticate::KEY_HEADERS;
 use crate::limits::{Need, Refusal};
 use crate::proxy::attempt::ledger_entry::output_limit;
 use crate::proxy::context::{Context, Inference};
