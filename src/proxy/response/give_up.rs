@@ -8,6 +8,7 @@ use pingora::{Error, ErrorSource, Result};
 use crate::error::ApiError;
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::context::{Context, Inference};
+use crate::proxy::describe;
 use crate::proxy::downstream::reply::{body_of, send_fault};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::response::filter::clean;
@@ -36,7 +37,11 @@ impl Gateway {
             }
             None => ApiError::internal(),
         };
-        tracing::debug!(%error, request.id = ctx.request_id, "a request failed");
+        tracing::debug!(
+            error = describe(error),
+            request.id = ctx.request_id,
+            "a request failed"
+        );
         let begun = session.response_written().is_some();
         if !begun {
             ctx.answered = Some((fault.status, Some(fault.code)));
