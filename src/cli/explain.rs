@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use llm_router_config::{Config, Environment};
+use llm_router_domain::budget::TypicalOutput;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_store::objects::Objects;
+use llm_router_wire::formats::client_formats;
 
 use crate::cli::{Failure, Outcome};
 use crate::clock;
@@ -22,7 +24,7 @@ use crate::snapshot::compile::{self, CompileInputs, compile};
 use crate::snapshot::prices;
 use crate::sync::reload::LoadError;
 
-/// What `explain` is asked.
+/// Arguments of `explain`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The request's body as JSON; `-` for standard input.
@@ -64,6 +66,8 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
     let snapshot = compile(&config, 0, &surroundings);
     let key = asking_key(&config, arguments.key.as_deref())?;
     let body = read(&arguments.request)?;
+    // Nothing was learned of any model yet, as when a router begins.
+    let unknown = TypicalOutput::default();
     let question = ExplainRequest {
         snapshot: &snapshot,
         enabled: config.routing.enabled,
@@ -73,6 +77,7 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
         format: arguments.format,
         now: clock::wall(),
         random: fastrand::u64(..),
+        typical_output: &|provider, model| unknown.estimate(provider, model, None),
         pretty: true,
     };
     let explained = explain(&question);
@@ -113,13 +118,11 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn format_named(name: &str) -> Result<Format, String> {
-    let known = [
-        Format::OpenAiChat,
-        Format::OpenAiResponses,
-        Format::AnthropicMessages,
-    ];
-    let found = known.into_iter().find(|format| format.name() == name);
-    found.ok_or_else(|| format!("`{name}` is none of {}", known.map(Format::name).join(", ")))
+    let found = client_formats().find(|format| format.name() == name);
+    found.ok_or_else(|| {
+        let known: Vec<_> = client_formats().map(Format::name).collect();
+        format!("`{name}` is none of {}", known.join(", "))
+    })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

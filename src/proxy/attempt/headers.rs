@@ -75,8 +75,8 @@ pub(crate) fn for_provider(
     insert_credential(header, provider, &asked.path)
 }
 
-/// A client's query with its question mark, as a provider may see it: the credentials in it are the
-/// client's. Empty if nothing is left.
+/// Returns a client's query, with its question mark, without the credentials in it; nothing if that
+/// was all.
 fn without_credentials(query: &str) -> String {
     let is_credential = |parameter: &&str| {
         let name = parameter.split('=').next().unwrap_or_default();
@@ -91,6 +91,33 @@ fn without_credentials(query: &str) -> String {
     } else {
         format!("?{kept}")
     }
+}
+
+/// Returns whether an answer is a stream of server-sent events.
+pub(crate) fn is_event_stream(header: &ResponseHeader) -> bool {
+    has_type(header, "text/event-stream")
+}
+
+/// Returns whether an answer has that content type, whatever its parameters.
+pub(crate) fn has_type(header: &ResponseHeader, name: &str) -> bool {
+    header.headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let start = value.as_bytes().get(..name.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// Makes the length of a stream open: what is taken out of it or added to its end would not fit the
+/// length that was announced.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn open_length(header: &mut ResponseHeader) -> Result<()> {
+    let length = header.headers.get(CONTENT_LENGTH);
+    if length.is_some_and(|length| length != "0") {
+        header.remove_header(&CONTENT_LENGTH);
+        header.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
 }
 
 fn remove_foreign(header: &mut RequestHeader) {
@@ -222,7 +249,7 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
         .map(|(name, _)| name.clone())
         .collect();
     for name in names {
-        tracing::warn!(provider = provider.id, header = %name, "a response held our credential");
+        tracing::warn!(provider = provider.id, header = %name, "removed a response header that contained our credential");
         header.remove_header(&name);
     }
 }

@@ -34,7 +34,12 @@ pub(crate) async fn take(
     let body = if method == Method::GET || method == Method::HEAD {
         Bytes::new()
     } else {
-        body::read(session, snapshot.max_body, snapshot.body_timeout).await?
+        body::read(
+            session,
+            snapshot.server.max_body,
+            snapshot.server.body_timeout,
+        )
+        .await?
     };
     let header = session.req_header();
     let mut request = Request::new(Body::from(body));
@@ -56,7 +61,7 @@ pub(crate) async fn serve(
     let Ok(body) = Limited::new(body, MOST_ANSWERED).collect().await else {
         return send_fault(session, ctx, &ApiError::internal()).await;
     };
-    ctx.answered = Some((parts.status.as_u16(), None));
+    ctx.answer.status = Some((parts.status.as_u16(), None));
     let header = header(&Response::from_parts(parts, ()))?;
     deliver(session, ctx, header, body.to_bytes()).await
 }

@@ -273,7 +273,7 @@ impl Checker<'_, '_> {
             self.error("name", &format!("`{}` is no header name", test.name));
         } else if is_credential(&test.name) {
             let remedy = "use `key` or `owner` to tell clients apart";
-            self.error("name", &carries_a_credential(&test.name, remedy));
+            self.error("name", &describe_credential(&test.name, remedy));
             return None;
         }
         let value = match (&test.equals, &test.regex) {
@@ -483,7 +483,7 @@ impl Checker<'_, '_> {
         match header {
             Some(name) if is_credential(name) => {
                 let remedy = "write `key`, or name another header";
-                self.error("sticky_by", &carries_a_credential(name, remedy));
+                self.error("sticky_by", &describe_credential(name, remedy));
                 None
             }
             Some(name) if is_field_name(name) => {
@@ -532,8 +532,9 @@ impl Checker<'_, '_> {
     }
 }
 
-/// Who reads which rule matched would learn the credential, one question at a time.
-fn carries_a_credential(header: &str, remedy: &str) -> String {
+/// Describes a header that no rule may look at: who reads which rule matched would learn the credential,
+/// one question at a time.
+fn describe_credential(header: &str, remedy: &str) -> String {
     format!("`{header}` carries a credential, and no rule may look at one: {remedy}")
 }
 
