@@ -19,6 +19,7 @@ mod bodies;
 mod broadcast;
 mod budgets;
 mod command_line;
+mod credentials;
 mod deploy;
 mod disconnects;
 mod draining;
