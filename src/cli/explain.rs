@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use llm_router_config::{Config, Environment};
+use llm_router_domain::budget::TypicalOutput;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
@@ -22,7 +23,7 @@ use crate::snapshot::compile::{self, CompileInputs, compile};
 use crate::snapshot::prices;
 use crate::sync::reload::LoadError;
 
-/// What `explain` is asked.
+/// Arguments of `explain`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The request's body as JSON; `-` for standard input.
@@ -64,6 +65,8 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
     let snapshot = compile(&config, 0, &surroundings);
     let key = asking_key(&config, arguments.key.as_deref())?;
     let body = read(&arguments.request)?;
+    // Nothing was learned of any model yet, as when a router begins.
+    let unknown = TypicalOutput::default();
     let question = ExplainRequest {
         snapshot: &snapshot,
         enabled: config.routing.enabled,
@@ -73,6 +76,7 @@ pub(crate) fn command(arguments: &Arguments) -> Outcome {
         format: arguments.format,
         now: clock::wall(),
         random: fastrand::u64(..),
+        typical_output: &|provider, model| unknown.estimate(provider, model, None),
         pretty: true,
     };
     let explained = explain(&question);

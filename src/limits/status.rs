@@ -1,4 +1,4 @@
-//! Where limits stand, and how clients are told: in the headers that OpenAI's and Anthropic's SDKs
+//! Status of the limits, and the headers that tell clients of it: those that OpenAI's and Anthropic's SDKs
 //! know.
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! asks.
 
 pub(crate) mod attempt;
+pub(crate) mod callbacks;
 pub(crate) mod context;
 pub(crate) mod downstream;
 pub(crate) mod gateway;

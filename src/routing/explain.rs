@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::HeaderMap;
+use jiff::Timestamp;
 use llm_router_domain::complexity::Score;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger;
 use llm_router_domain::price::Rates;
 use llm_router_domain::rule::{Decision, Tried};
-use llm_router_domain::usage::{Class, Usage};
+use llm_router_domain::usage::Class;
 use llm_router_wire::json;
 use llm_router_wire::request::RequestHead;
 use rust_decimal::Decimal;
@@ -22,13 +24,14 @@ use serde_json::value::RawValue;
 use crate::clock;
 use crate::error::ApiError;
 use crate::routing::balance;
+use crate::routing::estimate::{RequestSize, with_parameters};
 use crate::routing::{self, Request, RouteRequest, SCORER};
 use crate::snapshot::{Deployment, Snapshot};
 
 /// A request whose route is to be explained.
 pub(crate) struct ExplainRequest<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    /// Whether rules apply: the state of the toggle.
+    /// State of the toggle: rules apply if set.
     pub(crate) enabled: bool,
     pub(crate) key: &'a Key,
     pub(crate) headers: &'a HeaderMap,
@@ -36,9 +39,11 @@ pub(crate) struct ExplainRequest<'a> {
     /// The body's format; guessed from the body where it isn't said.
     pub(crate) format: Option<Format>,
     pub(crate) now: SystemTime,
-    /// What splits that aren't sticky are decided by.
+    /// Random number for splits that aren't sticky.
     pub(crate) random: u64,
-    /// Whether people are to read the JSON.
+    /// Output tokens that are typical of a provider's model, for a request that sets no limit.
+    pub(crate) typical_output: &'a dyn Fn(&str, &str) -> u64,
+    /// Set if the JSON is indented for people.
     pub(crate) pretty: bool,
 }
 
@@ -65,9 +70,22 @@ pub(crate) fn explain(question: &ExplainRequest<'_>) -> Result<String, ApiError>
         Some(why) => (Decision::default(), question.snapshot.rules.untried(why)),
     };
     let plan = routing::plan(&asking, &decision);
-    let (candidates, resting) = plan.course.rank(&Weighed(&asking, &request), clock::now());
+    let body = Bytes::copy_from_slice(question.body);
+    let (body, head) = with_parameters(body, head.clone(), asking.endpoint, decision.set)
+        .map_err(ApiError::invalid_body)?;
+    let weighed = Weighed {
+        request: &request,
+        size: RequestSize {
+            endpoint: asking.endpoint,
+            head: &head,
+            body: &body,
+            body_bytes: question.body.len(),
+        },
+        typical_output: question.typical_output,
+    };
+    let (candidates, resting) = plan.course.rank(&weighed, clock::now());
     let explanation = Explanation {
-        model_asked: &head.model,
+        model_asked: asking.model,
         enabled: question.enabled,
         rule: decision.rule.map(|rule| Named { name: rule.name }),
         rules,
@@ -99,25 +117,23 @@ pub(crate) fn explain(question: &ExplainRequest<'_>) -> Result<String, ApiError>
 }
 
 /// The request as strategies weigh it.
-struct Weighed<'a>(&'a RouteRequest<'a>, &'a Request<'a>);
+struct Weighed<'a> {
+    request: &'a Request<'a>,
+    size: RequestSize<'a>,
+    typical_output: &'a dyn Fn(&str, &str) -> u64,
+}
 
 impl balance::SelectionFacts for Weighed<'_> {
     fn cost(&self, deployment: &Deployment) -> Option<Decimal> {
-        let Self(asking, request) = self;
-        let provider = &deployment.provider;
-        let prices = &asking.snapshot.prices;
-        let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
-        let prompt = request.prompt();
-        let usage = Usage::default()
-            .with(Class::Input, prompt.tokens())
-            .with(Class::Output, prompt.output_limit().unwrap_or(0));
-        let now = jiff::Timestamp::try_from(asking.now).unwrap_or_default();
-        price.cost(&usage, ledger::day(now)).usd()
+        let asking = self.request.asking();
+        let now = Timestamp::try_from(asking.now).unwrap_or_default();
+        let typical = (self.typical_output)(&deployment.provider.id, &deployment.model);
+        self.size.cost(asking.snapshot, deployment, typical, now)
     }
 
     fn conversation(&self) -> u64 {
-        let Self(asking, request) = self;
-        request.prompt().conversation(&asking.key.name)
+        let key = &self.request.asking().key.name;
+        self.request.prompt().conversation(key)
     }
 }
 
@@ -171,7 +187,7 @@ impl<'a> Candidate<'a> {
         let provider = &found.provider;
         let prices = &asking.snapshot.prices;
         let price = prices.find(&provider.id, provider.type_name, &found.model);
-        let now = jiff::Timestamp::try_from(asking.now).unwrap_or_default();
+        let now = Timestamp::try_from(asking.now).unwrap_or_default();
         let period = price.and_then(|price| price.on(ledger::day(now)));
         Self {
             provider: &provider.id,

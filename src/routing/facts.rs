@@ -30,6 +30,11 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Returns what is known of the request.
+    pub(crate) const fn asking(&self) -> &RouteRequest<'a> {
+        &self.asking
+    }
+
     /// What the body says. One that can't be read says nothing: the provider will refuse it.
     pub(crate) fn prompt(&self) -> &Prompt<'a> {
         self.prompt

@@ -75,6 +75,33 @@ pub(crate) fn for_provider(
     insert_credential(header, provider, &asked.path)
 }
 
+/// Returns whether an answer is a stream of server-sent events.
+pub(crate) fn is_event_stream(header: &ResponseHeader) -> bool {
+    has_type(header, "text/event-stream")
+}
+
+/// Returns whether an answer has that content type, whatever its parameters.
+pub(crate) fn has_type(header: &ResponseHeader, name: &str) -> bool {
+    header.headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let start = value.as_bytes().get(..name.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// Makes the length of a stream open: what is taken out of it or added to its end would not fit the
+/// length that was announced.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn open_length(header: &mut ResponseHeader) -> Result<()> {
+    let length = header.headers.get(CONTENT_LENGTH);
+    if length.is_some_and(|length| length != "0") {
+        header.remove_header(&CONTENT_LENGTH);
+        header.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
 fn remove_foreign(header: &mut RequestHeader) {
     let of_format = |name: &&HeaderName| {
         let name = name.as_str();
@@ -204,7 +231,7 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
         .map(|(name, _)| name.clone())
         .collect();
     for name in names {
-        tracing::warn!(provider = provider.id, header = %name, "a response held our credential");
+        tracing::warn!(provider = provider.id, header = %name, "removed a response header that contained our credential");
         header.remove_header(&name);
     }
 }

@@ -1,5 +1,5 @@
-//! One attempt's line of the ledger while it is under way: opened before bytes go upstream, fed
-//! with the response as it passes, closed with what it used and cost. Knows nothing of Pingora.
+//! Ledger entry of an in-flight attempt: opened before bytes go upstream, fed with the response as
+//! it passes, closed with what it used and cost. Knows nothing of Pingora.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,20 +8,18 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::balance;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{
     Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings, bill,
 };
 use llm_router_domain::price::Price;
-use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
+use llm_router_domain::usage::{Class, Method, Source, Usage};
 use llm_router_wire::json;
-use llm_router_wire::prompt;
 use llm_router_wire::scan::Field;
 use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFilter};
 use uuid::Uuid;
 
 use crate::budgets::{Expected, KeyBudget};
-use crate::proxy::context::Inference;
+use crate::proxy::attempt::inference::Inference;
 use crate::snapshot::{Deployment, Snapshot};
 
 /// The longest name of an end user that is kept.
@@ -32,7 +30,7 @@ pub(crate) struct EntryDraft {
     opened: Opened,
     dialect: Dialect,
     price: Option<Arc<Price>>,
-    /// What is known of the deployment; its id names it in metrics.
+    /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::Deployment>,
     type_name: &'static str,
     /// From the request's arrival until now.
@@ -41,25 +39,17 @@ pub(crate) struct EntryDraft {
     connected: bool,
     connect: Option<Duration>,
     first_token: Option<Duration>,
-    /// When the attempt was known to have failed.
+    /// Time of the attempt's failure.
     failed_at: Option<Instant>,
     failure: Option<(&'static str, u16)>,
     status: u16,
     meter: Meter,
     whole: bool,
-    /// What pays for it: that of the beginning, whatever became of the key since.
+    /// Budget that it is charged to: the one at its start, even if the key has changed since.
     budget: Option<KeyBudget>,
 }
 
-/// Who asks, and by which configuration.
-pub(crate) struct RequestFacts<'a> {
-    pub(crate) request_id: &'a str,
-    pub(crate) key: &'a Key,
-    pub(crate) arrived: Instant,
-    pub(crate) snapshot: &'a Snapshot,
-}
-
-/// What reads the response.
+/// Reader of the response's usage.
 enum Meter {
     /// No response yet.
     Waiting,
@@ -72,17 +62,17 @@ enum Meter {
     Done(Observed),
 }
 
-/// How the request that an attempt belongs to goes on.
+/// End of an attempt, as far as its request decides it.
 pub(crate) struct Closing {
     pub(crate) now: Instant,
-    /// Whether the request ends with this attempt.
+    /// Set if the request ends with this attempt.
     pub(crate) last: bool,
     pub(crate) client_gone: bool,
-    /// What was done upstream if the client has gone.
+    /// Policy that applied upstream if the client has disconnected.
     pub(crate) disconnect: Disconnect,
     /// The status that the client was sent; 0 if none.
     pub(crate) answered: u16,
-    /// Why the request went where it went, if it ends.
+    /// Explanation of the route, if the request ends.
     pub(crate) explanation: Option<Box<Explanation>>,
 }
 
@@ -92,7 +82,7 @@ impl EntryDraft {
         Self { budget, ..self }
     }
 
-    /// What it is paid from.
+    /// Takes the budget that it is charged to.
     pub(crate) const fn take_budget(&mut self) -> Option<KeyBudget> {
         self.budget.take()
     }
@@ -100,21 +90,21 @@ impl EntryDraft {
     /// The line of an attempt that is about to go to `deployment`.
     pub(crate) fn new(
         id: Uuid,
-        asker: &RequestFacts<'_>,
         inference: &Inference,
         deployment: &Deployment,
         expected: Option<Expected>,
         now: Instant,
     ) -> Self {
         let provider = &deployment.provider;
-        let attempt = attempt(id, asker, inference, deployment);
-        let prices = &asker.snapshot.prices;
+        let request = &inference.request;
+        let attempt = attempt(id, inference, deployment);
+        let prices = &request.snapshot().prices;
         let price = prices.find(&provider.id, provider.type_name, &deployment.model);
         let price = price.cloned();
         let bound = expected.map(|expected| expected.input);
         let typical = expected.map_or(0, |expected| expected.output);
-        let estimate = estimate(inference, bound, typical);
-        let billed = inference.endpoint != Endpoint::CountTokens;
+        let estimate = inference.size().usage(bound, typical);
+        let billed = request.endpoint != Endpoint::CountTokens;
         let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
             opened: Opened {
@@ -122,11 +112,11 @@ impl EntryDraft {
                 estimate,
                 cost,
             },
-            dialect: Dialect::of(inference.provider_format(), inference.endpoint),
+            dialect: Dialect::of(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
-            queue: now.saturating_duration_since(asker.arrived),
+            queue: now.saturating_duration_since(request.arrived),
             begun: now,
             connected: false,
             connect: None,
@@ -140,32 +130,32 @@ impl EntryDraft {
         }
     }
 
-    /// What the journal is told before the attempt goes upstream.
-    pub(crate) const fn opened(&self) -> &Opened {
+    /// Returns the record that is journalled before the attempt goes upstream.
+    pub(crate) const fn opening(&self) -> &Opened {
         &self.opened
     }
 
-    /// What is known of the deployment.
+    /// Returns the health state of the deployment.
     pub(crate) const fn deployment(&self) -> &Arc<balance::Deployment> {
         &self.deployment
     }
 
     /// A connection stands; one that stood before took no time.
-    pub(crate) fn connected(&mut self, reused: bool, now: Instant) {
+    pub(crate) fn note_connection(&mut self, reused: bool, now: Instant) {
         self.connected = true;
         if !reused {
             self.connect = Some(now.saturating_duration_since(self.begun));
         }
     }
 
-    /// Whether the response has come to its content.
+    /// Returns whether content of the response has come.
     pub(crate) const fn content_began(&self) -> bool {
         self.first_token.is_some()
     }
 
     /// The response's header came. `filter`: the provider was asked for usage that the client
     /// didn't ask for.
-    pub(crate) fn responded(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
+    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
         self.status = status;
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
@@ -226,7 +216,13 @@ impl EntryDraft {
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
     /// nothing that is billed.
-    pub(crate) fn failed(&mut self, code: &'static str, status: u16, empty: bool, now: Instant) {
+    pub(crate) fn note_failure(
+        &mut self,
+        code: &'static str,
+        status: u16,
+        empty: bool,
+        now: Instant,
+    ) {
         self.failure = Some((code, status));
         self.failed_at = Some(now);
         if empty {
@@ -279,7 +275,7 @@ impl EntryDraft {
         Entry { attempt, outcome }
     }
 
-    /// How the attempt ended, what it used and what went wrong.
+    /// Returns how the attempt ended, what it used and the code of its error.
     fn verdict(&self, closing: &Closing) -> (Ending, Usage, Option<&'static str>) {
         let input = self.opened.estimate.get(Class::Input);
         let nothing = Usage::default();
@@ -321,12 +317,8 @@ impl EntryDraft {
     }
 }
 
-fn attempt(
-    id: Uuid,
-    asker: &RequestFacts<'_>,
-    inference: &Inference,
-    deployment: &Deployment,
-) -> Attempt {
+fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> Attempt {
+    let Inference { request, attempts } = inference;
     // The id names its own moment, so that entries sort by it.
     let millis = id.get_timestamp().map_or(0, |time| {
         let (seconds, nanos) = time.to_unix();
@@ -335,31 +327,28 @@ fn attempt(
     let at = Timestamp::from_millisecond(i64::try_from(millis).unwrap_or_default());
     Attempt {
         id,
-        request_id: asker.request_id.into(),
-        number: u16::try_from(inference.attempts + 1).unwrap_or(u16::MAX),
+        request_id: request.id.as_ref().into(),
+        number: u16::try_from(attempts.begun + 1).unwrap_or(u16::MAX),
         at: at.unwrap_or_default(),
-        key: asker.key.name.as_str().into(),
-        owner: asker.key.owner.as_deref().unwrap_or_default().into(),
+        key: request.key.name.as_str().into(),
+        owner: request.key.owner.as_deref().unwrap_or_default().into(),
         end_user: end_user(inference),
-        format: inference.endpoint.format(),
-        model_asked: inference.head.model.as_str().into(),
-        model: inference
-            .route
-            .model
-            .as_ref()
-            .map(|model| model.name.as_str().into()),
+        format: request.endpoint.format(),
+        model_asked: request.head.model.as_str().into(),
+        model: request.public_name().map(Into::into),
         provider: deployment.provider.id.as_str().into(),
         deployment: deployment.model.as_ref().into(),
-        rule: inference.route.rule.as_deref().map(Into::into),
-        stream: inference.head.stream,
-        revision: asker.snapshot.revision,
+        rule: request.rule.as_deref().map(Into::into),
+        stream: request.head.stream,
+        revision: request.snapshot().revision,
     }
 }
 
 /// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
 fn end_user(inference: &Inference) -> Option<Box<str>> {
-    let (body, scan) = (&inference.body, &inference.head.scan);
-    let value = if inference.endpoint.format() == Endpoint::Messages.format() {
+    let request = &inference.request;
+    let (body, scan) = (inference.attempts.bodies.client(), &request.head.scan);
+    let value = if request.endpoint.format() == Endpoint::Messages.format() {
         let metadata = scan.value(body, Field::Metadata)?;
         let id = json::members(metadata)
             .find(|member| metadata.get(member.key.clone()) == Some(b"user_id"))?;
@@ -370,72 +359,6 @@ fn end_user(inference: &Inference) -> Option<Box<str>> {
     let name = json::string(value)?;
     let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
     fits.then(|| name.as_ref().into())
-}
-
-/// What the attempt is believed to use. It is what a budget reserves, and billed only if the
-/// process dies before the attempt ends. Where a budget pays, the input is the bound given; else it
-/// is told by the body's length without the images in it. The output is what the client allows, else
-/// what is typical.
-pub(crate) fn estimate(inference: &Inference, bound: Option<u64>, typical_output: u64) -> Usage {
-    if inference.endpoint == Endpoint::CountTokens {
-        return Usage::default();
-    }
-    let input = bound.unwrap_or_else(|| usual_input(inference));
-    let output = match inference.endpoint {
-        Endpoint::Embeddings => 0,
-        _ => output_allowed(inference, typical_output),
-    };
-    Usage::default()
-        .with(Class::Input, input)
-        .with(Class::Output, output)
-}
-
-/// A body below this has no image worth looking for.
-const SMALLEST_WITH_IMAGE: usize = 4 * 1024;
-
-/// Input tokens as the body's length tells them.
-fn usual_input(inference: &Inference) -> u64 {
-    let embedded = if inference.body_bytes < SMALLEST_WITH_IMAGE {
-        prompt::Embedded::default()
-    } else {
-        prompt::embedded(&inference.body)
-    };
-    let text = inference.body_bytes.saturating_sub(embedded.bytes);
-    estimate_tokens(text as u64, 1) + embedded.images * prompt::IMAGE_TOKENS
-}
-
-/// Input tokens that the provider can count at most.
-pub(crate) fn input_at_most(inference: &Inference, deployment: &Deployment) -> u64 {
-    let anthropic = inference.endpoint.format() == Endpoint::Messages.format();
-    let image = prompt::image_tokens(anthropic, &deployment.model);
-    let numbers = matches!(
-        inference.endpoint,
-        Endpoint::Completions | Endpoint::Embeddings
-    );
-    prompt::input_at_most(&inference.body, image, numbers)
-}
-
-/// The output tokens that the client allows, else what is typical, for every answer it asks for.
-fn output_allowed(inference: &Inference, typical: u64) -> u64 {
-    let output = output_limit(inference).unwrap_or(typical);
-    output.saturating_mul(number(inference, Field::N).unwrap_or(1).max(1))
-}
-
-/// The output tokens that the client allows for one answer, if it says.
-pub(crate) fn output_limit(inference: &Inference) -> Option<u64> {
-    let limits = [
-        Field::MaxCompletionTokens,
-        Field::MaxTokens,
-        Field::MaxOutputTokens,
-    ];
-    limits
-        .into_iter()
-        .find_map(|field| number(inference, field))
-}
-
-fn number(inference: &Inference, field: Field) -> Option<u64> {
-    let value = inference.head.scan.value(&inference.body, field)?;
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 fn micros(duration: Duration) -> u32 {

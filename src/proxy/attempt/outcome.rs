@@ -1,27 +1,22 @@
-//! What the end of an attempt means: the next candidate, the same one again, or no other; and what
-//! the deployment's circuit is told. The table itself is [`llm_router_domain::retry`]'s; what the
-//! client is told is not decided here.
+//! Failures of attempts: reads the header of a refusal, and keeps the latest failure for the client
+//! and the ledger. It does not decide where a failure leads.
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::header::RETRY_AFTER;
-use llm_router_domain::circuit::Change;
-use llm_router_domain::retry::{Ending, Fault, Health, Next, limit_wait, retry_after};
-use llm_router_wire::error::says_spend_limit;
+use llm_router_domain::retry::{Ending, Fault, limit_wait, retry_after};
+use llm_router_wire::error::{provider_message, says_spend_limit};
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::budgets::Refused;
 use crate::clock;
-use crate::proxy::attempt::elapsed;
-use crate::proxy::context::{Context, Inference};
-use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TimeoutKind};
-use crate::proxy::gateway::{Gateway, TRY_NEXT};
-use crate::proxy::response::stream::{Response, error_status};
-use crate::snapshot::Timeouts;
+use crate::proxy::attempt::state::Cause;
+use crate::proxy::attempt::stream::error_status;
+use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
 
-/// Why an attempt failed.
+/// Reason for an attempt's failure.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// No connection, or one that broke before the answer began.
@@ -32,6 +27,8 @@ pub(crate) enum Failure {
     Status {
         status: u16,
         retry_after: Option<String>,
+        /// The provider's own words, as far as they were read.
+        said: Option<String>,
     },
     /// An answer that began with an error although its status was a success.
     ErrorEvent(u16),
@@ -57,247 +54,15 @@ pub(crate) struct Refusal {
     status: u16,
     /// As the provider gave it, for the client.
     retry_after: Option<String>,
-    /// Whether it names a time to come back.
+    /// Set if it names a time to retry.
     hinted: bool,
-    /// How long the deployment is to be left alone, if that can be told.
+    /// Time that the deployment rests, if the header says so.
     wait: Option<Duration>,
 }
 
-impl Gateway {
-    /// A connection could not be made: the next candidate, if there is one.
-    pub(crate) fn connection_failed(&self, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        let Some(inference) = ctx.inference.as_deref_mut() else {
-            return error;
-        };
-        let failure = Failure::Connection(error.etype().as_str().to_owned());
-        inference.attempt.addresses_tried += 1;
-        if inference.attempt.addresses_tried < inference.attempt.addresses {
-            // Nothing was sent yet: the host's next address is part of the same attempt.
-            self.again(inference, failure);
-            error.set_retry(true);
-            return error;
-        }
-        error.set_retry(self.attempt_ended(inference, failure, Ending::NoConnection, None));
-        error
-    }
-
-    /// An attempt ended with an error after its connection was made.
-    pub(crate) fn attempt_failed(
-        &self,
-        ctx: &mut Context,
-        mut error: Box<Error>,
-        reused: bool,
-        written: bool,
-    ) -> Box<Error> {
-        let Some(inference) = ctx.inference.as_deref_mut() else {
-            return error;
-        };
-        error.retry.decide_reuse(reused);
-        let safe = error.retry();
-        error.set_retry(false);
-        if *error.etype() == TRY_NEXT {
-            // The failure was judged where the answer was, unless its body ended just now.
-            self.refusal_ended(inference);
-            error.set_retry(inference.attempt.next);
-            return error;
-        }
-        let silence = silence_of(&error);
-        if silence.is_none() && *error.esource() != ErrorSource::Upstream {
-            ctx.client_gone = *error.esource() == ErrorSource::Downstream;
-            return error;
-        }
-        if inference.refusal.is_some() {
-            self.refusal_ended(inference);
-            error.set_retry(inference.attempt.next);
-            return error.into_up();
-        }
-        if let Some(silence) = silence {
-            let Some((waited, early)) = lateness(inference, silence) else {
-                // No fault of the deployment's, and what it did is billed as far as it came.
-                inference.failure = Some(Failure::Stopped);
-                return error.into_up();
-            };
-            let failure = Failure::Silent(waited);
-            let ending = if written { Ending::BrokenLate } else { early };
-            error.set_retry(self.attempt_ended(inference, failure, ending, None));
-            return error.into_up();
-        }
-        let failure = Failure::Connection(error.etype().as_str().to_owned());
-        let untouched = !written && !inference.attempt.answered && !inference.attempt.reconnected;
-        if untouched && was_never_taken(&error, inference, reused, safe) {
-            inference.attempt.reconnected = true;
-            self.again(inference, failure);
-            error.set_retry(true);
-            return error;
-        }
-        let ending = if written {
-            Ending::BrokenLate
-        } else {
-            Ending::CutEarly
-        };
-        error.set_retry(self.attempt_ended(inference, failure, ending, None));
-        error
-    }
-
-    /// The answer's header says try elsewhere. Its body is read first where it may say that
-    /// trying is no use, and from the last candidate, for the provider's own words.
-    pub(crate) fn candidate_refused(
-        &self,
-        refusal: Refusal,
-        inference: &mut Inference,
-        exchange: &Exchange,
-    ) -> Result<()> {
-        let may_be_spend_limit = refusal.status == 429 && !refusal.hinted;
-        inference.refusal = Some(refusal);
-        if !may_be_spend_limit && inference.may_go_on(clock::now()) {
-            self.refusal_ended(inference);
-            return Error::err_up(TRY_NEXT);
-        }
-        exchange.set_hold(ResponseGate::Discard);
-        inference.response = Response::Failed(BytesMut::new());
-        Ok(())
-    }
-
-    /// The answer's body begins with an error although its status is a success: it is read for
-    /// what it says, and the attempt has failed.
-    pub(crate) fn error_body_began(
-        &self,
-        body: BytesMut,
-        end: bool,
-        inference: &mut Inference,
-        exchange: &Exchange,
-    ) -> Result<()> {
-        exchange.set_hold(ResponseGate::Discard);
-        inference.response = Response::Failed(body);
-        inference.refusal = Some(Refusal::default());
-        if end {
-            self.refusal_ended(inference);
-            return Error::err_up(TRY_NEXT);
-        }
-        Ok(())
-    }
-
-    /// A refusal has come as far as it is read.
-    pub(crate) fn refusal_ended(&self, inference: &mut Inference) {
-        let Some(refusal) = inference.refusal.take() else {
-            return;
-        };
-        let body = match &inference.response {
-            Response::Failed(body) => &body[..],
-            _ => &[],
-        };
-        let (failure, ending) = if refusal.status == 0 {
-            let status = error_status(body);
-            let ending = Ending::ErrorFirst(Fault::of_status(status));
-            (Failure::ErrorEvent(status), ending)
-        } else {
-            let ending = refusal.ending(says_spend_limit(body));
-            let (status, retry_after) = (refusal.status, refusal.retry_after);
-            let failure = Failure::Status {
-                status,
-                retry_after,
-            };
-            (failure, ending)
-        };
-        self.attempt_ended(inference, failure, ending, refusal.wait);
-    }
-
-    /// An attempt has failed; true if the request goes to the next candidate. `wait`: how long the
-    /// provider asks to be left alone.
-    pub(crate) fn attempt_ended(
-        &self,
-        inference: &mut Inference,
-        failure: Failure,
-        ending: Ending,
-        wait: Option<Duration>,
-    ) -> bool {
-        let now = clock::now();
-        if let Some(started) = inference.attempt.started.take() {
-            inference.upstream_time += now.saturating_duration_since(started);
-        }
-        if let Some(tab) = inference.tab.as_deref_mut() {
-            let empty = matches!(failure, Failure::ErrorEvent(_) | Failure::Unusable { .. });
-            tab.failed(failure.outcome(), failure.status(), empty, now);
-        }
-        let verdict = ending.verdict();
-        self.tell_circuit(inference, verdict.health, wait);
-        let next = verdict.next == Next::NextCandidate && inference.may_go_on(now);
-        if let Some(deployment) = inference.deployment() {
-            let (provider, outcome) = (&deployment.provider.id, failure.outcome());
-            self.metrics.attempt(provider, outcome);
-            if next {
-                self.metrics.deployments.fallback(provider, outcome);
-            }
-        }
-        inference.attempt.counted = true;
-        inference.attempt.next = next;
-        inference.failure = Some(failure);
-        next
-    }
-
-    /// Goes on with the same candidate, within the same attempt.
-    fn again(&self, inference: &mut Inference, failure: Failure) {
-        if let Some(deployment) = inference.deployment() {
-            self.metrics.deployments.retry(&deployment.provider.id);
-        }
-        inference.attempt.again = true;
-        inference.failure = Some(failure);
-    }
-
-    /// Reports to the deployment's circuit, once for each attempt but for content that breaks off.
-    pub(crate) fn tell_circuit(
-        &self,
-        inference: &mut Inference,
-        health: Health,
-        wait: Option<Duration>,
-    ) {
-        let now = clock::now();
-        let Some(flight) = inference.route.course.flight() else {
-            return;
-        };
-        let id = flight.deployment().id();
-        if let Health::Refused(rest) = health {
-            self.metrics.deployments.cooldown(id);
-            let rest = flight.refused(rest.or(wait), now);
-            tracing::debug!(
-                deployment = flight.deployment().id(),
-                ?rest,
-                "a deployment cools down"
-            );
-        } else if let Some(change) = flight.report(health, wait, now) {
-            self.circuit_changed(flight.deployment().id(), change);
-        }
-    }
-
-    /// Content has come from the deployment.
-    pub(crate) fn content_began(&self, inference: &mut Inference) {
-        if inference.attempt.told {
-            return;
-        }
-        inference.attempt.told = true;
-        let now = clock::now();
-        if let Some(flight) = inference.route.course.flight()
-            && let Some(change) = flight.answered(now)
-        {
-            self.circuit_changed(flight.deployment().id(), change);
-        }
-    }
-
-    fn circuit_changed(&self, deployment: &str, change: Change) {
-        match change {
-            Change::Opened(time) => {
-                self.metrics.deployments.circuit_opened(deployment);
-                let seconds = time.as_secs_f64();
-                tracing::warn!(deployment, seconds, "a circuit opened");
-            }
-            Change::Closed => tracing::info!(deployment, "a circuit closed"),
-        }
-    }
-}
-
 impl Refusal {
-    /// What the header of an answer says.
-    pub(crate) fn of(header: &ResponseHeader) -> Self {
+    /// Reads what the header of an answer says.
+    pub(crate) fn from_header(header: &ResponseHeader) -> Self {
         let get = |name: &str| header.headers.get(name)?.to_str().ok();
         let now = clock::timestamp();
         let status = header.status.as_u16();
@@ -314,7 +79,7 @@ impl Refusal {
         }
     }
 
-    /// The line of the table that it falls under.
+    /// Returns the row of the retry table that it falls under.
     pub(crate) const fn ending(&self, spend_limit: bool) -> Ending {
         Ending::Status {
             status: self.status,
@@ -323,15 +88,37 @@ impl Refusal {
         }
     }
 
-    /// How long the deployment is to be left alone.
+    /// Returns how long the deployment is to be left alone.
     pub(crate) const fn wait(&self) -> Option<Duration> {
         self.wait
+    }
+
+    /// Returns whether its body decides: whether it says that the account's money is spent, so that
+    /// trying elsewhere is no use, or which error it is.
+    pub(crate) const fn must_be_read(&self) -> bool {
+        self.status == 0 || self.status == 429 && !self.hinted
+    }
+
+    /// Judges the refusal by its body, as far as that was read.
+    pub(crate) fn judge(self, body: &[u8]) -> (Failure, Ending) {
+        if self.status == 0 {
+            let status = error_status(body);
+            let ending = Ending::ErrorFirst(Fault::of_status(status));
+            return (Failure::ErrorEvent(status), ending);
+        }
+        let ending = self.ending(says_spend_limit(body));
+        let failure = Failure::Status {
+            status: self.status,
+            retry_after: self.retry_after,
+            said: provider_message(body),
+        };
+        (failure, ending)
     }
 }
 
 impl Failure {
-    /// The status that the provider answered, 0 if it didn't.
-    const fn status(&self) -> u16 {
+    /// Returns the status that the provider answered, 0 if it didn't.
+    pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::Status { status, .. }
             | Self::ErrorEvent(status)
@@ -346,8 +133,13 @@ impl Failure {
         }
     }
 
-    /// The `outcome` label of `llm_router_attempts_total`.
-    fn outcome(&self) -> &'static str {
+    /// Returns whether what the provider sent is nothing that it bills.
+    pub(crate) const fn is_empty(&self) -> bool {
+        matches!(self, Self::ErrorEvent(_) | Self::Unusable { .. })
+    }
+
+    /// Returns the `outcome` label of `llm_router_attempts_total`.
+    pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Connection(_) => "connection_failed",
             Self::Silent(_) => "timeout",
@@ -363,43 +155,166 @@ impl Failure {
     }
 }
 
-fn silence_of(error: &Error) -> Option<TimeoutKind> {
-    match error.etype() {
-        ErrorType::Custom(name) => TimeoutKind::from_error_type(name),
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-            Some(TimeoutKind::FirstByte).filter(|_| *error.esource() == ErrorSource::Upstream)
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
+            Refused::Unknown => Self::Unjournalled,
+            Refused::Unavailable => Self::Uncounted,
         }
-        _ => None,
     }
-}
-
-/// How long the upstream was waited for, and what that makes of an attempt without content; nothing
-/// where it was the router that could wait no longer.
-fn lateness(inference: &Inference, silence: TimeoutKind) -> Option<(Duration, Ending)> {
-    let deployment = inference.deployment();
-    let waited = |limit: fn(&Timeouts) -> Duration| {
-        deployment.map_or(Duration::ZERO, |found| limit(&found.provider.timeouts))
-    };
-    match silence {
-        TimeoutKind::FirstByte => Some((waited(|limits| limits.first_byte), Ending::SilentEarly)),
-        TimeoutKind::Idle => Some((waited(|limits| limits.idle), Ending::CutEarly)),
-        TimeoutKind::Total => Some((waited(|limits| limits.total), Ending::OutOfTime)),
-        TimeoutKind::Stop => None,
-    }
-}
-
-/// Whether the upstream can't have taken the request: HTTP/2 says so itself, and a pooled
-/// connection that breaks at once had been closed before we used it. One that breaks later may
-/// have been answered by nobody and billed all the same.
-fn was_never_taken(error: &Error, inference: &Inference, reused: bool, safe: bool) -> bool {
-    let broke = matches!(
-        error.etype(),
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-    );
-    let at_once = elapsed(inference, clock::now()) < AT_ONCE;
-    (broke && reused && at_once) || (safe && *error.etype() == ErrorType::H2Error)
 }
 
 /// Longer than the round trip in which a closed connection tells of itself, shorter than any
 /// model's answer.
 const AT_ONCE: Duration = Duration::from_millis(300);
+
+/// An error of Pingora's, as far as it concerns the attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broken<'a> {
+    pub(crate) error: &'a Error,
+    /// Set if the connection came from the pool.
+    pub(crate) reused: bool,
+    /// Set if Pingora says that the request can be sent once more.
+    pub(crate) safe: bool,
+    /// Duration of the attempt so far.
+    pub(crate) elapsed: Duration,
+}
+
+impl Broken<'_> {
+    /// Returns what the error means for the attempt; `None` where it isn't the upstream's.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let error = self.error;
+        if *error.etype() == TRY_NEXT {
+            return Some(Cause::Refused);
+        }
+        if let Some(kind) = self.timeout() {
+            return Some(match kind {
+                TimeoutKind::FirstByte => Cause::Timeout(Ending::SilentEarly),
+                TimeoutKind::Idle => Cause::Timeout(Ending::CutEarly),
+                TimeoutKind::Total => Cause::Timeout(Ending::OutOfTime),
+                TimeoutKind::Stop => Cause::Stopped,
+            });
+        }
+        (*error.esource() == ErrorSource::Upstream).then(|| Cause::Broken {
+            unused: self.is_unused(),
+        })
+    }
+
+    /// Returns the timeout that it is, if it is one.
+    pub(crate) fn timeout(&self) -> Option<TimeoutKind> {
+        match self.error.etype() {
+            ErrorType::Custom(name) => TimeoutKind::from_error_type(name),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Some(TimeoutKind::FirstByte)
+                .filter(|_| *self.error.esource() == ErrorSource::Upstream),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the upstream can't have taken the request: HTTP/2 says so itself, and a
+    /// pooled connection that breaks at once had been closed before we used it. One that breaks
+    /// later may have been answered by nobody and billed all the same.
+    fn is_unused(&self) -> bool {
+        let broke = matches!(
+            self.error.etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+        );
+        let at_once = self.elapsed < AT_ONCE;
+        (broke && self.reused && at_once)
+            || (self.safe && *self.error.etype() == ErrorType::H2Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::BError;
+
+    use super::*;
+
+    fn cause(error: &BError, reused: bool, elapsed: Duration) -> Option<Cause> {
+        let safe = error.retry();
+        let broken = Broken {
+            error,
+            reused,
+            safe,
+            elapsed,
+        };
+        broken.cause()
+    }
+
+    #[test]
+    fn a_pooled_connection_that_breaks_at_once_was_not_used() {
+        let late = AT_ONCE;
+        for (kind, reused, elapsed, unused) in [
+            (ErrorType::ConnectionClosed, true, Duration::ZERO, true),
+            (ErrorType::ReadError, true, Duration::ZERO, true),
+            (ErrorType::WriteError, true, Duration::ZERO, true),
+            (ErrorType::ReadError, true, late, false),
+            (ErrorType::ReadError, false, Duration::ZERO, false),
+            (ErrorType::InvalidHTTPHeader, true, Duration::ZERO, false),
+            (ErrorType::H2Error, true, Duration::ZERO, false),
+        ] {
+            let error = Error::new_up(kind);
+            let found = cause(&error, reused, elapsed);
+            assert_eq!(found, Some(Cause::Broken { unused }), "{error}");
+        }
+        let mut refused = Error::new_up(ErrorType::H2Error);
+        refused.set_retry(true);
+        let found = cause(&refused, false, late);
+        assert_eq!(found, Some(Cause::Broken { unused: true }));
+    }
+
+    #[test]
+    fn errors_are_told_apart_by_kind_and_source() {
+        let of = |kind: TimeoutKind| Error::new(ErrorType::new(kind.error_type()));
+        for (error, expected) in [
+            (Error::new_up(TRY_NEXT), Some(Cause::Refused)),
+            (
+                of(TimeoutKind::FirstByte),
+                Some(Cause::Timeout(Ending::SilentEarly)),
+            ),
+            (
+                of(TimeoutKind::Idle),
+                Some(Cause::Timeout(Ending::CutEarly)),
+            ),
+            (
+                of(TimeoutKind::Total),
+                Some(Cause::Timeout(Ending::OutOfTime)),
+            ),
+            (of(TimeoutKind::Stop), Some(Cause::Stopped)),
+            (
+                Error::new_up(ErrorType::ReadTimedout),
+                Some(Cause::Timeout(Ending::SilentEarly)),
+            ),
+            (Error::new_down(ErrorType::ReadTimedout), None),
+            (Error::new_down(ErrorType::ConnectionClosed), None),
+            (Error::new_in(ErrorType::InternalError), None),
+        ] {
+            assert_eq!(cause(&error, false, Duration::ZERO), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_judged_by_status_and_body() {
+        let refusal = |status| Refusal {
+            status,
+            ..Refusal::default()
+        };
+        let (failure, ending) = refusal(0).judge(br#"{"error":{"code":429}}"#);
+        assert!(matches!(failure, Failure::ErrorEvent(429)) && failure.is_empty());
+        assert_eq!(ending, Ending::ErrorFirst(Fault::Overload));
+
+        let spent = br#"{"error":{"message":"No money.","code":"insufficient_quota"}}"#;
+        let (failure, ending) = refusal(429).judge(spent);
+        let Failure::Status { status, said, .. } = failure else {
+            panic!("{failure:?}");
+        };
+        assert_eq!((status, said.as_deref()), (429, Some("No money.")));
+        let expected = Ending::Status {
+            status: 429,
+            spend_limit: true,
+            hinted: false,
+        };
+        assert_eq!(ending, expected);
+    }
+}

@@ -1,39 +1,68 @@
-//! Requests and answers between a client and a provider of different formats: what each candidate
-//! is sent, and what its answer becomes on the way back. How formats convert is
-//! `llm-router-wire`'s; which candidate is tried is not decided here.
+//! What each candidate is sent: the client's body with another model name, the same without what a
+//! provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
+//! candidate is tried is not decided here.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
+use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_wire::error::provider_message;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::translate::{
-    ChatDialect, Compat, RequestOptions, ResponseContext, StreamEnd, StreamTranslator,
-    TranslateError, TranslatedRequest, clean_history, translate_count_request,
-    translate_count_response, translate_error, translate_request, translate_response,
+    ChatDialect, Compat, RequestOptions, TranslateError, TranslatedRequest, clean_history,
+    translate_count_request, translate_request,
 };
-use llm_router_wire::usage::Splice;
-use pingora::Result;
-use pingora::http::ResponseHeader;
+use llm_router_wire::usage::{Dialect, Splice};
 
 use crate::clock;
 use crate::proxy::attempt::headers::Asked;
-use crate::proxy::context::Inference;
-use crate::proxy::request::usage_to_ask_for;
-use crate::proxy::response::stream::{ERROR_BODY_LIMIT, Stream, Verdict};
+use crate::proxy::attempt::inference::Inference;
 use crate::snapshot::{Deployment, Way};
 
-/// What was made of a request's body for the candidates so far: the latest of each kind.
-#[derive(Default)]
-pub(crate) struct TranslatedBodies {
+/// The request's body, and what was made of it for candidates so far: the latest of each kind.
+pub(crate) struct Bodies {
+    /// The body that the client sent, with the parameters that a rule set; empty once nothing is
+    /// sent any more.
+    client: Bytes,
     translated: Option<Translated>,
     cleaned: Option<Cleaned>,
+}
+
+impl Bodies {
+    /// Begins with the client's body, of which nothing was made yet.
+    pub(crate) const fn new(client: Bytes) -> Self {
+        Self {
+            client,
+            translated: None,
+            cleaned: None,
+        }
+    }
+
+    /// Returns the body that the client sent.
+    pub(crate) const fn client(&self) -> &Bytes {
+        &self.client
+    }
+
+    /// Lets go of all bytes: nothing will be sent again.
+    pub(crate) fn forget(&mut self) {
+        self.client = Bytes::new();
+        self.cleaned = None;
+        if let Some(translated) = &mut self.translated {
+            translated.request.body = Bytes::new();
+        }
+    }
+}
+
+/// Returns the change that makes a stream report its usage, if it doesn't by itself.
+pub(crate) fn usage_option(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+    let dialect = Dialect::of(endpoint.format(), endpoint);
+    if head.stream && dialect.has_usage_option() {
+        head.ask_for_usage(body)
+    } else {
+        None
+    }
 }
 
 /// The request in another format.
@@ -59,16 +88,16 @@ struct Cleaned {
 }
 
 impl Inference {
-    /// Readies what the current candidate is sent.
+    /// Prepares what the current candidate is sent.
     ///
     /// # Errors
     /// When the candidate's format can't express the request: another candidate may take it.
-    pub(crate) fn prepare(&mut self, request_id: &str) -> std::result::Result<(), TranslateError> {
+    pub(crate) fn prepare(&mut self) -> Result<(), TranslateError> {
         let Some(deployment) = self.deployment().cloned() else {
             return Ok(());
         };
-        match deployment.provider.way(self.endpoint) {
-            Some(Way::Translated(format)) => self.translate(&deployment, format, request_id),
+        match deployment.provider.way(self.request.endpoint) {
+            Some(Way::Translated(format)) => self.translate(&deployment, format),
             Some(Way::Native(_)) => {
                 self.clean(deployment.provider.dialect);
                 Ok(())
@@ -77,19 +106,14 @@ impl Inference {
         }
     }
 
-    fn translate(
-        &mut self,
-        deployment: &Deployment,
-        format: Format,
-        request_id: &str,
-    ) -> std::result::Result<(), TranslateError> {
+    fn translate(&mut self, deployment: &Deployment, format: Format) -> Result<(), TranslateError> {
         let target = Target {
             format,
             model: Arc::clone(&deployment.model),
             compat: deployment.provider.compat,
             dialect: deployment.provider.dialect,
         };
-        let made = self.versions.translated.as_ref();
+        let made = self.attempts.bodies.translated.as_ref();
         if made.is_some_and(|made| made.target == target) {
             return Ok(());
         }
@@ -97,53 +121,69 @@ impl Inference {
             compat: target.compat,
             dialect: target.dialect,
             now: unix_seconds(),
-            request_id: request_id.to_owned(),
+            request_id: self.request.id.to_string(),
             ..RequestOptions::default()
         };
-        let request = if self.endpoint == Endpoint::CountTokens {
-            translate_count_request(format, &self.body, &target.model, &options)?
+        let request = if self.request.endpoint == Endpoint::CountTokens {
+            translate_count_request(
+                format,
+                self.attempts.bodies.client(),
+                &target.model,
+                &options,
+            )?
         } else {
-            let from = self.endpoint.format();
-            translate_request(from, format, &self.body, &target.model, &options)?
+            let from = self.request.endpoint.format();
+            translate_request(
+                from,
+                format,
+                self.attempts.bodies.client(),
+                &target.model,
+                &options,
+            )?
         };
-        self.versions.translated = Some(Translated { target, request });
+        self.attempts.bodies.translated = Some(Translated { target, request });
         Ok(())
     }
 
     fn clean(&mut self, dialect: ChatDialect) {
-        let made = self.versions.cleaned.as_ref();
-        if !has_history(self.endpoint) || made.is_some_and(|made| made.dialect == dialect) {
+        let made = self.attempts.bodies.cleaned.as_ref();
+        if !has_history(self.request.endpoint) || made.is_some_and(|made| made.dialect == dialect) {
             return;
         }
-        let request = clean_history(self.endpoint.format(), dialect, &self.body).and_then(|body| {
+        let request = clean_history(
+            self.request.endpoint.format(),
+            dialect,
+            self.attempts.bodies.client(),
+        )
+        .and_then(|body| {
             let head = RequestHead::read(&body).ok()?;
-            let ask = usage_to_ask_for(&head, &body, self.endpoint);
+            let ask = usage_option(&head, &body, self.request.endpoint);
             Some((head, body, ask))
         });
-        self.versions.cleaned = Some(Cleaned { dialect, request });
+        self.attempts.bodies.cleaned = Some(Cleaned { dialect, request });
     }
 
-    /// The translation that the current candidate is sent, if it is sent one.
+    /// Returns the translation that the current candidate is sent, if it is sent one.
     pub(crate) fn translated(&self) -> Option<&TranslatedRequest> {
-        let made = self.versions.translated.as_ref();
-        match self.deployment()?.provider.way(self.endpoint)? {
+        let made = self.attempts.bodies.translated.as_ref();
+        match self.deployment()?.provider.way(self.request.endpoint)? {
             Way::Translated(_) => made.map(|made| &made.request),
             Way::Native(_) => None,
         }
     }
 
-    /// The format that the current candidate is asked and answers in.
+    /// Returns the format that the current candidate is asked and answers in.
     pub(crate) fn provider_format(&self) -> Format {
         let way = self
             .deployment()
-            .and_then(|deployment| deployment.provider.way(self.endpoint));
+            .and_then(|deployment| deployment.provider.way(self.request.endpoint));
         match way {
             Some(Way::Translated(format)) => format,
-            _ => self.endpoint.format(),
+            _ => self.request.endpoint.format(),
         }
     }
 
-    /// The body for the current candidate, in pieces to be sent in order.
+    /// Returns the body for the current candidate, in pieces to be sent in order.
     pub(crate) fn body_pieces(&self) -> VecDeque<Bytes> {
         if let Some(translated) = self.translated() {
             return [translated.body.clone()].into();
@@ -151,19 +191,23 @@ impl Inference {
         let Some(deployment) = self.deployment() else {
             return VecDeque::new();
         };
-        let cleaned = self.versions.cleaned.as_ref();
+        let cleaned = self.attempts.bodies.cleaned.as_ref();
         let (head, body, ask) = match cleaned.and_then(|cleaned| cleaned.request.as_ref()) {
             Some((head, body, ask)) => (head, body, ask),
-            None => (&self.head, &self.body, &self.ask),
+            None => (
+                &self.request.head,
+                self.attempts.bodies.client(),
+                &self.request.usage_option,
+            ),
         };
         head.rewrite(body, &deployment.model, ask.as_ref()).into()
     }
 
-    /// Path, length and manner of the current candidate's request.
+    /// Returns path, length and manner of the current candidate's request.
     pub(crate) fn asked(&self) -> Asked<'_> {
         let way = self
             .deployment()
-            .and_then(|deployment| deployment.provider.way(self.endpoint));
+            .and_then(|deployment| deployment.provider.way(self.request.endpoint));
         let path = match (way, self.translated()) {
             (Some(Way::Native(path)), _) => path.into(),
             // Anthropic's base is without the version.
@@ -175,28 +219,19 @@ impl Inference {
         };
         Asked {
             path,
-            length: self.attempt.length,
+            length: self.attempts.length,
             translated: matches!(way, Some(Way::Translated(_))),
         }
     }
 
-    /// What the provider's format had nothing for, as the client spells it.
+    /// Returns the fields that the provider's format has nothing for, as the client spells them.
     pub(crate) fn dropped(&self) -> &[String] {
         self.translated()
             .map_or(&[], |translated| &translated.dropped)
     }
-
-    /// Lets go of the copies of the body: nothing will be sent again.
-    pub(crate) fn forget_body(&mut self) {
-        self.body = Bytes::new();
-        self.versions.cleaned = None;
-        if let Some(translated) = &mut self.versions.translated {
-            translated.request.body = Bytes::new();
-        }
-    }
 }
 
-/// Whether requests to an endpoint bring earlier answers along.
+/// Returns whether requests to an endpoint bring earlier answers along.
 const fn has_history(endpoint: Endpoint) -> bool {
     !matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings)
 }
@@ -204,225 +239,4 @@ const fn has_history(endpoint: Endpoint) -> bool {
 fn unix_seconds() -> u64 {
     let since = clock::wall().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
-}
-
-/// The longest plain answer that is translated, in bytes: generated images fit.
-const LONGEST_ANSWER: usize = 64 << 20;
-
-/// A provider's answer on its way into the client's format.
-pub(crate) struct Answer {
-    from: Format,
-    to: Format,
-    context: ResponseContext,
-    shape: Shape,
-}
-
-enum Shape {
-    /// Read to its end, then translated. `stream`: the client wants events all the same.
-    Whole { held: BytesMut, stream: bool },
-    /// A count of tokens.
-    Count(BytesMut),
-    /// Translated event by event. Until the answer has begun, `first` looks for an error.
-    Events {
-        first: Option<Box<Stream>>,
-        translator: Box<StreamTranslator>,
-    },
-    /// The provider's own refusal.
-    Refusal { held: BytesMut, status: u16 },
-}
-
-/// How far an answer is after more of it came.
-pub(crate) enum Progress {
-    /// There is nothing for the client yet.
-    Wait,
-    /// This is the client's.
-    Pass(Bytes),
-    /// This is the client's, and its status.
-    Refused(u16, Bytes),
-    /// This is the client's: the stream has ended in an error of the provider's.
-    BrokenOff(Bytes),
-    /// It is no answer: with the status and what the provider said, nothing of it was passed on.
-    Failed(u16, String),
-}
-
-impl Answer {
-    /// An answer with `status` to the current attempt; `stream` if it is one of events. None if
-    /// it is in the client's own format.
-    pub(crate) fn new(inference: &Inference, status: u16, stream: bool) -> Option<Self> {
-        let sent = inference.translated()?;
-        let (from, to) = (inference.provider_format(), inference.endpoint.format());
-        let context = sent.context.clone();
-        let shape = if status >= 400 {
-            Shape::Refusal {
-                held: BytesMut::new(),
-                status,
-            }
-        } else if inference.endpoint == Endpoint::CountTokens {
-            Shape::Count(BytesMut::new())
-        } else if stream && sent.stream {
-            Shape::Events {
-                first: Some(Box::default()),
-                translator: Box::new(StreamTranslator::new(from, to, context.clone()).ok()?),
-            }
-        } else {
-            Shape::Whole {
-                held: BytesMut::new(),
-                stream: sent.stream,
-            }
-        };
-        Some(Self {
-            from,
-            to,
-            context,
-            shape,
-        })
-    }
-
-    /// Makes the header one of the client's format.
-    pub(crate) fn adapt(&self, header: &mut ResponseHeader) -> Result<()> {
-        let events = matches!(
-            self.shape,
-            Shape::Events { .. } | Shape::Whole { stream: true, .. }
-        );
-        let content_type = if events {
-            "text/event-stream; charset=utf-8"
-        } else {
-            "application/json"
-        };
-        header.remove_header(&CONTENT_LENGTH);
-        header.insert_header(TRANSFER_ENCODING, "chunked")?;
-        header.insert_header(CONTENT_TYPE, HeaderValue::from_static(content_type))?;
-        if self.to == Format::AnthropicMessages
-            && let Ok(id) = HeaderValue::from_str(&self.context.request_id)
-        {
-            // Where Anthropic's SDKs look for it.
-            header.insert_header("request-id", id)?;
-        }
-        Ok(())
-    }
-
-    /// Takes more of the answer, or its end.
-    pub(crate) fn take(&mut self, chunk: Option<Bytes>, end: bool) -> Progress {
-        let chunk = chunk.unwrap_or_default();
-        match &mut self.shape {
-            Shape::Events { first, translator } => {
-                take_events(first, translator, self.from, chunk, end)
-            }
-            Shape::Whole { held, .. } | Shape::Count(held) => {
-                if held.len() + chunk.len() > LONGEST_ANSWER {
-                    return Progress::Failed(502, "its answer is too large".to_owned());
-                }
-                held.extend_from_slice(&chunk);
-                if end { self.whole() } else { Progress::Wait }
-            }
-            Shape::Refusal { held, status } => {
-                let room = ERROR_BODY_LIMIT.saturating_sub(held.len()).min(chunk.len());
-                held.extend_from_slice(&chunk[..room]);
-                if !end {
-                    return Progress::Wait;
-                }
-                let id = &self.context.request_id;
-                let (status, body) = translate_error(self.from, self.to, *status, held, id);
-                Progress::Refused(status, body)
-            }
-        }
-    }
-
-    fn whole(&mut self) -> Progress {
-        let body = match &mut self.shape {
-            Shape::Whole { held, .. } | Shape::Count(held) => mem::take(held).freeze(),
-            _ => Bytes::new(),
-        };
-        let translated = match &self.shape {
-            Shape::Count(_) => translate_count_response(self.from, &body),
-            _ => translate_response(self.from, self.to, &body, &self.context),
-        };
-        match translated {
-            Ok(translated) if matches!(self.shape, Shape::Whole { stream: true, .. }) => {
-                Progress::Pass(self.as_events(body).unwrap_or(translated))
-            }
-            Ok(translated) => Progress::Pass(translated),
-            Err(error) => Progress::Failed(error.status, error.message),
-        }
-    }
-
-    /// A plain answer to a client that wants a stream.
-    fn as_events(&self, body: Bytes) -> Option<Bytes> {
-        let translator = StreamTranslator::new(self.from, self.to, self.context.clone());
-        let mut translator = translator.ok()?;
-        let mut out = BytesMut::new();
-        translator.feed(body, &mut out);
-        translator.finish(StreamEnd::Complete, &mut out);
-        Some(out.freeze())
-    }
-
-    /// Ends a stream whose upstream broke: the error event, nothing where the client has been told
-    /// an end already, or none if this is no stream.
-    pub(crate) fn break_off(
-        &mut self,
-        status: u16,
-        code: &'static str,
-        message: &str,
-    ) -> Option<Bytes> {
-        let Shape::Events { translator, .. } = &mut self.shape else {
-            return None;
-        };
-        let broken = StreamEnd::Broken(TranslateError {
-            status,
-            code: code.into(),
-            message: message.to_owned(),
-            param: None,
-        });
-        let mut out = BytesMut::new();
-        translator.finish(broken, &mut out);
-        Some(out.freeze())
-    }
-}
-
-fn take_events(
-    first: &mut Option<Box<Stream>>,
-    translator: &mut StreamTranslator,
-    from: Format,
-    mut chunk: Bytes,
-    end: bool,
-) -> Progress {
-    let mut out = BytesMut::new();
-    if let Some(stream) = first {
-        let verdict = stream.pass(&mut chunk, from);
-        if let Verdict::Failed(status) = verdict {
-            let said = said(&chunk).unwrap_or_else(|| NOTHING_SAID.to_owned());
-            return Progress::Failed(status, said);
-        }
-        translator.feed(chunk, &mut out);
-        if verdict == Verdict::Wait && !end {
-            return Progress::Wait;
-        }
-        // The translator cuts events itself from here on.
-        chunk = stream.rest().unwrap_or_default();
-        *first = None;
-    }
-    if translator.has_ended() {
-        return Progress::Pass(out.freeze());
-    }
-    translator.feed(chunk, &mut out);
-    // Only an error ends a stream before its last byte.
-    let failed = translator.has_ended();
-    if end {
-        translator.finish(StreamEnd::Complete, &mut out);
-    }
-    if failed {
-        Progress::BrokenOff(out.freeze())
-    } else {
-        Progress::Pass(out.freeze())
-    }
-}
-
-const NOTHING_SAID: &str = "it began its answer with an error";
-
-/// The message of the error among the events of a chunk.
-fn said(chunk: &[u8]) -> Option<String> {
-    let lines = chunk.split(|byte| matches!(byte, b'\n' | b'\r'));
-    lines
-        .filter_map(|line| line.strip_prefix(b"data:"))
-        .find_map(provider_message)
 }

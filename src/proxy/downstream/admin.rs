@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     let Ok(body) = Limited::new(body, MOST_ANSWERED).collect().await else {
         return send_fault(session, ctx, &ApiError::internal()).await;
     };
-    ctx.answered = Some((parts.status.as_u16(), None));
+    ctx.answer.status = Some((parts.status.as_u16(), None));
     let header = header(&Response::from_parts(parts, ()))?;
     deliver(session, ctx, header, body.to_bytes()).await
 }

@@ -4,7 +4,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,8 +22,9 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::process::shutdown::Stop;
+use crate::proxy::context::new_request_id;
 use crate::proxy::downstream::connections::{Connections, Place};
-use crate::proxy::downstream::exchange::Exchange;
+use crate::proxy::downstream::exchange::{Arrival, Exchange};
 use crate::proxy::downstream::session::Downstream;
 use crate::proxy::gateway::Gateway;
 use crate::telemetry::metrics::Metrics;
@@ -40,7 +41,7 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
 }
 
-/// What an [`App`] is told of the configuration.
+/// Settings of an [`App`].
 pub(crate) struct AppOptions {
     pub(crate) header_timeout: Duration,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
@@ -108,8 +109,8 @@ impl App {
     }
 }
 
-/// What is kept of the time that is left, for ending what isn't done: an error event for the
-/// client, the ledger, the access line.
+/// Part of the remaining time that is reserved for ending unfinished requests: an error event for
+/// the client, the ledger, the access line.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Waits until connections without a request are to be closed.
@@ -120,7 +121,7 @@ async fn idle_must_go(stop: &mut watch::Receiver<Option<Stop>>) {
 }
 
 /// Waits until the end is another one than `told`; for ever if there is none to come.
-async fn changed(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -> Stop {
+async fn next_stop(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -> Stop {
     let changed = stop.wait_for(|now| now.is_some() && *now != told).await;
     match changed.map(|now| *now) {
         Ok(Some(now)) => now,
@@ -128,10 +129,10 @@ async fn changed(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -
     }
 }
 
-/// How long an HTTP/1.1 connection is kept for its next request.
+/// Idle time after which an HTTP/1.1 connection is closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long an HTTP/2 connection without requests is kept.
+/// Idle time after which an HTTP/2 connection is closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(300);
 
 /// The code of an answer to what is no request.
@@ -150,7 +151,7 @@ async fn reuse(session: HttpSession) -> Option<ReusedHttpStream> {
 
 /// Answers a request that has no path to tell its format by, and closes the connection.
 async fn refuse(mut session: HttpSession, status: u16, code: &str, message: &str) {
-    let id = crate::proxy::gateway::new_request_id();
+    let id = new_request_id();
     let error = ErrorBody {
         status,
         code,
@@ -196,18 +197,21 @@ impl HttpServerApp for App {
             session.set_keepalive(None);
         }
         let at = clock::now();
-        let exchange = Arc::new(Exchange::new(at));
-        let session = Downstream::wrap(session, Arc::clone(&exchange));
-        let arrival = Arrival { exchange, at };
-        let kept = Arc::clone(&arrival.exchange);
-        let serving = self.proxy.process_new_http(session, shutdown);
-        let mut serving = pin!(ARRIVAL.scope(arrival, serving));
+        let exchange = Arc::<Exchange>::default();
+        let kept = Arc::clone(&exchange);
+        let arrival = Arrival {
+            exchange: Arc::clone(&exchange),
+            at,
+        };
+        arrival.attach(session.req_header_mut());
+        let session = Downstream::wrap(session, exchange);
+        let mut serving = pin!(self.proxy.process_new_http(session, shutdown));
         let mut told = None;
         let served = loop {
             tokio::select! {
                 biased;
                 served = &mut serving => break served,
-                now = changed(&mut stop, told) => {
+                now = next_stop(&mut stop, told) => {
                     told = Some(now);
                     let left = now.at.saturating_duration_since(clock::now());
                     // The session sees that when it is polled next, which is now.
@@ -227,25 +231,5 @@ impl HttpServerApp for App {
 
     async fn http_cleanup(&self) {
         self.proxy.http_cleanup().await;
-    }
-}
-
-tokio::task_local! {
-    /// The way from the application to the request's context, which Pingora makes without
-    /// arguments but in the same task.
-    static ARRIVAL: Arrival;
-}
-
-/// What the application knows of a request when it hands it to the proxy.
-#[derive(Clone)]
-pub(crate) struct Arrival {
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) at: Instant,
-}
-
-impl Arrival {
-    /// The arrival of the request that this task is serving.
-    pub(crate) fn current() -> Option<Self> {
-        ARRIVAL.try_with(Clone::clone).ok()
     }
 }

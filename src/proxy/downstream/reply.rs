@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::proxy::attempt::headers;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Downstream;
-use crate::proxy::request::limit;
+use crate::proxy::response::limit_headers;
 
 /// Sends an error in the caller's format.
 pub(crate) async fn send_fault(
@@ -23,7 +23,7 @@ pub(crate) async fn send_fault(
     ctx: &mut Context,
     fault: &ApiError,
 ) -> Result<()> {
-    ctx.answered = Some((fault.status, Some(fault.code)));
+    ctx.answer.status = Some((fault.status, Some(fault.code)));
     let body = body_of(fault, &ctx.request_id).render(ctx.format());
     let mut header = ResponseHeader::build(fault.status, Some(8))?;
     if let Some(retry_after) = &fault.retry_after {
@@ -35,12 +35,9 @@ pub(crate) async fn send_fault(
     if fault.final_answer {
         header.insert_header("x-should-retry", "false")?;
     }
-    if let Some(inference) = ctx
-        .inference
-        .as_deref()
-        .filter(|inference| inference.attempts > 0)
-    {
-        header.insert_header("x-llm-router-attempts", inference.attempts)?;
+    let attempts = ctx.inference.as_deref().map(|found| found.attempts.begun);
+    if let Some(attempts) = attempts.filter(|attempts| *attempts > 0) {
+        header.insert_header("x-llm-router-attempts", attempts)?;
     }
     send(session, ctx, header, body).await
 }
@@ -62,7 +59,7 @@ pub(crate) async fn send_json(
     ctx: &mut Context,
     value: &serde_json::Value,
 ) -> Result<()> {
-    ctx.answered = Some((200, None));
+    ctx.answer.status = Some((200, None));
     let header = ResponseHeader::build(200, Some(4))?;
     send(session, ctx, header, value.to_string().into()).await
 }
@@ -73,7 +70,7 @@ pub(crate) async fn send_estimate(
     ctx: &mut Context,
     tokens: u64,
 ) -> Result<()> {
-    ctx.answered = Some((200, None));
+    ctx.answer.status = Some((200, None));
     let mut header = ResponseHeader::build(200, Some(5))?;
     header.insert_header("x-llm-router-estimated", "input_tokens")?;
     let body = serde_json::json!({ "input_tokens": tokens }).to_string();
@@ -106,17 +103,17 @@ pub(crate) async fn deliver(
     if bodiless {
         header.remove_header(&CONTENT_LENGTH);
     }
-    header.insert_header("x-request-id", ctx.request_id.as_str())?;
+    header.insert_header("x-request-id", &*ctx.request_id)?;
     if let Some(rule) = &ctx.rule {
         headers::insert(&mut header, headers::RULE, rule)?;
     }
-    limit::tell(&mut header, ctx)?;
+    limit_headers::insert(&mut header, ctx)?;
     // The real session: only it knows whether its connection can be kept alive.
     if let Some(exchange) = &ctx.exchange {
         Downstream::unwrap(&mut session.downstream_session, exchange);
     }
     let stopping = ctx.exchange.as_ref().is_some_and(|one| one.stopping());
-    if ctx.close || stopping {
+    if ctx.answer.close || stopping {
         session.set_keepalive(None);
     }
     if head || bodiless {
@@ -130,14 +127,14 @@ pub(crate) async fn deliver(
     Ok(())
 }
 
-/// What a client that is still sending gets to read its answer.
+/// Time that a client which is still sending gets to read its answer.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Reads on for a while what the client is still sending. A connection that is closed with unread
 /// bytes is reset, and the client may lose the answer that says why.
 async fn linger(session: &mut Session, ctx: &Context) {
     let session = &mut session.downstream_session;
-    if ctx.close || session.is_custom() || session.is_body_done() {
+    if ctx.answer.close || session.is_custom() || session.is_body_done() {
         return;
     }
     session.set_total_drain_timeout(Some(LINGER));

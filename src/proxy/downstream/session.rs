@@ -10,7 +10,7 @@ use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TimeoutKind};
+use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TRY_NEXT, TimeoutKind};
 
 type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -38,13 +38,13 @@ pub(crate) struct Downstream {
     /// Wakes up to look at the deadline. It outlives many waits: the deadline moves with every
     /// event of a stream, a timer for each of them would be most of the event's cost.
     alarm: Option<Alarm>,
-    /// How the client went away, while the response is read on without it.
+    /// Error of the client's disconnection, while the response is read on without it.
     gone: Option<Box<Error>>,
 }
 
 /// A timer and the deadline that it was set for.
 struct Alarm {
-    deadline: u64,
+    deadline: Instant,
     timer: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
@@ -83,8 +83,8 @@ impl Downstream {
             match (self.watch().await, &self.gone) {
                 // The time to read on is over, or the upstream is silent: the client's leaving is
                 // what ended the request, and no fault of the provider's.
-                (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed)),
-                (Err(error), None) if is_silence(&error) => return Err(error),
+                (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed_error)),
+                (Err(error), None) if is_timeout(&error) => return Err(error),
                 (Err(error), None) => self.leave(error)?,
                 (passed, _) => return passed,
             }
@@ -118,29 +118,93 @@ impl Downstream {
             if !gone && let Poll::Ready(outcome) = client.as_mut().poll(context) {
                 return Poll::Ready(outcome);
             }
-            // A deadline that moved on is looked at when the alarm rings; one that moved nearer, now.
-            let nearer = |alarm: &mut Alarm| exchange.deadline() < alarm.deadline;
-            drop(alarm.take_if(nearer));
+            let Some((deadline, kind)) = exchange.deadline() else {
+                return Poll::Pending;
+            };
+            // A deadline that moved on is checked when the alarm rings; one that moved nearer, now.
+            drop(alarm.take_if(|alarm| deadline < alarm.deadline));
             loop {
                 if let Some(alarm) = alarm.as_mut() {
                     ready!(alarm.timer.as_mut().poll(context));
                 }
-                match exchange.left(clock::now()) {
-                    None => return Poll::Pending,
-                    Some((Duration::ZERO, silence)) => {
-                        return Poll::Ready(Error::err(ErrorType::new(silence.error_type())));
-                    }
-                    Some((left, _)) => {
-                        let timer = Box::pin(fast_sleep(left));
-                        *alarm = Some(Alarm {
-                            deadline: exchange.deadline(),
-                            timer,
-                        });
-                    }
+                let left = deadline.saturating_duration_since(clock::now());
+                if left.is_zero() {
+                    return Poll::Ready(Error::err(ErrorType::new(kind.error_type())));
                 }
+                let timer = Box::pin(fast_sleep(left));
+                *alarm = Some(Alarm { deadline, timer });
             }
         })
         .await
+    }
+}
+
+/// The three steps of a response on its way to the client.
+impl Downstream {
+    /// Holds back what is to be judged first, and drops what is not for the client; true if what
+    /// is left in `tasks` may be written.
+    ///
+    /// # Errors
+    /// When the attempt has failed: at once, or it could not be given up.
+    fn pass_gate(&mut self, tasks: &mut Vec<HttpTask>, ended: bool) -> Result<bool> {
+        // Interim answers are about the provider's connection, and nothing cleans their headers.
+        tasks.retain(|task| !is_interim(task));
+        let gate = self.exchange.gate();
+        if gate == ResponseGate::Pass {
+            return Ok(true);
+        }
+        let failed = |task: &HttpTask| matches!(task, HttpTask::Failed(_));
+        let failed = tasks.iter().position(failed);
+        if let Some(HttpTask::Failed(error)) = failed.map(|at| tasks.swap_remove(at)) {
+            return Err(error);
+        }
+        if gate == ResponseGate::Discard {
+            return if ended {
+                Error::err_up(TRY_NEXT)
+            } else {
+                Ok(false)
+            };
+        }
+        // What was taken out of an answer that is read whole leaves nothing to hold.
+        tasks.retain(|task| !matches!(task, HttpTask::Body(None, false)));
+        if !ended && self.held.len() < MOST_HELD {
+            self.held.append(tasks);
+            return Ok(false);
+        }
+        self.exchange.set_gate(ResponseGate::Pass);
+        Ok(true)
+    }
+
+    /// Adds to `tasks` what was held back and the response's last bytes, and sets its status.
+    fn complete(&mut self, tasks: &mut Vec<HttpTask>, ended: bool) -> Result<()> {
+        if ended && let Some(tail) = self.exchange.take_tail() {
+            tasks.retain(|task| !matches!(task, HttpTask::Trailer(_) | HttpTask::Done));
+            tasks.push(HttpTask::Body(Some(tail), true));
+        }
+        if !self.held.is_empty() {
+            self.held.append(tasks);
+            *tasks = mem::take(&mut self.held);
+        }
+        match self.exchange.take_status() {
+            Some(status) => set_status(tasks, status),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes `tasks` to the client, or drops them where it has gone; true at the response's end.
+    async fn write(&mut self, tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
+        if self.gone.is_some() {
+            return swallow(tasks, ended);
+        }
+        if self.exchange.stopping() {
+            // Nobody will read a next request from this connection.
+            self.inner.set_keepalive(None);
+        }
+        let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
+        match self.inner.response_duplex_vec(tasks).await {
+            Err(error) if !failed => self.leave(error).map(|()| ended),
+            outcome => outcome,
+        }
     }
 }
 
@@ -151,11 +215,11 @@ pub(crate) fn keep(session: &mut HttpSession, exchange: &Exchange) {
     exchange.keep(mem::replace(session, empty()));
 }
 
-fn is_silence(error: &Error) -> bool {
+fn is_timeout(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::Custom(name) if TimeoutKind::from_error_type(name).is_some())
 }
 
-fn closed() -> Box<Error> {
+fn closed_error() -> Box<Error> {
     Error::new_down(ErrorType::ConnectionClosed)
 }
 
@@ -182,10 +246,10 @@ fn is_interim(task: &HttpTask) -> bool {
     matches!(task, HttpTask::Header(header, _) if header.status.is_informational())
 }
 
-/// How many tasks are held at most: a provider that sends comments for ever must be heard.
+/// Most tasks that are held: a provider that sends comments for ever must be heard.
 const MOST_HELD: usize = 64;
 
-/// How long a client may take to accept a piece of its answer.
+/// Timeout for a client to accept a piece of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn empty() -> HttpSession {
@@ -234,58 +298,12 @@ impl CustomSession for Downstream {
     }
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
-        // Interim answers are about the provider's connection, and nothing cleans their headers.
-        tasks.retain(|task| !is_interim(task));
         let ended = tasks.iter().any(HttpTask::is_end);
-        match self.exchange.hold() {
-            ResponseGate::Pass => {}
-            hold => {
-                // A failure must surface at once, or the attempt could not be given up.
-                let failed = tasks
-                    .iter()
-                    .position(|task| matches!(task, HttpTask::Failed(_)));
-                if let Some(HttpTask::Failed(error)) = failed.map(|at| tasks.swap_remove(at)) {
-                    return Err(error);
-                }
-                if hold == ResponseGate::Discard {
-                    return if ended {
-                        Error::err_up(crate::proxy::gateway::TRY_NEXT)
-                    } else {
-                        Ok(false)
-                    };
-                }
-                // What was taken out of an answer that is read whole leaves nothing to hold.
-                tasks.retain(|task| !matches!(task, HttpTask::Body(None, false)));
-                if !ended && self.held.len() < MOST_HELD {
-                    self.held.append(&mut tasks);
-                    return Ok(false);
-                }
-                self.exchange.set_hold(ResponseGate::Pass);
-            }
+        if !self.pass_gate(&mut tasks, ended)? {
+            return Ok(false);
         }
-        if ended && let Some(tail) = self.exchange.take_tail() {
-            tasks.retain(|task| !matches!(task, HttpTask::Trailer(_) | HttpTask::Done));
-            tasks.push(HttpTask::Body(Some(tail), true));
-        }
-        if !self.held.is_empty() {
-            self.held.append(&mut tasks);
-            tasks = mem::take(&mut self.held);
-        }
-        if self.gone.is_some() {
-            return swallow(tasks, ended);
-        }
-        if self.exchange.stopping() {
-            // Nobody will read a next request from this connection.
-            self.inner.set_keepalive(None);
-        }
-        if let Some(status) = self.exchange.take_status() {
-            set_status(&mut tasks, status)?;
-        }
-        let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
-        match self.inner.response_duplex_vec(tasks).await {
-            Err(error) if !failed => self.leave(error).map(|()| ended),
-            outcome => outcome,
-        }
+        self.complete(&mut tasks, ended)?;
+        self.write(tasks, ended).await
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
@@ -411,3 +429,6 @@ impl CustomSession for Downstream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

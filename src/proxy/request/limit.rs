@@ -1,25 +1,22 @@
 //! A request's way past the limits: let in, charged, told of, settled. What is let through is
 //! [`crate::limits`]' to decide.
 
-use http::HeaderValue;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 use llm_router_domain::usage::estimate_tokens;
-use pingora::Result;
-use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use crate::clock;
 use crate::error::ApiError;
 use crate::keys::authenticate::KEY_HEADERS;
 use crate::limits::{Need, Refusal};
-use crate::proxy::attempt::ledger_entry::output_limit;
-use crate::proxy::context::{Context, Inference};
+use crate::proxy::attempt::inference::Inference;
+use crate::proxy::context::Context;
 use crate::proxy::gateway::Gateway;
 
 impl Gateway {
-    /// What somebody is told who shows a key that doesn't work: to wait, if that comes too often.
-    pub(crate) fn slowed(&self, session: &Session, fault: ApiError) -> ApiError {
+    /// Tells a client whose key doesn't work to wait, if it comes too often.
+    pub(crate) fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
         let headers = &session.req_header().headers;
         let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
         if !names.any(|name| headers.contains_key(*name)) {
@@ -31,89 +28,66 @@ impl Gateway {
     }
 
     /// Lets a request in before its body is read.
-    pub(crate) fn admit(&self, ctx: &mut Context, key: &Key) -> std::result::Result<(), ApiError> {
+    pub(crate) fn admit(&self, ctx: &mut Context, key: &Key) -> Result<(), ApiError> {
         let live = ctx.live.clone().ok_or_else(ApiError::internal)?;
-        ctx.alone = self.limits.is_degraded();
+        ctx.degraded = self.limits.is_degraded();
         let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
-        ctx.admission = Some(admitted.map_err(|refusal| refused(ctx, *refusal))?);
+        ctx.permit = Some(admitted.map_err(|refusal| refuse(ctx, *refusal))?);
         Ok(())
     }
 
     /// Charges a request with the tokens it is expected to use, and its model's limits.
-    pub(crate) async fn reserve_tokens(
-        &self,
-        ctx: &mut Context,
-    ) -> std::result::Result<(), ApiError> {
-        let (Some(live), Some(admission), Some(inference)) =
-            (&ctx.live, &mut ctx.admission, &ctx.inference)
+    pub(crate) async fn reserve_tokens(&self, ctx: &mut Context) -> Result<(), ApiError> {
+        let (Some(live), Some(permit), Some(inference)) =
+            (&ctx.live, &mut ctx.permit, &ctx.inference)
         else {
             return Ok(());
         };
         let failure = live.snapshot.limits.on_counter_failure;
-        let model = inference.route.model.as_deref();
+        let model = inference.request.model.as_deref();
         let need = Need {
             model: model.map(|model| (model.name.as_str(), model.limits)),
             tokens: self.expected_tokens(inference),
         };
         let reserved = self
             .limits
-            .reserve(admission, &need, failure, clock::now())
+            .reserve(permit, &need, failure, clock::now())
             .await;
-        ctx.standing = *admission.standing();
-        ctx.alone |= self.limits.is_degraded();
-        reserved.map_err(|refusal| refused(ctx, *refusal))
+        ctx.rate_limits = *permit.standing();
+        ctx.degraded |= self.limits.is_degraded();
+        reserved.map_err(|refusal| refuse(ctx, *refusal))
     }
 
     fn expected_tokens(&self, inference: &Inference) -> u64 {
-        let input = estimate_tokens(inference.body_bytes as u64, 1);
-        match inference.endpoint {
+        let input = estimate_tokens(inference.request.body_bytes as u64, 1);
+        match inference.request.endpoint {
             Endpoint::CountTokens => 0,
             Endpoint::Embeddings => input,
             _ => {
                 // None is chosen yet: the first that may be is taken for all of them.
-                let typical = inference.route.course.untried().next().map(|first| {
+                let typical = inference.attempts.cursor.untried().next().map(|first| {
                     let provider = &first.provider.id;
                     self.budgets.typical_output(provider, &first.model)
                 });
-                let output = [typical, output_limit(inference)].into_iter().flatten();
+                let output = [typical, inference.size().output_limit()]
+                    .into_iter()
+                    .flatten();
                 input.saturating_add(output.min().unwrap_or_default())
             }
         }
     }
 }
 
-fn refused(ctx: &mut Context, refusal: Refusal) -> ApiError {
-    ctx.standing = refusal.standing;
+fn refuse(ctx: &mut Context, refusal: Refusal) -> ApiError {
+    ctx.rate_limits = refusal.standing;
     refusal.fault
-}
-
-/// Tells the client where the limits stand that it is subject to.
-pub(crate) fn tell(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    let inference = ctx.inference.as_deref();
-    let alone = ctx.alone || inference.is_some_and(|inference| inference.alone);
-    let away = match (alone, ctx.store_away) {
-        (false, false) => None,
-        (true, false) => Some("counters"),
-        (false, true) => Some("store"),
-        (true, true) => Some("counters, store"),
-    };
-    if let Some(away) = away {
-        header.insert_header("x-llm-router-degraded", HeaderValue::from_static(away))?;
-    }
-    let wall = clock::timestamp();
-    for (name, value) in ctx.standing.headers(ctx.format(), wall) {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            header.insert_header(name, value)?;
-        }
-    }
-    Ok(())
 }
 
 /// Charges what a request used in place of what was reserved for it, and frees its place.
 pub(crate) fn settle_limits(ctx: &mut Context) {
-    if let Some(mut admission) = ctx.admission.take() {
+    if let Some(mut permit) = ctx.permit.take() {
         let used = ctx.inference.as_deref();
-        let used = used.map_or(0, |inference| inference.used_tokens);
-        admission.settle(used, clock::now());
+        let used = used.map_or(0, |inference| inference.attempts.used_tokens);
+        permit.settle(used, clock::now());
     }
 }

@@ -3,17 +3,15 @@
 
 pub(crate) mod limit;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method};
 use llm_router_domain::format::Endpoint;
+use llm_router_wire::models;
 use llm_router_wire::prompt::Prompt;
 use llm_router_wire::request::RequestHead;
-use llm_router_wire::usage::{Dialect, Splice};
-use llm_router_wire::{models, parameters};
 use pingora::Result;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
@@ -21,20 +19,21 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::error::{Allowed, ApiError};
 use crate::keys::authenticate::authenticate;
-use crate::proxy::attempt::translation::TranslatedBodies;
-use crate::proxy::context::{Attempt, Context, Inference};
+use crate::proxy::attempt::inference::{Inference, Request};
+use crate::proxy::attempt::translation::usage_option;
+use crate::proxy::context::{Context, new_request_id};
 use crate::proxy::downstream::admin;
 use crate::proxy::downstream::body::{self, BodyError};
-use crate::proxy::downstream::http_app::Arrival;
+use crate::proxy::downstream::exchange::Arrival;
 use crate::proxy::downstream::reply::{send_estimate, send_fault, send_json};
-use crate::proxy::gateway::{Gateway, new_request_id};
-use crate::proxy::response::stream::Response;
+use crate::proxy::gateway::Gateway;
+use crate::routing::estimate::with_parameters;
 use crate::routing::model_list;
 use crate::routing::paths::{Target, target};
 use crate::routing::{RouteRequest, route};
 use crate::telemetry::traces::Trace;
 
-/// What a request turned out to want.
+/// Next step of a request that was decided on.
 enum Step {
     /// An upstream.
     Proxy,
@@ -48,8 +47,8 @@ enum Step {
 
 impl Gateway {
     /// Accept: pins the configuration and gives the request its id.
-    pub(crate) fn accept(&self, session: &Session, ctx: &mut Context) {
-        let arrival = Arrival::current();
+    pub(crate) fn accept(&self, session: &mut Session, ctx: &mut Context) {
+        let arrival = Arrival::take(session.req_header_mut());
         ctx.arrived = Some(
             arrival
                 .as_ref()
@@ -59,7 +58,7 @@ impl Gateway {
         ctx.live = Some(self.live.load_full());
         ctx.in_flight = Some(self.metrics.begin());
         ctx.request_id = client_request_id(&session.req_header().headers)
-            .map_or_else(new_request_id, str::to_owned);
+            .map_or_else(|| new_request_id().into(), Into::into);
     }
 
     /// Takes a request up to the point where it needs an upstream; true if it has been answered.
@@ -91,7 +90,7 @@ impl Gateway {
                 Ok(true)
             }
             Err(BodyError::Unframed(fault)) => {
-                ctx.close = true;
+                ctx.answer.close = true;
                 send_fault(session, ctx, &fault).await?;
                 Ok(true)
             }
@@ -143,9 +142,10 @@ impl Gateway {
             return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
-        let key = key.map_err(|fault| BodyError::Refused(self.slowed(session, fault)))?;
+        let key =
+            key.map_err(|fault| BodyError::Refused(self.throttle_unknown_key(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
-        ctx.store_away = !self.metrics.store_is_up();
+        ctx.store_unavailable = !self.metrics.store_is_up();
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Refused)?;
         let anthropic = ctx.endpoint.is_some();
         let enabled = self.switch.is_enabled(clock::wall());
@@ -156,9 +156,11 @@ impl Gateway {
                 self.reserve_tokens(ctx).await.map_err(BodyError::Refused)?;
                 match ctx
                     .inference
-                    .take_if(|inference| !inference.route.course.has_next())
+                    .take_if(|inference| !inference.attempts.cursor.has_next())
                 {
-                    Some(inference) => Ok(Step::Count(estimated_input(&inference.body)?)),
+                    Some(inference) => Ok(Step::Count(estimated_input(
+                        inference.attempts.bodies.client(),
+                    )?)),
                     None => Ok(Step::Proxy),
                 }
             }
@@ -242,30 +244,22 @@ impl Gateway {
         };
         ctx.rule.clone_from(&route.rule);
         let body_bytes = body.len();
-        let (body, head) = with_parameters(body, head, endpoint, &route.set)?;
-        ctx.inference = Some(Box::new(Inference {
+        let (body, head) = with_parameters(body, head, endpoint, &route.set)
+            .map_err(|error| BodyError::Refused(ApiError::invalid_body(error)))?;
+        let request = Request {
+            id: Arc::clone(&ctx.request_id),
+            arrived: ctx.arrived.unwrap_or_else(clock::now),
+            key,
             endpoint,
-            ask: usage_to_ask_for(&head, &body, endpoint),
-            versions: TranslatedBodies::default(),
+            usage_option: usage_option(&head, &body, endpoint),
             head,
             body_bytes,
-            body,
-            route,
-            attempts: 0,
-            bounds: snapshot.bounds,
-            began: None,
-            conversation: OnceLock::new(),
-            attempt: Attempt::default(),
-            trace: ctx.trace.take(),
-            tab: None,
-            used_tokens: 0,
-            alone: false,
-            failure: None,
-            refusal: None,
-            response: Response::default(),
-            first_byte: None,
-            upstream_time: Duration::ZERO,
-        }));
+            model: route.model.clone(),
+            rule: route.rule.clone(),
+            live,
+        };
+        let trace = ctx.trace.take();
+        ctx.inference = Some(Box::new(Inference::new(request, body, route, trace)));
         Ok(())
     }
 }
@@ -277,42 +271,6 @@ fn estimated_input(body: &[u8]) -> std::result::Result<u64, BodyError> {
         BodyError::Refused(ApiError::unreadable(text))
     })?;
     Ok(prompt.tokens())
-}
-
-/// The body with the parameters that a rule sets. Whatever reads it from here on, to estimate, to
-/// translate or to send it, sees them.
-fn with_parameters(
-    body: Bytes,
-    head: RequestHead,
-    endpoint: Endpoint,
-    set: &[(String, Value)],
-) -> std::result::Result<(Bytes, RequestHead), BodyError> {
-    let changed = if set.is_empty() {
-        None
-    } else {
-        parameters::set(&body, endpoint, set)
-    };
-    match changed {
-        None => Ok((body, head)),
-        Some(body) => match RequestHead::read(&body) {
-            Ok(head) => Ok((body, head)),
-            Err(error) => Err(BodyError::Refused(ApiError::invalid_body(error))),
-        },
-    }
-}
-
-/// How a stream is made to report its usage, if it doesn't by itself.
-pub(crate) fn usage_to_ask_for(
-    head: &RequestHead,
-    body: &[u8],
-    endpoint: Endpoint,
-) -> Option<Splice> {
-    let dialect = Dialect::of(endpoint.format(), endpoint);
-    if head.stream && dialect.has_usage_option() {
-        head.ask_for_usage(body)
-    } else {
-        None
-    }
 }
 
 fn check_method(target: &Target, method: &Method, path: &str) -> std::result::Result<(), ApiError> {

@@ -1,17 +1,17 @@
-//! What the client is told when every candidate failed or the answer under way broke off.
+//! Answers the client when every candidate failed or the answer under way broke off.
 
 use bytes::Bytes;
-use llm_router_wire::error::provider_message;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 
 use crate::error::ApiError;
+use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::outcome::Failure;
-use crate::proxy::context::{Context, Inference};
+use crate::proxy::attempt::redact::clean_text;
+use crate::proxy::attempt::response::Response;
+use crate::proxy::context::Context;
 use crate::proxy::downstream::reply::{body_of, send_fault};
 use crate::proxy::gateway::Gateway;
-use crate::proxy::response::filter::clean;
-use crate::proxy::response::stream::Response;
 use crate::snapshot::Provider;
 
 impl Gateway {
@@ -36,10 +36,10 @@ impl Gateway {
             }
             None => ApiError::internal(),
         };
-        tracing::debug!(%error, request.id = ctx.request_id, "a request failed");
+        tracing::debug!(%error, request.id = &*ctx.request_id, "a request failed");
         let begun = session.response_written().is_some();
         if !begun {
-            ctx.answered = Some((fault.status, Some(fault.code)));
+            ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
         self.settle_last(ctx);
         let sent = if begun {
@@ -48,7 +48,7 @@ impl Gateway {
             send_fault(session, ctx, &fault).await.map(|()| true)
         };
         match sent {
-            Ok(complete) => ctx.complete = complete,
+            Ok(complete) => ctx.answer.complete = complete,
             Err(error) => {
                 tracing::debug!(%error, "the client could not be told of a failure");
                 ctx.client_gone = true;
@@ -72,7 +72,7 @@ impl Gateway {
         let response = ctx
             .inference
             .as_deref_mut()
-            .map(|inference| &mut inference.response);
+            .map(|inference| &mut inference.attempts.response);
         let stream = match response {
             Some(Response::Stream(stream)) => stream,
             Some(Response::Translated(answer)) => {
@@ -81,7 +81,7 @@ impl Gateway {
                     return Ok(false);
                 };
                 if !event.is_empty() {
-                    ctx.broke_off = Some(fault.code);
+                    ctx.answer.broke_off = Some(fault.code);
                 }
                 let event = Some(event).filter(|event| !event.is_empty());
                 session.write_response_body(event, true).await?;
@@ -90,7 +90,7 @@ impl Gateway {
             _ => return Ok(false),
         };
         let inside = stream.is_inside_event();
-        ctx.broke_off = Some(fault.code);
+        ctx.answer.broke_off = Some(fault.code);
         let mut event = body_of(fault, &ctx.request_id).render_event(ctx.format());
         if inside {
             event = [Bytes::from_static(b"\n\n"), event].concat().into();
@@ -100,21 +100,19 @@ impl Gateway {
     }
 }
 
-/// What the client is told when every candidate failed.
+/// Returns the error for the client when every candidate failed.
 fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError {
     let name = provider.map_or("The provider", |provider| &provider.id);
-    match &inference.failure {
+    match &inference.attempts.failure {
         Some(Failure::Status {
             status,
             retry_after,
+            said,
         }) => {
-            let said = match &inference.response {
-                Response::Failed(body) => provider_message(body).map(|said| match provider {
-                    Some(provider) => redacted(said, provider),
-                    None => said,
-                }),
-                _ => None,
-            };
+            let said = said.clone().map(|said| match provider {
+                Some(provider) => clean_text(said, provider),
+                None => said,
+            });
             let message = match said {
                 Some(said) => format!("{name} answered {status}: {said}"),
                 None => format!("{name} answered {status}."),
@@ -132,7 +130,7 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError 
         }
         Some(Failure::Unusable { status, said }) => {
             let said = match provider {
-                Some(provider) => redacted(said.clone(), provider),
+                Some(provider) => clean_text(said.clone(), provider),
                 None => said.clone(),
             };
             ApiError::upstream_error(*status, format!("{name} failed: {said}"))
@@ -147,11 +145,4 @@ fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError 
         Some(Failure::Stopped) => ApiError::stopping(),
         None => ApiError::internal(),
     }
-}
-
-/// A provider's sentence without our credential.
-fn redacted(said: String, provider: &Provider) -> String {
-    let mut body = Some(Bytes::from(said));
-    clean(&mut body, provider);
-    String::from_utf8_lossy(&body.unwrap_or_default()).into_owned()
 }

@@ -2,5 +2,5 @@
 
 pub(crate) mod filter;
 pub(crate) mod give_up;
+pub(crate) mod limit_headers;
 pub(crate) mod record;
-pub(crate) mod stream;

@@ -7,7 +7,6 @@ use pingora::Error;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::proxy::attempt;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::{Downstream, keep};
 use crate::proxy::gateway::Gateway;
@@ -31,7 +30,7 @@ impl Gateway {
         if let Some(trace) = trace {
             self.trace(session, ctx, &ended, *trace);
         }
-        if let Some(exchange) = ctx.exchange.as_deref().filter(|_| ctx.complete) {
+        if let Some(exchange) = ctx.exchange.as_deref().filter(|_| ctx.answer.complete) {
             keep(&mut session.downstream_session, exchange);
         }
         ctx.in_flight = None;
@@ -42,7 +41,7 @@ impl Gateway {
         let deployment = inference.and_then(|inference| inference.deployment());
         if ended.well
             && let Some(deployment) = deployment
-            && inference.is_some_and(|inference| !inference.attempt.counted)
+            && inference.is_some_and(|inference| !inference.attempts.state.has_failed())
         {
             self.metrics.attempt(&deployment.provider.id, "answered");
         }
@@ -50,7 +49,7 @@ impl Gateway {
             endpoint: ctx.endpoint.map_or(OTHER, |endpoint| endpoint.name()),
             inference: ctx.endpoint.is_some() && session.req_header().method == Method::POST,
             provider: deployment.map(|found| found.provider.id.as_str()),
-            model: inference.map(|inference| inference.route.public_name().unwrap_or(OTHER)),
+            model: inference.map(|inference| inference.request.public_name().unwrap_or(OTHER)),
             deployment: deployment.map(|found| found.state.id()),
             status: ended.status,
             code: ended.code,
@@ -88,10 +87,10 @@ impl Gateway {
             model: deployment.map(|deployment| deployment.model.as_ref()),
             provider: deployment.map(|deployment| deployment.provider.id.as_str()),
             rule: ctx.rule.as_deref(),
-            stream: inference.is_some_and(|inference| inference.head.stream),
-            attempts: inference.map_or(0, |inference| inference.attempts),
+            stream: inference.is_some_and(|inference| inference.request.head.stream),
+            attempts: inference.map_or(0, |inference| inference.attempts.begun),
             client_gone: ctx.client_gone,
-            request_bytes: inference.map_or(0, |inference| inference.body_bytes),
+            request_bytes: inference.map_or(0, |inference| inference.request.body_bytes),
             response_bytes: session.body_bytes_sent(),
             duration_ms: milliseconds(ended.total),
             first_byte_ms: ended.first_byte.map(milliseconds),
@@ -116,7 +115,10 @@ impl Gateway {
                 model_asked: ctx.model_asked(),
                 key: ctx.key.as_deref().map(|key| key.name.as_str()),
                 rule: ctx.rule.as_deref(),
-                attempts: ctx.inference.as_deref().map_or(0, |found| found.attempts),
+                attempts: ctx
+                    .inference
+                    .as_deref()
+                    .map_or(0, |found| found.attempts.begun),
                 revision: ctx.live.as_deref().map_or(0, |live| live.snapshot.revision),
                 total: ended.total,
             },
@@ -124,9 +126,9 @@ impl Gateway {
     }
 }
 
-/// How a request ended.
+/// End of a request.
 struct Ended {
-    /// Whether Pingora and the router are content with it.
+    /// Set if neither Pingora nor the router reported an error.
     well: bool,
     status: u16,
     code: Option<&'static str>,
@@ -141,12 +143,12 @@ impl Ended {
         let now = clock::now();
         let arrived = ctx.arrived.unwrap_or(now);
         let total = now.saturating_duration_since(arrived);
-        let (status, code) = ctx.answered.unwrap_or((CLIENT_CLOSED_REQUEST, None));
-        let code = code.or(ctx.broke_off);
+        let (status, code) = ctx.answer.status.unwrap_or((CLIENT_CLOSED_REQUEST, None));
+        let code = code.or(ctx.answer.broke_off);
         let inference = ctx.inference.as_deref();
-        let first_byte = inference.and_then(|inference| inference.first_byte);
+        let first_byte = inference.and_then(|inference| inference.attempts.first_byte);
         let waiting = inference.map_or(Duration::ZERO, |inference| {
-            inference.upstream_time + attempt::elapsed(inference, now)
+            inference.attempts.upstream_time(now)
         });
         Self {
             well: error.is_none() && code.is_none(),

@@ -1,4 +1,4 @@
-//! What `GET /api/v1/router/metrics` tells: requests, errors, latency and tokens since the process
+//! Figures of `GET /api/v1/router/metrics`: requests, errors, latency and tokens since the process
 //! began, in all and by name. Names are the configuration's, and there are at most so many of them.
 
 use std::collections::HashMap;
@@ -89,7 +89,7 @@ impl Figures {
         }
     }
 
-    /// What is told.
+    /// Returns the figures for the admin API.
     pub(crate) fn shown(&self) -> admin::RouterFigures {
         let deployment = |(id, figures): (Box<str>, admin::Figures)| {
             let [provider, model] = labels(&id).map(str::to_owned);
@@ -154,7 +154,7 @@ impl ByName {
     }
 }
 
-/// What is counted of one name.
+/// Counts of one name.
 #[derive(Default)]
 struct Tally {
     requests: AtomicU64,

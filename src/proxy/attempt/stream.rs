@@ -1,46 +1,22 @@
-//! What happens to an upstream's response bytes on their way to the client: passed on event by
-//! event, held for a verdict, cleaned of credentials or replaced. Nothing here waits.
+//! A stream of events on its way to the client: passed on event by event, and judged by its first.
+//! Nothing here waits.
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 use llm_router_wire::sse::{Event, Piece, Splitter};
 use memchr::memmem;
-use secrecy::{ExposeSecret as _, SecretString};
-
-use crate::proxy::attempt::translation::Answer;
-
-/// The most of an error body that is looked at; what is longer is passed on as it comes.
-pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
-
-/// How the response under way is treated.
-#[derive(Default)]
-pub(crate) enum Response {
-    /// None yet, or one whose bytes are passed on untouched.
-    #[default]
-    Plain,
-    /// A JSON body that hasn't shown yet whether it is an error.
-    Opening(BytesMut),
-    /// Server-sent events, passed on whole.
-    Stream(Box<Stream>),
-    /// An answer in another format than the client's.
-    Translated(Box<Answer>),
-    /// A refusal of the provider's: passed on as it is, but for our credential.
-    Refusal(BytesMut),
-    /// The last candidate's failure: its body is read for its message only.
-    Failed(BytesMut),
-}
 
 /// A stream of events on its way to the client.
 #[derive(Default)]
 pub(crate) struct Stream {
     splitter: Splitter,
-    /// Whether the first event has been seen.
+    /// Set once the first event has been seen.
     started: bool,
-    /// Whether an event that is handed out in parts goes on.
+    /// Set while an event that is handed out in parts goes on.
     inside_event: bool,
 }
 
-/// What a stream's first event says.
+/// Verdict on a stream by its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing yet: no whole event so far, or comments only.
@@ -52,7 +28,7 @@ pub(crate) enum Verdict {
 }
 
 impl Stream {
-    /// Whether a chunk may pass as it is: it starts where an event starts and ends where one
+    /// Returns whether a chunk may pass as it is: it starts where an event starts and ends where one
     /// ends, in the middle of a stream. That is what nearly every chunk does.
     pub(crate) fn passes_untouched(&self, chunk: Option<&[u8]>, end: bool) -> bool {
         let whole = chunk.is_some_and(|chunk| chunk.ends_with(b"\n\n"));
@@ -92,12 +68,12 @@ impl Stream {
         verdict
     }
 
-    /// Whether the client has been sent a part of an event and not its end.
+    /// Returns whether the client has been sent a part of an event and not its end.
     pub(crate) fn is_inside_event(&self) -> bool {
         self.inside_event
     }
 
-    /// What is left when the upstream has ended the stream itself.
+    /// Takes the bytes that are left when the upstream has ended the stream.
     pub(crate) fn rest(&mut self) -> Option<Bytes> {
         self.splitter.finish()
     }
@@ -166,7 +142,7 @@ fn is_empty_list(value: &serde_json::Value) -> bool {
     value.as_array().is_none_or(Vec::is_empty)
 }
 
-/// Whether a JSON body is an error although its status is a success: its first member says so.
+/// Returns whether a JSON body is an error although its status is a success, by its first member.
 /// `None` while too little of it has come.
 pub(crate) fn begins_with_error(body: &[u8]) -> Option<bool> {
     let mut rest = body.trim_ascii_start();
@@ -224,18 +200,6 @@ fn event_status(value: &serde_json::Value) -> u16 {
         _ => None,
     };
     kind.filter_map(known).next().unwrap_or(502)
-}
-
-/// Overwrites a credential wherever it stands, keeping the length.
-pub(crate) fn redact(body: &mut [u8], credential: &SecretString) {
-    let secret = credential.expose_secret().as_bytes();
-    if secret.is_empty() {
-        return;
-    }
-    let found: Vec<usize> = memmem::find_iter(body, secret).collect();
-    for at in found {
-        body[at..at + secret.len()].fill(b'*');
-    }
 }
 
 #[cfg(test)]
@@ -353,12 +317,5 @@ mod tests {
         stream.pass(&mut chunk, Format::OpenAiChat);
         assert_eq!(chunk.as_ptr(), original.as_ptr());
         assert_eq!(chunk.len(), original.len());
-    }
-
-    #[test]
-    fn credentials_are_overwritten() {
-        let mut body = b"key sk-abc and sk-abc.".to_vec();
-        redact(&mut body, &"sk-abc".into());
-        assert_eq!(body, b"key ****** and ******.");
     }
 }
