@@ -312,7 +312,7 @@ impl Opened {
 fn failed(error: ObjectError) -> Failure {
     match error {
         ObjectError::Store(error) => LoadError::Store(error).into(),
-        ObjectError::Taken => Failure::Usage("another key has that name".to_owned()),
+        ObjectError::AlreadyExists => Failure::Usage("another key has that name".to_owned()),
         other => Failure::Usage(other.to_string()),
     }
 }

@@ -25,7 +25,7 @@ const MOST_EARLIER: usize = 4;
 pub(crate) fn no_salt() -> ObjectError {
     let message = "API_KEY_SALT is not set. Stored keys are recognised by it: set it to the output \
                    of `openssl rand -hex 32`, the same on every replica and for ever";
-    ObjectError::Unprepared(message.to_owned())
+    ObjectError::NotConfigured(message.to_owned())
 }
 
 /// Checks what the types of a key can't say.

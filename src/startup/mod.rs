@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::{Caller, Collection, Rule, Unexplained};
+use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
 use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
 use llm_router_counters::{Counters, Link, Server};
 use llm_router_domain as domain;
@@ -504,24 +504,24 @@ struct AdminSource {
 }
 
 #[async_trait]
-impl llm_router_admin::Source for AdminSource {
-    fn steering(&self) -> &dyn llm_router_admin::Steering {
+impl llm_router_admin::Backend for AdminSource {
+    fn routing(&self) -> &dyn llm_router_admin::RoutingApi {
         &self.steering
     }
 
-    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec> {
+    fn rules(&self) -> &dyn Collection<Object = RuleObject, Spec = RuleSpec> {
         &self.steering
     }
 
-    fn keys(&self) -> &dyn llm_router_admin::Keys {
+    fn keys(&self) -> &dyn llm_router_admin::KeysApi {
         &self.issuing
     }
 
-    fn hosting(&self) -> &dyn llm_router_admin::Hosting {
+    fn providers(&self) -> &dyn llm_router_admin::ProvidersApi {
         &self.hosting
     }
 
-    fn configuration(&self) -> &dyn llm_router_admin::Configuration {
+    fn config(&self) -> &dyn llm_router_admin::ConfigApi {
         &self.configuration
     }
 
@@ -544,7 +544,7 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics.render()
     }
 
-    fn figures(&self) -> llm_router_admin::RouterFigures {
+    fn router_metrics(&self) -> llm_router_admin::RouterMetrics {
         self.metrics.figures()
     }
 
@@ -552,7 +552,7 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics_public
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let live = self.live.load();
         let key = authenticate(&live.snapshot.keys, headers, clock::wall())
             .map_err(|fault| fault.message.into_owned())?;
@@ -576,7 +576,7 @@ impl llm_router_admin::Source for AdminSource {
         headers: &HeaderMap,
         format: Option<Format>,
         body: &[u8],
-    ) -> Result<String, Unexplained> {
+    ) -> Result<String, ExplainError> {
         let live = self.live.load();
         let snapshot = &live.snapshot;
         let now = clock::wall();
@@ -594,7 +594,7 @@ impl llm_router_admin::Source for AdminSource {
                 pretty: false,
             })
         });
-        explained.map_err(|fault| Unexplained {
+        explained.map_err(|fault| ExplainError {
             code: fault.code,
             message: fault.message.into_owned(),
             field: fault.param,

@@ -12,6 +12,8 @@ use std::fmt;
 use jiff::civil::{Date, Weekday};
 use jiff::{Timestamp, ToSpan};
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger;
 
@@ -19,16 +21,17 @@ pub use book::{Book, Exceeded};
 pub use margin::InputMargin;
 pub use typical::TypicalOutput;
 
-/// How long spending is summed up before a budget begins anew. Days are UTC, weeks begin on Monday.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The time that a budget is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Period {
-    /// A day.
+    /// A day in UTC.
     Day,
-    /// A week.
+    /// A week in UTC, beginning on Monday.
     Week,
-    /// A calendar month.
+    /// A calendar month in UTC.
     Month,
-    /// For ever.
+    /// The whole life of the key or owner.
     Total,
 }
 

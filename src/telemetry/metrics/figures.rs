@@ -90,7 +90,7 @@ impl Figures {
     }
 
     /// Returns the figures for the admin API.
-    pub(crate) fn shown(&self) -> admin::RouterFigures {
+    pub(crate) fn shown(&self) -> admin::RouterMetrics {
         let deployment = |(id, figures): (Box<str>, admin::Figures)| {
             let [provider, model] = labels(&id).map(str::to_owned);
             admin::DeploymentFigures {
@@ -99,7 +99,7 @@ impl Figures {
                 figures,
             }
         };
-        admin::RouterFigures {
+        admin::RouterMetrics {
             since: self.since,
             total: self.total.shown(),
             by_rule: self.rules.shown(),

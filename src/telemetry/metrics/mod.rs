@@ -232,7 +232,7 @@ impl Metrics {
     }
 
     /// Returns the figures since the process began, for the admin API.
-    pub(crate) fn figures(&self) -> llm_router_admin::RouterFigures {
+    pub(crate) fn figures(&self) -> llm_router_admin::RouterMetrics {
         self.figures.shown()
     }
 
