@@ -10,7 +10,7 @@ use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::budgets::Refused;
+use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::attempt::state::Cause;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
@@ -154,12 +154,12 @@ impl Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<BudgetRefusal> for Failure {
+    fn from(refused: BudgetRefusal) -> Self {
         match refused {
-            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
-            Refused::Unknown => Self::Unjournalled,
-            Refused::Unavailable => Self::Uncounted,
+            BudgetRefusal::OverBudget(why) | BudgetRefusal::Share(why) => Self::OverBudget(why),
+            BudgetRefusal::Unknown => Self::Unjournalled,
+            BudgetRefusal::Unavailable => Self::Uncounted,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The counters in Redis: its protocol, and the tasks that tell it what no request waits for.
+//! The connection to Redis and the background tasks that renew and end leases. What a script
+//! computes belongs to the modules of limits and budgets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,59 +12,63 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::lease::{self, Ending, Leases, millis};
-use crate::link::{Announced, Announcement, Down, Link, Options, Server};
+use crate::lease::{self, LeaseEnd, Leases, millis};
+use crate::link::{Announcement, AnnouncementReply, Link, LinkOptions, SharedServer, Unavailable};
 use crate::names;
 
-/// What replicas count together. Clones count for the same replica.
+/// Counters that replicas share in Redis. Clones belong to the same replica.
 #[derive(Clone)]
-pub struct Counters(Arc<Parts>);
+pub struct Counters(Arc<CountersInner>);
 
-pub(crate) struct Parts {
-    link: Arc<Link<Redis>>,
+pub(crate) struct CountersInner {
+    link: Arc<Link<RedisServer>>,
     pub(crate) leases: Leases,
-    pub(crate) endings: mpsc::Sender<Ending>,
+    pub(crate) lease_ends: mpsc::Sender<LeaseEnd>,
 }
 
-/// A Redis server.
-pub struct Redis {
+/// Redis server behind a [`Link`].
+pub struct RedisServer {
     client: Client,
     announce: Script,
 }
 
-/// How long opening a connection may take.
+/// Timeout for opening a connection.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// Endings that wait to be told; more are dropped, and their leases run out by themselves.
-const WAITING_ENDINGS: usize = 16_384;
+/// Ends of requests queued for Redis. Further ones are dropped and their leases expire.
+const MOST_PENDING_ENDS: usize = 16_384;
 
 impl Counters {
-    /// Begins to keep a connection to `url` on `runtime`. It may not stand yet when this returns.
+    /// Starts the connection to `url` on `runtime`, without waiting for it.
     ///
     /// # Errors
-    /// When it isn't the address of a Redis server.
-    pub fn start(url: &SecretString, options: Options, runtime: &Handle) -> Result<Self, String> {
+    /// Returns an error if `url` is not the address of a Redis server.
+    pub fn start(
+        url: &SecretString,
+        options: LinkOptions,
+        runtime: &Handle,
+    ) -> Result<Self, String> {
         // The error may quote the address, and with it a password.
         let client = Client::open(url.expose_secret())
-            .map_err(|_| "the address is not one of a Redis server".to_owned())?;
-        let (endings, waiting) = mpsc::channel(WAITING_ENDINGS);
-        let server = Redis {
+            .map_err(|_| "not the address of a Redis server".to_owned())?;
+        let (endings, waiting) = mpsc::channel(MOST_PENDING_ENDS);
+        let server = RedisServer {
             client,
-            announce: Script::new(include_str!("scripts/announce.lua")),
+            announce: Script::new(include_str!("scripts/heartbeat.lua")),
         };
-        let counters = Self(Arc::new(Parts {
+        let counters = Self(Arc::new(CountersInner {
             link: Link::start(server, options, runtime),
             leases: Leases::default(),
-            endings,
+            lease_ends: endings,
         }));
         runtime.spawn(lease::keep_renewed(counters.clone()));
-        runtime.spawn(lease::tell_endings(counters.clone(), waiting));
+        runtime.spawn(lease::report_ends(counters.clone(), waiting));
         Ok(counters)
     }
 
-    /// The way to the server.
+    /// Returns the link to the server.
     #[must_use]
-    pub fn link(&self) -> &Arc<Link<Redis>> {
+    pub fn link(&self) -> &Arc<Link<RedisServer>> {
         &self.0.link
     }
 
@@ -71,14 +76,14 @@ impl Counters {
     pub(crate) async fn call<T: FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
-    ) -> Result<T, Down> {
+    ) -> Result<T, Unavailable> {
         let mut connection = self.link().connection()?;
         self.link()
             .answer(script.invoke_async(&mut connection))
             .await
     }
 
-    pub(crate) fn parts(&self) -> &Parts {
+    pub(crate) fn inner(&self) -> &CountersInner {
         &self.0
     }
 }
@@ -91,11 +96,11 @@ impl fmt::Debug for Counters {
     }
 }
 
-impl Server for Redis {
+impl SharedServer for RedisServer {
     type Connection = MultiplexedConnection;
 
     fn name(&self) -> &'static str {
-        "the counters"
+        "Redis counters"
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
@@ -104,14 +109,14 @@ impl Server for Redis {
             .set_response_timeout(Some(CONNECT));
         let client = &self.client;
         let connected = client.get_multiplexed_async_connection_with_config(&config);
-        connected.await.map_err(|error| kind(&error))
+        connected.await.map_err(|error| error_kind(&error))
     }
 
     async fn announce(
         &self,
         connection: &MultiplexedConnection,
         announcement: Announcement,
-    ) -> Result<Announced, String> {
+    ) -> Result<AnnouncementReply, String> {
         let mut connection = connection.clone();
         let answer: Result<(String, u32, u64), RedisError> = self
             .announce
@@ -120,12 +125,12 @@ impl Server for Redis {
             .key(names::fence(announcement.replica))
             .arg(Uuid::new_v4().to_string())
             .arg(announcement.replica.to_string())
-            .arg(millis(announcement.counts))
+            .arg(millis(announcement.ttl))
             .arg(announcement.connection)
             .invoke_async(&mut connection)
             .await;
-        let (epoch, replicas, age) = answer.map_err(|error| kind(&error))?;
-        Ok(Announced {
+        let (epoch, replicas, age) = answer.map_err(|error| error_kind(&error))?;
+        Ok(AnnouncementReply {
             epoch,
             age: Duration::from_millis(age),
             replicas,
@@ -133,7 +138,7 @@ impl Server for Redis {
     }
 }
 
-/// An error's text may hold the address; its kind says enough.
-fn kind(error: &RedisError) -> String {
+/// Returns the error's kind only: its text may hold the address.
+fn error_kind(error: &RedisError) -> String {
     format!("{:?}", error.kind())
 }

@@ -1,6 +1,6 @@
--- Ends a request: its lease goes, and what it used takes the place of what was reserved.
+-- Ends a request: removes its lease and replaces reserved by used tokens.
 --   KEYS  for each line: levels (hash), leases (sorted set)
---   ARGV  the lease, the level of one; then for each line: tpm, tokens beyond the reserved (or less)
+--   ARGV  lease, level of one unit; then for each line: tpm, used minus reserved tokens
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local one = tonumber(ARGV[2])

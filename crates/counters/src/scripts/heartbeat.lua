@@ -1,6 +1,6 @@
--- Says that a replica is there, and answers {epoch, replicas, age of the epoch in ms}.
+-- Announces a replica and answers {epoch, number of replicas, age of the epoch in ms}.
 --   KEYS  epoch, replicas (sorted set), the replica's fence
---   ARGV  a new epoch, the replica, for how many ms it counts (0: it leaves), its connection
+--   ARGV  a new epoch, the replica, its time to live in ms (0: it leaves), its connection number
 local time = redis.call('TIME')
 local now_ms = math.floor((time[1] * 1000000 + time[2]) / 1000)
 local epoch = redis.call('GET', KEYS[1])
@@ -14,7 +14,7 @@ else
   redis.call('ZADD', KEYS[2], now_ms + ARGV[3], ARGV[2])
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms)
--- Nothing that was sent over an earlier connection counts any more.
+-- Calls sent over an earlier connection are void from now on.
 redis.call('SET', KEYS[3], ARGV[4], 'EX', 86400)
-local born = tonumber(string.match(epoch, '@(%d+)$')) or 0
-return {epoch, redis.call('ZCARD', KEYS[2]), math.max(now_ms - born, 0)}
+local created = tonumber(string.match(epoch, '@(%d+)$')) or 0
+return {epoch, redis.call('ZCARD', KEYS[2]), math.max(now_ms - created, 0)}
