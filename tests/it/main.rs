@@ -55,3 +55,4 @@ mod toggle;
 mod traces;
 mod translation;
 mod upgrade;
+mod walls;
