@@ -56,3 +56,4 @@ mod toggle;
 mod traces;
 mod translation;
 mod upgrade;
+mod walls;
