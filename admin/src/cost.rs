@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
-use llm_router_domain::ledger::Sums;
+use llm_router_domain::ledger::LedgerSums;
 use llm_router_store::ledger::{CostQuery, CostRow, Group};
 use llm_router_store::{LedgerStore, StoreError};
 use rust_decimal::Decimal;
@@ -202,8 +202,8 @@ pub(crate) async fn summary(
     }))
 }
 
-impl From<&Sums> for Cost {
-    fn from(sums: &Sums) -> Self {
+impl From<&LedgerSums> for Cost {
+    fn from(sums: &LedgerSums) -> Self {
         Self {
             requests: sums.requests,
             input_tokens: sums.input_tokens,
@@ -278,7 +278,7 @@ fn day(name: &'static str, parameters: &HashMap<String, String>) -> Result<Optio
 
 async fn total(store: &dyn LedgerStore, query: &CostQuery) -> Result<Cost, Problem> {
     let rows = store.costs(query).await.map_err(unavailable)?;
-    let mut sums = Sums::default();
+    let mut sums = LedgerSums::default();
     for row in &rows {
         sums += row.sums;
     }
@@ -316,9 +316,9 @@ mod tests {
 
     #[test]
     fn amounts_keep_their_digits() {
-        let sums = Sums {
+        let sums = LedgerSums {
             cost: "12345678901.000000000000001".parse().unwrap(),
-            ..Sums::default()
+            ..LedgerSums::default()
         };
         let row = CostRow {
             user: Some("a".to_owned()),

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use llm_router_domain::ledger::{Disconnect, Ending, Entry, Sums};
+use llm_router_domain::ledger::{AttemptEnd, Disconnect, LedgerEntry, LedgerSums};
 use llm_router_store::ledger::{RequestQuery, split_requests};
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -82,7 +82,7 @@ struct LeftOut {
 
 impl Why {
     /// What was kept, and what the attempts tell themselves.
-    fn of(attempts: &[Entry], last: &Entry) -> Self {
+    fn of(attempts: &[LedgerEntry], last: &LedgerEntry) -> Self {
         let kept = last.outcome.explanation.as_deref();
         let why = kept.map(|kept| kept.why.to_string());
         let why = why.filter(|why| !why.is_empty());
@@ -250,7 +250,7 @@ pub(crate) async fn one(
     let entries = store.request(&id).await.map_err(unavailable)?;
     let mut requests = split_requests(entries);
     requests.retain(|attempts| {
-        let seen = |entry: &Entry| scope.shows(&entry.attempt.key, &entry.attempt.owner);
+        let seen = |entry: &LedgerEntry| scope.shows(&entry.attempt.key, &entry.attempt.owner);
         attempts.iter().all(seen)
     });
     // A client may use an id again; the latest is meant.
@@ -260,9 +260,9 @@ pub(crate) async fn one(
         .ok_or_else(|| Problem::not_found("There is no finished request with this id."))
 }
 
-fn shown(attempts: &[Entry]) -> Option<Request> {
+fn shown(attempts: &[LedgerEntry]) -> Option<Request> {
     let (first, last) = (attempts.first()?, attempts.last()?);
-    let mut sums = Sums::default();
+    let mut sums = LedgerSums::default();
     for entry in attempts {
         sums += entry.sums();
     }
@@ -281,7 +281,7 @@ fn shown(attempts: &[Entry]) -> Option<Request> {
         rule: last.attempt.rule.as_deref().map(str::to_owned),
         status: last.outcome.status,
         stream: last.attempt.stream,
-        complete: last.outcome.ending == Ending::Complete,
+        complete: last.outcome.ending == AttemptEnd::Complete,
         usage: Tokens {
             input_tokens: sums.input_tokens,
             cached_input_tokens: sums.cached_input_tokens,
@@ -299,7 +299,7 @@ fn shown(attempts: &[Entry]) -> Option<Request> {
     })
 }
 
-fn attempt(entry: &Entry) -> Attempt {
+fn attempt(entry: &LedgerEntry) -> Attempt {
     let timings = &entry.outcome.timings;
     Attempt {
         provider: entry.attempt.provider.to_string(),
@@ -314,7 +314,7 @@ fn attempt(entry: &Entry) -> Attempt {
 }
 
 /// Until the last attempt went upstream, and that attempt.
-fn latency(last: &Entry) -> Option<f64> {
+fn latency(last: &LedgerEntry) -> Option<f64> {
     let timings = &last.outcome.timings;
     milliseconds(timings.queue?.checked_add(timings.total?))
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
-use llm_router_domain::toggle::{Answer, Item, Request, Status};
+use llm_router_domain::toggle::{ToggleAnswer, ToggleRecord, ToggleRequest, ToggleView};
 use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,10 @@ pub trait Steering: Send + Sync {
     ///
     /// # Errors
     /// When the store fails.
-    async fn request_toggle(&self, request: &Request)
-    -> Result<(Answer, ToggleStatus), StoreError>;
+    async fn request_toggle(
+        &self,
+        request: &ToggleRequest,
+    ) -> Result<(ToggleAnswer, ToggleStatus), StoreError>;
 
     /// Cancels the change that waits. Whether there was one, and the status then.
     ///
@@ -48,14 +50,14 @@ pub trait Steering: Send + Sync {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError>;
+    ) -> Result<Page<ToggleRecord, u64>, StoreError>;
 }
 
 /// The toggle as people see it.
 #[derive(Clone, Debug)]
 pub struct ToggleStatus {
     /// Its state.
-    pub status: Status,
+    pub status: ToggleView,
     /// When this was so.
     pub at: Timestamp,
     /// Since when the store has not answered: until it does, changes of other replicas don't show.
@@ -191,9 +193,9 @@ pub(crate) async fn toggle(
         .map_err(away)?;
     let shown = Json(Shown::from(status));
     Ok(match answer {
-        Answer::Pending => (StatusCode::ACCEPTED, shown).into_response(),
-        Answer::Applied | Answer::Unchanged => shown.into_response(),
-        Answer::Refused(wait) => refusal(wait),
+        ToggleAnswer::Pending => (StatusCode::ACCEPTED, shown).into_response(),
+        ToggleAnswer::Applied | ToggleAnswer::Unchanged => shown.into_response(),
+        ToggleAnswer::Refused(wait) => refusal(wait),
     })
 }
 
@@ -228,7 +230,7 @@ pub(crate) async fn cancel(
 pub(crate) async fn history(
     State(source): State<Shared>,
     Query(parameters): Parameters,
-) -> Result<Json<Answered<Item>>, Problem> {
+) -> Result<Json<Answered<ToggleRecord>>, Problem> {
     let (cursor, limit) = (numbered_cursor(&parameters)?, limit(&parameters)?);
     let page = source
         .steering()
@@ -245,7 +247,7 @@ pub(crate) async fn history(
 const LONGEST: f64 = 366.0 * 86_400.0;
 
 impl Wish {
-    fn request(self, actor: String) -> Result<Request, Problem> {
+    fn request(self, actor: String) -> Result<ToggleRequest, Problem> {
         if self.reason.trim().is_empty() {
             let message = "reason is empty: say why, the history shows it.";
             return Err(Problem::invalid("reason", message));
@@ -258,7 +260,7 @@ impl Wish {
                 .flatten()
                 .ok_or_else(|| Problem::invalid("delay_seconds", message))
         };
-        Ok(Request {
+        Ok(ToggleRequest {
             value: self.value,
             delay: self.delay_seconds.map(delay).transpose()?,
             reason: self.reason,

@@ -110,7 +110,7 @@ impl Source for Empty {
 impl Steering for Empty {
     async fn toggle_status(&self) -> ToggleStatus {
         ToggleStatus {
-            status: llm_router_domain::toggle::Status {
+            status: llm_router_domain::toggle::ToggleView {
                 enabled: true,
                 pending: None,
                 cooldown_until: None,
@@ -124,8 +124,8 @@ impl Steering for Empty {
 
     async fn request_toggle(
         &self,
-        _: &llm_router_domain::toggle::Request,
-    ) -> Result<(llm_router_domain::toggle::Answer, ToggleStatus), StoreError> {
+        _: &llm_router_domain::toggle::ToggleRequest,
+    ) -> Result<(llm_router_domain::toggle::ToggleAnswer, ToggleStatus), StoreError> {
         Err(away())
     }
 
@@ -137,7 +137,7 @@ impl Steering for Empty {
         &self,
         _: Option<u64>,
         _: u32,
-    ) -> Result<Found<llm_router_domain::toggle::Item, u64>, StoreError> {
+    ) -> Result<Found<llm_router_domain::toggle::ToggleRecord, u64>, StoreError> {
         Err(away())
     }
 }

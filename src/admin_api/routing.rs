@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use llm_router_admin::{Collection, Listed, ObjectError, Origin, Rule, RuleProblem, ToggleStatus};
-use llm_router_domain::rule::{Problem, RuleSpec, Severity};
-use llm_router_domain::toggle::{Answer, Item, Request, Status};
+use llm_router_domain::rule::{RuleFinding, RuleSeverity, RuleSpec};
+use llm_router_domain::toggle::{ToggleAnswer, ToggleRecord, ToggleRequest, ToggleView};
 use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
 use llm_router_store::objects::{Draft, Kind, Object};
@@ -32,8 +32,8 @@ impl llm_router_admin::Steering for Steering {
 
     async fn request_toggle(
         &self,
-        request: &Request,
-    ) -> Result<(Answer, ToggleStatus), StoreError> {
+        request: &ToggleRequest,
+    ) -> Result<(ToggleAnswer, ToggleStatus), StoreError> {
         self.editor.follower.must_answer()?;
         let (answer, status) = self.switch.request(request).await?;
         self.editor.broadcast.tell();
@@ -52,7 +52,7 @@ impl llm_router_admin::Steering for Steering {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError> {
+    ) -> Result<Page<ToggleRecord, u64>, StoreError> {
         // A change that is in force is told as applied, whoever was to settle it.
         self.editor.follower.look_unless_away().await;
         self.editor.follower.must_answer()?;
@@ -111,7 +111,7 @@ impl Collection for Steering {
 }
 
 impl Steering {
-    fn shown(&self, status: Status) -> ToggleStatus {
+    fn shown(&self, status: ToggleView) -> ToggleStatus {
         ToggleStatus {
             status,
             at: now(),
@@ -211,11 +211,11 @@ fn unlisted(object: &Object, spec: RuleSpec) -> Rule {
     })
 }
 
-fn problem(problem: &Problem) -> RuleProblem {
+fn problem(problem: &RuleFinding) -> RuleProblem {
     RuleProblem {
         severity: match problem.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
+            RuleSeverity::Error => "error",
+            RuleSeverity::Warning => "warning",
         },
         field: problem.path.clone(),
         message: problem.message.clone(),

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 use llm_router_domain::key::Role;
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::rule::{Names, RuleSpec, compile};
+use llm_router_domain::rule::{RuleNames, RuleSpec, compile};
 use serde_json::json;
 
 use crate::routing::*;
@@ -36,7 +36,7 @@ fn routing(rules: Value) -> Snapshot {
         ),
     ];
     let specs: Vec<RuleSpec> = serde_json::from_value(rules).unwrap();
-    let names = Names {
+    let names = RuleNames {
         models: ["fast", "smart"].into(),
         providers: [
             ("openai", PatternList::new(["*"])),

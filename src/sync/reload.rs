@@ -11,7 +11,7 @@ use std::time::Duration;
 use llm_router_admin::{Difference, Refused};
 use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
 use llm_router_domain::key::KeyHasher;
-use llm_router_domain::toggle::Settings;
+use llm_router_domain::toggle::ToggleSettings;
 use llm_router_store::objects::{AuditDraft, Changes, Objects};
 use llm_router_store::seal::Sealer;
 use llm_router_store::{Store, StoreError};
@@ -135,7 +135,7 @@ impl Loader {
             mock,
             admin_key,
             hasher: &self.hasher,
-            prices: Arc::new(prices.merged(stored_providers::prices(objects))),
+            prices: Arc::new(prices.merge(stored_providers::prices(objects))),
             objects,
             issued,
             previous,
@@ -407,9 +407,9 @@ impl Reloader {
 const RECORDING: Duration = Duration::from_secs(2);
 
 /// How the toggle acts, as a configuration says.
-pub(crate) const fn toggle_settings(config: &Config) -> Settings {
+pub(crate) const fn toggle_settings(config: &Config) -> ToggleSettings {
     let toggle = &config.routing.toggle;
-    Settings {
+    ToggleSettings {
         delay: toggle.delay,
         cooldown: toggle.cooldown,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::rule::{Compiled, Names, RuleSpec, Rules, Severity, compile};
+use llm_router_domain::rule::{CompiledRules, RuleNames, RuleSeverity, RuleSpec, Rules, compile};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -140,7 +140,7 @@ impl RawRouting {
 fn check_rules(
     rules: Items<RuleSpec>,
     at: &At,
-    names: &Names<'_>,
+    names: &RuleNames<'_>,
     providers: &[Provider],
     findings: &mut Findings,
 ) -> (Vec<RuleSpec>, Rules) {
@@ -149,15 +149,15 @@ fn check_rules(
     for (place, rule) in places.iter().zip(&rules) {
         warn_of_switched_off(rule, place, providers, findings);
     }
-    let Compiled {
+    let CompiledRules {
         rules: compiled,
         problems,
     } = compile(&rules, names, None);
     for problem in problems {
         let place = places.get(problem.index).unwrap_or(at).below(&problem.path);
         match problem.severity {
-            Severity::Error => findings.error(&place, problem.message, ""),
-            Severity::Warning => findings.warn(&place, problem.message, ""),
+            RuleSeverity::Error => findings.error(&place, problem.message, ""),
+            RuleSeverity::Warning => findings.warn(&place, problem.message, ""),
         }
     }
     (rules, compiled)
@@ -189,7 +189,7 @@ fn warn_of_switched_off(rule: &RuleSpec, at: &At, providers: &[Provider], findin
 }
 
 /// What rules may name. A provider with mistakes in it may serve anything.
-fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey]) -> Names<'a> {
+fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey]) -> RuleNames<'a> {
     let unchecked = known
         .providers
         .all()
@@ -199,7 +199,7 @@ fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey])
         let patterns = provider.models.iter().map(NamePattern::as_str);
         serving.insert(&provider.id, PatternList::new(patterns));
     }
-    Names {
+    RuleNames {
         models: known.models.all().collect(),
         providers: serving,
         keys: known.keys.all().collect(),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use jiff::civil::Date;
-use llm_router_domain::price::{Amount, Period, Price, Rates, Table};
+use llm_router_domain::price::{Amount, Price, PricePeriod, PriceTable, Rates};
 use llm_router_domain::usage::{Class, ServiceTier};
 use rust_decimal::Decimal;
 
@@ -36,7 +36,7 @@ impl fmt::Display for PriceError {
 ///
 /// # Errors
 /// Every mistake in it; only a text that is no YAML ends at its first.
-pub fn read(text: &str) -> Result<Table, Vec<PriceError>> {
+pub fn read(text: &str) -> Result<PriceTable, Vec<PriceError>> {
     let root = tree::parse(text).map_err(|(line, message)| {
         vec![PriceError {
             line,
@@ -60,14 +60,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn table(&mut self, root: &Node) -> Table {
+    fn table(&mut self, root: &Node) -> PriceTable {
         let entries = match &root.value {
-            Value::Null => return Table::default(),
+            Value::Null => return PriceTable::default(),
             Value::Map(entries) => entries,
             other => {
                 "prices".clone_into(&mut self.path);
                 self.expected(root.line, "a mapping of provider/model to periods", other);
-                return Table::default();
+                return PriceTable::default();
             }
         };
         let mut seen = HashSet::new();
@@ -85,7 +85,7 @@ impl Reader {
             }
             prices.push((name.clone(), self.price(node)));
         }
-        Table::new(prices)
+        PriceTable::new(prices)
     }
 
     fn price(&mut self, node: &Node) -> Price {
@@ -117,7 +117,7 @@ impl Reader {
         Price::new(periods)
     }
 
-    fn period(&mut self, node: &Node) -> Option<Period> {
+    fn period(&mut self, node: &Node) -> Option<PricePeriod> {
         let Value::Map(entries) = &node.value else {
             self.expected(
                 node.line,
@@ -142,7 +142,7 @@ impl Reader {
             "the first day (UTC), as 2026-01-01",
         );
         self.require(node.line, entries, "input", "USD per million input tokens");
-        Some(Period::new(from?, rates, tiers, service_tiers))
+        Some(PricePeriod::new(from?, rates, tiers, service_tiers))
     }
 
     fn tiers(&mut self, node: &Node) -> Vec<(u64, Rates)> {
@@ -221,7 +221,7 @@ impl Reader {
     }
 
     fn figure(&mut self, rates: &mut Rates, key: &str, node: &Node, others: &[&'static str]) {
-        let class = Class::named(key);
+        let class = Class::from_name(key);
         if class.is_none() && !PIECES.contains(&key) {
             let names = Class::ALL.map(Class::name).into_iter().chain(PIECES);
             return self.unknown(node.line, key, names.chain(others.iter().copied()));

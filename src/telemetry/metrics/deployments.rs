@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use llm_router_domain::balance::Deployment;
-use llm_router_domain::circuit::{Availability, Rest};
+use llm_router_domain::balance::DeploymentState;
+use llm_router_domain::circuit::{Availability, RestReason};
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
@@ -140,7 +140,7 @@ impl DeploymentMetrics {
         }
     }
 
-    fn show_one(&self, deployment: &Deployment) {
+    fn show_one(&self, deployment: &DeploymentState) {
         let now = clock::now();
         let labels = labels(deployment.id());
         let availability = deployment.availability(now);
@@ -170,11 +170,13 @@ pub(crate) fn labels(id: &str) -> [&str; 2] {
 const fn circuit_state(availability: Availability) -> i64 {
     match availability {
         Availability::Resting {
-            why: Rest::Open, ..
+            why: RestReason::Open,
+            ..
         } => 2,
         Availability::ProbeDue
         | Availability::Resting {
-            why: Rest::Probing, ..
+            why: RestReason::Probing,
+            ..
         } => 1,
         Availability::Ready { .. } | Availability::Resting { .. } => 0,
     }
