@@ -27,7 +27,7 @@ use crate::ledger;
 use crate::sync::change_notifier::ChangeNotifier;
 use crate::sync::reload::LoadError;
 
-/// What to do with the keys of the store.
+/// Actions on the keys of the store.
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a key and print it. It is shown once.
@@ -58,7 +58,7 @@ pub(crate) struct Create {
     /// Its name, unique among all keys.
     #[arg(long)]
     name: String,
-    /// What it may do: user, viewer, operator or admin.
+    /// Its role: user, viewer, operator or admin.
     #[arg(long, default_value = "user", value_parser = role)]
     role: Role,
     /// The team or project it belongs to; the key's name if not given.
@@ -144,10 +144,10 @@ fn create_key(create: Create) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the store's first admin key is called.
+/// Name of the store's first admin key.
 const FIRST: &str = "first-admin";
 
-/// What `migrate` has to say of an admin key.
+/// Result of `migrate` concerning an admin key.
 pub(crate) enum FirstKey {
     /// There is one, or there once was a key: nothing is to be done.
     NotNeeded,
@@ -249,7 +249,7 @@ struct Opened {
     broadcast: ChangeNotifier,
     /// The names of the file's keys.
     in_file: Vec<String>,
-    /// Whether one of those is an admin's.
+    /// Returns whether one of those is an admin's.
     has_admin: bool,
 }
 
@@ -312,7 +312,7 @@ impl Opened {
 fn failed(error: ObjectError) -> Failure {
     match error {
         ObjectError::Store(error) => LoadError::Store(error).into(),
-        ObjectError::Taken => Failure::Usage("another key has that name".to_owned()),
+        ObjectError::AlreadyExists => Failure::Usage("another key has that name".to_owned()),
         other => Failure::Usage(other.to_string()),
     }
 }

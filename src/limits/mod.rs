@@ -32,7 +32,7 @@ pub(crate) struct LimitTable {
     pub(crate) global: Limits,
     /// The first pattern that an owner fits holds for it.
     pub(crate) owners: Vec<(Pattern, Limits)>,
-    /// What holds while the counters are away.
+    /// Policy while the counters are unavailable.
     pub(crate) on_counter_failure: OnCounterFailure,
 }
 
@@ -40,15 +40,15 @@ pub(crate) struct LimitTable {
 pub(crate) struct Limiter {
     /// Held for a few look-ups at a time.
     uses: Mutex<Uses>,
-    /// Who presents unknown keys.
+    /// Clients that present unknown keys.
     strangers: Mutex<HashMap<IpAddr, Bucket>>,
     metrics: Arc<Metrics>,
     origin: Instant,
-    /// What all replicas count together, if they do.
+    /// Counters that all replicas share, if they do.
     shared: Option<Counters>,
 }
 
-/// Who counts a request.
+/// Counter of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// This process, in which each request and token counts for as many as there are replicas.
@@ -64,18 +64,18 @@ pub(crate) struct Permit {
     limiter: Arc<Limiter>,
     lines: Vec<ScopedLimits>,
     mode: Mode,
-    /// What stands in the shared counters, under which name.
+    /// Name of the request in the shared counters.
     lease: Option<(Uuid, Vec<LimitRequest>)>,
     /// Requests charged on each line.
     requests: u64,
     /// Tokens charged on each line.
     tokens: u64,
     standing: RateLimitStatus,
-    /// Whether all limits let it pass; otherwise its charges are taken back.
+    /// Set if all limits let it pass; otherwise its charges are taken back.
     passed: bool,
 }
 
-/// What a request is about to use.
+/// Expected use of a request.
 pub(crate) struct Need<'a> {
     /// The public model it goes to, with its limits.
     pub(crate) model: Option<(&'a str, Limits)>,
@@ -125,12 +125,12 @@ impl Limiter {
         }
     }
 
-    /// How the shared counters are, if there are any.
+    /// Returns the status of the shared counters, if there are any.
     pub(crate) fn status(&self) -> Option<LinkStatus> {
         self.shared.as_ref().map(|shared| shared.link().status())
     }
 
-    /// Whether the shared counters are away.
+    /// Returns whether the shared counters are unavailable.
     pub(crate) fn is_degraded(&self) -> bool {
         let shared = self.shared.as_ref();
         shared.is_some_and(|shared| !shared.link().is_up())
@@ -203,7 +203,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// Who counts a request now, if any limit concerns it.
+    /// Returns the counter of a request, if any limit concerns it.
     fn mode(&self, failure: OnCounterFailure, limited: bool) -> Result<Mode, Box<Refusal>> {
         match self.status() {
             None => Ok(Mode::Local(1)),
@@ -449,7 +449,7 @@ impl Limiter {
 }
 
 impl Permit {
-    /// Where the tightest of the limits stand that the request is subject to.
+    /// Returns the status of the tightest limits that the request is subject to.
     pub(crate) const fn standing(&self) -> &RateLimitStatus {
         &self.standing
     }

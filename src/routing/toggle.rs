@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use llm_router_domain::toggle::{
-    Toggle, ToggleAnswer, ToggleRecord, ToggleRequest, ToggleSettings, ToggleView,
+    Toggle, ToggleAnswer, ToggleChange, ToggleRecord, ToggleSettings, ToggleView,
 };
 use llm_router_store::objects::AuditDraft;
 use llm_router_store::toggle::Step;
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::clock;
 use crate::telemetry::metrics::Metrics;
 
-/// How often a step is taken anew because another replica was faster.
+/// Most tries of a change that another replica was faster with.
 const TRIES: usize = 50;
 
 /// This replica's copy of the toggle.
@@ -52,13 +52,13 @@ impl ToggleReplica {
         })
     }
 
-    /// Whether rules are in force. A change counts from its instant on, by the clock of this
+    /// Returns whether rules are enabled. A change counts from its instant on, by the clock of this
     /// replica, whether or not the store can be reached.
     pub(crate) fn is_enabled(&self, now: SystemTime) -> bool {
         self.toggle.load().is_enabled(timestamp(now))
     }
 
-    /// What people see of it.
+    /// Returns the status for the admin API.
     pub(crate) fn status(&self, now: Timestamp) -> ToggleView {
         self.toggle.load().status(&self.settings.load(), now)
     }
@@ -68,7 +68,7 @@ impl ToggleReplica {
         self.toggle.load().revision()
     }
 
-    /// When the change that waits takes effect.
+    /// Returns the time at which the pending change takes effect.
     pub(crate) fn effective_at(&self) -> Option<Timestamp> {
         self.toggle.load().effective_at()
     }
@@ -84,7 +84,7 @@ impl ToggleReplica {
     /// When the store fails: then nothing was changed, or the change shows in the status later.
     pub(crate) async fn request(
         &self,
-        request: &ToggleRequest,
+        request: &ToggleChange,
     ) -> Result<(ToggleAnswer, ToggleView), StoreError> {
         self.step(|toggle, settings, now| {
             let id = toggle

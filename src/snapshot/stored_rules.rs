@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use llm_router_config::{Config, NamePattern};
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::rule::{
-    self, CompiledRules, RuleFinding, RuleNames, RuleSeverity, RuleSpec, Rules,
+    self, CompiledRules, RuleFinding, RuleNames, RuleSpec, Rules, Severity,
 };
 use llm_router_store::objects::{Kind, Object, Objects};
 use serde::Deserialize as _;
@@ -117,7 +117,7 @@ pub(crate) fn check(
     let compiled = compile_specs(&listed, &names(config, objects, issued, &listed), previous);
     let about_it = |problem: &&RuleFinding| problem.index == index || problem.rule.is_empty();
     let mut errors = compiled.problems.iter().filter(about_it);
-    match errors.find(|problem| problem.severity == RuleSeverity::Error) {
+    match errors.find(|problem| problem.severity == Severity::Error) {
         None => Ok(()),
         Some(problem) => Err(Refusal::Invalid(
             problem.path.clone(),
@@ -197,7 +197,7 @@ fn read(object: &Object) -> (RuleSpec, Vec<RuleFinding>) {
         index: 0,
         rule: name.clone(),
         path: String::new(),
-        severity: RuleSeverity::Error,
+        severity: Severity::Error,
         message: error.to_string(),
     };
     let spec = RuleSpec {
@@ -229,7 +229,7 @@ fn whole(compiled: &CompiledRules) -> Option<RuleFinding> {
 }
 
 fn is_error(problem: &RuleFinding) -> bool {
-    problem.severity == RuleSeverity::Error
+    problem.severity == Severity::Error
 }
 
 /// What rules may refer to: what the file names and what was made by API. Of the keys made by API

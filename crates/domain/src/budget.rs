@@ -13,6 +13,8 @@ use std::fmt;
 use jiff::civil::{Date, Weekday};
 use jiff::{Timestamp, ToSpan};
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger;
 
@@ -20,16 +22,17 @@ pub use local::{BudgetExceeded, LocalBudgets};
 pub use margin::InputMargin;
 pub use typical::TypicalOutput;
 
-/// Period of a budget. Days are UTC, weeks begin on Monday.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The time that a budget is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Period {
-    /// A day.
+    /// A day in UTC.
     Day,
-    /// A week.
+    /// A week in UTC, beginning on Monday.
     Week,
-    /// A calendar month.
+    /// A calendar month in UTC.
     Month,
-    /// All time.
+    /// The whole life of the key or owner.
     Total,
 }
 

@@ -46,7 +46,7 @@ pub struct PendingChange {
 
 /// A request to change the toggle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToggleRequest {
+pub struct ToggleChange {
     /// What it shall be.
     pub value: bool,
     /// Why.
@@ -184,7 +184,7 @@ impl Toggle {
     /// Asks for a change. The entries to record, in order.
     pub fn request(
         &mut self,
-        request: ToggleRequest,
+        request: ToggleChange,
         settings: &ToggleSettings,
         now: Timestamp,
     ) -> (ToggleAnswer, Vec<ToggleRecord>) {
@@ -205,7 +205,7 @@ impl Toggle {
         } else {
             request.delay.unwrap_or(settings.delay)
         };
-        let ToggleRequest {
+        let ToggleChange {
             value,
             reason,
             actor,
@@ -260,7 +260,7 @@ impl Toggle {
     }
 
     /// How long the cooldown still refuses a request. What changes nothing is never refused.
-    fn refusal(&self, request: &ToggleRequest, now: Timestamp) -> Option<Duration> {
+    fn refusal(&self, request: &ToggleChange, now: Timestamp) -> Option<Duration> {
         let until = self.cooldown_until.filter(|until| now < *until)?;
         let left = Duration::try_from(until.duration_since(now)).ok()?;
         (!request.force && request.value != self.enabled).then_some(left)
@@ -320,8 +320,8 @@ impl ToggleRecord {
         }
     }
 
-    fn new_refused(id: u64, request: ToggleRequest, requested_at: Timestamp) -> Self {
-        let ToggleRequest {
+    fn new_refused(id: u64, request: ToggleChange, requested_at: Timestamp) -> Self {
+        let ToggleChange {
             value,
             reason,
             actor,
@@ -369,9 +369,9 @@ mod tests {
         Timestamp::from_second(1_772_366_400 + second).unwrap()
     }
 
-    fn ask(value: bool) -> ToggleRequest {
+    fn ask(value: bool) -> ToggleChange {
         let (reason, actor) = ("drill".to_owned(), "ann".to_owned());
-        ToggleRequest {
+        ToggleChange {
             value,
             reason,
             actor,
@@ -440,7 +440,7 @@ mod tests {
     fn a_second_request_supersedes_the_first() {
         let mut toggle = Toggle::new(true);
         let _ = toggle.request(ask(false), &SETTINGS, at(0));
-        let again = ToggleRequest {
+        let again = ToggleChange {
             delay: Some(Duration::from_secs(30)),
             ..ask(false)
         };
@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn force_skips_delay_and_cooldown() {
         let mut toggle = Toggle::new(true);
-        let force = |value| ToggleRequest {
+        let force = |value| ToggleChange {
             force: true,
             ..ask(value)
         };
@@ -482,7 +482,7 @@ mod tests {
     fn the_same_value_changes_nothing_even_in_a_cooldown() {
         let mut toggle = Toggle::new(true);
         let _ = toggle.request(
-            ToggleRequest {
+            ToggleChange {
                 force: true,
                 ..ask(false)
             },
@@ -528,7 +528,7 @@ mod tests {
     #[test]
     fn endless_delays_are_survived() {
         let mut toggle = Toggle::new(true);
-        let request = ToggleRequest {
+        let request = ToggleChange {
             delay: Some(Duration::MAX),
             ..ask(false)
         };
@@ -551,7 +551,7 @@ mod tests {
                 now += wait;
                 eager.settle(&SETTINGS, at(now));
                 let before = eager.clone();
-                let request = ToggleRequest { force: step == 4, ..ask(value) };
+                let request = ToggleChange { force: step == 4, ..ask(value) };
                 match step {
                     0 | 4 => {
                         let (a, _) = eager.request(request.clone(), &SETTINGS, at(now));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use llm_router_domain::{
     pattern::PatternList,
-    rule::{RuleNames, RuleSeverity, RuleSpec, compile},
+    rule::{RuleNames, RuleSpec, Severity, compile},
 };
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn problems(rules: &[Value]) -> Vec<String> {
     let errors = compiled
         .problems
         .iter()
-        .filter(|p| p.severity == RuleSeverity::Error);
+        .filter(|p| p.severity == Severity::Error);
     let broken: BTreeSet<usize> = errors.map(|problem| problem.index).collect();
     assert_eq!(
         compiled.rules.len(),

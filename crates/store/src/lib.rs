@@ -18,8 +18,9 @@ pub mod verify;
 
 pub use error::StoreError;
 pub use ledger::LedgerStore;
+pub use llm_router_domain::store_url::StoreUrl;
 pub use objects::ObjectStore;
-pub use open::{Store, StoreUrl, open};
+pub use open::{Store, open};
 pub use postgres::{
     BudgetConnection, BudgetTables, Listener, Listening, PostgresStore, Presence, ReplicaConnection,
 };

@@ -1,5 +1,5 @@
-//! When an attempt's entry of the ledger is opened and settled. What the entry says is
-//! [`ledger_entry`](crate::proxy::attempt::ledger_entry)'s.
+//! Opens and settles the ledger's entries of attempts. Their contents are made by
+//! [`ledger_entry`](crate::proxy::attempt::ledger_entry).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,11 +16,11 @@ use crate::proxy::gateway::Gateway;
 use crate::snapshot::Snapshot;
 use crate::telemetry::traces::Trace;
 
-/// How a request ends with its last attempt.
+/// End of a request with its last attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) client_gone: bool,
-    /// Whether the answer was read on without its client.
+    /// Set if the answer was read to its end after the client had disconnected.
     pub(crate) drained: bool,
     /// The status that the client was sent; 0 if none.
     pub(crate) answered: u16,
@@ -54,8 +54,8 @@ impl Gateway {
         if let Some(budget) = budget {
             let need = BudgetRequest {
                 budget,
-                opened: entry.opened(),
-                replaces: attempts.entry.as_deref().map(EntryDraft::opened),
+                opened: entry.opening(),
+                replaces: attempts.entry.as_deref().map(EntryDraft::opening),
                 longest,
                 failure: snapshot.limits.on_counter_failure,
             };
@@ -76,9 +76,9 @@ impl Gateway {
                 return Error::err_in(ErrorType::InternalError);
             }
         }
-        if let Err(error) = self.ledger.opened(entry.opened()) {
+        if let Err(error) = self.ledger.opened(entry.opening()) {
             tracing::debug!(%error, "an attempt can't be journalled and is not made");
-            self.budgets.release(entry.opened());
+            self.budgets.release(entry.opening());
             attempts.failure = Some(Failure::Unjournalled);
             return Error::err_in(ErrorType::InternalError);
         }
@@ -128,7 +128,7 @@ impl Gateway {
         closing: Closing,
         trace: Option<&mut Trace>,
     ) -> u64 {
-        let held = entry.opened().estimate.input_total();
+        let held = entry.opening().estimate.input_total();
         let deployment = Arc::clone(entry.deployment());
         let budget = entry.take_budget();
         let entry = entry.close(snapshot, closing);

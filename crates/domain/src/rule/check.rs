@@ -9,7 +9,7 @@ use super::{
         ActionTarget, CompiledAction, ConditionNode, HeaderCondition, Sticky, Test, WeightedSplit,
     },
     pattern::{self, PatternCollector, PatternId},
-    problem::{RuleFinding, RuleNames, RuleSeverity, whole},
+    problem::{RuleFinding, RuleNames, Severity, whole},
     reach,
     spec::{Action, Block, Condition, HeaderTest, RuleSpec, ScoreRange, Share, TimeWindow},
     week::Week,
@@ -48,7 +48,7 @@ impl CompiledRules {
     pub fn has_errors(&self) -> bool {
         self.problems
             .iter()
-            .any(|problem| problem.severity == RuleSeverity::Error)
+            .any(|problem| problem.severity == Severity::Error)
     }
 }
 
@@ -86,7 +86,7 @@ pub fn compile(
             Rules::new(entries, patterns)
         }
         Err(message) => {
-            problems.push(whole(0, "", RuleSeverity::Error, message));
+            problems.push(whole(0, "", Severity::Error, message));
             Rules::default()
         }
     };
@@ -152,7 +152,7 @@ impl<'a> RuleChecker<'a, '_> {
         result
     }
 
-    fn report(&mut self, severity: RuleSeverity, field: &str, message: &str) {
+    fn report(&mut self, severity: Severity, field: &str, message: &str) {
         let path = match (self.path.as_str(), field) {
             ("", field) => field.to_owned(),
             (path, "") => path.to_owned(),
@@ -186,11 +186,11 @@ impl<'a> RuleChecker<'a, '_> {
 
     fn error(&mut self, field: &str, message: &str) {
         self.broken.insert(self.rule.0);
-        self.report(RuleSeverity::Error, field, message);
+        self.report(Severity::Error, field, message);
     }
 
     fn warn(&mut self, field: &str, message: &str) {
-        self.report(RuleSeverity::Warning, field, message);
+        self.report(Severity::Warning, field, message);
     }
 }
 

@@ -17,7 +17,7 @@ mod week;
 pub use self::{
     check::{CompiledRules, compile},
     decide::{Facts, Matched, RuleDecision, RuleRoute, RuleTrace, Rules},
-    problem::{RuleFinding, RuleNames, RuleSeverity},
+    problem::{RuleFinding, RuleNames, Severity},
     spec::{
         Action, Area, Block, Condition, Day, Feature, HeaderTest, RuleSpec, ScoreRange, Share,
         TimeWindow, TokenRange,

@@ -6,7 +6,7 @@ use crate::pattern::{Pattern, PatternList};
 
 /// How much a problem matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RuleSeverity {
+pub enum Severity {
     /// The rule works, but hardly as meant.
     Warning,
     /// The rule can't work and is left out.
@@ -23,18 +23,13 @@ pub struct RuleFinding {
     /// The field within the rule, as in `when.any[1].regex`; empty: the rule as a whole.
     pub path: String,
     /// How much it matters.
-    pub severity: RuleSeverity,
+    pub severity: Severity,
     /// What is wrong and, where there is one, the remedy.
     pub message: String,
 }
 
 /// A problem with a rule as a whole.
-pub(super) fn whole(
-    index: usize,
-    rule: &str,
-    severity: RuleSeverity,
-    message: String,
-) -> RuleFinding {
+pub(super) fn whole(index: usize, rule: &str, severity: Severity, message: String) -> RuleFinding {
     RuleFinding {
         index,
         rule: rule.to_owned(),

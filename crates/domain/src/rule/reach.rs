@@ -7,7 +7,7 @@ use super::{
     decide::CompiledRule,
     literal::PatternShape,
     pattern::Patterns,
-    problem::{RuleFinding, RuleSeverity, whole},
+    problem::{RuleFinding, Severity, whole},
     region::{AtomId, Atoms, Region},
 };
 
@@ -54,16 +54,15 @@ pub(super) fn check(
         } else {
             earlier.covers(&regions).map(|by| unreachable(&by))
         };
-        problems.extend(
-            message.map(|text| whole(entry.index, &entry.name, RuleSeverity::Warning, text)),
-        );
+        problems
+            .extend(message.map(|text| whole(entry.index, &entry.name, Severity::Warning, text)));
         earlier.add(&entry.name, regions);
         if earlier.comparisons > MAX_COMPARISONS {
             let text = "rules from here on are too many to tell which are never reached";
             problems.push(whole(
                 entry.index,
                 &entry.name,
-                RuleSeverity::Warning,
+                Severity::Warning,
                 text.to_owned(),
             ));
             break;

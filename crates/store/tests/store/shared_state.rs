@@ -9,7 +9,7 @@ use crate::support::Place;
 use crate::support::postgres::Postgres;
 use jiff::Timestamp;
 use llm_router_domain::toggle::{
-    Toggle, ToggleAnswer, ToggleOutcome, ToggleRequest, ToggleSettings,
+    Toggle, ToggleAnswer, ToggleChange, ToggleOutcome, ToggleSettings,
 };
 use llm_router_store::objects::{
     AuditDraft, AuditQuery, By, Change, ChangeError, Draft, Handle, Kind, Object, Objects, Use,
@@ -468,8 +468,8 @@ const SETTINGS: ToggleSettings = ToggleSettings {
     cooldown: Duration::from_secs(60),
 };
 
-fn ask(value: bool, actor: &str) -> ToggleRequest {
-    ToggleRequest {
+fn ask(value: bool, actor: &str) -> ToggleChange {
+    ToggleChange {
         value,
         reason: "drill".to_owned(),
         actor: actor.to_owned(),
@@ -479,7 +479,7 @@ fn ask(value: bool, actor: &str) -> ToggleRequest {
 }
 
 /// The step that a request leads to from a state.
-fn step(toggle: &Toggle, request: ToggleRequest, second: i64) -> (ToggleAnswer, Step) {
+fn step(toggle: &Toggle, request: ToggleChange, second: i64) -> (ToggleAnswer, Step) {
     let mut to = toggle.clone();
     let (answer, items) = to.request(request, &SETTINGS, at(second));
     let from = toggle.revision();
