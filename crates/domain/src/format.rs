@@ -1,6 +1,10 @@
-//! Wire formats and endpoints by name. How a format looks on the wire is `llm-router-wire`'s.
+//! Names of wire formats, their dialects and the endpoints that clients call. What a format looks
+//! like on the wire is `llm-router-wire`'s.
 
 use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// The wire API spoken by a client or by a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +36,28 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Dialect of chat completions that a provider speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChatDialect {
+    /// OpenAI itself: refuses fields it doesn't know.
+    #[default]
+    OpenAi,
+    /// A compatible server (vLLM, DeepSeek, Mistral …): `max_tokens`, `top_k`, and
+    /// `reasoning_content` in the history.
+    Compatible,
+}
+
+/// What becomes of a field that a client sent and that the provider's format can't express.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// It is left out and named in the answer's header x-llm-router-dropped.
+    #[default]
+    Lenient,
+    /// The request is answered 400, unless another deployment can take it.
+    Strict,
 }
 
 /// An inference endpoint that a client can call.
@@ -96,5 +122,43 @@ impl Endpoint {
             Self::Responses => Format::OpenAiResponses,
             Self::Messages | Self::CountTokens => Format::AnthropicMessages,
         }
+    }
+}
+
+/// Layout of a provider's response: its format, told apart where usage or text sit elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UsageLayout {
+    /// OpenAI chat completions.
+    Chat,
+    /// OpenAI completions, the older kind.
+    Completions,
+    /// OpenAI embeddings.
+    Embeddings,
+    /// OpenAI responses.
+    Responses,
+    /// Anthropic messages.
+    Messages,
+    /// Gemini `generateContent`.
+    Gemini,
+}
+
+impl UsageLayout {
+    /// Returns the layout that `format` has for answers to requests to `endpoint`.
+    #[must_use]
+    pub const fn of(format: Format, endpoint: Endpoint) -> Self {
+        match (format, endpoint) {
+            (Format::OpenAiChat, Endpoint::Completions) => Self::Completions,
+            (Format::OpenAiChat, Endpoint::Embeddings) => Self::Embeddings,
+            (Format::OpenAiChat, _) => Self::Chat,
+            (Format::OpenAiResponses, _) => Self::Responses,
+            (Format::AnthropicMessages, _) => Self::Messages,
+            (Format::Gemini, _) => Self::Gemini,
+        }
+    }
+
+    /// Whether a stream of this layout reports usage only when it is asked to.
+    #[must_use]
+    pub const fn has_usage_option(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions)
     }
 }
