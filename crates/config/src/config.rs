@@ -2,6 +2,7 @@
 //! the program sees. The parts check themselves, each in its own file; what spans them is here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::Deserialize;
@@ -38,7 +39,7 @@ pub struct Config {
     /// Where state that replicas share is kept.
     pub counters: Counters,
     /// In the order of the file. Positions elsewhere refer to it.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<Arc<Provider>>,
     /// In the order of the file. Positions elsewhere refer to it.
     pub models: Vec<Model>,
     /// How requests find their model.
@@ -147,7 +148,7 @@ impl RawConfig {
             admin,
             store,
             counters: self.counters.check(&at("counters"), environment, findings),
-            providers,
+            providers: providers.into_iter().map(Arc::new).collect(),
             models,
             routing,
             keys,
@@ -211,13 +212,21 @@ fn check_providers(
     let providers = raw.map(|(at, provider)| provider.check(&at, known, findings));
     let providers: Vec<Provider> = providers.collect();
     if providers.is_empty() {
-        findings.warn(
-            at,
-            "there are none, so no request can be answered",
-            "add one, or set OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY and use no file",
-        );
+        let remedy = format!("add one, or set {} and use no file", variables_used());
+        findings.warn(at, "there are none, so no request can be answered", remedy);
     }
     providers
+}
+
+/// The variables that make providers without a file, as a list in words.
+fn variables_used() -> String {
+    let types = llm_router_providers::all().iter();
+    let used = types.filter(|kind| kind.is_used_without_file());
+    let names: Vec<&str> = used.map(|kind| kind.environment_variable()).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 fn check_models(

@@ -15,7 +15,7 @@ use crate::items::Items;
 use crate::key::StaticKey;
 use crate::known::Known;
 use crate::provider::Provider;
-use crate::scalar::{ModelName, NamePattern, Text, TimeSpan};
+use crate::scalar::{ModelName, Text, TimeSpan};
 
 /// How requests find their model.
 #[derive(Clone, Debug)]
@@ -196,8 +196,7 @@ fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey])
         .map(|id| (id, PatternList::new(["*"])));
     let mut serving: BTreeMap<&str, PatternList> = unchecked.collect();
     for provider in providers {
-        let patterns = provider.models.iter().map(NamePattern::as_str);
-        serving.insert(&provider.id, PatternList::new(patterns));
+        serving.insert(&provider.id, provider.models.clone());
     }
     Names {
         models: known.models.all().collect(),
@@ -226,8 +225,8 @@ fn find_target(
         return Some(Target::Provider { provider, model });
     }
     let lists = |provider: &Provider| {
-        let mut names = provider.models.iter().filter_map(|one| one.literal());
-        names.any(|one| one == name)
+        let mut patterns = provider.models.patterns().iter();
+        patterns.any(|one| one.is_literal() && one.as_str() == name)
     };
     let provider = providers.iter().find(|provider| lists(provider));
     if let Some(provider) = provider.and_then(|one| known.providers.position(&one.id)) {

@@ -49,14 +49,14 @@ pub enum ChatDialect {
     Compatible,
 }
 
-/// What becomes of a field that a client sent and that the provider's format can't express.
+/// Treatment of a field that a client sent and that the provider's format can't express.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compat {
-    /// It is left out and named in the answer's header x-llm-router-dropped.
+    /// Leave it out and name it in the answer's header x-llm-router-dropped.
     #[default]
     Lenient,
-    /// The request is answered 400, unless another deployment can take it.
+    /// Answer the request with 400, unless another deployment can take it.
     Strict,
 }
 
@@ -122,43 +122,5 @@ impl Endpoint {
             Self::Responses => Format::OpenAiResponses,
             Self::Messages | Self::CountTokens => Format::AnthropicMessages,
         }
-    }
-}
-
-/// Layout of a provider's response: its format, told apart where usage or text sit elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UsageLayout {
-    /// OpenAI chat completions.
-    Chat,
-    /// OpenAI completions, the older kind.
-    Completions,
-    /// OpenAI embeddings.
-    Embeddings,
-    /// OpenAI responses.
-    Responses,
-    /// Anthropic messages.
-    Messages,
-    /// Gemini `generateContent`.
-    Gemini,
-}
-
-impl UsageLayout {
-    /// Returns the layout that `format` has for answers to requests to `endpoint`.
-    #[must_use]
-    pub const fn of(format: Format, endpoint: Endpoint) -> Self {
-        match (format, endpoint) {
-            (Format::OpenAiChat, Endpoint::Completions) => Self::Completions,
-            (Format::OpenAiChat, Endpoint::Embeddings) => Self::Embeddings,
-            (Format::OpenAiChat, _) => Self::Chat,
-            (Format::OpenAiResponses, _) => Self::Responses,
-            (Format::AnthropicMessages, _) => Self::Messages,
-            (Format::Gemini, _) => Self::Gemini,
-        }
-    }
-
-    /// Whether a stream of this layout reports usage only when it is asked to.
-    #[must_use]
-    pub const fn has_usage_option(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions)
     }
 }

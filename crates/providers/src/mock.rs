@@ -19,7 +19,7 @@ impl ProviderType for Mock {
     }
 
     fn description(&self) -> &'static str {
-        "The mock provider, which is spoken to in the client's own format."
+        "The mock provider, which answers in the format of the request."
     }
 
     fn base_url(&self, _settings: &Settings) -> DefaultBaseUrl {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::{HeaderName, HeaderValue};
-use llm_router_domain::format::{ChatDialect, Endpoint, Format, UsageLayout};
+use llm_router_domain::format::{ChatDialect, Endpoint, Format};
 
 use crate::authorization::{AuthorizeError, Credential, OutgoingRequest};
 
@@ -83,11 +83,6 @@ pub trait ProviderType: Send + Sync {
     /// Returns the framing of streams in `format`.
     fn framing(&self, _format: Format) -> Framing {
         Framing::ServerSentEvents
-    }
-
-    /// Returns where an answer in `format` to a request to `endpoint` has its usage.
-    fn usage_layout(&self, format: Format, endpoint: Endpoint) -> UsageLayout {
-        UsageLayout::of(format, endpoint)
     }
 
     /// Returns the deviations from the format.
