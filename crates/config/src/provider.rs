@@ -12,16 +12,17 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::file::must_be_readable;
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
+use crate::file::require_readable;
 use crate::items::Items;
-use crate::known::Known;
+use crate::names::DefinedNames;
+use crate::path::ConfigPath;
 use crate::provider_type::RawProviderType;
 use crate::scalar::{
     BaseUrl, HeaderValue, NamePattern, ProviderId, Scheme, Text, TextSetting, TimeSpan, UrlPath,
     is_link_local,
 };
-use crate::server::must_pass;
+use crate::server::require_nonzero;
 
 /// A provider that can be called.
 #[derive(Clone, Debug)]
@@ -239,20 +240,30 @@ impl Provider {
 const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl RawProvider {
-    pub(crate) fn check(self, at: &At, known: &Known, findings: &mut Findings) -> Provider {
-        known
+    pub(crate) fn check(
+        self,
+        at: &ConfigPath,
+        names: &DefinedNames,
+        diagnostics: &mut Diagnostics,
+    ) -> Provider {
+        names
             .providers
-            .check_unique(&self.id.0.0, &at.field("id"), findings);
+            .check_unique(&self.id.0.0, &at.field("id"), diagnostics);
         let kind = self.kind.0;
         let settings = Settings {
             responses: self.responses,
         };
-        let base_url = self.checked_base_url(&settings, at, findings);
-        self.check_credential(base_url.as_ref(), at, findings);
+        let base_url = self.checked_base_url(&settings, at, diagnostics);
+        self.check_credential(base_url.as_ref(), at, diagnostics);
         if let Some(file) = &self.ca_file {
-            check_ca_file(&file.0, base_url.as_ref(), &at.field("ca_file"), findings);
+            check_ca_file(
+                &file.0,
+                base_url.as_ref(),
+                &at.field("ca_file"),
+                diagnostics,
+            );
         }
-        let models = self.models.indexed(&at.field("models"), findings);
+        let models = self.models.with_positions(&at.field("models"), diagnostics);
         let models = models.iter().map(|(_, pattern)| pattern.0.as_str());
         let credential = self.api_key.map(|key| key.0);
         let switched_off = credential.as_ref().is_some_and(is_empty);
@@ -262,18 +273,18 @@ impl RawProvider {
             base_url,
             credential: credential.filter(|credential| !is_empty(credential)),
             models: PatternList::new(models),
-            timeouts: self.timeouts.check(&at.field("timeouts"), findings),
+            timeouts: self.timeouts.check(&at.field("timeouts"), diagnostics),
             health_check: self.health_check.check(
                 &kind.health_path(&settings),
                 &at.field("health_check"),
-                findings,
+                diagnostics,
             ),
             settings,
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
             compat: self.compat,
-            headers: check_headers(self.headers, &at.field("headers"), findings),
+            headers: check_headers(self.headers, &at.field("headers"), diagnostics),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
         }
@@ -282,8 +293,8 @@ impl RawProvider {
     fn checked_base_url(
         &self,
         settings: &Settings,
-        at: &At,
-        findings: &mut Findings,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
     ) -> Option<BaseUrl> {
         let kind = self.kind.0;
         let default = kind.base_url(settings);
@@ -295,11 +306,11 @@ impl RawProvider {
         if url.is_none() && default == DefaultBaseUrl::Required {
             let what = format!("is missing for a {} provider", kind.name());
             let remedy = "add the server's address: http://localhost:8080/v1";
-            findings.error(&at.field("base_url"), what, remedy);
+            diagnostics.error(&at.field("base_url"), what, remedy);
         }
         let host = url.as_ref().and_then(|url| url.host.parse().ok());
         if host.is_some_and(is_link_local) && !self.allow_link_local {
-            findings.error(
+            diagnostics.error(
                 &at.field("base_url"),
                 "is a link-local address, where clouds serve the machine's secrets",
                 "correct it, or set allow_link_local",
@@ -313,27 +324,32 @@ impl RawProvider {
         url
     }
 
-    fn check_credential(&self, url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
+    fn check_credential(
+        &self,
+        url: Option<&BaseUrl>,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) {
         let key_at = at.field("api_key");
         let variable = self.kind.0.environment_variable();
         match &self.api_key {
             _ if !self.enabled => {}
-            Some(key) if is_empty(&key.0) => findings.warn(
+            Some(key) if is_empty(&key.0) => diagnostics.warn(
                 &key_at,
                 "is empty, so the provider is switched off",
                 "set the variable, or remove the line if no credential is needed",
             ),
             Some(_) => {
-                if findings.is_written_out(&key_at) {
-                    findings.warn(
+                if diagnostics.is_literal(&key_at) {
+                    diagnostics.warn(
                         &key_at,
                         "the file has the credential in plain text",
                         format!("move it to the environment or .env and write ${{{variable}}}"),
                     );
                 }
-                check_privacy(url, at, findings);
+                check_privacy(url, at, diagnostics);
             }
-            None if self.must_have_credential(url) => findings.warn(
+            None if self.must_have_credential(url) => diagnostics.warn(
                 &key_at,
                 "is missing, so the provider will refuse every request",
                 format!("add api_key: ${{{variable}}}"),
@@ -352,19 +368,19 @@ impl RawProvider {
 
 impl RawTimeouts {
     /// Shortens defaults so that they fit into the times that are set.
-    fn check(self, at: &At, findings: &mut Findings) -> Timeouts {
+    fn check(self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Timeouts {
         let seconds = |seconds| TimeSpan(Duration::from_secs(seconds));
         let total = self.total.map_or(seconds(600), |total| total.0);
-        must_pass(total, &at.field("total"), findings);
+        require_nonzero(total, &at.field("total"), diagnostics);
         let mut part = |name, given: Option<Text<TimeSpan>>, default| {
             let at = at.field(name);
             let Some(Text(span)) = given else {
                 return seconds(default).min(total).0;
             };
-            must_pass(span, &at, findings);
+            require_nonzero(span, &at, diagnostics);
             if span > total {
                 let what = format!("`{span}` is longer than total, which is {total}");
-                findings.error(&at, what, "shorten it, or lengthen timeouts.total");
+                diagnostics.error(&at, what, "shorten it, or lengthen timeouts.total");
             }
             span.0
         };
@@ -397,33 +413,43 @@ impl Default for RawChecks {
 }
 
 impl RawHealthCheck {
-    fn check(self, default_path: &str, at: &At, findings: &mut Findings) -> HealthCheck {
+    fn check(
+        self,
+        default_path: &str,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> HealthCheck {
         match self {
             // Checks on request have the settings that scheduled ones would have by default.
             Self::Off(Off::Off) => HealthCheck {
                 interval: None,
-                ..RawChecks::default().check(default_path, at, findings)
+                ..RawChecks::default().check(default_path, at, diagnostics)
             },
-            Self::On(checks) => checks.check(default_path, at, findings),
+            Self::On(checks) => checks.check(default_path, at, diagnostics),
         }
     }
 }
 
 impl RawChecks {
-    fn check(self, default_path: &str, at: &At, findings: &mut Findings) -> HealthCheck {
+    fn check(
+        self,
+        default_path: &str,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> HealthCheck {
         let interval = self.interval.0;
         if interval.0 < Duration::from_secs(1) {
             let what = format!("`{interval}` is too often");
-            findings.error(&at.field("interval"), what, "write 1s or more");
+            diagnostics.error(&at.field("interval"), what, "write 1s or more");
         }
         let default = TimeSpan(DEFAULT_CHECK_TIMEOUT).min(interval);
         let timeout = self.timeout.map_or(default, |timeout| timeout.0);
         if self.timeout.is_some() {
-            must_pass(timeout, &at.field("timeout"), findings);
+            require_nonzero(timeout, &at.field("timeout"), diagnostics);
         }
         if timeout > interval {
             let what = format!("`{timeout}` is longer than interval, which is {interval}");
-            findings.error(&at.field("timeout"), what, "shorten it");
+            diagnostics.error(&at.field("timeout"), what, "shorten it");
         }
         HealthCheck {
             path: self
@@ -437,10 +463,10 @@ impl RawChecks {
     }
 }
 
-fn check_privacy(url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
+fn check_privacy(url: Option<&BaseUrl>, at: &ConfigPath, diagnostics: &mut Diagnostics) {
     let exposed = url.is_some_and(|url| url.scheme == Scheme::Http && !url.is_loopback());
     if exposed {
-        findings.warn(
+        diagnostics.warn(
             &at.field("base_url"),
             "the credential is sent unencrypted",
             "use https",
@@ -448,10 +474,15 @@ fn check_privacy(url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
     }
 }
 
-fn check_ca_file(file: &std::path::Path, url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
-    must_be_readable(file, at, findings);
+fn check_ca_file(
+    file: &std::path::Path,
+    url: Option<&BaseUrl>,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) {
+    require_readable(file, at, diagnostics);
     if url.is_none_or(|url| url.scheme == Scheme::Http) {
-        findings.warn(
+        diagnostics.warn(
             at,
             "has no effect without https",
             "use an https base_url, or remove it",
@@ -479,8 +510,8 @@ pub(crate) type RawHeaders = BTreeMap<String, Text<HeaderValue>>;
 
 pub(crate) fn check_headers(
     headers: RawHeaders,
-    at: &At,
-    findings: &mut Findings,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<(String, SecretString)> {
     let mut checked = Vec::with_capacity(headers.len());
     let mut names = HashSet::with_capacity(headers.len());
@@ -488,15 +519,15 @@ pub(crate) fn check_headers(
         let at = at.field(&name);
         let name = name.to_ascii_lowercase();
         if !is_header_name(&name) {
-            findings.error(
+            diagnostics.error(
                 &at,
                 "is not the name of a header",
                 "use letters, digits and `-`",
             );
         } else if NOT_OURS_TO_SET.contains(&name.as_str()) {
-            findings.error(&at, "is a header that the router sets itself", "remove it");
+            diagnostics.error(&at, "is a header that the router sets itself", "remove it");
         } else if !names.insert(name.clone()) {
-            findings.error(
+            diagnostics.error(
                 &at,
                 "is set twice, in capitals and small letters",
                 "remove one",
@@ -518,7 +549,7 @@ fn is_empty(secret: &SecretString) -> bool {
 }
 
 fn any_model() -> Items<Text<NamePattern>> {
-    Items::of(NamePattern::parse("*").ok().map(Text))
+    Items::new(NamePattern::parse("*").ok().map(Text))
 }
 
 const fn yes() -> bool {

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_router_config::{
-    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, Period, StoreUrl, Strategy,
-    Target, load, load_text, schema,
+    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, StoreUrl, Strategy, Target,
+    load, load_text, schema,
 };
+use llm_router_domain::budget::Period;
 use llm_router_domain::format::Compat;
 use llm_router_domain::key::Role;
 use llm_router_domain::limit::Rate;
@@ -223,7 +224,7 @@ fn keys_are_read() {
     assert_eq!(full.limits.requests, Some(Rate::new(600, Some(7))));
     let budget = full.budget.unwrap();
     assert_eq!(
-        (budget.usd.to_string().as_str(), budget.period),
+        (budget.budget.usd.to_string().as_str(), budget.budget.period),
         ("12.50", Period::Week)
     );
     assert!(budget.allow_unpriced);
@@ -340,7 +341,7 @@ fn without_a_file_the_keys_of_the_environment_make_the_providers() {
     let none = load(None, &environment(&[])).unwrap();
     let warning = none.warnings.render();
     assert!(
-        warning.starts_with("built-in:1: providers: warning: there are none"),
+        warning.starts_with("built-in:1: providers: warning: no provider is configured"),
         "{warning}"
     );
 }

@@ -15,5 +15,6 @@ pub mod quantile;
 pub mod rendezvous;
 pub mod retry;
 pub mod rule;
+pub mod store_url;
 pub mod toggle;
 pub mod usage;
