@@ -12,7 +12,6 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config::{self as config, Http2, RouterLimits, Server};
@@ -223,6 +222,8 @@ fn fresh(provider: &CompiledProvider) -> Arc<balance::Deployment> {
 #[cfg(test)]
 pub(crate) mod testing {
     //! Snapshots for tests, built from as little as they need.
+
+    use std::time::Duration;
 
     use config::{HealthCheck, OnDisconnect, Timeouts};
     use llm_router_domain::balance::{Member, Strategy};

@@ -56,6 +56,20 @@ mod tests {
     }
 
     #[test]
+    fn every_type_is_documented() {
+        let text = include_str!("../../../docs/translation.md");
+        let table = text.split("| provider type |").nth(1).unwrap();
+        let table = table.split("\n\n").next().unwrap();
+        for kind in all() {
+            let name = format!("`{}`", kind.name());
+            assert!(
+                table.contains(&name),
+                "{name} is not in docs/translation.md"
+            );
+        }
+    }
+
+    #[test]
     fn types_used_without_a_file_know_where_they_are() {
         let settings = Settings::default();
         for kind in all().iter().filter(|kind| kind.is_used_without_file()) {
