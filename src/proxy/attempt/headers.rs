@@ -5,23 +5,23 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
-    FORWARDED, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED,
+    HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
+use llm_router_domain::header::{CREDENTIALS, is_credential_parameter};
 use llm_router_providers::OutgoingRequest;
 use memchr::memmem;
+use percent_encoding::percent_decode_str;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use secrecy::ExposeSecret as _;
 
 use crate::clock;
-use crate::keys::authenticate::KEY_HEADERS;
 use crate::snapshot::CompiledProvider;
 
-/// Headers of the client's that are about the way to us, or hold its secrets.
-const NOT_FOR_PROVIDERS: [&str; 6] = [
-    "proxy-authorization",
+/// Headers of the client's that are about the way to us.
+const NOT_FOR_PROVIDERS: [&str; 5] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -49,7 +49,7 @@ pub(crate) struct UpstreamTarget<'a> {
 /// Turns the client's header into the provider's: path, host, length of the body and credential.
 ///
 /// # Errors
-/// When a header can't be set, or the provider's credential can't be used.
+/// Returns an error if a header can't be set or the provider's credential can't be used.
 pub(crate) fn for_provider(
     header: &mut RequestHeader,
     provider: &CompiledProvider,
@@ -57,19 +57,21 @@ pub(crate) fn for_provider(
     body: &[Bytes],
 ) -> Result<()> {
     let mut path = [&provider.base_path, &*target.path].concat();
-    if let Some(query) = header.uri.query().filter(|_| !target.translated) {
+    let query = header.uri.query().filter(|_| !target.translated);
+    let query = query.map(without_credentials).unwrap_or_default();
+    if !query.is_empty() {
         path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str(query);
+        path.push_str(&query);
     }
     header.set_raw_path(path.as_bytes())?;
     if target.translated {
         remove_foreign(header);
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     }
-    for name in [AUTHORIZATION, COOKIE, FORWARDED, EXPECT, TRANSFER_ENCODING] {
+    for name in [FORWARDED, EXPECT, TRANSFER_ENCODING] {
         header.remove_header(&name);
     }
-    for name in KEY_HEADERS.iter().chain(&NOT_FOR_PROVIDERS) {
+    for name in CREDENTIALS.iter().chain(&NOT_FOR_PROVIDERS) {
         header.remove_header(*name);
     }
     header.insert_header(HOST, provider.host_header.clone())?;
@@ -81,6 +83,18 @@ pub(crate) fn for_provider(
         header.insert_header(name.clone(), value.clone())?;
     }
     authorize(header, provider, &target.path, body)
+}
+
+/// Returns a client's query without the credentials in it.
+fn without_credentials(query: &str) -> String {
+    let is_credential = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        is_credential_parameter(&percent_decode_str(name).decode_utf8_lossy())
+    };
+    let kept = query
+        .split('&')
+        .filter(|parameter| !is_credential(parameter));
+    kept.collect::<Vec<_>>().join("&")
 }
 
 /// Returns whether an answer has that content type, whatever its parameters.
@@ -120,7 +134,7 @@ fn remove_foreign(header: &mut RequestHeader) {
 /// this one, which must be complete. `path` is below the provider's base URL.
 ///
 /// # Errors
-/// When a header can't be set, or the provider's credential can't be used.
+/// Returns an error if a header can't be set or the provider's credential can't be used.
 pub(crate) fn authorize(
     header: &mut RequestHeader,
     provider: &CompiledProvider,
@@ -245,6 +259,7 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &CompiledProvider) {
 
 #[cfg(test)]
 mod tests {
+    use http::header::AUTHORIZATION;
     use llm_router_domain::format::{Endpoint, Format};
     use llm_router_providers::{
         AuthorizeError, Call, Credential, DefaultBaseUrl, ProviderType, Settings,
@@ -281,11 +296,7 @@ mod tests {
 
     #[test]
     fn the_clients_key_stays_and_ours_goes() {
-        let keys = [
-            ("authorization", "Bearer sk-ours"),
-            ("x-api-key", "sk-ours"),
-            ("api-key", "sk-ours"),
-        ];
+        let keys = CREDENTIALS.map(|name| (name, "Bearer sk-ours"));
         for (kind, name, expected) in [
             ("openai", "authorization", "Bearer sk-theirs"),
             ("anthropic", "x-api-key", "sk-theirs"),
@@ -410,6 +421,24 @@ mod tests {
         assert_eq!(value(&header, "content-length"), Some("7"));
         assert_eq!(value(&header, "transfer-encoding"), None);
         assert_eq!(value(&header, "x-extra"), Some("1"));
+    }
+
+    #[test]
+    fn credentials_in_a_query_stay_here() {
+        for (query, passed) in [
+            ("beta=true", "beta=true"),
+            ("key=sk-ours", ""),
+            ("alt=sse&key=sk-ours&page_token=x", "alt=sse&page_token=x"),
+            ("KEY=sk-ours&a", "a"),
+            (
+                "%6bey=sk-ours&include%5B%5D=a&access_token=y",
+                "include%5B%5D=a",
+            ),
+            ("keys=1&api_key=sk-ours", "keys=1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_credentials(query), passed, "{query}");
+        }
     }
 
     #[test]

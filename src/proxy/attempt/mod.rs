@@ -494,7 +494,7 @@ pub(crate) enum HeadVerdict {
 /// Addresses the request to the current candidate and authorizes it.
 ///
 /// # Errors
-/// When a header can't be set, or the candidate's credential can't be used.
+/// Returns an error if a header can't be set or the candidate's credential can't be used.
 pub(crate) fn address(
     request: &mut RequestHeader,
     inference: &Inference,
