@@ -9,7 +9,6 @@ use llm_router_domain::rule::{Facts as _, RuleNames, RuleSpec, compile};
 use serde_json::json;
 
 use crate::routing::*;
-use crate::snapshot::ProviderKind::{Anthropic, OpenAi};
 use crate::snapshot::testing::{model, provider, snapshot};
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
@@ -17,9 +16,9 @@ const MESSAGES: Endpoint = Endpoint::Messages;
 
 fn routing(rules: Value) -> Snapshot {
     let providers = vec![
-        provider("openai", OpenAi, &["*"]),
-        provider("claude", Anthropic, &["*"]),
-        provider("local", OpenAi, &["llama", "org/qwen"]),
+        provider("openai", "custom", &["*"]),
+        provider("claude", "anthropic", &["*"]),
+        provider("local", "custom", &["llama", "org/qwen"]),
     ];
     let models = vec![
         model(
@@ -162,7 +161,7 @@ fn what_cannot_be_served_is_refused() {
 
 #[test]
 fn unknown_models_are_404_for_every_key() {
-    let snapshot = snapshot(vec![provider("local", OpenAi, &["llama"])], vec![], None);
+    let snapshot = snapshot(vec![provider("local", "custom", &["llama"])], vec![], None);
     for allowed in ["*", "llama"] {
         for asked in ["gpt-4o", "auto", "local/", "local/x", "/llama"] {
             let got = tried(&snapshot, &[allowed], asked, CHAT);
