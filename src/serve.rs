@@ -549,6 +549,10 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics_public
     }
 
+    fn body_timeout(&self) -> Duration {
+        self.live.load().snapshot.body_timeout
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let live = self.live.load();
         let key = authenticate(&live.snapshot.keys, headers, clock::wall())

@@ -1,5 +1,6 @@
-//! What happens to every request before its handler sees it: who calls and whether they may, the
-//! method, the body's type and size, and whether the same request was answered before.
+//! What happens to every request before its handler sees it, in this order: who calls, whether their
+//! role may use the path, the method, the body, and whether the same request was answered before.
+//! Nothing of a body is read before the rest is decided.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -7,16 +8,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use llm_router_domain::key::Role;
 
 use crate::access::{Caller, Problem, caller, forbidden};
 use crate::idempotency::Turn;
+use crate::receive::{BodyLimits, ORDINARY, Received};
 use crate::roles::{Entry, Need, entry};
 use crate::{Service, Source};
-
-/// The largest body of an admin request.
-const MOST_BODY: usize = 1024 * 1024;
 
 /// Where whole requests to models are sent, which may hold pictures.
 const EXPLAIN: &str = "/api/v1/router/explain";
@@ -38,38 +36,49 @@ pub(crate) async fn admit(
     if parts.method == Method::GET || parts.method == Method::HEAD {
         return Ok(next.run(Request::from_parts(parts, Body::empty())).await);
     }
-    let body = read(&parts.headers, body, path).await?;
+    let Received {
+        bytes,
+        place: _held,
+    } = receive(&service, &parts.headers, body, path).await?;
     let turn = match &caller {
         Some(caller) if parts.method == Method::POST => {
             let (now, path) = (service.source.now(), parts.uri.path());
             service
                 .answered
-                .turn(&caller.key, path, &parts.headers, &body, now)?
+                .turn(&caller.key, path, &parts.headers, &bytes, now)?
         }
         _ => Turn::Free,
     };
     let handle = async |body: Bytes| next.run(Request::from_parts(parts, body.into())).await;
     Ok(match turn {
-        Turn::Free => handle(body).await,
+        Turn::Free => handle(bytes).await,
         Turn::Answered(response) => response,
-        Turn::First(place) => place.keep(handle(body).await).await,
+        Turn::First(place) => place.keep(handle(bytes).await).await,
     })
 }
 
 /// Who calls, if they may do this.
 fn allowed(source: &dyn Source, parts: &Parts, path: &str) -> Result<Option<Caller>, Problem> {
-    let need = match entry(&parts.method, path) {
-        Entry::Needs(need) => need,
-        // A key comes first: without one nobody learns what is here.
-        other => {
+    // A key comes first: without one nobody learns what is here.
+    match entry(&parts.method, path) {
+        Entry::Needs(need) => permitted(source, parts, need),
+        Entry::OtherMethods { allow, least } => {
             caller(source, &parts.headers)?;
-            return Err(match other {
-                Entry::OtherMethods(allow) => not_allowed(&parts.method, allow),
-                _ if path.is_empty() => Problem::not_found("There is nothing at this path."),
-                _ => forbidden("No role may use this path."),
-            });
+            permitted(source, parts, least)?;
+            Err(not_allowed(&parts.method, allow))
         }
-    };
+        Entry::Missing => {
+            caller(source, &parts.headers)?;
+            Err(if path.is_empty() {
+                Problem::not_found("There is nothing at this path.")
+            } else {
+                forbidden("No role may use this path.")
+            })
+        }
+    }
+}
+
+fn permitted(source: &dyn Source, parts: &Parts, need: Need) -> Result<Option<Caller>, Problem> {
     match need {
         Need::Nothing => Ok(None),
         Need::Metrics if source.metrics_are_public() => Ok(None),
@@ -98,26 +107,22 @@ fn not_allowed(method: &Method, allow: String) -> Problem {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Problem> {
-    let most = if path == EXPLAIN {
-        MOST_EXPLAINED
-    } else {
-        MOST_BODY
+async fn receive(
+    service: &Service,
+    headers: &HeaderMap,
+    body: Body,
+    path: &str,
+) -> Result<Received, Problem> {
+    let limits = BodyLimits {
+        most: if path == EXPLAIN {
+            MOST_EXPLAINED
+        } else {
+            ORDINARY
+        },
+        timeout: service.source.body_timeout(),
     };
-    let body = match Limited::new(body, most).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(most)),
-        Err(error) => {
-            tracing::debug!(%error, "the body of an admin request broke off");
-            let message = "The request body could not be read.";
-            return Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                message,
-            ));
-        }
-    };
-    if !body.is_empty() && !is_json(headers) {
+    let received = service.large_bodies.receive(headers, body, limits).await?;
+    if !received.bytes.is_empty() && !is_json(headers) {
         let message = "The request body must be JSON: send content-type: application/json.";
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -125,12 +130,7 @@ async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Prob
             message,
         ));
     }
-    Ok(body)
-}
-
-fn too_large(most: usize) -> Problem {
-    let message = format!("The request body is larger than the {most} bytes allowed here.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    Ok(received)
 }
 
 /// Whether a body is said to be JSON; one that nothing is said of may be.

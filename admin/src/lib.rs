@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod body;
 mod config;
+mod connection;
 mod cost;
 mod diff;
 mod etag;
@@ -19,6 +20,7 @@ mod objects;
 mod openapi;
 mod page;
 mod providers;
+mod receive;
 mod requests;
 mod roles;
 mod router;
@@ -27,6 +29,7 @@ mod serving;
 mod ui;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::extract::{DefaultBodyLimit, State};
@@ -57,7 +60,7 @@ pub use objects::{Collection, Listed, ObjectError, Origin, Shown};
 pub use providers::{Check, Fields, Hosting, ModelSpec, Provider, ProviderModel};
 pub use router::{Steering, ToggleStatus};
 pub use rules::{Rule, RuleProblem};
-pub use serving::serve;
+pub use serving::{ConnectionLimits, serve};
 
 /// What the admin service asks of the router.
 #[async_trait]
@@ -94,6 +97,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The port that requests to models are sent to.
     fn clients_port(&self) -> u16;
+
+    /// How long the body of a request may stand still.
+    fn body_timeout(&self) -> Duration;
 
     /// Who presents a request.
     ///
@@ -133,6 +139,7 @@ type Shared = Arc<dyn Source>;
 struct Service {
     source: Shared,
     answered: idempotency::Answered,
+    large_bodies: receive::LargeBodies,
 }
 
 /// The service. Pages of the origins in `cors` may call it from a browser; `*` is any.
@@ -145,6 +152,7 @@ pub fn service(source: Arc<dyn Source>, cors: &[String]) -> Router {
     let service = Service {
         source: Arc::clone(&source),
         answered: idempotency::Answered::default(),
+        large_bodies: receive::LargeBodies::default(),
     };
     let router = router
         .merge(docs)

@@ -5,7 +5,7 @@ use axum::http::Method;
 use llm_router_domain::key::Role;
 
 /// Who may use a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     /// Anybody, without a key.
     Nothing,
@@ -93,8 +93,13 @@ pub(crate) const PATHS: &[(&str, &[(&str, Need)])] = &[
 pub(crate) enum Entry {
     /// Who may.
     Needs(Need),
-    /// Nobody: these methods are served there.
-    OtherMethods(String),
+    /// Nobody: other methods are served there.
+    OtherMethods {
+        /// Those methods, as in an `allow` header.
+        allow: String,
+        /// What the least demanding of them needs. Whoever may use none of them is told of none.
+        least: Need,
+    },
     /// The path isn't in the table.
     Missing,
 }
@@ -111,7 +116,10 @@ pub(crate) fn entry(method: &Method, path: &str) -> Entry {
     };
     match methods.iter().find(|(known, _)| *known == method) {
         Some((_, need)) => Entry::Needs(*need),
-        None => Entry::OtherMethods(allowed(methods)),
+        None => Entry::OtherMethods {
+            allow: allowed(methods),
+            least: methods.iter().map(|(_, need)| *need).min().unwrap_or(ADMIN),
+        },
     }
 }
 
@@ -137,7 +145,10 @@ mod tests {
             (
                 Method::PUT,
                 rules,
-                Entry::OtherMethods("GET, POST, HEAD".to_owned()),
+                Entry::OtherMethods {
+                    allow: "GET, POST, HEAD".to_owned(),
+                    least: VIEWER,
+                },
             ),
             (Method::GET, "/api/v1/router", Entry::Missing),
         ] {

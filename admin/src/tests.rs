@@ -77,6 +77,10 @@ impl Source for Empty {
         8000
     }
 
+    fn body_timeout(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
         let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
@@ -194,7 +198,7 @@ impl Keys for NoKeys {
     async fn rotate(
         &self,
         _: &str,
-        _: std::time::Duration,
+        _: Duration,
         _: Option<u64>,
         _: &str,
     ) -> Result<Key, ObjectError> {
@@ -420,6 +424,12 @@ async fn errors_have_one_shape() {
         ),
         (
             request("GET", "/metrics", Some(Role::User)),
+            "",
+            403,
+            "permission_denied",
+        ),
+        (
+            request("PATCH", "/metrics", Some(Role::User)),
             "",
             403,
             "permission_denied",
