@@ -1,5 +1,5 @@
-//! One connection of the admin service: how long its client may take, and how it ends. It must not
-//! know what is served, nor how many connections there are.
+//! One connection of the admin service, with the time limits of its client. It must not know what is
+//! served, nor how many connections there are.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -22,20 +22,20 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Sleep, sleep};
 use tower::ServiceExt as _;
 
-/// How long a connection is kept for its next request, as on the clients' port.
+/// The longest wait for the next request, as on the clients' port.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long a client may take to accept a piece of its answer, as on the clients' port.
+/// The longest that a client may take to accept a piece of its answer, as on the clients' port.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a client that is still sending gets to read its answer.
+/// The time in which a client that is still sending can read its answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The largest head of a request, and what is read ahead of a body: what a client can make a
-/// connection hold before anybody knows who it is.
+/// The largest head of a request, and the most that is read ahead of a body, in bytes. A client can
+/// make a connection hold this much before it is known who it is.
 const MOST_BUFFERED: usize = 32 * 1024;
 
-/// What a connection waits for.
+/// The state of a connection, by what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The next request, of which nothing has come.
@@ -50,10 +50,10 @@ enum Phase {
     Closing,
 }
 
-/// What a connection is doing, for the time limits and for whoever needs its place.
+/// The state of a connection, as its time limits and whoever needs its place see it.
 pub(crate) struct Activity {
     state: Mutex<State>,
-    /// Counts the changes of all connections: tells which was active last without a clock.
+    /// Counts the changes of all connections, so that they can be ordered without a clock.
     changes: Arc<AtomicU64>,
     close: Notify,
 }
@@ -66,7 +66,7 @@ struct State {
 }
 
 impl Activity {
-    /// That of a connection which was just accepted.
+    /// Returns the state of a connection that was just accepted.
     pub(crate) fn new(changes: Arc<AtomicU64>) -> Self {
         let change = changes.fetch_add(1, Relaxed);
         let phase = Phase::Head;
@@ -77,7 +77,8 @@ impl Activity {
         }
     }
 
-    /// The change since which the client has been waited for; `None` while a request is handled.
+    /// Returns the change since which the client has been waited for; `None` while a request is
+    /// handled.
     pub(crate) fn waiting_since(&self) -> Option<u64> {
         let state = *self.state();
         (state.phase != Phase::Handling).then_some(state.change)
@@ -100,18 +101,18 @@ impl Activity {
         self.change(|_| Some(phase));
     }
 
-    /// The client has sent something.
+    /// Notes that the client has sent bytes.
     fn received(&self) {
         // A head has its time as a whole, so more of it changes nothing.
         self.change(|phase| (phase == Phase::Idle).then_some(Phase::Head));
     }
 
-    /// The client has accepted something.
+    /// Notes that the client has accepted bytes.
     fn sent(&self) {
         self.change(|phase| matches!(phase, Phase::Idle | Phase::Answering).then_some(phase));
     }
 
-    /// The answer is in the connection's buffer to its end.
+    /// Notes that the whole answer is in the connection's buffer.
     fn answered(&self) {
         self.change(|phase| (phase == Phase::Answering).then_some(Phase::Idle));
     }
@@ -122,7 +123,7 @@ impl Activity {
 }
 
 impl Phase {
-    /// How long it may last without progress.
+    /// Returns how long the phase may last without progress.
     fn limit(self, header_timeout: Duration) -> Option<Duration> {
         match self {
             Self::Idle => Some(KEEP_ALIVE),
@@ -155,15 +156,15 @@ pub(crate) async fn serve<T>(
     builder.max_buf_size(MOST_BUFFERED);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut overdue = pin!(overdue(&activity, header_timeout));
-    let mut told = false;
+    let mut is_ending = false;
     let end = loop {
         tokio::select! {
             biased;
             served = connection.as_mut() => break End::Served(served),
             phase = &mut overdue => break End::Overdue(phase),
             () = activity.close.notified() => break End::Displaced,
-            _ = ending.wait_for(|ending| *ending), if !told => {
-                told = true;
+            _ = ending.wait_for(|ending| *ending), if !is_ending => {
+                is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -171,19 +172,19 @@ pub(crate) async fn serve<T>(
     tracing::debug!(?end, "a connection to the admin service ended");
 }
 
-/// How a connection ended.
+/// The reason for which a connection ended.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read by the log, through Debug")]
 enum End {
-    /// By itself.
+    /// The protocol ended it.
     Served(hyper::Result<()>),
-    /// Its client took too long for this.
+    /// Its client took too long in this phase.
     Overdue(Phase),
     /// Another one needed its place.
     Displaced,
 }
 
-/// Lets the service answer a request.
+/// Answers a request by the service.
 fn answer(
     router: Router,
     request: Request<Incoming>,
@@ -198,7 +199,8 @@ fn answer(
     }
 }
 
-/// Waits until the client has taken longer than it may. Must be polled whenever the connection is.
+/// Waits until the client has exceeded a time limit, and returns the phase. Must be polled whenever
+/// the connection is.
 async fn overdue(activity: &Activity, header_timeout: Duration) -> Phase {
     let mut timed = None;
     let mut timer: Option<Pin<Box<Sleep>>> = None;
@@ -218,7 +220,7 @@ async fn overdue(activity: &Activity, header_timeout: Duration) -> Phase {
     .await
 }
 
-/// An answer's body, which tells when the connection has all of it.
+/// The body of an answer. Notes when the connection has taken all of it.
 struct Answer {
     body: Body,
     activity: Arc<Activity>,
@@ -250,9 +252,9 @@ impl Drop for Answer {
     }
 }
 
-/// A client's connection, which tells what passes over it. Its end is shut down for writing first
-/// and read until the client has closed too: one that is closed with unread bytes is reset, and
-/// the client may lose the answer that says why.
+/// A client's connection that notes the bytes passing over it. It is shut down for writing first and
+/// read until the client closes too: a connection that is closed with unread bytes is reset, and the
+/// client may lose the answer that says why.
 struct Observed<T> {
     io: T,
     activity: Arc<Activity>,

@@ -1,6 +1,5 @@
-//! What happens to every request before its handler sees it, in this order: who calls, whether their
-//! role may use the path, the method, the body, and whether the same request was answered before.
-//! Nothing of a body is read before the rest is decided.
+//! Checks every request before its handler sees it, in this order: key, role, method, body,
+//! idempotency key. Nothing of a body is read before the key, the role and the method are right.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -10,11 +9,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use llm_router_domain::key::Role;
 
-use crate::access::{Caller, Problem, caller, forbidden};
+use crate::caller::{Caller, caller};
+use crate::endpoints::{Access, Lookup, look_up};
+use crate::error::{AdminError, forbidden};
 use crate::idempotency::Turn;
 use crate::receive::{BodyLimits, ORDINARY, Received};
-use crate::roles::{Entry, Need, entry};
-use crate::{Service, Source};
+use crate::{Backend, Service};
 
 /// Where whole requests to models are sent, which may hold pictures.
 const EXPLAIN: &str = "/api/v1/router/explain";
@@ -25,11 +25,11 @@ pub(crate) async fn admit(
     State(service): State<Service>,
     request: Request,
     next: Next,
-) -> Result<Response, Problem> {
+) -> Result<Response, AdminError> {
     let (mut parts, body) = request.into_parts();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let caller = allowed(service.source.as_ref(), &parts, path)?;
+    let caller = allowed(service.backend.as_ref(), &parts, path)?;
     if let Some(caller) = &caller {
         parts.extensions.insert(caller.clone());
     }
@@ -42,7 +42,7 @@ pub(crate) async fn admit(
     } = receive(&service, &parts.headers, body, path).await?;
     let turn = match &caller {
         Some(caller) if parts.method == Method::POST => {
-            let (now, path) = (service.source.now(), parts.uri.path());
+            let (now, path) = (service.backend.now(), parts.uri.path());
             service
                 .answered
                 .turn(&caller.key, path, &parts.headers, &bytes, now)?
@@ -57,20 +57,20 @@ pub(crate) async fn admit(
     })
 }
 
-/// Who calls, if they may do this.
-fn allowed(source: &dyn Source, parts: &Parts, path: &str) -> Result<Option<Caller>, Problem> {
+/// Returns the caller, if it may use the path and the method.
+fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Caller>, AdminError> {
     // A key comes first: without one nobody learns what is here.
-    match entry(&parts.method, path) {
-        Entry::Needs(need) => permitted(source, parts, need),
-        Entry::OtherMethods { allow, least } => {
-            caller(source, &parts.headers)?;
-            permitted(source, parts, least)?;
+    match look_up(&parts.method, path) {
+        Lookup::Needs(access) => permitted(backend, parts, access),
+        Lookup::OtherMethods { allow, least } => {
+            caller(backend, &parts.headers)?;
+            permitted(backend, parts, least)?;
             Err(not_allowed(&parts.method, allow))
         }
-        Entry::Missing => {
-            caller(source, &parts.headers)?;
+        Lookup::Missing => {
+            caller(backend, &parts.headers)?;
             Err(if path.is_empty() {
-                Problem::not_found("There is nothing at this path.")
+                AdminError::not_found("There is nothing at this path.")
             } else {
                 forbidden("No role may use this path.")
             })
@@ -78,28 +78,32 @@ fn allowed(source: &dyn Source, parts: &Parts, path: &str) -> Result<Option<Call
     }
 }
 
-fn permitted(source: &dyn Source, parts: &Parts, need: Need) -> Result<Option<Caller>, Problem> {
-    match need {
-        Need::Nothing => Ok(None),
-        Need::Metrics if source.metrics_are_public() => Ok(None),
-        Need::Metrics => least(source, parts, Role::Viewer),
-        Need::Role(role) => least(source, parts, role),
+fn permitted(
+    backend: &dyn Backend,
+    parts: &Parts,
+    access: Access,
+) -> Result<Option<Caller>, AdminError> {
+    match access {
+        Access::Public => Ok(None),
+        Access::Metrics if backend.metrics_are_public() => Ok(None),
+        Access::Metrics => least(backend, parts, Role::Viewer),
+        Access::Role(role) => least(backend, parts, role),
     }
 }
 
-fn least(source: &dyn Source, parts: &Parts, role: Role) -> Result<Option<Caller>, Problem> {
-    let caller = caller(source, &parts.headers)?;
+fn least(backend: &dyn Backend, parts: &Parts, role: Role) -> Result<Option<Caller>, AdminError> {
+    let caller = caller(backend, &parts.headers)?;
     caller.must_be(role, "This")?;
     Ok(Some(caller))
 }
 
-fn not_allowed(method: &Method, allow: String) -> Problem {
+fn not_allowed(method: &Method, allow: String) -> AdminError {
     let message = format!("{method} is not allowed here; {allow} are.");
-    Problem {
+    AdminError {
         header: HeaderValue::try_from(allow)
             .ok()
             .map(|allow| Box::new((header::ALLOW, allow))),
-        ..Problem::new(
+        ..AdminError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
             message,
@@ -112,19 +116,19 @@ async fn receive(
     headers: &HeaderMap,
     body: Body,
     path: &str,
-) -> Result<Received, Problem> {
+) -> Result<Received, AdminError> {
     let limits = BodyLimits {
         most: if path == EXPLAIN {
             MOST_EXPLAINED
         } else {
             ORDINARY
         },
-        timeout: service.source.body_timeout(),
+        timeout: service.backend.body_timeout(),
     };
     let received = service.large_bodies.receive(headers, body, limits).await?;
     if !received.bytes.is_empty() && !is_json(headers) {
         let message = "The request body must be JSON: send content-type: application/json.";
-        return Err(Problem::new(
+        return Err(AdminError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
             message,
@@ -146,9 +150,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Handlers take the caller as an argument.
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Problem;
+    type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
         let caller = parts.extensions.get::<Self>().cloned();
         // Only a path that `roles.rs` opens to everybody has no caller.
         caller.ok_or_else(|| forbidden("This path has no caller."))

@@ -1,5 +1,5 @@
-//! Receives the body of a request whose caller may send it: how large it may be, and how slowly it
-//! may come. It must not know who calls or what the body says.
+//! Receives the body of a request whose caller may send one, within limits of size and pace. It must
+//! not know who calls or what the body says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::access::Problem;
+use crate::error::AdminError;
 
-/// What every body may have without asking for a place; also the ceiling of most paths.
+/// The largest body that needs no place, in bytes; also the limit of most paths.
 pub(crate) const ORDINARY: usize = 1024 * 1024;
 
-/// What must come of a body within the time that it may stand still: less would let a byte now and
-/// then hold a connection, and all that came before it, for ever.
+/// The least progress of a body, in bytes, within its timeout. Any less would let a byte now and then
+/// hold a connection, and all bytes received before it, for ever.
 const PROGRESS: usize = 16 * 1024;
 
-/// How many bodies larger than [`ORDINARY`] are held at a time.
+/// The number of bodies larger than [`ORDINARY`] that are held at a time.
 const MOST_LARGE: usize = 1;
 
 /// The places of large bodies. Clones share them.
 #[derive(Clone)]
 pub(crate) struct LargeBodies(Arc<Semaphore>);
 
-/// A body, and its place if it is a large one.
+/// A body, with its place if it is a large one.
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
     pub(crate) place: Option<LargePlace>,
@@ -36,12 +36,12 @@ pub(crate) struct LargePlace {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What a body is measured by.
+/// The limits of a body.
 #[derive(Clone, Copy)]
 pub(crate) struct BodyLimits {
-    /// The largest, in bytes.
+    /// The largest size, in bytes.
     pub(crate) most: usize,
-    /// How long it may bring less than [`PROGRESS`].
+    /// The time within which it must make [`PROGRESS`].
     pub(crate) timeout: Duration,
 }
 
@@ -52,22 +52,22 @@ impl Default for LargeBodies {
 }
 
 impl LargeBodies {
-    fn place(&self) -> Result<LargePlace, Problem> {
+    fn place(&self) -> Result<LargePlace, AdminError> {
         let permit = Arc::clone(&self.0).try_acquire_owned();
         let permit = permit.map_err(|_| {
             let message = "Another large request is being read here. Try again in a second.";
-            Problem {
+            AdminError {
                 header: Some(Box::new((
                     header::RETRY_AFTER,
                     HeaderValue::from_static("1"),
                 ))),
-                ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+                ..AdminError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
             }
         })?;
         Ok(LargePlace { _permit: permit })
     }
 
-    /// Receives a body whole. One that announces too much is refused before any of it is read.
+    /// Receives a whole body. A body that announces too much is refused before any of it is read.
     ///
     /// # Errors
     /// 413 for one that is too large, 408 for one that comes too slowly, 503 while another large
@@ -77,7 +77,7 @@ impl LargeBodies {
         headers: &HeaderMap,
         mut body: Body,
         limits: BodyLimits,
-    ) -> Result<Received, Problem> {
+    ) -> Result<Received, AdminError> {
         let announced = announced_length(headers).unwrap_or(0);
         if announced > limits.most as u64 {
             return Err(too_large(limits.most));
@@ -102,8 +102,12 @@ impl LargeBodies {
     }
 }
 
-/// Reads on until the body has made progress; true at its end.
-async fn advance(body: &mut Body, gathered: &mut Gathered, most: usize) -> Result<bool, Problem> {
+/// Reads on until the body has made progress. Returns true at its end.
+async fn advance(
+    body: &mut Body,
+    gathered: &mut Gathered,
+    most: usize,
+) -> Result<bool, AdminError> {
     let progress = gathered.length + PROGRESS;
     while gathered.length < progress {
         let Some(frame) = body.frame().await else {
@@ -112,7 +116,7 @@ async fn advance(body: &mut Body, gathered: &mut Gathered, most: usize) -> Resul
         let frame = frame.map_err(|error| {
             tracing::debug!(%error, "the body of an admin request broke off");
             let message = "The request body could not be read.";
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+            AdminError::new(StatusCode::BAD_REQUEST, "invalid_request", message)
         })?;
         let data = frame.into_data().unwrap_or_default();
         if gathered.length + data.len() > most {
@@ -123,8 +127,8 @@ async fn advance(body: &mut Body, gathered: &mut Gathered, most: usize) -> Resul
     Ok(false)
 }
 
-/// What has come of a body, in segments: one buffer that grows would be there twice while it does,
-/// in every connection whose body is on its way.
+/// The bytes received so far, in segments. A single buffer would need more than twice its size while
+/// it grows, in every connection at once.
 #[derive(Default)]
 struct Gathered {
     segments: Vec<Vec<u8>>,
@@ -167,17 +171,17 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
     length.to_str().ok()?.trim().parse().ok()
 }
 
-fn too_large(most: usize) -> Problem {
+fn too_large(most: usize) -> AdminError {
     let message = format!("The request body is larger than the {most} bytes allowed here.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    AdminError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 
-fn too_slow(timeout: Duration) -> Problem {
+fn too_slow(timeout: Duration) -> AdminError {
     let message = format!(
         "Less than {PROGRESS} bytes of the request body came within {} s.",
         timeout.as_secs_f64()
     );
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    AdminError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The connections of the admin service: how they are accepted, how many there are, and how they
-//! end. What one of them may do is its own business.
+//! Accepts the connections of the admin service, bounds their number and ends them. It must not know
+//! how one of them is served.
 
 use std::future::Future;
 use std::io;
@@ -19,13 +19,13 @@ use tokio::task::JoinSet;
 
 use crate::connection::{self, Activity};
 
-/// What connections may take.
+/// The limits of the admin port's connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// The longest that the head of a request may take.
     pub header_timeout: Duration,
-    /// How many are open at a time. For one more the one that has waited for its client longest is
-    /// closed.
+    /// The most that are open at a time. For one more, the connection that has waited for its client
+    /// longest is closed.
     pub most: usize,
 }
 
@@ -52,7 +52,7 @@ pub async fn serve(
             () = &mut stop => break,
             stream = accept(&listener) => stream,
         };
-        // Soon there is one, also if the process is to end: what was accepted is served.
+        // Comes soon. A connection that was accepted is served, even if the process is to end.
         let place = places.enter().await;
         let (router, ended) = (router.clone(), ended.clone());
         serving.spawn(async move {
@@ -72,10 +72,10 @@ pub async fn serve(
     Ok(())
 }
 
-/// How long accepting rests when the system refuses, which is when there are no files left.
+/// The pause after the system refused to accept, which it does when no files are left.
 const NO_FILES: Duration = Duration::from_millis(100);
 
-/// The next connection.
+/// Returns the next connection.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -120,7 +120,7 @@ struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// How often another connection is closed for one that waits for its place.
+/// The interval at which connections are closed while one waits for its place.
 const CLOSE_ANOTHER: Duration = Duration::from_millis(100);
 
 impl Places {
@@ -132,8 +132,8 @@ impl Places {
         })
     }
 
-    /// A place for one more connection. If all are taken, the connection is closed that has waited
-    /// for its client longest; those whose request is being handled are not.
+    /// Returns a place for one more connection. If all are taken, closes the connection that has
+    /// waited for its client longest; those whose request is being handled stay.
     async fn enter(self: &Arc<Self>) -> Place {
         let permit = loop {
             let free = Arc::clone(&self.free);
@@ -141,7 +141,7 @@ impl Places {
                 self.close_longest_waiting();
             }
             let permit = tokio::time::timeout(CLOSE_ANOTHER, free.acquire_owned()).await;
-            // An error of the other kind there is none: nobody closes the semaphore.
+            // Nobody closes the semaphore, so the only error is the timeout.
             if let Ok(Ok(permit)) = permit {
                 break permit;
             }

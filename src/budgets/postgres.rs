@@ -11,7 +11,7 @@ use llm_router_store::{Asker, BookConnection, BudgetBook, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 
-use super::book::{Book, Reach};
+use crate::budgets::store::{Book, Reach};
 
 /// How long an attempt waits for the book. A database has slower moments than a cache: a limit that
 /// they pass would cut replicas off from each other in the midst of ordinary days.

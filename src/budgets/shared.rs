@@ -18,8 +18,8 @@ use rust_decimal::Decimal;
 use tokio::sync::{OnceCell, mpsc};
 use uuid::Uuid;
 
-use super::Refused;
-use super::book::Book;
+use crate::budgets::Refused;
+use crate::budgets::store::Book;
 use crate::clock;
 use crate::ledger::Ledger;
 

@@ -1,5 +1,5 @@
-//! What a client of the admin paths can make the process hold, and for how long, on both ports.
-//! Nothing of a body is read before it is known who sends it and whether they may.
+//! The memory and the time that clients of the admin paths can take, on both ports. Nothing of a body
+//! is read before it is known who sends it and whether they may.
 
 use std::fs;
 use std::net::SocketAddr;

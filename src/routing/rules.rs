@@ -1,0 +1,67 @@
+//! Applies the rules to a request, and finds the name that they decide on. Finding the deployments
+//! of a name is `resolve`'s.
+
+use std::borrow::Cow;
+
+use llm_router_domain::rule::{self, Decision};
+
+use crate::error::ApiError;
+use crate::routing::resolve::{self, Candidates};
+use crate::routing::{AUTO, Request, RouteRequest};
+
+/// Decides on a request by the rules.
+/// Also, where there are rules, what made one match or why none did.
+pub(super) fn decide<'s>(
+    asking: &RouteRequest<'s>,
+    request: &Request<'_>,
+) -> (Decision<'s>, Option<Cow<'static, str>>) {
+    let rules = &asking.snapshot.rules;
+    if rules.is_empty() {
+        return (Decision::default(), None);
+    }
+    if let Some(why) = bypass(asking) {
+        return (Decision::default(), Some(why.into()));
+    }
+    let (decision, why) = rules.decide_and_tell(request);
+    let why = why.map_or(Cow::Borrowed("no rule matched"), Cow::Owned);
+    (decision, Some(why))
+}
+
+/// Returns the reason that no rule is tried for a request, if none is: rules apply to `auto` and to public names.
+pub(crate) fn bypass(asking: &RouteRequest<'_>) -> Option<&'static str> {
+    let public = &asking.snapshot.model_by_name;
+    if !asking.enabled {
+        Some("not tried: routing is switched off")
+    } else if asking.model != AUTO && !public.contains_key(asking.model) {
+        Some("not tried: rules apply to `auto` and to public names")
+    } else {
+        None
+    }
+}
+
+/// The deployments that a decision leads to.
+///
+/// # Errors
+/// What a rule blocks with, and 404 when the decision leads nowhere.
+pub(super) fn follow(
+    asking: &RouteRequest<'_>,
+    decision: &Decision<'_>,
+) -> Result<Candidates, ApiError> {
+    let RouteRequest {
+        snapshot, model, ..
+    } = *asking;
+    let found = match decision.route {
+        rule::Route::Block { status, message } => return Err(ApiError::blocked(status, message)),
+        rule::Route::Model(name) => resolve::by_name(snapshot, name, asking.endpoint),
+        rule::Route::Provider(id) => resolve::at_provider(snapshot, id, model),
+        rule::Route::AsAsked => {
+            let default = snapshot.default_model.as_deref();
+            let name = if model == AUTO { default } else { Some(model) };
+            name.and_then(|name| resolve::by_name(snapshot, name, asking.endpoint))
+        }
+    };
+    let serves = |found: &Candidates| found.deployments().next().is_some();
+    found
+        .filter(serves)
+        .ok_or_else(|| ApiError::model_not_found(model))
+}
