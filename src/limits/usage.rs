@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use llm_router_counters::Levels;
+use llm_router_counters::BucketLevels;
 use llm_router_domain::limit::{Bucket, Full, Limits, Rate, Use};
 
 /// Whose use is counted.
@@ -145,29 +145,29 @@ impl Uses {
     pub(super) fn mirror(
         &mut self,
         lines: &[ScopedLimits],
-        levels: &[Levels],
-        lapses: u64,
+        levels: &[BucketLevels],
+        generation: u64,
         now: u64,
     ) {
         for (line, levels) in lines.iter().zip(levels) {
             if let Some(State { used, told, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.requests = Bucket::new(levels.requests, now);
                 used.tokens = Bucket::new(levels.tokens, now);
-                *told = lapses;
+                *told = generation;
             }
         }
     }
 
     /// Returns how full a scope's buckets are at least, if the shared counters may not know. Once they
     /// were told they know better: also what was given back on other replicas.
-    pub(super) fn unsaid(&self, line: &ScopedLimits, lapses: u64, now: u64) -> Levels {
+    pub(super) fn unsaid(&self, line: &ScopedLimits, generation: u64, now: u64) -> BucketLevels {
         let state = self.by_subject.get(&line.subject);
-        let Some(State { used, .. }) = state.filter(|state| state.told != lapses) else {
-            return Levels::default();
+        let Some(State { used, .. }) = state.filter(|state| state.told != generation) else {
+            return BucketLevels::default();
         };
         let level =
             |bucket: Bucket, rate: Option<Rate>| rate.map_or(0, |rate| bucket.level(rate, now));
-        Levels {
+        BucketLevels {
             requests: level(used.requests, line.limits.requests),
             tokens: level(used.tokens, line.limits.tokens),
             in_flight: 0,

@@ -13,9 +13,8 @@ use llm_router_domain::ledger::{
 };
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, Method, Source, Usage};
-use llm_router_wire::json;
-use llm_router_wire::scan::Field;
-use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFilter};
+use llm_router_wire::formats;
+use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
 use uuid::Uuid;
 
 use crate::budgets::{Expected, KeyBudget};
@@ -28,7 +27,7 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
     opened: Opened,
-    dialect: Dialect,
+    layout: &'static UsageLayout,
     price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::Deployment>,
@@ -112,7 +111,7 @@ impl EntryDraft {
                 estimate,
                 cost,
             },
-            dialect: Dialect::of(inference.provider_format(), request.endpoint),
+            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
@@ -159,9 +158,9 @@ impl EntryDraft {
         self.status = status;
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(UsageFilter::new(self.dialect)),
-            (true, false) => Meter::Stream(StreamMeter::new(self.dialect)),
-            (false, _) => Meter::Body(BodyMeter::new(self.dialect)),
+            (true, true) => Meter::Filter(UsageFilter::new(self.layout)),
+            (true, false) => Meter::Stream(StreamMeter::new(self.layout)),
+            (false, _) => Meter::Body(BodyMeter::new(self.layout)),
         };
     }
 
@@ -347,16 +346,8 @@ fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> Attempt 
 /// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
 fn end_user(inference: &Inference) -> Option<Box<str>> {
     let request = &inference.request;
-    let (body, scan) = (inference.attempts.bodies.client(), &request.head.scan);
-    let value = if request.endpoint.format() == Endpoint::Messages.format() {
-        let metadata = scan.value(body, Field::Metadata)?;
-        let id = json::members(metadata)
-            .find(|member| metadata.get(member.key.clone()) == Some(b"user_id"))?;
-        metadata.get(id.value)?
-    } else {
-        scan.value(body, Field::User)?
-    };
-    let name = json::string(value)?;
+    let body = inference.attempts.bodies.client();
+    let name = formats::end_user(request.endpoint.format(), body, &request.head.scan)?;
     let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
     fits.then(|| name.as_ref().into())
 }

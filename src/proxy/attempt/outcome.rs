@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use llm_router_domain::retry::{Ending, Fault, limit_wait, retry_after};
-use llm_router_wire::error::{provider_message, says_spend_limit};
+use llm_router_wire::error::{body_status, provider_message, says_spend_limit};
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::budgets::Refused;
+use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::attempt::state::Cause;
-use crate::proxy::attempt::stream::error_status;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
 
 /// Reason for an attempt's failure.
@@ -102,7 +101,7 @@ impl Refusal {
     /// Judges the refusal by its body, as far as that was read.
     pub(crate) fn judge(self, body: &[u8]) -> (Failure, Ending) {
         if self.status == 0 {
-            let status = error_status(body);
+            let status = body_status(body);
             let ending = Ending::ErrorFirst(Fault::of_status(status));
             return (Failure::ErrorEvent(status), ending);
         }
@@ -155,12 +154,12 @@ impl Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<BudgetRefusal> for Failure {
+    fn from(refused: BudgetRefusal) -> Self {
         match refused {
-            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
-            Refused::Unknown => Self::Unjournalled,
-            Refused::Unavailable => Self::Uncounted,
+            BudgetRefusal::OverBudget(why) | BudgetRefusal::Share(why) => Self::OverBudget(why),
+            BudgetRefusal::Unknown => Self::Unjournalled,
+            BudgetRefusal::Unavailable => Self::Uncounted,
         }
     }
 }

@@ -255,7 +255,7 @@ impl Metrics {
     }
 
     /// Notes how the shared counters are.
-    pub(crate) fn counters(&self, status: &llm_router_counters::Status) {
+    pub(crate) fn counters(&self, status: &llm_router_counters::LinkStatus) {
         self.counted.counters_up.set(i64::from(status.up));
         self.counted.replicas.set(i64::from(status.replicas));
         for (outcome, total) in [("answered", status.answered), ("failed", status.failed)] {
