@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use llm_router_config::HealthCheck;
-use llm_router_domain::balance::Deployments;
+use llm_router_domain::balance::DeploymentStates;
 
 use crate::snapshot::{CompiledProvider, Snapshot};
 
@@ -84,7 +84,12 @@ impl Health {
     }
 
     /// The same for one provider.
-    pub(crate) fn apply_to(&self, provider: &CompiledProvider, states: &Deployments, now: Instant) {
+    pub(crate) fn apply_to(
+        &self,
+        provider: &CompiledProvider,
+        states: &DeploymentStates,
+        now: Instant,
+    ) {
         let down = self.is_down(provider);
         let of_provider = |id: &str| id.split_once('/').is_some_and(|(id, _)| id == provider.id);
         for state in states.iter().filter(|state| of_provider(state.id())) {

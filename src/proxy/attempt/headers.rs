@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED,
-    HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, HeaderName,
+    HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
 use llm_router_domain::header::{CREDENTIALS, is_credential_parameter};
