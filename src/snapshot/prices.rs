@@ -28,7 +28,8 @@ pub(crate) fn table(own: Option<&Path>) -> Result<PriceTable, Report> {
     llm_router_prices::with_built_in(&text).map_err(|errors| report(&file, errors))
 }
 
-/// One sentence for each deployment whose cost nobody could tell. Providers whose calls aren't billed need none.
+/// Returns a sentence for each deployment whose cost is unknown because its model has no price.
+/// Providers whose calls aren't billed need none.
 pub(crate) fn unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
     let deployments = config.models.iter().flat_map(|model| {
         let of_model = move |deployment| (model, deployment);
