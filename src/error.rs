@@ -19,7 +19,7 @@ pub(crate) struct ApiError {
     pub(crate) param: Option<Cow<'static, str>>,
     /// Seconds or date to send as `retry-after`, as the provider gave it.
     pub(crate) retry_after: Option<String>,
-    /// Whether to tell SDKs not to try again (`x-should-retry: false`).
+    /// Set if SDKs are told not to try again (`x-should-retry: false`).
     pub(crate) final_answer: bool,
     /// The methods that are served there, with 405.
     pub(crate) allow: Option<Allowed>,
@@ -33,7 +33,7 @@ pub(crate) enum Allowed {
 }
 
 impl Allowed {
-    /// Whether a method is one of them.
+    /// Returns whether a method is one of them.
     pub(crate) fn takes(self, method: &Method) -> bool {
         match self {
             Self::Post => method == Method::POST,
@@ -83,7 +83,7 @@ impl ApiError {
         Self::permission_denied(message)
     }
 
-    /// What a routing rule answers instead of an upstream.
+    /// The answer of a routing rule that blocks the request.
     pub(crate) fn blocked(status: u16, message: &str) -> Self {
         Self {
             final_answer: true,

@@ -51,10 +51,10 @@ enum Command {
     },
     /// Try the router with no keys, no configuration and no network.
     Demo {
-        /// Where clients connect.
+        /// Address that clients connect to.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
         listen: SocketAddr,
-        /// Where the admin service listens.
+        /// Address of the admin service.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
         admin_listen: SocketAddr,
     },
@@ -68,7 +68,7 @@ enum Command {
     Explain(cli::explain::Arguments),
     /// Run the mock provider on its own.
     Mock {
-        /// Where it listens.
+        /// Address to listen on.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },

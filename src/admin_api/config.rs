@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use llm_router_admin::{Mistake, RollBackError, RolledBack, Running, Undone};
+use llm_router_admin::{ConfigError, RestoredObject, RollbackError, RollbackReport, RunningConfig};
 use llm_router_store::objects::{AuditQuery, Change, Draft, Handle, Kind, Object};
 use serde_json::{Map, Value, json};
 
@@ -18,8 +18,8 @@ pub(crate) struct Configuration {
 }
 
 #[async_trait]
-impl llm_router_admin::Configuration for Configuration {
-    fn running(&self) -> Running {
+impl llm_router_admin::ConfigApi for Configuration {
+    fn running_config(&self) -> RunningConfig {
         let revision = self.editor.reloader.live().snapshot.revision;
         let in_force = self.editor.reloader.in_force();
         let mut made = Map::new();
@@ -28,7 +28,7 @@ impl llm_router_admin::Configuration for Configuration {
             let objects = in_force.objects.of(kind).map(shown);
             made.insert(kind.name().to_owned(), objects.collect());
         }
-        Running {
+        RunningConfig {
             revision,
             change_number: in_force.objects.change_number,
             file: self
@@ -42,14 +42,14 @@ impl llm_router_admin::Configuration for Configuration {
         }
     }
 
-    async fn reload(&self, actor: &str) -> Result<u64, Vec<Mistake>> {
+    async fn reload(&self, actor: &str) -> Result<u64, Vec<ConfigError>> {
         let reloaded = self.editor.reloader.reload_as("asked by API", actor).await;
         reloaded.map_err(|error| mistakes(&error))
     }
 
-    async fn roll_back(&self, number: u64, actor: &str) -> Result<RolledBack, RollBackError> {
+    async fn roll_back(&self, number: u64, actor: &str) -> Result<RollbackReport, RollbackError> {
         let earlier = self.earlier(number).await?;
-        let mut done = RolledBack::default();
+        let mut done = RollbackReport::default();
         for ((kind, id), before) in earlier {
             let found = self.editor.store.find(kind, Handle::Id(&id)).await?;
             let what = self.restore(kind, &id, before, found.as_ref(), actor);
@@ -58,7 +58,7 @@ impl llm_router_admin::Configuration for Configuration {
                 Ok(what) => (&mut done.changed, what.to_owned()),
                 Err(why) => (&mut done.left, why),
             };
-            list.push(Undone {
+            list.push(RestoredObject {
                 kind: kind.name().to_owned(),
                 id,
                 what,
@@ -78,7 +78,7 @@ type Earlier = Vec<((Kind, String), Option<Value>)>;
 
 impl Configuration {
     /// What was changed since, as it was then.
-    async fn earlier(&self, number: u64) -> Result<Earlier, RollBackError> {
+    async fn earlier(&self, number: u64) -> Result<Earlier, RollbackError> {
         let mut earlier: HashMap<(Kind, String), Option<Value>> = HashMap::new();
         let mut order = Vec::new();
         let mut query = AuditQuery {
@@ -98,7 +98,7 @@ impl Configuration {
                     return if there {
                         Ok(earlier.collect())
                     } else {
-                        Err(RollBackError::Missing)
+                        Err(RollbackError::Missing)
                     };
                 }
                 let kind = Kind::ALL
@@ -115,10 +115,10 @@ impl Configuration {
             }
             query.cursor = page.next;
             if query.cursor.is_none() {
-                return Err(RollBackError::Missing);
+                return Err(RollbackError::Missing);
             }
             if seen > MOST_UNDONE {
-                return Err(RollBackError::TooFar);
+                return Err(RollbackError::TooFar);
             }
         }
     }
@@ -189,10 +189,10 @@ fn shown(object: &Object) -> Value {
 }
 
 /// What is wrong, as the API tells it.
-pub(crate) fn mistakes(error: &LoadError) -> Vec<Mistake> {
+pub(crate) fn mistakes(error: &LoadError) -> Vec<ConfigError> {
     match error {
         LoadError::Config(report) => report.errors().map(mistake).collect(),
-        other => vec![Mistake {
+        other => vec![ConfigError {
             file: String::new(),
             line: None,
             field: String::new(),
@@ -201,13 +201,13 @@ pub(crate) fn mistakes(error: &LoadError) -> Vec<Mistake> {
     }
 }
 
-fn mistake(problem: &llm_router_config::Problem) -> Mistake {
+fn mistake(problem: &llm_router_config::Problem) -> ConfigError {
     let remedy = if problem.remedy.is_empty() {
         String::new()
     } else {
         format!("; {}", problem.remedy)
     };
-    Mistake {
+    ConfigError {
         file: problem.file.to_string(),
         line: problem.mark.map(|mark| mark.line),
         field: problem.path.clone(),

@@ -8,7 +8,7 @@ use llm_router_store::Store;
 use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
 
 use crate::routing::toggle::now;
-use crate::sync::change_notifier::Broadcast;
+use crate::sync::change_notifier::ChangeNotifier;
 use crate::sync::reload::{ActiveConfig, Reloader};
 use crate::sync::store_poller::Follower;
 
@@ -18,7 +18,7 @@ pub(crate) struct Editor {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) follower: Arc<Follower>,
-    pub(crate) broadcast: Arc<Broadcast>,
+    pub(crate) broadcast: Arc<ChangeNotifier>,
 }
 
 impl Editor {
@@ -46,7 +46,7 @@ impl Editor {
         match found {
             Some(object) => fresh(object.clone(), expected),
             None if written(&in_force) => Err(ObjectError::ReadOnly),
-            None => Err(ObjectError::Missing),
+            None => Err(ObjectError::NotFound),
         }
     }
 
@@ -95,7 +95,7 @@ impl Editor {
     async fn change(&self, change: Change, actor: &str) -> Result<Object, ObjectError> {
         self.follower.must_answer()?;
         let changed = self.store.change(change, by(actor)).await;
-        let object = changed.map_err(refused)?.ok_or(ObjectError::Missing)?;
+        let object = changed.map_err(refused)?.ok_or(ObjectError::NotFound)?;
         self.broadcast.tell();
         self.follower.look().await;
         Ok(object)
@@ -132,8 +132,8 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
 /// Why the store refuses a change.
 pub(crate) fn refused(error: ChangeError) -> ObjectError {
     match error {
-        ChangeError::Taken => ObjectError::Taken,
-        ChangeError::Missing => ObjectError::Missing,
+        ChangeError::Taken => ObjectError::AlreadyExists,
+        ChangeError::Missing => ObjectError::NotFound,
         ChangeError::Stale(_) => ObjectError::Stale,
         ChangeError::Store(error) => ObjectError::Store(error),
     }

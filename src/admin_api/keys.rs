@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use llm_router_admin::{Collection, Key, Listed, ObjectError, Origin};
+use llm_router_admin::{Collection, KeyObject, ListPage, ObjectError, ObjectSource};
 use llm_router_config::StaticKey;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec};
 use llm_router_store::objects::{Draft, Handle, Kind, Object};
@@ -28,15 +28,19 @@ pub(crate) struct Issuing {
 
 #[async_trait]
 impl Collection for Issuing {
-    type Shown = Key;
+    type Object = KeyObject;
     type Spec = KeySpec;
 
-    async fn list(&self, after: Option<&str>, most: usize) -> Result<Listed<Key>, ObjectError> {
+    async fn list(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<ListPage<KeyObject>, ObjectError> {
         let written = self.written();
         let at = after.and_then(|id| written.iter().position(|key| key.id == id));
         // After one of the file's the others of the file come first, after one of the store's none.
         let skipped = at.map_or_else(|| after.map_or(0, |_| written.len()), |at| at + 1);
-        let mut items: Vec<Key> = written.into_iter().skip(skipped).collect();
+        let mut items: Vec<KeyObject> = written.into_iter().skip(skipped).collect();
         let after = after.filter(|_| at.is_none());
         let room = (most + 1).saturating_sub(items.len());
         if room > 0 {
@@ -46,17 +50,17 @@ impl Collection for Issuing {
             let stored = store.page(Kind::Key, after, limit).await?;
             items.extend(stored.iter().filter_map(|object| self.made(object)));
         }
-        let mut listed = Listed::cut(items, None, most, |key| &key.id)?;
+        let mut listed = ListPage::cut(items, None, most, |key| &key.id)?;
         self.add_uses(&mut listed.items).await?;
         Ok(listed)
     }
 
-    async fn one(&self, id: &str) -> Result<Key, ObjectError> {
+    async fn get(&self, id: &str) -> Result<KeyObject, ObjectError> {
         let found = self.found(id, Handle::Id(id)).await?;
-        found.ok_or(ObjectError::Missing)
+        found.ok_or(ObjectError::NotFound)
     }
 
-    async fn create(&self, spec: KeySpec, actor: &str) -> Result<Key, ObjectError> {
+    async fn create(&self, spec: KeySpec, actor: &str) -> Result<KeyObject, ObjectError> {
         let hasher = self.hasher.as_ref().ok_or_else(no_salt)?;
         self.check(&spec)?;
         let (draft, text) = new_key(hasher, &spec)?;
@@ -70,7 +74,7 @@ impl Collection for Issuing {
         spec: KeySpec,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Key, ObjectError> {
+    ) -> Result<KeyObject, ObjectError> {
         let object = self.changeable(id, expected).await?;
         self.check(&spec)?;
         let prefix = object.body[PREFIX].as_str().unwrap_or_default();
@@ -90,8 +94,8 @@ impl Collection for Issuing {
 }
 
 #[async_trait]
-impl llm_router_admin::Keys for Issuing {
-    async fn named(&self, name: &str) -> Result<Option<Key>, ObjectError> {
+impl llm_router_admin::KeysApi for Issuing {
+    async fn find_by_name(&self, name: &str) -> Result<Option<KeyObject>, ObjectError> {
         self.found(name, Handle::Name(name)).await
     }
 
@@ -101,7 +105,7 @@ impl llm_router_admin::Keys for Issuing {
         overlap: Duration,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Key, ObjectError> {
+    ) -> Result<KeyObject, ObjectError> {
         let hasher = self.hasher.as_ref().ok_or_else(no_salt)?;
         let object = self.changeable(id, expected).await?;
         let (draft, text) = rotated(hasher, &object, now(), overlap)?;
@@ -114,7 +118,7 @@ impl llm_router_admin::Keys for Issuing {
 
 impl Issuing {
     /// The keys of the file.
-    fn written(&self) -> Vec<Key> {
+    fn written(&self) -> Vec<KeyObject> {
         let in_force = self.editor.reloader.in_force();
         in_force.config.keys.iter().map(written).collect()
     }
@@ -125,7 +129,11 @@ impl Issuing {
     }
 
     /// The key of the file that has that name, which is its id too, else the stored one.
-    async fn found(&self, name: &str, handle: Handle<'_>) -> Result<Option<Key>, ObjectError> {
+    async fn found(
+        &self,
+        name: &str,
+        handle: Handle<'_>,
+    ) -> Result<Option<KeyObject>, ObjectError> {
         let written = self.written().into_iter().find(|key| key.name == name);
         let found = match written {
             Some(key) => Some(key),
@@ -151,14 +159,14 @@ impl Issuing {
             return Err(ObjectError::ReadOnly);
         }
         let object = self.stored(Handle::Id(id)).await?;
-        fresh(object.ok_or(ObjectError::Missing)?, expected)
+        fresh(object.ok_or(ObjectError::NotFound)?, expected)
     }
 
     /// Whether a key may be so; other names of the store are the store's to see.
     fn check(&self, spec: &KeySpec) -> Result<(), ObjectError> {
         checked(spec)?;
         if self.is_written(&spec.name) || spec.name == ADMIN_KEY_NAME {
-            return Err(ObjectError::Taken);
+            return Err(ObjectError::AlreadyExists);
         }
         Ok(())
     }
@@ -168,28 +176,28 @@ impl Issuing {
         draft: Draft,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Key, ObjectError> {
+    ) -> Result<KeyObject, ObjectError> {
         let object = self.editor.replace(draft, expected, actor).await?;
-        let key = self.made(&object).ok_or(ObjectError::Missing)?;
+        let key = self.made(&object).ok_or(ObjectError::NotFound)?;
         self.with_use(key).await
     }
 
     /// A key with the text that was just made for it.
-    fn told(&self, object: &Object, text: SecretString) -> Result<Key, ObjectError> {
-        let key = self.made(object).ok_or(ObjectError::Missing)?;
-        Ok(Key {
+    fn told(&self, object: &Object, text: SecretString) -> Result<KeyObject, ObjectError> {
+        let key = self.made(object).ok_or(ObjectError::NotFound)?;
+        Ok(KeyObject {
             key: Some(text),
             ..key
         })
     }
 
     /// A stored key; none if it can't be read.
-    fn made(&self, object: &Object) -> Option<Key> {
+    fn made(&self, object: &Object) -> Option<KeyObject> {
         let spec = spec_of(&object.body).ok()?;
         let hashes = hashes_of(object).unwrap_or_default();
         let until = hashes.iter().filter_map(|Hashed { until, .. }| *until);
         let until = until.filter_map(|until| Timestamp::try_from(until).ok());
-        Some(Key {
+        Some(KeyObject {
             id: object.id.clone(),
             key: None,
             prefix: object.body[PREFIX].as_str().map(str::to_owned),
@@ -201,7 +209,7 @@ impl Issuing {
             budget: spec.budget,
             expires_at: spec.expires_at,
             enabled: spec.enabled,
-            source: Origin::Api,
+            source: ObjectSource::Api,
             last_used_at: None,
             previous_until: until.max().filter(|until| *until > now()),
             created_at: Some(object.created_at),
@@ -210,7 +218,7 @@ impl Issuing {
         })
     }
 
-    async fn with_use(&self, key: Key) -> Result<Key, ObjectError> {
+    async fn with_use(&self, key: KeyObject) -> Result<KeyObject, ObjectError> {
         let mut keys = [key];
         self.add_uses(&mut keys).await?;
         let [key] = keys;
@@ -219,7 +227,7 @@ impl Issuing {
 
     /// Says when keys were last used: what the store was told, and what this replica knows. While
     /// the store is away the latter must do.
-    async fn add_uses(&self, keys: &mut [Key]) -> Result<(), ObjectError> {
+    async fn add_uses(&self, keys: &mut [KeyObject]) -> Result<(), ObjectError> {
         let ids = keys.iter().map(|key| key.id.clone()).collect();
         let away = self.editor.follower.away_since().is_some();
         let told = match away {
@@ -236,8 +244,8 @@ impl Issuing {
     }
 }
 
-fn written(raw: &StaticKey) -> Key {
-    Key {
+fn written(raw: &StaticKey) -> KeyObject {
+    KeyObject {
         id: raw.name.clone(),
         key: None,
         prefix: None,
@@ -253,7 +261,7 @@ fn written(raw: &StaticKey) -> Key {
         budget: raw.budget.map(BudgetSpec::from),
         expires_at: raw.expires_at,
         enabled: raw.enabled,
-        source: Origin::File,
+        source: ObjectSource::File,
         last_used_at: None,
         previous_until: None,
         created_at: None,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use llm_router_admin::{
-    Check, Collection, Fields, Listed, ModelSpec, ObjectError, Origin, Provider, ProviderModel,
+    Collection, ListPage, ModelSpec, ObjectError, ObjectSource, ProviderFields, ProviderHealth,
+    ProviderModel, ProviderObject,
 };
 use llm_router_config::{self as config, NamePattern, ProviderKind, check_provider};
 use llm_router_domain::usage::Class;
@@ -35,24 +36,28 @@ pub(crate) struct Hosting {
 
 #[async_trait]
 impl Collection for Hosting {
-    type Shown = Provider;
-    type Spec = Fields;
+    type Object = ProviderObject;
+    type Spec = ProviderFields;
 
     async fn list(
         &self,
         after: Option<&str>,
         most: usize,
-    ) -> Result<Listed<Provider>, ObjectError> {
-        Listed::cut(self.providers().await, after, most, |provider| &provider.id)
+    ) -> Result<ListPage<ProviderObject>, ObjectError> {
+        ListPage::cut(self.providers().await, after, most, |provider| &provider.id)
     }
 
-    async fn one(&self, id: &str) -> Result<Provider, ObjectError> {
+    async fn get(&self, id: &str) -> Result<ProviderObject, ObjectError> {
         let mut providers = self.providers().await.into_iter();
         let found = providers.find(|provider| provider.id == id);
-        found.ok_or(ObjectError::Missing)
+        found.ok_or(ObjectError::NotFound)
     }
 
-    async fn create(&self, mut fields: Fields, actor: &str) -> Result<Provider, ObjectError> {
+    async fn create(
+        &self,
+        mut fields: ProviderFields,
+        actor: &str,
+    ) -> Result<ProviderObject, ObjectError> {
         self.editor.catch_up().await;
         let id = fields
             .get("id")
@@ -60,7 +65,7 @@ impl Collection for Hosting {
             .unwrap_or_default()
             .to_owned();
         if self.is_written(&id) {
-            return Err(ObjectError::Taken);
+            return Err(ObjectError::AlreadyExists);
         }
         let secrets = Secrets::take(&mut fields, Secrets::default());
         let draft = self.draft(id, fields, &secrets)?;
@@ -71,10 +76,10 @@ impl Collection for Hosting {
     async fn replace(
         &self,
         id: &str,
-        mut fields: Fields,
+        mut fields: ProviderFields,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Provider, ObjectError> {
+    ) -> Result<ProviderObject, ObjectError> {
         let object = self.made_by_api(id, expected).await?;
         let other = fields
             .get("id")
@@ -106,14 +111,14 @@ impl Collection for Hosting {
 }
 
 #[async_trait]
-impl llm_router_admin::Hosting for Hosting {
-    async fn check(&self, id: &str) -> Result<Check, ObjectError> {
+impl llm_router_admin::ProvidersApi for Hosting {
+    async fn check(&self, id: &str) -> Result<ProviderHealth, ObjectError> {
         self.configured(id).await?;
         let checked = check_now(&self.live, &self.health, id).await;
         Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
     }
 
-    async fn checks(&self, id: &str) -> Result<Vec<Check>, ObjectError> {
+    async fn checks(&self, id: &str) -> Result<Vec<ProviderHealth>, ObjectError> {
         self.configured(id).await?;
         let history = self.health.history(id);
         Ok(history.iter().rev().map(found).collect())
@@ -169,7 +174,7 @@ impl llm_router_admin::Hosting for Hosting {
 }
 
 impl Hosting {
-    async fn providers(&self) -> Vec<Provider> {
+    async fn providers(&self) -> Vec<ProviderObject> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
         let written = in_force.masked["providers"]
@@ -203,8 +208,8 @@ impl Hosting {
         let mut made = in_force.objects.of(Kind::Provider);
         let made = made
             .find(|object| object.id == id)
-            .ok_or(ObjectError::Missing)?;
-        stored_providers::provider(made, self.sealer.as_ref()).map_err(ObjectError::Silent)
+            .ok_or(ObjectError::NotFound)?;
+        stored_providers::provider(made, self.sealer.as_ref()).map_err(ObjectError::UpstreamFailed)
     }
 
     /// A stored provider; refuses what the file says, and what isn't there or was changed.
@@ -227,7 +232,7 @@ impl Hosting {
         }
         check_provider(&whole.into()).map_err(|problems| {
             let first = problems.into_iter().next();
-            first.map_or(ObjectError::Missing, |problem| {
+            first.map_or(ObjectError::NotFound, |problem| {
                 let message = format!("{}; {}", problem.message, problem.remedy);
                 invalid(&problem.path, message)
             })
@@ -254,33 +259,33 @@ impl Hosting {
         })
     }
 
-    fn written(&self, fields: &Value) -> Option<Provider> {
+    fn written(&self, fields: &Value) -> Option<ProviderObject> {
         let mut fields = fields.as_object()?.clone();
         let id = fields.remove("id")?.as_str()?.to_owned();
-        Some(Provider {
+        Some(ProviderObject {
             health: self.latest(&id),
             id,
             fields,
-            source: Origin::File,
+            source: ObjectSource::File,
             problem: None,
             version: None,
         })
     }
 
-    fn made(&self, object: &Object) -> Provider {
+    fn made(&self, object: &Object) -> ProviderObject {
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         fields.remove(PRICES);
-        Provider {
+        ProviderObject {
             id: object.id.clone(),
             fields,
-            source: Origin::Api,
+            source: ObjectSource::Api,
             health: self.latest(&object.id),
             problem: stored_providers::provider(object, self.sealer.as_ref()).err(),
             version: Some(object.version),
         }
     }
 
-    fn latest(&self, id: &str) -> Option<Check> {
+    fn latest(&self, id: &str) -> Option<ProviderHealth> {
         self.health.history(id).last().map(found)
     }
 
@@ -321,16 +326,16 @@ impl Hosting {
         let path = models_path(provider.kind);
         let live = self.editor.reloader.live();
         let answer = live.probe(&provider.id, path, PATIENCE).await;
-        let answer = answer.map_err(ObjectError::Silent)?;
+        let answer = answer.map_err(ObjectError::UpstreamFailed)?;
         if answer.status != 200 {
             let message = format!(
                 "asked for its models it answered with status {}",
                 answer.status
             );
-            return Err(ObjectError::Silent(message));
+            return Err(ObjectError::UpstreamFailed(message));
         }
         let list: Value = serde_json::from_slice(&answer.body).map_err(|error| {
-            ObjectError::Silent(format!("its list of models is no JSON: {error}"))
+            ObjectError::UpstreamFailed(format!("its list of models is no JSON: {error}"))
         })?;
         let names = list["data"]
             .as_array()
@@ -365,9 +370,9 @@ fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), 
     Ok(())
 }
 
-fn found(checked: &Checked) -> Check {
+fn found(checked: &Checked) -> ProviderHealth {
     let answered = checked.healthy || checked.status.is_some();
-    Check {
+    ProviderHealth {
         healthy: checked.healthy,
         latency_ms: answered.then_some(checked.latency.as_secs_f64() * 1e3),
         status: checked.status,
@@ -376,8 +381,8 @@ fn found(checked: &Checked) -> Check {
     }
 }
 
-fn switched_off() -> Check {
-    Check {
+fn switched_off() -> ProviderHealth {
+    ProviderHealth {
         healthy: false,
         latency_ms: None,
         status: None,

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use llm_router_admin::{Collection, Listed, ObjectError, Origin, Rule, RuleProblem, ToggleStatus};
+use llm_router_admin::{
+    Collection, ListPage, ObjectError, ObjectSource, RuleObject, RuleProblem, ToggleStatus,
+};
 use llm_router_domain::rule::{Problem, RuleSpec, Severity};
 use llm_router_domain::toggle::{Answer, Item, Request, Status};
 use llm_router_store::StoreError;
@@ -24,7 +26,7 @@ pub(crate) struct Steering {
 }
 
 #[async_trait]
-impl llm_router_admin::Steering for Steering {
+impl llm_router_admin::RoutingApi for Steering {
     async fn toggle_status(&self) -> ToggleStatus {
         self.editor.follower.look_unless_away().await;
         self.shown(self.switch.status(now()))
@@ -62,21 +64,25 @@ impl llm_router_admin::Steering for Steering {
 
 #[async_trait]
 impl Collection for Steering {
-    type Shown = Rule;
+    type Object = RuleObject;
     type Spec = RuleSpec;
 
-    async fn list(&self, after: Option<&str>, most: usize) -> Result<Listed<Rule>, ObjectError> {
+    async fn list(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<ListPage<RuleObject>, ObjectError> {
         let rules = self.current().await.iter().map(shown).collect();
-        Listed::cut(rules, after, most, |rule: &Rule| &rule.id)
+        ListPage::cut(rules, after, most, |rule: &RuleObject| &rule.id)
     }
 
-    async fn one(&self, id: &str) -> Result<Rule, ObjectError> {
+    async fn get(&self, id: &str) -> Result<RuleObject, ObjectError> {
         let rules = self.current().await;
         let rule = rules.iter().find(|rule| rule.id == id);
-        rule.map(shown).ok_or(ObjectError::Missing)
+        rule.map(shown).ok_or(ObjectError::NotFound)
     }
 
-    async fn create(&self, spec: RuleSpec, actor: &str) -> Result<Rule, ObjectError> {
+    async fn create(&self, spec: RuleSpec, actor: &str) -> Result<RuleObject, ObjectError> {
         self.editor.catch_up().await;
         self.editor.follower.must_answer()?;
         self.check(&spec, None).await?;
@@ -91,7 +97,7 @@ impl Collection for Steering {
         spec: RuleSpec,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Rule, ObjectError> {
+    ) -> Result<RuleObject, ObjectError> {
         self.must_be_made(id, expected).await?;
         self.check(&spec, Some(id)).await?;
         let draft = draft(id.to_owned(), &spec)?;
@@ -154,13 +160,13 @@ impl Steering {
         let checked = tokio::task::spawn_blocking(check).await;
         let checked = checked.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         checked.map_err(|refusal| match refusal {
-            Refusal::Taken => ObjectError::Taken,
+            Refusal::Taken => ObjectError::AlreadyExists,
             Refusal::Invalid(field, message) => ObjectError::Invalid { field, message },
         })
     }
 
     /// A rule that was stored, as it is in force here.
-    fn in_force(&self, object: &Object, spec: RuleSpec) -> Rule {
+    fn in_force(&self, object: &Object, spec: RuleSpec) -> RuleObject {
         let live = self.editor.reloader.live();
         let mut rules = live.snapshot.listed_rules.iter();
         let rule = rules.find(|rule| rule.id == object.id);
@@ -183,16 +189,16 @@ fn draft(id: String, spec: &RuleSpec) -> Result<Draft, ObjectError> {
     })
 }
 
-fn shown(rule: &Written) -> Rule {
+fn shown(rule: &Written) -> RuleObject {
     let spec = rule.spec.clone();
-    Rule {
+    RuleObject {
         id: rule.id.clone(),
         name: spec.name,
         priority: spec.priority,
         enabled: spec.enabled,
         when: spec.when,
         then: spec.then,
-        source: rule.made.map_or(Origin::File, |_| Origin::Api),
+        source: rule.made.map_or(ObjectSource::File, |_| ObjectSource::Api),
         broken: rule.is_broken(),
         problems: rule.problems.iter().map(problem).collect(),
         version: rule.made.map(|made| made.version),
@@ -202,7 +208,7 @@ fn shown(rule: &Written) -> Rule {
 }
 
 /// A rule that is stored and could not be put into force yet.
-fn unlisted(object: &Object, spec: RuleSpec) -> Rule {
+fn unlisted(object: &Object, spec: RuleSpec) -> RuleObject {
     shown(&Written {
         id: object.id.clone(),
         spec,

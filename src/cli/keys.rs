@@ -24,10 +24,10 @@ use crate::cli::{Failure, Outcome};
 use crate::keys::generate::{checked, new_key, no_salt};
 use crate::keys::stored_keys::{PREFIX, spec_of};
 use crate::ledger;
-use crate::sync::change_notifier::Broadcast;
+use crate::sync::change_notifier::ChangeNotifier;
 use crate::sync::reload::LoadError;
 
-/// What to do with the keys of the store.
+/// Actions on the keys of the store.
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a key and print it. It is shown once.
@@ -58,7 +58,7 @@ pub(crate) struct Create {
     /// Its name, unique among all keys.
     #[arg(long)]
     name: String,
-    /// What it may do: user, viewer, operator or admin.
+    /// Its role: user, viewer, operator or admin.
     #[arg(long, default_value = "user", value_parser = role)]
     role: Role,
     /// The team or project it belongs to; the key's name if not given.
@@ -144,10 +144,10 @@ fn create_key(create: Create) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the store's first admin key is called.
+/// Name of the store's first admin key.
 const FIRST: &str = "first-admin";
 
-/// What `migrate` has to say of an admin key.
+/// Result of `migrate` concerning an admin key.
 pub(crate) enum FirstKey {
     /// There is one, or there once was a key: nothing is to be done.
     NotNeeded,
@@ -246,10 +246,10 @@ struct Opened {
     runtime: Runtime,
     store: Arc<dyn Store>,
     /// Tells running routers.
-    broadcast: Broadcast,
+    broadcast: ChangeNotifier,
     /// The names of the file's keys.
     in_file: Vec<String>,
-    /// Whether one of those is an admin's.
+    /// Returns whether one of those is an admin's.
     has_admin: bool,
 }
 
@@ -262,7 +262,7 @@ impl Opened {
         let store = runtime.block_on(ledger::open_store(&config.store.url));
         let store = store.map_err(LoadError::Ledger)?;
         let admin = |key: &StaticKey| key.enabled && key.role == Role::Admin;
-        let broadcast = Broadcast::of(&config);
+        let broadcast = ChangeNotifier::of(&config);
         let broadcast = broadcast.map_err(|error| LoadError::System(io::Error::other(error)))?;
         Ok(Self {
             runtime,
@@ -312,7 +312,7 @@ impl Opened {
 fn failed(error: ObjectError) -> Failure {
     match error {
         ObjectError::Store(error) => LoadError::Store(error).into(),
-        ObjectError::Taken => Failure::Usage("another key has that name".to_owned()),
+        ObjectError::AlreadyExists => Failure::Usage("another key has that name".to_owned()),
         other => Failure::Usage(other.to_string()),
     }
 }

@@ -20,7 +20,7 @@ use crate::snapshot::prices;
 use crate::startup::{Start, random_key};
 use crate::sync::reload::LoadError;
 
-/// Why a command failed. Exit code 2 is wrong usage or configuration, 1 everything else.
+/// Failure of a command. Exit code 2 is wrong usage or configuration, 1 everything else.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -197,7 +197,7 @@ fn demo_config(listen: SocketAddr, admin_listen: SocketAddr, mock: SocketAddr) -
     )
 }
 
-/// What the mock's models cost: made up, so that the demo's costs are more than nothing.
+/// Prices of the mock's models: made up, so that the demo's costs are more than nothing.
 const DEMO_PRICES: &str = "\
 openai/gpt-mock-mini:\n  - { from: 2026-01-01, input: 0.15, cached_input: 0.075, output: 0.60 }\n\
 openai/gpt-mock:\n  - { from: 2026-01-01, input: 2.50, cached_input: 1.25, output: 10 }\n\

@@ -18,14 +18,14 @@ use crate::startup::random_key;
 /// Characters of a key that its holder may recognise it by.
 const SHOWN: usize = 16;
 
-/// How many earlier texts of a key may work at once.
+/// Most earlier texts of a key that work at once.
 const MOST_EARLIER: usize = 4;
 
 /// Without it the hashes of stored keys would be worthless after a restart.
 pub(crate) fn no_salt() -> ObjectError {
     let message = "API_KEY_SALT is not set. Stored keys are recognised by it: set it to the output \
                    of `openssl rand -hex 32`, the same on every replica and for ever";
-    ObjectError::Unprepared(message.to_owned())
+    ObjectError::NotConfigured(message.to_owned())
 }
 
 /// Checks what the types of a key can't say.
@@ -85,7 +85,7 @@ fn secret(hasher: &KeyHasher) -> (SecretString, Hashed) {
     (text, Hashed { hash, until: None })
 }
 
-/// What is stored of a key; without what is sealed, that stays.
+/// Returns the stored form of a key, without its sealed part, which stays.
 pub(crate) fn draft(
     id: String,
     spec: &KeySpec,

@@ -17,21 +17,21 @@ pub(crate) struct KeyRing {
     hasher: KeyHasher,
     /// Those of the file, and the bootstrap admin's.
     written: HashMap<KeyHash, Held>,
-    /// When those were used, by their name.
+    /// Last uses of those, by their name.
     used: HashMap<Box<str>, Arc<LastUse>>,
     /// Those made by API.
     issued: Arc<IssuedKeys>,
     uses: Arc<UseLog>,
 }
 
-/// What is known by one hash.
+/// The key of one hash.
 #[derive(Debug)]
 struct Held {
     key: Arc<Key>,
     used: Arc<LastUse>,
 }
 
-/// Why a presented key is none.
+/// Reason that a presented key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoKey {
     Unknown,
@@ -94,7 +94,7 @@ impl KeyRing {
         &self.issued
     }
 
-    /// When the key of that id was last used by this process.
+    /// Returns the last use of the key of that id by this process.
     pub(crate) fn last_use(&self, id: &str) -> Option<Timestamp> {
         let used = self.used.get(id).map(Arc::clone);
         used.or_else(|| self.issued.used(id))?.at()

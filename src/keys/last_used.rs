@@ -1,5 +1,5 @@
-//! When keys were last used: noted in memory with each use, written to the store now and then. It
-//! must not cost a request more than a look at the time it has.
+//! Last uses of keys: noted in memory with each use, written to the store now and then. It must
+//! not cost a request more than a look at the time it has.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use llm_router_store::objects::Use;
 use llm_router_store::{Store, StoreError};
 
-/// When one key was last used by this process.
+/// Last use of one key by this process.
 #[derive(Debug)]
 pub(crate) struct LastUse {
     /// The key's id.
     key: Box<str>,
     /// Since 1970; 0 while it wasn't.
     second: AtomicI64,
-    /// Whether it is among those to be written.
+    /// Set if it is among those to be written.
     listed: AtomicBool,
 }
 
@@ -26,10 +26,10 @@ pub(crate) struct UseLog {
     unwritten: Mutex<Vec<Arc<LastUse>>>,
 }
 
-/// How often the store is told.
+/// Interval at which last uses are written to the store.
 const WRITTEN: Duration = Duration::from_secs(10);
 
-/// How many uses the store is told of at once.
+/// Most uses that are written at once.
 const BATCH: usize = 1_000;
 
 impl LastUse {
@@ -41,7 +41,7 @@ impl LastUse {
         }
     }
 
-    /// When it was, as far as this process knows.
+    /// Returns the last use, as far as this process knows.
     pub(crate) fn at(&self) -> Option<Timestamp> {
         let second = self.second.load(Ordering::Relaxed);
         (second > 0)

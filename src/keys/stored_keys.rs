@@ -30,14 +30,14 @@ pub(crate) struct IssuedKeys {
 #[derive(Debug)]
 struct Issued {
     version: u64,
-    /// What it is recognised by: the newest, and those before it for a while. None if it is
+    /// Hashes that it is recognised by: the newest, and those before it for a while. None if it is
     /// switched off.
     hashes: Box<[Hashed]>,
     key: Arc<Key>,
     used: Arc<LastUse>,
 }
 
-/// What is known by one hash.
+/// The key of one hash.
 #[derive(Debug)]
 struct Held {
     issued: Arc<Issued>,
@@ -104,7 +104,7 @@ impl IssuedKeys {
         Some((Arc::clone(&issued.key), Arc::clone(&issued.used)))
     }
 
-    /// When the key of that id was used.
+    /// Returns the last use of the key of that id.
     pub(crate) fn used(&self, id: &str) -> Option<Arc<LastUse>> {
         Some(Arc::clone(&self.by_id().get(id)?.used))
     }
@@ -241,7 +241,7 @@ impl IssuedKeys {
 /// Lists of models that are remembered.
 const MOST_LISTS: usize = 10_000;
 
-/// What a stored key is.
+/// Parses a stored key.
 ///
 /// # Errors
 /// What can't be read of it.
@@ -253,7 +253,7 @@ pub(crate) fn spec_of(body: &Json) -> Result<KeySpec, serde_json::Error> {
     KeySpec::deserialize(body)
 }
 
-/// What is sealed of a key: its hash in hexadecimal digits; hashes from before follow it, each with
+/// Returns the sealed part of a key: its hash in hexadecimal digits; hashes from before follow it, each with
 /// the second since 1970 until which it is recognised: `HASH HASH@SECOND`.
 pub(crate) fn sealed(hashes: &[Hashed]) -> String {
     let texts = hashes.iter().map(|hashed| {

@@ -4,100 +4,75 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::budgets::{By, Refused};
+use crate::budgets::{BudgetRefusal, DecidedBy};
+use crate::telemetry::metrics::declare::metrics;
 use crate::telemetry::metrics::labels;
 use llm_router_domain::ledger::Entry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// Models without a price that have a warning of their own: names come from clients.
 const MOST_MODELS: usize = 100;
 
-/// The metrics of money.
+metrics! {
+    /// The metrics of budgets and of the ledger.
+    struct MoneyMetrics {
+        reservations: IntGauge = "budget_reservations",
+            "Calls in flight that a budget holds money for.";
+        decisions: IntCounterVec = "budget_decisions_total" ["by", "outcome"],
+            "Attempts checked against a budget, by who decided: all replicas together, this one by \
+             its share, or nobody.";
+        unpriced: IntCounterVec = "unpriced_attempts_total" ["provider", "deployment"],
+            "Attempts that used a model without a price.";
+        journal_failures: IntCounter = "journal_failures_total",
+            "Records that could not be written to the ledger's journal.";
+        lost_entries: IntCounter = "ledger_lost_entries_total",
+            "Entries lost because neither the journal nor memory had room for them.";
+        entries_in_memory: IntGauge = "ledger_entries_in_memory",
+            "Entries that wait for the store in memory because the journal is full.";
+        entries_waiting: IntGauge = "journal_entries",
+            "Entries in the ledger's journal that the store doesn't have yet.";
+    }
+}
+
+/// Counts what concerns money.
 pub(crate) struct LedgerMetrics {
-    reservations: IntGauge,
-    decisions: IntCounterVec,
-    unpriced: IntCounterVec,
-    journal_failures: IntCounter,
-    lost_entries: IntCounter,
-    entries_in_memory: IntGauge,
-    entries_waiting: IntGauge,
+    counted: MoneyMetrics,
     /// The models without a price that were warned of.
     warned: Mutex<HashSet<(Box<str>, Box<str>)>>,
 }
 
 impl LedgerMetrics {
-    /// Metrics that `registry` shows.
+    /// Makes metrics that `registry` shows.
     ///
     /// # Errors
     /// When it has one of their names already, which a test would have shown.
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let metrics = Self {
-            reservations: IntGauge::with_opts(opts(
-                "budget_reservations",
-                "Calls under way that a budget holds money for.",
-            ))?,
-            decisions: IntCounterVec::new(
-                opts(
-                    "budget_decisions_total",
-                    "Attempts that a budget was asked about, by who decided: all replicas together, \
-                     this one by its share, or nobody.",
-                ),
-                &["by", "outcome"],
-            )?,
-            unpriced: IntCounterVec::new(
-                opts(
-                    "unpriced_attempts_total",
-                    "Attempts that used a model without a price.",
-                ),
-                &["provider", "deployment"],
-            )?,
-            journal_failures: IntCounter::with_opts(opts(
-                "journal_failures_total",
-                "Records that the ledger's journal could not take.",
-            ))?,
-            lost_entries: IntCounter::with_opts(opts(
-                "ledger_lost_entries_total",
-                "Entries that neither the journal nor memory had room for.",
-            ))?,
-            entries_in_memory: IntGauge::with_opts(opts(
-                "ledger_entries_in_memory",
-                "Entries that wait for the store in memory because the journal is full.",
-            ))?,
-            entries_waiting: IntGauge::with_opts(opts(
-                "journal_entries",
-                "Entries in the ledger's journal that the store doesn't have yet.",
-            ))?,
+        Ok(Self {
+            counted: MoneyMetrics::register(registry)?,
             warned: Mutex::default(),
-        };
-        registry.register(Box::new(metrics.reservations.clone()))?;
-        registry.register(Box::new(metrics.decisions.clone()))?;
-        registry.register(Box::new(metrics.unpriced.clone()))?;
-        registry.register(Box::new(metrics.journal_failures.clone()))?;
-        registry.register(Box::new(metrics.lost_entries.clone()))?;
-        registry.register(Box::new(metrics.entries_in_memory.clone()))?;
-        registry.register(Box::new(metrics.entries_waiting.clone()))?;
-        Ok(metrics)
+        })
     }
 
-    /// How many calls budgets hold money for now.
-    pub(crate) fn reserved(&self, calls: usize) {
-        self.reservations
+    /// Sets the number of calls that budgets hold money for.
+    pub(crate) fn set_reservations(&self, calls: usize) {
+        self.counted
+            .reservations
             .set(i64::try_from(calls).unwrap_or(i64::MAX));
     }
 
     /// Counts what was decided about an attempt that a budget pays for.
-    pub(crate) fn decided(&self, reserved: Result<&By, &Refused>) {
+    pub(crate) fn decided(&self, reserved: Result<&DecidedBy, &BudgetRefusal>) {
         let labels = match reserved {
-            Ok(By::All) => ["all", "held"],
-            Ok(By::Share) => ["share", "held"],
-            Ok(By::Nobody) => ["nobody", "held"],
-            Err(Refused::OverBudget(_)) => ["all", "over_budget"],
-            Err(Refused::Share(_)) => ["share", "over_budget"],
-            Err(Refused::Unknown | Refused::Unavailable) => ["nobody", "refused"],
+            Ok(DecidedBy::All) => ["all", "held"],
+            Ok(DecidedBy::Share) => ["share", "held"],
+            Ok(DecidedBy::Nobody) => ["nobody", "held"],
+            Err(BudgetRefusal::OverBudget(_)) => ["all", "over_budget"],
+            Err(BudgetRefusal::Share(_)) => ["share", "over_budget"],
+            Err(BudgetRefusal::Unknown | BudgetRefusal::Unavailable) => ["nobody", "refused"],
         };
-        self.decisions.with_label_values(&labels).inc();
+        self.counted.decisions.with_label_values(&labels).inc();
     }
 
     /// Counts an entry that used something without a price, at the deployment of that id, and
@@ -106,7 +81,10 @@ impl LedgerMetrics {
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }
-        self.unpriced.with_label_values(&labels(deployment)).inc();
+        self.counted
+            .unpriced
+            .with_label_values(&labels(deployment))
+            .inc();
         let (provider, model) = (&entry.attempt.provider, &entry.attempt.deployment);
         let line = (provider.clone(), model.clone());
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,15 +102,11 @@ impl LedgerMetrics {
         let catch_up = |counter: &IntCounter, now: u64| {
             counter.inc_by(now.saturating_sub(counter.get()));
         };
-        catch_up(&self.journal_failures, journal.failures());
-        catch_up(&self.lost_entries, journal.dropped());
+        catch_up(&self.counted.journal_failures, journal.failures());
+        catch_up(&self.counted.lost_entries, journal.dropped());
         let waiting = i64::try_from(journal.in_memory()).unwrap_or(i64::MAX);
-        self.entries_in_memory.set(waiting);
+        self.counted.entries_in_memory.set(waiting);
         let journalled = i64::try_from(journal.waiting()).unwrap_or(i64::MAX);
-        self.entries_waiting.set(journalled);
+        self.counted.entries_waiting.set(journalled);
     }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("llm_router")
 }

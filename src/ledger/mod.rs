@@ -23,7 +23,7 @@ use crate::ledger::metrics::LedgerMetrics;
 
 /// The open ledger.
 pub(crate) struct Ledger {
-    /// Where the journals of this process and of those beside it are.
+    /// Places of the journals of this process and of those beside it.
     folder: PathBuf,
     /// None while the ledger is off: then entries are counted and forgotten.
     journal: Option<Journal>,
@@ -34,7 +34,7 @@ pub(crate) struct Ledger {
     pruning: Option<JoinHandle<()>>,
 }
 
-/// Why the ledger can't be opened.
+/// Reason that the ledger can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
     #[error("the store {url} can't be opened: {error}")]
@@ -134,7 +134,7 @@ impl Ledger {
         }
     }
 
-    /// Whether what is spent is kept.
+    /// Returns whether the ledger is enabled.
     pub(crate) const fn is_kept(&self) -> bool {
         self.journal.is_some()
     }
@@ -158,7 +158,7 @@ impl Ledger {
         Ok(Arc::clone(&self.store))
     }
 
-    /// Whether no other process has a journal in the folder, as far as journals are kept.
+    /// Returns whether no other process has a journal in the folder, as far as journals are kept.
     pub(crate) fn is_alone(&self) -> bool {
         let locked = |place: &PathBuf| Journal::is_locked(place);
         let own = self.journal.as_ref().map(Journal::folder);
@@ -248,7 +248,7 @@ fn tell_recovered(recovered: &Recovered) {
     }
 }
 
-/// How often entries that are past their time are looked for.
+/// Interval at which entries past their retention are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Entries deleted in one transaction: few enough that writers hardly wait.

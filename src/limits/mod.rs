@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use llm_router_config::{OnCounterFailure, RouterLimits};
-use llm_router_counters::{Ask as SharedAsk, Counters, Status, Verdict};
+use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
 use llm_router_domain::key::Key;
 use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
 use uuid::Uuid;
@@ -29,15 +29,15 @@ use usage::{Ask, ScopedLimits, Uses};
 pub(crate) struct Limiter {
     /// Held for a few look-ups at a time.
     uses: Mutex<Uses>,
-    /// Who presents unknown keys.
+    /// Clients that present unknown keys.
     strangers: Mutex<HashMap<IpAddr, Bucket>>,
     metrics: Arc<Metrics>,
     origin: Instant,
-    /// What all replicas count together, if they do.
+    /// Counters that all replicas share, if they do.
     shared: Option<Counters>,
 }
 
-/// Who counts a request.
+/// Counter of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// This process, in which each request and token counts for as many as there are replicas.
@@ -53,18 +53,18 @@ pub(crate) struct Permit {
     limiter: Arc<Limiter>,
     lines: Vec<ScopedLimits>,
     mode: Mode,
-    /// What stands in the shared counters, under which name.
-    lease: Option<(Uuid, Vec<SharedAsk>)>,
+    /// Name of the request in the shared counters.
+    lease: Option<(Uuid, Vec<LimitRequest>)>,
     /// Requests charged on each line.
     requests: u64,
     /// Tokens charged on each line.
     tokens: u64,
     standing: RateLimitStatus,
-    /// Whether all limits let it pass; otherwise its charges are taken back.
+    /// Set if all limits let it pass; otherwise its charges are taken back.
     passed: bool,
 }
 
-/// What a request is about to use.
+/// Expected use of a request.
 pub(crate) struct Need<'a> {
     /// The public model it goes to, with its limits.
     pub(crate) model: Option<(&'a str, Limits)>,
@@ -89,12 +89,12 @@ impl Limiter {
         }
     }
 
-    /// How the shared counters are, if there are any.
-    pub(crate) fn status(&self) -> Option<Status> {
+    /// Returns the status of the shared counters, if there are any.
+    pub(crate) fn status(&self) -> Option<LinkStatus> {
         self.shared.as_ref().map(|shared| shared.link().status())
     }
 
-    /// Whether the shared counters are away.
+    /// Returns whether the shared counters are unavailable.
     pub(crate) fn is_degraded(&self) -> bool {
         let shared = self.shared.as_ref();
         shared.is_some_and(|shared| !shared.link().is_up())
@@ -167,7 +167,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// Who counts a request now, if any limit concerns it.
+    /// Returns the counter of a request, if any limit concerns it.
     fn mode(&self, failure: OnCounterFailure, limited: bool) -> Result<Mode, Box<Refusal>> {
         match self.status() {
             None => Ok(Mode::Local(1)),
@@ -291,31 +291,31 @@ impl Limiter {
         };
         let at = self.micros(now);
         let lease = Uuid::new_v4();
-        let (mut asks, mut lapses, mut verdict);
+        let (mut asks, mut generation, mut verdict);
         // A server that has begun anew says so once, and is told what is known here.
         let mut tries = 2;
         loop {
-            lapses = shared.link().lapses();
-            asks = self.questions(&admission.lines, tokens, lapses, at);
+            generation = shared.link().generation();
+            asks = self.questions(&admission.lines, tokens, generation, at);
             verdict = shared.take(lease, &asks).await;
             tries -= 1;
-            if tries == 0 || !matches!(verdict, Ok(Verdict::Forgotten)) {
+            if tries == 0 || !matches!(verdict, Ok(TakeOutcome::Forgotten)) {
                 break;
             }
         }
         // Told at the end even if there was no answer: it may have been counted all the same.
         admission.lease = Some((lease, asks));
         let (levels, refused) = match verdict {
-            Err(_) | Ok(Verdict::Forgotten) => return Ok(false),
-            Ok(Verdict::Passed(levels)) => (levels, None),
-            Ok(Verdict::Full {
+            Err(_) | Ok(TakeOutcome::Forgotten) => return Ok(false),
+            Ok(TakeOutcome::Passed(levels)) => (levels, None),
+            Ok(TakeOutcome::Full {
                 position,
                 full,
                 levels,
             }) => (levels, Some((position, full))),
         };
         let mut uses = self.uses();
-        uses.mirror(&admission.lines, &levels, lapses, at);
+        uses.mirror(&admission.lines, &levels, generation, at);
         let Some((position, full)) = refused else {
             admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
             return Ok(true);
@@ -331,11 +331,11 @@ impl Limiter {
         &self,
         lines: &[ScopedLimits],
         tokens: u64,
-        lapses: u64,
+        generation: u64,
         now: u64,
-    ) -> Vec<SharedAsk> {
+    ) -> Vec<LimitRequest> {
         let uses = self.uses();
-        let question = |line: &ScopedLimits| SharedAsk {
+        let question = |line: &ScopedLimits| LimitRequest {
             subject: line.subject.name(),
             limits: line.limits,
             requests: 1,
@@ -344,7 +344,7 @@ impl Limiter {
             } else {
                 0
             },
-            floor: uses.unsaid(line, lapses, now),
+            floor: uses.unsaid(line, generation, now),
         };
         lines.iter().map(question).collect()
     }
@@ -408,7 +408,7 @@ impl Limiter {
 }
 
 impl Permit {
-    /// Where the tightest of the limits stand that the request is subject to.
+    /// Returns the status of the tightest limits that the request is subject to.
     pub(crate) const fn standing(&self) -> &RateLimitStatus {
         &self.standing
     }
@@ -456,7 +456,7 @@ impl Drop for Permit {
         drop(uses);
         if let (Some((lease, asks)), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
             // The place only: what was reserved stays charged.
-            let reserved = |mut ask: SharedAsk| {
+            let reserved = |mut ask: LimitRequest| {
                 ask.tokens = 0;
                 ask
             };

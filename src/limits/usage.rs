@@ -1,9 +1,9 @@
-//! What every subject with a limit uses, in this process. Locking it is the caller's. Subjects
+//! Use of every scope with a limit, in this process. Locking it is the caller's. Scopes
 //! that use nothing are forgotten, so that it holds only who was there in the last minutes.
 
 use std::collections::HashMap;
 
-use llm_router_counters::Levels;
+use llm_router_counters::BucketLevels;
 use llm_router_domain::limit::{Bucket, Full, Limits, Rate, Use};
 
 /// Whose use is counted.
@@ -23,13 +23,13 @@ pub(super) struct ScopedLimits {
     pub(super) limits: Limits,
 }
 
-/// What is to be counted on each line.
+/// Amounts to count in each scope.
 pub(super) struct Ask {
-    /// Whether the request is under way from now on.
+    /// Set if the request is in flight from now on.
     pub(super) enters: bool,
     pub(super) requests: u64,
     pub(super) tokens: u64,
-    /// How many replicas share a limit of calls under way.
+    /// Number of replicas that share a limit of calls in flight.
     pub(super) replicas: u32,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Uses {
     crowded: usize,
 }
 
-/// What is known of a subject.
+/// Use of one scope.
 #[derive(Default)]
 struct State {
     limits: Limits,
@@ -85,7 +85,7 @@ impl LimitScope {
 }
 
 impl Uses {
-    /// Whether every line has room; if not, the position of one that hasn't.
+    /// Checks that every scope has room; if not, returns the position of one that has none.
     pub(super) fn check(
         &self,
         lines: &[ScopedLimits],
@@ -145,29 +145,29 @@ impl Uses {
     pub(super) fn mirror(
         &mut self,
         lines: &[ScopedLimits],
-        levels: &[Levels],
-        lapses: u64,
+        levels: &[BucketLevels],
+        generation: u64,
         now: u64,
     ) {
         for (line, levels) in lines.iter().zip(levels) {
             if let Some(State { used, told, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.requests = Bucket::new(levels.requests, now);
                 used.tokens = Bucket::new(levels.tokens, now);
-                *told = lapses;
+                *told = generation;
             }
         }
     }
 
-    /// How full a subject's buckets are at least, if the shared counters may not know. Once they
+    /// Returns how full a scope's buckets are at least, if the shared counters may not know. Once they
     /// were told they know better: also what was given back on other replicas.
-    pub(super) fn unsaid(&self, line: &ScopedLimits, lapses: u64, now: u64) -> Levels {
+    pub(super) fn unsaid(&self, line: &ScopedLimits, generation: u64, now: u64) -> BucketLevels {
         let state = self.by_subject.get(&line.subject);
-        let Some(State { used, .. }) = state.filter(|state| state.told != lapses) else {
-            return Levels::default();
+        let Some(State { used, .. }) = state.filter(|state| state.told != generation) else {
+            return BucketLevels::default();
         };
         let level =
             |bucket: Bucket, rate: Option<Rate>| rate.map_or(0, |rate| bucket.level(rate, now));
-        Levels {
+        BucketLevels {
             requests: level(used.requests, line.limits.requests),
             tokens: level(used.tokens, line.limits.tokens),
             in_flight: 0,

@@ -1,5 +1,5 @@
-//! How a running router hands its listening sockets to the next one: the words exchanged over a
-//! Unix socket, and who may speak them. When that is done and what follows is [`crate::process::shutdown`]'s
+//! Hands the listening sockets of a running router to the next one: the messages exchanged over a
+//! Unix socket, and who may send them. When that is done and what follows is [`crate::process::shutdown`]'s
 //! and [`crate::startup`]'s to say.
 //!
 //! The new process listens on the socket, the old one connects:
@@ -29,19 +29,19 @@ use tokio::time::{sleep, timeout};
 
 use crate::process::listeners::Sockets;
 
-/// How long one process waits for the other to come.
+/// Timeout of one process for the other to connect.
 pub(crate) const COME: Duration = Duration::from_secs(60);
 
-/// How long the old process waits for the new one to serve.
+/// Timeout of the old process for the new one to serve.
 const SERVE: Duration = Duration::from_secs(30);
 
-/// How long a process waits for an answer that needs no work.
+/// Timeout for an answer that needs no work.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How often the old process looks whether the new one is there.
+/// Interval at which the old process looks for the new one.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What is spoken here; another number is another language.
+/// Version of the protocol.
 const PROTOCOL: u32 = 1;
 
 /// The longest first line.
@@ -54,7 +54,7 @@ const SERVING: &str = "serving\n";
 const YOURS: &str = "yours\n";
 const MINE: &str = "mine\n";
 
-/// What the old process says first.
+/// First message of the old process.
 #[derive(Debug, Deserialize, Serialize)]
 struct Hello {
     protocol: u32,
@@ -62,7 +62,7 @@ struct Hello {
     pid: u32,
 }
 
-/// Why the sockets did not change hands.
+/// Reason that the handover failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandoverError {
     #[error("{path} can't be used: {error}; server.upgrade_socket may name another place")]

@@ -1,4 +1,4 @@
-//! When the process is ready: as soon as connections to every port are accepted.
+//! Readiness of the process: it is ready as soon as connections to every port are accepted.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What ends the process: the signals, and a new process that takes the sockets over. Who is told
-//! of it and what they do then is elsewhere.
+//! Starts the shutdown of the process: on a signal, or once a new process has taken the sockets
+//! over. It does not stop services itself.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -22,27 +22,27 @@ use crate::process::handover::{HandoverError, hand_over};
 use crate::process::listeners::Sockets;
 use crate::process::systemd;
 
-/// That the process is about to end.
+/// A shutdown that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stop {
-    /// When it ends, whatever is still open.
+    /// Time at which the process ends, whatever is still open.
     pub(crate) at: Instant,
-    /// Whether a new process has the sockets.
+    /// Set if a new process has the sockets.
     pub(crate) handed_over: bool,
-    /// Whether connections without a request may stay, for the next one's.
+    /// Set if idle connections may stay open for their next request.
     pub(crate) idle_may_stay: bool,
 }
 
-/// How the process is to end.
+/// Manner of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// What is open may finish.
+    /// Open requests may finish.
     Drain,
     /// At once.
     Now,
 }
 
-/// How long what is open may go on.
+/// Drain timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drains {
     /// After SIGTERM.
@@ -51,16 +51,16 @@ pub(crate) struct Drains {
     pub(crate) handed_over: Duration,
 }
 
-/// What waits for the end of the process.
+/// Waits for the shutdown of the process.
 pub(crate) struct Ending {
     signals: tokio::sync::Mutex<Signals>,
     stop: watch::Sender<Option<Stop>>,
     drains: Drains,
-    /// Where the next process waits for the sockets.
+    /// Path at which the next process waits for the sockets.
     path: PathBuf,
     /// Kept for the next process; none once they must be closed.
     sockets: Mutex<Option<Sockets>>,
-    /// Whether the process was of no use.
+    /// Set if the process failed.
     failed: AtomicBool,
     give_up: Notify,
 }
@@ -72,7 +72,7 @@ struct Signals {
     user2: Signal,
 }
 
-/// What a signal asks for.
+/// Request made by a signal.
 enum Wanted {
     Drain,
     End,

@@ -1,4 +1,4 @@
-//! What the process that supervises this one is told, such as systemd (sd_notify(3)).
+//! Notifies the supervisor of this process, such as systemd (sd_notify(3)).
 
 use sd_notify::NotifyState::{self, MainPid, Ready, Reloading, Status, Stopping};
 

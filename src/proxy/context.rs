@@ -1,5 +1,5 @@
-//! What one request accumulates on its way through the phases. Each field names the phase that sets
-//! it; phases of the business itself take plain values instead.
+//! The state of one request on its way through the phases. Each field names the phase that sets it;
+//! code outside the proxy takes plain values instead.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -51,24 +51,24 @@ pub(crate) struct Context {
     pub(crate) rule: Option<Arc<str>>,
     /// Route: the model as asked, of a request that was refused a route.
     pub(crate) refused_model: Option<String>,
-    /// Route: what is meant for an upstream, with its attempts.
+    /// Route: the request to an upstream, with its attempts.
     pub(crate) inference: Option<Box<Inference>>,
-    /// Respond, or whoever answers instead: what the client was told.
+    /// Respond, or whoever answers instead.
     pub(crate) answer: ClientAnswer,
     /// Whoever reads from or writes to the client: it went away before the answer was complete.
     pub(crate) client_gone: bool,
 }
 
-/// What the client was told.
+/// Answer that the client was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClientAnswer {
     /// The status that it was sent, and the code if the answer was ours.
     pub(crate) status: Option<(u16, Option<&'static str>)>,
     /// The code of the error that ended a stream after it had begun.
     pub(crate) broke_off: Option<&'static str>,
-    /// Whether the answer to a failed request was sent whole.
+    /// Set if the answer to a failed request was sent whole.
     pub(crate) complete: bool,
-    /// Whether the client's connection must be closed after the answer.
+    /// Set if the client's connection must be closed after the answer.
     pub(crate) close: bool,
 }
 

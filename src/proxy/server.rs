@@ -38,7 +38,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 
-/// What the process listens on and how it ends.
+/// Sockets and timeouts of the process.
 pub(crate) struct ServiceOptions {
     pub(crate) listen: TcpListener,
     /// Certificate chain and private key, both PEM.
@@ -70,17 +70,16 @@ pub(crate) struct AppState {
     pub(crate) ending: Arc<Ending>,
 }
 
-/// How long a process that has handed its sockets over keeps connections without a request: their
-/// next one is served and answered with `connection: close`, which no client takes for a failure.
+/// Time that a process which has handed its sockets over keeps idle connections: their next request is served and answered with `connection: close`, which no client takes for a failure.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// More than the drain needs: it ends the process, and Pingora would do so if it failed.
 const AFTER_DRAIN: Duration = Duration::from_secs(60);
 
-/// How often the drain looks whether anything is still open.
+/// Interval at which the drain checks for open requests.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// What an ended request's last bytes get to leave the process.
+/// Time for the last bytes of ended requests to leave the process.
 const LAST_BYTES: Duration = Duration::from_millis(100);
 
 /// Runs until the process is to end. Where what is open may finish, the process ends in here.
@@ -261,7 +260,7 @@ impl ShutdownSignalWatch for ShutdownTrigger {
 struct Drain(AppState);
 
 impl Drain {
-    async fn drained(&self) {
+    async fn wait_until_drained(&self) {
         let (ending, begun) = (&self.0.ending, clock::now());
         let stop = ending.watch();
         loop {
@@ -271,7 +270,7 @@ impl Drain {
             };
             let lingering = stop.idle_may_stay && now < begun + LINGER;
             if now >= stop.at {
-                return tracing::warn!(open, "the time to drain is over");
+                return tracing::warn!(open, "drain timeout reached; closing open requests");
             }
             if open > 0 || lingering {
                 tokio::time::sleep(DRAIN_POLL).await;
@@ -295,7 +294,7 @@ impl BackgroundService for Drain {
         tracing::info!(open = self.0.metrics.open_requests(), "draining");
         tokio::time::sleep(LAST_BYTES).await;
         tokio::select! {
-            () = self.drained() => {}
+            () = self.wait_until_drained() => {}
             () = self.0.ending.hurry() => {}
         }
         tokio::time::sleep(LAST_BYTES).await;
@@ -306,7 +305,7 @@ impl BackgroundService for Drain {
             // It can't fail but by a panic, and there is nothing to be done about one here.
             let _ = tokio::task::spawn_blocking(move || traces.close()).await;
         }
-        tracing::info!("drained");
+        tracing::info!("drain finished");
         self.0.access_log.write_out();
         process::exit(self.0.ending.exit_code());
     }

@@ -10,11 +10,11 @@ use rust_decimal::Decimal;
 
 use crate::snapshot::{Deployment, Model};
 
-/// What a strategy may ask of the request.
+/// Facts that a strategy may ask of the request.
 pub(crate) trait SelectionFacts {
-    /// What the request is expected to cost at a deployment; `None` where there is no price.
+    /// Returns the expected cost of the request at a deployment, in USD; `None` without a price.
     fn cost(&self, deployment: &Deployment) -> Option<Decimal>;
-    /// What tells its conversation from others.
+    /// Returns a hash that identifies its conversation.
     fn conversation(&self) -> u64;
 }
 
@@ -76,7 +76,7 @@ impl RouteCursor {
         })
     }
 
-    /// Whether there is another deployment to try.
+    /// Returns whether there is another deployment to try.
     pub(crate) fn has_next(&self) -> bool {
         self.untried().next().is_some()
     }

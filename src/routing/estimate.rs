@@ -18,7 +18,7 @@ use crate::snapshot::{Deployment, Snapshot};
 /// A body below this has no image worth looking for, in bytes.
 const SMALLEST_WITH_IMAGE: usize = 4 * 1024;
 
-/// What of a request decides how much it uses.
+/// The parts of a request that decide how much it uses.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestSize<'a> {
     pub(crate) endpoint: Endpoint,

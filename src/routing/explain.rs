@@ -31,7 +31,7 @@ use crate::snapshot::{Deployment, Snapshot};
 /// A request whose route is to be explained.
 pub(crate) struct ExplainRequest<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    /// Whether rules apply: the state of the toggle.
+    /// State of the toggle: rules apply if set.
     pub(crate) enabled: bool,
     pub(crate) key: &'a Key,
     pub(crate) headers: &'a HeaderMap,
@@ -39,11 +39,11 @@ pub(crate) struct ExplainRequest<'a> {
     /// The body's format; guessed from the body where it isn't said.
     pub(crate) format: Option<Format>,
     pub(crate) now: SystemTime,
-    /// What splits that aren't sticky are decided by.
+    /// Random number for splits that aren't sticky.
     pub(crate) random: u64,
     /// Output tokens that are typical of a provider's model, for a request that sets no limit.
     pub(crate) typical_output: &'a dyn Fn(&str, &str) -> u64,
-    /// Whether people are to read the JSON.
+    /// Set if the JSON is indented for people.
     pub(crate) pretty: bool,
 }
 

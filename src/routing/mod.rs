@@ -1,5 +1,5 @@
-//! Where a request may go: what the rules make of the model asked, and the ordered deployments
-//! that serve what they chose. Explaining runs the same code. Nothing is sent from here.
+//! Routes a request: applies the rules to the model asked, and orders the deployments that serve
+//! the model they chose. Explaining runs the same code. Nothing is sent from here.
 
 pub(crate) mod balance;
 pub(crate) mod estimate;
@@ -31,11 +31,11 @@ use crate::snapshot::{Deployment, Model, Snapshot};
 /// The name that lets the router choose.
 pub(crate) const AUTO: &str = "auto";
 
-/// What is known of a request when it is routed.
+/// Facts of a request that is being routed.
 #[derive(Clone, Copy)]
 pub(crate) struct RouteRequest<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    /// Whether rules apply: the state of the toggle.
+    /// State of the toggle: rules apply if set.
     pub(crate) enabled: bool,
     pub(crate) key: &'a Key,
     pub(crate) endpoint: Endpoint,
@@ -45,7 +45,7 @@ pub(crate) struct RouteRequest<'a> {
     /// The body as the client sent it: a JSON object.
     pub(crate) body: &'a [u8],
     pub(crate) now: SystemTime,
-    /// What splits that aren't sticky are decided by.
+    /// Random number for splits that aren't sticky.
     pub(crate) random: u64,
 }
 
@@ -59,11 +59,11 @@ pub(crate) struct Route {
     pub(crate) rule: Option<Arc<str>>,
     /// Parameters that the rule sets in the body.
     pub(crate) set: Vec<(String, Value)>,
-    /// Why it is this one, for the ledger.
+    /// Explanation of the route, for the ledger.
     pub(crate) explanation: Option<Box<Explanation>>,
 }
 
-/// Why a request goes nowhere.
+/// Reason that a request is refused a route.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) fault: ApiError,
@@ -93,7 +93,7 @@ pub(crate) fn route(asking: &RouteRequest<'_>) -> Result<Route, Refused> {
     })
 }
 
-/// What is kept of how a route was found, if there is anything that the attempts won't tell.
+/// Returns the explanation that is kept of a route, if the attempts won't tell it.
 fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<Explanation>> {
     let several = plan.course.untried().nth(1).is_some();
     if why.is_none() && plan.left_out.is_empty() && !several {
@@ -110,7 +110,7 @@ fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<Explanation>> {
     Some(Box::new(kept))
 }
 
-/// What becomes of a request once the rules have decided.
+/// Route of a request once the rules have decided.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// The deployments to try; none when it is refused.

@@ -23,7 +23,7 @@ impl Entry<'_> {
     }
 }
 
-/// Who owns public names.
+/// Owner shown for public names.
 const ROUTER: &str = "llm-router";
 
 /// The models that a key may use, without repetition, in the order of the file.
@@ -67,7 +67,7 @@ pub(crate) fn visible<'a>(snapshot: &'a Snapshot, enabled: bool, key: &Key) -> V
     auto.into_iter().chain(models).collect()
 }
 
-/// Whether `auto` may lead to a model that the key may use: by a rule, or to the default.
+/// Returns whether `auto` may lead to a model that the key may use: by a rule, or to the default.
 fn leads_somewhere(snapshot: &Snapshot, enabled: bool, key: &Key) -> bool {
     let default = snapshot.default_model.as_deref();
     let ruled = enabled && !snapshot.rules.is_empty();

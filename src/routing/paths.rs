@@ -1,8 +1,8 @@
-//! What is served at which path. Methods and keys are checked elsewhere.
+//! Maps paths to what is served there. Methods and keys are checked elsewhere.
 
 use llm_router_domain::format::Endpoint;
 
-/// What a path stands for.
+/// Target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An inference endpoint.

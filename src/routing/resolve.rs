@@ -10,7 +10,7 @@ use crate::routing::balance::Tier;
 use crate::routing::{AUTO, RouteRequest};
 use crate::snapshot::{Deployment, Model, Provider, Snapshot};
 
-/// What serves a name.
+/// Deployments that serve a name.
 #[derive(Debug)]
 pub(super) struct Candidates {
     /// Those of the name, then those to fall back on.
@@ -24,7 +24,7 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Whether a deployment is at a provider that may be asked.
+    /// Returns whether a deployment is at a provider that may be asked.
     pub(super) fn allows(&self, deployment: &Deployment) -> bool {
         self.only
             .is_none_or(|index| deployment.provider_index == index)
@@ -37,7 +37,7 @@ impl Candidates {
     }
 }
 
-/// Whether a client may ask for a name at all; whether `auto` leads anywhere shows later.
+/// Returns whether a client may ask for a name at all; whether `auto` leads anywhere shows later.
 pub(super) fn is_known(asking: &RouteRequest<'_>) -> bool {
     let RouteRequest {
         snapshot, model, ..

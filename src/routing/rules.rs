@@ -1,4 +1,5 @@
-//! What the rules decide for a request, and which name that is. Who serves a name is `resolve`'s.
+//! Applies the rules to a request, and finds the name that they decide on. Finding the deployments
+//! of a name is `resolve`'s.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,7 @@ use crate::error::ApiError;
 use crate::routing::resolve::{self, Candidates};
 use crate::routing::{AUTO, Request, RouteRequest};
 
-/// What the rules make of a request.
+/// Decides on a request by the rules.
 /// Also, where there are rules, what made one match or why none did.
 pub(super) fn decide<'s>(
     asking: &RouteRequest<'s>,
@@ -26,7 +27,7 @@ pub(super) fn decide<'s>(
     (decision, Some(why))
 }
 
-/// Why no rule is tried for a request, if none is: rules apply to `auto` and to public names.
+/// Returns the reason that no rule is tried for a request, if none is: rules apply to `auto` and to public names.
 pub(crate) fn bypass(asking: &RouteRequest<'_>) -> Option<&'static str> {
     let public = &asking.snapshot.model_by_name;
     if !asking.enabled {

@@ -94,7 +94,7 @@ fn names(course: &RouteCursor) -> String {
     names.join(" ")
 }
 
-/// Where a request goes, or the status and the code that it is answered.
+/// Returns the deployments of a request, or the status and the code that it is answered.
 fn tried(snapshot: &Snapshot, allowed: &[&str], model: &str, endpoint: Endpoint) -> String {
     asked(snapshot, allowed, model, endpoint, |asking| {
         match route(asking) {

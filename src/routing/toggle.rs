@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::clock;
 use crate::telemetry::metrics::Metrics;
 
-/// How often a step is taken anew because another replica was faster.
+/// Most tries of a change that another replica was faster with.
 const TRIES: usize = 50;
 
 /// This replica's copy of the toggle.
@@ -50,13 +50,13 @@ impl ToggleReplica {
         })
     }
 
-    /// Whether rules are in force. A change counts from its instant on, by the clock of this
+    /// Returns whether rules are enabled. A change counts from its instant on, by the clock of this
     /// replica, whether or not the store can be reached.
     pub(crate) fn is_enabled(&self, now: SystemTime) -> bool {
         self.toggle.load().is_enabled(timestamp(now))
     }
 
-    /// What people see of it.
+    /// Returns the status for the admin API.
     pub(crate) fn status(&self, now: Timestamp) -> Status {
         self.toggle.load().status(&self.settings.load(), now)
     }
@@ -66,7 +66,7 @@ impl ToggleReplica {
         self.toggle.load().revision()
     }
 
-    /// When the change that waits takes effect.
+    /// Returns the time at which the pending change takes effect.
     pub(crate) fn effective_at(&self) -> Option<Timestamp> {
         self.toggle.load().effective_at()
     }

@@ -16,9 +16,9 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::{Caller, Collection, Rule, Unexplained};
+use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
 use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
-use llm_router_counters::{Counters, Link, Server};
+use llm_router_counters::{Counters, Link, SharedServer};
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
@@ -51,25 +51,25 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::stored_rules::broken;
 use crate::startup::predecessors::follow_others;
 use crate::startup::running::Running;
-use crate::sync::change_notifier::Broadcast;
+use crate::sync::change_notifier::ChangeNotifier;
 use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 
-/// How `serve` was asked to run.
+/// Options of `serve`.
 pub(crate) struct Start {
     /// The configuration, or nothing for the built-in defaults.
     pub(crate) file: Option<PathBuf>,
-    /// Whether the sockets of a running process are to be taken over.
+    /// Set if the sockets of a running process are taken over.
     pub(crate) upgrade: bool,
     /// The working directory: `.env` is read here.
     pub(crate) folder: PathBuf,
     pub(crate) mock: llm_router_mock::Config,
     /// A key that the caller has made up for this run.
     pub(crate) admin_key: Option<SecretString>,
-    /// Whether the access log is JSON.
+    /// Set if the access log is JSON.
     pub(crate) json_log: bool,
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
 }
 
-/// What follows the file, the store and what other replicas tell.
+/// Tasks that follow the file, the store and other replicas.
 fn keeping_in_step(
     editor: &Editor,
     hangups: Arc<SighupListener>,
@@ -200,7 +200,7 @@ fn access_log(config: &Config, json: bool) -> io::Result<AccessLog> {
     AccessLog::start(json, settings.sample)
 }
 
-/// What makes traces, if any are wanted.
+/// Starts traces, if they are configured.
 fn traces(
     config: &Config,
     runtime: &Runtime,
@@ -216,14 +216,14 @@ fn traces(
     Ok(Some(Arc::new(traces)))
 }
 
-/// What was made by API: in this order, so that what is changed meanwhile is noticed.
+/// Loads what was made by API: in this order, so that what is changed meanwhile is noticed.
 async fn made_by_api(store: &dyn Store) -> Result<(Objects, Arc<IssuedKeys>), StoreError> {
     let objects = store.objects().await?;
     let issued = IssuedKeys::load(store, &IssuedKeys::default()).await?;
     Ok((objects, Arc::new(issued)))
 }
 
-/// What the environment says of keys.
+/// Secrets of the environment.
 struct Secrets {
     /// Hashes keys that are stored: under a salt of this run they would be worthless after it.
     issuer: Option<KeyHasher>,
@@ -244,7 +244,7 @@ impl Secrets {
     }
 }
 
-/// How long the end waits for the store to take when keys were last used.
+/// Timeout of writing the last uses of keys at shutdown.
 const USES: Duration = Duration::from_secs(2);
 
 async fn write_uses(uses: &UseLog, store: &dyn Store) {
@@ -254,7 +254,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
     }
 }
 
-/// What the admin service may change.
+/// Parts that the admin service may change.
 struct Parts {
     budgets: Arc<Budgets>,
     steering: Steering,
@@ -262,7 +262,7 @@ struct Parts {
     sealer: Option<Sealer>,
 }
 
-/// What the admin service is given of the router.
+/// Makes the source that the admin service reads from.
 fn admin_source(
     config: &Config,
     parts: Parts,
@@ -292,13 +292,13 @@ fn admin_source(
     }
 }
 
-/// How long the start waits for what replicas share; without it this one begins with its own share.
+/// Timeout of the start for the shared counters; without them this replica begins with its own share.
 const COUNTERS: Duration = Duration::from_secs(1);
 
-/// How often the metrics learn how that is.
+/// Interval at which their status goes into the metrics.
 const COUNTERS_NOTED: Duration = Duration::from_millis(500);
 
-/// What counts limits and budgets: for all replicas together where they have Redis, budgets also
+/// Starts the counters of limits and budgets: for all replicas together where they have Redis, budgets also
 /// where they have PostgreSQL.
 fn counting(
     config: &Config,
@@ -309,13 +309,13 @@ fn counting(
     let handle = runtime.handle();
     let budgets = if let Some(counters) = &counters {
         watch_link(counters.link(), runtime, metrics);
-        Budgets::shared(Arc::new(counters.clone()), handle)
+        Budgets::with_store(Arc::new(counters.clone()), handle)
     } else if let (config::StoreUrl::Postgres(url), true) = (&config.store.url, config.store.ledger)
     {
         let book = budgets::postgres::start(url, handle);
         let book = book.map_err(|error| io::Error::other(format!("store.url: {error}")))?;
         watch_link(&book, runtime, metrics);
-        Budgets::shared(book, handle)
+        Budgets::with_store(book, handle)
     } else {
         Budgets::default()
     };
@@ -327,7 +327,7 @@ fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> 
     let CounterUrl::Redis(url) = &config.counters.url else {
         return Ok(None);
     };
-    let options = llm_router_counters::Options {
+    let options = llm_router_counters::LinkOptions {
         timeout: config.counters.timeout,
     };
     let counters = Counters::start(url, options, runtime.handle());
@@ -336,7 +336,7 @@ fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> 
 }
 
 /// Waits a moment for what replicas share, and lets the metrics say how it is.
-fn watch_link<S: Server>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
+fn watch_link<S: SharedServer>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
     runtime.block_on(link.ready(COUNTERS));
     let (link, metrics) = (Arc::clone(link), Arc::clone(metrics));
     runtime.spawn(async move {
@@ -347,7 +347,7 @@ fn watch_link<S: Server>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<M
     });
 }
 
-/// What keeps the running router in step: with its file, with its store, with its operators.
+/// Parts that keep the running router up to date: with its file, with its store, with its operators.
 fn steer(
     runtime: &Runtime,
     loader: Loader,
@@ -365,7 +365,7 @@ fn steer(
     );
     let switch = Arc::new(runtime.block_on(switch)?);
     let poll = loaded.config.store.poll;
-    let broadcast = Broadcast::of(&loaded.config).map_err(io::Error::other)?;
+    let broadcast = ChangeNotifier::of(&loaded.config).map_err(io::Error::other)?;
     let broadcast = Arc::new(broadcast);
     let reloader = Arc::new(Reloader::new(
         loader,
@@ -420,7 +420,7 @@ fn with_some_key(loader: Loader, config: &Config, has_admin_key: bool) -> io::Re
     Ok(loader.with_admin_key(key))
 }
 
-/// What seals and opens stored credentials, if the environment has a key for it.
+/// Returns the sealer of stored credentials, if the environment has a key for it.
 fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
     let key = config.secrets.secret_key.as_ref();
     let sealer = key.map(|key| Sealer::new(key, &[])).transpose();
@@ -450,7 +450,7 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
 }
 
 fn broadcast_task(
-    broadcast: Arc<Broadcast>,
+    broadcast: Arc<ChangeNotifier>,
     follower: &Arc<Follower>,
     metrics: &Arc<Metrics>,
 ) -> SideTask {
@@ -488,7 +488,7 @@ fn until(
     })
 }
 
-/// What the admin service reads of the router.
+/// Source of the admin service.
 struct AdminSource {
     live: SharedLive,
     metrics: Arc<Metrics>,
@@ -504,24 +504,24 @@ struct AdminSource {
 }
 
 #[async_trait]
-impl llm_router_admin::Source for AdminSource {
-    fn steering(&self) -> &dyn llm_router_admin::Steering {
+impl llm_router_admin::Backend for AdminSource {
+    fn routing(&self) -> &dyn llm_router_admin::RoutingApi {
         &self.steering
     }
 
-    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec> {
+    fn rules(&self) -> &dyn Collection<Object = RuleObject, Spec = RuleSpec> {
         &self.steering
     }
 
-    fn keys(&self) -> &dyn llm_router_admin::Keys {
+    fn keys(&self) -> &dyn llm_router_admin::KeysApi {
         &self.issuing
     }
 
-    fn hosting(&self) -> &dyn llm_router_admin::Hosting {
+    fn providers(&self) -> &dyn llm_router_admin::ProvidersApi {
         &self.hosting
     }
 
-    fn configuration(&self) -> &dyn llm_router_admin::Configuration {
+    fn config(&self) -> &dyn llm_router_admin::ConfigApi {
         &self.configuration
     }
 
@@ -536,7 +536,7 @@ impl llm_router_admin::Source for AdminSource {
     fn metrics(&self) -> String {
         // What the ledger's parts count is taken over when somebody looks.
         let money = self.ledger.metrics();
-        money.reserved(self.budgets.reservations());
+        money.set_reservations(self.budgets.reservations());
         let enabled = self.steering.switch.is_enabled(clock::wall());
         self.metrics.routing_enabled(enabled);
         let live = self.live.load();
@@ -544,7 +544,7 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics.render()
     }
 
-    fn figures(&self) -> llm_router_admin::RouterFigures {
+    fn router_metrics(&self) -> llm_router_admin::RouterMetrics {
         self.metrics.figures()
     }
 
@@ -552,7 +552,7 @@ impl llm_router_admin::Source for AdminSource {
         self.metrics_public
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let live = self.live.load();
         let key = authenticate(&live.snapshot.keys, headers, clock::wall())
             .map_err(|fault| fault.message.into_owned())?;
@@ -576,7 +576,7 @@ impl llm_router_admin::Source for AdminSource {
         headers: &HeaderMap,
         format: Option<Format>,
         body: &[u8],
-    ) -> Result<String, Unexplained> {
+    ) -> Result<String, ExplainError> {
         let live = self.live.load();
         let snapshot = &live.snapshot;
         let now = clock::wall();
@@ -594,7 +594,7 @@ impl llm_router_admin::Source for AdminSource {
                 pretty: false,
             })
         });
-        explained.map_err(|fault| Unexplained {
+        explained.map_err(|fault| ExplainError {
             code: fault.code,
             message: fault.message.into_owned(),
             field: fault.param,

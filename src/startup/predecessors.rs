@@ -1,5 +1,5 @@
-//! What processes before this one left, and what they do while they end beside it: their journals
-//! are taken over once they have gone, and budgets hear meanwhile what they spend.
+//! Follows the processes before this one: recovers their journals once they have ended, and adds
+//! what they spend meanwhile to the budgets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::budgets::Budgets;
 use crate::clock;
 use crate::ledger::Ledger;
 
-/// How often is looked: budgets lag that much behind what an ending process settles.
+/// Polling interval: budgets lag that much behind what an ending process settles.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where looking takes long, as with very many budgets: pauses are that much longer.
+/// Factor of pauses where polling takes long, as with very many budgets: pauses are that much longer.
 const PAUSE: u32 = 9;
 
 /// Returns once every other process of the journal's folder has ended and its entries are in the
@@ -27,7 +27,7 @@ pub(crate) async fn follow_others(ledger: Arc<Ledger>, budgets: Arc<Budgets>) {
             }
         };
         // After it: so that the last look sees all they have spent.
-        match budgets.look_again(&ledger).await {
+        match budgets.refresh_others(&ledger).await {
             Ok(()) if left == 0 => return,
             Ok(()) => {}
             Err(error) => {

@@ -17,7 +17,7 @@ use crate::process::shutdown::{Drains, Ending, Stop};
 use crate::process::systemd;
 use crate::proxy::{ServiceOptions, SideTask};
 
-/// How long the ports may take to open: less than a predecessor waits.
+/// Timeout for the ports to open: less than a predecessor waits.
 const OPEN: Duration = Duration::from_secs(20);
 
 /// The process as it listens and ends.
@@ -94,7 +94,7 @@ impl Running {
         Ok(running)
     }
 
-    /// What the clients' port is served with.
+    /// Returns the options of the clients' port.
     pub(crate) fn options(self, config: &Config) -> ServiceOptions {
         let server = &config.server;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);

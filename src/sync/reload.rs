@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use llm_router_admin::{Difference, Refused};
+use llm_router_admin::{Difference, RejectedConfig};
 use llm_router_config::{
     Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report, RestartOnlySettings,
 };
@@ -189,7 +189,7 @@ pub(crate) struct ActiveConfig {
     /// The fingerprint of the files that were last tried.
     tried: u64,
     /// Why the last reload changed nothing.
-    pub(crate) refused: Option<Refused>,
+    pub(crate) refused: Option<RejectedConfig>,
 }
 
 impl Reloader {
@@ -230,7 +230,7 @@ impl Reloader {
         let before = self.in_force().masked.clone();
         let revision = self.reload(reason)?;
         let after = self.in_force().masked.clone();
-        let differences = llm_router_admin::between(Some(&before), Some(&after));
+        let differences = llm_router_admin::differences(Some(&before), Some(&after));
         if !differences.is_empty() {
             self.record(&differences, actor).await;
         }
@@ -273,7 +273,7 @@ impl Reloader {
         let mut in_force = self.in_force();
         in_force.tried = self.loader.fingerprint();
         let reloaded = self.reload_file(&mut in_force);
-        in_force.refused = reloaded.as_ref().err().map(|error| Refused {
+        in_force.refused = reloaded.as_ref().err().map(|error| RejectedConfig {
             at: now(),
             errors: mistakes(error),
         });

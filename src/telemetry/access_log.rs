@@ -48,7 +48,7 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) revision: u64,
 }
 
-/// Where lines go. Clones write to the same log.
+/// Writer of lines. Clones write to the same log.
 #[derive(Clone)]
 pub(crate) struct AccessLog {
     pending: Arc<Mutex<Vec<u8>>>,
@@ -57,7 +57,7 @@ pub(crate) struct AccessLog {
     sample: f64,
 }
 
-/// How often the lines are written out.
+/// Interval at which lines are written out.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The most that is gathered; a log that can't be written to must not fill the memory.
@@ -86,7 +86,7 @@ impl AccessLog {
         Ok(log)
     }
 
-    /// Whether a request is to have a line: each that failed has one.
+    /// Returns whether a request gets a line: each that failed does.
     pub(crate) fn wants(&self, failed: bool) -> bool {
         failed || self.sample >= 1.0 || fastrand::f64() < self.sample
     }

@@ -1,4 +1,4 @@
-//! What the router reports of its work: access log, metrics and traces. Nothing here decides.
+//! Reports of the router's work: access log, metrics and traces. Nothing here decides.
 
 pub(crate) mod access_log;
 pub(crate) mod metrics;

@@ -32,10 +32,10 @@ pub(crate) const TRACESTATE: &str = "tracestate";
 /// Spans that wait for the collector at most; more are dropped.
 const QUEUE: usize = 8_192;
 
-/// How long spans wait for others to travel with.
+/// Longest time that spans wait for others in a batch.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// How long the process's end waits for the last spans to leave.
+/// Timeout of the last export at shutdown.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Makes traces and sends them off, on a thread of its own.
@@ -163,7 +163,7 @@ impl Trace {
         self.attempt = new_span_id();
     }
 
-    /// What the upstream is sent as `traceparent`, and whether the client's `tracestate` goes with
+    /// Returns the upstream's `traceparent`, and whether the client's `tracestate` goes with
     /// it: one without a trace that could be read says nothing.
     pub(crate) fn context(&self) -> (Option<HeaderValue>, bool) {
         let flags = u8::from(self.sampled);
@@ -314,7 +314,7 @@ fn usage(entry: &Entry) -> impl Iterator<Item = KeyValue> + '_ {
     used.map(|(name, tokens)| KeyValue::new(name, i64::try_from(tokens).unwrap_or(i64::MAX)))
 }
 
-/// What went wrong with an attempt: the router's word for it, or the provider's status where that is
+/// Returns the error type of an attempt: the router's word for it, or the provider's status where that is
 /// all there is.
 fn failure(entry: &Entry) -> Option<String> {
     let outcome = &entry.outcome;

@@ -27,6 +27,7 @@ mod explain;
 mod failover;
 mod health;
 mod hostile;
+mod house;
 mod http2;
 mod include_usage;
 mod issued_keys;

@@ -16,6 +16,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format.
+    pub const ALL: [Self; 4] = [
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::AnthropicMessages,
+        Self::Gemini,
+    ];
+
     /// The name used in logs, metrics, the ledger and `?format=`.
     #[must_use]
     pub const fn name(self) -> &'static str {

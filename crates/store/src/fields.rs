@@ -153,15 +153,8 @@ pub(crate) fn signed(count: u64) -> i64 {
 }
 
 pub(crate) fn format_named(name: &str) -> Result<Format, StoreError> {
-    [
-        Format::OpenAiChat,
-        Format::OpenAiResponses,
-        Format::AnthropicMessages,
-        Format::Gemini,
-    ]
-    .into_iter()
-    .find(|format| format.name() == name)
-    .ok_or_else(|| unreadable("format", name))
+    let found = Format::ALL.into_iter().find(|format| format.name() == name);
+    found.ok_or_else(|| unreadable("format", name))
 }
 
 fn unreadable(column: &str, value: &str) -> StoreError {

@@ -22,7 +22,7 @@ pub use llm_router_domain::store_url::StoreUrl;
 pub use objects::ObjectStore;
 pub use open::{Store, open};
 pub use postgres::{
-    Asker, BookConnection, BudgetBook, Listener, Listening, PostgresStore, Present,
+    BudgetConnection, BudgetTables, Listener, Listening, PostgresStore, Presence, ReplicaConnection,
 };
 pub use sqlite::SqliteStore;
 pub use toggle::ToggleStore;

@@ -1,7 +1,7 @@
 //! The store in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
 //! error, never a connection that waits for ever.
 
-mod book;
+mod budgets;
 mod listen;
 mod objects;
 mod read;
@@ -22,7 +22,7 @@ use tokio_postgres::types::FromSql;
 use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
-pub use book::{Asker, BookConnection, BudgetBook, Present};
+pub use budgets::{BudgetConnection, BudgetTables, Presence, ReplicaConnection};
 pub use listen::{Listener, Listening};
 
 use crate::error::StoreError;

@@ -231,7 +231,7 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
         .map(|(name, _)| name.clone())
         .collect();
     for name in names {
-        tracing::warn!(provider = provider.id, header = %name, "a response held our credential");
+        tracing::warn!(provider = provider.id, header = %name, "removed a response header that contained our credential");
         header.remove_header(&name);
     }
 }

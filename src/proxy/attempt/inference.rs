@@ -35,7 +35,7 @@ pub(crate) struct Inference {
     pub(crate) attempts: Attempts,
 }
 
-/// What was asked, and by whom. Nothing changes it once it is parsed and routed.
+/// The request and its caller. Nothing changes it once it is parsed and routed.
 pub(crate) struct Request {
     pub(crate) id: Arc<str>,
     pub(crate) arrived: Instant,
@@ -57,19 +57,19 @@ pub(crate) struct Request {
 /// The attempts at answering a request, one after the other.
 pub(crate) struct Attempts {
     pub(crate) cursor: RouteCursor,
-    /// Why the request goes where it goes, for the ledger.
+    /// Explanation of the route, for the ledger.
     pub(crate) explanation: Option<Box<Explanation>>,
-    /// What candidates are sent.
+    /// Bodies that candidates are sent.
     pub(crate) bodies: Bodies,
     /// Attempts begun so far.
     pub(crate) begun: u32,
-    /// When the first attempt began.
+    /// Start of the first attempt.
     pub(crate) first_began: Option<Instant>,
-    /// What tells the conversation from others, once a strategy has asked.
+    /// Hash that identifies the conversation, once a strategy has asked for it.
     conversation: OnceLock<u64>,
-    /// How far the current attempt has come.
+    /// State of the current attempt.
     pub(crate) state: State,
-    /// When the current attempt began, until it has failed.
+    /// Start of the current attempt; `None` once it has failed.
     pub(crate) started: Option<Instant>,
     /// Length of the body that the current candidate is sent.
     pub(crate) length: usize,
@@ -80,11 +80,11 @@ pub(crate) struct Attempts {
     pub(crate) trace: Option<Box<Trace>>,
     /// Tokens that the settled attempts used.
     pub(crate) used_tokens: u64,
-    /// Whether this replica decided by itself that the budget allows an attempt.
+    /// Set if this replica checked the budget alone, because the shared one was unavailable.
     pub(crate) degraded: bool,
-    /// How the latest failed attempt failed.
+    /// Failure of the latest attempt that failed.
     pub(crate) failure: Option<Failure>,
-    /// When the head of the response that is passed on came.
+    /// Arrival of the head of the response that is passed on.
     pub(crate) first_byte: Option<Instant>,
     /// Time spent between asking an upstream and its last byte, over all failed attempts.
     upstream_time: Duration,

@@ -13,9 +13,8 @@ use llm_router_domain::ledger::{
 };
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, Method, Source, Usage};
-use llm_router_wire::json;
-use llm_router_wire::scan::Field;
-use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFilter};
+use llm_router_wire::formats;
+use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
 use uuid::Uuid;
 
 use crate::budgets::{Expected, KeyBudget};
@@ -28,9 +27,9 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
     opened: Opened,
-    dialect: Dialect,
+    layout: &'static UsageLayout,
     price: Option<Arc<Price>>,
-    /// What is known of the deployment; its id names it in metrics.
+    /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::Deployment>,
     type_name: &'static str,
     /// From the request's arrival until now.
@@ -39,17 +38,17 @@ pub(crate) struct EntryDraft {
     connected: bool,
     connect: Option<Duration>,
     first_token: Option<Duration>,
-    /// When the attempt was known to have failed.
+    /// Time of the attempt's failure.
     failed_at: Option<Instant>,
     failure: Option<(&'static str, u16)>,
     status: u16,
     meter: Meter,
     whole: bool,
-    /// What pays for it: that of the beginning, whatever became of the key since.
+    /// Budget that it is charged to: the one at its start, even if the key has changed since.
     budget: Option<KeyBudget>,
 }
 
-/// What reads the response.
+/// Reader of the response's usage.
 enum Meter {
     /// No response yet.
     Waiting,
@@ -62,17 +61,17 @@ enum Meter {
     Done(Observed),
 }
 
-/// How the request that an attempt belongs to goes on.
+/// End of an attempt, as far as its request decides it.
 pub(crate) struct Closing {
     pub(crate) now: Instant,
-    /// Whether the request ends with this attempt.
+    /// Set if the request ends with this attempt.
     pub(crate) last: bool,
     pub(crate) client_gone: bool,
-    /// What was done upstream if the client has gone.
+    /// Policy that applied upstream if the client has disconnected.
     pub(crate) disconnect: Disconnect,
     /// The status that the client was sent; 0 if none.
     pub(crate) answered: u16,
-    /// Why the request went where it went, if it ends.
+    /// Explanation of the route, if the request ends.
     pub(crate) explanation: Option<Box<Explanation>>,
 }
 
@@ -82,7 +81,7 @@ impl EntryDraft {
         Self { budget, ..self }
     }
 
-    /// What it is paid from.
+    /// Takes the budget that it is charged to.
     pub(crate) const fn take_budget(&mut self) -> Option<KeyBudget> {
         self.budget.take()
     }
@@ -112,7 +111,7 @@ impl EntryDraft {
                 estimate,
                 cost,
             },
-            dialect: Dialect::of(inference.provider_format(), request.endpoint),
+            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
@@ -130,38 +129,38 @@ impl EntryDraft {
         }
     }
 
-    /// What the journal is told before the attempt goes upstream.
-    pub(crate) const fn opened(&self) -> &Opened {
+    /// Returns the record that is journalled before the attempt goes upstream.
+    pub(crate) const fn opening(&self) -> &Opened {
         &self.opened
     }
 
-    /// What is known of the deployment.
+    /// Returns the health state of the deployment.
     pub(crate) const fn deployment(&self) -> &Arc<balance::Deployment> {
         &self.deployment
     }
 
     /// A connection stands; one that stood before took no time.
-    pub(crate) fn connected(&mut self, reused: bool, now: Instant) {
+    pub(crate) fn note_connection(&mut self, reused: bool, now: Instant) {
         self.connected = true;
         if !reused {
             self.connect = Some(now.saturating_duration_since(self.begun));
         }
     }
 
-    /// Whether the response has come to its content.
+    /// Returns whether content of the response has come.
     pub(crate) const fn content_began(&self) -> bool {
         self.first_token.is_some()
     }
 
     /// The response's header came. `filter`: the provider was asked for usage that the client
     /// didn't ask for.
-    pub(crate) fn responded(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
+    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
         self.status = status;
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(UsageFilter::new(self.dialect)),
-            (true, false) => Meter::Stream(StreamMeter::new(self.dialect)),
-            (false, _) => Meter::Body(BodyMeter::new(self.dialect)),
+            (true, true) => Meter::Filter(UsageFilter::new(self.layout)),
+            (true, false) => Meter::Stream(StreamMeter::new(self.layout)),
+            (false, _) => Meter::Body(BodyMeter::new(self.layout)),
         };
     }
 
@@ -216,7 +215,13 @@ impl EntryDraft {
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
     /// nothing that is billed.
-    pub(crate) fn failed(&mut self, code: &'static str, status: u16, empty: bool, now: Instant) {
+    pub(crate) fn note_failure(
+        &mut self,
+        code: &'static str,
+        status: u16,
+        empty: bool,
+        now: Instant,
+    ) {
         self.failure = Some((code, status));
         self.failed_at = Some(now);
         if empty {
@@ -269,7 +274,7 @@ impl EntryDraft {
         Entry { attempt, outcome }
     }
 
-    /// How the attempt ended, what it used and what went wrong.
+    /// Returns how the attempt ended, what it used and the code of its error.
     fn verdict(&self, closing: &Closing) -> (Ending, Usage, Option<&'static str>) {
         let input = self.opened.estimate.get(Class::Input);
         let nothing = Usage::default();
@@ -341,16 +346,8 @@ fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> Attempt 
 /// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
 fn end_user(inference: &Inference) -> Option<Box<str>> {
     let request = &inference.request;
-    let (body, scan) = (inference.attempts.bodies.client(), &request.head.scan);
-    let value = if request.endpoint.format() == Endpoint::Messages.format() {
-        let metadata = scan.value(body, Field::Metadata)?;
-        let id = json::members(metadata)
-            .find(|member| metadata.get(member.key.clone()) == Some(b"user_id"))?;
-        metadata.get(id.value)?
-    } else {
-        scan.value(body, Field::User)?
-    };
-    let name = json::string(value)?;
+    let body = inference.attempts.bodies.client();
+    let name = formats::end_user(request.endpoint.format(), body, &request.head.scan)?;
     let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
     fits.then(|| name.as_ref().into())
 }

@@ -38,7 +38,7 @@ use crate::proxy::gateway::Gateway;
 use crate::snapshot::Timeouts;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
-/// What the client is to be told of an answer, beside its bytes.
+/// Effect of a chunk on the answer, beside its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Passed {
     /// Nothing more than the head said.
@@ -50,10 +50,10 @@ pub(crate) enum Passed {
     BrokenOff,
 }
 
-/// What an error of Pingora's makes of a request.
+/// Outcome of an error that Pingora reported.
 pub(crate) struct Failed {
     pub(crate) error: Box<Error>,
-    /// Whether the client has gone away.
+    /// Set if the client has disconnected.
     pub(crate) client_gone: bool,
 }
 
@@ -129,9 +129,9 @@ impl Gateway {
 
     /// Notes that the attempt has its connection.
     pub(crate) fn connected(&self, inference: &mut Inference, reused: bool) {
-        inference.attempts.state.connected();
+        inference.attempts.state.set_sent();
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
-            entry.connected(reused, clock::now());
+            entry.note_connection(reused, clock::now());
         }
     }
 
@@ -173,20 +173,20 @@ impl Gateway {
         let filter = stream && option && inference.translated().is_none();
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
-            entry.responded(status, stream, filter, free);
+            entry.begin_response(status, stream, filter, free);
         }
         let refusal = Refusal::from_header(header);
         let verdict = refusal.ending(false).verdict();
         if verdict.next == Next::NextCandidate {
-            self.refused(inference, exchange, refusal, BytesMut::new(), false)?;
+            self.refuse(inference, exchange, refusal, BytesMut::new(), false)?;
             return Ok(HeadVerdict::Withheld);
         }
         let declined = header.status.is_client_error();
         if declined {
             self.tell_circuit(inference, verdict.health, refusal.wait());
-            inference.attempts.state.declined();
+            inference.attempts.state.decline();
         } else {
-            inference.attempts.state.answering();
+            inference.attempts.state.answer();
         }
         inference.attempts.first_byte = Some(now);
         let response = if let Some(answer) = Answer::new(inference, status, stream) {
@@ -212,7 +212,7 @@ impl Gateway {
 
     /// The answer is an error that another candidate may not make. Its body is read first where it
     /// may say that trying is no use, and from the last candidate, for the provider's own words.
-    fn refused(
+    fn refuse(
         &self,
         inference: &mut Inference,
         exchange: &Exchange,
@@ -221,7 +221,7 @@ impl Gateway {
         end: bool,
     ) -> Result<()> {
         let read = refusal.must_be_read() || !inference.may_go_on(clock::now());
-        inference.attempts.state.refused(refusal, body);
+        inference.attempts.state.refuse(refusal, body);
         if end || !read {
             self.judge_refusal(inference);
             return Error::err_up(TRY_NEXT);
@@ -282,7 +282,7 @@ impl Gateway {
             // Comments say that the provider lives, which matters where none is next.
             Step::Comment if inference.may_go_on(clock::now()) => return Ok(passed),
             Step::ErrorBody(held) => {
-                self.refused(inference, exchange, Refusal::default(), held, end)?;
+                self.refuse(inference, exchange, Refusal::default(), held, end)?;
                 return Ok(passed);
             }
             Step::ErrorEvent(status) => {
@@ -330,13 +330,13 @@ impl Gateway {
         }
         let entry = attempts.entry.as_deref();
         if entry.is_some_and(EntryDraft::content_began) {
-            if attempts.state.content()
+            if attempts.state.note_content()
                 && let Some(flight) = attempts.cursor.flight()
                 && let Some(change) = flight.answered(clock::now())
             {
                 self.circuit_changed(flight.deployment().id(), change);
             }
-        } else if end && attempts.state.whole() {
+        } else if end && attempts.state.note_end() {
             self.tell_circuit(inference, Health::Good, None);
         }
     }
@@ -375,7 +375,7 @@ impl Gateway {
             }
             Reaction::End(ending) => {
                 let failure = match timeout {
-                    Some(kind) => Failure::Silent(waited(inference, kind)),
+                    Some(kind) => Failure::Silent(timeout_of(inference, kind)),
                     None => connection_failure(&error),
                 };
                 self.end(inference, failure, ending, None)
@@ -423,7 +423,7 @@ impl Gateway {
         let verdict = ending.verdict();
         inference.attempts.stop_time(now);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
-            entry.failed(failure.outcome(), failure.status(), failure.is_empty(), now);
+            entry.note_failure(failure.outcome(), failure.status(), failure.is_empty(), now);
         }
         self.tell_circuit(inference, verdict.health, wait);
         let may_go_on = inference.may_go_on(now);
@@ -458,7 +458,7 @@ impl Gateway {
             self.metrics.deployments.cooldown(id);
             let rest = flight.refused(rest.or(wait), now);
             let deployment = flight.deployment().id();
-            tracing::debug!(deployment, ?rest, "a deployment cools down");
+            tracing::debug!(deployment, ?rest, "deployment in cooldown");
         } else if let Some(change) = flight.report(health, wait, now) {
             self.circuit_changed(flight.deployment().id(), change);
         }
@@ -469,14 +469,14 @@ impl Gateway {
             Change::Opened(time) => {
                 self.metrics.deployments.circuit_opened(deployment);
                 let seconds = time.as_secs_f64();
-                tracing::warn!(deployment, seconds, "a circuit opened");
+                tracing::warn!(deployment, seconds, "circuit opened");
             }
-            Change::Closed => tracing::info!(deployment, "a circuit closed"),
+            Change::Closed => tracing::info!(deployment, "circuit closed"),
         }
     }
 }
 
-/// Whether the client is sent an answer that has just begun.
+/// Decision on an answer whose head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadVerdict {
     /// It is, if what follows doesn't show it to be an error.
@@ -510,7 +510,7 @@ fn connection_failure(error: &Error) -> Failure {
 }
 
 /// Returns how long the upstream was waited for when it was given up on.
-fn waited(inference: &Inference, kind: TimeoutKind) -> Duration {
+fn timeout_of(inference: &Inference, kind: TimeoutKind) -> Duration {
     let limit = |timeouts: &Timeouts| match kind {
         TimeoutKind::FirstByte => timeouts.first_byte,
         TimeoutKind::Idle => timeouts.idle,

@@ -1,22 +1,21 @@
-//! How attempts fail: what the provider's header says of a refusal, and what is kept of the latest
-//! failure for the client and the ledger. What follows from a failure is decided elsewhere.
+//! Failures of attempts: reads the header of a refusal, and keeps the latest failure for the client
+//! and the ledger. It does not decide where a failure leads.
 
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use llm_router_domain::retry::{Ending, Fault, limit_wait, retry_after};
-use llm_router_wire::error::{provider_message, says_spend_limit};
+use llm_router_wire::error::{body_status, provider_message, says_spend_limit};
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::budgets::Refused;
+use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::attempt::state::Cause;
-use crate::proxy::attempt::stream::error_status;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
 
-/// Why an attempt failed.
+/// Reason for an attempt's failure.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// No connection, or one that broke before the answer began.
@@ -54,9 +53,9 @@ pub(crate) struct Refusal {
     status: u16,
     /// As the provider gave it, for the client.
     retry_after: Option<String>,
-    /// Whether it names a time to come back.
+    /// Set if it names a time to retry.
     hinted: bool,
-    /// How long the deployment is to be left alone, if that can be told.
+    /// Time that the deployment rests, if the header says so.
     wait: Option<Duration>,
 }
 
@@ -102,7 +101,7 @@ impl Refusal {
     /// Judges the refusal by its body, as far as that was read.
     pub(crate) fn judge(self, body: &[u8]) -> (Failure, Ending) {
         if self.status == 0 {
-            let status = error_status(body);
+            let status = body_status(body);
             let ending = Ending::ErrorFirst(Fault::of_status(status));
             return (Failure::ErrorEvent(status), ending);
         }
@@ -155,12 +154,12 @@ impl Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<BudgetRefusal> for Failure {
+    fn from(refused: BudgetRefusal) -> Self {
         match refused {
-            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
-            Refused::Unknown => Self::Unjournalled,
-            Refused::Unavailable => Self::Uncounted,
+            BudgetRefusal::OverBudget(why) | BudgetRefusal::Share(why) => Self::OverBudget(why),
+            BudgetRefusal::Unknown => Self::Unjournalled,
+            BudgetRefusal::Unavailable => Self::Uncounted,
         }
     }
 }
@@ -173,11 +172,11 @@ const AT_ONCE: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Broken<'a> {
     pub(crate) error: &'a Error,
-    /// Whether the connection came from the pool.
+    /// Set if the connection came from the pool.
     pub(crate) reused: bool,
-    /// Whether Pingora says that the request can be sent once more.
+    /// Set if Pingora says that the request can be sent once more.
     pub(crate) safe: bool,
-    /// How long the attempt had taken.
+    /// Duration of the attempt so far.
     pub(crate) elapsed: Duration,
 }
 

@@ -6,12 +6,13 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
+use llm_router_wire::error::begins_with_error;
 
 use crate::proxy::attempt::answer::{Answer, Progress};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
-use crate::proxy::attempt::stream::{Stream, Verdict, begins_with_error};
+use crate::proxy::attempt::stream::{Stream, Verdict};
 
-/// How the response is treated.
+/// Treatment of the response.
 #[derive(Default)]
 pub(crate) enum Response {
     /// None yet, or one whose bytes are passed on untouched.
@@ -27,16 +28,16 @@ pub(crate) enum Response {
     Declined(BytesMut),
 }
 
-/// What came of more of a response.
+/// Result of feeding a response more of its bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// There is nothing for the client yet, or nothing that may be sent before more has come.
     Wait,
-    /// What is left of the body is a comment of the stream, and its first event has not come.
+    /// The rest of the body is a comment of the stream, and its first event has not come.
     Comment,
-    /// What is left of the body is the client's, as it came.
+    /// The rest of the body goes to the client as it came.
     Untouched,
-    /// What is left of the body is the client's.
+    /// The rest of the body goes to the client.
     Pass,
     /// The same, and our secrets must be taken out of it.
     PassCleaned,

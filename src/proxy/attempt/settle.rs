@@ -1,5 +1,5 @@
-//! When an attempt's entry of the ledger is opened and settled. What the entry says is
-//! [`ledger_entry`](crate::proxy::attempt::ledger_entry)'s.
+//! Opens and settles the ledger's entries of attempts. Their contents are made by
+//! [`ledger_entry`](crate::proxy::attempt::ledger_entry).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use llm_router_domain::ledger::Disconnect;
 use pingora::{Error, ErrorType, Result};
 
-use crate::budgets::{By, Need, Refused};
+use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy};
 use crate::clock;
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft};
@@ -16,11 +16,11 @@ use crate::proxy::gateway::Gateway;
 use crate::snapshot::Snapshot;
 use crate::telemetry::traces::Trace;
 
-/// How a request ends with its last attempt.
+/// End of a request with its last attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) client_gone: bool,
-    /// Whether the answer was read on without its client.
+    /// Set if the answer was read to its end after the client had disconnected.
     pub(crate) drained: bool,
     /// The status that the client was sent; 0 if none.
     pub(crate) answered: u16,
@@ -52,27 +52,33 @@ impl Gateway {
         let entry = EntryDraft::new(id, inference, deployment, expected, now);
         let attempts = &mut inference.attempts;
         if let Some(budget) = budget {
-            let need = Need {
+            let need = BudgetRequest {
                 budget,
-                opened: entry.opened(),
-                instead: attempts.entry.as_deref().map(EntryDraft::opened),
+                opened: entry.opening(),
+                replaces: attempts.entry.as_deref().map(EntryDraft::opening),
                 longest,
                 failure: snapshot.limits.on_counter_failure,
             };
             let reserved = self.budgets.reserve(&need, &self.ledger).await;
             self.ledger.metrics().decided(reserved.as_ref());
-            attempts.degraded |= !matches!(reserved, Ok(By::All) | Err(Refused::OverBudget(_)));
+            attempts.degraded |= !matches!(
+                reserved,
+                Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
+            );
             if let Err(refused) = reserved {
-                if matches!(refused, Refused::OverBudget(_) | Refused::Share(_)) {
+                if matches!(
+                    refused,
+                    BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)
+                ) {
                     self.metrics.budget_refused();
                 }
                 attempts.failure = Some(refused.into());
                 return Error::err_in(ErrorType::InternalError);
             }
         }
-        if let Err(error) = self.ledger.opened(entry.opened()) {
+        if let Err(error) = self.ledger.opened(entry.opening()) {
             tracing::debug!(%error, "an attempt can't be journalled and is not made");
-            self.budgets.release(entry.opened());
+            self.budgets.release(entry.opening());
             attempts.failure = Some(Failure::Unjournalled);
             return Error::err_in(ErrorType::InternalError);
         }
@@ -122,7 +128,7 @@ impl Gateway {
         closing: Closing,
         trace: Option<&mut Trace>,
     ) -> u64 {
-        let held = entry.opened().estimate.input_total();
+        let held = entry.opening().estimate.input_total();
         let deployment = Arc::clone(entry.deployment());
         let budget = entry.take_budget();
         let entry = entry.close(snapshot, closing);

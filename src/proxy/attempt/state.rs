@@ -20,7 +20,7 @@ use crate::proxy::attempt::outcome::Refusal;
 /// The most of an error's body that is read for what it says, in bytes.
 pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
 
-/// How far an attempt has come.
+/// Progress of an attempt.
 #[derive(Debug, Default)]
 pub(crate) enum State {
     /// No attempt has begun.
@@ -43,7 +43,7 @@ pub(crate) enum State {
     Complete,
     /// It has failed, and the circuit knows.
     Failed {
-        /// Whether the request goes to the next candidate.
+        /// Set if the request goes to the next candidate.
         next: bool,
     },
 }
@@ -55,11 +55,11 @@ pub(crate) struct Connection {
     addresses: usize,
     /// Those that could not be connected to.
     unreachable: usize,
-    /// Whether a pooled connection that turned out closed has been replaced already.
+    /// Set once a pooled connection that turned out closed has been replaced.
     replaced: bool,
 }
 
-/// What an error means for an attempt.
+/// Cause of an attempt's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The answer was found to be none, or the reading of a refusal has come to its end.
@@ -70,17 +70,17 @@ pub(crate) enum Cause {
     Stopped,
     /// The connection broke. `unused`: the upstream can't have taken the request.
     Broken {
-        /// Whether the upstream can't have taken the request.
+        /// Set if the upstream can't have taken the request.
         unused: bool,
     },
 }
 
-/// What follows from an error.
+/// Reaction to an error.
 #[derive(Debug)]
 pub(crate) enum Reaction {
     /// The same candidate is connected to again, within the same attempt.
     Reconnect,
-    /// What was read of a refusal decides.
+    /// The refusal is judged by what was read of it.
     Judge(Refusal, BytesMut),
     /// The attempt ends so.
     End(Ending),
@@ -125,24 +125,24 @@ impl State {
     }
 
     /// Notes that the connection stands.
-    pub(crate) fn connected(&mut self) {
+    pub(crate) fn set_sent(&mut self) {
         if let Self::Connecting(connection) = *self {
             *self = Self::Sent(connection);
         }
     }
 
     /// Notes a head, or the begin of a body, that is an error another candidate may not make.
-    pub(crate) fn refused(&mut self, refusal: Refusal, body: BytesMut) {
+    pub(crate) fn refuse(&mut self, refusal: Refusal, body: BytesMut) {
         *self = Self::Refused(refusal, body);
     }
 
     /// Notes a head that is the provider's refusal of the request, which the client is shown.
-    pub(crate) fn declined(&mut self) {
+    pub(crate) fn decline(&mut self) {
         *self = Self::Declined;
     }
 
     /// Notes a head that may begin an answer.
-    pub(crate) fn answering(&mut self) {
+    pub(crate) fn answer(&mut self) {
         *self = Self::Answering;
     }
 
@@ -169,7 +169,7 @@ impl State {
     }
 
     /// Notes that content has come; true the first time, when the circuit is to be told.
-    pub(crate) fn content(&mut self) -> bool {
+    pub(crate) fn note_content(&mut self) -> bool {
         let first = matches!(self, Self::Answering);
         if first {
             *self = Self::Content;
@@ -178,7 +178,7 @@ impl State {
     }
 
     /// Notes that the answer is whole; true if it had no content and the circuit is to be told.
-    pub(crate) fn whole(&mut self) -> bool {
+    pub(crate) fn note_end(&mut self) -> bool {
         let empty = matches!(self, Self::Answering);
         if empty {
             *self = Self::Complete;
@@ -247,25 +247,25 @@ mod tests {
 
     fn sent() -> State {
         let mut state = connecting(1);
-        state.connected();
+        state.set_sent();
         state
     }
 
     fn answering() -> State {
         let mut state = sent();
-        state.answering();
+        state.answer();
         state
     }
 
     fn refused() -> State {
         let mut state = sent();
-        state.refused(Refusal::default(), BytesMut::new());
+        state.refuse(Refusal::default(), BytesMut::new());
         state
     }
 
     fn content() -> State {
         let mut state = answering();
-        assert!(state.content());
+        assert!(state.note_content());
         state
     }
 
@@ -296,7 +296,7 @@ mod tests {
         let mut state = sent();
         assert!(matches!(state.fail(UNUSED, false), Reaction::Reconnect));
         assert!(!state.begin(1), "the attempt is the same");
-        state.connected();
+        state.set_sent();
         let reaction = state.fail(UNUSED, false);
         assert!(matches!(reaction, Reaction::End(Ending::CutEarly)));
     }
@@ -377,11 +377,11 @@ mod tests {
     #[test]
     fn the_circuit_is_told_of_an_answer_once() {
         let mut state = answering();
-        assert!(state.content() && !state.content());
-        assert!(!state.whole(), "its content said so already");
+        assert!(state.note_content() && !state.note_content());
+        assert!(!state.note_end(), "its content said so already");
 
         let mut state = answering();
-        assert!(state.whole() && !state.whole() && !state.content());
+        assert!(state.note_end() && !state.note_end() && !state.note_content());
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
             true,
         );
         for mut state in [State::Idle, sent(), refused(), State::Declined, failed] {
-            assert!(!state.content() && !state.whole(), "{state:?}");
+            assert!(!state.note_content() && !state.note_end(), "{state:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use llm_router_wire::translate::{
     ChatDialect, Compat, RequestOptions, TranslateError, TranslatedRequest, clean_history,
     translate_count_request, translate_request,
 };
-use llm_router_wire::usage::{Dialect, Splice};
+use llm_router_wire::usage::{Splice, UsageLayout};
 
 use crate::clock;
 use crate::proxy::attempt::headers::Asked;
@@ -57,8 +57,8 @@ impl Bodies {
 
 /// Returns the change that makes a stream report its usage, if it doesn't by itself.
 pub(crate) fn usage_option(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
-    let dialect = Dialect::of(endpoint.format(), endpoint);
-    if head.stream && dialect.has_usage_option() {
+    let layout = UsageLayout::for_endpoint(endpoint.format(), endpoint);
+    if head.stream && layout.has_usage_option() {
         head.ask_for_usage(body)
     } else {
         None

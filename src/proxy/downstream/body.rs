@@ -10,10 +10,10 @@ use pingora::time::fast_timeout::fast_timeout;
 
 use crate::error::ApiError;
 
-/// What is allocated ahead on a client's word for its body's length.
+/// Most bytes allocated ahead for the length that a client announces.
 const MOST_AHEAD: usize = 1024 * 1024;
 
-/// Why a body could not be read.
+/// Reason that a body could not be read.
 pub(crate) enum BodyError {
     /// The client is to be told.
     Refused(ApiError),

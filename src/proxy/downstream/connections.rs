@@ -1,5 +1,4 @@
-//! How many connections each client address has open. What follows from too many is decided
-//! elsewhere.
+//! Counts the open connections of each client address. It does not decide what follows from too many.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;

@@ -1,5 +1,5 @@
-//! What one request's phases and its client session share: the body still to be sent, the
-//! deadlines, and the way back for the session. Holds no request state of its own.
+//! State that a request's phases and its client session share: the body still to be sent, the
+//! deadlines, and the way back for the session. It must not know what a request means.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,7 +14,7 @@ use pingora::protocols::http::server::Session as HttpSession;
 /// The error under which an answer that says "try elsewhere" travels through Pingora.
 pub(crate) const TRY_NEXT: ErrorType = ErrorType::new("UpstreamRefused");
 
-/// Why an upstream was given up on.
+/// Reason for giving up on an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeoutKind {
     /// No response within `timeouts.first_byte`.
@@ -66,13 +66,13 @@ pub(crate) struct Exchange(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// What is left to send of this attempt's body, in order.
+    /// Pieces of this attempt's body that are still to be sent, in order.
     outgoing: VecDeque<Bytes>,
-    /// When the upstream must have done something, and what it is called if it has not.
+    /// Time by which the upstream must have made progress, and the timeout if it has not.
     deadline: Option<(Instant, TimeoutKind)>,
     /// The total deadline of the attempt.
     total: Option<Instant>,
-    /// When the router ends, if it is about to.
+    /// Time at which the router ends, if it is about to.
     stop: Option<Instant>,
     disconnect: OnDisconnect,
     gate: ResponseGate,
@@ -83,7 +83,7 @@ struct State {
     returned: Returned,
 }
 
-/// What happens to the response when its client goes away.
+/// Policy for a response whose client disconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum OnDisconnect {
     /// It is ended.
@@ -106,9 +106,8 @@ enum Returned {
     Reusable(HttpSession),
 }
 
-/// What the application knows of a request when it hands it to the proxy. It travels in the
-/// extensions of the request's header, because Pingora makes the request's context without
-/// arguments.
+/// Facts that the application hands to the proxy with a request. They travel in the extensions of
+/// the request's header, because Pingora makes the request's context without arguments.
 #[derive(Clone)]
 pub(crate) struct Arrival {
     pub(crate) exchange: Arc<Exchange>,

@@ -41,7 +41,7 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
 }
 
-/// What an [`App`] is told of the configuration.
+/// Settings of an [`App`].
 pub(crate) struct AppOptions {
     pub(crate) header_timeout: Duration,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
@@ -109,8 +109,8 @@ impl App {
     }
 }
 
-/// What is kept of the time that is left, for ending what isn't done: an error event for the
-/// client, the ledger, the access line.
+/// Part of the remaining time that is reserved for ending unfinished requests: an error event for
+/// the client, the ledger, the access line.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Waits until connections without a request are to be closed.
@@ -121,7 +121,7 @@ async fn idle_must_go(stop: &mut watch::Receiver<Option<Stop>>) {
 }
 
 /// Waits until the end is another one than `told`; for ever if there is none to come.
-async fn changed(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -> Stop {
+async fn next_stop(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -> Stop {
     let changed = stop.wait_for(|now| now.is_some() && *now != told).await;
     match changed.map(|now| *now) {
         Ok(Some(now)) => now,
@@ -129,10 +129,10 @@ async fn changed(stop: &mut watch::Receiver<Option<Stop>>, told: Option<Stop>) -
     }
 }
 
-/// How long an HTTP/1.1 connection is kept for its next request.
+/// Idle time after which an HTTP/1.1 connection is closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long an HTTP/2 connection without requests is kept.
+/// Idle time after which an HTTP/2 connection is closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(300);
 
 /// The code of an answer to what is no request.
@@ -211,7 +211,7 @@ impl HttpServerApp for App {
             tokio::select! {
                 biased;
                 served = &mut serving => break served,
-                now = changed(&mut stop, told) => {
+                now = next_stop(&mut stop, told) => {
                     told = Some(now);
                     let left = now.at.saturating_duration_since(clock::now());
                     // The session sees that when it is polled next, which is now.

@@ -127,7 +127,7 @@ pub(crate) async fn deliver(
     Ok(())
 }
 
-/// What a client that is still sending gets to read its answer.
+/// Time that a client which is still sending gets to read its answer.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Reads on for a while what the client is still sending. A connection that is closed with unread

@@ -38,7 +38,7 @@ pub(crate) struct Downstream {
     /// Wakes up to look at the deadline. It outlives many waits: the deadline moves with every
     /// event of a stream, a timer for each of them would be most of the event's cost.
     alarm: Option<Alarm>,
-    /// How the client went away, while the response is read on without it.
+    /// Error of the client's disconnection, while the response is read on without it.
     gone: Option<Box<Error>>,
 }
 
@@ -83,7 +83,7 @@ impl Downstream {
             match (self.watch().await, &self.gone) {
                 // The time to read on is over, or the upstream is silent: the client's leaving is
                 // what ended the request, and no fault of the provider's.
-                (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed)),
+                (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed_error)),
                 (Err(error), None) if is_timeout(&error) => return Err(error),
                 (Err(error), None) => self.leave(error)?,
                 (passed, _) => return passed,
@@ -219,7 +219,7 @@ fn is_timeout(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::Custom(name) if TimeoutKind::from_error_type(name).is_some())
 }
 
-fn closed() -> Box<Error> {
+fn closed_error() -> Box<Error> {
     Error::new_down(ErrorType::ConnectionClosed)
 }
 
@@ -246,10 +246,10 @@ fn is_interim(task: &HttpTask) -> bool {
     matches!(task, HttpTask::Header(header, _) if header.status.is_informational())
 }
 
-/// How many tasks are held at most: a provider that sends comments for ever must be heard.
+/// Most tasks that are held: a provider that sends comments for ever must be heard.
 const MOST_HELD: usize = 64;
 
-/// How long a client may take to accept a piece of its answer.
+/// Timeout for a client to accept a piece of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn empty() -> HttpSession {
@@ -429,3 +429,6 @@ impl CustomSession for Downstream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

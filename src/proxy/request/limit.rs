@@ -15,8 +15,8 @@ use crate::proxy::context::Context;
 use crate::proxy::gateway::Gateway;
 
 impl Gateway {
-    /// What somebody is told who shows a key that doesn't work: to wait, if that comes too often.
-    pub(crate) fn slowed(&self, session: &Session, fault: ApiError) -> ApiError {
+    /// Tells a client whose key doesn't work to wait, if it comes too often.
+    pub(crate) fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
         let headers = &session.req_header().headers;
         let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
         if !names.any(|name| headers.contains_key(*name)) {
@@ -32,7 +32,7 @@ impl Gateway {
         let live = ctx.live.clone().ok_or_else(ApiError::internal)?;
         ctx.degraded = self.limits.is_degraded();
         let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
-        ctx.permit = Some(admitted.map_err(|refusal| refused(ctx, *refusal))?);
+        ctx.permit = Some(admitted.map_err(|refusal| refuse(ctx, *refusal))?);
         Ok(())
     }
 
@@ -55,7 +55,7 @@ impl Gateway {
             .await;
         ctx.rate_limits = *permit.standing();
         ctx.degraded |= self.limits.is_degraded();
-        reserved.map_err(|refusal| refused(ctx, *refusal))
+        reserved.map_err(|refusal| refuse(ctx, *refusal))
     }
 
     fn expected_tokens(&self, inference: &Inference) -> u64 {
@@ -78,7 +78,7 @@ impl Gateway {
     }
 }
 
-fn refused(ctx: &mut Context, refusal: Refusal) -> ApiError {
+fn refuse(ctx: &mut Context, refusal: Refusal) -> ApiError {
     ctx.rate_limits = refusal.standing;
     refusal.fault
 }

@@ -33,7 +33,7 @@ use crate::routing::paths::{Target, target};
 use crate::routing::{RouteRequest, route};
 use crate::telemetry::traces::Trace;
 
-/// What a request turned out to want.
+/// Next step of a request that was decided on.
 enum Step {
     /// An upstream.
     Proxy,
@@ -142,11 +142,12 @@ impl Gateway {
             return Ok(Step::Admin);
         }
         let key = authenticate(&snapshot.keys, &header.headers, clock::wall());
-        let key = key.map_err(|fault| BodyError::Refused(self.slowed(session, fault)))?;
+        let key =
+            key.map_err(|fault| BodyError::Refused(self.throttle_unknown_key(session, fault)))?;
         ctx.key = Some(Arc::clone(&key));
         ctx.store_unavailable = !self.metrics.store_is_up();
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Refused)?;
-        let anthropic = ctx.endpoint.is_some();
+        let format = ctx.format();
         let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
@@ -166,22 +167,14 @@ impl Gateway {
             Target::Models => {
                 let names = model_list::visible(snapshot, enabled, &key);
                 let listed = names.iter().map(model_list::Entry::listed);
-                Ok(Step::Answer(if anthropic {
-                    models::anthropic_list(listed)
-                } else {
-                    models::openai_list(listed)
-                }))
+                Ok(Step::Answer(models::list(format, listed)))
             }
             Target::Model(id) => {
                 let names = model_list::visible(snapshot, enabled, &key);
                 let entry = names.iter().find(|entry| entry.id == id);
                 let entry =
                     entry.ok_or_else(|| BodyError::Refused(ApiError::model_not_found(&id)))?;
-                Ok(Step::Answer(if anthropic {
-                    models::anthropic_model(entry.listed())
-                } else {
-                    models::openai_model(entry.listed())
-                }))
+                Ok(Step::Answer(models::one(format, entry.listed())))
             }
             Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Refused(
                 ApiError::not_found(session.req_header().uri.path()),

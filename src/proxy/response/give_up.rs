@@ -1,4 +1,4 @@
-//! What the client is told when every candidate failed or the answer under way broke off.
+//! Answers the client when every candidate failed or the answer under way broke off.
 
 use bytes::Bytes;
 use pingora::proxy::{FailToProxy, Session};
@@ -100,7 +100,7 @@ impl Gateway {
     }
 }
 
-/// What the client is told when every candidate failed.
+/// Returns the error for the client when every candidate failed.
 fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError {
     let name = provider.map_or("The provider", |provider| &provider.id);
     match &inference.attempts.failure {

@@ -126,9 +126,9 @@ impl Gateway {
     }
 }
 
-/// How a request ended.
+/// End of a request.
 struct Ended {
-    /// Whether Pingora and the router are content with it.
+    /// Set if neither Pingora nor the router reported an error.
     well: bool,
     status: u16,
     code: Option<&'static str>,

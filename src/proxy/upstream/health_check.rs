@@ -23,7 +23,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::live::{Live, SharedLive};
 use crate::snapshot::Provider;
 
-/// How often it is looked whose check is due.
+/// Interval at which due checks are looked for.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Checks the providers that ask for it, each at its interval, until the task is dropped.
@@ -88,14 +88,14 @@ fn note(live: &Live, health: &Health, provider: &Provider, checked: Checked) {
     );
     if health.note(provider, checked) && provider.check.interval.is_some() {
         if healthy {
-            tracing::info!(provider = id, "health checks find a provider well again");
+            tracing::info!(provider = id, "provider is healthy again");
         } else {
             let latest = health.history(id);
             let error = latest.last().and_then(|last| last.error.as_deref());
             tracing::warn!(
                 provider = id,
                 error,
-                "health checks fail; the provider is left alone"
+                "health checks failed; provider marked unhealthy"
             );
         }
     }

@@ -1,5 +1,5 @@
-//! Where providers' connections go: addresses resolved in the background, and peers made of them.
-//! Which provider is tried is decided elsewhere.
+//! Network endpoints of providers: resolves their addresses in the background and makes peers of
+//! them. It does not decide which provider is tried.
 
 pub(crate) mod health_check;
 pub(crate) mod live;
@@ -28,10 +28,10 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::snapshot::{HttpVersions, Origin, Timeouts};
 
-/// How often names are resolved again. Answers are kept while resolving fails.
+/// Interval at which names are resolved again. Answers are kept while resolving fails.
 pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long resolving may take before the last answer is kept.
+/// Timeout of resolving a name, after which the last answer is kept.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A provider's endpoint on the network.
@@ -71,10 +71,10 @@ impl Upstream {
             Err(_) => "no answer in time".to_owned(),
         };
         let host = &self.origin.host;
-        tracing::warn!(%host, problem, "resolving failed; known addresses stay in use");
+        tracing::warn!(%host, problem, "DNS resolution failed; keeping the known addresses");
     }
 
-    /// Whether the origin's CA file still holds what it held.
+    /// Returns whether the origin's CA file is unchanged.
     pub(crate) fn is_current(&self) -> bool {
         self.origin.ca_file.is_none() || self.pool_key == pool_key(&self.origin)
     }
@@ -89,12 +89,12 @@ impl Upstream {
             .collect()
     }
 
-    /// How many addresses the host is known to have.
+    /// Returns the number of the host's known addresses.
     pub(crate) fn address_count(&self) -> usize {
         self.addresses.backends().get_backend().len()
     }
 
-    /// Whether any address is known.
+    /// Returns whether any address is known.
     pub(crate) fn is_resolved(&self) -> bool {
         self.address_count() > 0
     }
@@ -153,10 +153,10 @@ fn pool_key(origin: &Origin) -> u64 {
 
 const ADDRESS_TRIES: usize = 16;
 
-/// How many requests share one HTTP/2 connection.
+/// Most requests that share one HTTP/2 connection.
 const H2_STREAMS: usize = 100;
 
-/// How long an unused connection is kept; below the minute after which common servers close.
+/// Idle time after which a pooled connection is closed; below the minute after which common servers close.
 const IDLE_CONNECTION: Duration = Duration::from_secs(55);
 
 /// Finds dead connections under streams that stay silent for long.

@@ -1,4 +1,4 @@
-//! How exported spans get to their collector: over Pingora's connector, whose TLS and pool the proxy
+//! Sends exported spans to their collector: over Pingora's connector, whose TLS and pool the proxy
 //! uses too. What is exported is made elsewhere.
 
 use std::fmt;
@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use crate::proxy::upstream::Upstream;
 use crate::snapshot::{HttpVersions, Origin, Timeouts};
 
-/// How long the collector may take.
+/// Timeout of the collector.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// The largest answer that is read.
@@ -38,7 +38,7 @@ struct Inner {
     connector: Connector,
     host: HeaderValue,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether it was told of that the collector takes nothing.
+    /// Set once the collector's failure has been logged.
     failing: AtomicBool,
     exports: IntCounterVec,
 }
@@ -130,8 +130,8 @@ impl Inner {
             return;
         }
         match problem {
-            Some(problem) => tracing::warn!(problem, "the collector doesn't take traces"),
-            None => tracing::info!("the collector takes traces again"),
+            Some(problem) => tracing::warn!(problem, "failed to export traces"),
+            None => tracing::info!("exporting traces again"),
         }
     }
 

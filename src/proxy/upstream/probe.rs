@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::proxy::attempt::headers::{Asked, for_provider};
 use crate::proxy::upstream::live::Live;
 
-/// What a provider answered.
+/// A provider's answer.
 pub(crate) struct Probed {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,

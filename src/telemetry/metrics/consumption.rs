@@ -1,4 +1,4 @@
-//! What attempts used, as they are settled: tokens, cost, how quickly they came. Money is a float
+//! Counts what attempts used, as they are settled: tokens, cost, speed. Money is a float
 //! here because Prometheus knows nothing else; the ledger has it exact.
 
 use std::collections::HashMap;
@@ -8,24 +8,34 @@ use std::time::Duration;
 use llm_router_domain::ledger::{Ending, Entry};
 use llm_router_domain::price::Cost;
 use llm_router_domain::usage::Class;
-use prometheus::{CounterVec, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{CounterVec, HistogramVec, IntCounter, IntCounterVec, Registry};
 use rust_decimal::prelude::ToPrimitive as _;
 
-use crate::telemetry::metrics::{OTHER, SECONDS, counters, histograms, opts};
+use crate::telemetry::metrics::declare::metrics;
+use crate::telemetry::metrics::{OTHER, SECONDS};
 
 /// Output tokens a second, from a slow reasoner to a cache.
 const SPEEDS: [f64; 11] = [
     1.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 120.0, 200.0, 400.0, 1_000.0,
 ];
 
-const LABELS: [&str; 2] = ["provider", "model"];
+metrics! {
+    /// The metrics of what is used.
+    struct UsageMetrics {
+        tokens: IntCounterVec = "tokens_total" ["provider", "model", "class"],
+            "Tokens that attempts used, by class; the classes don't overlap.";
+        cost: CounterVec = "cost_usd_total" ["provider", "model"],
+            "Cost of attempts in US dollars, rounded; the ledger has it exact.";
+        first_token: HistogramVec = "time_to_first_token_seconds" ["provider", "model"] (SECONDS),
+            "Time from a streaming request's header to the first content of its answer.";
+        speed: HistogramVec = "output_tokens_per_second" ["provider", "model"] (SPEEDS),
+            "Output tokens of a complete stream by the time from its first content to its end.";
+    }
+}
 
-/// The metrics of what is used.
+/// Counts what attempts use.
 pub(super) struct Consumption {
-    tokens: IntCounterVec,
-    cost: CounterVec,
-    first_token: HistogramVec,
-    speed: HistogramVec,
+    metrics: UsageMetrics,
     /// The series of a provider's models, so that they are looked up once for each attempt.
     series: RwLock<HashMap<Box<str>, SeriesByModel>>,
 }
@@ -42,38 +52,12 @@ struct Series {
 
 impl Consumption {
     /// # Errors
-    /// When a name or a label is none.
+    /// When a name is taken or can't be used.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let cost: Opts = opts(
-            "cost_usd_total",
-            "What attempts cost in US dollars, rounded; the ledger has it exact.",
-        );
-        let consumption = Self {
-            tokens: counters(
-                "tokens_total",
-                "Tokens that attempts used, by class; the classes don't overlap.",
-                &["provider", "model", "class"],
-            )?,
-            cost: CounterVec::new(cost, &LABELS)?,
-            first_token: histograms(
-                "time_to_first_token_seconds",
-                "Time from a streaming request's header to the first content of its answer.",
-                &SECONDS,
-                &LABELS,
-            )?,
-            speed: histograms(
-                "output_tokens_per_second",
-                "Output tokens of a complete stream by the time from its first content to its end.",
-                &SPEEDS,
-                &LABELS,
-            )?,
+        Ok(Self {
+            metrics: UsageMetrics::register(registry)?,
             series: RwLock::default(),
-        };
-        registry.register(Box::new(consumption.tokens.clone()))?;
-        registry.register(Box::new(consumption.cost.clone()))?;
-        registry.register(Box::new(consumption.first_token.clone()))?;
-        registry.register(Box::new(consumption.speed.clone()))?;
-        Ok(consumption)
+        })
     }
 
     /// Counts what an attempt used.
@@ -91,7 +75,7 @@ impl Consumption {
             let [provider, model] = labels;
             let counter = series.tokens[class as usize].get_or_init(|| {
                 let labels = [provider, model, class.name()];
-                self.tokens.with_label_values(&labels)
+                self.metrics.tokens.with_label_values(&labels)
             });
             counter.inc_by(tokens);
         }
@@ -112,9 +96,9 @@ impl Consumption {
         drop(known);
         let series = Arc::new(Series {
             tokens: [const { OnceLock::new() }; Class::COUNT],
-            cost: self.cost.with_label_values(&labels),
-            first_token: self.first_token.with_label_values(&labels),
-            speed: self.speed.with_label_values(&labels),
+            cost: self.metrics.cost.with_label_values(&labels),
+            first_token: self.metrics.first_token.with_label_values(&labels),
+            speed: self.metrics.speed.with_label_values(&labels),
         });
         let mut known = self.series.write().unwrap_or_else(PoisonError::into_inner);
         let models = known.entry(provider.into()).or_default();
@@ -123,7 +107,7 @@ impl Consumption {
 }
 
 impl Series {
-    /// How quickly a stream came.
+    /// Observes the speed of a stream.
     fn pace(&self, entry: &Entry) {
         let outcome = &entry.outcome;
         let seconds = |micros: u32| Duration::from_micros(micros.into()).as_secs_f64();

@@ -1,108 +1,42 @@
-//! What is counted and shown of deployments: where requests went on, who rests, how busy and how
-//! quick they are. Labels are ids of the configuration; models that only clients name share one.
+//! Metrics of deployments: retries and fallbacks, circuits and cooldowns, requests in flight and
+//! latency. Labels are ids of the configuration; models that only clients name share one.
 
 use std::sync::Arc;
 
 use llm_router_domain::balance::Deployment;
 use llm_router_domain::circuit::{Availability, Rest};
-use prometheus::core::Collector;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use crate::clock;
 use crate::health::Health;
 use crate::snapshot::{Provider, Snapshot};
-use crate::telemetry::metrics::{counters, opts};
+use crate::telemetry::metrics::declare::metrics;
 
-/// The metrics of deployments.
-pub(crate) struct DeploymentMetrics {
-    retries: IntCounterVec,
-    fallbacks: IntCounterVec,
-    cooldowns: IntCounterVec,
-    circuits_opened: IntCounterVec,
-    circuit_state: IntGaugeVec,
-    resting: IntGaugeVec,
-    in_flight: IntGaugeVec,
-    latency: GaugeVec,
-    healthy: IntGaugeVec,
+metrics! {
+    /// The metrics of deployments.
+    pub(crate) struct DeploymentMetrics {
+        retries: IntCounterVec = "retries_total" ["provider"],
+            "Attempts that went on with the same deployment over another connection.";
+        fallbacks: IntCounterVec = "fallbacks_total" ["provider", "outcome"],
+            "Failed attempts that were followed by one at the next candidate.";
+        cooldowns: IntCounterVec = "cooldowns_total" ["provider", "deployment"],
+            "Refusals that put a deployment into cooldown.";
+        circuits_opened: IntCounterVec = "circuit_openings_total" ["provider", "deployment"],
+            "Times that a deployment's circuit opened.";
+        circuit_state: IntGaugeVec = "circuit_state" ["provider", "deployment"],
+            "A deployment's circuit: 0 closed, 1 half open, 2 open.";
+        resting: IntGaugeVec = "deployment_resting" ["provider", "deployment"],
+            "1 if a deployment is sent no requests: circuit, cooldown or health checks.";
+        in_flight: IntGaugeVec = "deployment_requests_in_flight" ["provider", "deployment"],
+            "Requests in flight at a deployment.";
+        latency: GaugeVec = "deployment_latency_seconds" ["provider", "deployment"],
+            "The estimated time to a deployment's first token.";
+        healthy: IntGaugeVec = "provider_healthy" ["provider"],
+            "1 if a provider's health checks succeed, else 0; for providers that have some.";
+    }
 }
 
 impl DeploymentMetrics {
-    /// # Errors
-    /// When a name or a label is none.
-    pub(super) fn new() -> prometheus::Result<Self> {
-        Ok(Self {
-            retries: counters(
-                "retries_total",
-                "Attempts that went on with the same deployment over another connection.",
-                &["provider"],
-            )?,
-            fallbacks: counters(
-                "fallbacks_total",
-                "Attempts that failed and were followed by one at the next candidate.",
-                &["provider", "outcome"],
-            )?,
-            cooldowns: counters(
-                "cooldowns_total",
-                "Refusals for which a deployment was left alone for a while.",
-                &DEPLOYMENT,
-            )?,
-            circuits_opened: counters(
-                "circuit_openings_total",
-                "How often a deployment's circuit opened.",
-                &DEPLOYMENT,
-            )?,
-            circuit_state: gauges(
-                "circuit_state",
-                "A deployment's circuit: 0 closed, 1 half open, 2 open.",
-            )?,
-            resting: gauges(
-                "deployment_resting",
-                "Whether a deployment is sent no requests: circuit, cooldown or health checks.",
-            )?,
-            in_flight: gauges(
-                "deployment_requests_in_flight",
-                "Requests under way at a deployment.",
-            )?,
-            latency: GaugeVec::new(
-                opts(
-                    "deployment_latency_seconds",
-                    "The estimated time to a deployment's first token.",
-                ),
-                &DEPLOYMENT,
-            )?,
-            healthy: IntGaugeVec::new(
-                opts(
-                    "provider_healthy",
-                    "Whether the health checks of a provider that has some find it well.",
-                ),
-                &["provider"],
-            )?,
-        })
-    }
-
-    /// Registers them.
-    ///
-    /// # Errors
-    /// When a name is taken.
-    pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        let mut collectors = self.collectors().into_iter();
-        collectors.try_for_each(|collector| registry.register(collector))
-    }
-
-    fn collectors(&self) -> [Box<dyn Collector>; 9] {
-        [
-            Box::new(self.retries.clone()),
-            Box::new(self.fallbacks.clone()),
-            Box::new(self.cooldowns.clone()),
-            Box::new(self.circuits_opened.clone()),
-            Box::new(self.circuit_state.clone()),
-            Box::new(self.resting.clone()),
-            Box::new(self.in_flight.clone()),
-            Box::new(self.latency.clone()),
-            Box::new(self.healthy.clone()),
-        ]
-    }
-
     /// Counts another connection to the same deployment.
     pub(crate) fn retry(&self, provider: &str) {
         self.retries.with_label_values(&[provider]).inc();
@@ -160,8 +94,6 @@ impl DeploymentMetrics {
     }
 }
 
-const DEPLOYMENT: [&str; 2] = ["provider", "deployment"];
-
 /// Provider and model of a deployment's id.
 pub(crate) fn labels(id: &str) -> [&str; 2] {
     id.split_once('/').unwrap_or((id, "")).into()
@@ -178,8 +110,4 @@ const fn circuit_state(availability: Availability) -> i64 {
         } => 1,
         Availability::Ready { .. } | Availability::Resting { .. } => 0,
     }
-}
-
-fn gauges(name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
-    IntGaugeVec::new(opts(name, help), &DEPLOYMENT)
 }

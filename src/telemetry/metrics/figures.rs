@@ -1,4 +1,4 @@
-//! What `GET /api/v1/router/metrics` tells: requests, errors, latency and tokens since the process
+//! Figures of `GET /api/v1/router/metrics`: requests, errors, latency and tokens since the process
 //! began, in all and by name. Names are the configuration's, and there are at most so many of them.
 
 use std::collections::HashMap;
@@ -89,8 +89,8 @@ impl Figures {
         }
     }
 
-    /// What is told.
-    pub(crate) fn shown(&self) -> admin::RouterFigures {
+    /// Returns the figures for the admin API.
+    pub(crate) fn shown(&self) -> admin::RouterMetrics {
         let deployment = |(id, figures): (Box<str>, admin::Figures)| {
             let [provider, model] = labels(&id).map(str::to_owned);
             admin::DeploymentFigures {
@@ -99,7 +99,7 @@ impl Figures {
                 figures,
             }
         };
-        admin::RouterFigures {
+        admin::RouterMetrics {
             since: self.since,
             total: self.total.shown(),
             by_rule: self.rules.shown(),
@@ -154,7 +154,7 @@ impl ByName {
     }
 }
 
-/// What is counted of one name.
+/// Counts of one name.
 #[derive(Default)]
 struct Tally {
     requests: AtomicU64,
