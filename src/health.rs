@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use llm_router_domain::balance::Deployments;
+use llm_router_domain::balance::DeploymentStates;
 
 use crate::snapshot::{Check, Provider, Snapshot};
 
@@ -83,7 +83,7 @@ impl Health {
     }
 
     /// The same for one provider.
-    pub(crate) fn apply_to(&self, provider: &Provider, states: &Deployments, now: Instant) {
+    pub(crate) fn apply_to(&self, provider: &Provider, states: &DeploymentStates, now: Instant) {
         let down = self.is_down(provider);
         let of_provider = |id: &str| id.split_once('/').is_some_and(|(id, _)| id == provider.id);
         for state in states.iter().filter(|state| of_provider(state.id())) {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
-use llm_router_domain::balance::{Balancer, Deployments, Member};
-use llm_router_domain::circuit::Settings;
+use llm_router_domain::balance::{Balancer, DeploymentStates, PoolMember};
+use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::key::{Allowance, Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::price::Table;
+use llm_router_domain::price::PriceTable;
 use llm_router_store::objects::Objects;
 use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -35,7 +35,7 @@ pub(crate) struct CompileInputs<'a> {
     /// The key that works whatever the configuration says.
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
-    pub(crate) prices: Arc<Table>,
+    pub(crate) prices: Arc<PriceTable>,
     /// What was made by API, but for keys.
     pub(crate) objects: &'a Objects,
     /// The keys made by API.
@@ -120,7 +120,7 @@ fn states(
     providers: &[Arc<Provider>],
     index_of: &HashMap<usize, usize>,
     previous: Option<&Snapshot>,
-) -> Deployments {
+) -> DeploymentStates {
     let deployed = config.models.iter().flat_map(|model| &model.deployments);
     let deployed = deployed.filter_map(|deployment| {
         let index = index_of.get(&deployment.provider)?;
@@ -143,21 +143,21 @@ fn states(
     let ids: Vec<_> = ids.collect();
     let each = ids.iter().map(|(id, known)| {
         let known = known.map(|previous| &previous.states);
-        (id.as_str(), Settings::default(), known)
+        (id.as_str(), CircuitSettings::default(), known)
     });
-    Deployments::new(each, fastrand::u64(..), clock::now())
+    DeploymentStates::new(each, fastrand::u64(..), clock::now())
 }
 
 fn deployments(
     model: &config::Model,
     providers: &[Arc<Provider>],
     index_of: &HashMap<usize, usize>,
-    states: &Deployments,
-) -> Vec<(Deployment, Member)> {
+    states: &DeploymentStates,
+) -> Vec<(Deployment, PoolMember)> {
     let deployments = model.deployments.iter().filter_map(|raw| {
         let index = *index_of.get(&raw.provider)?;
         let deployment = Deployment::new(index, providers.get(index)?, &raw.model, states);
-        let member = Member {
+        let member = PoolMember {
             deployment: Arc::clone(&deployment.state),
             weight: raw.weight,
         };

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config::{RouterLimits, Server};
-use llm_router_domain::balance::{self, Balancer, Deployments};
+use llm_router_domain::balance::{self, Balancer, DeploymentStates};
 use llm_router_domain::budget::Account;
-use llm_router_domain::circuit::Settings;
+use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::{Allowance, Key};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::price::Table;
-use llm_router_domain::retry::Bounds;
+use llm_router_domain::price::PriceTable;
+use llm_router_domain::retry::RetryBounds;
 use llm_router_domain::rule::Rules;
 use llm_router_wire::translate::{ChatDialect, Compat};
 
@@ -43,9 +43,9 @@ pub(crate) struct Snapshot {
     pub(crate) models: Vec<Arc<Model>>,
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
     /// What is known of each deployment while it serves; see [`Deployment::id_of`].
-    pub(crate) states: Deployments,
+    pub(crate) states: DeploymentStates,
     /// How often and how long a request is tried.
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: RetryBounds,
     /// What model `auto` means.
     pub(crate) default_model: Option<String>,
     /// The rules of the file and those made by API, in the order they are tried.
@@ -58,8 +58,8 @@ pub(crate) struct Snapshot {
     /// The limits of keys, owners and everybody.
     pub(crate) limits: RouterLimits,
     /// What models cost.
-    pub(crate) prices: Arc<Table>,
-    /// Settings of the port that clients connect to. Those that need a restart may differ from the
+    pub(crate) prices: Arc<PriceTable>,
+    /// CircuitSettings of the port that clients connect to. Those that need a restart may differ from the
     /// ones in effect.
     pub(crate) server: Server,
 }
@@ -244,7 +244,7 @@ pub(crate) struct Deployment {
     /// The provider's own name of the model.
     pub(crate) model: Arc<str>,
     /// Its health and latency; of models that the configuration doesn't name, the provider's.
-    pub(crate) state: Arc<balance::Deployment>,
+    pub(crate) state: Arc<balance::DeploymentState>,
 }
 
 impl Snapshot {
@@ -290,7 +290,7 @@ impl Deployment {
         provider_index: usize,
         provider: &Arc<Provider>,
         model: &str,
-        states: &Deployments,
+        states: &DeploymentStates,
     ) -> Self {
         let known = states.get(&Self::id_of(provider, model));
         let state = known.or_else(|| states.get(&Self::id_of(provider, UNNAMED)));
@@ -314,9 +314,9 @@ impl Deployment {
 }
 
 /// The state of a deployment that nothing is known of and that nobody else shares.
-fn fresh(provider: &Provider) -> Arc<balance::Deployment> {
+fn fresh(provider: &Provider) -> Arc<balance::DeploymentState> {
     let id = Deployment::id_of(provider, UNNAMED);
-    let state = balance::Deployment::new(&id, Settings::default(), 0, clock::now());
+    let state = balance::DeploymentState::new(&id, CircuitSettings::default(), 0, clock::now());
     Arc::new(state)
 }
 
@@ -324,7 +324,7 @@ fn fresh(provider: &Provider) -> Arc<balance::Deployment> {
 pub(crate) mod testing {
     //! Snapshots for tests, built from as little as they need.
 
-    use llm_router_domain::balance::{Member, Strategy};
+    use llm_router_domain::balance::{PoolMember, Strategy};
     use llm_router_domain::key::KeyHasher;
 
     use super::*;
@@ -378,12 +378,12 @@ pub(crate) mod testing {
         deployments: &[(usize, &Arc<Provider>, &str)],
         fallbacks: &[&str],
     ) -> Arc<Model> {
-        let states = Deployments::default();
+        let states = DeploymentStates::default();
         let deployments: Vec<_> = deployments
             .iter()
             .map(|(index, found, model)| Deployment::new(*index, found, model, &states))
             .collect();
-        let member = |deployment: &Deployment| Member {
+        let member = |deployment: &Deployment| PoolMember {
             deployment: Arc::clone(&deployment.state),
             weight: 1,
         };
@@ -410,8 +410,8 @@ pub(crate) mod testing {
             providers,
             model_by_name: by_name.collect(),
             models,
-            states: Deployments::default(),
-            bounds: Bounds::default(),
+            states: DeploymentStates::default(),
+            bounds: RetryBounds::default(),
             default_model: default_model.map(str::to_owned),
             listed_rules: Arc::default(),
             rules: Arc::default(),

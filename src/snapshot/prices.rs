@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use llm_router_config::{Config, Mark, Problem, ProviderKind, Report, Severity};
-use llm_router_domain::price::Table;
+use llm_router_domain::price::PriceTable;
 use llm_router_prices::PriceError;
 
 /// The table that requests are billed by.
 ///
 /// # Errors
 /// Every mistake of the operator's file, located.
-pub(crate) fn table(own: Option<&Path>) -> Result<Table, Report> {
+pub(crate) fn table(own: Option<&Path>) -> Result<PriceTable, Report> {
     let Some(path) = own else {
         return llm_router_prices::built_in().map_err(|errors| report("built-in prices", errors));
     };
@@ -29,7 +29,7 @@ pub(crate) fn table(own: Option<&Path>) -> Result<Table, Report> {
 }
 
 /// One sentence for each deployment whose cost nobody could tell. Mock providers cost nothing.
-pub(crate) fn unpriced(config: &Config, table: &Table) -> Vec<String> {
+pub(crate) fn unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
     let deployments = config.models.iter().flat_map(|model| {
         let of_model = move |deployment| (model, deployment);
         model.deployments.iter().map(of_model)

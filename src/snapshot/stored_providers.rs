@@ -3,7 +3,7 @@
 
 use jiff::civil::date;
 use llm_router_config::{Config, MASK, Provider, check_provider};
-use llm_router_domain::price::Table;
+use llm_router_domain::price::PriceTable;
 use llm_router_store::objects::{Kind, Object, Objects};
 use llm_router_store::seal::Sealer;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -59,12 +59,12 @@ pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Provi
 }
 
 /// The prices of models of providers made by API.
-pub(crate) fn prices(objects: &Objects) -> Table {
-    let mut table = Table::default();
+pub(crate) fn prices(objects: &Objects) -> PriceTable {
+    let mut table = PriceTable::default();
     for object in objects.of(Kind::Provider) {
         for (model, price) in object.body[PRICES].as_object().into_iter().flatten() {
             match price_of(&object.id, model, price) {
-                Ok(price) => table = table.merged(price),
+                Ok(price) => table = table.merge(price),
                 Err(problem) => tracing::warn!(
                     provider.id = object.id,
                     model,
@@ -81,7 +81,7 @@ pub(crate) fn prices(objects: &Objects) -> Table {
 ///
 /// # Errors
 /// What is wrong with it, for people to read.
-pub(crate) fn price_of(provider: &str, model: &str, price: &Value) -> Result<Table, String> {
+pub(crate) fn price_of(provider: &str, model: &str, price: &Value) -> Result<PriceTable, String> {
     let mut period = price.as_object().cloned().unwrap_or_default();
     // The ledger bills by the day of the request: a price without one holds for all.
     let always = date(2000, 1, 1).to_string();

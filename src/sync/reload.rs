@@ -135,7 +135,7 @@ impl Loader {
             mock,
             admin_key,
             hasher: &self.hasher,
-            prices: Arc::new(prices.merged(stored_providers::prices(objects))),
+            prices: Arc::new(prices.merge(stored_providers::prices(objects))),
             objects,
             issued,
             previous,

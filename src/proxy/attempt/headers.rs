@@ -4,20 +4,20 @@
 use std::borrow::Cow;
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
-    FORWARDED, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED,
+    HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
+use llm_router_domain::header::{CREDENTIALS, is_credential_parameter};
 use memchr::memmem;
+use percent_encoding::percent_decode_str;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use secrecy::ExposeSecret as _;
 
-use crate::keys::authenticate::KEY_HEADERS;
 use crate::snapshot::{Provider, ProviderKind};
 
-/// Headers of the client's that are about the way to us, or hold its secrets.
-const NOT_FOR_PROVIDERS: [&str; 6] = [
-    "proxy-authorization",
+/// Headers of the client's that are about the way to us.
+const NOT_FOR_PROVIDERS: [&str; 5] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -53,16 +53,16 @@ pub(crate) fn for_provider(
     asked: &Asked<'_>,
 ) -> Result<()> {
     let query = header.uri.query().filter(|_| !asked.translated);
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let query = query.map(without_credentials).unwrap_or_default();
     header.set_raw_path(format!("{}{}{query}", provider.base_path, asked.path).as_bytes())?;
     if asked.translated {
         remove_foreign(header);
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     }
-    for name in [AUTHORIZATION, COOKIE, FORWARDED, EXPECT, TRANSFER_ENCODING] {
+    for name in [FORWARDED, EXPECT, TRANSFER_ENCODING] {
         header.remove_header(&name);
     }
-    for name in KEY_HEADERS.iter().chain(&NOT_FOR_PROVIDERS) {
+    for name in CREDENTIALS.iter().chain(&NOT_FOR_PROVIDERS) {
         header.remove_header(*name);
     }
     header.insert_header(HOST, provider.host_header.clone())?;
@@ -73,6 +73,24 @@ pub(crate) fn for_provider(
         header.insert_header(name.clone(), value.clone())?;
     }
     insert_credential(header, provider, &asked.path)
+}
+
+/// Returns a client's query, with its question mark, without the credentials in it; nothing if that
+/// was all.
+fn without_credentials(query: &str) -> String {
+    let is_credential = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        is_credential_parameter(&percent_decode_str(name).decode_utf8_lossy())
+    };
+    let kept = query
+        .split('&')
+        .filter(|parameter| !is_credential(parameter));
+    let kept = kept.collect::<Vec<_>>().join("&");
+    if kept.is_empty() {
+        kept
+    } else {
+        format!("?{kept}")
+    }
 }
 
 /// Returns whether an answer is a stream of server-sent events.
@@ -270,11 +288,7 @@ mod tests {
 
     #[test]
     fn the_clients_key_stays_and_ours_goes() {
-        let keys = [
-            ("authorization", "Bearer sk-ours"),
-            ("x-api-key", "sk-ours"),
-            ("api-key", "sk-ours"),
-        ];
+        let keys = CREDENTIALS.map(|name| (name, "Bearer sk-ours"));
         for (kind, name) in [
             (OpenAi, "authorization"),
             (Anthropic, "x-api-key"),
@@ -327,6 +341,24 @@ mod tests {
         assert_eq!(value(&header, "content-length"), Some("7"));
         assert_eq!(value(&header, "transfer-encoding"), None);
         assert_eq!(value(&header, "x-extra"), Some("1"));
+    }
+
+    #[test]
+    fn credentials_in_a_query_stay_here() {
+        for (query, passed) in [
+            ("beta=true", "?beta=true"),
+            ("key=sk-ours", ""),
+            ("alt=sse&key=sk-ours&page_token=x", "?alt=sse&page_token=x"),
+            ("KEY=sk-ours&a", "?a"),
+            (
+                "%6bey=sk-ours&include%5B%5D=a&access_token=y",
+                "?include%5B%5D=a",
+            ),
+            ("keys=1&api_key=sk-ours", "?keys=1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_credentials(query), passed, "{query}");
+        }
     }
 
     #[test]

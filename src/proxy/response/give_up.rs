@@ -10,6 +10,7 @@ use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::attempt::redact::clean_text;
 use crate::proxy::attempt::response::Response;
 use crate::proxy::context::Context;
+use crate::proxy::describe;
 use crate::proxy::downstream::reply::{body_of, send_fault};
 use crate::proxy::gateway::Gateway;
 use crate::snapshot::Provider;
@@ -36,7 +37,11 @@ impl Gateway {
             }
             None => ApiError::internal(),
         };
-        tracing::debug!(%error, request.id = &*ctx.request_id, "a request failed");
+        tracing::debug!(
+            error = describe(error),
+            request.id = &*ctx.request_id,
+            "a request failed"
+        );
         let begun = session.response_written().is_some();
         if !begun {
             ctx.answer.status = Some((fault.status, Some(fault.code)));

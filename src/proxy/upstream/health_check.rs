@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::health::{Checked, Health};
 use crate::proxy::attempt::headers::insert_credential;
+use crate::proxy::describe;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::live::{Live, SharedLive};
 use crate::snapshot::Provider;
@@ -171,10 +172,4 @@ fn request(provider: &Provider) -> Result<RequestHeader> {
     }
     insert_credential(&mut request, provider, &provider.check.path)?;
     Ok(request)
-}
-
-/// The error in a sentence; its cause says more than its kind.
-fn describe(error: &Error) -> String {
-    let context = error.context.as_ref().map(|context| context.as_str());
-    context.map_or_else(|| error.etype().as_str().to_owned(), str::to_owned)
 }

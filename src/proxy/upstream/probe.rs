@@ -9,6 +9,7 @@ use pingora::http::RequestHeader;
 use tokio::time::timeout;
 
 use crate::proxy::attempt::headers::{Asked, for_provider};
+use crate::proxy::describe;
 use crate::proxy::upstream::live::Live;
 
 /// A provider's answer.
@@ -38,7 +39,7 @@ impl Live {
         let index = (0..self.snapshot.providers.len()).find(found);
         let index = index.ok_or("the provider is switched off")?;
         match timeout(limit, self.exchange(index, path)).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Ok(answer) => answer.map_err(|error| describe(&error)),
             Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
         }
     }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use llm_router_domain::balance::Deployment;
-use llm_router_domain::circuit::{Availability, Rest};
+use llm_router_domain::balance::DeploymentState;
+use llm_router_domain::circuit::{Availability, RestReason};
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use crate::clock;
@@ -74,7 +74,7 @@ impl DeploymentMetrics {
         }
     }
 
-    fn show_one(&self, deployment: &Deployment) {
+    fn show_one(&self, deployment: &DeploymentState) {
         let now = clock::now();
         let labels = labels(deployment.id());
         let availability = deployment.availability(now);
@@ -102,11 +102,13 @@ pub(crate) fn labels(id: &str) -> [&str; 2] {
 const fn circuit_state(availability: Availability) -> i64 {
     match availability {
         Availability::Resting {
-            why: Rest::Open, ..
+            why: RestReason::Open,
+            ..
         } => 2,
         Availability::ProbeDue
         | Availability::Resting {
-            why: Rest::Probing, ..
+            why: RestReason::Probing,
+            ..
         } => 1,
         Availability::Ready { .. } | Availability::Resting { .. } => 0,
     }
