@@ -177,7 +177,10 @@ impl Hosting {
     async fn providers(&self) -> Vec<ProviderObject> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
-        let written = in_force.shown["providers"].as_array().into_iter().flatten();
+        let written = in_force.masked["providers"]
+            .as_array()
+            .into_iter()
+            .flatten();
         let written = written.filter_map(|fields| self.written(fields));
         let made = in_force
             .objects

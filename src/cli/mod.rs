@@ -95,7 +95,7 @@ pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
                 unpriced = prices::unpriced(&loaded.config, &table);
                 (loaded.warnings, true)
             }
-            Err(mistakes) => (loaded.warnings.and(mistakes), false),
+            Err(mistakes) => (loaded.warnings.merge(mistakes), false),
         },
         Err(report) => (report, false),
     };

@@ -63,19 +63,13 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 ///
 /// # Errors
 /// When it can't be reached or upgraded.
-pub(crate) async fn open_store(url: &config::StoreUrl) -> Result<Arc<dyn Store>, LedgerError> {
-    let url = address(url);
-    llm_router_store::open(&url)
+pub(crate) async fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, LedgerError> {
+    llm_router_store::open(url)
         .await
-        .map_err(|error| LedgerError::Store { url, error })
-}
-
-/// The address of a configured store, as the store reads it.
-pub(crate) fn address(url: &config::StoreUrl) -> StoreUrl {
-    match url {
-        config::StoreUrl::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
-        config::StoreUrl::Postgres(url) => StoreUrl::Postgres(url.clone()),
-    }
+        .map_err(|error| LedgerError::Store {
+            url: url.clone(),
+            error,
+        })
 }
 
 impl Ledger {

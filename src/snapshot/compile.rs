@@ -10,13 +10,11 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::balance::{Balancer, DeploymentStates, PoolMember};
-use llm_router_domain::budget::{Budget, Period};
 use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::key::{Allowance, Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
-use llm_router_domain::pattern::{Pattern, PatternList};
+use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::PriceTable;
-use llm_router_domain::retry::RetryBounds;
 use llm_router_store::objects::Objects;
 use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -24,7 +22,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
 use crate::keys::stored_keys::IssuedKeys;
-use crate::limits::LimitTable;
 use crate::snapshot::stored_rules::{self, RuleSet};
 use crate::snapshot::{
     Check, Deployment, HttpVersions, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
@@ -95,10 +92,7 @@ pub(crate) fn compile(
         providers,
         models,
         states,
-        bounds: RetryBounds {
-            attempts: config.routing.attempts.max,
-            time: config.routing.attempts.deadline,
-        },
+        bounds: config.routing.attempts,
         default_model: config
             .routing
             .default_model
@@ -112,11 +106,10 @@ pub(crate) fn compile(
         rules: rules.compiled,
         listed_rules: rules.listed,
         owners: owners(config),
-        limits: limits(config),
+        limits: config.limits.clone(),
         keys: keys(config, surroundings),
         prices: Arc::clone(&surroundings.prices),
-        max_body: config.server.max_body,
-        body_timeout: config.server.body_timeout,
+        server: config.server.clone(),
     }
 }
 
@@ -307,28 +300,8 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 fn owners(config: &config::Config) -> HashMap<String, Allowance> {
     let owners = config.owners.iter();
     owners
-        .map(|owner| (owner.name.clone(), allowance(owner.budget)))
+        .map(|owner| (owner.name.clone(), owner.budget))
         .collect()
-}
-
-pub(crate) const fn allowance(found: config::Budget) -> Allowance {
-    Allowance {
-        budget: budget(found),
-        allow_unpriced: found.allow_unpriced,
-    }
-}
-
-const fn budget(found: config::Budget) -> Budget {
-    let period = match found.period {
-        config::Period::Day => Period::Day,
-        config::Period::Week => Period::Week,
-        config::Period::Month => Period::Month,
-        config::Period::Total => Period::Total,
-    };
-    Budget {
-        usd: found.usd,
-        period,
-    }
 }
 
 fn rules(config: &config::Config, surroundings: &CompileInputs<'_>) -> RuleSet {
@@ -349,18 +322,7 @@ pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
         expires_at: raw.expires_at.map(Into::into),
         limits: raw.limits,
-        budget: raw.budget.map(allowance),
-    }
-}
-
-fn limits(config: &config::Config) -> LimitTable {
-    let owners = config.limits.owners.iter();
-    LimitTable {
-        global: config.limits.global,
-        owners: owners
-            .map(|(pattern, limits)| (Pattern::new(pattern.as_str()), *limits))
-            .collect(),
-        on_counter_failure: config.limits.on_counter_failure,
+        budget: raw.budget,
     }
 }
 

@@ -4,7 +4,6 @@
 pub(crate) mod compile;
 pub(crate) mod mock_host;
 pub(crate) mod prices;
-pub(crate) mod restart_required;
 pub(crate) mod stored_providers;
 pub(crate) mod stored_rules;
 
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use llm_router_config::{RouterLimits, Server};
 use llm_router_domain::balance::{self, Balancer, DeploymentStates};
 use llm_router_domain::budget::Account;
 use llm_router_domain::circuit::CircuitSettings;
@@ -30,7 +30,6 @@ use llm_router_wire::translate::{ChatDialect, Compat};
 use crate::budgets::KeyBudget;
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
-use crate::limits::LimitTable;
 use crate::snapshot::stored_rules::Listed;
 
 /// Everything a request needs to know of the configuration.
@@ -57,13 +56,12 @@ pub(crate) struct Snapshot {
     /// What owners may spend, with all their keys.
     pub(crate) owners: HashMap<String, Allowance>,
     /// The limits of keys, owners and everybody.
-    pub(crate) limits: LimitTable,
+    pub(crate) limits: RouterLimits,
     /// What models cost.
     pub(crate) prices: Arc<PriceTable>,
-    /// Largest request body in bytes, inclusive.
-    pub(crate) max_body: u64,
-    /// How long a request body may stand still.
-    pub(crate) body_timeout: Duration,
+    /// Settings of the port that clients connect to. Those that need a restart may differ from the
+    /// ones in effect.
+    pub(crate) server: Server,
 }
 
 /// A provider as requests see it.
@@ -419,10 +417,9 @@ pub(crate) mod testing {
             rules: Arc::default(),
             keys: KeyRing::new(KeyHasher::new(&"salt".into()), Arc::default(), None),
             owners: HashMap::new(),
-            limits: LimitTable::default(),
+            limits: RouterLimits::default(),
             prices: Arc::default(),
-            max_body: 1024,
-            body_timeout: Duration::from_secs(1),
+            server: Server::default(),
         }
     }
 }

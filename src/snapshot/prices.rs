@@ -21,7 +21,7 @@ pub(crate) fn table(own: Option<&Path>) -> Result<PriceTable, Report> {
         let mistake = PriceError {
             line: 1,
             path: "prices".to_owned(),
-            message: format!("the file can't be read: {error}"),
+            message: format!("failed to read the file: {error}"),
         };
         report(&file, vec![mistake])
     })?;

@@ -52,7 +52,7 @@ use crate::snapshot::stored_rules::broken;
 use crate::startup::predecessors::follow_others;
 use crate::startup::running::Running;
 use crate::sync::change_notifier::ChangeNotifier;
-use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, toggle_settings, watch};
+use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -360,7 +360,7 @@ fn steer(
     let switch = ToggleReplica::open(
         Arc::clone(&store),
         loaded.config.routing.enabled,
-        toggle_settings(&loaded.config),
+        loaded.config.routing.toggle,
         Arc::clone(metrics),
     );
     let switch = Arc::new(runtime.block_on(switch)?);

@@ -2,6 +2,7 @@
 
 use llm_router_domain::key::LimitSpec;
 use llm_router_domain::limit::Limits;
+use llm_router_domain::pattern::Pattern;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,9 +17,19 @@ pub struct RouterLimits {
     /// Limits of all requests together.
     pub global: Limits,
     /// Limits of each owner, by the first pattern that matches its name.
-    pub owners: Vec<(NamePattern, Limits)>,
+    pub owners: Vec<(Pattern, Limits)>,
     /// The behaviour while the counter service is unavailable.
     pub on_counter_failure: OnCounterFailure,
+}
+
+impl RouterLimits {
+    /// Returns the limits of an owner, if it has any.
+    #[must_use]
+    pub fn of_owner(&self, owner: &str) -> Option<Limits> {
+        let mut owners = self.owners.iter();
+        let entry = owners.find(|(pattern, _)| pattern.matches(owner));
+        entry.map(|(_, limits)| *limits)
+    }
 }
 
 /// The behaviour of limits while the counter service is unavailable.
@@ -64,7 +75,7 @@ impl RawRouterLimits {
         let owners = self.owners.with_paths(&at.field("owners"), diagnostics);
         let owners = owners.into_iter().map(|(at, raw)| {
             let limits = check_limits(&raw.limits, &at.field("limits"), diagnostics);
-            (raw.owner.0, limits)
+            (raw.owner.0.into_pattern(), limits)
         });
         let owners = owners.collect();
         RouterLimits {

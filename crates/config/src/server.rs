@@ -50,6 +50,17 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// The settings of an empty file.
+impl Default for Server {
+    fn default() -> Self {
+        RawServer::default().check(
+            &ConfigPath::default(),
+            &mut RestartOnlySettings::default(),
+            &mut Diagnostics::new(""),
+        )
+    }
+}
+
 /// The port that clients connect to.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -34,7 +34,12 @@ pub(crate) async fn take(
     let body = if method == Method::GET || method == Method::HEAD {
         Bytes::new()
     } else {
-        body::read(session, snapshot.max_body, snapshot.body_timeout).await?
+        body::read(
+            session,
+            snapshot.server.max_body,
+            snapshot.server.body_timeout,
+        )
+        .await?
     };
     let header = session.req_header();
     let mut request = Request::new(Body::from(body));

@@ -211,7 +211,12 @@ impl Gateway {
         if is_compressed(&session.req_header().headers) {
             return Err(BodyError::Refused(ApiError::unsupported_encoding()));
         }
-        let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
+        let body = body::read(
+            session,
+            snapshot.server.max_body,
+            snapshot.server.body_timeout,
+        )
+        .await?;
         let head = RequestHead::read(&body)
             .map_err(|error| BodyError::Refused(ApiError::invalid_body(error)))?;
         let now = clock::wall();

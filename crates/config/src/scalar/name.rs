@@ -30,6 +30,10 @@ impl NamePattern {
         self.0.as_str()
     }
 
+    pub(crate) fn into_pattern(self) -> Pattern {
+        self.0
+    }
+
     /// Returns true for `*`, which every name matches.
     #[must_use]
     pub fn is_any(&self) -> bool {

@@ -163,6 +163,16 @@ impl From<BudgetSpec> for Allowance {
     }
 }
 
+impl From<Allowance> for BudgetSpec {
+    fn from(allowance: Allowance) -> Self {
+        Self {
+            usd: allowance.budget.usd,
+            period: allowance.budget.period,
+            allow_unpriced: allowance.allow_unpriced,
+        }
+    }
+}
+
 fn check_name(field: &'static str, name: &str) -> Result<(), KeyFieldError> {
     let plain = !name.chars().any(char::is_control) && name.trim() == name;
     if name.is_empty() || name.len() > LONGEST_NAME || !plain {
