@@ -121,7 +121,7 @@ impl Backend for Empty {
 impl RoutingApi for Empty {
     async fn toggle_status(&self) -> ToggleStatus {
         ToggleStatus {
-            status: llm_router_domain::toggle::Status {
+            status: llm_router_domain::toggle::ToggleView {
                 enabled: true,
                 pending: None,
                 cooldown_until: None,
@@ -135,8 +135,8 @@ impl RoutingApi for Empty {
 
     async fn request_toggle(
         &self,
-        _: &llm_router_domain::toggle::Request,
-    ) -> Result<(llm_router_domain::toggle::Answer, ToggleStatus), StoreError> {
+        _: &llm_router_domain::toggle::ToggleChange,
+    ) -> Result<(llm_router_domain::toggle::ToggleAnswer, ToggleStatus), StoreError> {
         Err(outage())
     }
 
@@ -148,7 +148,7 @@ impl RoutingApi for Empty {
         &self,
         _: Option<u64>,
         _: u32,
-    ) -> Result<Page<llm_router_domain::toggle::Item, u64>, StoreError> {
+    ) -> Result<Page<llm_router_domain::toggle::ToggleRecord, u64>, StoreError> {
         Err(outage())
     }
 }

@@ -15,7 +15,7 @@ use llm_router_config::OnCounterFailure;
 use llm_router_domain::budget::{
     Account, Budget, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
 };
-use llm_router_domain::ledger::{Entry, Opened, stamped};
+use llm_router_domain::ledger::{LedgerEntry, OpenEntry, stamp_run};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
 use llm_router_store::ledger::SpentQuery;
@@ -51,9 +51,9 @@ pub(crate) struct Budgets {
 /// Attempt to reserve money for.
 pub(crate) struct BudgetRequest<'a> {
     pub(crate) budget: &'a KeyBudget,
-    pub(crate) opened: &'a Opened,
+    pub(crate) opened: &'a OpenEntry,
     /// Failed attempt whose reservation this one replaces.
-    pub(crate) replaces: Option<&'a Opened>,
+    pub(crate) replaces: Option<&'a OpenEntry>,
     /// Longest duration of the attempt.
     pub(crate) longest: Duration,
     /// Policy while the shared store is unavailable.
@@ -146,7 +146,7 @@ impl Budgets {
     pub(crate) fn attempt_id(&self, budgeted: bool) -> Uuid {
         let id = Uuid::now_v7();
         let run = self.shared.as_ref().map_or(self.run, |shared| shared.run());
-        stamped(id, run, budgeted)
+        stamp_run(id, run, budgeted)
     }
 
     /// Reads a budget's earlier spending, unless that is known.
@@ -294,7 +294,7 @@ impl Budgets {
     }
 
     /// Releases the reservation of an attempt that is not made.
-    pub(crate) fn release(&self, opened: &Opened) {
+    pub(crate) fn release(&self, opened: &OpenEntry) {
         match &self.shared {
             Some(shared) => shared.end(opened.attempt.id, Decimal::ZERO),
             None => self.state().book.release(opened.attempt.id),
@@ -303,7 +303,7 @@ impl Budgets {
 
     /// Records the model's output and, where a budget pays, replaces the reservation with the cost.
     /// `held` is the input that was reserved.
-    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &Entry, held: u64) {
+    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &LedgerEntry, held: u64) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let output = outcome.usage.output_total();
         let (provider, model) = (&attempt.provider, &attempt.deployment);

@@ -14,7 +14,7 @@ use llm_router_domain::budget::shared::{
     BudgetLine, LineStatus, ReservationChange, ReserveOutcome, SpendUpdate,
 };
 use llm_router_domain::budget::{Account, Budget};
-use llm_router_domain::ledger::{Entry, counting_run};
+use llm_router_domain::ledger::{LedgerEntry, counting_run};
 use llm_router_store::ledger::SpentQuery;
 use rust_decimal::Decimal;
 use tokio::sync::{OnceCell, mpsc};
@@ -342,7 +342,7 @@ impl SharedBudgets {
     }
 
     /// Replaces an attempt's reservation with its cost.
-    pub(super) fn settle(&self, entry: &Entry) {
+    pub(super) fn settle(&self, entry: &LedgerEntry) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let cost = outcome.cost.usd().unwrap_or_default();
         let mut replica = self.replica();

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::budgets::{BudgetRefusal, DecidedBy};
 use crate::telemetry::metrics::declare::metrics;
 use crate::telemetry::metrics::labels;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
@@ -77,7 +77,7 @@ impl LedgerMetrics {
 
     /// Counts an entry that used something without a price, at the deployment of that id, and
     /// warns of its model once.
-    pub(crate) fn settled(&self, entry: &Entry, deployment: &str) {
+    pub(crate) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use llm_router_config::{OnCounterFailure, RouterLimits};
 use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
 use llm_router_domain::key::Key;
-use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
+use llm_router_domain::limit::{Bucket, Ceiling, LimitExceeded, Limits, Rate};
 use uuid::Uuid;
 
 use crate::clock;
@@ -374,7 +374,12 @@ impl Limiter {
         Some(ApiError::rate_limit_exceeded(message, whole_seconds(wait)))
     }
 
-    fn refuse(&self, line: &ScopedLimits, full: Full, standing: RateLimitStatus) -> Box<Refusal> {
+    fn refuse(
+        &self,
+        line: &ScopedLimits,
+        full: LimitExceeded,
+        standing: RateLimitStatus,
+    ) -> Box<Refusal> {
         self.metrics
             .limit_refused(line.subject.kind(), full.ceiling.name());
         let (unit, ceiling) = match full.ceiling {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use llm_router_counters::BucketLevels;
-use llm_router_domain::limit::{Bucket, Full, Limits, Rate, Use};
+use llm_router_domain::limit::{Bucket, LimitExceeded, LimitUsage, Limits, Rate};
 
 /// Whose use is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ pub(super) struct Uses {
 #[derive(Default)]
 struct State {
     limits: Limits,
-    used: Use,
+    used: LimitUsage,
     /// The shared counters' lapse up to which they know all of this.
     told: u64,
 }
@@ -91,7 +91,7 @@ impl Uses {
         lines: &[ScopedLimits],
         ask: &Ask,
         now: u64,
-    ) -> Result<(), (usize, Full)> {
+    ) -> Result<(), (usize, LimitExceeded)> {
         for (position, line) in lines.iter().enumerate() {
             let used = self.get(&line.subject);
             let limits = &line.limits;
@@ -195,10 +195,10 @@ impl Uses {
         }
     }
 
-    pub(super) fn get(&self, subject: &LimitScope) -> Use {
+    pub(super) fn get(&self, subject: &LimitScope) -> LimitUsage {
         self.by_subject
             .get(subject)
-            .map_or_else(Use::default, |state| state.used)
+            .map_or_else(LimitUsage::default, |state| state.used)
     }
 
     fn forget_idle(&mut self, now: u64) {

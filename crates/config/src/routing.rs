@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::retry::Bounds;
-use llm_router_domain::rule::{Compiled, Names, RuleSpec, Rules, Severity, compile};
+use llm_router_domain::retry::RetryBounds;
+use llm_router_domain::rule::{CompiledRules, RuleNames, RuleSpec, Rules, Severity, compile};
 use llm_router_domain::toggle;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use crate::key::StaticKey;
 use crate::names::DefinedNames;
 use crate::path::ConfigPath;
 use crate::provider::Provider;
-use crate::scalar::{ModelName, NamePattern, Text, TimeSpan};
+use crate::scalar::{ModelName, Text, TimeSpan};
 use crate::server::require_nonzero;
 
 /// The choice of a model for each request.
@@ -28,9 +28,9 @@ pub struct Routing {
     /// The model of `auto` when no rule matches.
     pub default_model: Option<Target>,
     /// The delays of the toggle.
-    pub toggle: toggle::Settings,
+    pub toggle: toggle::ToggleSettings,
     /// The bounds of trying for one request.
-    pub attempts: Bounds,
+    pub attempts: RetryBounds,
     /// The rules in the order of the file; [`compile`] finds no error in them.
     pub rules: Vec<RuleSpec>,
     /// The same rules, compiled.
@@ -115,7 +115,7 @@ impl Default for RawToggle {
 
 impl Default for RawAttempts {
     fn default() -> Self {
-        let bounds = Bounds::default();
+        let bounds = RetryBounds::default();
         Self {
             max: bounds.attempts,
             deadline: Text(TimeSpan(bounds.time)),
@@ -143,11 +143,11 @@ impl RawRouting {
         Routing {
             enabled: self.enabled,
             default_model,
-            toggle: toggle::Settings {
+            toggle: toggle::ToggleSettings {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
-            attempts: Bounds {
+            attempts: RetryBounds {
                 attempts: self.attempts.max,
                 time: require_nonzero(self.attempts.deadline.0, &deadline, diagnostics),
             },
@@ -160,7 +160,7 @@ impl RawRouting {
 fn check_rules(
     rules: Items<RuleSpec>,
     at: &ConfigPath,
-    names: &Names<'_>,
+    names: &RuleNames<'_>,
     providers: &[Provider],
     diagnostics: &mut Diagnostics,
 ) -> (Vec<RuleSpec>, Rules) {
@@ -169,7 +169,7 @@ fn check_rules(
     for (path, rule) in paths.iter().zip(&rules) {
         warn_of_disabled_providers(rule, path, providers, diagnostics);
     }
-    let Compiled {
+    let CompiledRules {
         rules: compiled,
         problems,
     } = compile(&rules, names, None);
@@ -218,15 +218,14 @@ fn rule_names<'a>(
     names: &'a DefinedNames,
     providers: &'a [Provider],
     keys: &'a [StaticKey],
-) -> Names<'a> {
+) -> RuleNames<'a> {
     let any_model = |id| (id, PatternList::new(["*"]));
     let mut models_by_provider: BTreeMap<&str, PatternList> =
         names.providers.all().map(any_model).collect();
     for provider in providers {
-        let patterns = provider.models.iter().map(NamePattern::as_str);
-        models_by_provider.insert(&provider.id, PatternList::new(patterns));
+        models_by_provider.insert(&provider.id, provider.models.clone());
     }
-    Names {
+    RuleNames {
         models: names.models.all().collect(),
         providers: models_by_provider,
         keys: names.keys.all().collect(),
@@ -253,8 +252,8 @@ fn find_target(
         return Some(Target::Provider { provider, model });
     }
     let lists = |provider: &Provider| {
-        let mut literals = provider.models.iter().filter_map(|one| one.literal());
-        literals.any(|one| one == name)
+        let mut patterns = provider.models.patterns().iter();
+        patterns.any(|one| one.is_literal() && one.as_str() == name)
     };
     let provider = providers.iter().find(|provider| lists(provider));
     if let Some(provider) = provider.and_then(|one| names.providers.position(&one.id)) {

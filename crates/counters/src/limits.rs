@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use llm_router_domain::limit::{Ceiling, Full, LEVEL_OF_ONE, Limits, Rate};
+use llm_router_domain::limit::{Ceiling, LEVEL_OF_ONE, LimitExceeded, Limits, Rate};
 use redis::{Script, ScriptInvocation};
 use std::sync::LazyLock;
 use uuid::Uuid;
@@ -51,7 +51,7 @@ pub enum TakeOutcome {
         /// Position of the subject whose limit is exhausted.
         position: usize,
         /// The exhausted limit and the time to wait.
-        full: Full,
+        full: LimitExceeded,
         /// Levels of all subjects.
         levels: Vec<BucketLevels>,
     },
@@ -191,7 +191,7 @@ fn read_reply(answer: &[redis::Value]) -> Option<ScriptReply> {
     let (line, ceiling, wait) = (numbers[1], numbers[2], numbers[3]);
     Some(ScriptReply::Verdict(TakeOutcome::Full {
         position: usize::try_from(line).ok()?.checked_sub(1)?,
-        full: Full {
+        full: LimitExceeded {
             ceiling: match ceiling {
                 1 => Ceiling::Requests,
                 2 => Ceiling::Tokens,

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use llm_router_domain::{
     pattern::PatternList,
-    rule::{Names, RuleSpec, Severity, compile},
+    rule::{RuleNames, RuleSpec, Severity, compile},
 };
 use serde_json::{Value, json};
 
-fn names() -> Names<'static> {
-    Names {
+fn names() -> RuleNames<'static> {
+    RuleNames {
         models: BTreeSet::from(["fast", "strong", "cheap"]),
         providers: [
             ("openai", PatternList::new(["*"])),
@@ -48,7 +48,7 @@ fn problems(rules: &[Value]) -> Vec<String> {
         rules.len() - broken.len(),
         "broken rules are left out"
     );
-    let line = |p: &llm_router_domain::rule::Problem| {
+    let line = |p: &llm_router_domain::rule::RuleFinding| {
         format!("{:?} {}: {}", p.severity, p.path, p.message).to_lowercase()
     };
     compiled.problems.iter().map(line).collect()
@@ -583,7 +583,7 @@ fn rules_never_reached_are_reported() {
         let specs: Vec<RuleSpec> = rules.iter().map(spec).collect();
         let problems = compile(&specs, &names(), None).problems;
         for (index, cause) in want.iter().enumerate() {
-            let about = |p: &&llm_router_domain::rule::Problem| {
+            let about = |p: &&llm_router_domain::rule::RuleFinding| {
                 p.index == index && p.message.starts_with("never reached")
             };
             let found = problems.iter().find(about).map(|p| p.message.as_str());

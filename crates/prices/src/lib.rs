@@ -2,7 +2,7 @@
 
 mod read;
 
-use llm_router_domain::price::Table;
+use llm_router_domain::price::PriceTable;
 
 pub use read::{PriceError, read};
 
@@ -13,7 +13,7 @@ pub const BUILT_IN: &str = include_str!("../../../conf/prices.yaml");
 ///
 /// # Errors
 /// Returns the mistakes in the shipped file. It has none; a test of this crate reads it.
-pub fn built_in() -> Result<Table, Vec<PriceError>> {
+pub fn built_in() -> Result<PriceTable, Vec<PriceError>> {
     read(BUILT_IN)
 }
 
@@ -21,8 +21,8 @@ pub fn built_in() -> Result<Table, Vec<PriceError>> {
 ///
 /// # Errors
 /// Returns every mistake of the operator's file, each with its line.
-pub fn with_built_in(own: &str) -> Result<Table, Vec<PriceError>> {
-    Ok(built_in()?.merged(read(own)?))
+pub fn with_built_in(own: &str) -> Result<PriceTable, Vec<PriceError>> {
+    Ok(built_in()?.merge(read(own)?))
 }
 
 #[cfg(test)]

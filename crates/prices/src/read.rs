@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use jiff::civil::Date;
-use llm_router_domain::price::{Amount, Period, Price, Rates, Table};
+use llm_router_domain::price::{Amount, Price, PricePeriod, PriceTable, Rates};
 use llm_router_domain::usage::{Class, ServiceTier};
 use llm_router_yaml::{Entry, Node, SyntaxError, Value, nearest};
 use rust_decimal::Decimal;
@@ -35,7 +35,7 @@ impl fmt::Display for PriceError {
 ///
 /// # Errors
 /// Returns every mistake in it; of a text that is not valid YAML only the first.
-pub fn read(text: &str) -> Result<Table, Vec<PriceError>> {
+pub fn read(text: &str) -> Result<PriceTable, Vec<PriceError>> {
     let root = llm_router_yaml::parse(text).map_err(|error| vec![PriceError::from(error)])?;
     let mut reader = PriceReader::default();
     let table = reader.table(&root);
@@ -63,11 +63,11 @@ struct PriceReader {
 }
 
 impl PriceReader {
-    fn table(&mut self, root: &Node) -> Table {
+    fn table(&mut self, root: &Node) -> PriceTable {
         let Value::Map(entries) = &root.value else {
             "prices".clone_into(&mut self.path);
             self.expect("a mapping of provider/model to periods", root);
-            return Table::default();
+            return PriceTable::default();
         };
         let mut seen = HashSet::new();
         let mut prices = Vec::new();
@@ -85,7 +85,7 @@ impl PriceReader {
             }
             prices.push((name.clone(), self.price(&entry.node)));
         }
-        Table::new(prices)
+        PriceTable::new(prices)
     }
 
     fn price(&mut self, node: &Node) -> Price {
@@ -114,7 +114,7 @@ impl PriceReader {
         Price::new(periods)
     }
 
-    fn period(&mut self, node: &Node) -> Option<Period> {
+    fn period(&mut self, node: &Node) -> Option<PricePeriod> {
         let Value::Map(entries) = &node.value else {
             self.expect("a mapping with `from`, `input` and `output`", node);
             return None;
@@ -136,7 +136,7 @@ impl PriceReader {
             "the first day in UTC, for example 2026-01-01",
         );
         self.require(line, entries, "input", "USD per million input tokens");
-        Some(Period::new(from?, rates, tiers, service_tiers))
+        Some(PricePeriod::new(from?, rates, tiers, service_tiers))
     }
 
     fn tiers(&mut self, node: &Node) -> Vec<(u64, Rates)> {
@@ -204,7 +204,7 @@ impl PriceReader {
     }
 
     fn rate(&mut self, rates: &mut Rates, key: &str, node: &Node, others: &[&'static str]) {
-        let class = Class::named(key);
+        let class = Class::from_name(key);
         if class.is_none() && !OTHER_PRICES.contains(&key) {
             let names = Class::ALL.map(Class::name).into_iter().chain(OTHER_PRICES);
             let names: Vec<&str> = names.chain(others.iter().copied()).collect();

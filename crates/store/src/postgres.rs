@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use jiff::Timestamp;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use rust_decimal::Decimal;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Config, Row};
@@ -146,7 +146,7 @@ fn whole(error: &dyn std::error::Error) -> String {
 
 #[async_trait]
 impl LedgerStore for PostgresStore {
-    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
+    async fn insert_shared(&self, entries: Arc<[LedgerEntry]>) -> Result<usize, StoreError> {
         bounded(ANSWER, async {
             write::insert(&mut self.client().await?, &entries).await
         })
@@ -174,14 +174,14 @@ impl LedgerStore for PostgresStore {
         .await
     }
 
-    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn request(&self, request_id: &str) -> Result<Vec<LedgerEntry>, StoreError> {
         bounded(ANSWER, async {
             read::request(&self.client().await?, request_id).await
         })
         .await
     }
 
-    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
         bounded(CHECK, async {
             read::entries(&self.client().await?, ids).await
         })

@@ -41,7 +41,7 @@ struct LocalLine {
 }
 
 impl LocalLine {
-    fn spent(&self) -> Decimal {
+    fn total_spent(&self) -> Decimal {
         self.others + self.own
     }
 
@@ -178,7 +178,7 @@ impl LocalBudgets {
             .unwrap_or_default();
         let current = period.start(now) <= state.start;
         if current {
-            (state.spent(), state.reserved)
+            (state.total_spent(), state.reserved)
         } else {
             Default::default()
         }
@@ -202,11 +202,11 @@ impl LocalBudgets {
                 .entry((account.clone(), budget.period))
                 .or_default();
             state.roll(budget.period.start(now));
-            if state.spent() + state.reserved + amount > budget.usd {
+            if state.total_spent() + state.reserved + amount > budget.usd {
                 return Err(BudgetExceeded {
                     account: account.clone(),
                     usd: budget.usd,
-                    spent: state.spent(),
+                    spent: state.total_spent(),
                     reserved: state.reserved,
                     resets: budget.period.next_start(now),
                 });

@@ -77,7 +77,7 @@ pub struct BudgetSpec {
 }
 
 /// Why a key can't be: the field, and what is wrong with it.
-pub type Wrong = (&'static str, &'static str);
+pub type KeyFieldError = (&'static str, &'static str);
 
 /// The longest name of a key or an owner, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -93,7 +93,7 @@ impl KeySpec {
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn check(&self) -> Result<(), Wrong> {
+    pub fn check(&self) -> Result<(), KeyFieldError> {
         check_name("name", &self.name)?;
         check_name("owner", self.owner())?;
         if self.models.is_empty() {
@@ -121,7 +121,7 @@ impl LimitSpec {
         }
     }
 
-    fn check(&self) -> Result<(), Wrong> {
+    fn check(&self) -> Result<(), KeyFieldError> {
         for (field, value) in [
             ("limits.rpm", self.rpm),
             ("limits.tpm", self.tpm),
@@ -173,7 +173,7 @@ impl From<Allowance> for BudgetSpec {
     }
 }
 
-fn check_name(field: &'static str, name: &str) -> Result<(), Wrong> {
+fn check_name(field: &'static str, name: &str) -> Result<(), KeyFieldError> {
     let plain = !name.chars().any(char::is_control) && name.trim() == name;
     if name.is_empty() || name.len() > LONGEST_NAME || !plain {
         return Err((
