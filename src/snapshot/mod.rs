@@ -58,7 +58,7 @@ pub(crate) struct Snapshot {
     pub(crate) limits: RouterLimits,
     /// What models cost.
     pub(crate) prices: Arc<PriceTable>,
-    /// CircuitSettings of the port that clients connect to. Those that need a restart may differ from the
+    /// Settings of the port that clients connect to. Those that need a restart may differ from the
     /// ones in effect.
     pub(crate) server: Server,
 }
