@@ -28,7 +28,7 @@ use crate::sync::reload::ActiveConfig;
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Providers, for the admin service.
-pub(crate) struct Hosting {
+pub(crate) struct ProviderEditor {
     pub(crate) editor: Editor,
     pub(crate) sealer: Option<Sealer>,
     pub(crate) live: SharedLive,
@@ -36,7 +36,7 @@ pub(crate) struct Hosting {
 }
 
 #[async_trait]
-impl Collection for Hosting {
+impl Collection for ProviderEditor {
     type Object = ProviderObject;
     type Spec = ProviderFields;
 
@@ -113,7 +113,7 @@ impl Collection for Hosting {
 }
 
 #[async_trait]
-impl llm_router_admin::ProvidersApi for Hosting {
+impl llm_router_admin::ProvidersApi for ProviderEditor {
     async fn check(&self, id: &str) -> Result<ProviderHealth, ObjectError> {
         self.config_of(id).await?;
         let checked = check_now(&self.live, &self.health, id).await;
@@ -176,7 +176,7 @@ impl llm_router_admin::ProvidersApi for Hosting {
     }
 }
 
-impl Hosting {
+impl ProviderEditor {
     async fn providers(&self) -> Vec<ProviderObject> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
