@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::balance;
-use llm_router_domain::format::Endpoint;
+use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{
     Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings, bill,
@@ -17,7 +17,8 @@ use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
 use llm_router_wire::formats;
 use llm_router_wire::prompt;
 use llm_router_wire::scan::Field;
-use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
+use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
 use uuid::Uuid;
 
 use super::context::Inference;
@@ -30,7 +31,9 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(super) struct Tab {
     opened: Opened,
-    layout: &'static UsageLayout,
+    /// The provider's format.
+    format: Format,
+    endpoint: Endpoint,
     price: Option<Arc<Price>>,
     /// What is known of the deployment; its id names it in metrics.
     deployment: Arc<balance::Deployment>,
@@ -66,9 +69,9 @@ enum Meter {
     /// A response that uses nothing: an error, or a count of tokens.
     Free,
     Body(BodyMeter),
-    Stream(StreamMeter),
+    Stream(Box<AnswerStream>),
     /// A stream that was asked for usage on the client's behalf.
-    Filter(UsageFilter),
+    Filter(Box<AnswerStream>),
     Done(Observed),
 }
 
@@ -122,7 +125,8 @@ impl Tab {
                 estimate,
                 cost,
             },
-            layout: UsageLayout::for_endpoint(inference.provider_format(), inference.endpoint),
+            format: inference.provider_format(),
+            endpoint: inference.endpoint,
             price,
             deployment: Arc::clone(&deployment.state),
             type_name: provider.type_name,
@@ -167,11 +171,12 @@ impl Tab {
     /// didn't ask for.
     pub(super) fn responded(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
         self.status = status;
+        let (format, endpoint) = (self.format, self.endpoint);
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(UsageFilter::new(self.layout)),
-            (true, false) => Meter::Stream(StreamMeter::new(self.layout)),
-            (false, _) => Meter::Body(BodyMeter::new(self.layout)),
+            (true, true) => Meter::Filter(Box::new(AnswerStream::without_usage(format, endpoint))),
+            (true, false) => Meter::Stream(Box::new(AnswerStream::unchanged(format, endpoint))),
+            (false, _) => Meter::Body(BodyMeter::new(UsageLayout::for_endpoint(format, endpoint))),
         };
     }
 
@@ -186,16 +191,16 @@ impl Tab {
                     content = true;
                 }
             }
-            Meter::Stream(meter) => {
+            Meter::Stream(stream) => {
                 if let Some(chunk) = body.as_ref() {
-                    meter.feed(chunk.clone());
-                    content = meter.observed().content_started();
+                    stream.push(chunk.clone());
+                    content = stream.observed().content_started();
                 }
             }
-            Meter::Filter(filter) => {
-                let passed = body.take().map(|chunk| filter.pass(chunk));
+            Meter::Filter(stream) => {
+                let passed = body.take().map(|chunk| stream.push(chunk));
                 *body = passed.filter(|passed| !passed.is_empty());
-                content = filter.observed().content_started();
+                content = stream.observed().content_started();
             }
         }
         if content && self.first_token.is_none() {
@@ -210,15 +215,15 @@ impl Tab {
     fn finish(&mut self, body: &mut Option<Bytes>) {
         self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
             Meter::Body(meter) => Meter::Done(meter.finish()),
-            Meter::Stream(meter) => Meter::Done(meter.finish()),
-            Meter::Filter(filter) => {
-                let (rest, observed) = filter.finish();
+            Meter::Stream(stream) => Meter::Done(stream.into_observed()),
+            Meter::Filter(mut stream) => {
+                let rest = stream.end();
                 *body = Some(match body.take() {
                     Some(passed) if rest.is_empty() => passed,
                     Some(passed) => [passed, rest].concat().into(),
                     None => rest,
                 });
-                Meter::Done(observed)
+                Meter::Done(stream.into_observed())
             }
             other => other,
         };

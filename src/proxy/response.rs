@@ -104,7 +104,7 @@ impl Stream {
 
     /// What is left when the upstream has ended the stream itself.
     pub(super) fn rest(&mut self) -> Option<Bytes> {
-        self.splitter.finish()
+        self.splitter.finish().map(Piece::into_bytes)
     }
 }
 

@@ -11,13 +11,14 @@ use std::time::UNIX_EPOCH;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_wire::error::provider_message;
+use llm_router_wire::error::ErrorBody;
 use llm_router_wire::formats;
 use llm_router_wire::request::RequestHead;
+use llm_router_wire::stream::{AnswerStream, StreamStart};
 use llm_router_wire::translate::{
-    ChatDialect, Compat, RequestOptions, ResponseContext, StreamEnd, StreamTranslator,
-    TranslateError, TranslatedRequest, clean_history, translate_count_request,
-    translate_count_response, translate_error, translate_request, translate_response,
+    ChatDialect, Compat, RequestOptions, ResponseContext, TranslateError, TranslatedRequest,
+    clean_history, translate_count_request, translate_count_response, translate_error,
+    translate_request, translate_response,
 };
 use llm_router_wire::usage::Splice;
 use pingora::Result;
@@ -26,7 +27,7 @@ use pingora::http::ResponseHeader;
 use super::context::Inference;
 use super::headers::Asked;
 use super::request::usage_to_ask_for;
-use super::response::{ERROR_BODY_LIMIT, Stream, Verdict};
+use super::response::ERROR_BODY_LIMIT;
 use crate::clock;
 use crate::snapshot::{Deployment, Way};
 
@@ -214,6 +215,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 pub(super) struct Answer {
     from: Format,
     to: Format,
+    endpoint: Endpoint,
     context: ResponseContext,
     shape: Shape,
 }
@@ -223,11 +225,8 @@ enum Shape {
     Whole { held: BytesMut, stream: bool },
     /// A count of tokens.
     Count(BytesMut),
-    /// Translated event by event. Until the answer has begun, `first` looks for an error.
-    Events {
-        first: Option<Box<Stream>>,
-        translator: Box<StreamTranslator>,
-    },
+    /// Translated event by event.
+    Events(Box<AnswerStream>),
     /// The provider's own refusal.
     Refusal { held: BytesMut, status: u16 },
 }
@@ -261,10 +260,8 @@ impl Answer {
         } else if inference.endpoint == Endpoint::CountTokens {
             Shape::Count(BytesMut::new())
         } else if stream && sent.stream {
-            Shape::Events {
-                first: Some(Box::default()),
-                translator: Box::new(StreamTranslator::new(from, to, context.clone()).ok()?),
-            }
+            let stream = AnswerStream::translated(from, inference.endpoint, context.clone());
+            Shape::Events(Box::new(stream.ok()?))
         } else {
             Shape::Whole {
                 held: BytesMut::new(),
@@ -274,6 +271,7 @@ impl Answer {
         Some(Self {
             from,
             to,
+            endpoint: inference.endpoint,
             context,
             shape,
         })
@@ -283,7 +281,7 @@ impl Answer {
     pub(super) fn adapt(&self, header: &mut ResponseHeader) -> Result<()> {
         let events = matches!(
             self.shape,
-            Shape::Events { .. } | Shape::Whole { stream: true, .. }
+            Shape::Events(_) | Shape::Whole { stream: true, .. }
         );
         let content_type = if events {
             "text/event-stream; charset=utf-8"
@@ -305,9 +303,7 @@ impl Answer {
     pub(super) fn take(&mut self, chunk: Option<Bytes>, end: bool) -> Progress {
         let chunk = chunk.unwrap_or_default();
         match &mut self.shape {
-            Shape::Events { first, translator } => {
-                take_events(first, translator, self.from, chunk, end)
-            }
+            Shape::Events(stream) => take_events(stream, chunk, end),
             Shape::Whole { held, .. } | Shape::Count(held) => {
                 if held.len() + chunk.len() > LONGEST_ANSWER {
                     return Progress::Failed(502, "its answer is too large".to_owned());
@@ -348,12 +344,10 @@ impl Answer {
 
     /// A plain answer to a client that wants a stream.
     fn as_events(&self, body: Bytes) -> Option<Bytes> {
-        let translator = StreamTranslator::new(self.from, self.to, self.context.clone());
-        let mut translator = translator.ok()?;
-        let mut out = BytesMut::new();
-        translator.feed(body, &mut out);
-        translator.finish(StreamEnd::Complete, &mut out);
-        Some(out.freeze())
+        let stream = AnswerStream::translated(self.from, self.endpoint, self.context.clone());
+        let mut stream = stream.ok()?;
+        let out = [stream.push(body), stream.end()];
+        Some(out.concat().into())
     }
 
     /// Ends a stream whose upstream broke: the error event, nothing where the client has been told
@@ -364,65 +358,45 @@ impl Answer {
         code: &'static str,
         message: &str,
     ) -> Option<Bytes> {
-        let Shape::Events { translator, .. } = &mut self.shape else {
+        let Shape::Events(stream) = &mut self.shape else {
             return None;
         };
-        let broken = StreamEnd::Broken(TranslateError {
+        Some(stream.break_off(&ErrorBody {
             status,
-            code: code.into(),
-            message: message.to_owned(),
+            code,
+            message,
             param: None,
-        });
-        let mut out = BytesMut::new();
-        translator.finish(broken, &mut out);
-        Some(out.freeze())
+            request_id: &self.context.request_id,
+        }))
     }
 }
 
-fn take_events(
-    first: &mut Option<Box<Stream>>,
-    translator: &mut StreamTranslator,
-    from: Format,
-    mut chunk: Bytes,
-    end: bool,
-) -> Progress {
-    let mut out = BytesMut::new();
-    if let Some(stream) = first {
-        let verdict = stream.pass(&mut chunk, from);
-        if let Verdict::Failed(status) = verdict {
-            let said = said(&chunk).unwrap_or_else(|| NOTHING_SAID.to_owned());
-            return Progress::Failed(status, said);
-        }
-        translator.feed(chunk, &mut out);
-        if verdict == Verdict::Wait && !end {
-            return Progress::Wait;
-        }
-        // The translator cuts events itself from here on.
-        chunk = stream.rest().unwrap_or_default();
-        *first = None;
+fn take_events(stream: &mut AnswerStream, chunk: Bytes, end: bool) -> Progress {
+    if stream.has_ended() {
+        return Progress::Pass(Bytes::new());
     }
-    if translator.has_ended() {
-        return Progress::Pass(out.freeze());
+    let began = *stream.start() != StreamStart::Pending;
+    let passed = stream.push(chunk);
+    match stream.start() {
+        StreamStart::Error { status, message } if !began => {
+            let said = message.clone();
+            return Progress::Failed(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
+        }
+        StreamStart::Pending if !end => return Progress::Wait,
+        _ => {}
     }
-    translator.feed(chunk, &mut out);
     // Only an error ends a stream before its last byte.
-    let failed = translator.has_ended();
-    if end {
-        translator.finish(StreamEnd::Complete, &mut out);
-    }
-    if failed {
-        Progress::BrokenOff(out.freeze())
+    let failed = stream.has_ended();
+    let passed = if end {
+        [passed, stream.end()].concat().into()
     } else {
-        Progress::Pass(out.freeze())
+        passed
+    };
+    if failed {
+        Progress::BrokenOff(passed)
+    } else {
+        Progress::Pass(passed)
     }
 }
 
 const NOTHING_SAID: &str = "it began its answer with an error";
-
-/// The message of the error among the events of a chunk.
-fn said(chunk: &[u8]) -> Option<String> {
-    let lines = chunk.split(|byte| matches!(byte, b'\n' | b'\r'));
-    lines
-        .filter_map(|line| line.strip_prefix(b"data:"))
-        .find_map(provider_message)
-}
