@@ -1,15 +1,15 @@
-//! What health checks have found of each provider, and who is down by it. Making them is the
-//! proxy's; knows no network.
+//! Results of health checks, and the providers that are down by them. The proxy makes the checks;
+//! this file must not use the network.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use llm_router_domain::balance::Deployments;
+use llm_router_domain::balance::DeploymentStates;
 
 use crate::snapshot::{Check, Provider, Snapshot};
 
-/// What one check found.
+/// Result of one check.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     pub(crate) at: SystemTime,
@@ -18,7 +18,7 @@ pub(crate) struct Checked {
     pub(crate) latency: Duration,
     /// The status of the answer, if there was one.
     pub(crate) status: Option<u16>,
-    /// What was wrong, for people.
+    /// Error, for people.
     pub(crate) error: Option<String>,
 }
 
@@ -35,12 +35,12 @@ struct History {
     fingerprint: u64,
     /// The newest last.
     latest: VecDeque<Checked>,
-    /// How many of the newest ended alike.
+    /// Number of the newest results that are alike.
     in_row: u32,
     down: bool,
 }
 
-/// How many checks are remembered of each provider.
+/// Most checks that are remembered of each provider.
 const REMEMBERED: usize = 20;
 
 impl Health {
@@ -57,7 +57,7 @@ impl Health {
         history.add(checked, &provider.check)
     }
 
-    /// Whether a provider is down by its checks. One that isn't checked by the clock never is:
+    /// Returns whether a provider is down by its checks. One that isn't checked by the clock never is:
     /// nothing would bring it up again.
     pub(crate) fn is_down(&self, provider: &Provider) -> bool {
         let providers = self.providers();
@@ -83,7 +83,7 @@ impl Health {
     }
 
     /// The same for one provider.
-    pub(crate) fn apply_to(&self, provider: &Provider, states: &Deployments, now: Instant) {
+    pub(crate) fn apply_to(&self, provider: &Provider, states: &DeploymentStates, now: Instant) {
         let down = self.is_down(provider);
         let of_provider = |id: &str| id.split_once('/').is_some_and(|(id, _)| id == provider.id);
         for state in states.iter().filter(|state| of_provider(state.id())) {

@@ -1,61 +1,29 @@
 //! LLM Router: a smart gateway in front of many LLM providers. The command line; each command is
 //! carried out by a module of its own.
 
-mod access_log;
-mod authenticate;
-mod balance;
-mod books;
-mod broadcast;
+mod admin_api;
 mod budgets;
+mod cli;
 mod clock;
-mod commands;
-mod compile;
-mod ending;
-mod explain;
-mod fault;
-mod follow;
-mod handover;
+mod error;
 mod health;
-mod hosting;
-mod issued;
-mod issuing;
-mod key_commands;
-mod key_ring;
 mod keys;
 mod ledger;
-mod ledger_metrics;
 mod limits;
-mod listing;
-mod made;
-mod metrics;
-mod mock_host;
-mod objects;
-mod paths;
-mod prices;
+mod process;
 mod proxy;
-mod readiness;
-mod reload;
-mod restart;
-mod route;
-mod rules;
-mod running;
-mod serve;
-mod settings;
+mod routing;
 mod snapshot;
-mod sockets;
-mod steering;
-mod succession;
-mod supervisor;
-mod switch;
-mod traces;
-mod uses;
+mod startup;
+mod sync;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use key_commands::KeysCommand;
+use cli::keys::KeysCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -83,10 +51,10 @@ enum Command {
     },
     /// Try the router with no keys, no configuration and no network.
     Demo {
-        /// Where clients connect.
+        /// Address that clients connect to.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
         listen: SocketAddr,
-        /// Where the admin service listens.
+        /// Address of the admin service.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
         admin_listen: SocketAddr,
     },
@@ -97,10 +65,10 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Print, as JSON, how a request would be routed, without sending it.
-    Explain(explain::Arguments),
+    Explain(cli::explain::Arguments),
     /// Run the mock provider on its own.
     Mock {
-        /// Where it listens.
+        /// Address to listen on.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
@@ -136,22 +104,22 @@ enum LedgerCommand {
 }
 
 fn main() -> ExitCode {
-    let json_log = commands::start_logging();
+    let json_log = cli::start_logging();
     let outcome = match Arguments::parse().command {
-        Command::Serve { config, upgrade } => commands::serve(config, upgrade, json_log),
+        Command::Serve { config, upgrade } => cli::serve(config, upgrade, json_log),
         Command::Demo {
             listen,
             admin_listen,
-        } => commands::demo(listen, admin_listen, json_log),
-        Command::Check { config } => commands::check(config),
-        Command::Explain(arguments) => explain::command(&arguments),
-        Command::Mock { listen } => commands::mock(listen),
-        Command::Migrate { config } => books::migrate(config),
+        } => cli::demo(listen, admin_listen, json_log),
+        Command::Check { config } => cli::check(config),
+        Command::Explain(arguments) => cli::explain::command(&arguments),
+        Command::Mock { listen } => cli::mock(listen),
+        Command::Migrate { config } => cli::ledger::migrate(config),
         Command::Ledger {
             command: LedgerCommand::Verify { config },
-        } => books::verify(config),
-        Command::Keys { command } => key_commands::keys(command),
-        Command::Schema => commands::schema(),
+        } => cli::ledger::verify(config),
+        Command::Keys { command } => cli::keys::keys(command),
+        Command::Schema => cli::schema(),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

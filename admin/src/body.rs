@@ -1,41 +1,42 @@
-//! Reads the bodies of requests, and says of one that is no good which field is wrong.
+//! Parses the bodies of requests. Errors name the wrong field. Size and media type are checked
+//! before, in `intake.rs`.
 
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
-use crate::access::Problem;
+use crate::error::AdminError;
 
-/// The body as a `T`.
+/// Parses a body.
 ///
 /// # Errors
 /// 400 that names the field.
-pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminError> {
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-        let message = format!("The body is no JSON: {error}.");
-        return Err(Problem::new(
+        let message = format!("The body is not valid JSON: {error}.");
+        return Err(AdminError::new(
             StatusCode::BAD_REQUEST,
             "invalid_json",
             message,
         ));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| wrong(&error))
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| invalid_field(&error))
 }
 
-/// As [`read`], of a body that was read already.
+/// Converts a body that was parsed already.
 ///
 /// # Errors
 /// 400 that names the field.
-pub(crate) fn convert<T: DeserializeOwned>(body: serde_json::Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(body).map_err(|error| wrong(&error))
+pub(crate) fn convert<T: DeserializeOwned>(body: serde_json::Value) -> Result<T, AdminError> {
+    serde_path_to_error::deserialize(body).map_err(|error| invalid_field(&error))
 }
 
-fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+fn invalid_field(error: &serde_path_to_error::Error<serde_json::Error>) -> AdminError {
     let reason = error.inner().to_string();
-    // serde_json adds the place in the text, which says less than the path.
+    // serde_json adds the position in the text, which says less than the path.
     let reason = reason.split(" at line ").next().unwrap_or_default();
     let mut field = error.path().to_string();
-    // Of a field that is missing, the path is of what lacks it.
+    // For a missing field the path is that of its parent.
     if let Some(name) = reason
         .strip_prefix("missing field `")
         .and_then(|rest| rest.split('`').next())
@@ -47,7 +48,7 @@ fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
         };
     }
     let message = format!("{field}: {reason}.");
-    Problem::invalid(field, message)
+    AdminError::invalid(field, message)
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
-//! What differs between two JSON values, by path.
+//! Differences between two JSON values, by path. Knows nothing of what the values mean.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Something that differs.
+/// A difference between two values.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Difference {
-    /// Where, as `providers[openai].timeouts.connect`; empty for the whole.
+    /// Path of the value, such as `providers[openai].timeouts.connect`; empty for the whole.
     pub path: String,
-    /// What it was; null if it wasn't there.
+    /// Value before; null if there was none.
     pub before: Option<Value>,
-    /// What it became; null if it is gone.
+    /// Value after; null if it was removed.
     pub after: Option<Value>,
 }
 
-/// What differs, in the order of paths.
+/// Returns the differences, in the order of their paths.
 #[must_use]
-pub fn between(before: Option<&Value>, after: Option<&Value>) -> Vec<Difference> {
+pub fn differences(before: Option<&Value>, after: Option<&Value>) -> Vec<Difference> {
     let mut found = Vec::new();
     compare("", before, after, &mut found);
     found
@@ -40,7 +40,7 @@ fn compare(at: &str, before: Option<&Value>, after: Option<&Value>, found: &mut 
                 compare(&path, old.get(name), new.get(name), found);
             }
         }
-        (Some(Value::Array(old)), Some(Value::Array(new))) => match (named(old), named(new)) {
+        (Some(Value::Array(old)), Some(Value::Array(new))) => match (by_name(old), by_name(new)) {
             (Some(old), Some(new)) => {
                 let find = |items: &[(String, &Value)], name: &str| {
                     items.iter().position(|(known, _)| known == name)
@@ -71,8 +71,8 @@ fn difference(at: &str, before: Option<&Value>, after: Option<&Value>) -> Differ
     }
 }
 
-/// The items by their id or name, if all have one and each its own.
-fn named(items: &[Value]) -> Option<Vec<(String, &Value)>> {
+/// Returns the items with their id or name, if every item has one and no two share one.
+fn by_name(items: &[Value]) -> Option<Vec<(String, &Value)>> {
     let name = |item: &Value| {
         let name = item.get("id").or_else(|| item.get("name"))?;
         name.as_str().map(str::to_owned)
@@ -105,9 +105,9 @@ mod tests {
                 .map(|difference| difference.path)
                 .collect()
         };
-        let found = between(Some(&before), Some(&after));
+        let found = differences(Some(&before), Some(&after));
         assert_eq!(paths(found), ["b.c", "b.d", "p[x].t"]);
-        assert_eq!(paths(between(None, Some(&after))), [""]);
-        assert_eq!(paths(between(Some(&after), Some(&after))), [""; 0]);
+        assert_eq!(paths(differences(None, Some(&after))), [""]);
+        assert_eq!(paths(differences(Some(&after), Some(&after))), [""; 0]);
     }
 }

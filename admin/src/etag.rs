@@ -1,15 +1,19 @@
-//! ETag and If-Match (RFC 9110, sections 8.8.3 and 13.1.1): what two people edit isn't overwritten
-//! by who saw it earlier. A version is never used twice, so it is the tag.
+//! ETag and If-Match (RFC 9110, sections 8.8.3 and 13.1.1): keeps one of two simultaneous editors
+//! from overwriting the other's change. A version is never used twice, so it is the tag.
 
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use crate::access::Problem;
+use crate::error::AdminError;
 
-/// An answer with an object, and its version as the ETag if it has one.
-pub(crate) fn tagged(status: StatusCode, object: impl Serialize, version: Option<u64>) -> Response {
+/// Answers with an object and, if it has one, its version as the ETag.
+pub(crate) fn respond_with_etag(
+    status: StatusCode,
+    object: impl Serialize,
+    version: Option<u64>,
+) -> Response {
     let mut response = (status, Json(object)).into_response();
     let etag = version.and_then(|version| HeaderValue::try_from(format!("\"{version}\"")).ok());
     if let Some(etag) = etag {
@@ -18,11 +22,11 @@ pub(crate) fn tagged(status: StatusCode, object: impl Serialize, version: Option
     response
 }
 
-/// The version that `If-Match` asks for; any, without it and for `*`.
+/// Reads the version that `If-Match` requires; none without it and for `*`.
 ///
 /// # Errors
-/// 400 for what is no ETag; 412 for one that isn't ours: nothing can match it.
-pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+/// 400 for a malformed ETag; 412 for an ETag that no object can have.
+pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, AdminError> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };
@@ -33,8 +37,9 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let tag = text.strip_prefix("W/").unwrap_or(text);
     let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
     let Some(inner) = inner else {
-        let message = "if-match is an ETag in quotes, as answers show it, or *.";
-        return Err(Problem::invalid("if-match", message));
+        let message =
+            "if-match must be an ETag in quotes, as in the header etag of an answer, or *.";
+        return Err(AdminError::invalid("if-match", message));
     };
     // A weak tag never matches here (RFC 9110, section 13.1.1).
     let strong = tag.len() == text.len();
@@ -43,9 +48,10 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 /// 412.
-pub(crate) fn stale() -> Problem {
-    let message = "This was changed meanwhile. Read it again, and send its etag in if-match.";
-    Problem::new(StatusCode::PRECONDITION_FAILED, "stale_etag", message)
+pub(crate) fn stale() -> AdminError {
+    let message =
+        "The object was changed in the meantime. Read it again and send its etag in if-match.";
+    AdminError::new(StatusCode::PRECONDITION_FAILED, "stale_etag", message)
 }
 
 #[cfg(test)]
@@ -53,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_asked_for_as_they_are_shown() {
+    fn versions_are_sent_as_they_were_answered() {
         for (value, expected) in [
             ("\"7\"", Ok(Some(7))),
             ("*", Ok(None)),
@@ -64,11 +70,11 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
-            let found = if_match(&headers).map_err(|problem| problem.status.as_u16());
-            assert_eq!(found, expected, "{value}");
+            let actual = if_match(&headers).map_err(|problem| problem.status.as_u16());
+            assert_eq!(actual, expected, "{value}");
         }
         assert_eq!(if_match(&HeaderMap::new()).unwrap(), None);
-        let shown = tagged(StatusCode::OK, (), Some(7));
-        assert_eq!(shown.headers()[header::ETAG], "\"7\"");
+        let response = respond_with_etag(StatusCode::OK, (), Some(7));
+        assert_eq!(response.headers()[header::ETAG], "\"7\"");
     }
 }

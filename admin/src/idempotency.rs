@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use crate::access::Problem;
+use crate::error::AdminError;
 
 /// The header that a client names a request by.
 pub(crate) const HEADER: &str = "idempotency-key";
@@ -83,13 +83,13 @@ impl Answered {
         headers: &HeaderMap,
         body: &[u8],
         now: Timestamp,
-    ) -> Result<Turn, Problem> {
+    ) -> Result<Turn, AdminError> {
         let Some(key) = headers.get(HEADER) else {
             return Ok(Turn::Free);
         };
         if key.is_empty() || key.len() > LONGEST_KEY {
             let message = "idempotency-key has from 1 to 255 characters.";
-            return Err(Problem::invalid(HEADER, message));
+            return Err(AdminError::invalid(HEADER, message));
         }
         let id = Id {
             caller: caller.to_owned(),
@@ -121,10 +121,10 @@ impl Answered {
 }
 
 impl Entry {
-    fn answer_to(&self, body: &[u8; 32]) -> Result<Response, Problem> {
-        let conflict = |code, message| Problem {
+    fn answer_to(&self, body: &[u8; 32]) -> Result<Response, AdminError> {
+        let conflict = |code, message| AdminError {
             field: Some(HEADER.into()),
-            ..Problem::new(StatusCode::CONFLICT, code, message)
+            ..AdminError::new(StatusCode::CONFLICT, code, message)
         };
         if self.body != *body {
             return Err(conflict(

@@ -10,10 +10,11 @@ use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use llm_router_domain::key::Role;
 
-use crate::access::{Caller, Problem, caller, forbidden};
+use crate::caller::{Caller, caller};
+use crate::endpoints::{Access, Lookup, look_up};
+use crate::error::{AdminError, forbidden};
 use crate::idempotency::Turn;
-use crate::roles::{Entry, Need, entry};
-use crate::{Service, Source};
+use crate::{Backend, Service};
 
 /// The largest body of an admin request.
 const MOST_BODY: usize = 1024 * 1024;
@@ -27,11 +28,11 @@ pub(crate) async fn admit(
     State(service): State<Service>,
     request: Request,
     next: Next,
-) -> Result<Response, Problem> {
+) -> Result<Response, AdminError> {
     let (mut parts, body) = request.into_parts();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let caller = allowed(service.source.as_ref(), &parts, path)?;
+    let caller = allowed(service.backend.as_ref(), &parts, path)?;
     if let Some(caller) = &caller {
         parts.extensions.insert(caller.clone());
     }
@@ -41,7 +42,7 @@ pub(crate) async fn admit(
     let body = read(&parts.headers, body, path).await?;
     let turn = match &caller {
         Some(caller) if parts.method == Method::POST => {
-            let (now, path) = (service.source.now(), parts.uri.path());
+            let (now, path) = (service.backend.now(), parts.uri.path());
             service
                 .answered
                 .turn(&caller.key, path, &parts.headers, &body, now)?
@@ -57,40 +58,40 @@ pub(crate) async fn admit(
 }
 
 /// Who calls, if they may do this.
-fn allowed(source: &dyn Source, parts: &Parts, path: &str) -> Result<Option<Caller>, Problem> {
-    let need = match entry(&parts.method, path) {
-        Entry::Needs(need) => need,
+fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Caller>, AdminError> {
+    let need = match look_up(&parts.method, path) {
+        Lookup::Needs(need) => need,
         // A key comes first: without one nobody learns what is here.
         other => {
-            caller(source, &parts.headers)?;
+            caller(backend, &parts.headers)?;
             return Err(match other {
-                Entry::OtherMethods(allow) => not_allowed(&parts.method, allow),
-                _ if path.is_empty() => Problem::not_found("There is nothing at this path."),
+                Lookup::OtherMethods(allow) => not_allowed(&parts.method, allow),
+                _ if path.is_empty() => AdminError::not_found("There is nothing at this path."),
                 _ => forbidden("No role may use this path."),
             });
         }
     };
     match need {
-        Need::Nothing => Ok(None),
-        Need::Metrics if source.metrics_are_public() => Ok(None),
-        Need::Metrics => least(source, parts, Role::Viewer),
-        Need::Role(role) => least(source, parts, role),
+        Access::Public => Ok(None),
+        Access::Metrics if backend.metrics_are_public() => Ok(None),
+        Access::Metrics => least(backend, parts, Role::Viewer),
+        Access::Role(role) => least(backend, parts, role),
     }
 }
 
-fn least(source: &dyn Source, parts: &Parts, role: Role) -> Result<Option<Caller>, Problem> {
-    let caller = caller(source, &parts.headers)?;
+fn least(backend: &dyn Backend, parts: &Parts, role: Role) -> Result<Option<Caller>, AdminError> {
+    let caller = caller(backend, &parts.headers)?;
     caller.must_be(role, "This")?;
     Ok(Some(caller))
 }
 
-fn not_allowed(method: &Method, allow: String) -> Problem {
+fn not_allowed(method: &Method, allow: String) -> AdminError {
     let message = format!("{method} is not allowed here; {allow} are.");
-    Problem {
+    AdminError {
         header: HeaderValue::try_from(allow)
             .ok()
             .map(|allow| Box::new((header::ALLOW, allow))),
-        ..Problem::new(
+        ..AdminError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
             message,
@@ -98,7 +99,7 @@ fn not_allowed(method: &Method, allow: String) -> Problem {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, AdminError> {
     let most = if path == EXPLAIN {
         MOST_EXPLAINED
     } else {
@@ -110,7 +111,7 @@ async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Prob
         Err(error) => {
             tracing::debug!(%error, "the body of an admin request broke off");
             let message = "The request body could not be read.";
-            return Err(Problem::new(
+            return Err(AdminError::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 message,
@@ -119,7 +120,7 @@ async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Prob
     };
     if !body.is_empty() && !is_json(headers) {
         let message = "The request body must be JSON: send content-type: application/json.";
-        return Err(Problem::new(
+        return Err(AdminError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
             message,
@@ -128,9 +129,9 @@ async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Prob
     Ok(body)
 }
 
-fn too_large(most: usize) -> Problem {
+fn too_large(most: usize) -> AdminError {
     let message = format!("The request body is larger than the {most} bytes allowed here.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    AdminError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 
 /// Whether a body is said to be JSON; one that nothing is said of may be.
@@ -146,9 +147,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Handlers take the caller as an argument.
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Problem;
+    type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
         let caller = parts.extensions.get::<Self>().cloned();
         // Only a path that `roles.rs` opens to everybody has no caller.
         caller.ok_or_else(|| forbidden("This path has no caller."))

@@ -1,39 +1,44 @@
-//! The service's shape, over every path it has: who may, what errors look like, what the document
-//! says.
+//! Tests of the service over every path: roles, the shape of errors, and the API description.
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use llm_router_domain::format::Format;
 use llm_router_domain::key::{KeySpec, Role};
-use llm_router_store::ledger::Page as Found;
-use llm_router_store::objects as stored;
-use serde_json::Value;
+use llm_router_domain::rule::RuleSpec;
+use llm_router_store::ledger::Page;
+use llm_router_store::objects::{self as stored, ObjectStore};
+use llm_router_store::{LedgerStore, StoreError};
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
 
-/// A router without anything in it. Its keys are the names of the roles.
+/// A router without objects. Its keys are the names of the roles.
 struct Empty;
 
 #[async_trait]
-impl Source for Empty {
-    fn steering(&self) -> &dyn Steering {
+impl Backend for Empty {
+    fn routing(&self) -> &dyn RoutingApi {
         self
     }
 
-    fn hosting(&self) -> &dyn Hosting {
+    fn providers(&self) -> &dyn ProvidersApi {
         self
     }
 
-    fn rules(&self) -> &dyn Collection<Shown = Rule, Spec = RuleSpec> {
+    fn rules(&self) -> &dyn Collection<Object = RuleObject, Spec = RuleSpec> {
         &NoRules
     }
 
-    fn keys(&self) -> &dyn Keys {
+    fn keys(&self) -> &dyn KeysApi {
         &NoKeys
     }
 
-    fn configuration(&self) -> &dyn Configuration {
+    fn config(&self) -> &dyn ConfigApi {
         self
     }
 
@@ -49,7 +54,7 @@ impl Source for Empty {
         String::new()
     }
 
-    fn figures(&self) -> RouterFigures {
+    fn router_metrics(&self) -> RouterMetrics {
         let figures = || Figures {
             requests: 1,
             errors: 0,
@@ -59,7 +64,7 @@ impl Source for Empty {
             latency_ms: None,
             first_byte_ms: None,
         };
-        RouterFigures {
+        RouterMetrics {
             since: Timestamp::UNIX_EPOCH,
             total: figures(),
             by_rule: Vec::new(),
@@ -77,7 +82,7 @@ impl Source for Empty {
         8000
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, String> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
         let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
         let role = roles.into_iter().find(|role| Some(role.name()) == key);
@@ -97,20 +102,20 @@ impl Source for Empty {
         jiff::civil::date(1970, 1, 1)
     }
 
-    fn explain(&self, _: &HeaderMap, _: Option<Format>, _: &[u8]) -> Result<String, Unexplained> {
+    fn explain(&self, _: &HeaderMap, _: Option<Format>, _: &[u8]) -> Result<String, ExplainError> {
         Ok("{}".to_owned())
     }
 
     async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
-        Err(away())
+        Err(outage())
     }
 }
 
 #[async_trait]
-impl Steering for Empty {
+impl RoutingApi for Empty {
     async fn toggle_status(&self) -> ToggleStatus {
         ToggleStatus {
-            status: llm_router_domain::toggle::Status {
+            status: llm_router_domain::toggle::ToggleView {
                 enabled: true,
                 pending: None,
                 cooldown_until: None,
@@ -124,9 +129,9 @@ impl Steering for Empty {
 
     async fn request_toggle(
         &self,
-        _: &llm_router_domain::toggle::Request,
-    ) -> Result<(llm_router_domain::toggle::Answer, ToggleStatus), StoreError> {
-        Err(away())
+        _: &llm_router_domain::toggle::ToggleChange,
+    ) -> Result<(llm_router_domain::toggle::ToggleAnswer, ToggleStatus), StoreError> {
+        Err(outage())
     }
 
     async fn cancel_toggle(&self, _: &str) -> Result<(bool, ToggleStatus), StoreError> {
@@ -137,29 +142,33 @@ impl Steering for Empty {
         &self,
         _: Option<u64>,
         _: u32,
-    ) -> Result<Found<llm_router_domain::toggle::Item, u64>, StoreError> {
-        Err(away())
+    ) -> Result<Page<llm_router_domain::toggle::ToggleRecord, u64>, StoreError> {
+        Err(outage())
     }
 }
 
-/// A collection without anything in it.
-macro_rules! without_any {
-    ($collection:ty, $shown:ty, $spec:ty) => {
+/// Implements a collection without objects.
+macro_rules! empty_collection {
+    ($collection:ty, $object:ty, $spec:ty) => {
         #[async_trait]
         impl Collection for $collection {
-            type Shown = $shown;
+            type Object = $object;
             type Spec = $spec;
 
-            async fn list(&self, _: Option<&str>, _: usize) -> Result<Listed<$shown>, ObjectError> {
-                Listed::cut(Vec::new(), None, 1, Shown::id)
+            async fn list(
+                &self,
+                _: Option<&str>,
+                _: usize,
+            ) -> Result<ListPage<$object>, ObjectError> {
+                Ok(ListPage::whole(Vec::new()))
             }
 
-            async fn one(&self, _: &str) -> Result<$shown, ObjectError> {
-                Err(ObjectError::Missing)
+            async fn get(&self, _: &str) -> Result<$object, ObjectError> {
+                Err(ObjectError::NotFound)
             }
 
-            async fn create(&self, _: $spec, _: &str) -> Result<$shown, ObjectError> {
-                Err(away().into())
+            async fn create(&self, _: $spec, _: &str) -> Result<$object, ObjectError> {
+                Err(outage().into())
             }
 
             async fn replace(
@@ -168,12 +177,12 @@ macro_rules! without_any {
                 _: $spec,
                 _: Option<u64>,
                 _: &str,
-            ) -> Result<$shown, ObjectError> {
-                Err(ObjectError::Missing)
+            ) -> Result<$object, ObjectError> {
+                Err(ObjectError::NotFound)
             }
 
             async fn delete(&self, _: &str, _: Option<u64>, _: &str) -> Result<(), ObjectError> {
-                Err(ObjectError::Missing)
+                Err(ObjectError::NotFound)
             }
         }
     };
@@ -181,13 +190,13 @@ macro_rules! without_any {
 
 struct NoRules;
 struct NoKeys;
-without_any!(Empty, Provider, Fields);
-without_any!(NoRules, Rule, RuleSpec);
-without_any!(NoKeys, Key, KeySpec);
+empty_collection!(Empty, ProviderObject, ProviderFields);
+empty_collection!(NoRules, RuleObject, RuleSpec);
+empty_collection!(NoKeys, KeyObject, KeySpec);
 
 #[async_trait]
-impl Keys for NoKeys {
-    async fn named(&self, _: &str) -> Result<Option<Key>, ObjectError> {
+impl KeysApi for NoKeys {
+    async fn find_by_name(&self, _: &str) -> Result<Option<KeyObject>, ObjectError> {
         Ok(None)
     }
 
@@ -197,23 +206,23 @@ impl Keys for NoKeys {
         _: std::time::Duration,
         _: Option<u64>,
         _: &str,
-    ) -> Result<Key, ObjectError> {
-        Err(ObjectError::Missing)
+    ) -> Result<KeyObject, ObjectError> {
+        Err(ObjectError::NotFound)
     }
 }
 
 #[async_trait]
-impl Hosting for Empty {
-    async fn check(&self, _: &str) -> Result<Check, ObjectError> {
-        Err(ObjectError::Missing)
+impl ProvidersApi for Empty {
+    async fn check(&self, _: &str) -> Result<ProviderHealth, ObjectError> {
+        Err(ObjectError::NotFound)
     }
 
-    async fn checks(&self, _: &str) -> Result<Vec<Check>, ObjectError> {
-        Err(ObjectError::Missing)
+    async fn checks(&self, _: &str) -> Result<Vec<ProviderHealth>, ObjectError> {
+        Err(ObjectError::NotFound)
     }
 
     async fn models(&self, _: &str, _: bool) -> Result<Vec<ProviderModel>, ObjectError> {
-        Err(ObjectError::Missing)
+        Err(ObjectError::NotFound)
     }
 
     async fn set_model(
@@ -222,14 +231,14 @@ impl Hosting for Empty {
         _: ModelSpec,
         _: &str,
     ) -> Result<ProviderModel, ObjectError> {
-        Err(ObjectError::Missing)
+        Err(ObjectError::NotFound)
     }
 }
 
 #[async_trait]
-impl Configuration for Empty {
-    fn running(&self) -> Running {
-        Running {
+impl ConfigApi for Empty {
+    fn running_config(&self) -> RunningConfig {
+        RunningConfig {
             revision: 1,
             change_number: 0,
             file: None,
@@ -239,33 +248,33 @@ impl Configuration for Empty {
         }
     }
 
-    async fn reload(&self, _: &str) -> Result<u64, Vec<Mistake>> {
-        let mistake = |field: &str| Mistake {
+    async fn reload(&self, _: &str) -> Result<u64, Vec<ConfigError>> {
+        let error = |field: &str| ConfigError {
             file: "c.yaml".to_owned(),
             line: Some(1),
             field: field.to_owned(),
             message: "is wrong".to_owned(),
         };
-        Err(vec![mistake("a"), mistake("b")])
+        Err(vec![error("a"), error("b")])
     }
 
-    async fn roll_back(&self, _: u64, _: &str) -> Result<RolledBack, RollBackError> {
-        Err(RollBackError::Missing)
+    async fn roll_back(&self, _: u64, _: &str) -> Result<RollbackReport, RollbackError> {
+        Err(RollbackError::Missing)
     }
 }
 
 #[async_trait]
 impl ObjectStore for Empty {
     async fn marks(&self) -> Result<stored::Marks, StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn objects(&self) -> Result<stored::Objects, StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn changes(&self, _: u64, _: u32) -> Result<Option<stored::Changes>, StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn page(
@@ -274,7 +283,7 @@ impl ObjectStore for Empty {
         _: Option<&str>,
         _: u32,
     ) -> Result<Vec<stored::Object>, StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn find(
@@ -282,15 +291,15 @@ impl ObjectStore for Empty {
         _: stored::Kind,
         _: stored::Handle<'_>,
     ) -> Result<Option<stored::Object>, StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn note_uses(&self, _: Vec<stored::Use>) -> Result<(), StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn uses(&self, _: Vec<String>) -> Result<Vec<stored::Use>, StoreError> {
-        Err(away())
+        Err(outage())
     }
 
     async fn change(
@@ -298,23 +307,23 @@ impl ObjectStore for Empty {
         _: stored::Change,
         _: stored::By,
     ) -> Result<Option<stored::Object>, stored::ChangeError> {
-        Err(away().into())
+        Err(outage().into())
     }
 
     async fn audit(
         &self,
         _: &stored::AuditQuery,
-    ) -> Result<Found<stored::AuditEntry, u64>, StoreError> {
-        Err(away())
+    ) -> Result<Page<stored::AuditEntry, u64>, StoreError> {
+        Err(outage())
     }
 
     async fn record(&self, _: stored::AuditDraft) -> Result<(), StoreError> {
-        Err(away())
+        Err(outage())
     }
 }
 
-fn away() -> StoreError {
-    StoreError::Unavailable("there is none".to_owned())
+fn outage() -> StoreError {
+    StoreError::Unavailable("no store".to_owned())
 }
 
 struct Answer {
@@ -346,31 +355,34 @@ fn request(method: &str, path: &str, role: Option<Role>) -> axum::http::request:
     }
 }
 
-/// Every operation that is routed, out of the document.
-fn operations() -> Vec<(String, String)> {
-    let api = serde_json::to_value(routes().into_openapi()).unwrap();
-    let paths = api["paths"].as_object().unwrap().clone();
+/// Lists every operation of the served document by method and path, without inference.
+async fn operations() -> Vec<(String, String)> {
+    let document = ask(request("GET", "/openapi.json", None), "").await.body;
+    let paths = document["paths"].as_object().unwrap().clone();
+    let own = paths
+        .into_iter()
+        .filter(|(path, _)| !openapi::inference::is_inference(path));
     let of_path = |(path, item): (String, Value)| {
         let methods: Vec<String> = item.as_object().unwrap().keys().cloned().collect();
-        let named = move |method: String| (method.to_uppercase(), path.clone());
-        methods.into_iter().map(named).collect::<Vec<_>>()
+        let with_path = move |method: String| (method.to_uppercase(), path.clone());
+        methods.into_iter().map(with_path).collect::<Vec<_>>()
     };
-    paths.into_iter().flat_map(of_path).collect()
+    own.flat_map(of_path).collect()
 }
 
 #[tokio::test]
 async fn every_path_is_open_to_its_role_and_above_and_to_nobody_else() {
-    use roles::{Entry, Need};
+    use endpoints::{Access, Lookup};
     let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
-    for (method, path) in operations() {
-        let entry = roles::entry(&method.parse().unwrap(), &path);
-        let Entry::Needs(need) = entry else {
-            panic!("{method} {path} has no entry in roles.rs");
+    for (method, path) in operations().await {
+        let entry = endpoints::look_up(&method.parse().unwrap(), &path);
+        let Lookup::Needs(access) = entry else {
+            panic!("{method} {path} has no role in endpoints.rs");
         };
-        let least = match need {
-            Need::Nothing => None,
-            Need::Metrics => Some(Role::Viewer),
-            Need::Role(role) => Some(role),
+        let least = match access {
+            Access::Public => None,
+            Access::Metrics => Some(Role::Viewer),
+            Access::Role(role) => Some(role),
         };
         let at = path.replace("{id}", "x").replace("{number}", "1");
         let without = ask(request(&method, &at, None), Body::empty()).await;
@@ -473,17 +485,17 @@ async fn errors_have_one_shape() {
             "not_found",
         ),
     ] {
-        let shown = format!("{request:?}");
+        let label = format!("{request:?}");
         let answer = ask(request, body.to_owned()).await;
-        assert_eq!(answer.status.as_u16(), status, "{shown}");
+        assert_eq!(answer.status.as_u16(), status, "{label}");
         let error = &answer.body["error"];
-        assert_eq!(error["code"], code, "{shown}");
-        assert!(!error["message"].as_str().unwrap().is_empty(), "{shown}");
-        assert!(error.get("field").is_some(), "{shown}");
+        assert_eq!(error["code"], code, "{label}");
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{label}");
+        assert!(error.get("field").is_some(), "{label}");
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
     }
-    let wrong = ask(request("DELETE", "/metrics", admin), "").await;
-    assert_eq!(wrong.headers["allow"], "GET, HEAD");
+    let refused = ask(request("DELETE", "/metrics", admin), "").await;
+    assert_eq!(refused.headers["allow"], "GET, HEAD");
 }
 
 #[tokio::test]
@@ -519,7 +531,7 @@ async fn the_document_describes_every_operation() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let chat = &document["paths"]["/v1/chat/completions"];
     assert_eq!(chat["servers"][0]["url"], "http://r.test:8000");
-    for (method, path) in operations() {
+    for (method, path) in operations().await {
         let operation = &document["paths"][&path][method.to_lowercase()];
         assert!(operation["summary"].is_string(), "{method} {path}");
         assert!(operation["operationId"].is_string(), "{method} {path}");

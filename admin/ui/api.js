@@ -1,14 +1,14 @@
-// Asks the admin API with the key of this tab, and knows whether the router answers at all.
+// Calls the admin API with the key of this tab, and tracks whether the router is reachable.
 
 import { parseExact } from "./exact.js";
 
 const STORED = "llm-router-key";
 
-/** An answer that says no. */
-export class Refusal extends Error {
+/** An error answered by the API. */
+export class ApiError extends Error {
   /**
    * @param {number} status
-   * @param {any} error the `error` of the answer
+   * @param {any} error the field `error` of the answer
    * @param {string | null} retryAfter
    */
   constructor(status, error, retryAfter) {
@@ -21,8 +21,8 @@ export class Refusal extends Error {
   }
 }
 
-/** There was no answer. */
-export class Silence extends Error {}
+/** A request without an answer. */
+export class NetworkError extends Error {}
 
 /** @typedef {{ role: string, name: string, owner: string | null, key: any, clients_port: number }} Me */
 
@@ -45,28 +45,28 @@ export const session = {
 const ROLES = ["user", "viewer", "operator", "admin"];
 
 /**
- * Whether the key of this tab has the role or one above.
+ * Returns true if the key of this tab has the role or a higher one.
  * @param {string} role
  */
 export function may(role) {
   return ROLES.indexOf(session.me?.role ?? "") >= ROLES.indexOf(role);
 }
 
-/** Whether the router answers; those who listen are told when that changes. */
+/** Tracks whether the router is reachable; dispatches `change` when that changes. */
 export const connection = new (class extends EventTarget {
   /** @type {number | null} */
   lostAt = null;
   /** @type {number | null} */
-  heardAt = null;
-  /** How far the router's clock is ahead of ours, in milliseconds. */
+  lastAnswerAt = null;
+  /** Milliseconds by which the router's clock is ahead of this one. */
   ahead = 0;
 
   /** @param {Response} response */
-  heard(response) {
-    this.heardAt = Date.now();
-    const told = Date.parse(response.headers.get("date") ?? "");
-    // The header has whole seconds: less than two are no difference.
-    if (told) this.ahead = Math.abs(told - Date.now()) < 2000 ? 0 : told - Date.now();
+  answered(response) {
+    this.lastAnswerAt = Date.now();
+    const date = Date.parse(response.headers.get("date") ?? "");
+    // The header has whole seconds, so a difference below two is noise.
+    if (date) this.ahead = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
     if (this.lostAt === null) return;
     this.lostAt = null;
     this.dispatchEvent(new Event("change"));
@@ -79,13 +79,13 @@ export const connection = new (class extends EventTarget {
   }
 })();
 
-/** The time by the router's clock. */
+/** The current time of the router's clock. */
 export const routerTime = () => Date.now() + connection.ahead;
 
 /** @typedef {{ method?: string, body?: any, text?: string, etag?: string | null, signal?: AbortSignal, key?: string }} Asked */
 
 /**
- * Asks, and gives what was answered: its body, and its ETag.
+ * Sends a request and returns the body and the ETag of the answer.
  * @param {string} path
  * @param {Asked} [asked]
  * @returns {Promise<{ body: any, text: string, etag: string | null, status: number }>}
@@ -106,25 +106,25 @@ export async function ask(path, asked = {}) {
   } catch (error) {
     if (signal?.aborted) throw error;
     connection.lost();
-    throw new Silence("The router doesn't answer.");
+    throw new NetworkError("The router is not responding.");
   }
-  connection.heard(response);
+  connection.answered(response);
   const isJson = response.headers.get("content-type")?.startsWith("application/json");
-  const told = isJson ? parseExact(text) : null;
-  if (response.ok) return { body: told, text, etag: response.headers.get("etag"), status: response.status };
+  const json = isJson ? parseExact(text) : null;
+  if (response.ok) return { body: json, text, etag: response.headers.get("etag"), status: response.status };
   if (response.status === 401 && key === session.key) dispatchEvent(new Event("signed-out"));
-  throw new Refusal(response.status, told?.error, response.headers.get("retry-after"));
+  throw new ApiError(response.status, json?.error, response.headers.get("retry-after"));
 }
 
 /**
- * The body of an answer to GET.
+ * Sends GET and returns the body of the answer.
  * @param {string} path
  * @param {AbortSignal} [signal]
  */
 export const read = async (path, signal) => (await ask(path, { signal })).body;
 
 /**
- * A path with the parameters that are set.
+ * Adds parameters to a path, except empty ones.
  * @param {string} path
  * @param {Record<string, any>} parameters
  */
@@ -135,7 +135,7 @@ export function withQuery(path, parameters) {
 }
 
 /**
- * Every item of a list, page by page, up to a bound.
+ * Reads the items of a list page by page, up to a maximum.
  * @param {string} path
  * @param {AbortSignal} [signal]
  * @param {number} [most]

@@ -1,4 +1,4 @@
-// Asks something in a window before it is done.
+// Dialogs with a form, and the fields of forms.
 
 import { fill, h, uniqueId } from "./dom.js";
 import { failure } from "./parts.js";
@@ -6,15 +6,15 @@ import { failure } from "./parts.js";
 /** @typedef {import("./dom.js").Child} Child */
 
 /**
- * Opens a window with a form. `submit` does what was asked; what it throws is shown, and the window
- * stays. Closing gives the focus back to where it was.
+ * Opens a dialog with a form. If `submit` throws, the dialog shows the error and stays open. Closing it
+ * returns the focus to where it was.
  * @param {{ title: string, content: Child, button: string, danger?: boolean, submit: (form: HTMLFormElement) => Promise<void> }} asked
  */
 export function dialog({ title, content, button, danger = false, submit }) {
   const id = uniqueId("dialog");
   const wrong = h("div", null);
   const go = h("button", { class: danger ? "main danger" : "main", type: "submit" }, button);
-  const submitted = async (/** @type {Event} */ event) => {
+  const onSubmit = async (/** @type {Event} */ event) => {
     event.preventDefault();
     go.disabled = true;
     fill(wrong);
@@ -27,13 +27,13 @@ export function dialog({ title, content, button, danger = false, submit }) {
       go.disabled = false;
     }
   };
-  const form = h("form", { onsubmit: submitted },
+  const form = h("form", { onsubmit: onSubmit },
     h("h2", { id }, title), content, wrong,
-    h("div", { class: "row end" }, h("button", { type: "button", onclick: () => shown.close() }, "Back"), go));
+    h("div", { class: "row end" }, h("button", { type: "button", onclick: () => shown.close() }, "Cancel"), go));
   const before = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.focus : undefined;
   const closed = () => {
     shown.remove();
-    // What had the focus may have been drawn anew meanwhile: then the browser can't give it back.
+    // If the focused element was redrawn in the meantime, the browser can't restore the focus itself.
     const again = before && document.querySelector(`[data-focus="${CSS.escape(before)}"]`);
     if (again instanceof HTMLElement) again.focus();
   };
@@ -43,7 +43,7 @@ export function dialog({ title, content, button, danger = false, submit }) {
 }
 
 /**
- * A field of a form with its label.
+ * Returns a form field with its label.
  * @param {string} label
  * @param {any} input
  * @param {Child} [hint]
@@ -56,14 +56,14 @@ export function field(label, input, hint) {
 }
 
 /**
- * A box to tick.
+ * Returns a labelled checkbox.
  * @param {string} label
  * @param {any} input
  */
-export const tick = (label, input) => h("label", { class: "tick" }, input, label);
+export const checkbox = (label, input) => h("label", { class: "tick" }, input, label);
 
 /**
- * One of several.
+ * Returns a drop-down list.
  * @param {import("./dom.js").Props} props
  * @param {[string, string][]} choices value and name
  * @param {string} chosen

@@ -1,30 +1,30 @@
-// Builds elements. What is told by the API only ever becomes text: nothing here reads markup, and
-// the page's Content-Security-Policy refuses it (`require-trusted-types-for`).
+// Builds elements. Data of the API only ever becomes text: nothing here parses markup, and the page's
+// Content-Security-Policy forbids it (`require-trusted-types-for`).
 
 /** @typedef {Node | string | number | boolean | null | undefined | Child[]} Child */
 /** @typedef {Record<string, any>} Props */
 
 /**
- * An HTML element. `on…` are listeners, `style` an object, `data` a data set; what is null or false
- * is left out.
+ * Builds an HTML element. `on…` are listeners, `style` is an object, `data` a data set; null and false
+ * are left out.
  * @param {string} tag
  * @param {Props | null} [props]
  * @param {...Child} children
  * @returns {any}
  */
 export function h(tag, props, ...children) {
-  return built(document.createElement(tag), props, children);
+  return build(document.createElement(tag), props, children);
 }
 
 /**
- * An SVG element.
+ * Builds an SVG element.
  * @param {string} tag
  * @param {Props | null} [props]
  * @param {...Child} children
  * @returns {any}
  */
 export function svg(tag, props, ...children) {
-  return built(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
+  return build(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
 }
 
 /**
@@ -32,7 +32,7 @@ export function svg(tag, props, ...children) {
  * @param {Props | null | undefined} props
  * @param {Child[]} children
  */
-function built(element, props, children) {
+function build(element, props, children) {
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -58,8 +58,8 @@ function nodes(children) {
 }
 
 /**
- * Puts children in the place of those that are there. What had the focus keeps it, if it is there
- * again: the same `data-focus`.
+ * Replaces the children of an element. The focus stays on the element with the same `data-focus`, if
+ * there still is one.
  * @param {Element} box
  * @param {...Child} children
  */
@@ -76,7 +76,7 @@ export function fill(box, ...children) {
 let counted = 0;
 
 /**
- * An id that no other element has.
+ * Returns an id that no other element has.
  * @param {string} name
  */
 export function uniqueId(name) {

@@ -1,5 +1,5 @@
-// Money with its exact digits. The API tells it as JSON numbers, which JSON.parse would round; so
-// amounts are read as text, shown as they came, and never added up here.
+// Amounts of money with their exact digits. JSON.parse would round the JSON numbers of the API, so
+// amounts are read and shown as text, and never added up here.
 
 const AMOUNTS = new Set([
   "cost_usd", "usd", "input", "cached_input", "cache_write_5m", "cache_write_1h", "cache_write",
@@ -9,7 +9,8 @@ const AMOUNTS = new Set([
 const TOKENS = /"(?:[^"\\]|\\.)*"(\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
 /**
- * As JSON.parse, but amounts of money (by their field's name) become strings of their digits.
+ * Parses JSON like JSON.parse, but reads amounts of money (by the name of their field) as strings of
+ * their digits.
  * @param {string} text
  * @returns {any}
  */
@@ -28,19 +29,19 @@ export function parseExact(text) {
 }
 
 /**
- * How large an amount is, for lengths on the screen only.
+ * Converts an amount into a rounded number, for lengths on the screen only.
  * @param {string} amount
  */
 export const roughly = (amount) => Number(amount);
 
 /**
- * Whether an amount is nothing.
+ * Returns true if an amount is zero.
  * @param {string} amount
  */
 export const isZero = (amount) => /^-?[0.]*(?:[eE].*)?$/.test(amount);
 
 /**
- * The parts of an amount as they are shown: what stands out, and the digits below the cent.
+ * Splits an amount for display: the emphasised part, and the digits below the cent.
  * @param {string} amount
  * @returns {{ groups: string[], cents: string, rest: string }}
  */

@@ -1,4 +1,4 @@
-// How numbers, times and amounts look.
+// Formats numbers, times and amounts.
 
 import { h } from "./dom.js";
 import { amountParts, isZero } from "./exact.js";
@@ -10,14 +10,14 @@ const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFract
 export const count = (value) => whole.format(value);
 
 /**
- * A count that may be rounded; the exact one is its title.
+ * Formats a count, rounded if large; the tooltip has the exact one.
  * @param {number} value
  */
 export const compact = (value) =>
   value < 10_000 ? h("span", null, count(value)) : h("span", { title: count(value) }, short.format(value));
 
 /**
- * Milliseconds, or a dash.
+ * Formats a duration in milliseconds; a dash without one.
  * @param {number | null | undefined} ms
  */
 export function millis(ms) {
@@ -28,7 +28,7 @@ export function millis(ms) {
 }
 
 /**
- * A share of a whole.
+ * Formats a share of a whole.
  * @param {number} part
  * @param {number} all
  */
@@ -39,11 +39,11 @@ export function percent(part, all) {
 }
 
 /**
- * An amount of US dollars with all its digits; null is one that isn't known.
+ * Formats an amount of US dollars with all its digits; null is an unknown amount.
  * @param {string | null} amount
  */
 export function usd(amount) {
-  if (amount === null) return h("span", { class: "tag warn", title: "Something of it has no price" }, "no price");
+  if (amount === null) return h("span", { class: "tag warn", title: "The model has no price" }, "no price");
   const { groups, cents, rest } = amountParts(amount);
   return h("span", { class: "usd", data: { amount } },
     h("span", { class: "sign", "aria-hidden": "true" }, "$"),
@@ -52,28 +52,28 @@ export function usd(amount) {
 }
 
 /**
- * What a cost object says it cost. Where nothing of it has a price that isn't 0.
+ * Formats the amount of a cost object. Without any price the amount is unknown, not 0.
  * @param {any} cost
  */
 export const amount = (cost) => usd(cost.requests > 0 && cost.unpriced_requests === cost.requests && isZero(cost.cost_usd) ? null : cost.cost_usd);
 
 /**
- * So many of something.
+ * Formats a count with its noun.
  * @param {number} value
  * @param {string} noun
  */
-export const many = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+export const plural = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 
 /**
- * A day of the API, as people say it.
+ * Formats a day of the API.
  * @param {string} date
  */
 export const dayName = (date) => day.format(new Date(`${date}T00:00:00Z`));
 
 /**
- * A moment in this place's time; its title has the UTC time.
+ * Formats a time in the local time zone; the tooltip has the UTC time.
  * @param {string | null} time
  */
 export function moment(time) {
@@ -86,7 +86,7 @@ export function moment(time) {
 }
 
 /**
- * How long ago something was. It goes on counting: see `tick.js`.
+ * Formats the time since a moment. `tick.js` keeps it current.
  * @param {string | number | null} time
  */
 export function ago(time) {
@@ -96,7 +96,7 @@ export function ago(time) {
 }
 
 /**
- * How long it is until something happens; it counts down.
+ * Formats the time until a moment. `tick.js` counts it down.
  * @param {string} time
  */
 export function until(time) {

@@ -1,4 +1,4 @@
-// What is around every page: menu, who is signed in, whether the router answers.
+// The frame of every page: menu, signed-in key, connection banner.
 
 import { connection, may, session } from "./api.js";
 import { fill, h, svg } from "./dom.js";
@@ -12,7 +12,7 @@ let main;
 let menu;
 
 /**
- * Draws the frame.
+ * Draws the frame of the pages.
  * @param {HTMLElement} app
  * @param {() => void} signOut
  */
@@ -35,37 +35,37 @@ export function frame(app, signOut) {
     h("div", { class: "row" }, theme, h("button", { class: "plain", onclick: () => signOut() }, "Sign out")));
   const banner = h("div", { class: "lost", role: "alert", hidden: true });
   fill(app,
-    h("a", { class: "skip", href: "#main", onclick: toMain }, "To the content"),
+    h("a", { class: "skip", href: "#main", onclick: toMain }, "Skip to content"),
     h("header", { class: "side" }, h("div", { class: "brand" }, logo(), h("span", null, "LLM Router"), opener), menu, who),
     h("div", { class: "body" }, banner, main));
-  connection.addEventListener("change", () => say(banner));
-  say(banner);
+  connection.addEventListener("change", () => showConnection(banner));
+  showConnection(banner);
 }
 
 /** @param {Event} event */
 function toMain(event) {
-  // The address is the page's: it must not become "#main".
+  // The fragment names the page: it must not become "#main".
   event.preventDefault();
   main.focus();
 }
 
 /**
- * Says that what is shown is old.
+ * Warns that the data on the page is outdated while the router is not responding.
  * @param {HTMLElement} banner
  */
-function say(banner) {
+function showConnection(banner) {
   const lost = connection.lostAt;
   document.body.classList.toggle("stale", lost !== null);
   banner.hidden = lost === null;
   if (lost === null) return fill(banner);
-  const heard = connection.heardAt;
-  fill(banner, h("strong", null, "The router doesn't answer."), " ",
-    heard ? ["What you see is from ", moment(new Date(heard).toISOString()), ", ", ago(heard), "."] : null,
-    " Trying again.");
+  const lastAnswer = connection.lastAnswerAt;
+  fill(banner, h("strong", null, "The router is not responding."), " ",
+    lastAnswer ? ["Showing data from ", moment(new Date(lastAnswer).toISOString()), ", ", ago(lastAnswer), "."] : null,
+    " Reconnecting…");
 }
 
 /**
- * Marks a page in the menu; where it is to be drawn.
+ * Marks a page in the menu and returns the element to draw it in.
  * @param {import("./pages.js").Page} page
  */
 export function mark(page) {

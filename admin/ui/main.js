@@ -1,6 +1,6 @@
-// Starts the dashboard: who uses it, which page is asked for, and the way from one to the other.
+// Starts the dashboard: sign-in and navigation between pages.
 
-import { may, read, session, Silence } from "./api.js";
+import { may, read, session, NetworkError } from "./api.js";
 import { fill, h } from "./dom.js";
 import { failure } from "./parts.js";
 import { PAGES } from "./pages.js";
@@ -9,10 +9,10 @@ import { signIn } from "./sign_in.js";
 import { startTicking } from "./tick.js";
 
 /**
- * What a page is given: where to draw, what its address says, and the end of its life.
+ * Arguments of a page: the element to draw in, its address, and a signal for its end.
  * @typedef {object} View
  * @property {HTMLElement} root
- * @property {string[]} path what follows the page's name in the address
+ * @property {string[]} path segments after the page's name in the address
  * @property {URLSearchParams} query
  * @property {AbortSignal} signal
  */
@@ -27,7 +27,7 @@ function address() {
   return { name, path: rest, query: new URLSearchParams(query) };
 }
 
-/** Draws the page that the address names. */
+/** Draws the page named by the address. */
 function show() {
   leave.abort();
   leave = new AbortController();
@@ -50,19 +50,19 @@ function show() {
   });
 }
 
-/** Who uses this tab, if its key still works. */
+/** Signs in with the stored key, if it is still valid. */
 async function start() {
-  if (!session.key) return signIn(app, started);
+  if (!session.key) return signIn(app, onSignedIn);
   try {
     session.me = await read("/api/v1/me");
   } catch (error) {
-    if (error instanceof Silence) return fill(app, h("div", { class: "alone" }, failure(error, start)));
-    return signIn(app, started, "This key is no longer accepted.");
+    if (error instanceof NetworkError) return fill(app, h("div", { class: "alone" }, failure(error, start)));
+    return signIn(app, onSignedIn, "This key is no longer valid.");
   }
-  started();
+  onSignedIn();
 }
 
-function started() {
+function onSignedIn() {
   frame(app, signOut);
   show();
 }
@@ -70,10 +70,10 @@ function started() {
 function signOut(why = "") {
   leave.abort();
   session.end();
-  signIn(app, started, why);
+  signIn(app, onSignedIn, why);
 }
 
 addEventListener("hashchange", show);
-addEventListener("signed-out", () => session.me && signOut("Your key is no longer accepted: sign in with another one."));
+addEventListener("signed-out", () => session.me && signOut("Your key is no longer valid. Sign in with another one."));
 startTicking();
 start();

@@ -1,4 +1,4 @@
-// Reads `/metrics`: what the router says of its own state.
+// Reads `/metrics`, the router's own state.
 
 import { ask } from "./api.js";
 
@@ -12,7 +12,7 @@ export function parseMetrics(text) {
   const found = new Map();
   for (const line of text.split("\n")) {
     const parts = /^llm_router_([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line);
-    // Histograms are many lines, and nothing here is read out of them.
+    // Histograms have many lines, and no page needs them.
     if (!parts || parts[1].endsWith("_bucket")) continue;
     const labels = Object.fromEntries([...(parts[2] ?? "").matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)]
       .map(([, name, value]) => [name, value.replace(/\\(.)/g, (_, escaped) => (escaped === "n" ? "\n" : escaped))]));
@@ -23,7 +23,7 @@ export function parseMetrics(text) {
   return found;
 }
 
-/** The metrics of the router, with ways to look into them. */
+/** The metrics of the router by name and label. */
 export class Metrics {
   /** @param {Map<string, Sample[]>} samples */
   constructor(samples) {

@@ -1,4 +1,4 @@
-// Every page, in the order of the menu, with the role that it needs.
+// The pages in the order of the menu, with the role that each needs.
 
 import { audit } from "./pages/audit.js";
 import { config } from "./pages/config.js";
@@ -13,10 +13,10 @@ import { rules } from "./pages/rules.js";
 
 /**
  * @typedef {object} Page
- * @property {string} name its part of the address
+ * @property {string} name first segment of the address
  * @property {string} title
- * @property {string} role who may see it
- * @property {string} [below] who has another page for it
+ * @property {string} role least role that may see it
+ * @property {string} [below] role from which on another page replaces it
  * @property {(view: import("./main.js").View) => Promise<void>} draw
  */
 

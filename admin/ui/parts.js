@@ -1,13 +1,12 @@
-// What many pages are made of: headings, cards, tables, what is said when there is nothing or when
-// something went wrong.
+// Parts that many pages share: headings, cards, tables, empty states, errors, notices.
 
-import { Refusal, Silence } from "./api.js";
+import { ApiError, NetworkError } from "./api.js";
 import { fill, h, uniqueId } from "./dom.js";
 
 /** @typedef {import("./dom.js").Child} Child */
 
 /**
- * A page's heading, with what can be done on it.
+ * Returns the heading of a page, with its actions.
  * @param {Child} title
  * @param {Child} [hint]
  * @param {...Child} actions
@@ -18,7 +17,7 @@ export function heading(title, hint, ...actions) {
 }
 
 /**
- * A part of a page with a title.
+ * Returns a section of a page with a title.
  * @param {Child} title
  * @param {Child} content
  * @param {{ class?: string, aside?: Child }} [more]
@@ -38,43 +37,43 @@ export const loading = () => h("p", { class: "loading", "aria-busy": "true" }, "
 export const empty = (what, hint) => h("div", { class: "empty" }, h("p", null, what), hint && h("p", { class: "hint" }, hint));
 
 /**
- * What went wrong, and a way to try again.
+ * Returns an error message, with a button to try again.
  * @param {any} error
  * @param {(() => void) | null} [again]
  */
 export function failure(error, again = null) {
-  if (!(error instanceof Refusal) && !(error instanceof Silence)) console.error(error);
+  if (!(error instanceof ApiError) && !(error instanceof NetworkError)) console.error(error);
   return h("div", { class: "failure", role: "alert" },
-    h("p", null, h("strong", null, saying(error))),
-    error instanceof Refusal && h("p", { class: "hint" }, error.status === 403 ? "Ask for a key with a higher role, or sign in with another one." : `${error.code || "status"} · ${error.status}`),
-    mistakes(error),
-    again && h("button", { type: "button", onclick: again }, "Try again"));
+    h("p", null, h("strong", null, errorText(error))),
+    error instanceof ApiError && h("p", { class: "hint" }, error.status === 403 ? "Sign in with a key that has a higher role." : `${error.code || "status"} · ${error.status}`),
+    configErrors(error),
+    again && h("button", { type: "button", onclick: again }, "Retry"));
 }
 
 /** @param {any} error */
-function saying(error) {
-  if (error instanceof Refusal && error.status === 412) return "This was changed meanwhile by somebody else. Reload it, then make your change again.";
-  if (error instanceof Refusal && error.field && !error.message.includes(error.field)) return `${error.field}: ${error.message}`;
+function errorText(error) {
+  if (error instanceof ApiError && error.status === 412) return "Somebody else changed this in the meantime. Reload it and repeat your change.";
+  if (error instanceof ApiError && error.field && !error.message.includes(error.field)) return `${error.field}: ${error.message}`;
   return error.message;
 }
 
 /**
- * The mistakes of a configuration, as `llm-router check` prints them.
+ * Lists the errors of a configuration, as `llm-router check` prints them.
  * @param {any} error
  */
-export function mistakes(error) {
+export function configErrors(error) {
   const list = error?.errors ?? [];
   return list.length > 0 && h("ul", { class: "mistakes" }, list.map((/** @type {any} */ one) =>
     h("li", null, h("code", null, `${one.file}${one.line ? `:${one.line}` : ""}: ${one.field}`), `: ${one.message}`)));
 }
 
 /**
- * A column of a table: its name, how a row's cell is made, and whether it holds numbers.
+ * A column of a table: its name, the function that makes a cell, and whether it holds numbers.
  * @typedef {{ name: Child, cell: (row: any) => Child, number?: boolean, class?: string }} Column
  */
 
 /**
- * A table. On narrow screens rows become blocks, so each cell has its column's name.
+ * Returns a table. On narrow screens rows become blocks, so each cell has its column's name.
  * @param {string} caption
  * @param {Column[]} columns
  * @param {any[]} rows
@@ -90,26 +89,26 @@ export function table(caption, columns, rows) {
 }
 
 /**
- * Names and values.
+ * Returns a list of names and values.
  * @param {[Child, Child][]} pairs
  */
 export const facts = (pairs) => h("dl", { class: "facts" }, pairs.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 
 /**
- * A word with a colour: ok, warn, bad or none.
+ * Returns a coloured label: ok, warn, bad or none.
  * @param {Child} text
  * @param {string} [kind]
  */
 export const tag = (text, kind = "") => h("span", { class: `tag ${kind}` }, text);
 
 /**
- * The status of an answer.
+ * Returns the label of a status.
  * @param {number} status
  */
 export const statusTag = (status) => tag(String(status), status < 400 ? "ok" : status < 500 ? "warn" : "bad");
 
 /**
- * Says something for a moment.
+ * Shows a notice for six seconds.
  * @param {Child} text
  * @param {string} [kind]
  */
@@ -120,7 +119,7 @@ export function note(text, kind = "ok") {
 }
 
 /**
- * A button that works once at a time, and shows why it couldn't.
+ * Returns a button that runs one action at a time and shows its error.
  * @param {Child} text
  * @param {() => Promise<void>} work
  * @param {import("./dom.js").Props} [props]
@@ -131,8 +130,8 @@ export function action(text, work, props = {}) {
     try {
       await work();
     } catch (error) {
-      note(saying(error), "bad");
-      if (!(error instanceof Refusal) && !(error instanceof Silence)) throw error;
+      note(errorText(error), "bad");
+      if (!(error instanceof ApiError) && !(error instanceof NetworkError)) throw error;
     } finally {
       button.disabled = false;
     }
@@ -141,11 +140,11 @@ export function action(text, work, props = {}) {
 }
 
 /**
- * A part of a page that is drawn when its answer is there.
+ * Returns a part of a page that is drawn when its data has arrived.
  * @param {Promise<Child>} coming
  * @param {AbortSignal} signal
  */
-export function eventual(coming, signal) {
+export function whenLoaded(coming, signal) {
   const box = h("div", null, loading());
   coming.then((content) => fill(box, content), (error) => signal.aborted || fill(box, failure(error)));
   return box;

@@ -1,17 +1,17 @@
-// Keeps what is on a page fresh, and stops while nobody sees it.
+// Refreshes the data of a page, and pauses while the tab is hidden.
 
-import { connection, Refusal, Silence } from "./api.js";
+import { connection, ApiError, NetworkError } from "./api.js";
 
 /** @typedef {import("./main.js").View} View */
 
 /**
- * Asks now, then every so many seconds while the page is shown. What fails is told to `failed`; what
- * gets no answer leaves the page as it is, which then says that it is old.
+ * Runs `work` now and every few seconds while the page is visible. Errors of the API go to `failed`;
+ * without an answer the page stays as it is, and the frame warns that it is outdated.
  * @param {View} view
  * @param {number} seconds
  * @param {() => Promise<void>} work
  * @param {(error: Error) => void} failed
- * @returns {() => Promise<void>} asks at once
+ * @returns {() => Promise<void>} runs it at once
  */
 export function poll(view, seconds, work, failed) {
   let timer = 0;
@@ -24,9 +24,9 @@ export function poll(view, seconds, work, failed) {
       await work();
     } catch (error) {
       if (view.signal.aborted) return;
-      if (error instanceof Refusal) failed(error);
-      else if (!(error instanceof Silence)) throw error;
-      else if (connection.heardAt === null) failed(error);
+      if (error instanceof ApiError) failed(error);
+      else if (!(error instanceof NetworkError)) throw error;
+      else if (connection.lastAnswerAt === null) failed(error);
     } finally {
       running = false;
       if (!view.signal.aborted && !document.hidden) timer = setTimeout(again, seconds * 1000);

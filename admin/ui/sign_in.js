@@ -1,26 +1,26 @@
-// The way in: a key, kept for this tab only.
+// The sign-in form. The key is kept for this tab only.
 
-import { ask, Refusal, session } from "./api.js";
+import { ask, ApiError, session } from "./api.js";
 import { fill, h, uniqueId } from "./dom.js";
 import { logo } from "./frame.js";
 
 /**
- * Asks for a key until one works.
+ * Asks for a key until one is valid.
  * @param {HTMLElement} app
  * @param {() => void} done
- * @param {string} [why] what to say first
+ * @param {string} [why] message to show first
  */
 export function signIn(app, done, why = "") {
   document.title = "Sign in · LLM Router";
   document.body.classList.remove("stale");
-  const [id, told] = [uniqueId("key"), uniqueId("told")];
-  const error = h("p", { id: told, class: "wrong", role: "alert" }, why);
+  const [id, errorId] = [uniqueId("key"), uniqueId("error")];
+  const error = h("p", { id: errorId, class: "wrong", role: "alert" }, why);
   const input = h("input", {
     id, type: "password", name: "key", autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true,
-    placeholder: "sk-…", "aria-describedby": told,
+    placeholder: "sk-…", "aria-describedby": errorId,
   });
   const button = h("button", { class: "main", type: "submit" }, "Sign in");
-  const submitted = async (/** @type {Event} */ event) => {
+  const onSubmit = async (/** @type {Event} */ event) => {
     event.preventDefault();
     const key = input.value.trim();
     if (!key) return;
@@ -31,8 +31,8 @@ export function signIn(app, done, why = "") {
       session.keep(key);
       done();
     } catch (/** @type {any} */ problem) {
-      const wrong = problem instanceof Refusal && problem.status === 401;
-      fill(error, wrong ? "This key is not accepted: it is unknown, revoked or expired." : String(problem.message));
+      const wrong = problem instanceof ApiError && problem.status === 401;
+      fill(error, wrong ? "Invalid key: it is unknown, revoked or expired." : String(problem.message));
       input.setAttribute("aria-invalid", "true");
       input.select();
     } finally {
@@ -40,10 +40,10 @@ export function signIn(app, done, why = "") {
     }
   };
   fill(app, h("main", { class: "sign-in" },
-    h("form", { onsubmit: submitted },
+    h("form", { onsubmit: onSubmit },
       h("div", { class: "brand" }, logo(), h("h1", null, "LLM Router")),
       h("label", { for: id }, "Key"),
       input, error, button,
-      h("p", { class: "hint" }, "A key of the router, as SDKs send it. What you may see and do depends on its role. It stays in this tab and is gone when you close it."))));
+      h("p", { class: "hint" }, "Enter a key of this router, the same that SDKs send. Its role determines what you can see and do. It is stored in this tab only and removed when you close it."))));
   input.focus();
 }

@@ -1,4 +1,4 @@
-// Light or dark: the system's, unless somebody chose.
+// The theme: that of the system, light or dark.
 
 const STORED = "llm-router-theme";
 const NAMES = { "": "Theme: system", light: "Theme: light", dark: "Theme: dark" };
@@ -15,7 +15,7 @@ export function applyTheme() {
   document.documentElement.dataset.theme = chosen();
 }
 
-/** Goes on to the next one, and gives its name. */
+/** Switches to the next theme and returns its name. */
 export function nextTheme() {
   const next = { "": "light", light: "dark", dark: "" }[chosen()];
   localStorage.setItem(STORED, next);

@@ -1,9 +1,9 @@
-// Lets every time on the page go on: elements made by `ago` and `until`.
+// Keeps relative times on the page current: elements made by `ago` and `until`.
 
 import { routerTime } from "./api.js";
 import { span } from "./format.js";
 
-/** Writes the times that are on the page now. */
+/** Updates every relative time on the page. */
 export function tick() {
   const now = routerTime();
   for (const element of document.querySelectorAll("[data-since], [data-until]")) {
@@ -16,6 +16,6 @@ export function tick() {
 
 export function startTicking() {
   setInterval(tick, 500);
-  // What was just drawn shall not stand empty until the next tick.
+  // Newly drawn times must not stay empty until the next tick.
   new MutationObserver(tick).observe(document.body, { childList: true, subtree: true });
 }

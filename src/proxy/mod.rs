@@ -1,210 +1,29 @@
-//! The Pingora adapter, and the only module that names Pingora: each callback hands plain values
-//! to a phase and turns its answer into bytes. Decisions belong to the phases.
+//! The Pingora adapter, and the only place that names Pingora. Decisions belong to the parts that it
+//! asks.
 
-mod admin;
-mod answer;
-mod app;
-mod attempt;
-mod body;
-mod check;
-mod connections;
-mod context;
-mod downstream;
-mod exchange;
-mod export;
-mod failure;
-mod give_up;
-mod headers;
-mod limit;
-mod live;
-mod meter;
-mod probe;
-mod record;
-mod request;
-mod responding;
-mod response;
-mod service;
-mod settle;
-mod translation;
-mod upstream;
+pub(crate) mod attempt;
+pub(crate) mod callbacks;
+pub(crate) mod context;
+pub(crate) mod downstream;
+pub(crate) mod gateway;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod server;
+pub(crate) mod upstream;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Digest;
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, Result};
-use std::sync::Arc;
-use std::time::Duration;
+pub(crate) use server::{AppState, ServiceOptions, SideTask, run};
+pub(crate) use upstream::health_check::{check_now, keep_checked};
+pub(crate) use upstream::live::{Live, SharedLive};
+pub(crate) use upstream::otlp::Collector;
 
-pub(crate) use check::{check_now, keep_checked};
-use context::Context;
-pub(crate) use export::Collector;
-pub(crate) use live::{Live, SharedLive};
-pub(crate) use service::{ServiceOptions, Shared, SideTask, run};
+use pingora::{Error, ErrorType};
 
-use crate::access_log::AccessLog;
-use crate::budgets::Budgets;
-use crate::ledger::Ledger;
-use crate::limits::Limiter;
-use crate::metrics::Metrics;
-use crate::switch::Switch;
-use crate::traces::Traces;
-
-/// The proxy: what every request needs besides its own context.
-pub(crate) struct Gateway {
-    live: SharedLive,
-    metrics: Arc<Metrics>,
-    access_log: AccessLog,
-    ledger: Arc<Ledger>,
-    budgets: Arc<Budgets>,
-    /// The admin service, while its paths are served here.
-    admin: Option<axum::Router>,
-    limits: Arc<Limiter>,
-    switch: Arc<Switch>,
-    /// Makes traces, if they are wanted.
-    traces: Option<Arc<Traces>>,
-}
-
-/// The error under which an answer that says "try elsewhere" travels through Pingora.
-const TRY_NEXT: pingora::ErrorType = pingora::ErrorType::new("UpstreamRefused");
-
-fn new_request_id() -> String {
-    format!("req_{}", uuid::Uuid::now_v7().simple())
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = Context;
-
-    fn new_ctx(&self) -> Context {
-        Context::default()
-    }
-
-    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {
-        // Bytes pass as they are: no compression module.
-    }
-
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        self.accept(session, ctx);
-        Ok(())
-    }
-
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        self.receive(session, ctx).await
-    }
-
-    async fn upstream_peer(
-        &self,
-        _session: &mut Session,
-        ctx: &mut Context,
-    ) -> Result<Box<HttpPeer>> {
-        self.begin_attempt(ctx).await
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        attempt::address(request, ctx)
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        _fd: std::os::fd::RawFd,
-        _digest: Option<&Digest>,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        ctx.connected(reused);
-        Ok(())
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Context,
-        error: Box<Error>,
-    ) -> Box<Error> {
-        self.connection_failed(ctx, error)
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        error: Box<Error>,
-        ctx: &mut Context,
-        client_reused: bool,
-    ) -> Box<Error> {
-        let written = session.response_written().is_some();
-        self.attempt_failed(ctx, error, client_reused, written)
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        self.response_began(response, ctx)
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
-        self.response_continued(body, end_of_stream, ctx)?;
-        if end_of_stream {
-            // Before the client sees the end, so that costs it asks for then include this one.
-            self.settle_last(ctx);
-        }
-        Ok(None)
-    }
-
-    fn upstream_response_trailer_filter(
-        &self,
-        _session: &mut Session,
-        _trailers: &mut http::HeaderMap,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        self.response_ended(ctx)
-    }
-
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        ctx: &mut Context,
-    ) -> FailToProxy {
-        self.give_up(session, error, ctx).await
-    }
-
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        self.record(session, error, ctx);
-    }
-
-    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
-        // The access line tells of every request once, failures included.
-        true
-    }
-
-    fn suppress_proxy_warn_log(
-        &self,
-        _: &Session,
-        _: &Context,
-        _: &Error,
-        _: ProxyWarnLogContext,
-    ) -> bool {
-        true
-    }
+/// Describes an error for people: its cause says more than its kind, unless the cause quotes the head
+/// of a message, where credentials are.
+pub(crate) fn describe(error: &Error) -> String {
+    let quotes = *error.etype() == ErrorType::InvalidHTTPHeader;
+    let cause = error.context.as_ref().filter(|_| !quotes);
+    cause
+        .map_or(error.etype().as_str(), |cause| cause.as_str())
+        .to_owned()
 }

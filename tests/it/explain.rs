@@ -247,3 +247,62 @@ async fn the_command_line_explains_too() {
         Some(1)
     );
 }
+
+/// `brief` is cheaper for short answers, `terse` for long ones.
+const PRICES: &str = "brief/mock-gpt: [ { from: 2026-01-01, input: 1, output: 20 } ]\n\
+     terse/mock-gpt: [ { from: 2026-01-01, input: 5, output: 2 } ]\n";
+
+#[tokio::test]
+async fn every_strategy_that_does_not_draw_is_explained_as_it_is_served() {
+    let (brief, terse) = (mock().await, mock().await);
+    let deployments = json!([
+        { "provider": "brief", "model": "mock-gpt" },
+        { "provider": "terse", "model": "mock-gpt" },
+    ]);
+    let mut builder = gateway()
+        .provider("brief", &brief)
+        .provider("terse", &terse)
+        .file("prices.yaml", PRICES)
+        .set("/prices", "prices.yaml".into());
+    let strategies = ["cheapest", "priority", "sticky", "round_robin"];
+    for strategy in strategies {
+        let model = json!({ "name": strategy, "strategy": strategy, "deployments": deployments });
+        builder = builder.add("models", model);
+    }
+    let rules = json!([
+        { "name": "short", "when": { "regex": "in a word" }, "then": { "set": { "max_tokens": 1 } } },
+    ]);
+    let gateway = builder
+        .set("/routing", json!({ "rules": rules }))
+        .run()
+        .await;
+    let mut cheapest = std::collections::BTreeSet::new();
+    for strategy in strategies {
+        for text in [
+            "Tell me of the sea.",
+            "Of the sea, in a word.",
+            "And the sky?",
+        ] {
+            for limit in [None, Some(1), Some(4000)] {
+                let messages = json!([{ "role": "user", "content": text }]);
+                let mut body = json!({ "model": strategy, "messages": messages });
+                if let Some(limit) = limit {
+                    body["max_tokens"] = limit.into();
+                }
+                let body = body.to_string();
+                let explanation = explained(&gateway, &[], "", &body).await.json();
+                let path = "/v1/chat/completions";
+                let answer = gateway.send("POST", path, &[], body.clone()).await;
+                let told = foretold(&explanation);
+                assert_eq!(told, done(&answer), "{body}: {explanation}");
+                if strategy == "cheapest" {
+                    cheapest.insert(told);
+                }
+            }
+        }
+    }
+    assert!(
+        cheapest.len() > 1,
+        "lengths make no difference: {cheapest:?}"
+    );
+}

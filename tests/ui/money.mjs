@@ -1,4 +1,4 @@
-// Costs have the digits that the API tells, on the page and in the file.
+// Costs have the exact digits of the API, on the page and in the CSV file.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -29,7 +29,7 @@ test("every amount has the API's own digits", async () => {
   // A model without any price has no amount: that isn't 0.
   const known = [...digits(summary), ...digits(users)].filter((amount) => amount !== "0");
   for (const amount of known) assert.ok(shown.includes(amount), `${amount} is not among ${shown}`);
-  await page.getByText("Without 1 request").waitFor();
+  await page.getByText("1 request not included").waitFor();
   await page.getByRole("cell", { name: "no price", exact: true }).first().waitFor();
   await close(page);
 });

@@ -1,4 +1,4 @@
-// Requests in the list and one by one; rules made on the page; explanations.
+// The list of requests and single ones; rules created on the page; explanations.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -15,7 +15,7 @@ test("a request that failed over shows its attempts, and a hostile name stays a 
   const link = page.locator(`a[href$='${id}']`);
   await eventually("the request is listed", async () => {
     if (await link.count()) return true;
-    await page.getByRole("button", { name: "Look again" }).click();
+    await page.getByRole("button", { name: "Refresh" }).click();
     return false;
   });
   await link.click();
@@ -35,17 +35,21 @@ test("pages of requests follow each other by cursor", async () => {
   await close(page);
 });
 
-test("a rule made on the page decides a request, is changed against its etag, and deleted", async () => {
+test("a rule created on the page decides a request, is edited against its ETag, and deleted", async () => {
   const { router } = stage;
   const page = await open("rules/new", { expects: [400, 412] });
   await page.getByLabel("Name").fill("poems");
   await page.getByLabel("Priority").fill("3");
+  await page.getByLabel("When", { exact: true }).fill('{"regex": "poem"}');
+  await page.getByLabel("Add condition").selectOption("owner");
+  const conditions = JSON.parse(await page.getByLabel("When", { exact: true }).inputValue());
+  assert.deepEqual(conditions, { regex: "poem", owner: "team-a" });
   await page.getByLabel("When", { exact: true }).fill('{"regex": "("}');
   await page.getByLabel("Then", { exact: true }).fill('{"use_model": "strong"}');
-  await page.getByRole("button", { name: "Make the rule" }).click();
+  await page.getByRole("button", { name: "Create rule" }).click();
   await page.locator(".failure").getByText("when.regex").first().waitFor();
   await page.getByLabel("When", { exact: true }).fill('{"regex": "(?i)poem"}');
-  await page.getByRole("button", { name: "Make the rule" }).click();
+  await page.getByRole("button", { name: "Create rule" }).click();
   await page.getByRole("link", { name: "poems" }).waitFor();
   const answer = await router.chat("auto", { content: "A poem, please" });
   assert.deepEqual([answer.headers.get("x-llm-router-rule"), answer.headers.get("x-llm-router-provider")], ["poems", "anthropic"]);
@@ -64,14 +68,14 @@ test("a rule made on the page decides a request, is changed against its etag, an
   const rule = items.find((one) => one.name === "poems");
   await router.api(`/api/v1/router/rules/${rule.id}`, { method: "PUT", body: { name: "poems", priority: 7, when: rule.when, then: rule.then } });
   await page.getByRole("button", { name: "Save" }).click();
-  await page.getByText("changed meanwhile").waitFor();
-  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByText("changed this in the meantime").waitFor();
+  await page.getByRole("button", { name: "Retry" }).click();
   await page.waitForFunction(() => document.querySelector("[name=priority]")?.value === "7");
   await page.getByRole("button", { name: "Delete" }).click();
   await page.locator("dialog").getByRole("button", { name: "Delete" }).click();
   await page.getByRole("heading", { name: "Rules" }).waitFor();
   await page.getByRole("link", { name: "code-goes-to-strong" }).click();
-  await page.getByText("It stands in the configuration file").waitFor();
+  await page.getByText("defined in the configuration file").waitFor();
   assert.equal(await page.getByRole("button", { name: "Save" }).count(), 0);
   await close(page);
 });

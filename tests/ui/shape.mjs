@@ -1,5 +1,4 @@
-// What every page keeps to: nothing wrong in the console, accessible in light and dark, at home on a
-// phone.
+// Every page: no errors in the console, accessible in light and dark, usable on a phone.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -62,7 +61,7 @@ test("the page is guarded, cached by its content, and never framed", async () =>
   assert.ok((await onClientsPort.text()).includes("/ui/main.js"));
 });
 
-test("a role that is too low is told well", async () => {
+test("a role that is too low gets a clear message", async () => {
   const page = await open("cost", { key: TEAM, expects: [403] });
   await loaded(page);
   const told = await page.evaluate(async () => {

@@ -1,4 +1,4 @@
-// Who gets in, and what they then see.
+// Sign-in, and the pages that each role sees.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,11 +6,11 @@ import { test } from "node:test";
 import { LOOKER, ROOT, TEAM } from "./router.mjs";
 import { close, loaded, open } from "./stage.mjs";
 
-test("a wrong key is told so, a right one gets in and stays for the tab only", async () => {
+test("an invalid key is rejected; a valid one signs in and is kept for the tab only", async () => {
   const page = await open("", { key: null, expects: [401] });
   await page.getByLabel("Key").fill("sk-wrong-0123456789");
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByText("This key is not accepted").waitFor();
+  await page.getByText("Invalid key").waitFor();
   await page.getByLabel("Key").fill(ROOT);
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Overview" }).waitFor();
@@ -49,11 +49,11 @@ test("a user sees its own costs and requests, and nothing else", async () => {
 
 test("deep links and the back button work", async () => {
   const page = await open("requests?status=599");
-  await page.getByText("No request fits these filters.").waitFor();
+  await page.getByText("No requests match these filters.").waitFor();
   await page.goto(page.url().replace(/#.*/, "#/rules"));
   await page.getByRole("heading", { name: "Rules" }).waitFor();
   await page.goBack();
-  await page.getByText("No request fits these filters.").waitFor();
+  await page.getByText("No requests match these filters.").waitFor();
   assert.equal(await page.getByLabel("Status").inputValue(), "599");
   await close(page);
 });

@@ -1,4 +1,4 @@
-// The router and the browser that all tests share, and what no page may ever do.
+// The router and the browser that all tests share, and the checks that hold for every page.
 
 import assert from "node:assert/strict";
 import { after, before } from "node:test";

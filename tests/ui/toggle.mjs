@@ -1,4 +1,4 @@
-// The switch, as somebody who was paged uses it.
+// The routing toggle.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,16 +13,16 @@ test("a delayed change counts down on the page, is pending in the API, and can b
   await page.getByRole("switch").click();
   await page.getByLabel("Reason").fill(HOSTILE);
   await page.getByLabel("Delay in seconds").fill("120");
-  await page.getByRole("button", { name: "Switch off" }).click();
-  await page.getByText("Switches off in").waitFor();
+  await page.getByRole("button", { name: "Turn off" }).click();
+  await page.getByText("Turns off in").waitFor();
   const pending = (await status()).pending;
   assert.deepEqual([pending.value, pending.reason, pending.actor], [false, HOSTILE, "root"]);
   const left = page.locator(".pending .countdown");
   const first = await left.textContent();
   await page.waitForFunction(([selector, before]) => document.querySelector(selector).textContent !== before, [".pending .countdown", first]);
   assert.match(await left.textContent(), /^1 min \d+ s$/);
-  await page.getByRole("button", { name: "Cancel the change" }).click();
-  await page.getByText("Switches off in").waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Cancel change" }).click();
+  await page.getByText("Turns off in").waitFor({ state: "detached" });
   assert.equal((await status()).pending, null);
   await page.getByText("cancelled").first().waitFor();
   await close(page);
@@ -38,7 +38,7 @@ test("the keyboard alone switches it off and on again", async () => {
     }
     throw new Error(`Tab never reaches ${name}`);
   };
-  await tabTo("Routing by rules");
+  await tabTo("Rule-based routing");
   await page.keyboard.press("Space");
   await page.keyboard.type("by keyboard");
   await page.keyboard.press("Tab");
@@ -46,7 +46,7 @@ test("the keyboard alone switches it off and on again", async () => {
   await page.keyboard.press("Enter");
   await eventually("routing is off", async () => (await status()).enabled === false);
   await page.getByText("Off", { exact: true }).waitFor();
-  // The dialog gives the focus back to the switch.
+  // The dialog returns the focus to the toggle.
   await page.waitForFunction(() => document.activeElement?.getAttribute("role") === "switch");
   await page.keyboard.press("Enter");
   await page.keyboard.type("too soon, or not");

@@ -1,4 +1,4 @@
-// A table of costs as a file, with the digits that the API told.
+// CSV files of costs, with the exact digits of the API.
 
 import { h } from "../dom.js";
 
@@ -11,14 +11,14 @@ const FIELDS = ["requests", "input_tokens", "cached_input_tokens", "cache_write_
 export function csv(names, items) {
   const fields = [...names, ...FIELDS];
   const lines = [fields, ...items.map((one) => fields.map((field) => one[field]))];
-  return lines.map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
+  return lines.map((line) => line.map(quoteCell).join(",")).join("\r\n") + "\r\n";
 }
 
 /**
- * One value (RFC 4180). A text that a spreadsheet would take for a formula is kept from being one.
+ * Quotes a value (RFC 4180). A text that a spreadsheet would read as a formula gets an apostrophe.
  * @param {any} value
  */
-function quoted(value) {
+function quoteCell(value) {
   let text = String(value ?? "");
   if (/^[=+\-@\t\r]/.test(text) && !/^-?\d/.test(text)) text = `'${text}`;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
@@ -26,7 +26,7 @@ function quoted(value) {
 
 /**
  * @param {string} what
- * @param {string[]} names the columns before the figures
+ * @param {string[]} names the columns before the amounts
  * @param {any[]} items
  */
 export function csvButton(what, names, items) {

@@ -1,4 +1,4 @@
-// Which days costs are asked for.
+// Ranges of days for costs.
 
 /** @typedef {{ name: string, from: string | null, to: string | null, label: string }} Range */
 
@@ -15,7 +15,7 @@ const day = (date) => date.toISOString().slice(0, 10);
  */
 export function rangeOf(query, today) {
   const [from, to] = [query.get("from"), query.get("to")];
-  if (from || to) return { name: "", from, to, label: `${from ?? "The start"} to ${to ?? "today"}` };
+  if (from || to) return { name: "", from, to, label: `${from ?? "Start"} to ${to ?? "today"}` };
   const known = RANGES.find(([name]) => name === query.get("range")) ?? RANGES[2];
   const [name, label] = known;
   return { name, label, ...bounds(name, today) };

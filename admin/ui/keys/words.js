@@ -1,8 +1,8 @@
-// What a key may use, in words.
+// Texts for limits and budgets of keys.
 
 import { usd } from "../format.js";
 
-const NAMES = /** @type {[string, string][]} */ ([["rpm", "requests/min"], ["tpm", "tokens/min"], ["concurrency", "at a time"]]);
+const NAMES = /** @type {[string, string][]} */ ([["rpm", "requests/min"], ["tpm", "tokens/min"], ["concurrency", "concurrent"]]);
 
 /** @param {any} limits */
 export function limitsText(limits) {
@@ -11,4 +11,4 @@ export function limitsText(limits) {
 }
 
 /** @param {any} budget */
-export const budgetText = (budget) => (budget ? [usd(budget.usd), ` a ${budget.period}`.replace(" a total", " in all")] : "–");
+export const budgetText = (budget) => (budget ? [usd(budget.usd), budget.period === "total" ? " in total" : ` per ${budget.period}`] : "–");

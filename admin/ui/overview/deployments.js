@@ -1,10 +1,10 @@
-// How each deployment is, by the router's own metrics.
+// The table of deployments with their state, from the router's metrics.
 
 import { h } from "../dom.js";
 import { compact, count, millis, percent } from "../format.js";
 import { empty, table, tag } from "../parts.js";
 
-const CIRCUIT = [tag.bind(null, "well", "ok"), tag.bind(null, "tried again", "warn"), tag.bind(null, "failing", "bad")];
+const CIRCUIT = [tag.bind(null, "healthy", "ok"), tag.bind(null, "recovering", "warn"), tag.bind(null, "unhealthy", "bad")];
 
 /**
  * @param {import("../metrics.js").Metrics} metrics
@@ -18,20 +18,20 @@ export function deploymentsTable(metrics, figures) {
     return { provider, deployment, circuit: value, found: counted.get(key(provider, deployment)),
       resting: metrics.value("deployment_resting", labels) === 1, healthy: metrics.value("provider_healthy", { provider }) !== 0,
       open: metrics.value("deployment_requests_in_flight", labels) ?? 0 };
-  // Names that clients make up share one state, which is only worth a line when it is used.
+  // Models that the configuration does not name share one row, shown only if it is in use.
   }).filter((row) => row.deployment !== "*" || row.found || row.circuit);
-  if (rows.length === 0) return empty("There is no deployment.", h("a", { href: "#/providers" }, "Add a provider"));
+  if (rows.length === 0) return empty("No deployments.", h("a", { href: "#/providers" }, "Go to providers"));
   rows.sort((one, other) => trouble(other) - trouble(one) || (other.found?.requests ?? 0) - (one.found?.requests ?? 0));
   const shown = rows.slice(0, 50);
   return h("div", { class: "stack" }, table("Deployments", [
     { name: "Deployment", cell: (row) => h("span", null, h("span", { class: "hint" }, row.provider, " / "), row.deployment === "*" ? "other models" : row.deployment) },
     { name: "State", cell: state },
-    { name: "Under way", number: true, cell: (row) => count(row.open) },
+    { name: "In flight", number: true, cell: (row) => count(row.open) },
     { name: "Requests", number: true, cell: (row) => compact(row.found?.requests ?? 0) },
     { name: "Errors", number: true, cell: (row) => h("span", { class: row.found?.errors ? "bad" : null }, row.found ? percent(row.found.errors, row.found.requests) : "–") },
     { name: "p50", number: true, cell: (row) => millis(row.found?.latency_ms?.p50) },
     { name: "p95", number: true, cell: (row) => millis(row.found?.latency_ms?.p95) },
-  ], shown), rows.length > shown.length && h("p", { class: "hint" }, `${count(rows.length - shown.length)} more are not shown.`));
+  ], shown), rows.length > shown.length && h("p", { class: "hint" }, `${count(rows.length - shown.length)} more not shown.`));
 }
 
 /** @param {any} row */
@@ -41,5 +41,5 @@ const trouble = (row) => row.circuit * 2 + Number(row.resting) + 4 * Number(!row
 function state(row) {
   if (!row.healthy) return tag("unhealthy", "bad");
   if (row.circuit > 0) return CIRCUIT[row.circuit]();
-  return row.resting ? tag("resting", "warn") : CIRCUIT[0]();
+  return row.resting ? tag("cooldown", "warn") : CIRCUIT[0]();
 }

@@ -1,7 +1,7 @@
-// What was spent today, this month and in all.
+// Costs of today, this month and all time.
 
 import { h } from "../dom.js";
-import { amount, compact, count, many } from "../format.js";
+import { amount, compact, count, plural } from "../format.js";
 import { tag } from "../parts.js";
 
 /** @param {any} current */
@@ -9,17 +9,17 @@ export function spendFigures(current) {
   const one = (/** @type {string} */ name, /** @type {any} */ cost) => h("div", { class: "figure", data: { spend: name.toLowerCase() } },
     h("dt", null, name),
     h("dd", { class: "amount" }, amount(cost)),
-    h("dd", { class: "hint" }, many(cost.requests, "request"), " · ", compact(cost.input_tokens + cost.output_tokens), " tokens"),
-    h("dd", null, doubts(cost)));
+    h("dd", { class: "hint" }, plural(cost.requests, "request"), " · ", compact(cost.input_tokens + cost.output_tokens), " tokens"),
+    h("dd", null, caveats(cost)));
   return h("dl", { class: "spend" }, one("Today", current.today), one("Month", current.month), one("Total", current.total));
 }
 
 /**
- * What an amount leaves open: requests without a price, and those with estimated usage.
+ * Returns the caveats of an amount: requests without a price, and with estimated usage.
  * @param {any} cost
  */
-export function doubts(cost) {
+export function caveats(cost) {
   return h("span", { class: "row" },
-    cost.unpriced_requests > 0 && tag(`${count(cost.unpriced_requests)} without a price`, "warn"),
+    cost.unpriced_requests > 0 && tag(`${count(cost.unpriced_requests)} without price`, "warn"),
     cost.estimated_requests > 0 && tag(`${count(cost.estimated_requests)} estimated`));
 }

@@ -1,4 +1,4 @@
-// Requests, errors, tokens and latencies, and how many requests a second there are now.
+// Requests, errors, tokens, latencies and the current request rate.
 
 import { h, svg } from "../dom.js";
 import { compact, millis, percent } from "../format.js";
@@ -6,20 +6,20 @@ import { empty } from "../parts.js";
 
 const MOST = 150;
 
-/** Requests a second, out of what is counted in all. */
+/** Derives requests per second from running totals. */
 export class Rate {
   /** @type {{ at: number, requests: number, errors: number }[]} */
   seen = [];
 
   /** @param {{ requests: number, errors: number }} total */
   add({ requests, errors }) {
-    // A router that was started anew counts from nothing.
+    // A restarted router counts from zero.
     if (this.seen.length > 0 && requests < this.seen[this.seen.length - 1].requests) this.seen = [];
     this.seen.push({ at: performance.now(), requests, errors });
     if (this.seen.length > MOST) this.seen.shift();
   }
 
-  /** @returns {{ requests: number, errors: number }[]} a second, between what was seen */
+  /** @returns {{ requests: number, errors: number }[]} per second, between two samples */
   steps() {
     return this.seen.slice(1).map((one, at) => {
       const before = this.seen[at];
@@ -35,20 +35,20 @@ export class Rate {
  */
 export function trafficFigures(figures, rate) {
   const { total } = figures;
-  if (total.requests === 0) return empty("No request yet.", "Point an SDK at the clients' port of this router, with a key of it.");
+  if (total.requests === 0) return empty("No requests yet.", "Point an SDK at the inference port of this router, with one of its keys.");
   const steps = rate.steps();
   const last = steps.at(-1)?.requests ?? 0;
   const figure = (/** @type {string} */ name, /** @type {any} */ value, /** @type {any} */ hint, kind = "") =>
     h("div", { class: "figure" }, h("dt", null, name), h("dd", { class: `large ${kind}` }, value), h("dd", { class: "hint" }, hint));
   return h("div", { class: "stack" },
     h("dl", { class: "figures" },
-      figure("Requests", compact(total.requests), `${last < 10 ? last.toFixed(1) : Math.round(last)} a second now`),
+      figure("Requests", compact(total.requests), `${last < 10 ? last.toFixed(1) : Math.round(last)} per second now`),
       figure("Errors", compact(total.errors), `${percent(total.errors, total.requests)} of requests`, total.errors > 0 ? "bad" : ""),
-      figure("Input tokens", compact(total.input_tokens), [compact(total.cached_input_tokens), " of them cached"]),
-      figure("Output tokens", compact(total.output_tokens), "reasoning included")),
+      figure("Input tokens", compact(total.input_tokens), [compact(total.cached_input_tokens), " cached"]),
+      figure("Output tokens", compact(total.output_tokens), "including reasoning")),
     h("div", { class: "columns" },
-      h("div", { class: "stack" }, h("h3", null, "Requests a second, while you look"), sparkline(steps)),
-      h("div", { class: "stack" }, h("h3", null, "How long requests take"), quantiles([["to the end", total.latency_ms], ["to the first byte", total.first_byte_ms]]))));
+      h("div", { class: "stack" }, h("h3", null, "Requests per second, live"), sparkline(steps)),
+      h("div", { class: "stack" }, h("h3", null, "Latency"), quantiles([["Total", total.latency_ms], ["First byte", total.first_byte_ms]]))));
 }
 
 /** @param {{ requests: number, errors: number }[]} steps */
@@ -57,7 +57,7 @@ function sparkline(steps) {
   const top = Math.max(1, ...steps.map((step) => step.requests));
   const line = (/** @type {"requests" | "errors"} */ of) => steps.map((step, at) =>
     `${at ? "L" : "M"}${(width - steps.length + 1 + at).toFixed(1)} ${(height - 1 - (step[of] / top) * (height - 4)).toFixed(1)}`).join("");
-  return svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `Requests a second, at most ${top.toFixed(1)}` },
+  return svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `Requests per second, maximum ${top.toFixed(1)}` },
     svg("path", { class: "base", d: `M0 ${height - 0.5}H${width}` }),
     svg("path", { class: "line", d: line("requests") }),
     steps.some((step) => step.errors > 0) && svg("path", { class: "line errors", d: line("errors") }));

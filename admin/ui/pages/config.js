@@ -1,22 +1,22 @@
-// The configuration in force, what was wrong with the last one, and loading the file again.
+// The running configuration, errors of the last reload, and the reload button.
 
 import { ask, may, read } from "../api.js";
 import { fill, h } from "../dom.js";
 import { ago } from "../format.js";
-import { card, facts, failure, heading, loading, mistakes, note } from "../parts.js";
+import { card, facts, failure, heading, loading, configErrors, note } from "../parts.js";
 
 /** @param {import("../main.js").View} view */
 export async function config({ root, signal }) {
-  const told = h("div", null);
+  const error = h("div", null);
   const shown = h("div", { class: "stack" }, loading());
   const reload = async (/** @type {any} */ event) => {
     event.target.disabled = true;
-    fill(told);
+    fill(error);
     try {
       const { body } = await ask("/api/v1/config/reload", { method: "POST", body: {} });
-      note(`Loaded: revision ${body.revision} is in force.`);
-    } catch (error) {
-      fill(told, failure(error));
+      note(`Configuration reloaded: revision ${body.revision} is active.`);
+    } catch (problem) {
+      fill(error, failure(problem));
     } finally {
       event.target.disabled = false;
     }
@@ -26,14 +26,14 @@ export async function config({ root, signal }) {
     try {
       const now = await read("/api/v1/config", signal);
       fill(shown,
-        now.refused && h("div", { class: "failure", role: "alert" }, h("p", null, h("strong", null, "The file was refused "), ago(now.refused.at), h("strong", null, "; the one before is in force.")), mistakes(now.refused)),
-        card("In force", facts([["Revision", String(now.revision)], ["File", now.file ?? "built-in defaults"]])),
-        card("The file, as it was read", h("pre", null, JSON.stringify(now.config, null, 2))),
-        card("Made by API", h("pre", null, JSON.stringify(now.made_by_api, null, 2))));
+        now.refused && h("div", { class: "failure", role: "alert" }, h("p", null, h("strong", null, "The file was rejected "), ago(now.refused.at), h("strong", null, "; the previous configuration is still active.")), configErrors(now.refused)),
+        card("Active configuration", facts([["Revision", String(now.revision)], ["File", now.file ?? "built-in defaults"]])),
+        card("File", h("pre", null, JSON.stringify(now.config, null, 2))),
+        card("Created via API", h("pre", null, JSON.stringify(now.made_by_api, null, 2))));
     } catch (error) {
       if (!signal.aborted) fill(shown, failure(error, load));
     }
   };
-  fill(root, heading("Config", "Secrets are masked. The file is watched: a change takes effect by itself.", may("admin") && h("button", { class: "main", onclick: reload }, "Reload now")), told, shown);
+  fill(root, heading("Config", "Secrets are masked. Changes of the file are applied automatically.", may("admin") && h("button", { class: "main", onclick: reload }, "Reload now")), error, shown);
   await load();
 }

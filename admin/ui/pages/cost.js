@@ -1,4 +1,4 @@
-// What was spent: by day, model and user, with the digits that the API tells.
+// Costs by day, model, provider and user, with the exact digits of the API.
 
 import { read, session, may, withQuery } from "../api.js";
 import { chart } from "../cost/chart.js";
@@ -7,9 +7,9 @@ import { RANGES, rangeOf } from "../cost/range.js";
 import { field, select } from "../dialog.js";
 import { fill, h } from "../dom.js";
 import { roughly } from "../exact.js";
-import { amount, compact, many } from "../format.js";
-import { card, empty, eventual, failure, heading, loading, table } from "../parts.js";
-import { doubts } from "../overview/spend.js";
+import { amount, compact, plural } from "../format.js";
+import { card, empty, whenLoaded, failure, heading, loading, table } from "../parts.js";
+import { caveats } from "../overview/spend.js";
 
 const GROUPS = /** @type {[string, string][]} */ ([["end_user", "End user"], ["owner", "Owner"], ["key", "Key"]]);
 
@@ -24,17 +24,17 @@ export async function cost({ root, query, signal }) {
   const from = h("input", { type: "date", value: range.from ?? "", max: today, onchange: () => go({ range: "", from: from.value, to: to.value || today }) });
   const to = h("input", { type: "date", value: range.to ?? today, max: today, onchange: () => go({ range: "", from: from.value, to: to.value }) });
   const picker = h("div", { class: "filters" },
-    field("Time", select({ onchange: (/** @type {any} */ event) => go({ range: event.target.value || "month", from: "", to: "" }) }, [...RANGES, ["", "From … to …"]], range.name)),
-    field("From (UTC)", from), field("To, included", to));
+    field("Period", select({ onchange: (/** @type {any} */ event) => go({ range: event.target.value || "month", from: "", to: "" }) }, [...RANGES, ["", "Custom range"]], range.name)),
+    field("From (UTC)", from), field("To (inclusive)", to));
   const bounds = { from: range.from, to: range.to };
   const [all, summary, daily] = [h("div"), h("div", null, loading()), h("div", null, loading())];
   fill(root,
-    heading("Cost", may("viewer") ? "Of all replicas. Days are UTC." : `What ${session.me?.owner ?? session.me?.name} spent. Days are UTC.`),
-    h("section", { class: "card", "aria-label": "Which time" }, picker), all, daily, summary, byUser(bounds, group, go, signal));
+    heading("Cost", may("viewer") ? "All replicas. Days are in UTC." : `Costs of ${session.me?.owner ?? session.me?.name}. Days are in UTC.`),
+    h("section", { class: "card", "aria-label": "Period" }, picker), all, daily, summary, byUser(bounds, group, go, signal));
   const load = async () => {
     fill(daily, failureOr(await settled(read(withQuery("/api/v1/cost/daily", { ...bounds, from: bounds.from ?? "2020-01-01" }), signal)), (found) => days(found, range)));
     const found = await settled(read(withQuery("/api/v1/cost/summary", bounds), signal));
-    fill(all, "value" in found && inAll(found.value.total, range.label));
+    fill(all, "value" in found && totalCard(found.value.total, range.label));
     fill(summary, failureOr(found, sums));
   };
   await load();
@@ -58,9 +58,9 @@ export async function cost({ root, query, signal }) {
  * @param {import("../cost/range.js").Range} range
  */
 function days(found, range) {
-  if (found.items.length === 0) return card("By day", empty("Nothing was spent in this time."));
+  if (found.items.length === 0) return card("By day", empty("No costs in this period."));
   return card("By day", h("div", { class: "stack" }, chart(found.items, range),
-    h("details", null, h("summary", null, "The same as a table"), costTable("Cost by day", [{ name: "Day", cell: (one) => h("time", { datetime: one.day }, one.day) }], [...found.items].reverse()))),
+    h("details", null, h("summary", null, "Show as table"), costTable("Cost by day", [{ name: "Day", cell: (one) => h("time", { datetime: one.day }, one.day) }], [...found.items].reverse()))),
     { aside: csvButton("by-day", ["day"], found.items) });
 }
 
@@ -68,12 +68,12 @@ function days(found, range) {
  * @param {any} total
  * @param {string} label
  */
-function inAll(total, label) {
+function totalCard(total, label) {
   return card(label, h("div", { class: "stack" },
     h("p", { class: "large", data: { total: "cost" } }, amount(total)),
-    h("p", { class: "hint" }, many(total.requests, "request"), " · ", compact(total.input_tokens), " input tokens, ", compact(total.cached_input_tokens), " of them cached · ", compact(total.output_tokens), " output tokens"),
-    total.unpriced_requests > 0 && h("p", { class: "warning" }, h("span", null, h("strong", null, `Without ${many(total.unpriced_requests, "request")}: `), "the model has no price. Add one to the prices file, or at the provider.")),
-    total.estimated_requests > 0 && h("p", { class: "hint" }, `${many(total.estimated_requests, "request")} with estimated usage: the provider told none, or the answer broke off.`)));
+    h("p", { class: "hint" }, plural(total.requests, "request"), " · ", compact(total.input_tokens), " input tokens (", compact(total.cached_input_tokens), " cached) · ", compact(total.output_tokens), " output tokens"),
+    total.unpriced_requests > 0 && h("p", { class: "warning" }, h("span", null, h("strong", null, `${plural(total.unpriced_requests, "request")} not included: `), "the model has no price. Add one to the prices file or to the provider.")),
+    total.estimated_requests > 0 && h("p", { class: "hint" }, `${plural(total.estimated_requests, "request")} with estimated usage: the provider reported none, or the answer was interrupted.`)));
 }
 
 /** @param {any} found */
@@ -95,14 +95,14 @@ function sums(found) {
  */
 function byUser(bounds, group, go, signal) {
   const chosen = GROUPS.find(([name]) => name === group)?.[1] ?? "";
-  const pick = select({ "aria-label": "Added up by", class: "small", onchange: (/** @type {any} */ event) => go({ group: event.target.value }) }, GROUPS.map(([value, name]) => [value, `By ${name.toLowerCase()}`]), group);
+  const pick = select({ "aria-label": "Group by", class: "small", onchange: (/** @type {any} */ event) => go({ group: event.target.value }) }, GROUPS.map(([value, name]) => [value, `By ${name.toLowerCase()}`]), group);
   const aside = h("span", { class: "row" }, pick);
   const content = read(withQuery("/api/v1/cost/by-user", { ...bounds, group }), signal).then(({ items }) => {
     aside.append(csvButton(`by-${group}`, ["user"], items));
     const rows = [...items].sort((one, other) => roughly(other.cost_usd) - roughly(one.cost_usd));
-    return costTable(`Cost by ${chosen}`, [{ name: chosen, cell: (one) => one.user || h("span", { class: "hint" }, "nobody named") }], rows);
+    return costTable(`Cost by ${chosen}`, [{ name: chosen, cell: (one) => one.user || h("span", { class: "hint" }, "not specified") }], rows);
   });
-  return card("By user", eventual(content, signal), { aside });
+  return card("By user", whenLoaded(content, signal), { aside });
 }
 
 /**
@@ -111,12 +111,12 @@ function byUser(bounds, group, go, signal) {
  * @param {any[]} rows
  */
 export function costTable(caption, first, rows) {
-  if (rows.length === 0) return empty("Nothing was spent in this time.");
+  if (rows.length === 0) return empty("No costs in this period.");
   return table(caption, [...first,
     { name: "Requests", number: true, cell: (one) => compact(one.requests) },
     { name: "Input", number: true, cell: (one) => compact(one.input_tokens) },
     { name: "Output", number: true, cell: (one) => compact(one.output_tokens) },
-    { name: "Not certain", cell: (one) => (one.unpriced_requests || one.estimated_requests ? doubts(one) : null) },
+    { name: "Caveats", cell: (one) => (one.unpriced_requests || one.estimated_requests ? caveats(one) : null) },
     { name: "Cost", number: true, cell: amount },
   ], rows);
 }

@@ -1,10 +1,10 @@
-// Who may use the router: keys of the file and of the API, and making, changing and ending the latter.
+// Keys of the file and of the API; the latter can be created, rotated, disabled and deleted.
 
 import { ask, may, readAll } from "../api.js";
 import { fill, h } from "../dom.js";
 import { ago, moment } from "../format.js";
 import { budgetText, limitsText } from "../keys/words.js";
-import { newKey, rotate, shownOnce } from "../keys/forms.js";
+import { newKey, rotate, secretCard } from "../keys/forms.js";
 import { dialog } from "../dialog.js";
 import { action, empty, failure, heading, loading, note, table, tag } from "../parts.js";
 
@@ -15,19 +15,19 @@ export async function keys({ root, signal }) {
   const load = async () => {
     try {
       const { items, more } = await readAll("/api/v1/keys", signal);
-      fill(list, items.length === 0 ? empty("There are no keys but the bootstrap admin's.") : keysTable(items, load, show),
-        more && h("p", { class: "hint" }, `Only the first ${items.length} are shown.`));
+      fill(list, items.length === 0 ? empty("No keys except the bootstrap admin key.") : keysTable(items, load, show),
+        more && h("p", { class: "hint" }, `Only the first ${items.length} keys are shown.`));
     } catch (error) {
       if (!signal.aborted) fill(list, failure(error, load));
     }
   };
   const show = (/** @type {any} */ key) => {
-    fill(made, shownOnce(key));
+    fill(made, secretCard(key));
     void load();
   };
   fill(root,
-    heading("Keys", "Of each only the beginning is known here.", may("admin") && h("button", { class: "main", onclick: () => newKey(show) }, "New key")),
-    made, h("section", { class: "card", "aria-label": "The keys" }, list));
+    heading("Keys", "Only the first characters of each key are shown.", may("admin") && h("button", { class: "main", onclick: () => newKey(show) }, "New key")),
+    made, h("section", { class: "card", "aria-label": "Keys" }, list));
   await load();
 }
 
@@ -54,8 +54,8 @@ function keysTable(items, load, show) {
 function state(key) {
   const over = key.expires_at && Date.parse(key.expires_at) < Date.now();
   return h("span", { class: "tags" }, tag(key.source === "file" ? "file" : "API"), !key.enabled && tag("disabled", "warn"),
-    over ? tag("expired", "bad") : key.expires_at && h("span", { class: "hint" }, "until ", moment(key.expires_at)),
-    key.previous_until && h("span", { class: "hint" }, "old text until ", moment(key.previous_until)));
+    over ? tag("expired", "bad") : key.expires_at && h("span", { class: "hint" }, "expires ", moment(key.expires_at)),
+    key.previous_until && h("span", { class: "hint" }, "previous secret valid until ", moment(key.previous_until)));
 }
 
 /**
@@ -67,7 +67,7 @@ function actions(key, load, show) {
   const word = key.enabled ? "Disable" : "Enable";
   return h("div", { class: "row" },
     h("button", { class: "plain", "aria-label": `Rotate ${key.name}`, onclick: () => rotate(key, show) }, "Rotate"),
-    action(word, () => flip(key, load), { class: "plain", "aria-label": `${word} ${key.name}`, data: { focus: `flip-${key.id}` } }),
+    action(word, () => setEnabled(key, load), { class: "plain", "aria-label": `${word} ${key.name}`, data: { focus: `flip-${key.id}` } }),
     h("button", { class: "plain", "aria-label": `Delete ${key.name}`, onclick: () => remove(key, load) }, "Delete"));
 }
 
@@ -77,12 +77,12 @@ const pathOf = (/** @type {any} */ key) => `/api/v1/keys/${encodeURIComponent(ke
  * @param {any} key
  * @param {() => Promise<void>} load
  */
-async function flip(key, load) {
+async function setEnabled(key, load) {
   const { body, etag } = await ask(pathOf(key));
-  // The budget's amount is text here, and goes back as such: the API takes both.
+  // The amount of the budget is a string here and is sent back as one: the API accepts both.
   const { name, role, owner, models, limits, budget, expires_at } = body;
   await ask(pathOf(key), { method: "PUT", etag, body: { name, role, owner, models, limits, budget, expires_at, enabled: !key.enabled } });
-  note(`${key.name} is ${key.enabled ? "disabled" : "enabled"}.`);
+  note(`${key.name} ${key.enabled ? "disabled" : "enabled"}.`);
   await load();
 }
 
@@ -92,10 +92,10 @@ async function flip(key, load) {
  */
 function remove(key, load) {
   dialog({
-    title: `Delete ${key.name}?`, content: h("p", null, "It is refused from now on, on every replica. This can't be undone."), button: "Delete", danger: true,
+    title: `Delete ${key.name}?`, content: h("p", null, "All replicas will reject it immediately. This can't be undone."), button: "Delete", danger: true,
     submit: async () => {
       await ask(pathOf(key), { method: "DELETE" });
-      note(`${key.name} is deleted.`);
+      note(`${key.name} deleted.`);
       await load();
     },
   });

@@ -1,4 +1,4 @@
-// What the holder of a key may know of it.
+// The key of the caller.
 
 import { session } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -11,10 +11,10 @@ export async function me({ root }) {
   const { name = "", role = "", owner = null, key = null, clients_port: port = 0 } = session.me ?? {};
   const base = `${location.protocol}//${location.hostname}:${port}`;
   fill(root,
-    heading("My key", "What it may use. Its costs and requests are on the other pages."),
-    card("The key", facts([
+    heading("My key", "Permissions of your key. Its costs and requests are on the other pages."),
+    card("Key", facts([
       ["Name", name], ["Role", role], ["Owner", owner ?? "–"], ["Models", key?.models?.join(", ") ?? "*"],
       ["Limits", limitsText(key?.limits)], ["Budget", budgetText(key?.budget)], ["Expires", key?.expires_at ? moment(key.expires_at) : "never"],
     ])),
-    card("The address for SDKs", facts([["OpenAI", h("code", null, `${base}/v1`)], ["Anthropic", h("code", null, base)]])));
+    card("Base URLs for SDKs", facts([["OpenAI", h("code", null, `${base}/v1`)], ["Anthropic", h("code", null, base)]])));
 }

@@ -1,4 +1,4 @@
-// What is broken, since when; the switch; what it costs; how it goes.
+// Health, routing toggle, costs, traffic and deployments at a glance.
 
 import { read, readAll } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -9,7 +9,7 @@ import { poll } from "../poll.js";
 import { deploymentsTable } from "../overview/deployments.js";
 import { problems, problemsList } from "../overview/problems.js";
 import { spendFigures } from "../overview/spend.js";
-import { historyList, switchCard } from "../overview/switch.js";
+import { historyList, toggleCard } from "../overview/toggle.js";
 import { Rate, trafficFigures } from "../overview/traffic.js";
 
 /** @param {import("../main.js").View} view */
@@ -22,15 +22,15 @@ export async function overview(view) {
   fill(root,
     heading("Overview", since),
     health,
-    h("div", { class: "columns" }, card("Routing", toggle, { class: "routing" }), card("Spend", spend, { aside: h("a", { href: "#/cost" }, "Costs in detail") })),
+    h("div", { class: "columns" }, card("Routing", toggle, { class: "routing" }), card("Spend", spend, { aside: h("a", { href: "#/cost" }, "Cost details") })),
     card("Traffic", traffic, { aside: h("a", { href: "#/requests" }, "Recent requests") }),
     card("Deployments", deployments, { aside: h("a", { href: "#/providers" }, "Providers") }),
-    card("Changes of the switch", history));
+    card("Toggle history", history));
 
   const into = (/** @type {Element} */ part) => (/** @type {Error} */ error) => fill(part, failure(error, refresh));
   const status = async () => {
     const now = await read("/api/v1/router/status", signal);
-    redraw(toggle, now, () => switchCard(now, refresh));
+    redraw(toggle, now, () => toggleCard(now, refresh));
     return now;
   };
   const refresh = async () => {
@@ -51,7 +51,7 @@ export async function overview(view) {
   poll(view, 2, async () => {
     const figures = await read("/api/v1/router/metrics", signal);
     rate.add(figures.total);
-    redraw(since, figures.since, () => ["What this replica has counted since it started ", ago(figures.since), "."]);
+    redraw(since, figures.since, () => ["Counted by this replica since it started ", ago(figures.since), "."]);
     fill(traffic, trafficFigures(figures, rate));
   }, into(traffic));
   poll(view, 3, async () => {
@@ -73,7 +73,7 @@ export async function overview(view) {
 const drawn = new WeakMap();
 
 /**
- * Draws a part anew if what it shows has changed, so that it doesn't flicker or lose the focus.
+ * Redraws a part only if its data has changed, so that it neither flickers nor loses the focus.
  * @param {Element} part
  * @param {any} shown
  * @param {() => import("../dom.js").Child} draw

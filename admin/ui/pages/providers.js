@@ -1,4 +1,4 @@
-// The providers, how they are, and asking one now.
+// Providers with their health, and the button that checks it.
 
 import { ask, may, readAll } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -8,12 +8,12 @@ import { action, empty, failure, heading, loading, note, table, tag } from "../p
 /** @param {import("../main.js").View} view */
 export async function providers({ root, signal }) {
   const list = h("div", null, loading());
-  fill(root, heading("Providers", "Their credentials are never shown. They are changed in the configuration file, or by API (/docs)."),
-    h("section", { class: "card", "aria-label": "The providers" }, list));
+  fill(root, heading("Providers", "Credentials are never shown. Edit providers in the configuration file or through the API (/docs)."),
+    h("section", { class: "card", "aria-label": "Providers" }, list));
   const load = async () => {
     try {
       const { items } = await readAll("/api/v1/providers", signal);
-      fill(list, items.length === 0 ? empty("There are no providers.") : providersTable(items, load));
+      fill(list, items.length === 0 ? empty("No providers.") : providersTable(items, load));
     } catch (error) {
       if (!signal.aborted) fill(list, failure(error, load));
     }
@@ -31,17 +31,17 @@ function providersTable(items, load) {
     { name: "Type", cell: (one) => one.type },
     { name: "Models", cell: (one) => (one.models ?? ["*"]).map((/** @type {any} */ model) => model.id ?? model).join(", ") },
     { name: "Health", cell: (one) => health(one) },
-    { name: "From", cell: (one) => tag(one.source === "file" ? "file" : "API", one.source === "file" ? "" : "accent") },
+    { name: "Source", cell: (one) => tag(one.source === "file" ? "file" : "API", one.source === "file" ? "" : "accent") },
     { name: "Actions", cell: (one) => may("operator") && action("Check now", () => check(one, load), { class: "plain", "aria-label": `Check now: ${one.id}`, data: { focus: `check-${one.id}` } }) },
   ], items);
 }
 
 /** @param {any} one */
 function health(one) {
-  if (one.problem) return h("span", null, tag("left out", "bad"), h("span", { class: "second" }, one.problem));
+  if (one.problem) return h("span", null, tag("unusable", "bad"), h("span", { class: "second" }, one.problem));
   if (!one.health) return h("span", { class: "hint" }, "not checked");
   const { healthy, latency_ms: latency, error, checked_at: at } = one.health;
-  return h("span", null, tag(healthy ? "well" : "failing", healthy ? "ok" : "bad"), " ", millis(latency), at && [" ", ago(at)], error && h("span", { class: "second" }, error));
+  return h("span", null, tag(healthy ? "healthy" : "unhealthy", healthy ? "ok" : "bad"), " ", millis(latency), at && [" ", ago(at)], error && h("span", { class: "second" }, error));
 }
 
 /**
@@ -50,6 +50,6 @@ function health(one) {
  */
 async function check(one, load) {
   const { body } = await ask(`/api/v1/providers/${encodeURIComponent(one.id)}/health`, { method: "POST", body: {} });
-  note(body.healthy ? `${one.id} answers, in ${millis(body.latency_ms)}.` : `${one.id} fails: ${body.error ?? body.status}`, body.healthy ? "ok" : "bad");
+  note(body.healthy ? `${one.id} is healthy (${millis(body.latency_ms)}).` : `${one.id} is unhealthy: ${body.error ?? body.status}`, body.healthy ? "ok" : "bad");
   await load();
 }

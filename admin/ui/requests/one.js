@@ -1,4 +1,4 @@
-// One request: what happened, in which order, why, and what it cost.
+// A single request: attempts, routing decision, usage and cost.
 
 import { read } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -28,15 +28,15 @@ function parts(one) {
   const link = (/** @type {string} */ field, /** @type {string | null} */ value) =>
     value ? h("a", { href: `#/requests?${field}=${encodeURIComponent(value)}` }, value) : "–";
   return [
-    card("What happened", facts([
-      ["Status", h("span", { class: "row tight" }, statusTag(one.status), !one.complete && one.status < 400 && tag("broke off", "bad"), one.stream && tag("stream"))],
-      ["Time", moment(one.time)], ["Took", millis(one.latency_ms)], ["Of that the router, before the first attempt", millis(one.router_ms)],
-      ["Model asked", one.model_asked], ["Went to", `${one.provider} / ${one.model}`], ["Format", one.format],
+    card("Summary", facts([
+      ["Status", h("span", { class: "row tight" }, statusTag(one.status), !one.complete && one.status < 400 && tag("incomplete", "bad"), one.stream && tag("stream"))],
+      ["Time", moment(one.time)], ["Latency", millis(one.latency_ms)], ["Router overhead before the first attempt", millis(one.router_ms)],
+      ["Requested model", one.model_asked], ["Deployment", `${one.provider} / ${one.model}`], ["Format", one.format],
       ["Key", link("key", one.key)], ["Owner", link("owner", one.owner)], ["End user", link("user", one.user)],
       ["Configuration", `revision ${one.revision}`],
     ])),
     card("Attempts", timeline(one)),
-    h("div", { class: "columns" }, card("Usage and cost", usage(one)), card("Why it went there", why(one))),
+    h("div", { class: "columns" }, card("Usage and cost", usage(one)), card("Routing decision", why(one))),
   ];
 }
 
@@ -54,9 +54,9 @@ function timeline(one) {
       h("span", { class: `wait ${attempt.error || attempt.status >= 400 ? "bad" : ""}`, style: { left: part(start), width: part(first || total) } }),
       first > 0 && first < total && h("span", { class: "flow", style: { left: part(start + first), width: part(total - first) } }));
     return h("li", null,
-      h("div", { class: "row" }, h("strong", null, `${index + 1}. ${attempt.provider} / ${attempt.model}`), statusTag(attempt.status), attempt.error && tag(attempt.error, "bad"), attempt.disconnect && tag(`client left: ${attempt.disconnect}`)),
+      h("div", { class: "row" }, h("strong", null, `${index + 1}. ${attempt.provider} / ${attempt.model}`), statusTag(attempt.status), attempt.error && tag(attempt.error, "bad"), attempt.disconnect && tag(`client disconnected: ${attempt.disconnect}`)),
       track,
-      h("p", { class: "hint" }, attempt.connect_ms === null ? "connection reused" : `connected in ${millis(attempt.connect_ms)}`, ` · first token ${millis(attempt.first_token_ms)} · in all ${millis(attempt.total_ms)}`));
+      h("p", { class: "hint" }, attempt.connect_ms === null ? "connection reused" : `connected in ${millis(attempt.connect_ms)}`, ` · first token ${millis(attempt.first_token_ms)} · total ${millis(attempt.total_ms)}`));
   });
   return h("ol", { class: "timeline" }, rows);
 }
@@ -66,8 +66,8 @@ function usage(one) {
   const { usage: used } = one;
   return h("div", { class: "stack" },
     h("p", { class: "large" }, usd(one.cost_usd), " ", one.estimated && tag("estimated")),
-    facts([["Input tokens", count(used.input_tokens)], ["of them cached", count(used.cached_input_tokens)], ["written to a cache", count(used.cache_write_tokens)],
-      ["Output tokens", count(used.output_tokens)], ["of them reasoning", count(used.reasoning_tokens)]]));
+    facts([["Input tokens", count(used.input_tokens)], ["Cached input tokens", count(used.cached_input_tokens)], ["Cache write tokens", count(used.cache_write_tokens)],
+      ["Output tokens", count(used.output_tokens)], ["Reasoning tokens", count(used.reasoning_tokens)]]));
 }
 
 /** @param {any} one */
@@ -75,7 +75,7 @@ function why({ rule, explanation }) {
   const name = (/** @type {any} */ one) => `${one.provider} / ${one.model}`;
   return h("div", { class: "stack" },
     h("p", null, rule ? ["Rule ", h("strong", null, rule), ": "] : null, explanation.why),
-    explanation.candidates.length === 0 ? empty("Its candidates were not kept.") : table("Candidates", [
-      { name: "Candidate", cell: name }, { name: "Tried", cell: (/** @type {any} */ one) => (one.tried ? tag("tried", "accent") : tag("not needed")) }], explanation.candidates),
-    explanation.left_out.length > 0 && table("Left out", [{ name: "Left out", cell: name }, { name: "Why", cell: (/** @type {any} */ one) => one.why }], explanation.left_out));
+    explanation.candidates.length === 0 ? empty("The candidates were not recorded.") : table("Candidates", [
+      { name: "Candidate", cell: name }, { name: "Tried", cell: (/** @type {any} */ one) => (one.tried ? tag("tried", "accent") : tag("not tried")) }], explanation.candidates),
+    explanation.left_out.length > 0 && table("Excluded", [{ name: "Excluded", cell: name }, { name: "Reason", cell: (/** @type {any} */ one) => one.why }], explanation.left_out));
 }

@@ -1,4 +1,4 @@
-// Conditions and actions of rules, in few words.
+// Short texts for conditions and actions of rules.
 
 import { h } from "../dom.js";
 
@@ -11,14 +11,14 @@ import { h } from "../dom.js";
 export function conditionText(when) {
   const parts = Object.entries(when ?? {}).filter(([name]) => name !== "in").map(([name, value]) => one(name, value, when));
   if (parts.length === 0) return h("span", { class: "hint" }, "always");
-  return joined(parts, " and ");
+  return join(parts, " and ");
 }
 
 /**
  * @param {Child[]} parts
  * @param {string} between
  */
-const joined = (parts, between) => h("span", null, parts.map((part, at) => [at > 0 && h("span", { class: "hint" }, between), part]));
+const join = (parts, between) => h("span", null, parts.map((part, at) => [at > 0 && h("span", { class: "hint" }, between), part]));
 
 /**
  * @param {string} name
@@ -28,11 +28,11 @@ const joined = (parts, between) => h("span", null, parts.map((part, at) => [at >
  */
 function one(name, value, when) {
   switch (name) {
-    case "all": return ["(", joined(value.map(conditionText), " and "), ")"];
-    case "any": return ["(", joined(value.map(conditionText), " or "), ")"];
+    case "all": return ["(", join(value.map(conditionText), " and "), ")"];
+    case "any": return ["(", join(value.map(conditionText), " or "), ")"];
     case "not": return [h("span", { class: "hint" }, "not "), conditionText(value)];
-    case "regex": return [h("span", { class: "hint" }, when.in && when.in !== "last_user" ? `${when.in} text has ` : "user says "), h("code", null, value)];
-    case "header": return [h("span", { class: "hint" }, "header "), value.name, h("span", { class: "hint" }, value.regex ? " has " : " = "), h("code", null, value.regex ?? value.equals)];
+    case "regex": return [h("span", { class: "hint" }, when.in && when.in !== "last_user" ? `${when.in} text matches ` : "user text matches "), h("code", null, value)];
+    case "header": return [h("span", { class: "hint" }, "header "), value.name, h("span", { class: "hint" }, value.regex ? " matches " : " = "), h("code", null, value.regex ?? value.equals)];
     case "complexity": case "tokens": return [h("span", { class: "hint" }, `${name} `), range(value)];
     case "has": return [h("span", { class: "hint" }, "has "), value.join(", ")];
     case "time": return [h("span", { class: "hint" }, "time "), [value.from, value.to].filter(Boolean).join("–"), value.days ? ` ${value.days.join(", ")}` : ""];
@@ -58,5 +58,5 @@ export function actionText(then) {
   if (then.split) parts.push([soft("split "), then.split.map((/** @type {any} */ side) => `${side.model} ${side.weight}`).join(", "), then.sticky_by ? soft(` by ${then.sticky_by}`) : null]);
   if (then.block) parts.push([soft("block "), `${then.block.status ?? 403} ${then.block.message ?? ""}`]);
   if (then.set) parts.push([soft("set "), h("code", null, JSON.stringify(then.set))]);
-  return joined(parts, "; ");
+  return join(parts, "; ");
 }

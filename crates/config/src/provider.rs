@@ -8,15 +8,16 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::file::must_be_readable;
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
+use crate::file::require_readable;
 use crate::items::Items;
-use crate::known::Known;
+use crate::names::DefinedNames;
+use crate::path::ConfigPath;
 use crate::scalar::{
     BaseUrl, HeaderValue, NamePattern, ProviderId, Scheme, Text, TextSetting, TimeSpan, UrlPath,
     is_link_local,
 };
-use crate::server::must_pass;
+use crate::server::require_nonzero;
 
 /// A provider, ready to be called.
 #[derive(Clone, Debug)]
@@ -313,18 +314,28 @@ impl ProviderKind {
 }
 
 impl RawProvider {
-    pub(crate) fn check(self, at: &At, known: &Known, findings: &mut Findings) -> Provider {
-        known
+    pub(crate) fn check(
+        self,
+        at: &ConfigPath,
+        names: &DefinedNames,
+        diagnostics: &mut Diagnostics,
+    ) -> Provider {
+        names
             .providers
-            .check_unique(&self.id.0.0, &at.field("id"), findings);
-        let base_url = self.checked_base_url(at, findings);
-        self.check_credential(base_url.as_ref(), at, findings);
+            .check_unique(&self.id.0.0, &at.field("id"), diagnostics);
+        let base_url = self.checked_base_url(at, diagnostics);
+        self.check_credential(base_url.as_ref(), at, diagnostics);
         if let Some(file) = &self.ca_file {
-            check_ca_file(&file.0, base_url.as_ref(), &at.field("ca_file"), findings);
+            check_ca_file(
+                &file.0,
+                base_url.as_ref(),
+                &at.field("ca_file"),
+                diagnostics,
+            );
         }
         let models = self
             .models
-            .indexed(&at.field("models"), findings)
+            .with_positions(&at.field("models"), diagnostics)
             .into_iter();
         let credential = self.api_key.map(|key| key.0);
         let switched_off = credential.as_ref().is_some_and(is_empty);
@@ -334,28 +345,30 @@ impl RawProvider {
             base_url,
             credential: credential.filter(|credential| !is_empty(credential)),
             models: models.map(|(_, pattern)| pattern.0).collect(),
-            timeouts: self.timeouts.check(&at.field("timeouts"), findings),
-            health_check: self
-                .health_check
-                .check(self.kind, &at.field("health_check"), findings),
+            timeouts: self.timeouts.check(&at.field("timeouts"), diagnostics),
+            health_check: self.health_check.check(
+                self.kind,
+                &at.field("health_check"),
+                diagnostics,
+            ),
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
             responses: self.responses,
             compat: self.compat,
-            headers: check_headers(self.headers, &at.field("headers"), findings),
+            headers: check_headers(self.headers, &at.field("headers"), diagnostics),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
         }
     }
 
-    fn checked_base_url(&self, at: &At, findings: &mut Findings) -> Option<BaseUrl> {
+    fn checked_base_url(&self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Option<BaseUrl> {
         let default = || BaseUrl::parse(self.kind.default_base_url()?).ok();
         let url = self.base_url.as_ref().map(|url| url.0.clone());
         let mut url = url.or_else(default);
         if url.is_none() && self.kind == ProviderKind::Custom {
             let remedy = "add the server's address: http://localhost:8080/v1";
-            findings.error(
+            diagnostics.error(
                 &at.field("base_url"),
                 "is missing for a custom provider",
                 remedy,
@@ -363,7 +376,7 @@ impl RawProvider {
         }
         let host = url.as_ref().and_then(|url| url.host.parse().ok());
         if host.is_some_and(is_link_local) && !self.allow_link_local {
-            findings.error(
+            diagnostics.error(
                 &at.field("base_url"),
                 "is a link-local address, where machines tell their own secrets",
                 "correct it, or set allow_link_local",
@@ -382,27 +395,32 @@ impl RawProvider {
         url
     }
 
-    fn check_credential(&self, url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
+    fn check_credential(
+        &self,
+        url: Option<&BaseUrl>,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) {
         let key_at = at.field("api_key");
         let variable = self.kind.usual_variable();
         match &self.api_key {
             _ if !self.enabled => {}
-            Some(key) if is_empty(&key.0) => findings.warn(
+            Some(key) if is_empty(&key.0) => diagnostics.warn(
                 &key_at,
                 "is empty, so the provider is switched off",
                 "set the variable, or remove the line if no credential is needed",
             ),
             Some(_) => {
-                if findings.is_written_out(&key_at) {
-                    findings.warn(
+                if diagnostics.is_literal(&key_at) {
+                    diagnostics.warn(
                         &key_at,
                         "the credential stands in the file in plain text",
                         format!("put it into the environment or .env and write ${{{variable}}}"),
                     );
                 }
-                check_privacy(url, at, findings);
+                check_privacy(url, at, diagnostics);
             }
-            None if self.must_have_credential(url) => findings.warn(
+            None if self.must_have_credential(url) => diagnostics.warn(
                 &key_at,
                 "is missing, so the provider will refuse every request",
                 format!("add api_key: ${{{variable}}}"),
@@ -420,19 +438,19 @@ impl RawProvider {
 
 impl RawTimeouts {
     /// Times that are not given are made to fit into those that are.
-    fn check(self, at: &At, findings: &mut Findings) -> Timeouts {
+    fn check(self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Timeouts {
         let seconds = |seconds| TimeSpan(Duration::from_secs(seconds));
         let total = self.total.map_or(seconds(600), |total| total.0);
-        must_pass(total, &at.field("total"), findings);
+        require_nonzero(total, &at.field("total"), diagnostics);
         let mut part = |name, given: Option<Text<TimeSpan>>, default| {
             let at = at.field(name);
             let Some(Text(span)) = given else {
                 return seconds(default).min(total).0;
             };
-            must_pass(span, &at, findings);
+            require_nonzero(span, &at, diagnostics);
             if span > total {
                 let what = format!("`{span}` is longer than total, which is {total}");
-                findings.error(&at, what, "shorten it, or lengthen timeouts.total");
+                diagnostics.error(&at, what, "shorten it, or lengthen timeouts.total");
             }
             span.0
         };
@@ -465,29 +483,39 @@ impl Default for RawProbe {
 }
 
 impl RawHealthCheck {
-    fn check(self, kind: ProviderKind, at: &At, findings: &mut Findings) -> Option<HealthCheck> {
+    fn check(
+        self,
+        kind: ProviderKind,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<HealthCheck> {
         match self {
             Self::Off(Off::Off) => None,
-            Self::On(probe) => Some(probe.check(kind, at, findings)),
+            Self::On(probe) => Some(probe.check(kind, at, diagnostics)),
         }
     }
 }
 
 impl RawProbe {
-    fn check(self, kind: ProviderKind, at: &At, findings: &mut Findings) -> HealthCheck {
+    fn check(
+        self,
+        kind: ProviderKind,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> HealthCheck {
         let interval = self.interval.0;
         if interval.0 < Duration::from_secs(1) {
             let what = format!("`{interval}` is too often");
-            findings.error(&at.field("interval"), what, "write 1s or more");
+            diagnostics.error(&at.field("interval"), what, "write 1s or more");
         }
         let default = TimeSpan(PROBE_TIMEOUT).min(interval);
         let timeout = self.timeout.map_or(default, |timeout| timeout.0);
         if self.timeout.is_some() {
-            must_pass(timeout, &at.field("timeout"), findings);
+            require_nonzero(timeout, &at.field("timeout"), diagnostics);
         }
         if timeout > interval {
             let what = format!("`{timeout}` is longer than interval, which is {interval}");
-            findings.error(&at.field("timeout"), what, "shorten it");
+            diagnostics.error(&at.field("timeout"), what, "shorten it");
         }
         HealthCheck {
             path: self
@@ -501,10 +529,10 @@ impl RawProbe {
     }
 }
 
-fn check_privacy(url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
+fn check_privacy(url: Option<&BaseUrl>, at: &ConfigPath, diagnostics: &mut Diagnostics) {
     let exposed = url.is_some_and(|url| url.scheme == Scheme::Http && !url.is_loopback());
     if exposed {
-        findings.warn(
+        diagnostics.warn(
             &at.field("base_url"),
             "the credential travels over the network unencrypted",
             "use https",
@@ -512,10 +540,15 @@ fn check_privacy(url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
     }
 }
 
-fn check_ca_file(file: &std::path::Path, url: Option<&BaseUrl>, at: &At, findings: &mut Findings) {
-    must_be_readable(file, at, findings);
+fn check_ca_file(
+    file: &std::path::Path,
+    url: Option<&BaseUrl>,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) {
+    require_readable(file, at, diagnostics);
     if url.is_none_or(|url| url.scheme == Scheme::Http) {
-        findings.warn(
+        diagnostics.warn(
             at,
             "has no effect without https",
             "use an https base_url, or remove it",
@@ -543,8 +576,8 @@ pub(crate) type RawHeaders = BTreeMap<String, Text<HeaderValue>>;
 
 pub(crate) fn check_headers(
     headers: RawHeaders,
-    at: &At,
-    findings: &mut Findings,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<(String, SecretString)> {
     let mut checked = Vec::with_capacity(headers.len());
     let mut names = HashSet::with_capacity(headers.len());
@@ -552,15 +585,15 @@ pub(crate) fn check_headers(
         let at = at.field(&name);
         let name = name.to_ascii_lowercase();
         if !is_header_name(&name) {
-            findings.error(
+            diagnostics.error(
                 &at,
                 "is not the name of a header",
                 "use letters, digits and `-`",
             );
         } else if NOT_OURS_TO_SET.contains(&name.as_str()) {
-            findings.error(&at, "is a header that the router sets itself", "remove it");
+            diagnostics.error(&at, "is a header that the router sets itself", "remove it");
         } else if !names.insert(name.clone()) {
-            findings.error(
+            diagnostics.error(
                 &at,
                 "is set twice, in capitals and small letters",
                 "remove one",
@@ -582,7 +615,7 @@ fn is_empty(secret: &SecretString) -> bool {
 }
 
 fn any_model() -> Items<Text<NamePattern>> {
-    Items::of(NamePattern::parse("*").ok().map(Text))
+    Items::new(NamePattern::parse("*").ok().map(Text))
 }
 
 const fn yes() -> bool {

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_router_config::{
-    Compat, Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, Period,
-    ProviderKind, StoreUrl, Strategy, Target, load, load_text, schema,
+    Compat, Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, ProviderKind,
+    StoreUrl, Strategy, Target, load, load_text, schema,
 };
+use llm_router_domain::budget::Period;
 use llm_router_domain::key::Role;
 use llm_router_domain::limit::Rate;
 use secrecy::ExposeSecret;
@@ -213,7 +214,7 @@ fn keys_are_read() {
     assert_eq!(full.limits.requests, Some(Rate::new(600, Some(7))));
     let budget = full.budget.unwrap();
     assert_eq!(
-        (budget.usd.to_string().as_str(), budget.period),
+        (budget.budget.usd.to_string().as_str(), budget.budget.period),
         ("12.50", Period::Week)
     );
     assert!(budget.allow_unpriced);
@@ -330,7 +331,7 @@ fn without_a_file_the_keys_of_the_environment_make_the_providers() {
     let none = load(None, &environment(&[])).unwrap();
     let warning = none.warnings.render();
     assert!(
-        warning.starts_with("built-in:1: providers: warning: there are none"),
+        warning.starts_with("built-in:1: providers: warning: no provider is configured"),
         "{warning}"
     );
 }

@@ -90,7 +90,7 @@ impl Counts {
 
     /// Notes the tier a provider says it served the request in.
     pub(super) fn read_service_tier(&mut self, value: &[u8]) {
-        self.service_tier = json::string(value).map(|name| ServiceTier::named(&name));
+        self.service_tier = json::string(value).map(|name| ServiceTier::from_name(&name));
     }
 
     fn read_input_details(&mut self, details: &[u8]) {

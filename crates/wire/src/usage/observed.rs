@@ -1,7 +1,7 @@
 //! What a meter saw of a response, and the usage that follows from it: reported, or estimated
 //! where the provider left it out or was cut off. It must not look at bytes.
 
-use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
+use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource, estimate_tokens};
 
 use super::UsageLayout;
 use super::counts::Counts;
@@ -87,7 +87,7 @@ impl Observed {
             Class::Output,
             usage.get(Class::Output).saturating_add(missing),
         );
-        usage.source = Source::Estimated(Method::TextLength);
+        usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
         usage
     }
 

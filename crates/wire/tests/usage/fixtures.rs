@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::civil::{Date, date};
-use llm_router_domain::price::{Amount, Cost, Period, Price, Rates};
-use llm_router_domain::usage::{Class, ServiceTier, Source, Usage};
+use llm_router_domain::price::{Amount, Cost, Price, PricePeriod, Rates};
+use llm_router_domain::usage::{Class, ServiceTier, Usage, UsageSource};
 use llm_router_wire::usage::Observed;
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ fn rates(figures: &Value) -> Rates {
             "searches_per_1k" => rates.searches_per_1k = Some(amount(value)),
             "per_request" => rates.per_request = Some(amount(value)),
             "tiers" | "service_tiers" => {}
-            class => rates.set(Class::named(class).unwrap(), amount(value)),
+            class => rates.set(Class::from_name(class).unwrap(), amount(value)),
         }
     }
     rates
@@ -54,8 +54,8 @@ fn price(figures: &Value) -> Price {
         .map(|(n, v)| (n.parse().unwrap(), rates(&v)));
     let services = named("service_tiers")
         .into_iter()
-        .map(|(n, v)| (ServiceTier::named(&n), rates(&v)));
-    let period = Period::new(date(2026, 1, 1), rates(figures), tiers, services);
+        .map(|(n, v)| (ServiceTier::from_name(&n), rates(&v)));
+    let period = PricePeriod::new(date(2026, 1, 1), rates(figures), tiers, services);
     Price::new(vec![period])
 }
 
@@ -101,7 +101,7 @@ fn check(name: &str, fixture: &Value, observed: &Observed) {
 }
 
 fn check_usage(name: &str, expect: &Value, usage: &Usage) {
-    let found: BTreeMap<&str, u64> = usage.counted().map(|(c, n)| (c.name(), n)).collect();
+    let found: BTreeMap<&str, u64> = usage.iter().map(|(c, n)| (c.name(), n)).collect();
     let expected: BTreeMap<&str, u64> = expect["usage"]
         .as_object()
         .unwrap()
@@ -112,8 +112,8 @@ fn check_usage(name: &str, expect: &Value, usage: &Usage) {
     let searches = expect["web_searches"].as_u64().unwrap_or(0);
     assert_eq!(usage.web_searches, searches, "{name}: searches");
     let source = match usage.source {
-        Source::Reported => "reported",
-        Source::Estimated(method) => method.name(),
+        UsageSource::Reported => "reported",
+        UsageSource::Estimated(method) => method.name(),
     };
     assert_eq!(
         source,

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use llm_router_domain::usage::{Class, Source, Usage};
+use llm_router_domain::usage::{Class, Usage, UsageSource};
 use serde_json::Value;
 
 use super::{SIZES, filter_stream, kind, meter_body, meter_stream};
@@ -202,7 +202,7 @@ fn usage_of_every_recording() {
             );
             let settled = observed.usage(true, 1);
             assert_eq!(
-                settled.source == Source::Reported,
+                settled.source == UsageSource::Reported,
                 expected.is_some(),
                 "{}",
                 item.id

@@ -1,0 +1,352 @@
+//! `/api/v1/cost/…`: costs, from the sums in the store. Amounts must never become floats.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use llm_router_domain::ledger::LedgerSums;
+use llm_router_store::LedgerStore;
+use llm_router_store::ledger::{CostQuery, CostRow, Group};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::backend::{AppState, Backend};
+use crate::caller::{Caller, UsageScope};
+use crate::error::{AdminError, ledger_unavailable};
+use crate::page::{ListPage, Parameters};
+
+/// Days of `/daily` without a range.
+const DEFAULT_DAYS: i32 = 30;
+
+/// A cost object.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Cost)]
+pub(crate) struct CostSums {
+    requests: u64,
+    /// All input tokens, cached ones included.
+    input_tokens: u64,
+    cached_input_tokens: u64,
+    cache_write_tokens: u64,
+    output_tokens: u64,
+    reasoning_tokens: u64,
+    /// Amount with its exact decimal digits.
+    #[schema(value_type = f64)]
+    cost_usd: Box<RawValue>,
+    unpriced_requests: u64,
+    estimated_requests: u64,
+}
+
+/// Costs of today, of this month and of all time.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct CurrentCost {
+    today: CostSums,
+    month: CostSums,
+    total: CostSums,
+}
+
+/// Meaning of `user` in `/by-user`, for the description of the API only.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it describes what `by_user` reads")]
+enum CostGroup {
+    Owner,
+    EndUser,
+    Key,
+}
+
+/// A cost object with the values of its group.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct CostItem {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Date)]
+    day: Option<Date>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(flatten)]
+    cost: CostSums,
+}
+
+/// Costs in total and by model, user and provider.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct CostSummary {
+    total: CostSums,
+    by_model: Vec<CostItem>,
+    by_user: Vec<CostItem>,
+    by_provider: Vec<CostItem>,
+}
+
+/// A range of days (UTC, both included), for the description of the API only.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `cost_query` reads")]
+struct DateRange {
+    /// First day.
+    #[param(format = Date, example = "2026-01-01")]
+    from: Option<String>,
+    /// Last day.
+    #[param(format = Date, example = "2026-12-31")]
+    to: Option<String>,
+}
+
+/// Get the costs of today, this month and all time
+#[utoipa::path(get, path = "/api/v1/cost/current", tag = "cost",
+    responses((status = 200, description = "The sums", body = CurrentCost)))]
+pub(crate) async fn current(
+    State(backend): State<AppState>,
+    caller: Caller,
+) -> Result<Json<CurrentCost>, AdminError> {
+    let scope = UsageScope::new(caller);
+    let store = ledger(backend.as_ref()).await?;
+    let today = backend.today();
+    let sum = async |from: Option<Date>| {
+        let query = CostQuery {
+            from,
+            key: scope.key.clone(),
+            owner: scope.owner.clone(),
+            ..CostQuery::default()
+        };
+        total(store.as_ref(), &query).await
+    };
+    Ok(Json(CurrentCost {
+        today: sum(Some(today)).await?,
+        month: sum(Some(today.first_of_month())).await?,
+        total: sum(None).await?,
+    }))
+}
+
+/// List the costs by day
+///
+/// Of the last 30 days by default.
+#[utoipa::path(get, path = "/api/v1/cost/daily", tag = "cost", params(DateRange),
+    responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
+pub(crate) async fn daily(
+    State(backend): State<AppState>,
+    caller: Caller,
+    Query(parameters): Parameters,
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let mut query = cost_query(caller, &parameters)?;
+    if query.from.is_none() {
+        let last = query.to.unwrap_or_else(|| backend.today());
+        query.from = last.checked_sub((DEFAULT_DAYS - 1).days()).ok();
+    }
+    query.group = Group::Day;
+    list_costs(backend.as_ref(), &query).await
+}
+
+/// List the costs by provider and model
+#[utoipa::path(get, path = "/api/v1/cost/by-model", tag = "cost", params(DateRange),
+    responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
+pub(crate) async fn by_model(
+    State(backend): State<AppState>,
+    caller: Caller,
+    Query(parameters): Parameters,
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let query = CostQuery {
+        group: Group::Model,
+        ..cost_query(caller, &parameters)?
+    };
+    list_costs(backend.as_ref(), &query).await
+}
+
+/// List the costs by user
+#[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost",
+    params(DateRange, ("group" = inline(Option<CostGroup>), Query,
+        description = "Meaning of `user`: the end user named by the client (default), the key's \
+            owner, or the key")),
+    responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
+pub(crate) async fn by_user(
+    State(backend): State<AppState>,
+    caller: Caller,
+    Query(parameters): Parameters,
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let group = match parameters.get("group").map(String::as_str) {
+        None | Some("end_user") => Group::EndUser,
+        Some("owner") => Group::Owner,
+        Some("key") => Group::Key,
+        Some(_) => {
+            let message = "group must be end_user, owner or key.";
+            return Err(AdminError::invalid("group", message));
+        }
+    };
+    let query = CostQuery {
+        group,
+        ..cost_query(caller, &parameters)?
+    };
+    list_costs(backend.as_ref(), &query).await
+}
+
+/// Get the costs in total and by model, user and provider
+#[utoipa::path(get, path = "/api/v1/cost/summary", tag = "cost", params(DateRange),
+    responses((status = 200, description = "The sums", body = CostSummary)))]
+pub(crate) async fn summary(
+    State(backend): State<AppState>,
+    caller: Caller,
+    Query(parameters): Parameters,
+) -> Result<Json<CostSummary>, AdminError> {
+    let query = cost_query(caller, &parameters)?;
+    let store = ledger(backend.as_ref()).await?;
+    let by = async |group| {
+        let query = CostQuery {
+            group,
+            ..query.clone()
+        };
+        items(store.as_ref(), &query).await
+    };
+    Ok(Json(CostSummary {
+        total: total(store.as_ref(), &query).await?,
+        by_model: by(Group::Model).await?,
+        by_user: by(Group::EndUser).await?,
+        by_provider: by(Group::Provider).await?,
+    }))
+}
+
+impl From<&LedgerSums> for CostSums {
+    fn from(sums: &LedgerSums) -> Self {
+        Self {
+            requests: sums.requests,
+            input_tokens: sums.input_tokens,
+            cached_input_tokens: sums.cached_input_tokens,
+            cache_write_tokens: sums.cache_write_tokens,
+            output_tokens: sums.output_tokens,
+            reasoning_tokens: sums.reasoning_tokens,
+            cost_usd: exact_number(sums.cost),
+            unpriced_requests: sums.unpriced_requests,
+            estimated_requests: sums.estimated_requests,
+        }
+    }
+}
+
+/// Converts an amount into a JSON number with exactly its digits.
+pub(crate) fn exact_number(usd: Decimal) -> Box<RawValue> {
+    // The text of a decimal is always a JSON number; `null` at least is no wrong amount.
+    RawValue::from_string(usd.normalize().to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// Returns the ledger's store with every settled entry in it.
+///
+/// # Errors
+/// 503 if the store is unavailable.
+pub(crate) async fn ledger(backend: &dyn Backend) -> Result<Arc<dyn LedgerStore>, AdminError> {
+    backend.ledger().await.map_err(ledger_unavailable)
+}
+
+/// Reads the range of days, within the usage that the caller may see.
+fn cost_query(
+    caller: Caller,
+    parameters: &HashMap<String, String>,
+) -> Result<CostQuery, AdminError> {
+    let scope = UsageScope::new(caller);
+    let from = day("from", parameters)?;
+    let to = day("to", parameters)?;
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        return Err(AdminError::invalid("to", "to must not be before from."));
+    }
+    Ok(CostQuery {
+        from,
+        to,
+        key: scope.key,
+        owner: scope.owner,
+        group: Group::Nothing,
+    })
+}
+
+fn day(
+    name: &'static str,
+    parameters: &HashMap<String, String>,
+) -> Result<Option<Date>, AdminError> {
+    let Some(text) = parameters.get(name) else {
+        return Ok(None);
+    };
+    let shaped = text.len() == "YYYY-MM-DD".len();
+    match text.parse() {
+        Ok(day) if shaped => Ok(Some(day)),
+        _ => Err(AdminError::invalid(
+            name,
+            format!("{name} must be a day such as 2026-01-31."),
+        )),
+    }
+}
+
+async fn total(store: &dyn LedgerStore, query: &CostQuery) -> Result<CostSums, AdminError> {
+    let rows = store.costs(query).await.map_err(ledger_unavailable)?;
+    let mut sums = LedgerSums::default();
+    for row in &rows {
+        sums += row.sums;
+    }
+    Ok(CostSums::from(&sums))
+}
+
+async fn items(store: &dyn LedgerStore, query: &CostQuery) -> Result<Vec<CostItem>, AdminError> {
+    let rows = store.costs(query).await.map_err(ledger_unavailable)?;
+    Ok(rows.into_iter().map(CostItem::from).collect())
+}
+
+async fn list_costs(
+    backend: &dyn Backend,
+    query: &CostQuery,
+) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let store = ledger(backend).await?;
+    let items = items(store.as_ref(), query).await?;
+    Ok(Json(ListPage::whole(items)))
+}
+
+impl From<CostRow> for CostItem {
+    fn from(row: CostRow) -> Self {
+        Self {
+            day: row.day,
+            provider: row.provider,
+            model: row.model,
+            user: row.user,
+            cost: CostSums::from(&row.sums),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_keep_their_digits() {
+        let sums = LedgerSums {
+            cost: "12345678901.000000000000001".parse().unwrap(),
+            ..LedgerSums::default()
+        };
+        let row = CostRow {
+            user: Some("a".to_owned()),
+            sums,
+            ..CostRow::default()
+        };
+        let text = serde_json::to_string(&CostItem::from(row)).unwrap();
+        let expected = "\"cost_usd\":12345678901.000000000000001,";
+        assert!(text.contains(expected), "{text}");
+        assert!(
+            text.starts_with("{\"user\":\"a\",\"requests\":0,"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn days_have_one_form() {
+        let given = |text: &str| HashMap::from([("from".to_owned(), text.to_owned())]);
+        for (text, good) in [
+            ("2026-02-28", true),
+            ("2026-02-30", false),
+            ("2026-2-3", false),
+            ("2026-02-28T00:00:00", false),
+            ("", false),
+        ] {
+            assert_eq!(day("from", &given(text)).is_ok(), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! `/api/v1/requests`: single requests with their routes, attempts, usage and costs. Must never
+//! contain a message.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use llm_router_domain::ledger::{AttemptEnd, Disconnect, LedgerEntry, LedgerSums};
+use llm_router_store::ledger::{RequestQuery, split_requests};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::backend::AppState;
+use crate::caller::{Caller, UsageScope};
+use crate::error::{AdminError, ledger_unavailable};
+use crate::handlers::cost::{exact_number, ledger};
+use crate::page::{ListPage, Parameters, invalid_cursor, limit, number};
+
+/// A request, as the API returns it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Request)]
+pub(crate) struct RequestRecord {
+    id: String,
+    #[schema(format = DateTime)]
+    time: String,
+    key: String,
+    owner: Option<String>,
+    user: Option<String>,
+    format: &'static str,
+    model_asked: String,
+    /// Model of the deployment that answered.
+    model: String,
+    provider: String,
+    rule: Option<String>,
+    status: u16,
+    stream: bool,
+    complete: bool,
+    usage: TokenUsage,
+    /// Cost with its exact decimal digits; null if a part of it has no price.
+    #[schema(value_type = Option<f64>)]
+    cost_usd: Option<Box<RawValue>>,
+    estimated: bool,
+    attempts: Vec<AttemptRecord>,
+    /// Milliseconds from arrival to the start of the first attempt.
+    router_ms: Option<f64>,
+    /// Milliseconds from arrival to end.
+    latency_ms: Option<f64>,
+    revision: u64,
+    explanation: RequestExplanation,
+}
+
+/// The reasons of a routing decision.
+#[derive(Serialize, utoipa::ToSchema)]
+struct RequestExplanation {
+    /// Reason why the rule matched, or why none did.
+    why: String,
+    /// Deployments of the route, in the order of the configuration; at most 12.
+    candidates: Vec<RequestCandidate>,
+    /// Deployments that were unavailable or not chosen; at most 12.
+    left_out: Vec<RequestLeftOut>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct RequestCandidate {
+    provider: String,
+    model: String,
+    /// True if an attempt was made there.
+    tried: bool,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct RequestLeftOut {
+    provider: String,
+    model: String,
+    why: String,
+}
+
+impl RequestExplanation {
+    /// Combines the stored explanation with the attempts.
+    fn new(attempts: &[LedgerEntry], last: &LedgerEntry) -> Self {
+        let kept = last.outcome.explanation.as_deref();
+        let why = kept.map(|kept| kept.why.to_string());
+        let why = why.filter(|why| !why.is_empty());
+        let tried = |provider: &str, model: &str| {
+            let mut attempts = attempts.iter().map(|entry| &entry.attempt);
+            attempts.any(|one| *one.provider == *provider && *one.deployment == *model)
+        };
+        let listed = kept.map_or(&[][..], |kept| &kept.candidates);
+        let mut candidates: Vec<RequestCandidate> = listed
+            .iter()
+            .map(|id| {
+                let (provider, model) = split_id(id);
+                let tried = tried(&provider, &model);
+                RequestCandidate {
+                    provider,
+                    model,
+                    tried,
+                }
+            })
+            .collect();
+        for entry in attempts {
+            let (provider, model) = (&*entry.attempt.provider, &*entry.attempt.deployment);
+            let listed = |one: &RequestCandidate| one.provider == provider && one.model == model;
+            if !candidates.iter().any(listed) {
+                let (provider, model) = (provider.to_owned(), model.to_owned());
+                candidates.push(RequestCandidate {
+                    provider,
+                    model,
+                    tried: true,
+                });
+            }
+        }
+        let left_out = kept.map_or(&[][..], |kept| &kept.left_out);
+        let left_out = left_out.iter().map(|(id, why)| {
+            let (provider, model) = split_id(id);
+            let why = why.to_string();
+            RequestLeftOut {
+                provider,
+                model,
+                why,
+            }
+        });
+        Self {
+            why: why.unwrap_or_else(|| "no rule applied".to_owned()),
+            candidates,
+            left_out: left_out.collect(),
+        }
+    }
+}
+
+/// Splits the id of a deployment into provider and model.
+fn split_id(id: &str) -> (String, String) {
+    let (provider, model) = id.split_once('/').unwrap_or((id, ""));
+    (provider.to_owned(), model.to_owned())
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct TokenUsage {
+    input_tokens: u64,
+    cached_input_tokens: u64,
+    cache_write_tokens: u64,
+    output_tokens: u64,
+    reasoning_tokens: u64,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Attempt)]
+struct AttemptRecord {
+    provider: String,
+    model: String,
+    status: u16,
+    error: Option<String>,
+    /// Handling of the upstream after the client disconnected: `cancel` or `drain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disconnect: Option<&'static str>,
+    connect_ms: Option<f64>,
+    first_token_ms: Option<f64>,
+    total_ms: Option<f64>,
+}
+
+/// Filters of the list, for the description of the API only.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `list` reads")]
+pub(crate) struct RequestFilter {
+    /// Name of the key.
+    key: Option<String>,
+    /// Owner of the key.
+    owner: Option<String>,
+    /// End user.
+    user: Option<String>,
+    /// Provider that answered.
+    provider: Option<String>,
+    /// Model of the deployment that answered.
+    model: Option<String>,
+    /// Name of the rule that decided.
+    rule: Option<String>,
+    /// Status of the answer.
+    #[param(minimum = 100, maximum = 599)]
+    status: Option<u16>,
+    /// Start: RFC 3339, or a day (UTC).
+    #[param(format = DateTime, example = "2026-11-24T13:00:00Z")]
+    from: Option<String>,
+    /// End, excluded; of a day, its end.
+    #[param(format = DateTime, example = "2099-12-31T00:00:00Z")]
+    to: Option<String>,
+    /// Minimum cost. Requests without a price are left out.
+    #[param(value_type = Option<f64>, minimum = 0)]
+    min_cost_usd: Option<f64>,
+    /// Minimum latency from arrival to end.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
+    min_latency_ms: Option<u32>,
+    /// Maximum number of items; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the previous page.
+    #[param(value_type = Option<uuid::Uuid>)]
+    cursor: Option<String>,
+}
+
+/// List recent requests
+///
+/// Newest first.
+#[utoipa::path(get, path = "/api/v1/requests", tag = "requests", params(RequestFilter),
+    responses((status = 200, description = "The requests", body = ListPage<RequestRecord>)))]
+pub(crate) async fn list(
+    State(backend): State<AppState>,
+    caller: Caller,
+    Query(parameters): Parameters,
+) -> Result<Json<ListPage<RequestRecord>>, AdminError> {
+    let scope = UsageScope::new(caller);
+    let text = |name: &str| parameters.get(name).cloned();
+    let query = RequestQuery {
+        key: scope.key.or_else(|| text("key")),
+        owner: scope.owner.or_else(|| text("owner")),
+        end_user: text("user"),
+        provider: text("provider"),
+        model: text("model"),
+        rule: text("rule"),
+        status: status(&parameters)?,
+        from: parse_time("from", &parameters, Edge::Start)?,
+        to: parse_time("to", &parameters, Edge::End)?,
+        min_cost: min_cost(&parameters)?,
+        min_latency: number("min_latency_ms", &parameters)?
+            .map(|millis: u32| Duration::from_millis(millis.into())),
+        cursor: cursor(&parameters)?,
+        limit: limit(&parameters)?,
+    };
+    let store = ledger(backend.as_ref()).await?;
+    let page = store.requests(&query).await.map_err(ledger_unavailable)?;
+    Ok(Json(ListPage {
+        items: page
+            .items
+            .iter()
+            .filter_map(|attempts| to_api(attempts))
+            .collect(),
+        next_cursor: page.next.map(|next| next.to_string()),
+    }))
+}
+
+/// Get a request
+#[utoipa::path(get, path = "/api/v1/requests/{id}", tag = "requests",
+    params(("id" = String, Path, description = "The `x-request-id`")),
+    responses((status = 200, description = "The request", body = RequestRecord)))]
+pub(crate) async fn get(
+    State(backend): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RequestRecord>, AdminError> {
+    let scope = UsageScope::new(caller);
+    let store = ledger(backend.as_ref()).await?;
+    let entries = store.request(&id).await.map_err(ledger_unavailable)?;
+    let mut requests = split_requests(entries);
+    requests.retain(|attempts| {
+        let visible =
+            |entry: &LedgerEntry| scope.includes(&entry.attempt.key, &entry.attempt.owner);
+        attempts.iter().all(visible)
+    });
+    // A client may reuse an id; the latest request wins.
+    let request = requests.pop().and_then(|attempts| to_api(&attempts));
+    request
+        .map(Json)
+        .ok_or_else(|| AdminError::not_found("No finished request has this id."))
+}
+
+/// Converts the attempts of a request; the last one ended it.
+fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
+    let (first, last) = (attempts.first()?, attempts.last()?);
+    let mut sums = LedgerSums::default();
+    for entry in attempts {
+        sums += entry.sums();
+    }
+    let owner = Some(last.attempt.owner.to_string()).filter(|owner| !owner.is_empty());
+    let user = Some(last.user().to_owned()).filter(|user| !user.is_empty());
+    Some(RequestRecord {
+        id: last.attempt.request_id.to_string(),
+        time: first.attempt.at.to_string(),
+        key: last.attempt.key.to_string(),
+        owner,
+        user,
+        format: last.attempt.format.name(),
+        model_asked: last.attempt.model_asked.to_string(),
+        model: last.attempt.deployment.to_string(),
+        provider: last.attempt.provider.to_string(),
+        rule: last.attempt.rule.as_deref().map(str::to_owned),
+        status: last.outcome.status,
+        stream: last.attempt.stream,
+        complete: last.outcome.ending == AttemptEnd::Complete,
+        usage: TokenUsage {
+            input_tokens: sums.input_tokens,
+            cached_input_tokens: sums.cached_input_tokens,
+            cache_write_tokens: sums.cache_write_tokens,
+            output_tokens: sums.output_tokens,
+            reasoning_tokens: sums.reasoning_tokens,
+        },
+        cost_usd: (sums.unpriced_requests == 0).then(|| exact_number(sums.cost)),
+        estimated: sums.estimated_requests > 0,
+        attempts: attempts.iter().map(attempt).collect(),
+        router_ms: milliseconds(first.outcome.timings.queue),
+        latency_ms: latency(last),
+        revision: last.attempt.revision,
+        explanation: RequestExplanation::new(attempts, last),
+    })
+}
+
+fn attempt(entry: &LedgerEntry) -> AttemptRecord {
+    let timings = &entry.outcome.timings;
+    AttemptRecord {
+        provider: entry.attempt.provider.to_string(),
+        model: entry.attempt.deployment.to_string(),
+        status: entry.outcome.status,
+        error: entry.outcome.error.as_deref().map(str::to_owned),
+        disconnect: entry.outcome.disconnect.map(Disconnect::name),
+        connect_ms: milliseconds(timings.connect),
+        first_token_ms: milliseconds(timings.first_token),
+        total_ms: milliseconds(timings.total),
+    }
+}
+
+/// Adds the time before the last attempt and that of the attempt.
+fn latency(last: &LedgerEntry) -> Option<f64> {
+    let timings = &last.outcome.timings;
+    milliseconds(timings.queue?.checked_add(timings.total?))
+}
+
+fn milliseconds(micros: Option<u32>) -> Option<f64> {
+    micros.map(|micros| f64::from(micros) / 1e3)
+}
+
+fn status(parameters: &HashMap<String, String>) -> Result<Option<u16>, AdminError> {
+    let status = number("status", parameters)?;
+    if status.is_some_and(|status| !(100..600).contains(&status)) {
+        return Err(AdminError::invalid(
+            "status",
+            "status must be from 100 to 599.",
+        ));
+    }
+    Ok(status)
+}
+
+/// An end of a day.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Start,
+    End,
+}
+
+/// Reads a time, or a day as its start or end.
+fn parse_time(
+    name: &'static str,
+    parameters: &HashMap<String, String>,
+    edge: Edge,
+) -> Result<Option<Timestamp>, AdminError> {
+    let parse = |text: &String| {
+        // A `+` in a query stands for a space.
+        let text = text.replace(' ', "+");
+        let day = || {
+            let day: Date = text.parse().ok()?;
+            let day = match edge {
+                Edge::Start => day,
+                Edge::End => day.tomorrow().ok()?,
+            };
+            Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
+        };
+        let time = text.parse().ok().or_else(day);
+        let message = format!("{name} must be a time such as 2026-11-24T13:00:00Z, or a day.");
+        time.ok_or_else(|| AdminError::invalid(name, message))
+    };
+    parameters.get(name).map(parse).transpose()
+}
+
+/// Parses a number that is too small or too large for exact digits, as zero or as the largest
+/// amount.
+fn parse_extreme(text: &str) -> Option<Decimal> {
+    let usd: f64 = text.parse().ok()?;
+    let finite = usd.is_finite() && usd >= 0.0;
+    finite.then_some(if usd < 1.0 {
+        Decimal::ZERO
+    } else {
+        Decimal::MAX
+    })
+}
+
+fn min_cost(parameters: &HashMap<String, String>) -> Result<Option<Decimal>, AdminError> {
+    const NAME: &str = "min_cost_usd";
+    let parse = |text: &String| {
+        let exact = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
+        let positive = exact.ok().or_else(|| parse_extreme(text));
+        let positive = positive.filter(|usd| !usd.is_sign_negative());
+        positive
+            .ok_or_else(|| AdminError::invalid(NAME, format!("{NAME} must be an amount of USD.")))
+    };
+    parameters.get(NAME).map(parse).transpose()
+}
+
+fn cursor(parameters: &HashMap<String, String>) -> Result<Option<uuid::Uuid>, AdminError> {
+    let parse = |text: &String| text.parse().map_err(|_| invalid_cursor());
+    parameters.get("cursor").map(parse).transpose()
+}

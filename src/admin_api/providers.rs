@@ -1,0 +1,405 @@
+//! What the admin service may do to providers: make, change, delete and ask them. It must not
+//! speak HTTP itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use llm_router_admin::{
+    Collection, ListPage, ModelSpec, ObjectError, ObjectSource, ProviderFields, ProviderHealth,
+    ProviderModel, ProviderObject,
+};
+use llm_router_config::{self as config, NamePattern, ProviderKind, check_provider};
+use llm_router_domain::usage::Class;
+use llm_router_store::objects::{Draft, Kind, Object};
+use llm_router_store::seal::Sealer;
+use serde_json::{Map, Value, json};
+
+use crate::admin_api::editor::{Editor, invalid};
+use crate::health::{Checked, Health};
+use crate::proxy::{SharedLive, check_now};
+use crate::routing::toggle::now;
+use crate::snapshot::stored_providers::{self, PRICES, Secrets};
+use crate::sync::reload::ActiveConfig;
+
+/// How long a provider may take to list its models.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Providers, for the admin service.
+pub(crate) struct Hosting {
+    pub(crate) editor: Editor,
+    pub(crate) sealer: Option<Sealer>,
+    pub(crate) live: SharedLive,
+    pub(crate) health: Arc<Health>,
+}
+
+#[async_trait]
+impl Collection for Hosting {
+    type Object = ProviderObject;
+    type Spec = ProviderFields;
+
+    async fn list(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<ListPage<ProviderObject>, ObjectError> {
+        ListPage::cut(self.providers().await, after, most, |provider| &provider.id)
+    }
+
+    async fn get(&self, id: &str) -> Result<ProviderObject, ObjectError> {
+        let mut providers = self.providers().await.into_iter();
+        let found = providers.find(|provider| provider.id == id);
+        found.ok_or(ObjectError::NotFound)
+    }
+
+    async fn create(
+        &self,
+        mut fields: ProviderFields,
+        actor: &str,
+    ) -> Result<ProviderObject, ObjectError> {
+        self.editor.catch_up().await;
+        let id = fields
+            .get("id")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        if self.is_written(&id) {
+            return Err(ObjectError::AlreadyExists);
+        }
+        let secrets = Secrets::take(&mut fields, Secrets::default());
+        let draft = self.draft(id, fields, &secrets)?;
+        let object = self.editor.create(draft, actor).await?;
+        Ok(self.made(&object))
+    }
+
+    async fn replace(
+        &self,
+        id: &str,
+        mut fields: ProviderFields,
+        expected: Option<u64>,
+        actor: &str,
+    ) -> Result<ProviderObject, ObjectError> {
+        let object = self.made_by_api(id, expected).await?;
+        let other = fields
+            .get("id")
+            .and_then(Value::as_str)
+            .is_some_and(|given| given != id);
+        if other {
+            let message = "the id of a provider stays; delete it and make another".to_owned();
+            return Err(invalid("id", message));
+        }
+        let known = stored_providers::opened(&object, self.sealer.as_ref()).unwrap_or_default();
+        let secrets = Secrets::take(&mut fields, known);
+        let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
+        draft.body[PRICES] = object.body[PRICES].clone();
+        let object = self.editor.replace(draft, expected, actor).await?;
+        Ok(self.made(&object))
+    }
+
+    async fn delete(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        actor: &str,
+    ) -> Result<(), ObjectError> {
+        self.made_by_api(id, expected).await?;
+        self.editor
+            .delete(Kind::Provider, id, expected, actor)
+            .await
+    }
+}
+
+#[async_trait]
+impl llm_router_admin::ProvidersApi for Hosting {
+    async fn check(&self, id: &str) -> Result<ProviderHealth, ObjectError> {
+        self.configured(id).await?;
+        let checked = check_now(&self.live, &self.health, id).await;
+        Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
+    }
+
+    async fn checks(&self, id: &str) -> Result<Vec<ProviderHealth>, ObjectError> {
+        self.configured(id).await?;
+        let history = self.health.history(id);
+        Ok(history.iter().rev().map(found).collect())
+    }
+
+    async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError> {
+        let found = self.configured(id).await?;
+        let source = if self.is_written(id) { "file" } else { "api" };
+        let served = found.models.iter().map(NamePattern::as_str);
+        let mut models: Vec<ProviderModel> = served
+            .map(|name| self.model(&found, name, source))
+            .collect();
+        if ask {
+            for name in self.named_by(&found).await? {
+                if models.iter().all(|model| model.id != name) {
+                    models.push(self.model(&found, &name, "provider"));
+                }
+            }
+        }
+        Ok(models)
+    }
+
+    async fn set_model(
+        &self,
+        id: &str,
+        model: ModelSpec,
+        actor: &str,
+    ) -> Result<ProviderModel, ObjectError> {
+        let object = self.made_by_api(id, None).await?;
+        let mut fields = object.body.as_object().cloned().unwrap_or_default();
+        set_served(&mut fields, &model)?;
+        if let Some(price) = &model.price {
+            let price = Value::from(price.clone());
+            stored_providers::price_of(id, &model.id, &price)
+                .map_err(|message| invalid("price", message))?;
+            fields.entry(PRICES).or_insert_with(|| json!({}))[&model.id] = price;
+        }
+        let prices = fields.remove(PRICES);
+        let known = stored_providers::opened(&object, self.sealer.as_ref()).unwrap_or_default();
+        let secrets = Secrets::take(&mut fields, known);
+        let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
+        draft.body[PRICES] = prices.unwrap_or_default();
+        // Of two who change the models at once, the other is told to look again.
+        let expected = Some(object.version);
+        self.editor.replace(draft, expected, actor).await?;
+        Ok(ProviderModel {
+            id: model.id,
+            enabled: model.enabled,
+            price: model.price.map(Value::from),
+            source: "api",
+        })
+    }
+}
+
+impl Hosting {
+    async fn providers(&self) -> Vec<ProviderObject> {
+        self.editor.catch_up().await;
+        let in_force = self.editor.reloader.in_force();
+        let written = in_force.masked["providers"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let written = written.filter_map(|fields| self.written(fields));
+        let made = in_force
+            .objects
+            .of(Kind::Provider)
+            .map(|object| self.made(object));
+        written.chain(made).collect()
+    }
+
+    fn is_written(&self, id: &str) -> bool {
+        is_written(&self.editor.reloader.in_force(), id)
+    }
+
+    /// A provider as it is configured, wherever.
+    async fn configured(&self, id: &str) -> Result<config::Provider, ObjectError> {
+        self.editor.catch_up().await;
+        let in_force = self.editor.reloader.in_force();
+        let written = in_force
+            .config
+            .providers
+            .iter()
+            .find(|provider| provider.id == id);
+        if let Some(written) = written {
+            return Ok(written.clone());
+        }
+        let mut made = in_force.objects.of(Kind::Provider);
+        let made = made
+            .find(|object| object.id == id)
+            .ok_or(ObjectError::NotFound)?;
+        stored_providers::provider(made, self.sealer.as_ref()).map_err(ObjectError::UpstreamFailed)
+    }
+
+    /// A stored provider; refuses what the file says, and what isn't there or was changed.
+    async fn made_by_api(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
+        let written = |in_force: &ActiveConfig| is_written(in_force, id);
+        let made = self.editor.made(Kind::Provider, id, expected, written);
+        made.await
+    }
+
+    /// What is to be stored of a provider, if it can be used.
+    fn draft(
+        &self,
+        id: String,
+        mut fields: Map<String, Value>,
+        secrets: &Secrets,
+    ) -> Result<Draft, ObjectError> {
+        let mut whole = stored_providers::whole(&id, fields.clone(), secrets);
+        if id.is_empty() {
+            whole.remove("id");
+        }
+        check_provider(&whole.into()).map_err(|problems| {
+            let first = problems.into_iter().next();
+            first.map_or(ObjectError::NotFound, |problem| {
+                let message = format!("{}; {}", problem.message, problem.remedy);
+                invalid(&problem.path, message)
+            })
+        })?;
+        let sealed = match &self.sealer {
+            _ if secrets.is_empty() => None,
+            Some(sealer) => {
+                let sealed = secrets.seal(&id, sealer);
+                Some(sealed.map_err(|message| invalid("api_key", message))?)
+            }
+            None => {
+                let message = "credentials can't be stored: set SECRET_KEY to 32 characters or \
+                               more, as from `openssl rand -hex 32`, and start again";
+                return Err(invalid("api_key", message.to_owned()));
+            }
+        };
+        fields.remove("id");
+        Ok(Draft {
+            kind: Kind::Provider,
+            name: id.clone(),
+            id,
+            body: fields.into(),
+            sealed,
+        })
+    }
+
+    fn written(&self, fields: &Value) -> Option<ProviderObject> {
+        let mut fields = fields.as_object()?.clone();
+        let id = fields.remove("id")?.as_str()?.to_owned();
+        Some(ProviderObject {
+            health: self.latest(&id),
+            id,
+            fields,
+            source: ObjectSource::File,
+            problem: None,
+            version: None,
+        })
+    }
+
+    fn made(&self, object: &Object) -> ProviderObject {
+        let mut fields = object.body.as_object().cloned().unwrap_or_default();
+        fields.remove(PRICES);
+        ProviderObject {
+            id: object.id.clone(),
+            fields,
+            source: ObjectSource::Api,
+            health: self.latest(&object.id),
+            problem: stored_providers::provider(object, self.sealer.as_ref()).err(),
+            version: Some(object.version),
+        }
+    }
+
+    fn latest(&self, id: &str) -> Option<ProviderHealth> {
+        self.health.history(id).last().map(found)
+    }
+
+    fn model(
+        &self,
+        provider: &config::Provider,
+        name: &str,
+        source: &'static str,
+    ) -> ProviderModel {
+        let live = self.editor.reloader.live();
+        let prices = &live.snapshot.prices;
+        let today = llm_router_domain::ledger::day(now());
+        let price = prices.find(&provider.id, provider.kind.name(), name);
+        let price = price.and_then(|price| {
+            let rates = price.on(today)?.list();
+            let rate = |class: Class| {
+                let usd = rates.own(class)?.usd().to_string();
+                Some((class.name().to_owned(), serde_json::from_str(&usd).ok()?))
+            };
+            Some(
+                Class::ALL
+                    .into_iter()
+                    .filter_map(rate)
+                    .collect::<Map<_, _>>()
+                    .into(),
+            )
+        });
+        ProviderModel {
+            id: name.to_owned(),
+            enabled: provider.serves(name),
+            price,
+            source,
+        }
+    }
+
+    /// The models that a provider names itself.
+    async fn named_by(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
+        let path = models_path(provider.kind);
+        let live = self.editor.reloader.live();
+        let answer = live.probe(&provider.id, path, PATIENCE).await;
+        let answer = answer.map_err(ObjectError::UpstreamFailed)?;
+        if answer.status != 200 {
+            let message = format!(
+                "asked for its models it answered with status {}",
+                answer.status
+            );
+            return Err(ObjectError::UpstreamFailed(message));
+        }
+        let list: Value = serde_json::from_slice(&answer.body).map_err(|error| {
+            ObjectError::UpstreamFailed(format!("its list of models is no JSON: {error}"))
+        })?;
+        let names = list["data"]
+            .as_array()
+            .or_else(|| list["models"].as_array());
+        let name = |item: &Value| {
+            let name = item["id"].as_str().or_else(|| item["name"].as_str())?;
+            Some(name.strip_prefix("models/").unwrap_or(name).to_owned())
+        };
+        Ok(names.into_iter().flatten().filter_map(name).collect())
+    }
+}
+
+/// Puts a model among those that a provider serves, or takes it out.
+fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), ObjectError> {
+    if model.id.is_empty() {
+        return Err(invalid("id", "id is empty.".to_owned()));
+    }
+    let served = fields.entry("models").or_insert_with(|| json!(["*"]));
+    let Some(served) = served.as_array_mut() else {
+        return Ok(());
+    };
+    served.retain(|name| *name != model.id);
+    let patterns = served.iter().filter_map(Value::as_str);
+    let by_pattern = llm_router_domain::pattern::PatternList::new(patterns).allows(&model.id);
+    if !model.enabled && by_pattern {
+        let message = "a pattern in the provider's models serves it too; change `models` first";
+        return Err(invalid("enabled", message.to_owned()));
+    }
+    if model.enabled && !by_pattern {
+        served.push(model.id.clone().into());
+    }
+    Ok(())
+}
+
+fn found(checked: &Checked) -> ProviderHealth {
+    let answered = checked.healthy || checked.status.is_some();
+    ProviderHealth {
+        healthy: checked.healthy,
+        latency_ms: answered.then_some(checked.latency.as_secs_f64() * 1e3),
+        status: checked.status,
+        error: checked.error.clone(),
+        checked_at: Timestamp::try_from(checked.at).unwrap_or_default(),
+    }
+}
+
+fn switched_off() -> ProviderHealth {
+    ProviderHealth {
+        healthy: false,
+        latency_ms: None,
+        status: None,
+        error: Some("the provider is switched off".to_owned()),
+        checked_at: now(),
+    }
+}
+
+/// Where a provider lists its models, below its base URL.
+const fn models_path(kind: ProviderKind) -> &'static str {
+    match kind {
+        ProviderKind::Anthropic => "/v1/models",
+        _ => "/models",
+    }
+}
+
+fn is_written(in_force: &ActiveConfig, id: &str) -> bool {
+    let mut providers = in_force.config.providers.iter();
+    providers.any(|provider| provider.id == id)
+}

@@ -1,0 +1,333 @@
+//! Budgets of keys at run time: an estimate is reserved before a call, its cost is settled after
+//! it, and earlier spending is read from the ledger once. Replicas share a store of it; a single
+//! process keeps its own. The arithmetic is `llm-router-domain`'s.
+
+pub(crate) mod postgres;
+pub(crate) mod shared;
+pub(crate) mod store;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use llm_router_config::OnCounterFailure;
+use llm_router_domain::budget::{
+    Account, Budget, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
+};
+use llm_router_domain::ledger::{LedgerEntry, OpenEntry, stamp_run};
+use llm_router_domain::price::Cost;
+use llm_router_store::StoreError;
+use llm_router_store::ledger::SpentQuery;
+use rust_decimal::Decimal;
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use crate::clock;
+use crate::ledger::Ledger;
+pub(crate) use shared::DecidedBy;
+use shared::{ReserveRequest, SharedBudgets};
+pub(crate) use store::BudgetStore;
+
+/// Budgets that one key spends from.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyBudget {
+    line: Arc<[(Account, Budget)]>,
+    /// Allows models without a price.
+    allow_unpriced: bool,
+}
+
+/// Spending and reservations of every key with a budget.
+pub(crate) struct Budgets {
+    /// Identifies this run of the process in the ids of its attempts.
+    run: u32,
+    /// Locked for a few look-ups at a time.
+    state: Mutex<LocalState>,
+    /// Budgets shared with other replicas, if there may be several.
+    shared: Option<Arc<SharedBudgets>>,
+}
+
+/// Attempt to reserve money for.
+pub(crate) struct BudgetRequest<'a> {
+    pub(crate) budget: &'a KeyBudget,
+    pub(crate) opened: &'a OpenEntry,
+    /// Failed attempt whose reservation this one replaces.
+    pub(crate) replaces: Option<&'a OpenEntry>,
+    /// Longest duration of the attempt.
+    pub(crate) longest: Duration,
+    /// Policy while the shared store is unavailable.
+    pub(crate) failure: OnCounterFailure,
+}
+
+/// Reason for which no money was reserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BudgetRefusal {
+    /// It doesn't fit, or has no price. Holds the message for the client.
+    OverBudget(String),
+    /// It doesn't fit into this replica's share. Holds the message for the client.
+    Share(String),
+    /// Earlier spending is unknown.
+    Unknown,
+    /// The shared store is unavailable, and the configuration refuses everything then.
+    Unavailable,
+}
+
+impl BudgetRefusal {
+    #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
+    fn over_budget(exceeded: BudgetExceeded) -> Self {
+        Self::OverBudget(format!("You are over budget: {exceeded}."))
+    }
+
+    fn share(exceeded: &BudgetExceeded, replicas: u32) -> Self {
+        let of = &exceeded.account;
+        Self::Share(format!(
+            "You are over budget: while replicas can't ask each other, each may spend one \
+             {replicas}th of what was left for {of}, and this one has. Try again in a while."
+        ))
+    }
+}
+
+/// Tokens to expect of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+}
+
+#[derive(Default)]
+struct LocalState {
+    book: OwnBook,
+    typical: TypicalOutput,
+    margin: InputMargin,
+    /// Cells that are set once earlier spending was read from the ledger.
+    known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
+}
+
+impl KeyBudget {
+    /// Creates the budgets of `line`; none if it is empty.
+    pub(crate) fn new(line: Vec<(Account, Budget)>, allow_unpriced: bool) -> Option<Self> {
+        (!line.is_empty()).then(|| Self {
+            line: line.into(),
+            allow_unpriced,
+        })
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            run: fastrand::u32(..) >> 1,
+            state: Mutex::default(),
+            shared: None,
+        }
+    }
+}
+
+impl Budgets {
+    /// Creates budgets shared through `book`, with its background tasks on `runtime`.
+    pub(crate) fn with_store(book: Arc<dyn BudgetStore>, runtime: &Handle) -> Self {
+        let (shared, waiting) = SharedBudgets::new(book);
+        runtime.spawn(Arc::clone(&shared).run_reporting(waiting));
+        Self {
+            shared: Some(shared),
+            ..Self::default()
+        }
+    }
+
+    /// Reports this replica's spending to the others before the process stops.
+    pub(crate) async fn leave(&self) {
+        if let Some(shared) = &self.shared {
+            shared.leave().await;
+        }
+    }
+
+    /// Creates the id of a new attempt; `budgeted` if a budget pays for it.
+    pub(crate) fn attempt_id(&self, budgeted: bool) -> Uuid {
+        let id = Uuid::now_v7();
+        let run = self.shared.as_ref().map_or(self.run, |shared| shared.run());
+        stamp_run(id, run, budgeted)
+    }
+
+    /// Reads a budget's earlier spending, unless that is known.
+    async fn prepare(
+        &self,
+        budget: &KeyBudget,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (account, ceiling) in budget.line.iter() {
+            let line = (account.clone(), ceiling.period);
+            let known = Arc::clone(self.state().known.entry(line).or_default());
+            known
+                .get_or_try_init(|| self.restore(account, ceiling.period, ledger, now))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the spending of other processes: earlier ones and those stopping beside this one.
+    async fn restore(
+        &self,
+        account: &Account,
+        period: Period,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let query = SpentQuery {
+            account: account.clone(),
+            from: period.start(now),
+        };
+        let store = ledger.up_to_date().await?;
+        let runs = store.spent_by_run(&query).await?;
+        let others = runs.iter().filter(|(run, _)| *run != self.run);
+        let spent = others.map(|(_, usd)| *usd).sum();
+        self.state()
+            .book
+            .restore(account.clone(), period, query.from, spent);
+        Ok(())
+    }
+
+    /// Reads the spending of other processes again, while one beside this process still spends.
+    ///
+    /// # Errors
+    /// Returns an error if the store can't be read.
+    pub(crate) async fn refresh_others(&self, ledger: &Ledger) -> Result<(), StoreError> {
+        let known: Vec<_> = {
+            let state = self.state();
+            let known = state.known.iter().filter(|(_, asked)| asked.initialized());
+            known.map(|(line, _)| line.clone()).collect()
+        };
+        let now = clock::timestamp();
+        for (account, period) in known {
+            self.restore(&account, period, ledger, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the output tokens to expect of a model if the client sets no limit.
+    pub(crate) fn typical_output(&self, provider: &str, model: &str) -> u64 {
+        self.state().typical.estimate(provider, model, None)
+    }
+
+    /// Returns the tokens to reserve for a call: the upper bound `input` by this provider's counts,
+    /// and the output to expect if the client sets no limit.
+    pub(crate) fn expected(&self, provider: &str, model: &str, input: u64) -> Expected {
+        let state = self.state();
+        Expected {
+            input: state.margin.apply(provider, model, input),
+            output: state.typical.estimate(provider, model, None),
+        }
+    }
+
+    /// Reserves the estimate of an attempt, replacing that of the attempt before it.
+    ///
+    /// # Errors
+    /// Returns an error if it doesn't fit, has no price, or earlier spending is unknown.
+    pub(crate) async fn reserve(
+        &self,
+        need: &BudgetRequest<'_>,
+        ledger: &Ledger,
+    ) -> Result<DecidedBy, BudgetRefusal> {
+        let attempt = &need.opened.attempt;
+        // A key made by API may have a budget, whatever the file says.
+        if !ledger.is_kept() {
+            tracing::error!("a key has a budget, and the ledger is off: it can't be used");
+            return Err(BudgetRefusal::Unknown);
+        }
+        let amount = match need.opened.cost {
+            Cost::Usd(usd) => usd,
+            Cost::Unpriced if need.budget.allow_unpriced => Decimal::ZERO,
+            Cost::Unpriced => {
+                return Err(BudgetRefusal::OverBudget(format!(
+                    "The model \"{}\" has no price, so a key with a budget may not use it.",
+                    attempt.model_asked
+                )));
+            }
+        };
+        let Some(shared) = &self.shared else {
+            self.reserve_here(need, amount, ledger).await?;
+            return Ok(DecidedBy::All);
+        };
+        let ask = ReserveRequest {
+            id: attempt.id,
+            replaces: need.replaces.map(|opened| opened.attempt.id),
+            budgets: &need.budget.line,
+            amount,
+            at: attempt.at,
+            lasts: need.longest,
+            failure: need.failure,
+        };
+        shared.reserve(&ask, ledger).await
+    }
+
+    async fn reserve_here(
+        &self,
+        need: &BudgetRequest<'_>,
+        amount: Decimal,
+        ledger: &Ledger,
+    ) -> Result<(), BudgetRefusal> {
+        let now = clock::timestamp();
+        if let Err(error) = self.prepare(need.budget, ledger, now).await {
+            tracing::error!(%error, "failed to read the spending of a budget");
+            return Err(BudgetRefusal::Unknown);
+        }
+        if let Some(replaces) = need.replaces {
+            self.release(replaces);
+        }
+        let (line, attempt) = (&need.budget.line, &need.opened.attempt);
+        let expires = attempt.at.checked_add(need.longest);
+        let expires = expires.unwrap_or(Timestamp::MAX);
+        self.state()
+            .book
+            .reserve(attempt.id, line, amount, attempt.at, expires)
+            .map_err(BudgetRefusal::over_budget)
+    }
+
+    /// Returns the number of calls with a reservation.
+    pub(crate) fn reservations(&self) -> usize {
+        let shared = self.shared.as_ref();
+        shared.map_or_else(
+            || self.state().book.reservations(),
+            |shared| shared.reservations(),
+        )
+    }
+
+    /// Releases the reservation of an attempt that is not made.
+    pub(crate) fn release(&self, opened: &OpenEntry) {
+        match &self.shared {
+            Some(shared) => shared.end(opened.attempt.id, Decimal::ZERO),
+            None => self.state().book.release(opened.attempt.id),
+        }
+    }
+
+    /// Records the model's output and, where a budget pays, replaces the reservation with the cost.
+    /// `held` is the input that was reserved.
+    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &LedgerEntry, held: u64) {
+        let (attempt, outcome) = (&entry.attempt, &entry.outcome);
+        let output = outcome.usage.output_total();
+        let (provider, model) = (&attempt.provider, &attempt.deployment);
+        let mut state = self.state();
+        if output > 0 {
+            state.typical.observe(provider, model, output);
+        }
+        if budget.is_some() && !outcome.usage.is_estimated() {
+            let input = outcome.usage.input_total();
+            state.margin.observe(provider, model, held, input);
+        }
+        if let Some(shared) = &self.shared {
+            drop(state);
+            // It knows by the attempt's id whether a budget pays.
+            shared.settle(entry);
+        } else if let Some(budget) = budget {
+            let cost = outcome.cost.usd().unwrap_or_default();
+            state
+                .book
+                .settle(attempt.id, &budget.line, attempt.at, cost);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LocalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

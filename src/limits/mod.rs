@@ -1,0 +1,710 @@
+//! Rate limits at run time: a request is admitted before its body is read (requests, concurrency),
+//! reserves what it may use once that is known (tokens, the model's limits), and settles what it
+//! used at its end. With Redis all replicas count together, in one question for each request; while
+//! that is away each goes by its share. The arithmetic is `llm-router-domain`'s.
+
+pub(crate) mod status;
+pub(crate) mod usage;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use llm_router_config::{OnCounterFailure, RouterLimits};
+use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
+use llm_router_domain::key::Key;
+use llm_router_domain::limit::{Bucket, Ceiling, LimitExceeded, Limits, Rate};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::error::ApiError;
+use crate::telemetry::metrics::Metrics;
+
+pub(crate) use status::RateLimitStatus;
+pub(crate) use usage::LimitScope;
+use usage::{Ask, ScopedLimits, Uses};
+
+/// Counts what is let through, for every subject with a limit.
+pub(crate) struct Limiter {
+    /// Held for a few look-ups at a time.
+    uses: Mutex<Uses>,
+    /// Clients that present unknown keys.
+    strangers: Mutex<HashMap<IpAddr, Bucket>>,
+    metrics: Arc<Metrics>,
+    origin: Instant,
+    /// Counters that all replicas share, if they do.
+    shared: Option<Counters>,
+}
+
+/// Counter of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// This process, in which each request and token counts for as many as there are replicas.
+    Local(u32),
+    /// All replicas together; what this process counts is a copy.
+    Shared,
+    /// Nobody.
+    Free,
+}
+
+/// A request that was let in. Its place is free again when this is dropped.
+pub(crate) struct Permit {
+    limiter: Arc<Limiter>,
+    lines: Vec<ScopedLimits>,
+    mode: Mode,
+    /// Name of the request in the shared counters.
+    lease: Option<(Uuid, Vec<LimitRequest>)>,
+    /// Requests charged on each line.
+    requests: u64,
+    /// Tokens charged on each line.
+    tokens: u64,
+    standing: RateLimitStatus,
+    /// Set if all limits let it pass; otherwise its charges are taken back.
+    passed: bool,
+}
+
+/// Expected use of a request.
+pub(crate) struct Need<'a> {
+    /// The public model it goes to, with its limits.
+    pub(crate) model: Option<(&'a str, Limits)>,
+    /// Tokens it is expected to use.
+    pub(crate) tokens: u64,
+}
+
+/// A request that was not let in, and where the limit stands that it met.
+pub(crate) struct Refusal {
+    pub(crate) fault: ApiError,
+    pub(crate) standing: RateLimitStatus,
+}
+
+impl Limiter {
+    pub(crate) fn new(metrics: Arc<Metrics>, shared: Option<Counters>) -> Self {
+        Self {
+            uses: Mutex::default(),
+            strangers: Mutex::default(),
+            metrics,
+            origin: clock::now(),
+            shared,
+        }
+    }
+
+    /// Returns the status of the shared counters, if there are any.
+    pub(crate) fn status(&self) -> Option<LinkStatus> {
+        self.shared.as_ref().map(|shared| shared.link().status())
+    }
+
+    /// Returns whether the shared counters are unavailable.
+    pub(crate) fn is_degraded(&self) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_some_and(|shared| !shared.link().is_up())
+    }
+
+    /// Tells the other replicas that this one is gone.
+    pub(crate) async fn leave(&self) {
+        if let Some(shared) = &self.shared {
+            shared.link().leave().await;
+        }
+    }
+
+    /// Lets a request in before its body is read, if its key, its owner and everybody together
+    /// have room for one more.
+    ///
+    /// # Errors
+    /// When they haven't.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        table: &RouterLimits,
+        key: &Key,
+        now: Instant,
+    ) -> Result<Permit, Box<Refusal>> {
+        let lines = limits_of_key(table, key);
+        let mut admission = Permit {
+            limiter: Arc::clone(self),
+            lines: Vec::new(),
+            mode: Mode::Free,
+            lease: None,
+            requests: 0,
+            tokens: 0,
+            standing: RateLimitStatus::default(),
+            passed: false,
+        };
+        admission.mode = self.mode(table.on_counter_failure, !lines.is_empty())?;
+        self.enter(&mut admission, lines, now)?;
+        Ok(admission)
+    }
+
+    /// Charges a request with what it is about to use, once its body has told.
+    ///
+    /// # Errors
+    /// When there is no room for that.
+    pub(crate) async fn reserve(
+        &self,
+        admission: &mut Permit,
+        need: &Need<'_>,
+        on_counter_failure: OnCounterFailure,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        if let Some((name, limits)) = need.model.filter(|(_, limits)| !limits.is_none()) {
+            if admission.lines.is_empty() {
+                admission.mode = self.mode(on_counter_failure, true)?;
+            }
+            let subject = LimitScope::Model(name.into());
+            self.enter(admission, vec![ScopedLimits { subject, limits }], now)?;
+        }
+        if admission.lines.is_empty() || admission.mode == Mode::Free {
+            admission.passed = true;
+            return Ok(());
+        }
+        if admission.mode == Mode::Shared && !self.take_shared(admission, need.tokens, now).await? {
+            // They went away just now: this replica's share must do.
+            admission.mode = self.fallback(on_counter_failure)?;
+            self.take(admission, 1, now)?;
+        }
+        admission.tokens = need.tokens;
+        self.take_tokens(admission, now)?;
+        admission.passed = true;
+        Ok(())
+    }
+
+    /// Returns the counter of a request, if any limit concerns it.
+    fn mode(&self, failure: OnCounterFailure, limited: bool) -> Result<Mode, Box<Refusal>> {
+        match self.status() {
+            None => Ok(Mode::Local(1)),
+            Some(status) if status.up => Ok(Mode::Shared),
+            Some(_) if !limited => Ok(Mode::Free),
+            Some(_) => self.fallback(failure),
+        }
+    }
+
+    fn fallback(&self, failure: OnCounterFailure) -> Result<Mode, Box<Refusal>> {
+        match failure {
+            OnCounterFailure::Local => {
+                let replicas = self.status().map_or(1, |status| status.replicas);
+                Ok(Mode::Local(replicas))
+            }
+            OnCounterFailure::Allow => Ok(Mode::Free),
+            OnCounterFailure::Refuse => Err(Box::new(Refusal {
+                fault: ApiError::limits_unavailable(),
+                standing: RateLimitStatus::default(),
+            })),
+        }
+    }
+
+    /// Counts a request as under way on `lines`, and as one let through if this process counts.
+    fn enter(
+        &self,
+        admission: &mut Permit,
+        lines: Vec<ScopedLimits>,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let at = self.micros(now);
+        let (requests, replicas) = match admission.mode {
+            Mode::Local(replicas) => (u64::from(replicas), replicas),
+            // The copy tells of limits that are surely full, without asking.
+            Mode::Shared => (1, 1),
+            Mode::Free => (0, 1),
+        };
+        let mut ask = Ask {
+            enters: true,
+            requests,
+            tokens: 0,
+            replicas,
+        };
+        let mut uses = self.uses();
+        if admission.mode != Mode::Free
+            && let Err((position, full)) = uses.check(&lines, &ask, at)
+        {
+            let standing = RateLimitStatus::of(&uses, &lines[position..=position], at);
+            drop(uses);
+            return Err(self.refuse(&lines[position], full, standing));
+        }
+        if admission.mode == Mode::Shared {
+            ask.requests = 0;
+        }
+        uses.charge(&lines, &ask, at);
+        admission.requests = ask.requests;
+        admission.lines.extend(lines);
+        admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
+        Ok(())
+    }
+
+    /// Counts `requests` on every line of a request that is under way, if there is room.
+    fn take(
+        &self,
+        admission: &mut Permit,
+        requests: u64,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        let weight = admission.weight();
+        let ask = Ask {
+            enters: false,
+            requests: requests * weight,
+            tokens: 0,
+            replicas: 1,
+        };
+        self.charge(admission, &ask, now)?;
+        admission.requests = ask.requests;
+        Ok(())
+    }
+
+    /// Counts the tokens of a request, if this process counts them.
+    fn take_tokens(&self, admission: &mut Permit, now: Instant) -> Result<(), Box<Refusal>> {
+        if admission.tokens == 0 || !matches!(admission.mode, Mode::Local(_)) {
+            return Ok(());
+        }
+        let ask = Ask {
+            enters: false,
+            requests: 0,
+            tokens: admission.tokens.saturating_mul(admission.weight()),
+            replicas: 1,
+        };
+        self.charge(admission, &ask, now)
+    }
+
+    fn charge(&self, admission: &mut Permit, ask: &Ask, now: Instant) -> Result<(), Box<Refusal>> {
+        let at = self.micros(now);
+        let mut uses = self.uses();
+        if let Err((position, full)) = uses.check(&admission.lines, ask, at) {
+            let line = &admission.lines[position];
+            let standing = RateLimitStatus::of(&uses, std::slice::from_ref(line), at);
+            drop(uses);
+            return Err(self.refuse(line, full, standing));
+        }
+        uses.charge(&admission.lines, ask, at);
+        admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
+        Ok(())
+    }
+
+    /// Asks the shared counters; whether they answered.
+    async fn take_shared(
+        &self,
+        admission: &mut Permit,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<bool, Box<Refusal>> {
+        let Some(shared) = &self.shared else {
+            return Ok(false);
+        };
+        let at = self.micros(now);
+        let lease = Uuid::new_v4();
+        let (mut asks, mut generation, mut verdict);
+        // A server that has begun anew says so once, and is told what is known here.
+        let mut tries = 2;
+        loop {
+            generation = shared.link().generation();
+            asks = self.questions(&admission.lines, tokens, generation, at);
+            verdict = shared.take(lease, &asks).await;
+            tries -= 1;
+            if tries == 0 || !matches!(verdict, Ok(TakeOutcome::Forgotten)) {
+                break;
+            }
+        }
+        // Told at the end even if there was no answer: it may have been counted all the same.
+        admission.lease = Some((lease, asks));
+        let (levels, refused) = match verdict {
+            Err(_) | Ok(TakeOutcome::Forgotten) => return Ok(false),
+            Ok(TakeOutcome::Passed(levels)) => (levels, None),
+            Ok(TakeOutcome::Full {
+                position,
+                full,
+                levels,
+            }) => (levels, Some((position, full))),
+        };
+        let mut uses = self.uses();
+        uses.mirror(&admission.lines, &levels, generation, at);
+        let Some((position, full)) = refused else {
+            admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
+            return Ok(true);
+        };
+        admission.lease = None;
+        let line = &admission.lines[position.min(admission.lines.len() - 1)];
+        let standing = RateLimitStatus::of(&uses, std::slice::from_ref(line), at);
+        drop(uses);
+        Err(self.refuse(line, full, standing))
+    }
+
+    fn questions(
+        &self,
+        lines: &[ScopedLimits],
+        tokens: u64,
+        generation: u64,
+        now: u64,
+    ) -> Vec<LimitRequest> {
+        let uses = self.uses();
+        let question = |line: &ScopedLimits| LimitRequest {
+            subject: line.subject.name(),
+            limits: line.limits,
+            requests: 1,
+            tokens: if line.limits.tokens.is_some() {
+                tokens
+            } else {
+                0
+            },
+            floor: uses.unsaid(line, generation, now),
+        };
+        lines.iter().map(question).collect()
+    }
+
+    /// Counts a key that isn't known; a refusal once its address has presented too many. Those who
+    /// present a known one from there are let in all the same.
+    pub(crate) fn stranger(&self, address: IpAddr, now: Instant) -> Option<ApiError> {
+        let (rate, at) = (Rate::new(STRANGERS, None), self.micros(now));
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() >= MOST_STRANGERS {
+            strangers.retain(|_, bucket| bucket.level(rate, at) > 0);
+            if strangers.len() >= MOST_STRANGERS {
+                strangers.clear();
+            }
+        }
+        let bucket = strangers.entry(address).or_default();
+        let wait = bucket.wait(rate, 1, at);
+        if wait.is_zero() {
+            bucket.charge(rate, 1, at);
+            return None;
+        }
+        self.metrics.limit_refused("address", "unknown_keys");
+        let message = "Too many unknown API keys came from this address.".to_owned();
+        Some(ApiError::rate_limit_exceeded(message, whole_seconds(wait)))
+    }
+
+    fn refuse(
+        &self,
+        line: &ScopedLimits,
+        full: LimitExceeded,
+        standing: RateLimitStatus,
+    ) -> Box<Refusal> {
+        self.metrics
+            .limit_refused(line.subject.kind(), full.ceiling.name());
+        let (unit, ceiling) = match full.ceiling {
+            Ceiling::Requests => ("requests a minute", line.limits.requests),
+            Ceiling::Tokens => ("tokens a minute", line.limits.tokens),
+            Ceiling::Concurrency => ("requests at a time", None),
+        };
+        let most = ceiling.map_or_else(
+            || u64::from(line.limits.concurrency.unwrap_or_default()),
+            |rate| rate.per_minute(),
+        );
+        let seconds = whole_seconds(full.wait);
+        let message = format!(
+            "{} limited to {most} {unit}. Try again in {seconds} s.",
+            line.subject.as_sentence()
+        );
+        Box::new(Refusal {
+            fault: ApiError::rate_limit_exceeded(message, seconds),
+            standing,
+        })
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Returns the status of the tightest limits that the request is subject to.
+    pub(crate) const fn standing(&self) -> &RateLimitStatus {
+        &self.standing
+    }
+
+    /// Charges what the request used in place of what was reserved for it.
+    pub(crate) fn settle(&mut self, used: u64, now: Instant) {
+        if !self.passed || self.lines.is_empty() {
+            return;
+        }
+        let (limiter, weight) = (&self.limiter, self.weight());
+        match (self.mode, self.lease.take(), &limiter.shared) {
+            (Mode::Shared, Some((lease, asks)), Some(shared)) => shared.end(lease, &asks, used),
+            (Mode::Local(_), lease, _) => {
+                self.lease = lease;
+                let at = limiter.micros(now);
+                let reserved = self.tokens.saturating_mul(weight);
+                let used = used.saturating_mul(weight);
+                limiter.uses().settle(&self.lines, reserved, used, at);
+            }
+            _ => {}
+        }
+        self.tokens = used;
+    }
+
+    /// For how many each request and token counts.
+    fn weight(&self) -> u64 {
+        match self.mode {
+            Mode::Local(replicas) => u64::from(replicas),
+            Mode::Shared | Mode::Free => 1,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let at = self.limiter.micros(clock::now());
+        let mut uses = self.limiter.uses();
+        uses.leave(&self.lines);
+        if !self.passed {
+            uses.take_back(&self.lines, self.requests, at);
+        }
+        drop(uses);
+        if let (Some((lease, asks)), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
+            // The place only: what was reserved stays charged.
+            let reserved = |mut ask: LimitRequest| {
+                ask.tokens = 0;
+                ask
+            };
+            let asks: Vec<_> = asks.into_iter().map(reserved).collect();
+            shared.end(lease, &asks, 0);
+        }
+    }
+}
+
+/// Unknown keys in a minute that an address may present, a tenth of them at once.
+const STRANGERS: u64 = 200;
+
+/// Addresses that are remembered.
+const MOST_STRANGERS: usize = 10_000;
+
+/// Seconds to wait, rounded up so that waiting them is enough.
+fn whole_seconds(wait: Duration) -> u64 {
+    let partial = u64::from(wait.subsec_nanos() > 0);
+    (wait.as_secs() + partial).max(1)
+}
+
+/// The limits that a key's requests count against: its own, its owner's and everybody's.
+fn limits_of_key(limits: &RouterLimits, key: &Key) -> Vec<ScopedLimits> {
+    let owner = key.owner.as_deref();
+    let of_owner = owner.and_then(|owner| Some((owner, limits.of_owner(owner)?)));
+    // Most keys have none: no copy of a name is made for them.
+    let of_key = Some(key.limits).filter(|limits| !limits.is_none());
+    let scoped = [
+        of_key.map(|limits| (LimitScope::Key(key.name.as_str().into()), limits)),
+        of_owner.map(|(owner, limits)| (LimitScope::Owner(owner.into()), limits)),
+        Some((LimitScope::Everybody, limits.global)),
+    ];
+    let scoped = scoped.into_iter().flatten();
+    scoped
+        .filter(|(_, limits)| !limits.is_none())
+        .map(|(subject, limits)| ScopedLimits { subject, limits })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use llm_router_domain::key::Role;
+    use llm_router_domain::pattern::{Pattern, PatternList};
+
+    use super::*;
+
+    fn key(name: &str, owner: &str, limits: Limits) -> Key {
+        Key {
+            name: name.into(),
+            owner: Some(owner.into()),
+            role: Role::User,
+            models: PatternList::new(["*"]),
+            expires_at: None,
+            limits,
+            budget: None,
+        }
+    }
+
+    fn limiter() -> Arc<Limiter> {
+        Arc::new(Limiter::new(Arc::new(Metrics::new().unwrap()), None))
+    }
+
+    fn requests(per_minute: u64, burst: u64) -> Limits {
+        Limits {
+            requests: Some(Rate::new(per_minute, Some(burst))),
+            ..Limits::NONE
+        }
+    }
+
+    fn table(owners: &[(&str, Limits)], global: Limits) -> RouterLimits {
+        let owners = owners
+            .iter()
+            .map(|(name, limits)| (Pattern::new(name), *limits));
+        RouterLimits {
+            global,
+            owners: owners.collect(),
+            on_counter_failure: OnCounterFailure::Local,
+        }
+    }
+
+    /// Without shared counters nothing is waited for.
+    fn reserved(
+        limiter: &Limiter,
+        admission: &mut Permit,
+        need: &Need<'_>,
+        now: Instant,
+    ) -> Option<()> {
+        let reserve = limiter.reserve(admission, need, OnCounterFailure::Local, now);
+        reserve.now_or_never()?.ok()
+    }
+
+    fn pass(limiter: &Arc<Limiter>, table: &RouterLimits, key: &Key, now: Instant) -> Option<u64> {
+        let need = Need {
+            model: None,
+            tokens: 0,
+        };
+        let mut admission = match limiter.admit(table, key, now) {
+            Ok(admission) => admission,
+            Err(refusal) => return refusal.fault.retry_after?.parse().ok(),
+        };
+        reserved(limiter, &mut admission, &need, now).map(|()| 0)
+    }
+
+    #[test]
+    fn each_subject_is_counted_by_itself_and_the_tightest_refuses() {
+        let limiter = limiter();
+        let table = table(&[("team-*", requests(60, 3))], requests(60, 4));
+        let one = key("one", "team-a", requests(60, 2));
+        let two = key("two", "team-a", requests(60, 5));
+        let three = key("three", "team-b", Limits::NONE);
+        let four = key("four", "else", Limits::NONE);
+        let now = clock::now();
+        for (key, expected) in [
+            (&one, 0),
+            (&one, 0),
+            (&one, 1),
+            (&two, 0),
+            (&two, 1),
+            (&three, 0),
+            (&three, 1),
+            (&four, 1),
+        ] {
+            assert_eq!(pass(&limiter, &table, key, now), Some(expected), "{key:?}");
+        }
+        // As told, a second later there is room for one.
+        let later = now + Duration::from_millis(1001);
+        assert_eq!(pass(&limiter, &table, &four, later), Some(0));
+        assert_eq!(pass(&limiter, &table, &four, later), Some(1));
+        let text = limiter.metrics.render();
+        let counted = "llm_router_limit_refusals_total{limit=\"requests\",of=\"owner\"} 1";
+        assert!(text.contains(counted), "{text}");
+    }
+
+    #[test]
+    fn places_are_free_again_whatever_becomes_of_a_request() {
+        let limiter = limiter();
+        let limits = Limits {
+            concurrency: Some(2),
+            ..requests(600, 600)
+        };
+        let (table, key, now) = (RouterLimits::default(), key("k", "k", limits), clock::now());
+        for _ in 0..5 {
+            let first = limiter.admit(&table, &key, now);
+            let second = limiter.admit(&table, &key, now);
+            assert!(first.is_ok() && second.is_ok());
+            let Err(third) = limiter.admit(&table, &key, now) else {
+                panic!("a third one was let in");
+            };
+            assert_eq!(
+                (third.fault.status, third.fault.code),
+                (429, "rate_limit_exceeded")
+            );
+            assert!(
+                third
+                    .fault
+                    .message
+                    .contains("limited to 2 requests at a time")
+            );
+        }
+        // None of those passed, so none was charged.
+        let idle = limiter.uses().len();
+        assert!(limiter.admit(&table, &key, now).is_ok() && idle == 1);
+    }
+
+    #[test]
+    fn tokens_are_reserved_and_settled() {
+        let limiter = limiter();
+        let limits = Limits {
+            tokens: Some(Rate::new(60_000, Some(1_000))),
+            ..Limits::NONE
+        };
+        let table = RouterLimits::default();
+        let (key, now) = (key("k", "k", limits), clock::now());
+        let reserve = |tokens, now| {
+            let mut admission = limiter.admit(&table, &key, now).ok()?;
+            let need = Need {
+                model: None,
+                tokens,
+            };
+            reserved(&limiter, &mut admission, &need, now)?;
+            Some(admission)
+        };
+        let mut first = reserve(900, now).unwrap();
+        assert!(reserve(200, now).is_none());
+        first.settle(100, now);
+        let mut second = reserve(900, now).unwrap();
+        // It used more than there was: the debt of a second is paid off first.
+        second.settle(1_900, now);
+        assert!(reserve(1, now + Duration::from_millis(990)).is_none());
+        assert!(reserve(1, now + Duration::from_millis(1_010)).is_some());
+    }
+
+    #[test]
+    fn models_have_limits_of_their_own() {
+        let limiter = limiter();
+        let (table, key, now) = (
+            RouterLimits::default(),
+            key("k", "k", Limits::NONE),
+            clock::now(),
+        );
+        let ask = |tokens| {
+            let mut admission = limiter.admit(&table, &key, now).ok()?;
+            let need = Need {
+                model: Some(("fast", requests(60, 1))),
+                tokens,
+            };
+            reserved(&limiter, &mut admission, &need, now)?;
+            Some(admission)
+        };
+        assert!(ask(5).is_some());
+        assert!(ask(5).is_none());
+        assert!(ask(0).is_none());
+    }
+
+    #[test]
+    fn strangers_are_slowed_down_and_not_remembered_for_ever() {
+        let (limiter, now) = (limiter(), clock::now());
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        for _ in 0..20 {
+            assert!(limiter.stranger(address(1), now).is_none());
+        }
+        let refused = limiter.stranger(address(1), now).unwrap();
+        assert_eq!(
+            (refused.status, refused.retry_after.as_deref()),
+            (429, Some("1"))
+        );
+        assert!(limiter.stranger(address(2), now).is_none());
+        assert!(
+            limiter
+                .stranger(address(1), now + Duration::from_secs(1))
+                .is_none()
+        );
+        for number in 0..30_000 {
+            let _ = limiter.stranger(address(number), now);
+        }
+        assert!(limiter.strangers.lock().unwrap().len() <= MOST_STRANGERS);
+    }
+
+    #[test]
+    fn waits_are_rounded_up_to_seconds() {
+        for (millis, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (60_000, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Which headers cross the router: what a provider is sent of the client's, and what a client is
+//! sent of the provider's. Values are made elsewhere.
+
+use std::borrow::Cow;
+
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED,
+    HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+};
+use llm_router_domain::header::{CREDENTIALS, is_credential_parameter};
+use memchr::memmem;
+use percent_encoding::percent_decode_str;
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use secrecy::ExposeSecret as _;
+
+use crate::snapshot::{Provider, ProviderKind};
+
+/// Headers of the client's that are about the way to us.
+const NOT_FOR_PROVIDERS: [&str; 5] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+];
+
+/// Headers of the provider's that are about its own connection or its own clients.
+const NOT_FOR_CLIENTS: [&str; 3] = ["keep-alive", "proxy-authenticate", "alt-svc"];
+
+/// Names the rule that decided on a request.
+pub(crate) const RULE: &str = "x-llm-router-rule";
+
+const ANTHROPIC_VERSION: &str = "anthropic-version";
+
+/// What the headers of formats begin with, that say nothing to a provider of another one.
+const OF_FORMATS: [&str; 2] = ["anthropic-", "openai-"];
+
+/// What a provider is asked, as far as headers tell of it.
+pub(crate) struct Asked<'a> {
+    /// Below the provider's base.
+    pub(crate) path: Cow<'a, str>,
+    /// Bytes of the body.
+    pub(crate) length: usize,
+    /// Whether the request has been translated: then the path is whole with its query.
+    pub(crate) translated: bool,
+}
+
+/// Turns the client's header into the provider's: path, host, credential and length.
+pub(crate) fn for_provider(
+    header: &mut RequestHeader,
+    provider: &Provider,
+    asked: &Asked<'_>,
+) -> Result<()> {
+    let query = header.uri.query().filter(|_| !asked.translated);
+    let query = query.map(without_credentials).unwrap_or_default();
+    header.set_raw_path(format!("{}{}{query}", provider.base_path, asked.path).as_bytes())?;
+    if asked.translated {
+        remove_foreign(header);
+        header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    }
+    for name in [FORWARDED, EXPECT, TRANSFER_ENCODING] {
+        header.remove_header(&name);
+    }
+    for name in CREDENTIALS.iter().chain(&NOT_FOR_PROVIDERS) {
+        header.remove_header(*name);
+    }
+    header.insert_header(HOST, provider.host_header.clone())?;
+    header.insert_header(CONTENT_LENGTH, asked.length)?;
+    // Bytes that are passed on untouched must also be readable to whoever meters them.
+    header.insert_header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    for (name, value) in &provider.headers {
+        header.insert_header(name.clone(), value.clone())?;
+    }
+    insert_credential(header, provider, &asked.path)
+}
+
+/// Returns a client's query, with its question mark, without the credentials in it; nothing if that
+/// was all.
+fn without_credentials(query: &str) -> String {
+    let is_credential = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        is_credential_parameter(&percent_decode_str(name).decode_utf8_lossy())
+    };
+    let kept = query
+        .split('&')
+        .filter(|parameter| !is_credential(parameter));
+    let kept = kept.collect::<Vec<_>>().join("&");
+    if kept.is_empty() {
+        kept
+    } else {
+        format!("?{kept}")
+    }
+}
+
+/// Returns whether an answer is a stream of server-sent events.
+pub(crate) fn is_event_stream(header: &ResponseHeader) -> bool {
+    has_type(header, "text/event-stream")
+}
+
+/// Returns whether an answer has that content type, whatever its parameters.
+pub(crate) fn has_type(header: &ResponseHeader, name: &str) -> bool {
+    header.headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let start = value.as_bytes().get(..name.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// Makes the length of a stream open: what is taken out of it or added to its end would not fit the
+/// length that was announced.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn open_length(header: &mut ResponseHeader) -> Result<()> {
+    let length = header.headers.get(CONTENT_LENGTH);
+    if length.is_some_and(|length| length != "0") {
+        header.remove_header(&CONTENT_LENGTH);
+        header.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
+fn remove_foreign(header: &mut RequestHeader) {
+    let of_format = |name: &&HeaderName| {
+        let name = name.as_str();
+        OF_FORMATS.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let names: Vec<HeaderName> = header.headers.keys().filter(of_format).cloned().collect();
+    for name in names {
+        header.remove_header(&name);
+    }
+}
+
+/// Gemini's paths for clients of OpenAI's format take the credential as OpenAI does.
+const GEMINI_COMPATIBLE: &str = "/openai/";
+
+/// Shows the provider what it knows us by, in the header that it wants.
+pub(crate) fn insert_credential(
+    header: &mut RequestHeader,
+    provider: &Provider,
+    path: &str,
+) -> Result<()> {
+    let anthropic = provider.kind == ProviderKind::Anthropic;
+    if anthropic && !header.headers.contains_key(ANTHROPIC_VERSION) {
+        header.insert_header(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"))?;
+    }
+    let Some(credential) = &provider.credential else {
+        return Ok(());
+    };
+    match provider.kind {
+        ProviderKind::Anthropic => header.insert_header("x-api-key", credential.clone()),
+        ProviderKind::Gemini if path.starts_with(GEMINI_COMPATIBLE) => {
+            let bearer = [b"Bearer ", credential.as_bytes()].concat();
+            if let Ok(mut bearer) = HeaderValue::from_bytes(&bearer) {
+                bearer.set_sensitive(true);
+                header.insert_header(AUTHORIZATION, bearer)?;
+            }
+            Ok(())
+        }
+        ProviderKind::Gemini => header.insert_header("x-goog-api-key", credential.clone()),
+        ProviderKind::OpenAi | ProviderKind::Mock => {
+            header.insert_header(AUTHORIZATION, credential.clone())
+        }
+    }
+}
+
+/// What the router says of itself in a response.
+pub(crate) struct Marks<'a> {
+    pub(crate) request_id: &'a str,
+    pub(crate) provider: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) rule: Option<&'a str>,
+    pub(crate) attempts: u32,
+    /// Fields of the request that the provider's format has nothing for.
+    pub(crate) dropped: &'a [String],
+}
+
+/// Turns the provider's header into the client's: nothing of the provider's connection, nothing
+/// that holds our credential, our marks added.
+pub(crate) fn for_client(
+    header: &mut ResponseHeader,
+    provider: &Provider,
+    marks: &Marks<'_>,
+) -> Result<()> {
+    header.remove_header(&CONNECTION);
+    header.remove_header(&SET_COOKIE);
+    for name in NOT_FOR_CLIENTS {
+        header.remove_header(name);
+    }
+    remove_leaks(header, provider);
+    if let Some(theirs) = header.remove_header("x-request-id") {
+        header.insert_header("x-upstream-request-id", theirs)?;
+    }
+    insert(header, "x-request-id", marks.request_id)?;
+    insert(header, "x-llm-router-provider", marks.provider)?;
+    insert(header, "x-llm-router-model", marks.model)?;
+    // One of the provider's would be another router's.
+    header.remove_header(RULE);
+    if let Some(rule) = marks.rule {
+        insert(header, RULE, rule)?;
+    }
+    if !marks.dropped.is_empty() {
+        insert(header, "x-llm-router-dropped", &listed(marks.dropped))?;
+    }
+    header.insert_header("x-llm-router-attempts", marks.attempts)
+}
+
+/// The longest list of dropped fields that is shown, in bytes.
+const LONGEST_LIST: usize = 1024;
+
+/// Names in a header's value. They are the client's own, so they may be anything.
+fn listed(names: &[String]) -> String {
+    let mut list = String::new();
+    for name in names {
+        if list.len() + name.len() > LONGEST_LIST {
+            list.push_str(", ...");
+            break;
+        }
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.extend(
+            name.chars()
+                .map(|c| if c.is_ascii_graphic() { c } else { '?' }),
+        );
+    }
+    list
+}
+
+/// Inserts a value that came from outside; one that no header can hold is left out.
+pub(crate) fn insert(header: &mut ResponseHeader, name: &'static str, value: &str) -> Result<()> {
+    match HeaderValue::from_bytes(value.as_bytes()) {
+        Ok(value) => header.insert_header(name, value),
+        Err(_) => Ok(()),
+    }
+}
+
+fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
+    let leaks = |value: &HeaderValue| {
+        let holds = |secret: &secrecy::SecretString| {
+            memmem::find(value.as_bytes(), secret.expose_secret().as_bytes()).is_some()
+        };
+        provider.secrets.iter().any(holds)
+    };
+    let names: Vec<HeaderName> = header
+        .headers
+        .iter()
+        .filter(|(_, value)| leaks(value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in names {
+        tracing::warn!(provider = provider.id, header = %name, "removed a response header that contained our credential");
+        header.remove_header(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ProviderKind::{Anthropic, Gemini, OpenAi};
+    use crate::snapshot::testing::provider;
+
+    fn sent(kind: ProviderKind, headers: &[(&'static str, &str)]) -> RequestHeader {
+        let target = b"/v1/messages?beta=true";
+        let mut header = RequestHeader::build("POST", target, None).unwrap();
+        for (name, value) in headers {
+            header.append_header(*name, *value).unwrap();
+        }
+        ask(&mut header, kind, "/v1/messages", false);
+        header
+    }
+
+    fn ask(header: &mut RequestHeader, kind: ProviderKind, path: &str, translated: bool) {
+        let asked = Asked {
+            path: path.into(),
+            length: 7,
+            translated,
+        };
+        for_provider(header, &provider("p", kind, &["*"]), &asked).unwrap();
+    }
+
+    fn value<'a>(header: &'a RequestHeader, name: &str) -> Option<&'a str> {
+        header
+            .headers
+            .get(name)
+            .map(|value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn the_clients_key_stays_and_ours_goes() {
+        let keys = CREDENTIALS.map(|name| (name, "Bearer sk-ours"));
+        for (kind, name) in [
+            (OpenAi, "authorization"),
+            (Anthropic, "x-api-key"),
+            (Gemini, "x-goog-api-key"),
+        ] {
+            let header = sent(kind, &keys);
+            assert_eq!(value(&header, name), Some("sk-theirs"));
+            let values: Vec<_> = header.headers.values().collect();
+            assert!(
+                values
+                    .iter()
+                    .all(|value| !value.as_bytes().ends_with(b"sk-ours"))
+            );
+        }
+    }
+
+    #[test]
+    fn translated_requests_lose_what_their_format_means() {
+        let target = b"/v1/messages?beta=true";
+        let mut header = RequestHeader::build("POST", target, None).unwrap();
+        for name in ["anthropic-version", "anthropic-beta", "openai-project"] {
+            header.append_header(name, "x").unwrap();
+        }
+        let path = "/models/g:streamGenerateContent?alt=sse";
+        ask(&mut header, Gemini, path, true);
+        assert_eq!(header.uri.to_string(), format!("/base{path}"));
+        for name in ["anthropic-version", "anthropic-beta", "openai-project"] {
+            assert_eq!(value(&header, name), None);
+        }
+        assert_eq!(value(&header, "content-type"), Some("application/json"));
+        ask(&mut header, Gemini, "/openai/embeddings", false);
+        assert_eq!(value(&header, "authorization"), Some("Bearer sk-theirs"));
+    }
+
+    #[test]
+    fn dropped_fields_are_listed_as_far_as_a_header_can() {
+        assert_eq!(listed(&["top_k".into(), "a b\n日".into()]), "top_k, a?b??");
+        let many = vec!["x".repeat(100); 100];
+        assert!(listed(&many).len() < 2 * LONGEST_LIST);
+    }
+
+    #[test]
+    fn path_host_and_length_are_the_providers() {
+        let header = sent(
+            OpenAi,
+            &[("host", "router"), ("transfer-encoding", "chunked")],
+        );
+        assert_eq!(header.uri, "/base/v1/messages?beta=true");
+        assert_eq!(value(&header, "host"), Some("provider.test"));
+        assert_eq!(value(&header, "content-length"), Some("7"));
+        assert_eq!(value(&header, "transfer-encoding"), None);
+        assert_eq!(value(&header, "x-extra"), Some("1"));
+    }
+
+    #[test]
+    fn credentials_in_a_query_stay_here() {
+        for (query, passed) in [
+            ("beta=true", "?beta=true"),
+            ("key=sk-ours", ""),
+            ("alt=sse&key=sk-ours&page_token=x", "?alt=sse&page_token=x"),
+            ("KEY=sk-ours&a", "?a"),
+            (
+                "%6bey=sk-ours&include%5B%5D=a&access_token=y",
+                "?include%5B%5D=a",
+            ),
+            ("keys=1&api_key=sk-ours", "?keys=1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_credentials(query), passed, "{query}");
+        }
+    }
+
+    #[test]
+    fn sdk_headers_pass_and_private_ones_do_not() {
+        let header = sent(
+            Anthropic,
+            &[
+                ("anthropic-beta", "a"),
+                ("anthropic-beta", "b"),
+                ("anthropic-version", "2024-01-01"),
+                ("x-stainless-lang", "python"),
+                ("cookie", "session=1"),
+                ("x-forwarded-for", "10.0.0.1"),
+            ],
+        );
+        let betas: Vec<_> = header.headers.get_all("anthropic-beta").iter().collect();
+        assert_eq!(betas, ["a", "b"]);
+        assert_eq!(value(&header, "anthropic-version"), Some("2024-01-01"));
+        assert_eq!(value(&header, "x-stainless-lang"), Some("python"));
+        assert!(value(&header, "cookie").is_none() && value(&header, "x-forwarded-for").is_none());
+        assert_eq!(
+            value(&sent(Anthropic, &[]), "anthropic-version"),
+            Some("2023-06-01")
+        );
+    }
+
+    #[test]
+    fn responses_lose_what_is_not_the_clients() {
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        for (name, text) in [
+            ("set-cookie", "a=b"),
+            ("x-request-id", "theirs"),
+            ("x-debug", "key sk-theirs was used"),
+            ("anthropic-ratelimit-requests-limit", "5"),
+        ] {
+            header.append_header(name, text).unwrap();
+        }
+        let marks = Marks {
+            request_id: "ours",
+            provider: "p",
+            model: "模型",
+            rule: Some("ours"),
+            attempts: 2,
+            dropped: &["top_k".to_owned()],
+        };
+        for_client(&mut header, &provider("p", OpenAi, &["*"]), &marks).unwrap();
+        let value = |name: &str| header.headers.get(name).map(|value| value.as_bytes());
+        assert_eq!(value("set-cookie"), None);
+        assert_eq!(value("x-debug"), None);
+        assert_eq!(value("x-request-id"), Some(&b"ours"[..]));
+        assert_eq!(value("x-upstream-request-id"), Some(&b"theirs"[..]));
+        assert_eq!(value(RULE), Some(&b"ours"[..]));
+        assert_eq!(value("x-llm-router-attempts"), Some(&b"2"[..]));
+        assert_eq!(value("x-llm-router-dropped"), Some(&b"top_k"[..]));
+        assert_eq!(value("anthropic-ratelimit-requests-limit"), Some(&b"5"[..]));
+    }
+}

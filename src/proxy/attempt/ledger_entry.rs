@@ -1,0 +1,367 @@
+//! Ledger entry of an in-flight attempt: opened before bytes go upstream, fed with the response as
+//! it passes, closed with what it used and cost. Knows nothing of Pingora.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use llm_router_domain::balance;
+use llm_router_domain::format::{Endpoint, Format};
+use llm_router_domain::ledger::{
+    AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
+    Timings, bill,
+};
+use llm_router_domain::price::Price;
+use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
+use llm_router_wire::formats;
+use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
+use uuid::Uuid;
+
+use crate::budgets::{Expected, KeyBudget};
+use crate::proxy::attempt::inference::Inference;
+use crate::snapshot::{Deployment, Snapshot};
+
+/// The longest name of an end user that is kept.
+const LONGEST_END_USER: usize = 256;
+
+/// An attempt that is under way.
+pub(crate) struct EntryDraft {
+    opened: OpenEntry,
+    /// The provider's format.
+    format: Format,
+    endpoint: Endpoint,
+    price: Option<Arc<Price>>,
+    /// Health state of the deployment; its id names it in metrics.
+    deployment: Arc<balance::DeploymentState>,
+    type_name: &'static str,
+    /// From the request's arrival until now.
+    queue: Duration,
+    begun: Instant,
+    connected: bool,
+    connect: Option<Duration>,
+    first_token: Option<Duration>,
+    /// Time of the attempt's failure.
+    failed_at: Option<Instant>,
+    failure: Option<(&'static str, u16)>,
+    status: u16,
+    meter: Meter,
+    whole: bool,
+    /// Budget that it is charged to: the one at its start, even if the key has changed since.
+    budget: Option<KeyBudget>,
+}
+
+/// Reader of the response's usage.
+enum Meter {
+    /// No response yet.
+    Waiting,
+    /// A response that uses nothing: an error, or a count of tokens.
+    Free,
+    Body(BodyMeter),
+    Stream(Box<AnswerStream>),
+    /// A stream that was asked for usage on the client's behalf.
+    Filter(Box<AnswerStream>),
+    Done(Observed),
+}
+
+/// End of an attempt, as far as its request decides it.
+pub(crate) struct Closing {
+    pub(crate) now: Instant,
+    /// Set if the request ends with this attempt.
+    pub(crate) last: bool,
+    pub(crate) client_gone: bool,
+    /// Policy that applied upstream if the client has disconnected.
+    pub(crate) disconnect: Disconnect,
+    /// The status that the client was sent; 0 if none.
+    pub(crate) answered: u16,
+    /// Explanation of the route, if the request ends.
+    pub(crate) explanation: Option<Box<RouteExplanation>>,
+}
+
+impl EntryDraft {
+    /// The same, paid from a budget.
+    pub(crate) fn paid_from(self, budget: Option<KeyBudget>) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// Takes the budget that it is charged to.
+    pub(crate) const fn take_budget(&mut self) -> Option<KeyBudget> {
+        self.budget.take()
+    }
+
+    /// The line of an attempt that is about to go to `deployment`.
+    pub(crate) fn new(
+        id: Uuid,
+        inference: &Inference,
+        deployment: &Deployment,
+        expected: Option<Expected>,
+        now: Instant,
+    ) -> Self {
+        let provider = &deployment.provider;
+        let request = &inference.request;
+        let attempt = attempt(id, inference, deployment);
+        let prices = &request.snapshot().prices;
+        let price = prices.find(&provider.id, provider.type_name, &deployment.model);
+        let price = price.cloned();
+        let bound = expected.map(|expected| expected.input);
+        let typical = expected.map_or(0, |expected| expected.output);
+        let estimate = inference.size().usage(bound, typical);
+        let billed = request.endpoint != Endpoint::CountTokens;
+        let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
+        Self {
+            opened: OpenEntry {
+                attempt,
+                estimate,
+                cost,
+            },
+            format: inference.provider_format(),
+            endpoint: request.endpoint,
+            price,
+            deployment: Arc::clone(&deployment.state),
+            type_name: provider.type_name,
+            queue: now.saturating_duration_since(request.arrived),
+            begun: now,
+            connected: false,
+            connect: None,
+            first_token: None,
+            failed_at: None,
+            failure: None,
+            status: 0,
+            meter: Meter::Waiting,
+            whole: false,
+            budget: None,
+        }
+    }
+
+    /// Returns the record that is journalled before the attempt goes upstream.
+    pub(crate) const fn opening(&self) -> &OpenEntry {
+        &self.opened
+    }
+
+    /// Returns the health state of the deployment.
+    pub(crate) const fn deployment(&self) -> &Arc<balance::DeploymentState> {
+        &self.deployment
+    }
+
+    /// A connection stands; one that stood before took no time.
+    pub(crate) fn note_connection(&mut self, reused: bool, now: Instant) {
+        self.connected = true;
+        if !reused {
+            self.connect = Some(now.saturating_duration_since(self.begun));
+        }
+    }
+
+    /// Returns whether content of the response has come.
+    pub(crate) const fn content_began(&self) -> bool {
+        self.first_token.is_some()
+    }
+
+    /// The response's header came. `filter`: the provider was asked for usage that the client
+    /// didn't ask for.
+    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
+        self.status = status;
+        let (format, endpoint) = (self.format, self.endpoint);
+        self.meter = match (stream, filter) {
+            _ if free || status >= 300 => Meter::Free,
+            (true, true) => Meter::Filter(Box::new(AnswerStream::without_usage(format, endpoint))),
+            (true, false) => Meter::Stream(Box::new(AnswerStream::unchanged(format, endpoint))),
+            (false, _) => Meter::Body(BodyMeter::new(UsageLayout::for_endpoint(format, endpoint))),
+        };
+    }
+
+    /// More of the response came, or its end. What is left in `body` is the client's.
+    pub(crate) fn pass(&mut self, body: &mut Option<Bytes>, end: bool, now: Instant) {
+        let mut content = false;
+        match &mut self.meter {
+            Meter::Waiting | Meter::Free | Meter::Done(_) => {}
+            Meter::Body(meter) => {
+                if let Some(chunk) = body.as_ref().filter(|chunk| !chunk.is_empty()) {
+                    meter.feed(chunk.clone());
+                    content = true;
+                }
+            }
+            Meter::Stream(meter) => {
+                if let Some(chunk) = body.as_ref() {
+                    meter.push(chunk.clone());
+                    content = meter.observed().content_started();
+                }
+            }
+            Meter::Filter(filter) => {
+                let passed = body.take().map(|chunk| filter.push(chunk));
+                *body = passed.filter(|passed| !passed.is_empty());
+                content = filter.observed().content_started();
+            }
+        }
+        if content && self.first_token.is_none() {
+            self.first_token = Some(now.saturating_duration_since(self.begun));
+        }
+        if end {
+            self.whole = true;
+            self.finish(body);
+        }
+    }
+
+    fn finish(&mut self, body: &mut Option<Bytes>) {
+        self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
+            Meter::Body(meter) => Meter::Done(meter.finish()),
+            Meter::Stream(meter) => Meter::Done(meter.into_observed()),
+            Meter::Filter(mut filter) => {
+                let rest = filter.end();
+                *body = Some(match body.take() {
+                    Some(passed) if rest.is_empty() => passed,
+                    Some(passed) => [passed, rest].concat().into(),
+                    None => rest,
+                });
+                Meter::Done(filter.into_observed())
+            }
+            other => other,
+        };
+    }
+
+    /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
+    /// nothing that is billed.
+    pub(crate) fn note_failure(
+        &mut self,
+        code: &'static str,
+        status: u16,
+        empty: bool,
+        now: Instant,
+    ) {
+        self.failure = Some((code, status));
+        self.failed_at = Some(now);
+        if empty {
+            self.meter = Meter::Free;
+        }
+    }
+
+    /// The ledger's entry.
+    pub(crate) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
+        self.finish(&mut None);
+        let (ending, usage, error) = self.verdict(&closing);
+        let attempt = self.opened.attempt;
+        let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;
+        let price = self.price.or_else(|| {
+            let served = match &self.meter {
+                Meter::Done(observed) => observed.model.as_deref()?,
+                _ => return None,
+            };
+            let prices = &snapshot.prices;
+            let found = prices.find(&attempt.provider, self.type_name, served);
+            found.cloned()
+        });
+        let cost = bill(price.as_deref(), &usage, answered, attempt.day());
+        let ended = self.failed_at.unwrap_or(closing.now);
+        let drained = closing.disconnect == Disconnect::Drain;
+        let left = closing.client_gone
+            && closing.last
+            && (ending == AttemptEnd::Interrupted || drained && ending == AttemptEnd::Complete);
+        let status = match (self.status, self.failure) {
+            (0, Some((_, status))) if status > 0 => status,
+            (0, _) if closing.last => closing.answered,
+            (status, _) => status,
+        };
+        let outcome = AttemptOutcome {
+            usage,
+            cost,
+            status,
+            error: error.map(Into::into),
+            timings: Timings {
+                queue: Some(micros(self.queue)),
+                connect: self.connect.map(micros),
+                first_token: self.first_token.map(micros),
+                total: Some(micros(ended.saturating_duration_since(self.begun))),
+            },
+            ending,
+            disconnect: left.then_some(closing.disconnect),
+            last: closing.last,
+            explanation: closing.explanation,
+        };
+        LedgerEntry { attempt, outcome }
+    }
+
+    /// Returns how the attempt ended, what it used and the code of its error.
+    fn verdict(&self, closing: &Closing) -> (AttemptEnd, Usage, Option<&'static str>) {
+        let input = self.opened.estimate.get(Class::Input);
+        let nothing = Usage::default();
+        let code = self.failure.map(|(code, _)| code);
+        let gone = closing.client_gone.then_some("client_gone");
+        match &self.meter {
+            Meter::Waiting if code.is_none() && self.connected => {
+                // The provider has the request; what it makes of it nobody will see.
+                let mut usage = nothing.with(Class::Input, input);
+                usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
+                (AttemptEnd::Interrupted, usage, gone)
+            }
+            Meter::Free if code.is_none() && self.status < 300 => {
+                let ending = if self.whole {
+                    AttemptEnd::Complete
+                } else {
+                    AttemptEnd::Interrupted
+                };
+                (ending, nothing, gone.filter(|_| !self.whole))
+            }
+            Meter::Done(observed) if observed.failed => {
+                let used = observed.content_started() || observed.reported().is_some();
+                if used {
+                    let usage = observed.usage(false, input);
+                    (AttemptEnd::Interrupted, usage, Some("error_event"))
+                } else {
+                    (AttemptEnd::Failed, nothing, Some("error_event"))
+                }
+            }
+            Meter::Done(observed) if self.whole && code.is_none() => {
+                (AttemptEnd::Complete, observed.usage(true, input), gone)
+            }
+            Meter::Done(observed) => {
+                let usage = observed.usage(false, input);
+                (AttemptEnd::Interrupted, usage, code.or(gone))
+            }
+            _ => (
+                AttemptEnd::Failed,
+                nothing,
+                code.or(gone).or(Some("status")),
+            ),
+        }
+    }
+}
+
+fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {
+    let Inference { request, attempts } = inference;
+    // The id names its own moment, so that entries sort by it.
+    let millis = id.get_timestamp().map_or(0, |time| {
+        let (seconds, nanos) = time.to_unix();
+        seconds.saturating_mul(1000) + u64::from(nanos / 1_000_000)
+    });
+    let at = Timestamp::from_millisecond(i64::try_from(millis).unwrap_or_default());
+    AttemptStart {
+        id,
+        request_id: request.id.as_ref().into(),
+        number: u16::try_from(attempts.begun + 1).unwrap_or(u16::MAX),
+        at: at.unwrap_or_default(),
+        key: request.key.name.as_str().into(),
+        owner: request.key.owner.as_deref().unwrap_or_default().into(),
+        end_user: end_user(inference),
+        format: request.endpoint.format(),
+        model_asked: request.head.model.as_str().into(),
+        model: request.public_name().map(Into::into),
+        provider: deployment.provider.id.as_str().into(),
+        deployment: deployment.model.as_ref().into(),
+        rule: request.rule.as_deref().map(Into::into),
+        stream: request.head.stream,
+        revision: request.snapshot().revision,
+    }
+}
+
+/// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
+fn end_user(inference: &Inference) -> Option<Box<str>> {
+    let request = &inference.request;
+    let body = inference.attempts.bodies.client();
+    let name = formats::end_user(request.endpoint.format(), body, &request.head.scan)?;
+    let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
+    fits.then(|| name.as_ref().into())
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,228 @@
+//! The response of the current attempt on its way to the client: passed on as it is, event by
+//! event, or translated; held until its first bytes have shown that it is an answer. Nothing here
+//! waits, counts or decides where a failure leads.
+
+use std::mem;
+
+use bytes::{Bytes, BytesMut};
+use llm_router_domain::format::Format;
+use llm_router_wire::error::begins_with_error;
+
+use crate::proxy::attempt::answer::{Answer, Progress};
+use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
+use crate::proxy::attempt::stream::{Stream, Verdict};
+
+/// Treatment of the response.
+#[derive(Default)]
+pub(crate) enum Response {
+    /// None yet, or one whose bytes are passed on untouched.
+    #[default]
+    Plain,
+    /// A JSON body that hasn't shown yet whether it is an error.
+    Opening(BytesMut),
+    /// Server-sent events, passed on whole.
+    Stream(Box<Stream>),
+    /// An answer in another format than the client's.
+    Translated(Box<Answer>),
+    /// A refusal of the provider's: passed on as it is, but for our credential.
+    Declined(BytesMut),
+}
+
+/// Result of feeding a response more of its bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is nothing for the client yet, or nothing that may be sent before more has come.
+    Wait,
+    /// The rest of the body is a comment of the stream, and its first event has not come.
+    Comment,
+    /// The rest of the body goes to the client as it came.
+    Untouched,
+    /// The rest of the body goes to the client.
+    Pass,
+    /// The same, and our secrets must be taken out of it.
+    PassCleaned,
+    /// The same, with this status.
+    Refused(u16),
+    /// The same: the stream has ended in an error of the provider's.
+    BrokenOff,
+    /// The body begins with an error: it is to be read for what it says.
+    ErrorBody(BytesMut),
+    /// The stream begins with an error event of this status. What is left of the body is the
+    /// client's if no other candidate is asked.
+    ErrorEvent(u16),
+    /// Nothing of it can be passed on: the status that it amounts to, and what was said.
+    Unusable(u16, String),
+}
+
+impl Response {
+    /// Returns whether it is an answer, and not a refusal or too little to tell.
+    pub(crate) const fn is_answer(&self) -> bool {
+        matches!(self, Self::Plain | Self::Stream(_) | Self::Translated(_))
+    }
+
+    /// Takes more of the response, or its end, and leaves in `body` what the client may be sent.
+    pub(crate) fn take(&mut self, body: &mut Option<Bytes>, end: bool, format: Format) -> Step {
+        match self {
+            Self::Plain => Step::Untouched,
+            Self::Opening(held) => {
+                held.extend_from_slice(&body.take().unwrap_or_default());
+                match begins_with_error(held) {
+                    None if !end => Step::Wait,
+                    Some(true) => Step::ErrorBody(mem::take(held)),
+                    _ => {
+                        *body = Some(mem::take(held).freeze());
+                        *self = Self::Plain;
+                        Step::Pass
+                    }
+                }
+            }
+            Self::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {
+                Step::Untouched
+            }
+            Self::Stream(stream) => match pass_events(stream, body, end, format) {
+                Verdict::Failed(status) => Step::ErrorEvent(status),
+                Verdict::Wait if end => Step::Pass,
+                Verdict::Wait if body.is_none() => Step::Wait,
+                Verdict::Wait => Step::Comment,
+                Verdict::Begun => Step::Pass,
+            },
+            Self::Translated(answer) => take_translated(answer, body, end),
+            Self::Declined(held) => {
+                if let Some(chunk) = body.take() {
+                    held.extend_from_slice(&chunk);
+                }
+                if !end && held.len() <= ERROR_BODY_LIMIT {
+                    return Step::Wait;
+                }
+                *body = Some(held.split().freeze());
+                Step::PassCleaned
+            }
+        }
+    }
+}
+
+fn take_translated(answer: &mut Answer, body: &mut Option<Bytes>, end: bool) -> Step {
+    let (step, passed) = match answer.take(body.take(), end) {
+        Progress::Wait => return Step::Wait,
+        Progress::Failed(status, said) => return Step::Unusable(status, said),
+        Progress::Pass(passed) => (Step::Pass, passed),
+        Progress::Refused(status, passed) => (Step::Refused(status), passed),
+        Progress::BrokenOff(passed) => (Step::BrokenOff, passed),
+    };
+    if end || !passed.is_empty() {
+        *body = Some(passed);
+    }
+    step
+}
+
+/// Lets whole events through.
+fn pass_events(
+    stream: &mut Stream,
+    body: &mut Option<Bytes>,
+    end: bool,
+    format: Format,
+) -> Verdict {
+    let mut chunk = body.take().unwrap_or_default();
+    let verdict = stream.pass(&mut chunk, format);
+    if end && let Some(rest) = stream.rest() {
+        // The upstream ended its stream without a last blank line, in its own right.
+        chunk = if chunk.is_empty() {
+            rest
+        } else {
+            [chunk, rest].concat().into()
+        };
+    }
+    if end || !chunk.is_empty() {
+        *body = Some(chunk);
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(response: &mut Response, chunk: &str, end: bool) -> (Step, Option<Bytes>) {
+        let mut body = Some(Bytes::copy_from_slice(chunk.as_bytes()));
+        let step = response.take(&mut body, end, Format::OpenAiChat);
+        (step, body)
+    }
+
+    fn stream() -> Response {
+        Response::Stream(Box::default())
+    }
+
+    #[test]
+    fn a_stream_is_held_until_its_first_event() {
+        let mut response = stream();
+        assert_eq!(
+            take(&mut response, "data: {\"choi", false),
+            (Step::Wait, None)
+        );
+        let (step, body) = take(&mut response, "ces\":[1]}\n\n", false);
+        assert_eq!(step, Step::Pass);
+        assert_eq!(body.unwrap(), "data: {\"choices\":[1]}\n\n");
+        let (step, body) = take(&mut response, "data: {}\n\n", false);
+        assert_eq!(
+            (step, body.unwrap()),
+            (Step::Untouched, "data: {}\n\n".into())
+        );
+    }
+
+    #[test]
+    fn comments_decide_nothing() {
+        let mut response = stream();
+        let (step, body) = take(&mut response, ": wait\n\n", false);
+        assert_eq!((step, body.unwrap()), (Step::Comment, ": wait\n\n".into()));
+        let error = "data: {\"error\":{\"code\":429}}\n\n";
+        let (step, body) = take(&mut response, error, false);
+        assert_eq!((step, body.unwrap()), (Step::ErrorEvent(429), error.into()));
+    }
+
+    #[test]
+    fn a_stream_of_comments_is_passed_on_at_its_end() {
+        let mut response = stream();
+        assert_eq!(take(&mut response, ": bye\n\n", true).0, Step::Pass);
+    }
+
+    #[test]
+    fn a_json_answer_is_held_until_it_is_known_to_be_none() {
+        let mut response = Response::Opening(BytesMut::new());
+        assert_eq!(take(&mut response, "{\"err", false), (Step::Wait, None));
+        assert!(!response.is_answer());
+        let (step, _) = take(&mut response, "or\":{\"code\":1}", false);
+        assert_eq!(
+            step,
+            Step::ErrorBody("{\"error\":{\"code\":1}".as_bytes().into())
+        );
+
+        let mut response = Response::Opening(BytesMut::new());
+        let (step, body) = take(&mut response, "{\"id\":\"1\",", false);
+        assert_eq!((step, body.unwrap()), (Step::Pass, "{\"id\":\"1\",".into()));
+        assert!(response.is_answer());
+        assert_eq!(take(&mut response, "}", true).0, Step::Untouched);
+    }
+
+    #[test]
+    fn an_answer_that_ends_before_it_can_be_told_is_passed_on() {
+        let mut response = Response::Opening(BytesMut::new());
+        let (step, body) = take(&mut response, "{", true);
+        assert_eq!((step, body.unwrap()), (Step::Pass, "{".into()));
+    }
+
+    #[test]
+    fn a_refusal_is_held_until_it_is_whole_or_long() {
+        let mut response = Response::Declined(BytesMut::new());
+        assert_eq!(take(&mut response, "{\"a\":", false), (Step::Wait, None));
+        let (step, body) = take(&mut response, "1}", true);
+        assert_eq!(
+            (step, body.unwrap()),
+            (Step::PassCleaned, "{\"a\":1}".into())
+        );
+        assert!(!response.is_answer());
+
+        let mut response = Response::Declined(BytesMut::new());
+        let long = "x".repeat(ERROR_BODY_LIMIT + 1);
+        assert_eq!(take(&mut response, &long, false).0, Step::PassCleaned);
+    }
+}

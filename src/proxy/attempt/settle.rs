@@ -1,0 +1,146 @@
+//! Opens and settles the ledger's entries of attempts. Their contents are made by
+//! [`ledger_entry`](crate::proxy::attempt::ledger_entry).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use llm_router_domain::ledger::Disconnect;
+use pingora::{Error, ErrorType, Result};
+
+use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy};
+use crate::clock;
+use crate::proxy::attempt::inference::Inference;
+use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft};
+use crate::proxy::attempt::outcome::Failure;
+use crate::proxy::gateway::Gateway;
+use crate::snapshot::Snapshot;
+use crate::telemetry::traces::Trace;
+
+/// End of a request with its last attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) client_gone: bool,
+    /// Set if the answer was read to its end after the client had disconnected.
+    pub(crate) drained: bool,
+    /// The status that the client was sent; 0 if none.
+    pub(crate) answered: u16,
+}
+
+impl Gateway {
+    /// Journals the attempt that is about to begin, and settles the one before it: that wasn't the
+    /// request's last.
+    ///
+    /// # Errors
+    /// When the journal doesn't take it or the key's budget doesn't allow it: then nothing must go
+    /// upstream.
+    pub(crate) async fn open_entry(&self, inference: &mut Inference, now: Instant) -> Result<()> {
+        let live = Arc::clone(&inference.request.live);
+        let snapshot = &live.snapshot;
+        let budget = snapshot.budget(&inference.request.key);
+        let budget = budget.as_ref();
+        let Some(deployment) = inference.deployment() else {
+            return Error::err_in(ErrorType::InternalError);
+        };
+        let provider = &deployment.provider;
+        let expected = budget.map(|_| {
+            let input = inference.size().input_at_most(deployment);
+            let model = &deployment.model;
+            self.budgets.expected(&provider.id, model, input)
+        });
+        let longest = provider.timeouts.total + provider.timeouts.connect;
+        let id = self.budgets.attempt_id(budget.is_some());
+        let entry = EntryDraft::new(id, inference, deployment, expected, now);
+        let attempts = &mut inference.attempts;
+        if let Some(budget) = budget {
+            let need = BudgetRequest {
+                budget,
+                opened: entry.opening(),
+                replaces: attempts.entry.as_deref().map(EntryDraft::opening),
+                longest,
+                failure: snapshot.limits.on_counter_failure,
+            };
+            let reserved = self.budgets.reserve(&need, &self.ledger).await;
+            self.ledger.metrics().decided(reserved.as_ref());
+            attempts.degraded |= !matches!(
+                reserved,
+                Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
+            );
+            if let Err(refused) = reserved {
+                if matches!(
+                    refused,
+                    BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)
+                ) {
+                    self.metrics.budget_refused();
+                }
+                attempts.failure = Some(refused.into());
+                return Error::err_in(ErrorType::InternalError);
+            }
+        }
+        if let Err(error) = self.ledger.opened(entry.opening()) {
+            tracing::debug!(%error, "an attempt can't be journalled and is not made");
+            self.budgets.release(entry.opening());
+            attempts.failure = Some(Failure::Unjournalled);
+            return Error::err_in(ErrorType::InternalError);
+        }
+        let entry = entry.paid_from(budget.cloned());
+        if let Some(failed) = attempts.entry.replace(Box::new(entry)) {
+            let closing = Closing {
+                now,
+                last: false,
+                client_gone: false,
+                disconnect: Disconnect::Cancel,
+                answered: 0,
+                explanation: None,
+            };
+            let trace = attempts.trace.as_deref_mut();
+            attempts.used_tokens += self.write(*failed, snapshot, closing, trace);
+        }
+        Ok(())
+    }
+
+    /// Settles the attempt that the request ends with, unless that is done.
+    pub(crate) fn settle(&self, inference: &mut Inference, end: End) {
+        let Inference { request, attempts } = inference;
+        let Some(entry) = attempts.entry.take() else {
+            return;
+        };
+        let closing = Closing {
+            now: clock::now(),
+            last: true,
+            client_gone: end.client_gone,
+            disconnect: if end.drained {
+                Disconnect::Drain
+            } else {
+                Disconnect::Cancel
+            },
+            answered: end.answered,
+            explanation: attempts.explanation.take(),
+        };
+        let trace = attempts.trace.as_deref_mut();
+        attempts.used_tokens += self.write(*entry, request.snapshot(), closing, trace);
+    }
+
+    /// Writes an attempt into the ledger; returns the tokens that it used.
+    fn write(
+        &self,
+        mut entry: EntryDraft,
+        snapshot: &Snapshot,
+        closing: Closing,
+        trace: Option<&mut Trace>,
+    ) -> u64 {
+        let held = entry.opening().estimate.input_total();
+        let deployment = Arc::clone(entry.deployment());
+        let budget = entry.take_budget();
+        let entry = entry.close(snapshot, closing);
+        self.metrics.settled(&entry, deployment.id());
+        if let Some(trace) = trace {
+            let provider = snapshot.provider(&entry.attempt.provider);
+            trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
+        }
+        self.budgets.settle(budget.as_ref(), &entry, held);
+        let usage = &entry.outcome.usage;
+        let used = usage.input_total() + usage.output_total();
+        self.ledger.settled(entry, deployment.id());
+        used
+    }
+}

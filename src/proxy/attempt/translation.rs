@@ -1,0 +1,242 @@
+//! What each candidate is sent: the client's body with another model name, the same without what a
+//! provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
+//! candidate is tried is not decided here.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use llm_router_domain::format::{Endpoint, Format};
+use llm_router_wire::request::RequestHead;
+use llm_router_wire::translate::{
+    ChatDialect, Compat, RequestOptions, TranslateError, TranslatedRequest, clean_history,
+    translate_count_request, translate_request,
+};
+use llm_router_wire::usage::{Splice, UsageLayout};
+
+use crate::clock;
+use crate::proxy::attempt::headers::Asked;
+use crate::proxy::attempt::inference::Inference;
+use crate::snapshot::{Deployment, Way};
+
+/// The request's body, and what was made of it for candidates so far: the latest of each kind.
+pub(crate) struct Bodies {
+    /// The body that the client sent, with the parameters that a rule set; empty once nothing is
+    /// sent any more.
+    client: Bytes,
+    translated: Option<Translated>,
+    cleaned: Option<Cleaned>,
+}
+
+impl Bodies {
+    /// Begins with the client's body, of which nothing was made yet.
+    pub(crate) const fn new(client: Bytes) -> Self {
+        Self {
+            client,
+            translated: None,
+            cleaned: None,
+        }
+    }
+
+    /// Returns the body that the client sent.
+    pub(crate) const fn client(&self) -> &Bytes {
+        &self.client
+    }
+
+    /// Lets go of all bytes: nothing will be sent again.
+    pub(crate) fn forget(&mut self) {
+        self.client = Bytes::new();
+        self.cleaned = None;
+        if let Some(translated) = &mut self.translated {
+            translated.request.body = Bytes::new();
+        }
+    }
+}
+
+/// Returns the change that makes a stream report its usage, if it doesn't by itself.
+pub(crate) fn usage_option(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+    let layout = UsageLayout::for_endpoint(endpoint.format(), endpoint);
+    if head.stream && layout.has_usage_option() {
+        head.ask_for_usage(body)
+    } else {
+        None
+    }
+}
+
+/// The request in another format.
+struct Translated {
+    target: Target,
+    request: TranslatedRequest,
+}
+
+/// What decides how a request is translated.
+#[derive(PartialEq, Eq)]
+struct Target {
+    format: Format,
+    model: Arc<str>,
+    compat: Compat,
+    dialect: ChatDialect,
+}
+
+/// The request in the client's format, without thoughts that the provider would refuse.
+struct Cleaned {
+    dialect: ChatDialect,
+    /// None where there was nothing to take out.
+    request: Option<(RequestHead, Bytes, Option<Splice>)>,
+}
+
+impl Inference {
+    /// Prepares what the current candidate is sent.
+    ///
+    /// # Errors
+    /// When the candidate's format can't express the request: another candidate may take it.
+    pub(crate) fn prepare(&mut self) -> Result<(), TranslateError> {
+        let Some(deployment) = self.deployment().cloned() else {
+            return Ok(());
+        };
+        match deployment.provider.way(self.request.endpoint) {
+            Some(Way::Translated(format)) => self.translate(&deployment, format),
+            Some(Way::Native(_)) => {
+                self.clean(deployment.provider.dialect);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn translate(&mut self, deployment: &Deployment, format: Format) -> Result<(), TranslateError> {
+        let target = Target {
+            format,
+            model: Arc::clone(&deployment.model),
+            compat: deployment.provider.compat,
+            dialect: deployment.provider.dialect,
+        };
+        let made = self.attempts.bodies.translated.as_ref();
+        if made.is_some_and(|made| made.target == target) {
+            return Ok(());
+        }
+        let options = RequestOptions {
+            compat: target.compat,
+            dialect: target.dialect,
+            now: unix_seconds(),
+            request_id: self.request.id.to_string(),
+            ..RequestOptions::default()
+        };
+        let request = if self.request.endpoint == Endpoint::CountTokens {
+            translate_count_request(
+                format,
+                self.attempts.bodies.client(),
+                &target.model,
+                &options,
+            )?
+        } else {
+            let from = self.request.endpoint.format();
+            translate_request(
+                from,
+                format,
+                self.attempts.bodies.client(),
+                &target.model,
+                &options,
+            )?
+        };
+        self.attempts.bodies.translated = Some(Translated { target, request });
+        Ok(())
+    }
+
+    fn clean(&mut self, dialect: ChatDialect) {
+        let made = self.attempts.bodies.cleaned.as_ref();
+        if !has_history(self.request.endpoint) || made.is_some_and(|made| made.dialect == dialect) {
+            return;
+        }
+        let request = clean_history(
+            self.request.endpoint.format(),
+            dialect,
+            self.attempts.bodies.client(),
+        )
+        .and_then(|body| {
+            let head = RequestHead::read(&body).ok()?;
+            let ask = usage_option(&head, &body, self.request.endpoint);
+            Some((head, body, ask))
+        });
+        self.attempts.bodies.cleaned = Some(Cleaned { dialect, request });
+    }
+
+    /// Returns the translation that the current candidate is sent, if it is sent one.
+    pub(crate) fn translated(&self) -> Option<&TranslatedRequest> {
+        let made = self.attempts.bodies.translated.as_ref();
+        match self.deployment()?.provider.way(self.request.endpoint)? {
+            Way::Translated(_) => made.map(|made| &made.request),
+            Way::Native(_) => None,
+        }
+    }
+
+    /// Returns the format that the current candidate is asked and answers in.
+    pub(crate) fn provider_format(&self) -> Format {
+        let way = self
+            .deployment()
+            .and_then(|deployment| deployment.provider.way(self.request.endpoint));
+        match way {
+            Some(Way::Translated(format)) => format,
+            _ => self.request.endpoint.format(),
+        }
+    }
+
+    /// Returns the body for the current candidate, in pieces to be sent in order.
+    pub(crate) fn body_pieces(&self) -> VecDeque<Bytes> {
+        if let Some(translated) = self.translated() {
+            return [translated.body.clone()].into();
+        }
+        let Some(deployment) = self.deployment() else {
+            return VecDeque::new();
+        };
+        let cleaned = self.attempts.bodies.cleaned.as_ref();
+        let (head, body, ask) = match cleaned.and_then(|cleaned| cleaned.request.as_ref()) {
+            Some((head, body, ask)) => (head, body, ask),
+            None => (
+                &self.request.head,
+                self.attempts.bodies.client(),
+                &self.request.usage_option,
+            ),
+        };
+        head.rewrite(body, &deployment.model, ask.as_ref()).into()
+    }
+
+    /// Returns path, length and manner of the current candidate's request.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        let way = self
+            .deployment()
+            .and_then(|deployment| deployment.provider.way(self.request.endpoint));
+        let path = match (way, self.translated()) {
+            (Some(Way::Native(path)), _) => path.into(),
+            // Anthropic's base is without the version.
+            (Some(Way::Translated(Format::AnthropicMessages)), Some(sent)) => {
+                format!("/v1{}", sent.path).into()
+            }
+            (_, Some(sent)) => Cow::Borrowed(sent.path.as_str()),
+            (_, None) => Cow::Borrowed(""),
+        };
+        Asked {
+            path,
+            length: self.attempts.length,
+            translated: matches!(way, Some(Way::Translated(_))),
+        }
+    }
+
+    /// Returns the fields that the provider's format has nothing for, as the client spells them.
+    pub(crate) fn dropped(&self) -> &[String] {
+        self.translated()
+            .map_or(&[], |translated| &translated.dropped)
+    }
+}
+
+/// Returns whether requests to an endpoint bring earlier answers along.
+const fn has_history(endpoint: Endpoint) -> bool {
+    !matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings)
+}
+
+fn unix_seconds() -> u64 {
+    let since = clock::wall().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

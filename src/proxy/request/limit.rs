@@ -1,0 +1,93 @@
+//! A request's way past the limits: let in, charged, told of, settled. What is let through is
+//! [`crate::limits`]' to decide.
+
+use llm_router_domain::format::Endpoint;
+use llm_router_domain::header::KEY_HEADERS;
+use llm_router_domain::key::Key;
+use llm_router_domain::usage::estimate_tokens;
+use pingora::proxy::Session;
+
+use crate::clock;
+use crate::error::ApiError;
+use crate::limits::{Need, Refusal};
+use crate::proxy::attempt::inference::Inference;
+use crate::proxy::context::Context;
+use crate::proxy::gateway::Gateway;
+
+impl Gateway {
+    /// Tells a client whose key doesn't work to wait, if it comes too often.
+    pub(crate) fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
+        let headers = &session.req_header().headers;
+        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
+        if !names.any(|name| headers.contains_key(*name)) {
+            return fault;
+        }
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let slowed = address.and_then(|address| self.limits.stranger(address.ip(), clock::now()));
+        slowed.unwrap_or(fault)
+    }
+
+    /// Lets a request in before its body is read.
+    pub(crate) fn admit(&self, ctx: &mut Context, key: &Key) -> Result<(), ApiError> {
+        let live = ctx.live.clone().ok_or_else(ApiError::internal)?;
+        ctx.degraded = self.limits.is_degraded();
+        let admitted = self.limits.admit(&live.snapshot.limits, key, clock::now());
+        ctx.permit = Some(admitted.map_err(|refusal| refuse(ctx, *refusal))?);
+        Ok(())
+    }
+
+    /// Charges a request with the tokens it is expected to use, and its model's limits.
+    pub(crate) async fn reserve_tokens(&self, ctx: &mut Context) -> Result<(), ApiError> {
+        let (Some(live), Some(permit), Some(inference)) =
+            (&ctx.live, &mut ctx.permit, &ctx.inference)
+        else {
+            return Ok(());
+        };
+        let failure = live.snapshot.limits.on_counter_failure;
+        let model = inference.request.model.as_deref();
+        let need = Need {
+            model: model.map(|model| (model.name.as_str(), model.limits)),
+            tokens: self.expected_tokens(inference),
+        };
+        let reserved = self
+            .limits
+            .reserve(permit, &need, failure, clock::now())
+            .await;
+        ctx.rate_limits = *permit.standing();
+        ctx.degraded |= self.limits.is_degraded();
+        reserved.map_err(|refusal| refuse(ctx, *refusal))
+    }
+
+    fn expected_tokens(&self, inference: &Inference) -> u64 {
+        let input = estimate_tokens(inference.request.body_bytes as u64, 1);
+        match inference.request.endpoint {
+            Endpoint::CountTokens => 0,
+            Endpoint::Embeddings => input,
+            _ => {
+                // None is chosen yet: the first that may be is taken for all of them.
+                let typical = inference.attempts.cursor.untried().next().map(|first| {
+                    let provider = &first.provider.id;
+                    self.budgets.typical_output(provider, &first.model)
+                });
+                let output = [typical, inference.size().output_limit()]
+                    .into_iter()
+                    .flatten();
+                input.saturating_add(output.min().unwrap_or_default())
+            }
+        }
+    }
+}
+
+fn refuse(ctx: &mut Context, refusal: Refusal) -> ApiError {
+    ctx.rate_limits = refusal.standing;
+    refusal.fault
+}
+
+/// Charges what a request used in place of what was reserved for it, and frees its place.
+pub(crate) fn settle_limits(ctx: &mut Context) {
+    if let Some(mut permit) = ctx.permit.take() {
+        let used = ctx.inference.as_deref();
+        let used = used.map_or(0, |inference| inference.attempts.used_tokens);
+        permit.settle(used, clock::now());
+    }
+}

@@ -1,0 +1,34 @@
+//! The headers by which a client learns where its limits stand, and that a dependency is down.
+
+use http::HeaderValue;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+
+use crate::clock;
+use crate::proxy::context::Context;
+
+/// Inserts the headers of the limits that the client is subject to.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn insert(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    let inference = ctx.inference.as_deref();
+    let counters = ctx.degraded || inference.is_some_and(|found| found.attempts.degraded);
+    let unavailable = match (counters, ctx.store_unavailable) {
+        (false, false) => None,
+        (true, false) => Some("counters"),
+        (false, true) => Some("store"),
+        (true, true) => Some("counters, store"),
+    };
+    if let Some(unavailable) = unavailable {
+        let value = HeaderValue::from_static(unavailable);
+        header.insert_header("x-llm-router-degraded", value)?;
+    }
+    let wall = clock::timestamp();
+    for (name, value) in ctx.rate_limits.headers(ctx.format(), wall) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            header.insert_header(name, value)?;
+        }
+    }
+    Ok(())
+}

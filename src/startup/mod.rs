@@ -1,0 +1,611 @@
+//! `serve` and `demo`: loads the configuration, wires the parts and runs them.
+
+pub(crate) mod predecessors;
+pub(crate) mod running;
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
+use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
+use llm_router_counters::{Counters, Link, SharedServer};
+use llm_router_domain as domain;
+use llm_router_domain::format::Format;
+use llm_router_domain::key::KeyHasher;
+use llm_router_domain::rule::RuleSpec;
+use llm_router_store::objects::{ObjectStore, Objects};
+use llm_router_store::seal::Sealer;
+use llm_router_store::{LedgerStore, Store, StoreError};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Runtime;
+
+use crate::admin_api::config::Configuration;
+use crate::admin_api::editor::Editor;
+use crate::admin_api::keys::Issuing;
+use crate::admin_api::providers::Hosting;
+use crate::admin_api::routing::Steering;
+use crate::budgets::{self, Budgets};
+use crate::clock;
+use crate::health::Health;
+use crate::keys::authenticate::authenticate;
+use crate::keys::last_used::{UseLog, keep_written};
+use crate::keys::stored_keys::IssuedKeys;
+use crate::ledger::metrics::LedgerMetrics;
+use crate::ledger::{self, Ledger};
+use crate::limits::Limiter;
+use crate::process::listeners::Sockets;
+use crate::proxy::{self, AppState, Collector, Live, SharedLive, SideTask, keep_checked};
+use crate::routing::explain::{ExplainRequest, explain};
+use crate::routing::toggle::ToggleReplica;
+use crate::snapshot::Snapshot;
+use crate::snapshot::stored_rules::broken;
+use crate::startup::predecessors::follow_others;
+use crate::startup::running::Running;
+use crate::sync::change_notifier::ChangeNotifier;
+use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
+use crate::sync::store_poller::Follower;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
+
+/// Options of `serve`.
+pub(crate) struct Start {
+    /// The configuration, or nothing for the built-in defaults.
+    pub(crate) file: Option<PathBuf>,
+    /// Set if the sockets of a running process are taken over.
+    pub(crate) upgrade: bool,
+    /// The working directory: `.env` is read here.
+    pub(crate) folder: PathBuf,
+    pub(crate) mock: llm_router_mock::Config,
+    /// A key that the caller has made up for this run.
+    pub(crate) admin_key: Option<SecretString>,
+    /// Set if the access log is JSON.
+    pub(crate) json_log: bool,
+}
+
+/// Serves until a signal ends the process.
+///
+/// # Errors
+/// A configuration that can't be used, a port that can't be had, or a ledger that can't be opened.
+pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
+    let Secrets { issuer, admin_key } = Secrets::read(&start);
+    let hasher = issuer.clone();
+    let loader = Loader::new(
+        start.file,
+        start.folder,
+        admin_key.clone(),
+        hasher.unwrap_or_else(|| KeyHasher::new(&random_secret())),
+        start.mock,
+    );
+    let loaded = loader.load()?;
+    tell_warnings(&loaded);
+    let config = loaded.config.clone();
+    let sealer = sealer(&config)?;
+    let loader = with_some_key(loader, &config, admin_key.is_some())?;
+    let loader = loader.with_sealer(sealer.clone());
+    let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+    let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
+    let sockets = (!start.upgrade)
+        .then(|| Sockets::bind(&config))
+        .transpose()?;
+    let runtime = ledger::runtime()?;
+    let hangups = SighupListener::listen(&runtime)?;
+    let store = runtime.block_on(ledger::open_store(&config.store.url))?;
+    let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
+    let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
+    announce(&loader, &config, &live.snapshot);
+    let entries = Arc::<dyn Store>::clone(&store);
+    let ledger = Ledger::open(&config.store, entries, money, &runtime, start.upgrade)?;
+    let ledger = Arc::new(ledger);
+    metrics.config_loaded(1);
+    let (limits, budgets) = counting(&config, &runtime, &metrics)?;
+    metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
+    let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
+    let access_log = access_log(&config, start.json_log)?;
+    let traces = traces(&config, &runtime, &metrics)?;
+    let health = Arc::<Health>::default();
+    let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
+    let editor = steering.editor.clone();
+    let switch = Arc::clone(&steering.switch);
+    let uses = Arc::clone(live.load().snapshot.keys.uses());
+    let parts = Parts {
+        budgets: Arc::clone(&budgets),
+        steering,
+        issuing: Issuing {
+            editor: editor.clone(),
+            live: Arc::clone(&live),
+            hasher: issuer,
+        },
+        sealer,
+    };
+    let source = admin_source(&config, parts, &live, &metrics, &ledger, &health);
+    let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
+    let running = Running::begin(&config, &runtime, sockets, &ledger)?;
+    runtime.spawn(follow_others(Arc::clone(&ledger), Arc::clone(&budgets)));
+    let mut side_tasks = vec![
+        ("admin", running.admin_task(admin.clone())?),
+        ("health", health_task(&live, health)),
+        ("uses", uses_task(&uses, &editor.store)),
+    ];
+    side_tasks.extend(keeping_in_step(&editor, hangups, &metrics));
+    let shared = AppState {
+        live,
+        metrics,
+        access_log: access_log.clone(),
+        ledger: Arc::clone(&ledger),
+        admin: config.server.admin_paths.then_some(admin),
+        limits,
+        budgets,
+        switch,
+        traces: traces.clone(),
+        ending: Arc::clone(&running.ending),
+    };
+    let ran = proxy::run(running.options(&config), shared, side_tasks);
+    runtime.block_on(async {
+        write_uses(&uses, editor.store.as_ref()).await;
+        ledger.close().await;
+    });
+    end_telling(traces, &access_log);
+    ran.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// Tasks that follow the file, the store and other replicas.
+fn keeping_in_step(
+    editor: &Editor,
+    hangups: Arc<SighupListener>,
+    metrics: &Arc<Metrics>,
+) -> [(&'static str, SideTask); 3] {
+    let (reloader, broadcast) = (Arc::clone(&editor.reloader), Arc::clone(&editor.broadcast));
+    [
+        ("reload", reload_task(reloader, hangups)),
+        (
+            "broadcast",
+            broadcast_task(broadcast, &editor.follower, metrics),
+        ),
+        ("follow", follow_task(Arc::clone(&editor.follower))),
+    ]
+}
+
+fn end_telling(traces: Option<Arc<Traces>>, access_log: &AccessLog) {
+    if let Some(traces) = traces {
+        traces.close();
+    }
+    access_log.write_out();
+}
+
+fn tell_warnings(loaded: &Loaded) {
+    for warning in loaded.warnings.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// The access log, as it is configured; JSON where the rest of the log is, if that isn't said.
+fn access_log(config: &Config, json: bool) -> io::Result<AccessLog> {
+    let settings = config.telemetry.access_log;
+    let json = match settings.format {
+        LogFormat::Auto => json,
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    AccessLog::start(json, settings.sample)
+}
+
+/// Starts traces, if they are configured.
+fn traces(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Metrics,
+) -> io::Result<Option<Arc<Traces>>> {
+    let Some(settings) = &config.telemetry.traces else {
+        return Ok(None);
+    };
+    let handle = runtime.handle().clone();
+    let collector = Collector::new(settings, handle, metrics.trace_exports().clone())?;
+    let traces = Traces::start(settings, collector)?;
+    tracing::info!(collector = %settings.endpoint, sample = settings.sample, "traces are sent");
+    Ok(Some(Arc::new(traces)))
+}
+
+/// Loads what was made by API: in this order, so that what is changed meanwhile is noticed.
+async fn made_by_api(store: &dyn Store) -> Result<(Objects, Arc<IssuedKeys>), StoreError> {
+    let objects = store.objects().await?;
+    let issued = IssuedKeys::load(store, &IssuedKeys::default()).await?;
+    Ok((objects, Arc::new(issued)))
+}
+
+/// Secrets of the environment.
+struct Secrets {
+    /// Hashes keys that are stored: under a salt of this run they would be worthless after it.
+    issuer: Option<KeyHasher>,
+    /// The key that always works.
+    admin_key: Option<SecretString>,
+}
+
+impl Secrets {
+    fn read(start: &Start) -> Self {
+        let environment = llm_router_config::Environment::read(&start.folder);
+        let secret = |name| environment.non_empty(name).map(SecretString::from);
+        let salt = secret("API_KEY_SALT");
+        let admin_key = start.admin_key.clone();
+        Self {
+            issuer: salt.as_ref().map(KeyHasher::new),
+            admin_key: admin_key.or_else(|| secret("ADMIN_API_KEY")),
+        }
+    }
+}
+
+/// Timeout of writing the last uses of keys at shutdown.
+const USES: Duration = Duration::from_secs(2);
+
+async fn write_uses(uses: &UseLog, store: &dyn Store) {
+    let writing = tokio::time::timeout(USES, uses.write_out(store));
+    if !matches!(writing.await, Ok(Ok(()))) {
+        tracing::warn!("the store doesn't take when keys were last used");
+    }
+}
+
+/// Parts that the admin service may change.
+struct Parts {
+    budgets: Arc<Budgets>,
+    steering: Steering,
+    issuing: Issuing,
+    sealer: Option<Sealer>,
+}
+
+/// Makes the source that the admin service reads from.
+fn admin_source(
+    config: &Config,
+    parts: Parts,
+    live: &SharedLive,
+    metrics: &Arc<Metrics>,
+    ledger: &Arc<Ledger>,
+    health: &Arc<Health>,
+) -> AdminSource {
+    let editor = parts.steering.editor.clone();
+    AdminSource {
+        live: Arc::clone(live),
+        metrics: Arc::clone(metrics),
+        ledger: Arc::clone(ledger),
+        budgets: parts.budgets,
+        health: Arc::clone(health),
+        metrics_public: config.admin.metrics_public,
+        clients_port: config.server.listen.port(),
+        hosting: Hosting {
+            editor: editor.clone(),
+            sealer: parts.sealer,
+            live: Arc::clone(live),
+            health: Arc::clone(health),
+        },
+        configuration: Configuration { editor },
+        issuing: parts.issuing,
+        steering: parts.steering,
+    }
+}
+
+/// Timeout of the start for the shared counters; without them this replica begins with its own share.
+const COUNTERS: Duration = Duration::from_secs(1);
+
+/// Interval at which their status goes into the metrics.
+const COUNTERS_NOTED: Duration = Duration::from_millis(500);
+
+/// Starts the counters of limits and budgets: for all replicas together where they have Redis, budgets also
+/// where they have PostgreSQL.
+fn counting(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Arc<Metrics>,
+) -> io::Result<(Arc<Limiter>, Arc<Budgets>)> {
+    let counters = counters(config, runtime)?;
+    let handle = runtime.handle();
+    let budgets = if let Some(counters) = &counters {
+        watch_link(counters.link(), runtime, metrics);
+        Budgets::with_store(Arc::new(counters.clone()), handle)
+    } else if let (config::StoreUrl::Postgres(url), true) = (&config.store.url, config.store.ledger)
+    {
+        let book = budgets::postgres::start(url, handle);
+        let book = book.map_err(|error| io::Error::other(format!("store.url: {error}")))?;
+        watch_link(&book, runtime, metrics);
+        Budgets::with_store(book, handle)
+    } else {
+        Budgets::default()
+    };
+    let limits = Limiter::new(Arc::clone(metrics), counters);
+    Ok((Arc::new(limits), Arc::new(budgets)))
+}
+
+fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> {
+    let CounterUrl::Redis(url) = &config.counters.url else {
+        return Ok(None);
+    };
+    let options = llm_router_counters::LinkOptions {
+        timeout: config.counters.timeout,
+    };
+    let counters = Counters::start(url, options, runtime.handle());
+    let counters = counters.map_err(|error| io::Error::other(format!("counters.url: {error}")))?;
+    Ok(Some(counters))
+}
+
+/// Waits a moment for what replicas share, and lets the metrics say how it is.
+fn watch_link<S: SharedServer>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
+    runtime.block_on(link.ready(COUNTERS));
+    let (link, metrics) = (Arc::clone(link), Arc::clone(metrics));
+    runtime.spawn(async move {
+        loop {
+            metrics.counters(&link.status());
+            tokio::time::sleep(COUNTERS_NOTED).await;
+        }
+    });
+}
+
+/// Parts that keep the running router up to date: with its file, with its store, with its operators.
+fn steer(
+    runtime: &Runtime,
+    loader: Loader,
+    loaded: Loaded,
+    objects: Objects,
+    store: Arc<dyn Store>,
+    live: &SharedLive,
+    metrics: &Arc<Metrics>,
+) -> Result<Steering, LoadError> {
+    let switch = ToggleReplica::open(
+        Arc::clone(&store),
+        loaded.config.routing.enabled,
+        loaded.config.routing.toggle,
+        Arc::clone(metrics),
+    );
+    let switch = Arc::new(runtime.block_on(switch)?);
+    let poll = loaded.config.store.poll;
+    let broadcast = ChangeNotifier::of(&loaded.config).map_err(io::Error::other)?;
+    let broadcast = Arc::new(broadcast);
+    let reloader = Arc::new(Reloader::new(
+        loader,
+        loaded,
+        objects,
+        Arc::clone(live),
+        Arc::clone(&switch),
+        Arc::clone(&store),
+        Arc::clone(metrics),
+    ));
+    let follower = Arc::new(Follower::new(
+        Arc::clone(&store),
+        Arc::clone(&switch),
+        Arc::clone(&reloader),
+        Arc::clone(metrics),
+        poll,
+    ));
+    let editor = Editor {
+        store,
+        reloader,
+        follower,
+        broadcast,
+    };
+    Ok(Steering { switch, editor })
+}
+
+fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %config.server.listen,
+        admin = %config.admin.listen,
+        config = %loader.file().unwrap_or(Path::new("built-in defaults")).display(),
+        providers = snapshot.providers.len(),
+        models = snapshot.models.len(),
+        keys = snapshot.keys.len(),
+        "starting"
+    );
+}
+
+/// A router that nobody has a key for is of no use: makes one up for this run and shows it.
+fn with_some_key(loader: Loader, config: &Config, has_admin_key: bool) -> io::Result<Loader> {
+    if has_admin_key || config.keys.iter().any(|key| key.enabled) {
+        return Ok(loader);
+    }
+    let key = random_key();
+    writeln!(
+        io::stderr(),
+        "No key is configured. For this run only, use the admin key {}\n\
+         Set ADMIN_API_KEY or add keys to the configuration to choose your own.",
+        key.expose_secret()
+    )?;
+    Ok(loader.with_admin_key(key))
+}
+
+/// Returns the sealer of stored credentials, if the environment has a key for it.
+fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
+    let key = config.secrets.secret_key.as_ref();
+    let sealer = key.map(|key| Sealer::new(key, &[])).transpose();
+    sealer.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
+}
+
+/// A new key: 32 random bytes in two version 4 UUIDs' worth of text.
+pub(crate) fn random_key() -> SecretString {
+    format!("sk-router-{}", random_secret().expose_secret()).into()
+}
+
+fn random_secret() -> SecretString {
+    let (one, two) = (uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    format!("{one}{two}").into()
+}
+
+fn reload_task(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) -> SideTask {
+    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
+}
+
+/// Also while the process drains: a key that is revoked then is revoked for it too.
+fn follow_task(follower: Arc<Follower>) -> SideTask {
+    Box::new(move |_| {
+        let follower = Arc::clone(&follower);
+        Box::pin(async move { follower.run().await })
+    })
+}
+
+fn broadcast_task(
+    broadcast: Arc<ChangeNotifier>,
+    follower: &Arc<Follower>,
+    metrics: &Arc<Metrics>,
+) -> SideTask {
+    let (follower, metrics) = (Arc::clone(follower), Arc::clone(metrics));
+    Box::new(move |stop| {
+        let broadcast = Arc::clone(&broadcast);
+        let (follower, metrics) = (Arc::clone(&follower), Arc::clone(&metrics));
+        until(
+            stop,
+            async move { broadcast.run(&follower, &metrics).await },
+        )
+    })
+}
+
+fn uses_task(uses: &Arc<UseLog>, store: &Arc<dyn Store>) -> SideTask {
+    let (uses, store) = (Arc::clone(uses), Arc::clone(store));
+    Box::new(move |stop| until(stop, keep_written(Arc::clone(&uses), Arc::clone(&store))))
+}
+
+fn health_task(live: &SharedLive, health: Arc<Health>) -> SideTask {
+    let live = Arc::clone(live);
+    Box::new(move |stop| until(stop, keep_checked(Arc::clone(&live), Arc::clone(&health))))
+}
+
+/// Runs a task until `stop` resolves.
+fn until(
+    stop: BoxFuture<'static, ()>,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        tokio::select! {
+            () = task => {}
+            () = stop => {}
+        }
+    })
+}
+
+/// Source of the admin service.
+struct AdminSource {
+    live: SharedLive,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+    budgets: Arc<Budgets>,
+    health: Arc<Health>,
+    metrics_public: bool,
+    clients_port: u16,
+    hosting: Hosting,
+    configuration: Configuration,
+    issuing: Issuing,
+    steering: Steering,
+}
+
+#[async_trait]
+impl llm_router_admin::Backend for AdminSource {
+    fn routing(&self) -> &dyn llm_router_admin::RoutingApi {
+        &self.steering
+    }
+
+    fn rules(&self) -> &dyn Collection<Object = RuleObject, Spec = RuleSpec> {
+        &self.steering
+    }
+
+    fn keys(&self) -> &dyn llm_router_admin::KeysApi {
+        &self.issuing
+    }
+
+    fn providers(&self) -> &dyn llm_router_admin::ProvidersApi {
+        &self.hosting
+    }
+
+    fn config(&self) -> &dyn llm_router_admin::ConfigApi {
+        &self.configuration
+    }
+
+    fn store(&self) -> &dyn ObjectStore {
+        &*self.steering.editor.store
+    }
+
+    fn config_schema(&self) -> serde_json::Value {
+        llm_router_config::schema()
+    }
+
+    fn metrics(&self) -> String {
+        // What the ledger's parts count is taken over when somebody looks.
+        let money = self.ledger.metrics();
+        money.set_reservations(self.budgets.reservations());
+        let enabled = self.steering.switch.is_enabled(clock::wall());
+        self.metrics.routing_enabled(enabled);
+        let live = self.live.load();
+        self.metrics.deployments.show(&live.snapshot, &self.health);
+        self.metrics.render()
+    }
+
+    fn router_metrics(&self) -> llm_router_admin::RouterMetrics {
+        self.metrics.figures()
+    }
+
+    fn metrics_are_public(&self) -> bool {
+        self.metrics_public
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
+        let live = self.live.load();
+        let key = authenticate(&live.snapshot.keys, headers, clock::wall())
+            .map_err(|fault| fault.message.into_owned())?;
+        Ok(Caller {
+            role: key.role,
+            key: key.name.clone(),
+            owner: key.owner.clone(),
+        })
+    }
+
+    fn clients_port(&self) -> u16 {
+        self.clients_port
+    }
+
+    fn now(&self) -> Timestamp {
+        clock::timestamp()
+    }
+
+    fn explain(
+        &self,
+        headers: &HeaderMap,
+        format: Option<Format>,
+        body: &[u8],
+    ) -> Result<String, ExplainError> {
+        let live = self.live.load();
+        let snapshot = &live.snapshot;
+        let now = clock::wall();
+        let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
+            explain(&ExplainRequest {
+                snapshot,
+                enabled: self.steering.switch.is_enabled(now),
+                key: &key,
+                headers,
+                body,
+                format,
+                now,
+                random: fastrand::u64(..),
+                typical_output: &|provider, model| self.budgets.typical_output(provider, model),
+                pretty: false,
+            })
+        });
+        explained.map_err(|fault| ExplainError {
+            code: fault.code,
+            message: fault.message.into_owned(),
+            field: fault.param,
+        })
+    }
+
+    fn today(&self) -> Date {
+        domain::ledger::day(self.now())
+    }
+
+    async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
+        self.ledger.up_to_date().await
+    }
+}

@@ -1,0 +1,486 @@
+//! Loads the configuration and swaps it in: at start, on SIGHUP, and when its file changes. What
+//! is wrong with a configuration is found by `llm-router-config`.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use llm_router_admin::{Difference, RejectedConfig};
+use llm_router_config::{
+    Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report, RestartOnlySettings,
+};
+use llm_router_domain::key::KeyHasher;
+use llm_router_store::objects::{AuditDraft, Changes, Objects};
+use llm_router_store::seal::Sealer;
+use llm_router_store::{Store, StoreError};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin_api::config::mistakes;
+use crate::keys::stored_keys::IssuedKeys;
+use crate::ledger::LedgerError;
+use crate::process::systemd;
+use crate::proxy::{Live, SharedLive};
+use crate::routing::toggle::{ToggleReplica, now};
+use crate::snapshot::Snapshot;
+use crate::snapshot::compile::{CompileInputs, compile};
+use crate::snapshot::mock_host::MockHost;
+use crate::snapshot::prices;
+use crate::snapshot::stored_providers::{self, with_made};
+use crate::snapshot::stored_rules::broken;
+use crate::telemetry::metrics::Metrics;
+
+/// Makes snapshots out of a configuration file.
+pub(crate) struct Loader {
+    /// The file, or nothing for the built-in defaults.
+    file: Option<PathBuf>,
+    folder: PathBuf,
+    admin_key: Option<SecretString>,
+    /// Opens the credentials of providers made by API.
+    sealer: Option<Sealer>,
+    hasher: KeyHasher,
+    mock: MockHost,
+    mock_config: llm_router_mock::Config,
+    /// The files that the latest good configuration was made of.
+    files: Mutex<Vec<PathBuf>>,
+}
+
+/// Why a configuration did not take effect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// What the operator has to mend.
+    #[error("{}", .0.render().trim_end())]
+    Config(Report),
+    /// What the machine refused.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// What store or journal refused.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// What the store refused once it was open.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl Loader {
+    pub(crate) fn new(
+        file: Option<PathBuf>,
+        folder: PathBuf,
+        admin_key: Option<SecretString>,
+        hasher: KeyHasher,
+        mock_config: llm_router_mock::Config,
+    ) -> Self {
+        let default = || Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists());
+        Self {
+            file: file.or_else(default),
+            folder,
+            admin_key,
+            sealer: None,
+            hasher,
+            mock: MockHost::default(),
+            mock_config,
+            files: Mutex::default(),
+        }
+    }
+
+    /// The same loader with another key that always works.
+    pub(crate) fn with_admin_key(self, key: SecretString) -> Self {
+        Self {
+            admin_key: Some(key),
+            ..self
+        }
+    }
+
+    /// The same loader with what opens stored credentials.
+    pub(crate) fn with_sealer(self, sealer: Option<Sealer>) -> Self {
+        Self { sealer, ..self }
+    }
+
+    /// Reads and checks the configuration. The environment is read anew, as `.env` may have
+    /// changed too.
+    pub(crate) fn load(&self) -> Result<Loaded, LoadError> {
+        let environment = Environment::read(&self.folder);
+        let loaded = llm_router_config::load(self.file.as_deref(), &environment)
+            .map_err(LoadError::Config)?;
+        self.files().clone_from(&loaded.files);
+        Ok(loaded)
+    }
+
+    /// Compiles a configuration that was checked, with the prices that it names and the objects
+    /// made by API. What `previous` knows of deployments that stay the same is kept.
+    pub(crate) fn compile(
+        &self,
+        config: &Config,
+        objects: &Objects,
+        issued: &Arc<IssuedKeys>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, LoadError> {
+        let config = &with_made(config, objects, self.sealer.as_ref());
+        let is_built_in = |provider: &llm_router_config::Provider| {
+            provider.kind == ProviderKind::Mock && provider.base_url.is_none()
+        };
+        let mock = if config.providers.iter().any(is_built_in) {
+            Some(self.mock.address(self.mock_config.clone())?)
+        } else {
+            None
+        };
+        let prices = prices::table(config.prices.as_deref()).map_err(LoadError::Config)?;
+        let admin_key = self.admin_key.as_ref();
+        let surroundings = CompileInputs {
+            mock,
+            admin_key,
+            hasher: &self.hasher,
+            prices: Arc::new(prices.merge(stored_providers::prices(objects))),
+            objects,
+            issued,
+            previous,
+        };
+        let revision = previous.map_or(1, |snapshot| snapshot.revision + 1);
+        Ok(compile(config, revision, &surroundings))
+    }
+
+    /// The file that is loaded, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that changes when the content of `.env` or of any file does that the
+    /// configuration is made of.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let environment = self.folder.join(".env");
+        let files = self.files();
+        for path in self.file.iter().chain(files.iter()).chain([&environment]) {
+            std::fs::read(path).ok().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// Swaps configurations under a running router. A configuration is a file and the objects made by
+/// API; when one of them changes, the other is used as it was.
+pub(crate) struct Reloader {
+    loader: Loader,
+    live: SharedLive,
+    switch: Arc<ToggleReplica>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    /// The settings that the process began with and no reload changes.
+    restart_only: RestartOnlySettings,
+    /// Also keeps reloads one after the other.
+    in_force: Mutex<ActiveConfig>,
+}
+
+/// What the snapshot in force was made of.
+pub(crate) struct ActiveConfig {
+    pub(crate) config: Config,
+    /// The contents of the file with secrets masked.
+    pub(crate) masked: Value,
+    pub(crate) objects: Objects,
+    /// The fingerprint of the files that were last tried.
+    tried: u64,
+    /// Why the last reload changed nothing.
+    pub(crate) refused: Option<RejectedConfig>,
+}
+
+impl Reloader {
+    pub(crate) fn new(
+        loader: Loader,
+        loaded: Loaded,
+        objects: Objects,
+        live: SharedLive,
+        switch: Arc<ToggleReplica>,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let restart_only = loaded.config.restart_only.clone();
+        let in_force = ActiveConfig {
+            config: loaded.config,
+            masked: loaded.masked,
+            objects,
+            tried: loader.fingerprint(),
+            refused: None,
+        };
+        Self {
+            loader,
+            live,
+            switch,
+            store,
+            metrics,
+            restart_only,
+            in_force: Mutex::new(in_force),
+        }
+    }
+
+    /// Loads the configuration now, and records what changed as done by `actor`. The revision in
+    /// force then.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing changed.
+    pub(crate) async fn reload_as(&self, reason: &str, actor: &str) -> Result<u64, LoadError> {
+        let before = self.in_force().masked.clone();
+        let revision = self.reload(reason)?;
+        let after = self.in_force().masked.clone();
+        let differences = llm_router_admin::differences(Some(&before), Some(&after));
+        if !differences.is_empty() {
+            self.record(&differences, actor).await;
+        }
+        Ok(revision)
+    }
+
+    async fn record(&self, differences: &[Difference], actor: &str) {
+        let side = |of: fn(&Difference) -> &Option<Value>| {
+            let of = |one: &Difference| Some((one.path.clone(), of(one).clone()?));
+            Some(
+                differences
+                    .iter()
+                    .filter_map(of)
+                    .collect::<Map<_, _>>()
+                    .into(),
+            )
+        };
+        let file = self.file().map(|file| file.display().to_string());
+        let what = AuditDraft {
+            at: now(),
+            actor: actor.to_owned(),
+            action: "reload".to_owned(),
+            kind: "config".to_owned(),
+            object: file.unwrap_or_else(|| "built-in defaults".to_owned()),
+            before: side(|one| &one.before),
+            after: side(|one| &one.after),
+        };
+        let recording = tokio::time::timeout(RECORDING, self.store.record(what));
+        if !matches!(recording.await, Ok(Ok(()))) {
+            tracing::warn!("the store doesn't take the record of a changed configuration");
+        }
+    }
+
+    /// The file that is loaded, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.loader.file()
+    }
+
+    fn reload(&self, reason: &str) -> Result<u64, LoadError> {
+        let mut in_force = self.in_force();
+        in_force.tried = self.loader.fingerprint();
+        let reloaded = self.reload_file(&mut in_force);
+        in_force.refused = reloaded.as_ref().err().map(|error| RejectedConfig {
+            at: now(),
+            errors: mistakes(error),
+        });
+        match &reloaded {
+            Ok(revision) => {
+                self.metrics.config_loaded(*revision);
+                tracing::info!(revision, reason, "the configuration was reloaded");
+            }
+            Err(error) => {
+                self.metrics.config_refused();
+                tracing::error!(reason, %error, "the new configuration was refused; the old one stays");
+            }
+        }
+        reloaded
+    }
+
+    /// Takes over what changed of what was made by API, with the file as it was last loaded; whether
+    /// that went well. Keys are changed in place, whatever becomes of the rest; for the rest the
+    /// snapshot is built anew, unless `keys_only`.
+    pub(crate) fn apply(&self, changes: &Changes, keys_only: bool) -> bool {
+        let mut in_force = self.in_force();
+        let issued = Arc::clone(self.live().snapshot.keys.issued());
+        issued.apply(changes);
+        match in_force.objects.with(changes) {
+            None => {
+                in_force.objects.change_number = changes.change_number;
+                true
+            }
+            Some(_) if keys_only => false,
+            Some(objects) => self.put_into_force(&mut in_force, objects, &issued),
+        }
+    }
+
+    /// Puts everything made by API into force, with the file as it was last loaded; whether that
+    /// went well.
+    pub(crate) fn rebuild(&self, objects: Objects, issued: IssuedKeys) -> bool {
+        self.put_into_force(&mut self.in_force(), objects, &Arc::new(issued))
+    }
+
+    fn put_into_force(
+        &self,
+        in_force: &mut ActiveConfig,
+        objects: Objects,
+        issued: &Arc<IssuedKeys>,
+    ) -> bool {
+        let change_number = objects.change_number;
+        match self.swap(&in_force.config, &objects, issued) {
+            Ok(revision) => {
+                in_force.objects = objects;
+                self.metrics.revision(revision);
+                tracing::info!(
+                    revision,
+                    change_number,
+                    "objects made by API were taken over"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::error!(change_number, %error, "objects made by API can't be put into force");
+                false
+            }
+        }
+    }
+
+    /// What requests are served by now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// The change number of the objects in force.
+    pub(crate) fn change_number(&self) -> u64 {
+        self.in_force().objects.change_number
+    }
+
+    /// What the snapshot in force was made of. Reloads wait until it is given back.
+    pub(crate) fn in_force(&self) -> MutexGuard<'_, ActiveConfig> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload_file(&self, in_force: &mut ActiveConfig) -> Result<u64, LoadError> {
+        let loaded = self.loader.load()?;
+        for warning in loaded.warnings.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let issued = Arc::clone(self.live().snapshot.keys.issued());
+        let revision = self.swap(&loaded.config, &in_force.objects, &issued)?;
+        for setting in self.restart_only.changes(&loaded.config.restart_only) {
+            tracing::warn!(setting, "the changed setting takes effect after a restart");
+        }
+        self.switch.configure(loaded.config.routing.toggle);
+        in_force.config = loaded.config;
+        in_force.masked = loaded.masked;
+        Ok(revision)
+    }
+
+    fn swap(
+        &self,
+        config: &Config,
+        objects: &Objects,
+        issued: &Arc<IssuedKeys>,
+    ) -> Result<u64, LoadError> {
+        let previous = self.live.load_full();
+        let snapshot = self
+            .loader
+            .compile(config, objects, issued, Some(&previous.snapshot))?;
+        let revision = snapshot.revision;
+        self.metrics
+            .rules_broken(broken(&snapshot.listed_rules).count());
+        self.live
+            .store(Arc::new(Live::bind(snapshot, Some(&previous))?));
+        Ok(revision)
+    }
+
+    async fn reload_if_changed(&self) {
+        let fingerprint = self.loader.fingerprint();
+        let known = self.in_force().tried;
+        if fingerprint != known {
+            self.reload_from_file("file changed").await;
+        }
+    }
+
+    async fn reload_from_file(&self, reason: &str) {
+        systemd::reloading();
+        // What is wrong with it has been logged and counted.
+        let reloaded = self.reload_as(reason, "file").await;
+        systemd::reloaded(reloaded.is_err());
+    }
+}
+
+/// How long the store may take to record a changed configuration.
+const RECORDING: Duration = Duration::from_secs(2);
+
+/// How long a file must be left alone before it is read: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The net under the file system's notices, which some file systems don't give.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// SIGHUP, listened for since [`SighupListener::listen`].
+pub(crate) struct SighupListener(tokio::sync::Mutex<Signal>);
+
+impl SighupListener {
+    /// Begins to listen. Until then the signal ends the process, so this comes before anything
+    /// that shows that the process is up. `runtime` must live as long as they are waited for.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn listen(runtime: &Runtime) -> io::Result<Arc<Self>> {
+        let _entered = runtime.enter();
+        let signal = signal(SignalKind::hangup())?;
+        Ok(Arc::new(Self(tokio::sync::Mutex::new(signal))))
+    }
+
+    async fn next(&self) {
+        self.0.lock().await.recv().await;
+    }
+}
+
+/// Reloads on SIGHUP and when the file changes, until the task is dropped.
+pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) {
+    let (changes, mut changed) = tokio::sync::mpsc::channel(1);
+    // The watcher works as long as it lives.
+    let _watcher = reloader
+        .loader
+        .file
+        .as_deref()
+        .and_then(|file| watcher(file, changes));
+    loop {
+        tokio::select! {
+            () = hangups.next() => reloader.reload_from_file("SIGHUP").await,
+            Some(()) = changed.recv() => {
+                tokio::time::sleep(SETTLE).await;
+                reloader.reload_if_changed().await;
+            }
+            () = tokio::time::sleep(LOOK_AGAIN) => reloader.reload_if_changed().await,
+        }
+    }
+}
+
+/// Watches the file's folder: the file itself may be replaced, also by a symbolic link that is
+/// swapped, as Kubernetes does with a ConfigMap.
+fn watcher(
+    file: &Path,
+    changes: tokio::sync::mpsc::Sender<()>,
+) -> Option<notify::RecommendedWatcher> {
+    use notify::{RecursiveMode, Watcher as _};
+
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let notice = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // A full channel already holds a notice.
+            let _ = changes.try_send(());
+        }
+    };
+    let watching = notify::recommended_watcher(notice).and_then(|mut watcher| {
+        watcher
+            .watch(folder, RecursiveMode::NonRecursive)
+            .map(|()| watcher)
+    });
+    match watching {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the configuration's folder can't be watched; it is looked at every 5 s");
+            None
+        }
+    }
+}

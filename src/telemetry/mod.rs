@@ -1,0 +1,5 @@
+//! Reports of the router's work: access log, metrics and traces. Nothing here decides.
+
+pub(crate) mod access_log;
+pub(crate) mod metrics;
+pub(crate) mod traces;
