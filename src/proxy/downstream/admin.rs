@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -15,9 +15,6 @@ use crate::error::ApiError;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::body::{self, BodyError};
 use crate::proxy::downstream::reply::{deliver, send_fault};
-
-/// The largest answer; the largest there is now is a script of the API's documentation.
-const MOST_ANSWERED: usize = 16 * 1024 * 1024;
 
 /// Reads the request whole, for the admin service.
 ///
@@ -53,7 +50,8 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let Ok(answer) = router.clone().oneshot(request).await;
     let (parts, body) = answer.into_parts();
-    let Ok(body) = Limited::new(body, MOST_ANSWERED).collect().await else {
+    // The service makes its answers whole, in memory: no bound here would save any.
+    let Ok(body) = body.collect().await else {
         return send_fault(session, ctx, &ApiError::internal()).await;
     };
     ctx.answer.status = Some((parts.status.as_u16(), None));
