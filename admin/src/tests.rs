@@ -1,5 +1,7 @@
 //! Tests of the service over every path: roles, the shape of errors, and the API description.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -82,6 +84,10 @@ impl Backend for Empty {
         8000
     }
 
+    fn body_timeout(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
     fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
         let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
@@ -115,7 +121,7 @@ impl Backend for Empty {
 impl RoutingApi for Empty {
     async fn toggle_status(&self) -> ToggleStatus {
         ToggleStatus {
-            status: llm_router_domain::toggle::Status {
+            status: llm_router_domain::toggle::ToggleView {
                 enabled: true,
                 pending: None,
                 cooldown_until: None,
@@ -129,8 +135,8 @@ impl RoutingApi for Empty {
 
     async fn request_toggle(
         &self,
-        _: &llm_router_domain::toggle::Request,
-    ) -> Result<(llm_router_domain::toggle::Answer, ToggleStatus), StoreError> {
+        _: &llm_router_domain::toggle::ToggleChange,
+    ) -> Result<(llm_router_domain::toggle::ToggleAnswer, ToggleStatus), StoreError> {
         Err(outage())
     }
 
@@ -142,7 +148,7 @@ impl RoutingApi for Empty {
         &self,
         _: Option<u64>,
         _: u32,
-    ) -> Result<Page<llm_router_domain::toggle::Item, u64>, StoreError> {
+    ) -> Result<Page<llm_router_domain::toggle::ToggleRecord, u64>, StoreError> {
         Err(outage())
     }
 }
@@ -203,7 +209,7 @@ impl KeysApi for NoKeys {
     async fn rotate(
         &self,
         _: &str,
-        _: std::time::Duration,
+        _: Duration,
         _: Option<u64>,
         _: &str,
     ) -> Result<KeyObject, ObjectError> {
@@ -432,6 +438,12 @@ async fn errors_have_one_shape() {
         ),
         (
             request("GET", "/metrics", Some(Role::User)),
+            "",
+            403,
+            "permission_denied",
+        ),
+        (
+            request("PATCH", "/metrics", Some(Role::User)),
             "",
             403,
             "permission_denied",

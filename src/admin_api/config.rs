@@ -36,7 +36,7 @@ impl llm_router_admin::ConfigApi for Configuration {
                 .reloader
                 .file()
                 .map(|file| file.display().to_string()),
-            config: in_force.shown.clone(),
+            config: in_force.masked.clone(),
             made_by_api: made.into(),
             refused: in_force.refused.clone(),
         }

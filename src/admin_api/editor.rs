@@ -8,7 +8,7 @@ use llm_router_store::Store;
 use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
 
 use crate::routing::toggle::now;
-use crate::sync::change_notifier::Broadcast;
+use crate::sync::change_notifier::ChangeNotifier;
 use crate::sync::reload::{ActiveConfig, Reloader};
 use crate::sync::store_poller::Follower;
 
@@ -18,7 +18,7 @@ pub(crate) struct Editor {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) follower: Arc<Follower>,
-    pub(crate) broadcast: Arc<Broadcast>,
+    pub(crate) broadcast: Arc<ChangeNotifier>,
 }
 
 impl Editor {

@@ -16,7 +16,7 @@ use crate::keys::generate::{checked, draft, new_key, no_salt, rotated};
 use crate::keys::stored_keys::{Hashed, PREFIX, hashes_of, spec_of};
 use crate::proxy::SharedLive;
 use crate::routing::toggle::now;
-use crate::snapshot::compile::{ADMIN_KEY_NAME, allowance};
+use crate::snapshot::compile::ADMIN_KEY_NAME;
 
 /// Keys, for the admin service.
 pub(crate) struct Issuing {
@@ -258,11 +258,7 @@ fn written(raw: &StaticKey) -> KeyObject {
             .map(|model| model.as_str().to_owned())
             .collect(),
         limits: raw.limits.into(),
-        budget: raw.budget.map(|found| BudgetSpec {
-            usd: found.usd,
-            period: allowance(found).budget.period,
-            allow_unpriced: found.allow_unpriced,
-        }),
+        budget: raw.budget.map(BudgetSpec::from),
         expires_at: raw.expires_at,
         enabled: raw.enabled,
         source: ObjectSource::File,

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use llm_router_admin::{
     Collection, ListPage, ObjectError, ObjectSource, RuleObject, RuleProblem, ToggleStatus,
 };
-use llm_router_domain::rule::{Problem, RuleSpec, Severity};
-use llm_router_domain::toggle::{Answer, Item, Request, Status};
+use llm_router_domain::rule::{RuleFinding, RuleSpec, Severity};
+use llm_router_domain::toggle::{ToggleAnswer, ToggleChange, ToggleRecord, ToggleView};
 use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
 use llm_router_store::objects::{Draft, Kind, Object};
@@ -34,8 +34,8 @@ impl llm_router_admin::RoutingApi for Steering {
 
     async fn request_toggle(
         &self,
-        request: &Request,
-    ) -> Result<(Answer, ToggleStatus), StoreError> {
+        request: &ToggleChange,
+    ) -> Result<(ToggleAnswer, ToggleStatus), StoreError> {
         self.editor.follower.must_answer()?;
         let (answer, status) = self.switch.request(request).await?;
         self.editor.broadcast.tell();
@@ -54,7 +54,7 @@ impl llm_router_admin::RoutingApi for Steering {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError> {
+    ) -> Result<Page<ToggleRecord, u64>, StoreError> {
         // A change that is in force is told as applied, whoever was to settle it.
         self.editor.follower.look_unless_away().await;
         self.editor.follower.must_answer()?;
@@ -117,7 +117,7 @@ impl Collection for Steering {
 }
 
 impl Steering {
-    fn shown(&self, status: Status) -> ToggleStatus {
+    fn shown(&self, status: ToggleView) -> ToggleStatus {
         ToggleStatus {
             status,
             at: now(),
@@ -217,7 +217,7 @@ fn unlisted(object: &Object, spec: RuleSpec) -> RuleObject {
     })
 }
 
-fn problem(problem: &Problem) -> RuleProblem {
+fn problem(problem: &RuleFinding) -> RuleProblem {
     RuleProblem {
         severity: match problem.severity {
             Severity::Error => "error",

@@ -1,6 +1,6 @@
-//! The budgets of keys at run time: an estimate is held before a call, its cost is spent after
-//! it, and what was spent before is asked of the ledger once. Replicas share a book of it; a process
-//! that is alone keeps its own. The arithmetic is `llm-router-domain`'s.
+//! Budgets of keys at run time: an estimate is reserved before a call, its cost is settled after
+//! it, and earlier spending is read from the ledger once. Replicas share a store of it; a single
+//! process keeps its own. The arithmetic is `llm-router-domain`'s.
 
 pub(crate) mod postgres;
 pub(crate) mod shared;
@@ -13,9 +13,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use llm_router_config::OnCounterFailure;
 use llm_router_domain::budget::{
-    Account, Book as OwnBook, Budget, Exceeded, InputMargin, Period, TypicalOutput,
+    Account, Budget, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
 };
-use llm_router_domain::ledger::{Entry, Opened, stamped};
+use llm_router_domain::ledger::{LedgerEntry, OpenEntry, stamp_run};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
 use llm_router_store::ledger::SpentQuery;
@@ -26,60 +26,60 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::ledger::Ledger;
-pub(crate) use shared::By;
-use shared::{Ask, Shared};
-pub(crate) use store::Book;
+pub(crate) use shared::DecidedBy;
+use shared::{ReserveRequest, SharedBudgets};
+pub(crate) use store::BudgetStore;
 
-/// The budgets that one key spends from.
+/// Budgets that one key spends from.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyBudget {
     line: Arc<[(Account, Budget)]>,
-    /// Whether models without a price may be used all the same.
+    /// Allows models without a price.
     allow_unpriced: bool,
 }
 
-/// What every key with a budget has spent and reserved.
+/// Spending and reservations of every key with a budget.
 pub(crate) struct Budgets {
-    /// Names this run of the process in the ids of its attempts.
+    /// Identifies this run of the process in the ids of its attempts.
     run: u32,
-    /// Held for a few look-ups at a time.
-    state: Mutex<State>,
-    /// What replicas share, if there may be several.
-    shared: Option<Arc<Shared>>,
+    /// Locked for a few look-ups at a time.
+    state: Mutex<LocalState>,
+    /// Budgets shared with other replicas, if there may be several.
+    shared: Option<Arc<SharedBudgets>>,
 }
 
-/// An attempt that money is to be held for.
-pub(crate) struct Need<'a> {
+/// Attempt to reserve money for.
+pub(crate) struct BudgetRequest<'a> {
     pub(crate) budget: &'a KeyBudget,
-    pub(crate) opened: &'a Opened,
-    /// The attempt before it, which has failed: what was held for it is free.
-    pub(crate) instead: Option<&'a Opened>,
-    /// How long the attempt may last.
+    pub(crate) opened: &'a OpenEntry,
+    /// Failed attempt whose reservation this one replaces.
+    pub(crate) replaces: Option<&'a OpenEntry>,
+    /// Longest duration of the attempt.
     pub(crate) longest: Duration,
-    /// What holds while replicas can't ask each other.
+    /// Policy while the shared store is unavailable.
     pub(crate) failure: OnCounterFailure,
 }
 
-/// Why no money was held.
+/// Reason for which no money was reserved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// It doesn't fit, or has no price: why, for the client to read.
+pub(crate) enum BudgetRefusal {
+    /// It doesn't fit, or has no price. Holds the message for the client.
     OverBudget(String),
-    /// It doesn't fit into this replica's share: the same.
+    /// It doesn't fit into this replica's share. Holds the message for the client.
     Share(String),
-    /// What was spent before can't be known.
+    /// Earlier spending is unknown.
     Unknown,
-    /// Replicas can't ask each other, and the configuration says that nothing passes then.
+    /// The shared store is unavailable, and the configuration refuses everything then.
     Unavailable,
 }
 
-impl Refused {
+impl BudgetRefusal {
     #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
-    fn exceeded(exceeded: Exceeded) -> Self {
+    fn over_budget(exceeded: BudgetExceeded) -> Self {
         Self::OverBudget(format!("You are over budget: {exceeded}."))
     }
 
-    fn share(exceeded: &Exceeded, replicas: u32) -> Self {
+    fn share(exceeded: &BudgetExceeded, replicas: u32) -> Self {
         let of = &exceeded.account;
         Self::Share(format!(
             "You are over budget: while replicas can't ask each other, each may spend one \
@@ -88,7 +88,7 @@ impl Refused {
     }
 }
 
-/// The tokens to expect of a call.
+/// Tokens to expect of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     pub(crate) input: u64,
@@ -96,16 +96,16 @@ pub(crate) struct Expected {
 }
 
 #[derive(Default)]
-struct State {
+struct LocalState {
     book: OwnBook,
     typical: TypicalOutput,
     margin: InputMargin,
-    /// Done once the ledger has said what was spent before.
+    /// Cells that are set once earlier spending was read from the ledger.
     known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
 }
 
 impl KeyBudget {
-    /// The budgets of `line`; none if it is empty.
+    /// Creates the budgets of `line`; none if it is empty.
     pub(crate) fn new(line: Vec<(Account, Budget)>, allow_unpriced: bool) -> Option<Self> {
         (!line.is_empty()).then(|| Self {
             line: line.into(),
@@ -125,31 +125,31 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Budgets that replicas share by way of `book`, which is talked with on `runtime`.
-    pub(crate) fn shared(book: Arc<dyn Book>, runtime: &Handle) -> Self {
-        let (shared, waiting) = Shared::new(book);
-        runtime.spawn(Arc::clone(&shared).keep_told(waiting));
+    /// Creates budgets shared through `book`, with its background tasks on `runtime`.
+    pub(crate) fn with_store(book: Arc<dyn BudgetStore>, runtime: &Handle) -> Self {
+        let (shared, waiting) = SharedBudgets::new(book);
+        runtime.spawn(Arc::clone(&shared).run_reporting(waiting));
         Self {
             shared: Some(shared),
             ..Self::default()
         }
     }
 
-    /// Tells the other replicas what this one has spent, before it ends.
+    /// Reports this replica's spending to the others before the process stops.
     pub(crate) async fn leave(&self) {
         if let Some(shared) = &self.shared {
             shared.leave().await;
         }
     }
 
-    /// The id of a new attempt; `budgeted` where a budget pays for it.
+    /// Creates the id of a new attempt; `budgeted` if a budget pays for it.
     pub(crate) fn attempt_id(&self, budgeted: bool) -> Uuid {
         let id = Uuid::now_v7();
         let run = self.shared.as_ref().map_or(self.run, |shared| shared.run());
-        stamped(id, run, budgeted)
+        stamp_run(id, run, budgeted)
     }
 
-    /// Learns what was spent of a budget before, unless that is known.
+    /// Reads a budget's earlier spending, unless that is known.
     async fn prepare(
         &self,
         budget: &KeyBudget,
@@ -166,7 +166,7 @@ impl Budgets {
         Ok(())
     }
 
-    /// Learns what others have spent: processes before this one, and those that are ending beside it.
+    /// Reads the spending of other processes: earlier ones and those stopping beside this one.
     async fn restore(
         &self,
         account: &Account,
@@ -188,11 +188,11 @@ impl Budgets {
         Ok(())
     }
 
-    /// Learns anew what others have spent, while a process beside this one still spends.
+    /// Reads the spending of other processes again, while one beside this process still spends.
     ///
     /// # Errors
-    /// When the store doesn't say.
-    pub(crate) async fn look_again(&self, ledger: &Ledger) -> Result<(), StoreError> {
+    /// Returns an error if the store can't be read.
+    pub(crate) async fn refresh_others(&self, ledger: &Ledger) -> Result<(), StoreError> {
         let known: Vec<_> = {
             let state = self.state();
             let known = state.known.iter().filter(|(_, asked)| asked.initialized());
@@ -205,13 +205,13 @@ impl Budgets {
         Ok(())
     }
 
-    /// Output tokens to expect of a model when the client names no limit.
+    /// Returns the output tokens to expect of a model if the client sets no limit.
     pub(crate) fn typical_output(&self, provider: &str, model: &str) -> u64 {
         self.state().typical.estimate(provider, model, None)
     }
 
-    /// The tokens to hold for a call: its input, believed to be `input` at most, by what this
-    /// provider counts, and the output to expect when the client names no limit.
+    /// Returns the tokens to reserve for a call: the upper bound `input` by this provider's counts,
+    /// and the output to expect if the client sets no limit.
     pub(crate) fn expected(&self, provider: &str, model: &str, input: u64) -> Expected {
         let state = self.state();
         Expected {
@@ -220,22 +220,26 @@ impl Budgets {
         }
     }
 
-    /// Holds the estimate of an attempt, in place of that of the attempt before it.
+    /// Reserves the estimate of an attempt, replacing that of the attempt before it.
     ///
     /// # Errors
-    /// When it doesn't fit, has no price, or that can't be known.
-    pub(crate) async fn reserve(&self, need: &Need<'_>, ledger: &Ledger) -> Result<By, Refused> {
+    /// Returns an error if it doesn't fit, has no price, or earlier spending is unknown.
+    pub(crate) async fn reserve(
+        &self,
+        need: &BudgetRequest<'_>,
+        ledger: &Ledger,
+    ) -> Result<DecidedBy, BudgetRefusal> {
         let attempt = &need.opened.attempt;
         // A key made by API may have a budget, whatever the file says.
         if !ledger.is_kept() {
             tracing::error!("a key has a budget, and the ledger is off: it can't be used");
-            return Err(Refused::Unknown);
+            return Err(BudgetRefusal::Unknown);
         }
         let amount = match need.opened.cost {
             Cost::Usd(usd) => usd,
             Cost::Unpriced if need.budget.allow_unpriced => Decimal::ZERO,
             Cost::Unpriced => {
-                return Err(Refused::OverBudget(format!(
+                return Err(BudgetRefusal::OverBudget(format!(
                     "The model \"{}\" has no price, so a key with a budget may not use it.",
                     attempt.model_asked
                 )));
@@ -243,11 +247,11 @@ impl Budgets {
         };
         let Some(shared) = &self.shared else {
             self.reserve_here(need, amount, ledger).await?;
-            return Ok(By::All);
+            return Ok(DecidedBy::All);
         };
-        let ask = Ask {
+        let ask = ReserveRequest {
             id: attempt.id,
-            instead: need.instead.map(|opened| opened.attempt.id),
+            replaces: need.replaces.map(|opened| opened.attempt.id),
             budgets: &need.budget.line,
             amount,
             at: attempt.at,
@@ -259,17 +263,17 @@ impl Budgets {
 
     async fn reserve_here(
         &self,
-        need: &Need<'_>,
+        need: &BudgetRequest<'_>,
         amount: Decimal,
         ledger: &Ledger,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), BudgetRefusal> {
         let now = clock::timestamp();
         if let Err(error) = self.prepare(need.budget, ledger, now).await {
-            tracing::error!(%error, "what was spent of a budget can't be read");
-            return Err(Refused::Unknown);
+            tracing::error!(%error, "failed to read the spending of a budget");
+            return Err(BudgetRefusal::Unknown);
         }
-        if let Some(instead) = need.instead {
-            self.release(instead);
+        if let Some(replaces) = need.replaces {
+            self.release(replaces);
         }
         let (line, attempt) = (&need.budget.line, &need.opened.attempt);
         let expires = attempt.at.checked_add(need.longest);
@@ -277,10 +281,10 @@ impl Budgets {
         self.state()
             .book
             .reserve(attempt.id, line, amount, attempt.at, expires)
-            .map_err(Refused::exceeded)
+            .map_err(BudgetRefusal::over_budget)
     }
 
-    /// How many calls money is held for.
+    /// Returns the number of calls with a reservation.
     pub(crate) fn reservations(&self) -> usize {
         let shared = self.shared.as_ref();
         shared.map_or_else(
@@ -289,17 +293,17 @@ impl Budgets {
         )
     }
 
-    /// Lets go of what was held for an attempt that is not made.
-    pub(crate) fn release(&self, opened: &Opened) {
+    /// Releases the reservation of an attempt that is not made.
+    pub(crate) fn release(&self, opened: &OpenEntry) {
         match &self.shared {
             Some(shared) => shared.end(opened.attempt.id, Decimal::ZERO),
             None => self.state().book.release(opened.attempt.id),
         }
     }
 
-    /// Learns what a model gave, and spends what the attempt cost, in place of what was held for it,
-    /// where a budget pays; `held` is the input that was believed.
-    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &Entry, held: u64) {
+    /// Records the model's output and, where a budget pays, replaces the reservation with the cost.
+    /// `held` is the input that was reserved.
+    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &LedgerEntry, held: u64) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let output = outcome.usage.output_total();
         let (provider, model) = (&attempt.provider, &attempt.deployment);
@@ -323,7 +327,7 @@ impl Budgets {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LocalState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

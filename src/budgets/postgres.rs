@@ -1,83 +1,92 @@
-//! The book of budgets that replicas share where they have PostgreSQL and no Redis: the way to it is
-//! that of the counters, its questions are the store's.
+//! Budgets that replicas share in PostgreSQL where there is no Redis. It joins the counters' link
+//! to the store's queries and must not hold either.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use llm_router_counters::{Announced, Announcement, Link, Options, Server};
-use llm_router_domain::budget::shared::{Claim, Claimed, News, Standing};
-use llm_router_store::{Asker, BookConnection, BudgetBook, StoreError};
+use llm_router_counters::{
+    Announcement, AnnouncementReply, Link, LinkOptions, LinkStatus, SharedServer,
+};
+use llm_router_domain::budget::shared::{LineStatus, Reservation, ReserveOutcome, SpendUpdate};
+use llm_router_store::{BudgetConnection, BudgetTables, ReplicaConnection, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 
-use crate::budgets::store::{Book, Reach};
+use crate::budgets::store::BudgetStore;
 
-/// How long an attempt waits for the book. A database has slower moments than a cache: a limit that
-/// they pass would cut replicas off from each other in the midst of ordinary days.
+/// Timeout of a call. A database has slower moments than a cache: a shorter timeout would cut
+/// replicas off from each other in normal operation.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// The book, kept reachable.
-pub(crate) type PostgresBook = Link<Postgres>;
+/// Link to the PostgreSQL server that holds the budgets.
+pub(crate) type PostgresBudgetStore = Link<PostgresServer>;
 
-/// A PostgreSQL server with the book's tables.
-pub(crate) struct Postgres(BudgetBook);
+/// PostgreSQL server with the tables of shared budgets.
+pub(crate) struct PostgresServer(BudgetTables);
 
-/// Begins to keep a connection to the book of the store at `url`.
+/// Starts a link to the store at `url`.
 ///
 /// # Errors
-/// When that is no address.
-pub(crate) fn start(url: &SecretString, runtime: &Handle) -> Result<Arc<PostgresBook>, StoreError> {
-    let server = Postgres(BudgetBook::new(url.expose_secret())?);
-    Ok(Link::start(server, Options { timeout: ANSWER }, runtime))
+/// Returns an error if `url` is not an address.
+pub(crate) fn start(
+    url: &SecretString,
+    runtime: &Handle,
+) -> Result<Arc<PostgresBudgetStore>, StoreError> {
+    let server = PostgresServer(BudgetTables::new(url.expose_secret())?);
+    Ok(Link::start(
+        server,
+        LinkOptions { timeout: ANSWER },
+        runtime,
+    ))
 }
 
-impl Server for Postgres {
-    type Connection = BookConnection;
+impl SharedServer for PostgresServer {
+    type Connection = BudgetConnection;
 
     fn name(&self) -> &'static str {
-        "the budgets that replicas share in the store"
+        "PostgreSQL budgets"
     }
 
-    async fn connect(&self) -> Result<BookConnection, String> {
+    async fn connect(&self) -> Result<BudgetConnection, String> {
         self.0.connect().await.map_err(|error| error.to_string())
     }
 
     async fn announce(
         &self,
-        connection: &BookConnection,
+        connection: &BudgetConnection,
         announcement: Announcement,
-    ) -> Result<Announced, String> {
-        let asker = Asker {
+    ) -> Result<AnnouncementReply, String> {
+        let replica = ReplicaConnection {
             replica: announcement.replica,
             connection: announcement.connection,
         };
-        let present = connection.announce(asker, announcement.counts).await;
-        let present = present.map_err(|error| error.to_string())?;
-        Ok(Announced {
-            epoch: present.epoch,
-            age: present.age,
-            replicas: present.replicas,
+        let presence = connection.announce(replica, announcement.ttl).await;
+        let presence = presence.map_err(|error| error.to_string())?;
+        Ok(AnnouncementReply {
+            epoch: presence.epoch,
+            age: presence.age,
+            replicas: presence.replicas,
         })
     }
 }
 
 #[async_trait]
-impl Book for PostgresBook {
-    fn reach(&self) -> Reach {
-        Reach::of(self)
+impl BudgetStore for PostgresBudgetStore {
+    fn link_status(&self) -> LinkStatus {
+        self.status()
     }
 
-    async fn claim(&self, claim: &Claim) -> Option<Claimed> {
+    async fn reserve(&self, reservation: &Reservation) -> Option<ReserveOutcome> {
         let connection = self.connection().ok()?;
-        let claimed = connection.claim(asker(self), claim);
-        self.answer(claimed).await.ok()
+        let outcome = connection.reserve(replica_connection(self), reservation);
+        self.answer(outcome).await.ok()
     }
 
-    async fn tell(&self, news: &News) -> Option<Vec<Standing>> {
+    async fn apply_spend_update(&self, update: &SpendUpdate) -> Option<Vec<LineStatus>> {
         let connection = self.connection().ok()?;
-        let told = connection.tell(asker(self), news);
-        self.answer(told).await.ok()
+        let result = connection.apply_spend_update(replica_connection(self), update);
+        self.answer(result).await.ok()
     }
 
     async fn leave(&self) {
@@ -85,8 +94,8 @@ impl Book for PostgresBook {
     }
 }
 
-fn asker(link: &PostgresBook) -> Asker {
-    Asker {
+fn replica_connection(link: &PostgresBudgetStore) -> ReplicaConnection {
+    ReplicaConnection {
         replica: link.replica(),
         connection: link.connection_number(),
     }

@@ -1,6 +1,6 @@
-//! Budgets that hold for all replicas together: the shared book is asked before a call and told
-//! after it; while it is away each replica goes by its share of what was left. What is known here
-//! is `domain::budget::replica`'s; this is its talk with the book and the store.
+//! Budgets shared by all replicas: each call is reserved in the shared store and reported to it
+//! afterwards. While the store is unavailable each replica uses its share of what was left. The
+//! arithmetic belongs to `domain::budget::replica`; this does its I/O with the store and the ledger.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,97 +9,100 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use llm_router_config::OnCounterFailure;
-use llm_router_domain::budget::replica::{Replica, lines};
-use llm_router_domain::budget::shared::{Change, Claimed, Line, News, Standing};
+use llm_router_domain::budget::replica::{ReplicaBudgets, budget_lines};
+use llm_router_domain::budget::shared::{
+    BudgetLine, LineStatus, ReservationChange, ReserveOutcome, SpendUpdate,
+};
 use llm_router_domain::budget::{Account, Budget};
-use llm_router_domain::ledger::{Entry, counting_run};
+use llm_router_domain::ledger::{LedgerEntry, counting_run};
 use llm_router_store::ledger::SpentQuery;
 use rust_decimal::Decimal;
 use tokio::sync::{OnceCell, mpsc};
 use uuid::Uuid;
 
-use crate::budgets::Refused;
-use crate::budgets::store::Book;
+use crate::budgets::BudgetRefusal;
+use crate::budgets::store::BudgetStore;
 use crate::clock;
 use crate::ledger::Ledger;
 
-/// A reservation that is asked for.
-pub(super) struct Ask<'a> {
+/// Request to reserve money for an attempt.
+pub(super) struct ReserveRequest<'a> {
     pub(super) id: Uuid,
-    /// One that it takes the place of.
-    pub(super) instead: Option<Uuid>,
+    /// Reservation that this one replaces.
+    pub(super) replaces: Option<Uuid>,
     pub(super) budgets: &'a [(Account, Budget)],
     pub(super) amount: Decimal,
     pub(super) at: Timestamp,
     pub(super) lasts: Duration,
-    /// What holds while the book is away.
+    /// Policy while the store is unavailable.
     pub(super) failure: OnCounterFailure,
 }
 
-/// Who decided on a reservation.
+/// Basis of the decision on a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum By {
+pub(crate) enum DecidedBy {
     /// All replicas together, or the only process there is.
     All,
     /// This replica, by its share.
     Share,
-    /// Nobody: the configuration lets everything pass while the book is away.
+    /// None: the configuration admits everything while the store is unavailable.
     Nobody,
 }
 
-pub(super) struct Shared {
-    book: Arc<dyn Book>,
+/// Budgets of this replica with their link to the shared store.
+pub(super) struct SharedBudgets {
+    store: Arc<dyn BudgetStore>,
     /// Held for a few look-ups at a time.
-    replica: Mutex<Replica>,
-    /// Lines whose spending in the store the book was told of, by this replica.
-    seeded: Mutex<HashMap<Line, Arc<Seed>>>,
-    /// Reservations that the book is to be told of.
+    replica: Mutex<ReplicaBudgets>,
+    /// Lines whose spending in the ledger this replica has reported to the store.
+    seeded: Mutex<HashMap<BudgetLine, Arc<Seed>>>,
+    /// Reservations whose end must be reported.
     endings: mpsc::Sender<Uuid>,
 }
 
-/// Whether the store was asked about a line.
+/// State of reading a line's spending from the ledger.
 #[derive(Default)]
 struct Seed {
     done: OnceCell<()>,
-    /// When it could not say, last time.
+    /// Instant of the last failure.
     failed: Mutex<Option<Instant>>,
 }
 
-/// Endings that wait to be told. More are told by the round that looks for what was missed.
+/// Length of the queue of ends. Further ends are reported by the next round.
 const WAITING: usize = 16_384;
 
-/// Endings that are told at the same time.
+/// Ends reported at the same time.
 const AT_ONCE: usize = 32;
 
-/// How often is looked for what the book missed, and how lines stand.
+/// Interval of the rounds that report what the store missed and refresh the totals.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// How long a process that ends may take for that.
+/// Time that the last round of a process may take.
 const LAST_ROUND: Duration = Duration::from_secs(2);
 
-/// How often is looked whether the book came back.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval of checking whether the store is available again.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Lines that are told of or asked about in one message, and in one round.
+/// Most lines in one message, and in one round.
 const LINES: usize = 64;
 const MOST_LINES: usize = 2_048;
 
-/// How long lines are kept that nobody uses. The store is asked about them anew.
+/// Time after which unused lines are forgotten. Their spending is then read from the ledger again.
 const IDLE: SignedDuration = SignedDuration::from_hours(1);
 
-/// How long the store may take to say what was spent, and how long it is left alone after it could
-/// not, where the book knows enough to go on.
+/// Timeout of reading spending from the ledger, and the pause after a failure while the store knows
+/// enough to go on.
 const STORE: Duration = Duration::from_secs(5);
 
-/// Numbers of runs, as `domain::ledger::stamped` takes them.
+/// Number of different run ids, as `domain::ledger` encodes them.
 const RUNS: u32 = 1 << 31;
 
-impl Shared {
-    pub(super) fn new(book: Arc<dyn Book>) -> (Arc<Self>, mpsc::Receiver<Uuid>) {
+impl SharedBudgets {
+    pub(super) fn new(store: Arc<dyn BudgetStore>) -> (Arc<Self>, mpsc::Receiver<Uuid>) {
         let (endings, waiting) = mpsc::channel(WAITING);
         let shared = Self {
-            book,
-            replica: Mutex::new(Replica::new(fastrand::u32(..RUNS))),
+            store,
+            replica: Mutex::new(ReplicaBudgets::new(fastrand::u32(..RUNS))),
             seeded: Mutex::default(),
             endings,
         };
@@ -110,149 +113,196 @@ impl Shared {
         self.replica().run()
     }
 
-    pub(super) fn is_away(&self) -> bool {
-        !self.book.reach().up
+    pub(super) fn is_unavailable(&self) -> bool {
+        !self.store.link_status().up
     }
 
     pub(super) fn reservations(&self) -> usize {
         self.replica().reservations()
     }
 
-    /// Holds an amount on every budget, or on none.
+    /// Reserves an amount on every budget, or on none.
     ///
     /// # Errors
-    /// When it doesn't fit, or that can't be known.
-    pub(super) async fn reserve(&self, ask: &Ask<'_>, ledger: &Ledger) -> Result<By, Refused> {
-        self.seed(ask, ledger).await?;
-        if let Some(instead) = ask.instead {
-            self.replica().end(instead, Decimal::ZERO);
+    /// Returns an error if it doesn't fit, or if earlier spending is unknown.
+    pub(super) async fn reserve(
+        &self,
+        request: &ReserveRequest<'_>,
+        ledger: &Ledger,
+    ) -> Result<DecidedBy, BudgetRefusal> {
+        self.seed(request, ledger).await?;
+        if let Some(replaces) = request.replaces {
+            self.replica().end(replaces, Decimal::ZERO);
         }
-        let reach = self.book.reach();
-        if reach.up {
-            if !reach.calm {
-                self.charge_share(ask, reach.replicas)?;
+        let link = self.store.link_status();
+        if link.up {
+            if !link.synced {
+                self.charge_share(request, link.replicas)?;
             }
-            if let Some(decided) = self.ask_book(ask, reach.calm, ledger).await {
-                if decided.is_err() && !reach.calm {
-                    self.replica().refund_share(ask.budgets, ask.amount, ask.at);
+            if let Some(decision) = self.reserve_in_store(request, link.synced, ledger).await {
+                if decision.is_err() && !link.synced {
+                    self.replica()
+                        .refund_share(request.budgets, request.amount, request.at);
                 }
-                return decided.map(|()| By::All);
+                return decision.map(|()| DecidedBy::All);
             }
         }
-        let charged = reach.up && !reach.calm;
-        let alone = self.decide_alone(ask, reach.replicas, charged);
-        if alone.is_err() {
+        let charged = link.up && !link.synced;
+        let decision = self.decide_offline(request, link.replicas, charged);
+        if decision.is_err() {
             if charged {
-                self.replica().refund_share(ask.budgets, ask.amount, ask.at);
+                self.replica()
+                    .refund_share(request.budgets, request.amount, request.at);
             }
-            self.end(ask.id, Decimal::ZERO);
+            self.end(request.id, Decimal::ZERO);
         }
-        alone
+        decision
     }
 
-    /// Asks the book; nothing if it doesn't answer.
-    async fn ask_book(
+    /// Reserves in the shared store. Returns None if it doesn't answer.
+    async fn reserve_in_store(
         &self,
-        ask: &Ask<'_>,
-        calm: bool,
+        request: &ReserveRequest<'_>,
+        synced: bool,
         ledger: &Ledger,
-    ) -> Option<Result<(), Refused>> {
+    ) -> Option<Result<(), BudgetRefusal>> {
         let mut tries = 2;
         loop {
-            let claim = self.replica().claim(
-                ask.id,
-                ask.instead,
-                ask.budgets,
-                ask.amount,
-                ask.at,
-                ask.lasts,
+            let reservation = self.replica().begin_reservation(
+                request.id,
+                request.replaces,
+                request.budgets,
+                request.amount,
+                request.at,
+                request.lasts,
             );
-            let claimed = self.book.claim(&claim).await?;
+            let outcome = self.store.reserve(&reservation).await?;
             let mut replica = self.replica();
-            match claimed {
-                Claimed::Held(figures) => {
-                    replica.held(&claim, ask.budgets, &figures, ask.at);
-                    if calm {
-                        replica.drop_shares(ask.budgets, ask.at);
+            match outcome {
+                ReserveOutcome::Held(figures) => {
+                    replica.confirm_reservation(
+                        &reservation,
+                        request.budgets,
+                        &figures,
+                        request.at,
+                    );
+                    if synced {
+                        replica.drop_shares(request.budgets, request.at);
                     }
                     return Some(Ok(()));
                 }
-                Claimed::Exceeded { position, figures } => {
-                    let why = replica.exceeded(&claim, ask.budgets, position, &figures, ask.at);
-                    return Some(Err(why.map_or(Refused::Unknown, Refused::exceeded)));
+                ReserveOutcome::Exceeded { position, figures } => {
+                    let why = replica.reject_reservation(
+                        &reservation,
+                        request.budgets,
+                        position,
+                        &figures,
+                        request.at,
+                    );
+                    return Some(Err(
+                        why.map_or(BudgetRefusal::Unknown, BudgetRefusal::over_budget)
+                    ));
                 }
-                Claimed::Unknown => {}
+                ReserveOutcome::Unknown => {}
             }
             drop(replica);
             tries -= 1;
             if tries == 0 {
                 return None;
             }
-            // It forgot: the store knows what was spent, and every replica tells what it knows.
-            for line in lines(ask.budgets, ask.at) {
-                if self.ask_store(&line, ledger).await.is_err() {
-                    return Some(Err(Refused::Unknown));
+            // The store lost its data: the ledger has earlier spending, replicas report the rest.
+            for line in budget_lines(request.budgets, request.at) {
+                if self.seed_from_ledger(&line, ledger).await.is_err() {
+                    return Some(Err(BudgetRefusal::Unknown));
                 }
             }
         }
     }
 
-    fn decide_alone(&self, ask: &Ask<'_>, replicas: u32, charged: bool) -> Result<By, Refused> {
-        let by = match ask.failure {
-            OnCounterFailure::Refuse => return Err(Refused::Unavailable),
-            OnCounterFailure::Allow => By::Nobody,
-            OnCounterFailure::Local if charged => By::Share,
+    fn decide_offline(
+        &self,
+        request: &ReserveRequest<'_>,
+        replicas: u32,
+        charged: bool,
+    ) -> Result<DecidedBy, BudgetRefusal> {
+        let by = match request.failure {
+            OnCounterFailure::Refuse => return Err(BudgetRefusal::Unavailable),
+            OnCounterFailure::Allow => DecidedBy::Nobody,
+            OnCounterFailure::Local if charged => DecidedBy::Share,
             OnCounterFailure::Local => {
-                self.charge_share(ask, replicas)?;
-                By::Share
+                self.charge_share(request, replicas)?;
+                DecidedBy::Share
             }
         };
-        self.replica()
-            .hold(ask.id, ask.budgets, ask.amount, ask.at, ask.lasts);
+        self.replica().reserve_offline(
+            request.id,
+            request.budgets,
+            request.amount,
+            request.at,
+            request.lasts,
+        );
         Ok(by)
     }
 
-    fn charge_share(&self, ask: &Ask<'_>, replicas: u32) -> Result<(), Refused> {
+    fn charge_share(
+        &self,
+        request: &ReserveRequest<'_>,
+        replicas: u32,
+    ) -> Result<(), BudgetRefusal> {
         let mut replica = self.replica();
-        let charged = replica.charge_share(ask.id, ask.budgets, ask.amount, replicas, ask.at);
-        charged.map_err(|exceeded| Refused::share(&exceeded, replicas))
+        let charged = replica.charge_share(
+            request.id,
+            request.budgets,
+            request.amount,
+            replicas,
+            request.at,
+        );
+        charged.map_err(|exceeded| BudgetRefusal::share(&exceeded, replicas))
     }
 
-    /// Asks the store what was spent before, once for each line.
-    async fn seed(&self, ask: &Ask<'_>, ledger: &Ledger) -> Result<(), Refused> {
-        for line in lines(ask.budgets, ask.at) {
+    /// Reads earlier spending from the ledger, once for each line.
+    async fn seed(
+        &self,
+        request: &ReserveRequest<'_>,
+        ledger: &Ledger,
+    ) -> Result<(), BudgetRefusal> {
+        for line in budget_lines(request.budgets, request.at) {
             let seed = Arc::clone(self.seeded().entry(line.clone()).or_default());
-            if seed.done.initialized() || seed.failed_lately() && self.replica().knows(&line) {
+            if seed.done.initialized()
+                || seed.has_failed_recently() && self.replica().has_totals(&line)
+            {
                 continue;
             }
             let done = seed.done.get_or_try_init(async || {
-                let told = self.ask_store(&line, ledger).await?;
-                // What the book didn't take nobody else may ever tell it.
-                told.then_some(()).ok_or(())
+                let is_reported = self.seed_from_ledger(&line, ledger).await?;
+                // If the store didn't take it, no other replica may ever report it.
+                is_reported.then_some(()).ok_or(())
             });
             if done.await.is_err() {
                 seed.note_failure();
-                self.make_do(&line).await?;
+                self.require_known(&line).await?;
             }
         }
         Ok(())
     }
 
-    /// The store can't say what was spent: the book may know.
-    async fn make_do(&self, line: &Line) -> Result<(), Refused> {
-        if self.replica().knows(line) {
+    /// Checks that this replica or the store knows a line's totals, as the ledger is unavailable.
+    async fn require_known(&self, line: &BudgetLine) -> Result<(), BudgetRefusal> {
+        if self.replica().has_totals(line) {
             return Ok(());
         }
         let line = std::slice::from_ref(line);
-        let news = self.replica().news(Change::None, line);
-        let standings = self.tell(&news, line).await;
-        let known = standings.is_some_and(|standings| standings.iter().all(|one| one.known));
-        known.then_some(()).ok_or(Refused::Unknown)
+        let update = self
+            .replica()
+            .update_for_lines(ReservationChange::None, line);
+        let statuses = self.send_update(&update, line).await;
+        let known = statuses.is_some_and(|statuses| statuses.iter().all(|one| one.known));
+        known.then_some(()).ok_or(BudgetRefusal::Unknown)
     }
 
-    /// Tells the book what the store says was spent of a line; whether it took it. What it didn't
-    /// take is known here at least.
-    async fn ask_store(&self, line: &Line, ledger: &Ledger) -> Result<bool, ()> {
+    /// Reports a line's spending in the ledger to the store and returns true if the store took it.
+    /// Otherwise this replica keeps the totals.
+    async fn seed_from_ledger(&self, line: &BudgetLine, ledger: &Ledger) -> Result<bool, ()> {
         let query = SpentQuery {
             account: line.account.clone(),
             from: line.start,
@@ -264,31 +314,35 @@ impl Shared {
         let stored = match tokio::time::timeout(STORE, asked).await {
             Ok(Ok(stored)) => stored,
             Ok(Err(error)) => {
-                tracing::error!(%error, "what was spent of a budget can't be read");
+                tracing::error!(%error, "failed to read the spending of a budget");
                 return Err(());
             }
             Err(_) => {
-                tracing::error!("what was spent of a budget can't be read in time");
+                tracing::error!("timeout reading the spending of a budget");
                 return Err(());
             }
         };
         let one = std::slice::from_ref(line);
-        let mut news = self.replica().news(Change::None, one);
-        if let Some(told) = news.lines.first_mut() {
+        let mut update = self
+            .replica()
+            .update_for_lines(ReservationChange::None, one);
+        if let Some(first) = update.lines.first_mut() {
             let run = self.run();
-            told.spent
+            first
+                .spent
                 .extend(stored.iter().filter(|(other, _)| *other != run));
-            told.whole = true;
+            first.complete = true;
         }
-        let told = self.tell(&news, one).await.is_some();
-        if !told {
-            self.replica().learn(line, &stored, clock::timestamp());
+        let is_reported = self.send_update(&update, one).await.is_some();
+        if !is_reported {
+            self.replica()
+                .record_stored(line, &stored, clock::timestamp());
         }
-        Ok(told)
+        Ok(is_reported)
     }
 
-    /// Counts what an attempt cost, in place of what was held for it.
-    pub(super) fn settle(&self, entry: &Entry) {
+    /// Replaces an attempt's reservation with its cost.
+    pub(super) fn settle(&self, entry: &LedgerEntry) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let cost = outcome.cost.usd().unwrap_or_default();
         let mut replica = self.replica();
@@ -300,63 +354,66 @@ impl Shared {
         self.end(attempt.id, cost);
     }
 
-    /// A call has ended, or isn't made.
+    /// Ends the reservation of a call that has ended or isn't made.
     pub(super) fn end(&self, id: Uuid, cost: Decimal) {
         if self.replica().end(id, cost) {
-            // What doesn't fit here is told by the next round.
+            // If the queue is full, the next round reports it.
             let _ = self.endings.try_send(id);
         }
     }
 
-    /// Tells the book what it doesn't know, until the runtime ends.
-    pub(super) async fn keep_told(self: Arc<Self>, waiting: mpsc::Receiver<Uuid>) {
+    /// Reports ends and spending to the store until the runtime stops.
+    pub(super) async fn run_reporting(self: Arc<Self>, waiting: mpsc::Receiver<Uuid>) {
         let endings = futures::stream::unfold(waiting, |mut waiting| async {
             let id = waiting.recv().await?;
             Some((id, waiting))
         });
-        let tell = endings.for_each_concurrent(AT_ONCE, |id| Arc::clone(&self).tell_of(id));
-        tokio::join!(tell, self.rounds());
+        let report =
+            endings.for_each_concurrent(AT_ONCE, |id| Arc::clone(&self).report_reservation(id));
+        tokio::join!(report, self.run_rounds());
     }
 
-    /// Tells what the book doesn't know, once, within a second or two, before this replica ends.
+    /// Reports once more, within a second or two, before this replica stops.
     pub(super) async fn leave(self: &Arc<Self>) {
-        if !self.is_away() {
-            let _ = tokio::time::timeout(LAST_ROUND, self.round()).await;
+        if !self.is_unavailable() {
+            let _ = tokio::time::timeout(LAST_ROUND, self.report_round()).await;
         }
-        self.book.leave().await;
+        self.store.leave().await;
     }
 
-    async fn rounds(self: &Arc<Self>) {
-        let (mut lapses, mut last) = (self.book.reach().lapses, clock::now());
+    async fn run_rounds(self: &Arc<Self>) {
+        let (mut generation, mut last) = (self.store.link_status().generation, clock::now());
         loop {
-            tokio::time::sleep(LOOK).await;
-            let reach = self.book.reach();
-            if !reach.up {
+            tokio::time::sleep(POLL).await;
+            let link = self.store.link_status();
+            if !link.up {
                 continue;
             }
-            if reach.lapses != lapses {
-                lapses = reach.lapses;
-                self.replica().lapsed();
+            if link.generation != generation {
+                generation = link.generation;
+                self.replica().mark_all_unreported();
             } else if last.elapsed() < ROUND {
                 continue;
             }
             last = clock::now();
-            self.round().await;
+            self.report_round().await;
         }
     }
 
-    /// Tells what the book may have missed, and learns how the lines stand that are in use.
-    async fn round(self: &Arc<Self>) {
+    /// Reports what the store may have missed and refreshes the totals of lines in use.
+    async fn report_round(self: &Arc<Self>) {
         let now = clock::timestamp();
-        let open = self.replica().open_news(now);
+        let open = self.replica().reservations_to_report(now);
         futures::stream::iter(open)
-            .for_each_concurrent(AT_ONCE, |id| Arc::clone(self).tell_of(id))
+            .for_each_concurrent(AT_ONCE, |id| Arc::clone(self).report_reservation(id))
             .await;
         let since = now.saturating_sub(IDLE).unwrap_or(now);
-        let lines = self.replica().lines_to_tell(since, MOST_LINES);
+        let lines = self.replica().lines_to_report(since, MOST_LINES);
         for lines in lines.chunks(LINES) {
-            let news = self.replica().news(Change::None, lines);
-            if self.tell(&news, lines).await.is_none() {
+            let update = self
+                .replica()
+                .update_for_lines(ReservationChange::None, lines);
+            if self.send_update(&update, lines).await.is_none() {
                 return;
             }
         }
@@ -367,41 +424,47 @@ impl Shared {
         }
     }
 
-    async fn tell_of(self: Arc<Self>, id: Uuid) {
-        if self.is_away() {
+    async fn report_reservation(self: Arc<Self>, id: Uuid) {
+        if self.is_unavailable() {
             return;
         }
-        let news = self.replica().news_of(id, clock::timestamp());
-        if let Some((news, lines)) = news {
-            self.tell(&news, &lines).await;
+        let update = self
+            .replica()
+            .update_for_reservation(id, clock::timestamp());
+        if let Some((update, lines)) = update {
+            self.send_update(&update, &lines).await;
         }
     }
 
-    async fn tell(&self, news: &News, lines: &[Line]) -> Option<Vec<Standing>> {
-        if self.is_away() {
+    async fn send_update(
+        &self,
+        update: &SpendUpdate,
+        lines: &[BudgetLine],
+    ) -> Option<Vec<LineStatus>> {
+        if self.is_unavailable() {
             return None;
         }
-        let standings = self.book.tell(news).await?;
+        let statuses = self.store.apply_spend_update(update).await?;
         let again = self
             .replica()
-            .told(news, lines, &standings, clock::timestamp());
+            .apply_response(update, lines, &statuses, clock::timestamp());
         if let Some(id) = again {
             let _ = self.endings.try_send(id);
         }
-        Some(standings)
+        Some(statuses)
     }
 
-    fn replica(&self) -> MutexGuard<'_, Replica> {
+    fn replica(&self) -> MutexGuard<'_, ReplicaBudgets> {
         self.replica.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seeded(&self) -> MutexGuard<'_, HashMap<Line, Arc<Seed>>> {
+    fn seeded(&self) -> MutexGuard<'_, HashMap<BudgetLine, Arc<Seed>>> {
         self.seeded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seed {
-    fn failed_lately(&self) -> bool {
+    fn has_failed_recently(&self) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() < STORE)
     }

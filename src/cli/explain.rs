@@ -15,6 +15,7 @@ use llm_router_domain::key::{Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_store::objects::Objects;
+use llm_router_wire::formats::client_formats;
 
 use crate::cli::{Failure, Outcome};
 use crate::clock;
@@ -117,13 +118,11 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn format_named(name: &str) -> Result<Format, String> {
-    let known = [
-        Format::OpenAiChat,
-        Format::OpenAiResponses,
-        Format::AnthropicMessages,
-    ];
-    let found = known.into_iter().find(|format| format.name() == name);
-    found.ok_or_else(|| format!("`{name}` is none of {}", known.map(Format::name).join(", ")))
+    let found = client_formats().find(|format| format.name() == name);
+    found.ok_or_else(|| {
+        let known: Vec<_> = client_formats().map(Format::name).collect();
+        format!("`{name}` is none of {}", known.join(", "))
+    })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -24,7 +24,7 @@ use crate::cli::{Failure, Outcome};
 use crate::keys::generate::{checked, new_key, no_salt};
 use crate::keys::stored_keys::{PREFIX, spec_of};
 use crate::ledger;
-use crate::sync::change_notifier::Broadcast;
+use crate::sync::change_notifier::ChangeNotifier;
 use crate::sync::reload::LoadError;
 
 /// Actions on the keys of the store.
@@ -246,7 +246,7 @@ struct Opened {
     runtime: Runtime,
     store: Arc<dyn Store>,
     /// Tells running routers.
-    broadcast: Broadcast,
+    broadcast: ChangeNotifier,
     /// The names of the file's keys.
     in_file: Vec<String>,
     /// Returns whether one of those is an admin's.
@@ -262,7 +262,7 @@ impl Opened {
         let store = runtime.block_on(ledger::open_store(&config.store.url));
         let store = store.map_err(LoadError::Ledger)?;
         let admin = |key: &StaticKey| key.enabled && key.role == Role::Admin;
-        let broadcast = Broadcast::of(&config);
+        let broadcast = ChangeNotifier::of(&config);
         let broadcast = broadcast.map_err(|error| LoadError::System(io::Error::other(error)))?;
         Ok(Self {
             runtime,

@@ -22,7 +22,7 @@ pub(crate) fn migrate(config: Option<PathBuf>) -> Outcome {
     runtime
         .block_on(ledger::open_store(&loaded.store.url))
         .map_err(LoadError::Ledger)?;
-    let url = ledger::address(&loaded.store.url);
+    let url = &loaded.store.url;
     let mut out = io::stdout().lock();
     writeln!(out, "the tables of {url} are up to date")?;
     match first_key(config)? {

@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::budgets::{By, Refused};
+use crate::budgets::{BudgetRefusal, DecidedBy};
 use crate::telemetry::metrics::declare::metrics;
 use crate::telemetry::metrics::labels;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
@@ -63,21 +63,21 @@ impl LedgerMetrics {
     }
 
     /// Counts what was decided about an attempt that a budget pays for.
-    pub(crate) fn decided(&self, reserved: Result<&By, &Refused>) {
+    pub(crate) fn decided(&self, reserved: Result<&DecidedBy, &BudgetRefusal>) {
         let labels = match reserved {
-            Ok(By::All) => ["all", "held"],
-            Ok(By::Share) => ["share", "held"],
-            Ok(By::Nobody) => ["nobody", "held"],
-            Err(Refused::OverBudget(_)) => ["all", "over_budget"],
-            Err(Refused::Share(_)) => ["share", "over_budget"],
-            Err(Refused::Unknown | Refused::Unavailable) => ["nobody", "refused"],
+            Ok(DecidedBy::All) => ["all", "held"],
+            Ok(DecidedBy::Share) => ["share", "held"],
+            Ok(DecidedBy::Nobody) => ["nobody", "held"],
+            Err(BudgetRefusal::OverBudget(_)) => ["all", "over_budget"],
+            Err(BudgetRefusal::Share(_)) => ["share", "over_budget"],
+            Err(BudgetRefusal::Unknown | BudgetRefusal::Unavailable) => ["nobody", "refused"],
         };
         self.counted.decisions.with_label_values(&labels).inc();
     }
 
     /// Counts an entry that used something without a price, at the deployment of that id, and
     /// warns of its model once.
-    pub(crate) fn settled(&self, entry: &Entry, deployment: &str) {
+    pub(crate) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }

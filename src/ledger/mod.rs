@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use llm_router_config as config;
-use llm_router_domain::ledger::{Entry, Opened};
+use llm_router_domain::ledger::{LedgerEntry, OpenEntry};
 use llm_router_store::journal::{
     Journal, JournalError, Mover, MoverSettings, OnFull, Recovered, Settings, others,
 };
@@ -63,19 +63,13 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 ///
 /// # Errors
 /// When it can't be reached or upgraded.
-pub(crate) async fn open_store(url: &config::StoreUrl) -> Result<Arc<dyn Store>, LedgerError> {
-    let url = address(url);
-    llm_router_store::open(&url)
+pub(crate) async fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, LedgerError> {
+    llm_router_store::open(url)
         .await
-        .map_err(|error| LedgerError::Store { url, error })
-}
-
-/// The address of a configured store, as the store reads it.
-pub(crate) fn address(url: &config::StoreUrl) -> StoreUrl {
-    match url {
-        config::StoreUrl::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
-        config::StoreUrl::Postgres(url) => StoreUrl::Postgres(url.clone()),
-    }
+        .map_err(|error| LedgerError::Store {
+            url: url.clone(),
+            error,
+        })
 }
 
 impl Ledger {
@@ -127,13 +121,13 @@ impl Ledger {
     ///
     /// # Errors
     /// When it can't be noted; then nothing must go upstream.
-    pub(crate) fn opened(&self, opened: &Opened) -> Result<(), JournalError> {
+    pub(crate) fn opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
         let journal = self.journal.as_ref();
         journal.map_or(Ok(()), |journal| journal.opened(opened))
     }
 
     /// Notes what came of an attempt at the deployment of that id.
-    pub(crate) fn settled(&self, entry: Entry, deployment: &str) {
+    pub(crate) fn settled(&self, entry: LedgerEntry, deployment: &str) {
         self.metrics.settled(&entry, deployment);
         if let Some(journal) = &self.journal {
             journal.settled(entry);

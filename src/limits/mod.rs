@@ -11,11 +11,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use llm_router_config::OnCounterFailure;
-use llm_router_counters::{Ask as SharedAsk, Counters, Status, Verdict};
+use llm_router_config::{OnCounterFailure, RouterLimits};
+use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
 use llm_router_domain::key::Key;
-use llm_router_domain::limit::{Bucket, Ceiling, Full, Limits, Rate};
-use llm_router_domain::pattern::Pattern;
+use llm_router_domain::limit::{Bucket, Ceiling, LimitExceeded, Limits, Rate};
 use uuid::Uuid;
 
 use crate::clock;
@@ -25,16 +24,6 @@ use crate::telemetry::metrics::Metrics;
 pub(crate) use status::RateLimitStatus;
 pub(crate) use usage::LimitScope;
 use usage::{Ask, ScopedLimits, Uses};
-
-/// The limits of a configuration.
-#[derive(Debug, Default)]
-pub(crate) struct LimitTable {
-    pub(crate) global: Limits,
-    /// The first pattern that an owner fits holds for it.
-    pub(crate) owners: Vec<(Pattern, Limits)>,
-    /// Policy while the counters are unavailable.
-    pub(crate) on_counter_failure: OnCounterFailure,
-}
 
 /// Counts what is let through, for every subject with a limit.
 pub(crate) struct Limiter {
@@ -65,7 +54,7 @@ pub(crate) struct Permit {
     lines: Vec<ScopedLimits>,
     mode: Mode,
     /// Name of the request in the shared counters.
-    lease: Option<(Uuid, Vec<SharedAsk>)>,
+    lease: Option<(Uuid, Vec<LimitRequest>)>,
     /// Requests charged on each line.
     requests: u64,
     /// Tokens charged on each line.
@@ -89,31 +78,6 @@ pub(crate) struct Refusal {
     pub(crate) standing: RateLimitStatus,
 }
 
-impl LimitTable {
-    fn lines(&self, key: &Key) -> Vec<ScopedLimits> {
-        let owner = key.owner.as_deref();
-        let of_owner = owner.and_then(|owner| {
-            let fits = self
-                .owners
-                .iter()
-                .find(|(pattern, _)| pattern.matches(owner));
-            fits.map(|(_, limits)| (owner, *limits))
-        });
-        // Most keys have none: no copy of a name is made for them.
-        let of_key = Some(key.limits).filter(|limits| !limits.is_none());
-        let lines = [
-            of_key.map(|limits| (LimitScope::Key(key.name.as_str().into()), limits)),
-            of_owner.map(|(owner, limits)| (LimitScope::Owner(owner.into()), limits)),
-            Some((LimitScope::Everybody, self.global)),
-        ];
-        let lines = lines.into_iter().flatten();
-        lines
-            .filter(|(_, limits)| !limits.is_none())
-            .map(|(subject, limits)| ScopedLimits { subject, limits })
-            .collect()
-    }
-}
-
 impl Limiter {
     pub(crate) fn new(metrics: Arc<Metrics>, shared: Option<Counters>) -> Self {
         Self {
@@ -126,7 +90,7 @@ impl Limiter {
     }
 
     /// Returns the status of the shared counters, if there are any.
-    pub(crate) fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<LinkStatus> {
         self.shared.as_ref().map(|shared| shared.link().status())
     }
 
@@ -150,11 +114,11 @@ impl Limiter {
     /// When they haven't.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        table: &LimitTable,
+        table: &RouterLimits,
         key: &Key,
         now: Instant,
     ) -> Result<Permit, Box<Refusal>> {
-        let lines = table.lines(key);
+        let lines = limits_of_key(table, key);
         let mut admission = Permit {
             limiter: Arc::clone(self),
             lines: Vec::new(),
@@ -327,31 +291,31 @@ impl Limiter {
         };
         let at = self.micros(now);
         let lease = Uuid::new_v4();
-        let (mut asks, mut lapses, mut verdict);
+        let (mut asks, mut generation, mut verdict);
         // A server that has begun anew says so once, and is told what is known here.
         let mut tries = 2;
         loop {
-            lapses = shared.link().lapses();
-            asks = self.questions(&admission.lines, tokens, lapses, at);
+            generation = shared.link().generation();
+            asks = self.questions(&admission.lines, tokens, generation, at);
             verdict = shared.take(lease, &asks).await;
             tries -= 1;
-            if tries == 0 || !matches!(verdict, Ok(Verdict::Forgotten)) {
+            if tries == 0 || !matches!(verdict, Ok(TakeOutcome::Forgotten)) {
                 break;
             }
         }
         // Told at the end even if there was no answer: it may have been counted all the same.
         admission.lease = Some((lease, asks));
         let (levels, refused) = match verdict {
-            Err(_) | Ok(Verdict::Forgotten) => return Ok(false),
-            Ok(Verdict::Passed(levels)) => (levels, None),
-            Ok(Verdict::Full {
+            Err(_) | Ok(TakeOutcome::Forgotten) => return Ok(false),
+            Ok(TakeOutcome::Passed(levels)) => (levels, None),
+            Ok(TakeOutcome::Full {
                 position,
                 full,
                 levels,
             }) => (levels, Some((position, full))),
         };
         let mut uses = self.uses();
-        uses.mirror(&admission.lines, &levels, lapses, at);
+        uses.mirror(&admission.lines, &levels, generation, at);
         let Some((position, full)) = refused else {
             admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
             return Ok(true);
@@ -367,11 +331,11 @@ impl Limiter {
         &self,
         lines: &[ScopedLimits],
         tokens: u64,
-        lapses: u64,
+        generation: u64,
         now: u64,
-    ) -> Vec<SharedAsk> {
+    ) -> Vec<LimitRequest> {
         let uses = self.uses();
-        let question = |line: &ScopedLimits| SharedAsk {
+        let question = |line: &ScopedLimits| LimitRequest {
             subject: line.subject.name(),
             limits: line.limits,
             requests: 1,
@@ -380,7 +344,7 @@ impl Limiter {
             } else {
                 0
             },
-            floor: uses.unsaid(line, lapses, now),
+            floor: uses.unsaid(line, generation, now),
         };
         lines.iter().map(question).collect()
     }
@@ -410,7 +374,12 @@ impl Limiter {
         Some(ApiError::rate_limit_exceeded(message, whole_seconds(wait)))
     }
 
-    fn refuse(&self, line: &ScopedLimits, full: Full, standing: RateLimitStatus) -> Box<Refusal> {
+    fn refuse(
+        &self,
+        line: &ScopedLimits,
+        full: LimitExceeded,
+        standing: RateLimitStatus,
+    ) -> Box<Refusal> {
         self.metrics
             .limit_refused(line.subject.kind(), full.ceiling.name());
         let (unit, ceiling) = match full.ceiling {
@@ -492,7 +461,7 @@ impl Drop for Permit {
         drop(uses);
         if let (Some((lease, asks)), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
             // The place only: what was reserved stays charged.
-            let reserved = |mut ask: SharedAsk| {
+            let reserved = |mut ask: LimitRequest| {
                 ask.tokens = 0;
                 ask
             };
@@ -514,11 +483,29 @@ fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + partial).max(1)
 }
 
+/// The limits that a key's requests count against: its own, its owner's and everybody's.
+fn limits_of_key(limits: &RouterLimits, key: &Key) -> Vec<ScopedLimits> {
+    let owner = key.owner.as_deref();
+    let of_owner = owner.and_then(|owner| Some((owner, limits.of_owner(owner)?)));
+    // Most keys have none: no copy of a name is made for them.
+    let of_key = Some(key.limits).filter(|limits| !limits.is_none());
+    let scoped = [
+        of_key.map(|limits| (LimitScope::Key(key.name.as_str().into()), limits)),
+        of_owner.map(|(owner, limits)| (LimitScope::Owner(owner.into()), limits)),
+        Some((LimitScope::Everybody, limits.global)),
+    ];
+    let scoped = scoped.into_iter().flatten();
+    scoped
+        .filter(|(_, limits)| !limits.is_none())
+        .map(|(subject, limits)| ScopedLimits { subject, limits })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
     use llm_router_domain::key::Role;
-    use llm_router_domain::pattern::PatternList;
+    use llm_router_domain::pattern::{Pattern, PatternList};
 
     use super::*;
 
@@ -545,11 +532,11 @@ mod tests {
         }
     }
 
-    fn table(owners: &[(&str, Limits)], global: Limits) -> LimitTable {
+    fn table(owners: &[(&str, Limits)], global: Limits) -> RouterLimits {
         let owners = owners
             .iter()
             .map(|(name, limits)| (Pattern::new(name), *limits));
-        LimitTable {
+        RouterLimits {
             global,
             owners: owners.collect(),
             on_counter_failure: OnCounterFailure::Local,
@@ -567,7 +554,7 @@ mod tests {
         reserve.now_or_never()?.ok()
     }
 
-    fn pass(limiter: &Arc<Limiter>, table: &LimitTable, key: &Key, now: Instant) -> Option<u64> {
+    fn pass(limiter: &Arc<Limiter>, table: &RouterLimits, key: &Key, now: Instant) -> Option<u64> {
         let need = Need {
             model: None,
             tokens: 0,
@@ -616,7 +603,7 @@ mod tests {
             concurrency: Some(2),
             ..requests(600, 600)
         };
-        let (table, key, now) = (LimitTable::default(), key("k", "k", limits), clock::now());
+        let (table, key, now) = (RouterLimits::default(), key("k", "k", limits), clock::now());
         for _ in 0..5 {
             let first = limiter.admit(&table, &key, now);
             let second = limiter.admit(&table, &key, now);
@@ -647,7 +634,7 @@ mod tests {
             tokens: Some(Rate::new(60_000, Some(1_000))),
             ..Limits::NONE
         };
-        let table = LimitTable::default();
+        let table = RouterLimits::default();
         let (key, now) = (key("k", "k", limits), clock::now());
         let reserve = |tokens, now| {
             let mut admission = limiter.admit(&table, &key, now).ok()?;
@@ -672,7 +659,7 @@ mod tests {
     fn models_have_limits_of_their_own() {
         let limiter = limiter();
         let (table, key, now) = (
-            LimitTable::default(),
+            RouterLimits::default(),
             key("k", "k", Limits::NONE),
             clock::now(),
         );

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use llm_router_domain::format::Format;
 use llm_router_domain::limit::{Bucket, Rate};
+use llm_router_wire::formats::{self, ResetForm};
 
 use crate::limits::usage::{ScopedLimits, Uses};
 
@@ -54,16 +55,15 @@ impl RateLimitStatus {
         format: Format,
         wall: Timestamp,
     ) -> impl Iterator<Item = (&'static str, String)> {
-        let anthropic = format == Format::AnthropicMessages;
-        let names = if anthropic { ANTHROPIC } else { OPENAI };
-        let meters = [self.requests, self.tokens].into_iter().zip(names);
+        let names = formats::rate_limit_headers(format);
+        let meters = [self.requests, self.tokens].into_iter();
+        let meters = meters.zip([names.requests, names.tokens]);
         meters
             .filter_map(|(meter, names)| meter.map(|meter| (meter, names)))
             .flat_map(move |(meter, [limit, remaining, reset])| {
-                let when = if anthropic {
-                    moment(wall, meter.reset)
-                } else {
-                    span(meter.reset)
+                let when = match names.reset {
+                    ResetForm::Moment => moment(wall, meter.reset),
+                    ResetForm::Span => span(meter.reset),
                 };
                 [
                     (limit, meter.limit.to_string()),
@@ -73,32 +73,6 @@ impl RateLimitStatus {
             })
     }
 }
-
-const OPENAI: [[&str; 3]; 2] = [
-    [
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-    ],
-    [
-        "x-ratelimit-limit-tokens",
-        "x-ratelimit-remaining-tokens",
-        "x-ratelimit-reset-tokens",
-    ],
-];
-
-const ANTHROPIC: [[&str; 3]; 2] = [
-    [
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
-    ],
-    [
-        "anthropic-ratelimit-tokens-limit",
-        "anthropic-ratelimit-tokens-remaining",
-        "anthropic-ratelimit-tokens-reset",
-    ],
-];
 
 fn tighten(kept: &mut Option<Meter>, other: Meter) {
     if kept.is_none_or(|kept| other.remaining < kept.remaining) {

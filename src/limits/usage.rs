@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use llm_router_counters::Levels;
-use llm_router_domain::limit::{Bucket, Full, Limits, Rate, Use};
+use llm_router_counters::BucketLevels;
+use llm_router_domain::limit::{Bucket, LimitExceeded, LimitUsage, Limits, Rate};
 
 /// Whose use is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ pub(super) struct Uses {
 #[derive(Default)]
 struct State {
     limits: Limits,
-    used: Use,
+    used: LimitUsage,
     /// The shared counters' lapse up to which they know all of this.
     told: u64,
 }
@@ -91,7 +91,7 @@ impl Uses {
         lines: &[ScopedLimits],
         ask: &Ask,
         now: u64,
-    ) -> Result<(), (usize, Full)> {
+    ) -> Result<(), (usize, LimitExceeded)> {
         for (position, line) in lines.iter().enumerate() {
             let used = self.get(&line.subject);
             let limits = &line.limits;
@@ -145,29 +145,29 @@ impl Uses {
     pub(super) fn mirror(
         &mut self,
         lines: &[ScopedLimits],
-        levels: &[Levels],
-        lapses: u64,
+        levels: &[BucketLevels],
+        generation: u64,
         now: u64,
     ) {
         for (line, levels) in lines.iter().zip(levels) {
             if let Some(State { used, told, .. }) = self.by_subject.get_mut(&line.subject) {
                 used.requests = Bucket::new(levels.requests, now);
                 used.tokens = Bucket::new(levels.tokens, now);
-                *told = lapses;
+                *told = generation;
             }
         }
     }
 
     /// Returns how full a scope's buckets are at least, if the shared counters may not know. Once they
     /// were told they know better: also what was given back on other replicas.
-    pub(super) fn unsaid(&self, line: &ScopedLimits, lapses: u64, now: u64) -> Levels {
+    pub(super) fn unsaid(&self, line: &ScopedLimits, generation: u64, now: u64) -> BucketLevels {
         let state = self.by_subject.get(&line.subject);
-        let Some(State { used, .. }) = state.filter(|state| state.told != lapses) else {
-            return Levels::default();
+        let Some(State { used, .. }) = state.filter(|state| state.told != generation) else {
+            return BucketLevels::default();
         };
         let level =
             |bucket: Bucket, rate: Option<Rate>| rate.map_or(0, |rate| bucket.level(rate, now));
-        Levels {
+        BucketLevels {
             requests: level(used.requests, line.limits.requests),
             tokens: level(used.tokens, line.limits.tokens),
             in_flight: 0,
@@ -195,10 +195,10 @@ impl Uses {
         }
     }
 
-    pub(super) fn get(&self, subject: &LimitScope) -> Use {
+    pub(super) fn get(&self, subject: &LimitScope) -> LimitUsage {
         self.by_subject
             .get(subject)
-            .map_or_else(Use::default, |state| state.used)
+            .map_or_else(LimitUsage::default, |state| state.used)
     }
 
     fn forget_idle(&mut self, now: u64) {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use llm_router_domain::balance::{Ask, Flight, LeftOut, Pick, Ranking, Tried};
+use llm_router_domain::balance::{
+    Exclusion, InFlightGuard, Pick, Ranking, SelectionContext, TriedMembers,
+};
 use rust_decimal::Decimal;
 
 use crate::snapshot::{Deployment, Model};
@@ -30,7 +32,7 @@ pub(crate) enum Tier {
 /// A request's way through the deployments of its route, tier by tier.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCursor {
-    tiers: Vec<(Tier, Tried)>,
+    tiers: Vec<(Tier, TriedMembers)>,
     current: Option<Current>,
 }
 
@@ -42,7 +44,7 @@ pub(crate) type Ranked = (Vec<Deployment>, Vec<(Deployment, String)>);
 struct Current {
     deployment: Deployment,
     /// None once the request is over.
-    flight: Option<Flight>,
+    flight: Option<InFlightGuard>,
 }
 
 impl RouteCursor {
@@ -52,10 +54,10 @@ impl RouteCursor {
         fit: impl Fn(&Deployment) -> bool,
     ) -> Self {
         let with_unfit = |tier: Tier| {
-            let mut tried = Tried::default();
+            let mut tried = TriedMembers::default();
             for (member, deployment) in tier.deployments().iter().enumerate() {
                 if !fit(deployment) {
-                    tried.leave_out(member);
+                    tried.insert(member);
                 }
             }
             (tier, tried)
@@ -87,7 +89,7 @@ impl RouteCursor {
     }
 
     /// The request to it.
-    pub(crate) fn flight(&mut self) -> Option<&mut Flight> {
+    pub(crate) fn flight(&mut self) -> Option<&mut InFlightGuard> {
         self.current.as_mut()?.flight.as_mut()
     }
 
@@ -103,7 +105,14 @@ impl RouteCursor {
             let pick = tier.next(question, tried, now, &mut random)?;
             Some((at, pick))
         });
-        let Some((at, Pick { member, flight })) = ready.or_else(|| self.last_resort(now)) else {
+        let Some((
+            at,
+            Pick {
+                member,
+                guard: flight,
+            },
+        )) = ready.or_else(|| self.last_resort(now))
+        else {
             return false;
         };
         let Some(deployment) = self.deployment_at(at, member) else {
@@ -140,14 +149,14 @@ impl RouteCursor {
                 }
             }
             let why =
-                |(member, why): (usize, LeftOut)| Some((deployment(member)?, why.to_string()));
+                |(member, why): (usize, Exclusion)| Some((deployment(member)?, why.to_string()));
             ranked.1.extend(left_out.into_iter().filter_map(why));
         }
         ranked
     }
 
     /// The deployments that rest now, with the reason.
-    pub(crate) fn resting(&self, now: Instant) -> impl Iterator<Item = (&Deployment, LeftOut)> {
+    pub(crate) fn resting(&self, now: Instant) -> impl Iterator<Item = (&Deployment, Exclusion)> {
         self.tiers.iter().flat_map(move |(tier, tried)| {
             let Tier::Model(model) = tier else {
                 return Vec::new();
@@ -174,7 +183,7 @@ impl RouteCursor {
         for (tier, tried) in &mut self.tiers {
             let deployments = tier.deployments().iter().enumerate();
             for (member, _) in deployments.filter(|(_, other)| other.is_same(deployment)) {
-                tried.leave_out(member);
+                tried.insert(member);
             }
         }
     }
@@ -202,7 +211,7 @@ impl Tier {
     fn next(
         &self,
         question: &impl SelectionFacts,
-        tried: &mut Tried,
+        tried: &mut TriedMembers,
         now: Instant,
         random: impl FnMut() -> u64,
     ) -> Option<Pick> {
@@ -217,8 +226,11 @@ impl Tier {
             }
             Self::Named(_) if tried.contains(0) => None,
             Self::Named(deployment) => {
-                let flight = Flight::begin(&deployment.state, now)?;
-                Some(Pick { member: 0, flight })
+                let flight = InFlightGuard::acquire(&deployment.state, now)?;
+                Some(Pick {
+                    member: 0,
+                    guard: flight,
+                })
             }
         }
     }
@@ -241,13 +253,16 @@ impl Tier {
         }
     }
 
-    fn last_resort(&self, tried: &mut Tried, now: Instant) -> Option<Pick> {
+    fn last_resort(&self, tried: &mut TriedMembers, now: Instant) -> Option<Pick> {
         match self {
             Self::Model(model) => model.balancer.last_resort(tried, now),
             Self::Named(_) if tried.contains(0) => None,
             Self::Named(deployment) => {
-                let flight = Flight::force(&deployment.state, now);
-                Some(Pick { member: 0, flight })
+                let flight = InFlightGuard::force(&deployment.state, now);
+                Some(Pick {
+                    member: 0,
+                    guard: flight,
+                })
             }
         }
     }
@@ -259,7 +274,7 @@ struct Asked<'a, Q> {
     deployments: &'a [Deployment],
 }
 
-impl<Q: SelectionFacts> Ask for Asked<'_, Q> {
+impl<Q: SelectionFacts> SelectionContext for Asked<'_, Q> {
     fn cost(&self, member: usize) -> Option<Decimal> {
         self.question.cost(self.deployments.get(member)?)
     }

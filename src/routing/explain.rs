@@ -12,7 +12,7 @@ use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger;
 use llm_router_domain::price::Rates;
-use llm_router_domain::rule::{Decision, Tried};
+use llm_router_domain::rule::{RuleDecision, RuleTrace};
 use llm_router_domain::usage::Class;
 use llm_router_wire::json;
 use llm_router_wire::request::RequestHead;
@@ -67,7 +67,10 @@ pub(crate) fn explain(question: &ExplainRequest<'_>) -> Result<String, ApiError>
     let request = Request::new(asking);
     let (decision, rules) = match routing::bypass(&asking) {
         None => question.snapshot.rules.explain(&request),
-        Some(why) => (Decision::default(), question.snapshot.rules.untried(why)),
+        Some(why) => (
+            RuleDecision::default(),
+            question.snapshot.rules.trace_untried(why),
+        ),
     };
     let plan = routing::plan(&asking, &decision);
     let body = Bytes::copy_from_slice(question.body);
@@ -143,7 +146,7 @@ struct Explanation<'a> {
     enabled: bool,
     /// The rule that decided.
     rule: Option<Named<'a>>,
-    rules: Vec<Tried>,
+    rules: Vec<RuleTrace>,
     complexity: Score,
     /// The public name it goes by, if it is one.
     model: Option<&'a str>,
@@ -186,7 +189,7 @@ impl<'a> Candidate<'a> {
     fn of(asking: &RouteRequest<'_>, found: &'a Deployment) -> Self {
         let provider = &found.provider;
         let prices = &asking.snapshot.prices;
-        let price = prices.find(&provider.id, provider.type_name, &found.model);
+        let price = prices.find(&provider.id, provider.kind.price_type(), &found.model);
         let now = Timestamp::try_from(asking.now).unwrap_or_default();
         let period = price.and_then(|price| price.on(ledger::day(now)));
         Self {

@@ -17,8 +17,8 @@ use std::time::SystemTime;
 use http::HeaderMap;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
-use llm_router_domain::ledger::Explanation;
-use llm_router_domain::rule::Decision;
+use llm_router_domain::ledger::RouteExplanation;
+use llm_router_domain::rule::RuleDecision;
 use serde_json::Value;
 
 pub(crate) use self::facts::{Request, SCORER};
@@ -60,7 +60,7 @@ pub(crate) struct Route {
     /// Parameters that the rule sets in the body.
     pub(crate) set: Vec<(String, Value)>,
     /// Explanation of the route, for the ledger.
-    pub(crate) explanation: Option<Box<Explanation>>,
+    pub(crate) explanation: Option<Box<RouteExplanation>>,
 }
 
 /// Reason that a request is refused a route.
@@ -94,17 +94,17 @@ pub(crate) fn route(asking: &RouteRequest<'_>) -> Result<Route, Refused> {
 }
 
 /// Returns the explanation that is kept of a route, if the attempts won't tell it.
-fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<Explanation>> {
+fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<RouteExplanation>> {
     let several = plan.course.untried().nth(1).is_some();
     if why.is_none() && plan.left_out.is_empty() && !several {
         return None;
     }
-    let mut kept = Explanation::new(why.unwrap_or_default());
+    let mut kept = RouteExplanation::new(why.unwrap_or_default());
     let id = |one: &Deployment| Deployment::id_of(&one.provider, &one.model);
-    for one in plan.course.untried().take(Explanation::MOST) {
+    for one in plan.course.untried().take(RouteExplanation::MOST) {
         kept.add_candidate(id(one));
     }
-    for (one, why) in plan.left_out.iter().take(Explanation::MOST) {
+    for (one, why) in plan.left_out.iter().take(RouteExplanation::MOST) {
         kept.leave_out(id(one), why);
     }
     Some(Box::new(kept))
@@ -133,7 +133,7 @@ impl Plan {
 }
 
 /// Follows a decision to deployments that the key may use and the request can be sent to.
-pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &Decision<'_>) -> Plan {
+pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &RuleDecision<'_>) -> Plan {
     if !resolve::is_known(asking) {
         return Plan::refused(ApiError::model_not_found(asking.model));
     }
@@ -149,7 +149,12 @@ pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &Decision<'_>) -> Plan {
             ..Plan::refused(fault)
         };
     }
-    let can = |found: &Deployment| found.provider.way(asking.endpoint).is_some();
+    let can = |found: &Deployment| {
+        found
+            .provider
+            .route(asking.endpoint, &found.model)
+            .is_some()
+    };
     let others = found.deployments().filter(|found| !can(found)).cloned();
     let why = |found| (found, "its provider has no such endpoint");
     let left_out = others.map(why).collect();

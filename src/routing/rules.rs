@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use llm_router_domain::rule::{self, Decision};
+use llm_router_domain::rule::{self, RuleDecision};
 
 use crate::error::ApiError;
 use crate::routing::resolve::{self, Candidates};
@@ -14,15 +14,15 @@ use crate::routing::{AUTO, Request, RouteRequest};
 pub(super) fn decide<'s>(
     asking: &RouteRequest<'s>,
     request: &Request<'_>,
-) -> (Decision<'s>, Option<Cow<'static, str>>) {
+) -> (RuleDecision<'s>, Option<Cow<'static, str>>) {
     let rules = &asking.snapshot.rules;
     if rules.is_empty() {
-        return (Decision::default(), None);
+        return (RuleDecision::default(), None);
     }
     if let Some(why) = bypass(asking) {
-        return (Decision::default(), Some(why.into()));
+        return (RuleDecision::default(), Some(why.into()));
     }
-    let (decision, why) = rules.decide_and_tell(request);
+    let (decision, why) = rules.decide_with_reason(request);
     let why = why.map_or(Cow::Borrowed("no rule matched"), Cow::Owned);
     (decision, Some(why))
 }
@@ -45,16 +45,18 @@ pub(crate) fn bypass(asking: &RouteRequest<'_>) -> Option<&'static str> {
 /// What a rule blocks with, and 404 when the decision leads nowhere.
 pub(super) fn follow(
     asking: &RouteRequest<'_>,
-    decision: &Decision<'_>,
+    decision: &RuleDecision<'_>,
 ) -> Result<Candidates, ApiError> {
     let RouteRequest {
         snapshot, model, ..
     } = *asking;
     let found = match decision.route {
-        rule::Route::Block { status, message } => return Err(ApiError::blocked(status, message)),
-        rule::Route::Model(name) => resolve::by_name(snapshot, name, asking.endpoint),
-        rule::Route::Provider(id) => resolve::at_provider(snapshot, id, model),
-        rule::Route::AsAsked => {
+        rule::RuleRoute::Block { status, message } => {
+            return Err(ApiError::blocked(status, message));
+        }
+        rule::RuleRoute::Model(name) => resolve::by_name(snapshot, name, asking.endpoint),
+        rule::RuleRoute::Provider(id) => resolve::at_provider(snapshot, id, model),
+        rule::RuleRoute::AsAsked => {
             let default = snapshot.default_model.as_deref();
             let name = if model == AUTO { default } else { Some(model) };
             name.and_then(|name| resolve::by_name(snapshot, name, asking.endpoint))

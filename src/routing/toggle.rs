@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use llm_router_domain::toggle::{Answer, Item, Request, Settings, Status, Toggle};
+use llm_router_domain::toggle::{
+    Toggle, ToggleAnswer, ToggleChange, ToggleRecord, ToggleSettings, ToggleView,
+};
 use llm_router_store::objects::AuditDraft;
 use llm_router_store::toggle::Step;
 use llm_router_store::{Store, StoreError};
@@ -22,7 +24,7 @@ const TRIES: usize = 50;
 /// This replica's copy of the toggle.
 pub(crate) struct ToggleReplica {
     toggle: ArcSwap<Toggle>,
-    settings: ArcSwap<Settings>,
+    settings: ArcSwap<ToggleSettings>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     /// Held while the store is asked, so that a slow answer can't bring an old state back.
@@ -37,7 +39,7 @@ impl ToggleReplica {
     pub(crate) async fn open(
         store: Arc<dyn Store>,
         enabled: bool,
-        settings: Settings,
+        settings: ToggleSettings,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let toggle = store.begin_toggle(&Toggle::new(enabled)).await?;
@@ -57,7 +59,7 @@ impl ToggleReplica {
     }
 
     /// Returns the status for the admin API.
-    pub(crate) fn status(&self, now: Timestamp) -> Status {
+    pub(crate) fn status(&self, now: Timestamp) -> ToggleView {
         self.toggle.load().status(&self.settings.load(), now)
     }
 
@@ -72,7 +74,7 @@ impl ToggleReplica {
     }
 
     /// Waits and cooldowns from now on, as a new configuration has them.
-    pub(crate) fn configure(&self, settings: Settings) {
+    pub(crate) fn configure(&self, settings: ToggleSettings) {
         self.settings.store(Arc::new(settings));
     }
 
@@ -80,7 +82,10 @@ impl ToggleReplica {
     ///
     /// # Errors
     /// When the store fails: then nothing was changed, or the change shows in the status later.
-    pub(crate) async fn request(&self, request: &Request) -> Result<(Answer, Status), StoreError> {
+    pub(crate) async fn request(
+        &self,
+        request: &ToggleChange,
+    ) -> Result<(ToggleAnswer, ToggleView), StoreError> {
         self.step(|toggle, settings, now| {
             let id = toggle
                 .status(settings, now)
@@ -96,14 +101,14 @@ impl ToggleReplica {
             Some((answer, items, Some(audit)))
         })
         .await
-        .map(|(answer, status)| (answer.unwrap_or(Answer::Unchanged), status))
+        .map(|(answer, status)| (answer.unwrap_or(ToggleAnswer::Unchanged), status))
     }
 
     /// Cancels the change that waits. Whether there was one, and the status then.
     ///
     /// # Errors
     /// When the store fails.
-    pub(crate) async fn cancel(&self, actor: &str) -> Result<(bool, Status), StoreError> {
+    pub(crate) async fn cancel(&self, actor: &str) -> Result<(bool, ToggleView), StoreError> {
         self.step(|toggle, settings, now| {
             let settled = toggle.settle(settings, now);
             let cancelled = toggle.cancel(actor, now)?;
@@ -151,8 +156,12 @@ impl ToggleReplica {
     /// is stored where the step says that there is none to take.
     async fn step<A>(
         &self,
-        take: impl Fn(&mut Toggle, &Settings, Timestamp) -> Option<(A, Vec<Item>, Option<AuditDraft>)>,
-    ) -> Result<(Option<A>, Status), StoreError> {
+        take: impl Fn(
+            &mut Toggle,
+            &ToggleSettings,
+            Timestamp,
+        ) -> Option<(A, Vec<ToggleRecord>, Option<AuditDraft>)>,
+    ) -> Result<(Option<A>, ToggleView), StoreError> {
         let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
             let (toggle, settings) = (self.load().await?, **self.settings.load());
@@ -178,7 +187,7 @@ impl ToggleReplica {
         Err(StoreError::Unavailable(busy))
     }
 
-    fn tell(&self, items: &[Item]) {
+    fn tell(&self, items: &[ToggleRecord]) {
         for item in items {
             self.metrics.toggle_changed(item.outcome);
             tracing::info!(
@@ -208,7 +217,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
 fn audit(
     actor: &str,
     action: &str,
-    item: Option<&Item>,
+    item: Option<&ToggleRecord>,
     after: serde_json::Value,
     at: Timestamp,
 ) -> AuditDraft {

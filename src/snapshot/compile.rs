@@ -9,27 +9,21 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use llm_router_config as config;
-use llm_router_domain::balance::{Balancer, Deployments, Member};
-use llm_router_domain::budget::{Budget, Period};
-use llm_router_domain::circuit::Settings;
+use llm_router_domain::balance::{Balancer, DeploymentStates, PoolMember};
+use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::key::{Allowance, Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
-use llm_router_domain::pattern::{Pattern, PatternList};
-use llm_router_domain::price::Table;
-use llm_router_domain::retry::Bounds;
+use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::PriceTable;
+use llm_router_providers::Credential;
 use llm_router_store::objects::Objects;
-use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
 use crate::keys::stored_keys::IssuedKeys;
-use crate::limits::LimitTable;
 use crate::snapshot::stored_rules::{self, RuleSet};
-use crate::snapshot::{
-    Check, Deployment, HttpVersions, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
-    UNNAMED,
-};
+use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED};
 
 /// What a snapshot is made of besides the configuration.
 pub(crate) struct CompileInputs<'a> {
@@ -38,7 +32,7 @@ pub(crate) struct CompileInputs<'a> {
     /// The key that works whatever the configuration says.
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
-    pub(crate) prices: Arc<Table>,
+    pub(crate) prices: Arc<PriceTable>,
     /// What was made by API, but for keys.
     pub(crate) objects: &'a Objects,
     /// The keys made by API.
@@ -95,10 +89,7 @@ pub(crate) fn compile(
         providers,
         models,
         states,
-        bounds: Bounds {
-            attempts: config.routing.attempts.max,
-            time: config.routing.attempts.deadline,
-        },
+        bounds: config.routing.attempts,
         default_model: config
             .routing
             .default_model
@@ -112,11 +103,10 @@ pub(crate) fn compile(
         rules: rules.compiled,
         listed_rules: rules.listed,
         owners: owners(config),
-        limits: limits(config),
+        limits: config.limits.clone(),
         keys: keys(config, surroundings),
         prices: Arc::clone(&surroundings.prices),
-        max_body: config.server.max_body,
-        body_timeout: config.server.body_timeout,
+        server: config.server.clone(),
     }
 }
 
@@ -124,10 +114,10 @@ pub(crate) fn compile(
 /// others. States outlive a reload where their provider stays as it was.
 fn states(
     config: &config::Config,
-    providers: &[Arc<Provider>],
+    providers: &[Arc<CompiledProvider>],
     index_of: &HashMap<usize, usize>,
     previous: Option<&Snapshot>,
-) -> Deployments {
+) -> DeploymentStates {
     let deployed = config.models.iter().flat_map(|model| &model.deployments);
     let deployed = deployed.filter_map(|deployment| {
         let index = index_of.get(&deployment.provider)?;
@@ -139,7 +129,7 @@ fn states(
         let names = literal.map(|pattern| pattern.as_str()).chain([UNNAMED]);
         names.map(move |name| (provider, name))
     });
-    let is_known = |provider: &Provider| {
+    let is_known = |provider: &CompiledProvider| {
         let before = previous.and_then(|previous| previous.provider(&provider.id));
         before.is_some_and(|(_, before)| before.fingerprint == provider.fingerprint)
     };
@@ -150,21 +140,21 @@ fn states(
     let ids: Vec<_> = ids.collect();
     let each = ids.iter().map(|(id, known)| {
         let known = known.map(|previous| &previous.states);
-        (id.as_str(), Settings::default(), known)
+        (id.as_str(), CircuitSettings::default(), known)
     });
-    Deployments::new(each, fastrand::u64(..), clock::now())
+    DeploymentStates::new(each, fastrand::u64(..), clock::now())
 }
 
 fn deployments(
     model: &config::Model,
-    providers: &[Arc<Provider>],
+    providers: &[Arc<CompiledProvider>],
     index_of: &HashMap<usize, usize>,
-    states: &Deployments,
-) -> Vec<(Deployment, Member)> {
+    states: &DeploymentStates,
+) -> Vec<(Deployment, PoolMember)> {
     let deployments = model.deployments.iter().filter_map(|raw| {
         let index = *index_of.get(&raw.provider)?;
         let deployment = Deployment::new(index, providers.get(index)?, &raw.model, states);
-        let member = Member {
+        let member = PoolMember {
             deployment: Arc::clone(&deployment.state),
             weight: raw.weight,
         };
@@ -173,75 +163,32 @@ fn deployments(
     deployments.collect()
 }
 
-fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider> {
+fn provider(raw: &Arc<config::Provider>, mock: Option<SocketAddr>) -> Option<CompiledProvider> {
     let (origin, base_path, host) = match &raw.base_url {
         Some(url) => located(raw, url),
         None => built_in(mock?),
     };
-    let kind = match raw.kind {
-        config::ProviderKind::Openai | config::ProviderKind::Custom => ProviderKind::OpenAi,
-        config::ProviderKind::Anthropic => ProviderKind::Anthropic,
-        config::ProviderKind::Gemini => ProviderKind::Gemini,
-        config::ProviderKind::Mock => ProviderKind::Mock,
-    };
     let headers = raw.headers.iter().filter_map(|(name, value)| {
-        Some((
-            HeaderName::from_bytes(name.as_bytes()).ok()?,
-            sensitive(value.expose_secret())?,
-        ))
+        let mut value = HeaderValue::from_str(value.expose_secret()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
     });
-    Some(Provider {
-        id: raw.id.clone(),
+    let credential = raw.credential.as_ref();
+    Some(CompiledProvider {
         fingerprint: fingerprint(raw, &origin, &base_path),
-        kind,
-        responses: raw.responses,
-        dialect: match raw.kind {
-            config::ProviderKind::Custom => ChatDialect::Compatible,
-            _ => ChatDialect::OpenAi,
-        },
-        compat: match raw.compat {
-            config::Compat::Lenient => Compat::Lenient,
-            config::Compat::Strict => Compat::Strict,
-        },
-        type_name: raw.kind.name(),
         origin,
         base_path,
         host_header: HeaderValue::from_str(&host).ok()?,
-        credential: raw
-            .credential
-            .as_ref()
-            .and_then(|secret| credential(kind, secret)),
+        authorization: credential.and_then(|secret| Credential::new(secret).ok()),
         secrets: secrets(raw),
-        headers: headers.collect(),
-        timeouts: Timeouts {
-            connect: raw.timeouts.connect,
-            first_byte: raw.timeouts.first_byte,
-            idle: raw.timeouts.idle,
-            total: raw.timeouts.total,
-            drain: (raw.on_disconnect == config::OnDisconnect::Drain).then_some(raw.timeouts.drain),
-        },
-        check: check(raw),
-        models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
+        extra_headers: headers.collect(),
+        config: Arc::clone(raw),
     })
-}
-
-fn check(raw: &config::Provider) -> Check {
-    // One that is asked for is made by the settings that a scheduled one would have.
-    let settings = raw.health_check.clone();
-    let by_default = || config::HealthCheck::by_default(raw.kind);
-    let found = settings.unwrap_or_else(by_default);
-    Check {
-        path: found.path,
-        interval: raw.health_check.as_ref().map(|check| check.interval),
-        timeout: found.timeout,
-        unhealthy_after: found.unhealthy_after,
-        healthy_after: found.healthy_after,
-    }
 }
 
 fn fingerprint(raw: &config::Provider, origin: &Origin, base_path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (raw.kind, origin, base_path).hash(&mut hasher);
+    (raw.kind.name(), origin, base_path).hash(&mut hasher);
     let credential = raw.credential.as_ref();
     credential
         .map(|secret| secret.expose_secret())
@@ -258,11 +205,7 @@ fn located(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, St
         port: url.port,
         tls: url.scheme == config::Scheme::Https,
         ca_file: raw.ca_file.clone(),
-        http: match raw.http2 {
-            config::Http2::Never => HttpVersions::One,
-            config::Http2::Auto => HttpVersions::Both,
-            config::Http2::Always => HttpVersions::Two,
-        },
+        http2: raw.http2,
         allow_link_local: raw.allow_link_local,
     };
     (origin, url.path.clone(), url.authority())
@@ -274,17 +217,10 @@ fn built_in(address: SocketAddr) -> (Origin, String, String) {
         port: address.port(),
         tls: false,
         ca_file: None,
-        http: HttpVersions::One,
+        http2: config::Http2::Never,
         allow_link_local: false,
     };
     (origin, "/v1".to_owned(), address.to_string())
-}
-
-fn credential(kind: ProviderKind, secret: &SecretString) -> Option<HeaderValue> {
-    match kind {
-        ProviderKind::Anthropic | ProviderKind::Gemini => sensitive(secret.expose_secret()),
-        _ => sensitive(&format!("Bearer {}", secret.expose_secret())),
-    }
 }
 
 /// A header's value that is this short is no secret, and could stand anywhere.
@@ -297,38 +233,12 @@ fn secrets(raw: &config::Provider) -> Vec<SecretString> {
     secrets.filter(long).cloned().collect()
 }
 
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// What owners may spend.
 fn owners(config: &config::Config) -> HashMap<String, Allowance> {
     let owners = config.owners.iter();
     owners
-        .map(|owner| (owner.name.clone(), allowance(owner.budget)))
+        .map(|owner| (owner.name.clone(), owner.budget))
         .collect()
-}
-
-pub(crate) const fn allowance(found: config::Budget) -> Allowance {
-    Allowance {
-        budget: budget(found),
-        allow_unpriced: found.allow_unpriced,
-    }
-}
-
-const fn budget(found: config::Budget) -> Budget {
-    let period = match found.period {
-        config::Period::Day => Period::Day,
-        config::Period::Week => Period::Week,
-        config::Period::Month => Period::Month,
-        config::Period::Total => Period::Total,
-    };
-    Budget {
-        usd: found.usd,
-        period,
-    }
 }
 
 fn rules(config: &config::Config, surroundings: &CompileInputs<'_>) -> RuleSet {
@@ -349,18 +259,7 @@ pub(crate) fn static_key(raw: &config::StaticKey) -> Key {
         models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
         expires_at: raw.expires_at.map(Into::into),
         limits: raw.limits,
-        budget: raw.budget.map(allowance),
-    }
-}
-
-fn limits(config: &config::Config) -> LimitTable {
-    let owners = config.limits.owners.iter();
-    LimitTable {
-        global: config.limits.global,
-        owners: owners
-            .map(|(pattern, limits)| (Pattern::new(pattern.as_str()), *limits))
-            .collect(),
-        on_counter_failure: config.limits.on_counter_failure,
+        budget: raw.budget,
     }
 }
 

@@ -4,15 +4,15 @@
 use std::fs;
 use std::path::Path;
 
-use llm_router_config::{Config, Mark, Problem, ProviderKind, Report, Severity};
-use llm_router_domain::price::Table;
+use llm_router_config::{Config, Mark, Problem, Report, Severity};
+use llm_router_domain::price::PriceTable;
 use llm_router_prices::PriceError;
 
 /// The table that requests are billed by.
 ///
 /// # Errors
 /// Every mistake of the operator's file, located.
-pub(crate) fn table(own: Option<&Path>) -> Result<Table, Report> {
+pub(crate) fn table(own: Option<&Path>) -> Result<PriceTable, Report> {
     let Some(path) = own else {
         return llm_router_prices::built_in().map_err(|errors| report("built-in prices", errors));
     };
@@ -21,15 +21,16 @@ pub(crate) fn table(own: Option<&Path>) -> Result<Table, Report> {
         let mistake = PriceError {
             line: 1,
             path: "prices".to_owned(),
-            message: format!("the file can't be read: {error}"),
+            message: format!("failed to read the file: {error}"),
         };
         report(&file, vec![mistake])
     })?;
     llm_router_prices::with_built_in(&text).map_err(|errors| report(&file, errors))
 }
 
-/// One sentence for each deployment whose cost nobody could tell. Mock providers cost nothing.
-pub(crate) fn unpriced(config: &Config, table: &Table) -> Vec<String> {
+/// Returns a sentence for each deployment whose cost is unknown because its model has no price.
+/// Providers whose calls aren't billed need none.
+pub(crate) fn unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
     let deployments = config.models.iter().flat_map(|model| {
         let of_model = move |deployment| (model, deployment);
         model.deployments.iter().map(of_model)
@@ -37,9 +38,9 @@ pub(crate) fn unpriced(config: &Config, table: &Table) -> Vec<String> {
     let without = deployments.filter_map(|(model, deployment)| {
         let provider = config.providers.get(deployment.provider)?;
         let kind = provider.kind;
-        let priced = kind == ProviderKind::Mock
+        let priced = !kind.is_billed()
             || table
-                .find(&provider.id, kind.name(), &deployment.model)
+                .find(&provider.id, kind.price_type(), &deployment.model)
                 .is_some();
         (!priced).then(|| {
             format!(

@@ -1,9 +1,11 @@
 //! Providers made by API: what is stored of them becomes what the configuration file would have
 //! said, beside the file's own. One that can't be used is left out, for it is too late to refuse it.
 
+use std::sync::Arc;
+
 use jiff::civil::date;
 use llm_router_config::{Config, MASK, Provider, check_provider};
-use llm_router_domain::price::Table;
+use llm_router_domain::price::PriceTable;
 use llm_router_store::objects::{Kind, Object, Objects};
 use llm_router_store::seal::Sealer;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -47,7 +49,7 @@ pub(crate) fn with_made(config: &Config, objects: &Objects, sealer: Option<&Seal
 ///
 /// # Errors
 /// Why it can't be used, for people to read.
-pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Provider, String> {
+pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Arc<Provider>, String> {
     let secrets = opened(object, sealer)?;
     let fields = object.body.as_object().cloned().unwrap_or_default();
     check_provider(&whole(&object.id, fields, &secrets).into()).map_err(|problems| {
@@ -59,12 +61,12 @@ pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Provi
 }
 
 /// The prices of models of providers made by API.
-pub(crate) fn prices(objects: &Objects) -> Table {
-    let mut table = Table::default();
+pub(crate) fn prices(objects: &Objects) -> PriceTable {
+    let mut table = PriceTable::default();
     for object in objects.of(Kind::Provider) {
         for (model, price) in object.body[PRICES].as_object().into_iter().flatten() {
             match price_of(&object.id, model, price) {
-                Ok(price) => table = table.merged(price),
+                Ok(price) => table = table.merge(price),
                 Err(problem) => tracing::warn!(
                     provider.id = object.id,
                     model,
@@ -81,7 +83,7 @@ pub(crate) fn prices(objects: &Objects) -> Table {
 ///
 /// # Errors
 /// What is wrong with it, for people to read.
-pub(crate) fn price_of(provider: &str, model: &str, price: &Value) -> Result<Table, String> {
+pub(crate) fn price_of(provider: &str, model: &str, price: &Value) -> Result<PriceTable, String> {
     let mut period = price.as_object().cloned().unwrap_or_default();
     // The ledger bills by the day of the request: a price without one holds for all.
     let always = date(2000, 1, 1).to_string();
@@ -240,7 +242,7 @@ mod tests {
         assert!(!sealed.expose_secret().contains("sk-1"));
         let stored = object(fields.clone().into(), Some(sealed));
         let found = provider(&stored, Some(&sealer())).unwrap();
-        assert_eq!(found.credential.unwrap().expose_secret(), "sk-1");
+        assert_eq!(found.credential.as_ref().unwrap().expose_secret(), "sk-1");
         assert_eq!(found.headers[0].1.expose_secret(), "h-1");
         assert!(provider(&stored, None).unwrap_err().contains("SECRET_KEY"));
         let kept = Secrets::take(&mut fields, opened(&stored, Some(&sealer())).unwrap());

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use llm_router_config::{Config, NamePattern};
+use llm_router_config::Config;
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::rule::{self, Compiled, Names, Problem, RuleSpec, Rules, Severity};
+use llm_router_domain::rule::{
+    self, CompiledRules, RuleFinding, RuleNames, RuleSpec, Rules, Severity,
+};
 use llm_router_store::objects::{Kind, Object, Objects};
 use serde::Deserialize as _;
 
@@ -29,7 +31,7 @@ pub(crate) struct Listed {
     pub(crate) spec: RuleSpec,
     /// Of a rule that was made by API.
     pub(crate) made: Option<Made>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<RuleFinding>,
 }
 
 /// When a rule was made by API, and which version it has.
@@ -113,7 +115,7 @@ pub(crate) fn check(
         problems: Vec::new(),
     });
     let compiled = compile_specs(&listed, &names(config, objects, issued, &listed), previous);
-    let about_it = |problem: &&Problem| problem.index == index || problem.rule.is_empty();
+    let about_it = |problem: &&RuleFinding| problem.index == index || problem.rule.is_empty();
     let mut errors = compiled.problems.iter().filter(about_it);
     match errors.find(|problem| problem.severity == Severity::Error) {
         None => Ok(()),
@@ -185,13 +187,13 @@ impl From<&Object> for Made {
 }
 
 /// The rule out of an object. One that doesn't read keeps its name and does nothing.
-fn read(object: &Object) -> (RuleSpec, Vec<Problem>) {
+fn read(object: &Object) -> (RuleSpec, Vec<RuleFinding>) {
     let error = match RuleSpec::deserialize(&object.body) {
         Ok(spec) => return (spec, Vec::new()),
         Err(error) => error,
     };
     let name = object.name.clone();
-    let problem = Problem {
+    let problem = RuleFinding {
         index: 0,
         rule: name.clone(),
         path: String::new(),
@@ -209,20 +211,24 @@ fn read(object: &Object) -> (RuleSpec, Vec<Problem>) {
     (spec, vec![problem])
 }
 
-fn compile_specs(listed: &[Listed], names: &Names<'_>, previous: Option<&Rules>) -> Compiled {
+fn compile_specs(
+    listed: &[Listed],
+    names: &RuleNames<'_>,
+    previous: Option<&Rules>,
+) -> CompiledRules {
     let specs: Vec<RuleSpec> = listed.iter().map(|rule| rule.spec.clone()).collect();
     rule::compile(&specs, names, previous)
 }
 
 /// The error that takes all rules with it.
-fn whole(compiled: &Compiled) -> Option<Problem> {
+fn whole(compiled: &CompiledRules) -> Option<RuleFinding> {
     let mut problems = compiled.problems.iter();
     problems
         .find(|problem| is_error(problem) && problem.rule.is_empty())
         .cloned()
 }
 
-fn is_error(problem: &Problem) -> bool {
+fn is_error(problem: &RuleFinding) -> bool {
     problem.severity == Severity::Error
 }
 
@@ -233,22 +239,22 @@ fn names<'a>(
     objects: &'a Objects,
     issued: &IssuedKeys,
     listed: &'a [Listed],
-) -> Names<'a> {
+) -> RuleNames<'a> {
     let callers = listed.iter().map(|rule| rule.spec.when.callers());
     let (named_keys, named_owners): (Vec<_>, Vec<_>) = callers.unzip();
     let (made_keys, made_owners) = issued.known(&named_keys.concat(), &named_owners.concat());
     let models = config.models.iter().map(|model| model.name.as_str());
     let keys = config.keys.iter().map(|key| key.name.as_str());
     let owners = config.keys.iter().map(|key| key.owner.as_str());
-    let providers = config.providers.iter().map(|provider| {
-        let served = provider.models.iter().map(NamePattern::as_str);
-        (provider.id.as_str(), PatternList::new(served))
-    });
+    let providers = config
+        .providers
+        .iter()
+        .map(|provider| (provider.id.as_str(), provider.models.clone()));
     let named = |kind| objects.of(kind).map(|object| object.name.as_str());
     let made_providers = objects
         .of(Kind::Provider)
         .map(|provider| (provider.id.as_str(), served_by(provider)));
-    Names {
+    RuleNames {
         models: models.chain(named(Kind::Model)).collect(),
         providers: providers.chain(made_providers).collect(),
         keys: keys.chain(made_keys).collect(),

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
 use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
-use llm_router_counters::{Counters, Link, Server};
+use llm_router_counters::{Counters, Link, SharedServer};
 use llm_router_domain as domain;
 use llm_router_domain::format::Format;
 use llm_router_domain::key::KeyHasher;
@@ -51,8 +51,8 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::stored_rules::broken;
 use crate::startup::predecessors::follow_others;
 use crate::startup::running::Running;
-use crate::sync::change_notifier::Broadcast;
-use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, toggle_settings, watch};
+use crate::sync::change_notifier::ChangeNotifier;
+use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -309,13 +309,13 @@ fn counting(
     let handle = runtime.handle();
     let budgets = if let Some(counters) = &counters {
         watch_link(counters.link(), runtime, metrics);
-        Budgets::shared(Arc::new(counters.clone()), handle)
+        Budgets::with_store(Arc::new(counters.clone()), handle)
     } else if let (config::StoreUrl::Postgres(url), true) = (&config.store.url, config.store.ledger)
     {
         let book = budgets::postgres::start(url, handle);
         let book = book.map_err(|error| io::Error::other(format!("store.url: {error}")))?;
         watch_link(&book, runtime, metrics);
-        Budgets::shared(book, handle)
+        Budgets::with_store(book, handle)
     } else {
         Budgets::default()
     };
@@ -327,7 +327,7 @@ fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> 
     let CounterUrl::Redis(url) = &config.counters.url else {
         return Ok(None);
     };
-    let options = llm_router_counters::Options {
+    let options = llm_router_counters::LinkOptions {
         timeout: config.counters.timeout,
     };
     let counters = Counters::start(url, options, runtime.handle());
@@ -336,7 +336,7 @@ fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> 
 }
 
 /// Waits a moment for what replicas share, and lets the metrics say how it is.
-fn watch_link<S: Server>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
+fn watch_link<S: SharedServer>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
     runtime.block_on(link.ready(COUNTERS));
     let (link, metrics) = (Arc::clone(link), Arc::clone(metrics));
     runtime.spawn(async move {
@@ -360,12 +360,12 @@ fn steer(
     let switch = ToggleReplica::open(
         Arc::clone(&store),
         loaded.config.routing.enabled,
-        toggle_settings(&loaded.config),
+        loaded.config.routing.toggle,
         Arc::clone(metrics),
     );
     let switch = Arc::new(runtime.block_on(switch)?);
     let poll = loaded.config.store.poll;
-    let broadcast = Broadcast::of(&loaded.config).map_err(io::Error::other)?;
+    let broadcast = ChangeNotifier::of(&loaded.config).map_err(io::Error::other)?;
     let broadcast = Arc::new(broadcast);
     let reloader = Arc::new(Reloader::new(
         loader,
@@ -450,7 +450,7 @@ fn follow_task(follower: Arc<Follower>) -> SideTask {
 }
 
 fn broadcast_task(
-    broadcast: Arc<Broadcast>,
+    broadcast: Arc<ChangeNotifier>,
     follower: &Arc<Follower>,
     metrics: &Arc<Metrics>,
 ) -> SideTask {
@@ -550,6 +550,10 @@ impl llm_router_admin::Backend for AdminSource {
 
     fn metrics_are_public(&self) -> bool {
         self.metrics_public
+    }
+
+    fn body_timeout(&self) -> Duration {
+        self.live.load().snapshot.server.body_timeout
     }
 
     fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {

@@ -27,7 +27,7 @@ pub(crate) async fn follow_others(ledger: Arc<Ledger>, budgets: Arc<Budgets>) {
             }
         };
         // After it: so that the last look sees all they have spent.
-        match budgets.look_again(&ledger).await {
+        match budgets.refresh_others(&ledger).await {
             Ok(()) if left == 0 => return,
             Ok(()) => {}
             Err(error) => {

@@ -18,21 +18,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The broadcast of changes.
-pub(crate) struct Broadcast {
+pub(crate) struct ChangeNotifier {
     way: Way,
     /// Several changes that weren't announced yet are announced as one.
     changed: Notify,
 }
 
 enum Way {
-    Redis(counters::Broadcast),
+    Redis(counters::ChangeBroadcast),
     /// Announces every change itself, with the transaction that makes it.
     Postgres(store::Listener),
     /// Replicas look at the store, and that is all.
     None,
 }
 
-impl Broadcast {
+impl ChangeNotifier {
     /// The broadcast of a configuration. It isn't connected yet.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Broadcast {
     pub(crate) fn of(config: &Config) -> Result<Self, String> {
         let way = match (&config.counters.url, &config.store.url) {
             (CounterUrl::Redis(url), _) => {
-                let broadcast = counters::Broadcast::new(url);
+                let broadcast = counters::ChangeBroadcast::new(url);
                 Way::Redis(broadcast.map_err(|error| format!("counters.url: {error}"))?)
             }
             (CounterUrl::Memory, StoreUrl::Postgres(url)) => {
@@ -66,7 +66,7 @@ impl Broadcast {
     /// Why it could not be said. The others see the change with their next look.
     pub(crate) async fn say(&self) -> Result<(), String> {
         match &self.way {
-            Way::Redis(broadcast) => broadcast.announce().await.map(drop),
+            Way::Redis(broadcast) => broadcast.publish().await.map(drop),
             Way::Postgres(_) | Way::None => Ok(()),
         }
     }
@@ -114,7 +114,7 @@ impl Broadcast {
 
 /// A connection that hears of changes.
 enum Listening {
-    Redis(counters::Listening),
+    Redis(counters::ChangeSubscription),
     Postgres(store::Listening),
 }
 
@@ -130,7 +130,7 @@ impl Way {
 
     async fn listen(&self) -> Result<Listening, String> {
         match self {
-            Self::Redis(broadcast) => broadcast.listen().await.map(Listening::Redis),
+            Self::Redis(broadcast) => broadcast.subscribe().await.map(Listening::Redis),
             Self::Postgres(listener) => match listener.listen().await {
                 Ok(listening) => Ok(Listening::Postgres(listening)),
                 Err(error) => Err(error.to_string()),

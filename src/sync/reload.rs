@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use llm_router_admin::{Difference, RejectedConfig};
-use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report};
+use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, Report, RestartOnlySettings};
 use llm_router_domain::key::KeyHasher;
-use llm_router_domain::toggle::Settings;
 use llm_router_store::objects::{AuditDraft, Changes, Objects};
 use llm_router_store::seal::Sealer;
 use llm_router_store::{Store, StoreError};
@@ -30,7 +29,6 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileInputs, compile};
 use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
-use crate::snapshot::restart_required::Fixed;
 use crate::snapshot::stored_providers::{self, with_made};
 use crate::snapshot::stored_rules::broken;
 use crate::telemetry::metrics::Metrics;
@@ -121,10 +119,8 @@ impl Loader {
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
         let config = &with_made(config, objects, self.sealer.as_ref());
-        let is_built_in = |provider: &llm_router_config::Provider| {
-            provider.kind == ProviderKind::Mock && provider.base_url.is_none()
-        };
-        let mock = if config.providers.iter().any(is_built_in) {
+        let mut providers = config.providers.iter();
+        let mock = if providers.any(|provider| provider.base_url.is_none()) {
             Some(self.mock.address(self.mock_config.clone())?)
         } else {
             None
@@ -135,7 +131,7 @@ impl Loader {
             mock,
             admin_key,
             hasher: &self.hasher,
-            prices: Arc::new(prices.merged(stored_providers::prices(objects))),
+            prices: Arc::new(prices.merge(stored_providers::prices(objects))),
             objects,
             issued,
             previous,
@@ -174,8 +170,8 @@ pub(crate) struct Reloader {
     switch: Arc<ToggleReplica>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
-    /// What no reload changes.
-    fixed: Fixed,
+    /// The settings that the process began with and no reload changes.
+    restart_only: RestartOnlySettings,
     /// Also keeps reloads one after the other.
     in_force: Mutex<ActiveConfig>,
 }
@@ -183,8 +179,8 @@ pub(crate) struct Reloader {
 /// What the snapshot in force was made of.
 pub(crate) struct ActiveConfig {
     pub(crate) config: Config,
-    /// The file as it was read, secrets masked.
-    pub(crate) shown: Value,
+    /// The contents of the file with secrets masked.
+    pub(crate) masked: Value,
     pub(crate) objects: Objects,
     /// The fingerprint of the files that were last tried.
     tried: u64,
@@ -202,10 +198,10 @@ impl Reloader {
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let fixed = Fixed::of(&loaded.config);
+        let restart_only = loaded.config.restart_only.clone();
         let in_force = ActiveConfig {
             config: loaded.config,
-            shown: loaded.shown,
+            masked: loaded.masked,
             objects,
             tried: loader.fingerprint(),
             refused: None,
@@ -216,7 +212,7 @@ impl Reloader {
             switch,
             store,
             metrics,
-            fixed,
+            restart_only,
             in_force: Mutex::new(in_force),
         }
     }
@@ -227,9 +223,9 @@ impl Reloader {
     /// # Errors
     /// What is wrong with it; then nothing changed.
     pub(crate) async fn reload_as(&self, reason: &str, actor: &str) -> Result<u64, LoadError> {
-        let before = self.in_force().shown.clone();
+        let before = self.in_force().masked.clone();
         let revision = self.reload(reason)?;
-        let after = self.in_force().shown.clone();
+        let after = self.in_force().masked.clone();
         let differences = llm_router_admin::differences(Some(&before), Some(&after));
         if !differences.is_empty() {
             self.record(&differences, actor).await;
@@ -360,12 +356,12 @@ impl Reloader {
         }
         let issued = Arc::clone(self.live().snapshot.keys.issued());
         let revision = self.swap(&loaded.config, &in_force.objects, &issued)?;
-        for setting in self.fixed.changed(&loaded.config) {
-            tracing::warn!(setting, "this change takes effect at the next start only");
+        for setting in self.restart_only.changes(&loaded.config.restart_only) {
+            tracing::warn!(setting, "the changed setting takes effect after a restart");
         }
-        self.switch.configure(toggle_settings(&loaded.config));
+        self.switch.configure(loaded.config.routing.toggle);
         in_force.config = loaded.config;
-        in_force.shown = loaded.shown;
+        in_force.masked = loaded.masked;
         Ok(revision)
     }
 
@@ -405,15 +401,6 @@ impl Reloader {
 
 /// How long the store may take to record a changed configuration.
 const RECORDING: Duration = Duration::from_secs(2);
-
-/// How the toggle acts, as a configuration says.
-pub(crate) const fn toggle_settings(config: &Config) -> Settings {
-    let toggle = &config.routing.toggle;
-    Settings {
-        delay: toggle.delay,
-        cooldown: toggle.cooldown,
-    }
-}
 
 /// How long a file must be left alone before it is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);

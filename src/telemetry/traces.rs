@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue};
 use llm_router_config as config;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::ledger::{Ending, Entry};
+use llm_router_domain::ledger::{AttemptEnd, LedgerEntry};
 use llm_router_domain::usage::Class;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
 };
 
-use crate::snapshot::Provider;
+use crate::snapshot::CompiledProvider;
 
 /// The W3C trace context's headers (<https://www.w3.org/TR/trace-context/>).
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -172,7 +172,11 @@ impl Trace {
     }
 
     /// An attempt has ended.
-    pub(crate) fn attempt_ended(&mut self, entry: &Entry, provider: Option<&Provider>) {
+    pub(crate) fn attempt_ended(
+        &mut self,
+        entry: &LedgerEntry,
+        provider: Option<&CompiledProvider>,
+    ) {
         if !self.sampled {
             return;
         }
@@ -292,7 +296,7 @@ impl Trace {
 }
 
 /// Tokens used, where anything was.
-fn usage(entry: &Entry) -> impl Iterator<Item = KeyValue> + '_ {
+fn usage(entry: &LedgerEntry) -> impl Iterator<Item = KeyValue> + '_ {
     let usage = &entry.outcome.usage;
     let counts = [
         ("gen_ai.usage.input_tokens", usage.input_total()),
@@ -316,10 +320,10 @@ fn usage(entry: &Entry) -> impl Iterator<Item = KeyValue> + '_ {
 
 /// Returns the error type of an attempt: the router's word for it, or the provider's status where that is
 /// all there is.
-fn failure(entry: &Entry) -> Option<String> {
+fn failure(entry: &LedgerEntry) -> Option<String> {
     let outcome = &entry.outcome;
     let code = outcome.error.as_deref().filter(|code| *code != "status");
-    (outcome.ending != Ending::Complete)
+    (outcome.ending != AttemptEnd::Complete)
         .then(|| code.map_or_else(|| outcome.status.to_string(), str::to_owned))
 }
 
@@ -334,12 +338,9 @@ const fn operation(endpoint: Endpoint) -> &'static str {
 }
 
 /// The conventions' names of providers, by the configured type; others go by their id.
-fn provider_name(provider: Option<&Provider>, entry: &Entry) -> Value {
-    match provider.map(|provider| provider.type_name) {
-        Some("gemini") => "gcp.gemini".into(),
-        Some(known @ ("openai" | "anthropic")) => known.into(),
-        _ => entry.attempt.provider.to_string().into(),
-    }
+fn provider_name(provider: Option<&CompiledProvider>, entry: &LedgerEntry) -> Value {
+    let known = provider.and_then(|provider| provider.kind.telemetry_name());
+    known.map_or_else(|| entry.attempt.provider.to_string().into(), Value::from)
 }
 
 fn new_trace_id() -> TraceId {

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
-use llm_router_domain::ledger::Sums;
+use llm_router_domain::ledger::LedgerSums;
 use llm_router_store::LedgerStore;
 use llm_router_store::ledger::{CostQuery, CostRow, Group};
 use rust_decimal::Decimal;
@@ -224,8 +224,8 @@ pub(crate) async fn summary(
     }))
 }
 
-impl From<&Sums> for CostSums {
-    fn from(sums: &Sums) -> Self {
+impl From<&LedgerSums> for CostSums {
+    fn from(sums: &LedgerSums) -> Self {
         Self {
             requests: sums.requests,
             input_tokens: sums.input_tokens,
@@ -295,7 +295,7 @@ fn day(
 
 async fn total(store: &dyn LedgerStore, query: &CostQuery) -> Result<CostSums, AdminError> {
     let rows = store.costs(query).await.map_err(ledger_unavailable)?;
-    let mut sums = Sums::default();
+    let mut sums = LedgerSums::default();
     for row in &rows {
         sums += row.sums;
     }
@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn amounts_keep_their_digits() {
-        let sums = Sums {
+        let sums = LedgerSums {
             cost: "12345678901.000000000000001".parse().unwrap(),
-            ..Sums::default()
+            ..LedgerSums::default()
         };
         let row = CostRow {
             user: Some("a".to_owned()),

@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use llm_router_domain::ledger::{Disconnect, Ending, Entry, Sums};
+use llm_router_domain::ledger::{AttemptEnd, Disconnect, LedgerEntry, LedgerSums};
 use llm_router_store::ledger::{RequestQuery, split_requests};
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -82,7 +82,7 @@ struct RequestLeftOut {
 
 impl RequestExplanation {
     /// Combines the stored explanation with the attempts.
-    fn new(attempts: &[Entry], last: &Entry) -> Self {
+    fn new(attempts: &[LedgerEntry], last: &LedgerEntry) -> Self {
         let kept = last.outcome.explanation.as_deref();
         let why = kept.map(|kept| kept.why.to_string());
         let why = why.filter(|why| !why.is_empty());
@@ -257,7 +257,8 @@ pub(crate) async fn get(
     let entries = store.request(&id).await.map_err(ledger_unavailable)?;
     let mut requests = split_requests(entries);
     requests.retain(|attempts| {
-        let visible = |entry: &Entry| scope.includes(&entry.attempt.key, &entry.attempt.owner);
+        let visible =
+            |entry: &LedgerEntry| scope.includes(&entry.attempt.key, &entry.attempt.owner);
         attempts.iter().all(visible)
     });
     // A client may reuse an id; the latest request wins.
@@ -268,9 +269,9 @@ pub(crate) async fn get(
 }
 
 /// Converts the attempts of a request; the last one ended it.
-fn to_api(attempts: &[Entry]) -> Option<RequestRecord> {
+fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
     let (first, last) = (attempts.first()?, attempts.last()?);
-    let mut sums = Sums::default();
+    let mut sums = LedgerSums::default();
     for entry in attempts {
         sums += entry.sums();
     }
@@ -289,7 +290,7 @@ fn to_api(attempts: &[Entry]) -> Option<RequestRecord> {
         rule: last.attempt.rule.as_deref().map(str::to_owned),
         status: last.outcome.status,
         stream: last.attempt.stream,
-        complete: last.outcome.ending == Ending::Complete,
+        complete: last.outcome.ending == AttemptEnd::Complete,
         usage: TokenUsage {
             input_tokens: sums.input_tokens,
             cached_input_tokens: sums.cached_input_tokens,
@@ -307,7 +308,7 @@ fn to_api(attempts: &[Entry]) -> Option<RequestRecord> {
     })
 }
 
-fn attempt(entry: &Entry) -> AttemptRecord {
+fn attempt(entry: &LedgerEntry) -> AttemptRecord {
     let timings = &entry.outcome.timings;
     AttemptRecord {
         provider: entry.attempt.provider.to_string(),
@@ -322,7 +323,7 @@ fn attempt(entry: &Entry) -> AttemptRecord {
 }
 
 /// Adds the time before the last attempt and that of the attempt.
-fn latency(last: &Entry) -> Option<f64> {
+fn latency(last: &LedgerEntry) -> Option<f64> {
     let timings = &last.outcome.timings;
     milliseconds(timings.queue?.checked_add(timings.total?))
 }

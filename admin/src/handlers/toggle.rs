@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use llm_router_domain::key::Role;
-use llm_router_domain::toggle::{Answer, Item, Request, Status};
+use llm_router_domain::toggle::{ToggleAnswer, ToggleChange, ToggleRecord, ToggleView};
 use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,10 @@ pub trait RoutingApi: Send + Sync {
     ///
     /// # Errors
     /// If the store is unavailable.
-    async fn request_toggle(&self, request: &Request)
-    -> Result<(Answer, ToggleStatus), StoreError>;
+    async fn request_toggle(
+        &self,
+        request: &ToggleChange,
+    ) -> Result<(ToggleAnswer, ToggleStatus), StoreError>;
 
     /// Cancels the pending change. Returns true if there was one, and the state after it.
     ///
@@ -49,14 +51,14 @@ pub trait RoutingApi: Send + Sync {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError>;
+    ) -> Result<Page<ToggleRecord, u64>, StoreError>;
 }
 
 /// State of the toggle at a moment.
 #[derive(Clone, Debug)]
 pub struct ToggleStatus {
     /// The state.
-    pub status: Status,
+    pub status: ToggleView,
     /// The moment.
     pub at: Timestamp,
     /// Start of the store's outage, if it is unavailable: changes made on other replicas are not
@@ -191,9 +193,9 @@ pub(crate) async fn request_change(
     let (answer, status) = answer.map_err(store_unavailable)?;
     let body = Json(ToggleStatusBody::from(status));
     Ok(match answer {
-        Answer::Pending => (StatusCode::ACCEPTED, body).into_response(),
-        Answer::Applied | Answer::Unchanged => body.into_response(),
-        Answer::Refused(wait) => respond_cooldown(wait),
+        ToggleAnswer::Pending => (StatusCode::ACCEPTED, body).into_response(),
+        ToggleAnswer::Applied | ToggleAnswer::Unchanged => body.into_response(),
+        ToggleAnswer::Refused(wait) => respond_cooldown(wait),
     })
 }
 
@@ -228,7 +230,7 @@ pub(crate) async fn cancel_change(
 pub(crate) async fn history(
     State(backend): State<AppState>,
     Query(parameters): Parameters,
-) -> Result<Json<ListPage<Item>>, AdminError> {
+) -> Result<Json<ListPage<ToggleRecord>>, AdminError> {
     let (cursor, limit) = (numbered_cursor(&parameters)?, limit(&parameters)?);
     let page = backend.routing().toggle_history(cursor, limit).await;
     let page = page.map_err(store_unavailable)?;
@@ -239,7 +241,7 @@ pub(crate) async fn history(
 const MAX_DELAY: f64 = 366.0 * 86_400.0;
 
 impl ToggleRequest {
-    fn into_request(self, actor: String) -> Result<Request, AdminError> {
+    fn into_request(self, actor: String) -> Result<ToggleChange, AdminError> {
         if self.reason.trim().is_empty() {
             let message = "reason must not be empty; the history shows it.";
             return Err(AdminError::invalid("reason", message));
@@ -252,7 +254,7 @@ impl ToggleRequest {
                 .flatten()
                 .ok_or_else(|| AdminError::invalid("delay_seconds", message))
         };
-        Ok(Request {
+        Ok(ToggleChange {
             value: self.value,
             delay: self.delay_seconds.map(delay).transpose()?,
             reason: self.reason,

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
 use crate::items::Items;
+use crate::path::ConfigPath;
+use crate::restart::{RestartOnly, RestartOnlySettings};
 use crate::scalar::{Text, WebOrigin};
 
 /// The port of admin API, dashboard, docs and metrics.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Whether `/metrics` is served without a key.
+    /// Serve `/metrics` without a key.
     pub metrics_public: bool,
     /// The origins whose pages may call the service from a browser.
     pub cors: Vec<String>,
@@ -25,46 +27,64 @@ pub struct Admin {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Admin")]
 pub(crate) struct RawAdmin {
-    /// Where the admin service listens. Its own address, not that of server.listen.
-    listen: Text<SocketAddr>,
-    /// Serve /metrics without a key. Otherwise it needs one of role viewer or above.
-    metrics_public: bool,
-    /// The origins whose pages may call the admin API from a browser; "*" is any. Without them,
-    /// only its own pages may.
-    cors: Items<Text<WebOrigin>>,
+    /// The address to listen on. It must differ from server.listen.
+    listen: RestartOnly<Text<SocketAddr>>,
+    /// Serve /metrics without a key. Otherwise it needs a key of role viewer or above.
+    metrics_public: RestartOnly<bool>,
+    /// The origins whose pages may call the admin API from a browser; "*" allows any. Default: the
+    /// service's own pages only.
+    cors: RestartOnly<Items<Text<WebOrigin>>>,
 }
 
 impl Default for RawAdmin {
     fn default() -> Self {
         Self {
-            listen: Text(SocketAddr::from(([127, 0, 0, 1], 8001))),
-            metrics_public: false,
-            cors: Items::default(),
+            listen: RestartOnly::new(Text(SocketAddr::from(([127, 0, 0, 1], 8001)))),
+            metrics_public: RestartOnly::new(false),
+            cors: RestartOnly::new(Items::default()),
         }
     }
 }
 
 impl RawAdmin {
-    pub(crate) fn check(self, clients: SocketAddr, at: &At, findings: &mut Findings) -> Admin {
-        let listen = self.listen.0;
-        if collide(clients, listen) {
-            findings.error(
-                &at.field("listen"),
-                format!("`{listen}` is taken by server.listen, which is {clients}"),
-                "give the two different ports",
-            );
-        }
-        let cors = self.cors.indexed(&at.field("cors"), findings).into_iter();
+    pub(crate) fn check(
+        self,
+        clients: SocketAddr,
+        at: &ConfigPath,
+        restart: &mut RestartOnlySettings,
+        diagnostics: &mut Diagnostics,
+    ) -> Admin {
+        let path = |name| at.field(name);
         Admin {
-            listen,
-            metrics_public: self.metrics_public,
-            cors: cors.map(|(_, origin)| origin.0.0).collect(),
+            listen: self.listen.check(&path("listen"), restart, |listen| {
+                check_free(listen.0, clients, &path("listen"), diagnostics);
+                listen.0
+            }),
+            metrics_public: self
+                .metrics_public
+                .check(&path("metrics_public"), restart, |on| on),
+            cors: self.cors.check(&path("cors"), restart, |origins| {
+                let origins = origins.with_positions(&path("cors"), diagnostics);
+                origins.into_iter().map(|(_, origin)| origin.0.0).collect()
+            }),
         }
     }
 }
 
-/// Whether two sockets can't be bound at the same time. Port 0 is any free one.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())
+/// Reports two sockets that can't be bound at the same time. Port 0 is any free one.
+fn check_free(
+    listen: SocketAddr,
+    clients: SocketAddr,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) {
+    let everywhere = clients.ip().is_unspecified() || listen.ip().is_unspecified();
+    let same_port = clients.port() != 0 && clients.port() == listen.port();
+    if same_port && (everywhere || clients.ip() == listen.ip()) {
+        diagnostics.error(
+            at,
+            format!("`{listen}` conflicts with server.listen, which is {clients}"),
+            "use different ports",
+        );
+    }
 }

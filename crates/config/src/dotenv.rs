@@ -1,33 +1,34 @@
-//! The text of a `.env` file to names and values. Ours because the one well-known crate expands
-//! `$` in values, which breaks passwords, and puts whole lines, secrets included, into its errors.
+//! Parses the text of a `.env` file. The well-known crate for this is not used: it expands `$` in
+//! values, which breaks passwords, and puts whole lines, secrets included, into its errors.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
+use llm_router_yaml::{Mark, ValueError};
+
 use crate::environment::is_name;
-use crate::findings::Wrong;
-use crate::report::Mark;
 
 /// One setting of the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct Assignment {
     pub(crate) mark: Mark,
     pub(crate) name: String,
     pub(crate) value: String,
 }
 
-/// The settings in the order of the file, the last of each name only, and the lines that are none.
+/// Returns the settings in the order of the file, only the last of each name, and an error for each
+/// invalid line.
 ///
 /// `NAME=value`, also with `export` before it; `#` begins a comment at the start of a line or after
-/// a space. Values in single quotes are taken as they are, those in double quotes know `\n`, `\r`,
-/// `\t`, `\"`, `\\` and `\$`; both may go on over several lines.
-pub(crate) fn parse(text: &str) -> Vec<Result<Line, (Mark, Wrong)>> {
+/// a space. Values in single quotes are taken literally, those in double quotes know `\n`, `\r`,
+/// `\t`, `\"`, `\\` and `\$`; both may span several lines.
+pub(crate) fn parse(text: &str) -> Vec<Result<Assignment, (Mark, ValueError)>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader {
+    let mut reader = DotenvReader {
         rest: text.chars().peekable(),
         line: 1,
     };
-    let mut lines: Vec<Result<Line, (Mark, Wrong)>> = Vec::new();
+    let mut lines: Vec<Result<Assignment, (Mark, ValueError)>> = Vec::new();
     while reader.rest.peek().is_some() {
         let Some(line) = reader.line() else { continue };
         if let Ok(new) = &line {
@@ -38,14 +39,14 @@ pub(crate) fn parse(text: &str) -> Vec<Result<Line, (Mark, Wrong)>> {
     lines
 }
 
-struct Reader<'t> {
+struct DotenvReader<'t> {
     rest: Peekable<Chars<'t>>,
     line: usize,
 }
 
-impl Reader<'_> {
-    /// Reads to the end of the line, or of the last one that a quoted value reaches.
-    fn line(&mut self) -> Option<Result<Line, (Mark, Wrong)>> {
+impl DotenvReader<'_> {
+    /// Reads one line, or all that a quoted value spans. `None` if it is empty or a comment.
+    fn line(&mut self) -> Option<Result<Assignment, (Mark, ValueError)>> {
         let (line, column) = (self.line, 1);
         let mark = Mark { line, column };
         let before = self.until(|c| c == '=' || c == '\n');
@@ -61,22 +62,22 @@ impl Reader<'_> {
         }
         if self.rest.peek() != Some(&'=') || !is_name(before) {
             self.skip_line();
-            return Some(Err((mark, no_assignment())));
+            return Some(Err((mark, not_an_assignment())));
         }
         self.next();
         let (name, value) = (before.to_owned(), self.value());
         Some(match value {
-            Ok(value) => Ok(Line { mark, name, value }),
-            Err(wrong) => Err((mark, wrong)),
+            Ok(value) => Ok(Assignment { mark, name, value }),
+            Err(error) => Err((mark, error)),
         })
     }
 
-    fn value(&mut self) -> Result<String, Wrong> {
+    fn value(&mut self) -> Result<String, ValueError> {
         self.until(|c| c != ' ' && c != '\t');
         let value = match self.rest.peek() {
-            Some('\'') => self.quoted('\''),
-            Some('"') => self.quoted('"'),
-            _ => return Ok(self.bare()),
+            Some('\'') => self.quoted_value('\''),
+            Some('"') => self.quoted_value('"'),
+            _ => return Ok(self.unquoted_value()),
         }?;
         let after = self.until(|c| c == '\n');
         self.next();
@@ -84,13 +85,13 @@ impl Reader<'_> {
         if after.is_empty() || after.starts_with('#') {
             return Ok(value);
         }
-        Err(Wrong::new(
+        Err(ValueError::new(
             "text follows the closing quote",
             "put the whole value in one pair of quotes",
         ))
     }
 
-    fn bare(&mut self) -> String {
+    fn unquoted_value(&mut self) -> String {
         let text = self.until(|c| c == '\n');
         self.next();
         let comment = text
@@ -100,12 +101,12 @@ impl Reader<'_> {
         text[..end].trim().to_owned()
     }
 
-    fn quoted(&mut self, quote: char) -> Result<String, Wrong> {
+    fn quoted_value(&mut self, quote: char) -> Result<String, ValueError> {
         self.next();
         let mut value = String::new();
         loop {
             match self.next() {
-                None => return Err(unclosed()),
+                None => return Err(no_closing_quote()),
                 Some(c) if c == quote => return Ok(value),
                 Some('\\') if quote == '"' => match self.next() {
                     Some('n') => value.push('\n'),
@@ -113,7 +114,7 @@ impl Reader<'_> {
                     Some('t') => value.push('\t'),
                     Some(c @ ('"' | '\\' | '$')) => value.push(c),
                     Some(c) => value.extend(['\\', c]),
-                    None => return Err(unclosed()),
+                    None => return Err(no_closing_quote()),
                 },
                 Some(c) => value.push(c),
             }
@@ -136,15 +137,15 @@ impl Reader<'_> {
     }
 }
 
-fn no_assignment() -> Wrong {
-    Wrong::new(
-        "not of the form NAME=value",
+fn not_an_assignment() -> ValueError {
+    ValueError::new(
+        "is not of the form NAME=value",
         "write NAME=value, or # before a comment",
     )
 }
 
-fn unclosed() -> Wrong {
-    Wrong::new("the quote that begins the value isn't closed", "close it")
+fn no_closing_quote() -> ValueError {
+    ValueError::new("the opening quote has no closing quote", "add it")
 }
 
 #[cfg(test)]
@@ -190,9 +191,9 @@ mod tests {
             ("1A=secret", 1),
         ] {
             let problem = parse(text).into_iter().find_map(Result::err);
-            let (mark, wrong) = problem.unwrap_or_else(|| panic!("{text:?}"));
+            let (mark, error) = problem.unwrap_or_else(|| panic!("{text:?}"));
             assert_eq!(mark.line, line, "{text:?}");
-            assert!(!wrong.to_string().contains("secret"), "{wrong}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 }

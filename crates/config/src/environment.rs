@@ -1,5 +1,5 @@
 //! The environment variables that a configuration may use: the process's own and those of `.env`.
-//! Read once; the process's environment is never changed.
+//! They are read once. The process's environment must not be changed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,9 +7,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llm_router_yaml::{Mark, ValueError};
+
 use crate::dotenv;
-use crate::findings::Wrong;
-use crate::report::{Mark, Problem, Severity};
+use crate::report::{Problem, Severity};
 
 /// Environment variables by name, and the folder that `.env` and relative paths belong to.
 #[derive(Clone, Default)]
@@ -26,8 +27,8 @@ struct Variable {
 }
 
 impl Environment {
-    /// The variables of this process, and those of `.env` in the folder that the process lacks.
-    /// A mistake in `.env` is reported by the loader.
+    /// Reads the variables of this process, and from `.env` in the folder those that the process
+    /// lacks. Mistakes in `.env` are reported by the loader.
     #[must_use]
     pub fn read(folder: &Path) -> Self {
         let mut environment = Self::new(std::env::vars_os().filter_map(as_text));
@@ -36,7 +37,7 @@ impl Environment {
         environment
     }
 
-    /// The given variables and no others; the folder is the working directory.
+    /// An environment of the given variables and no others, in the working directory.
     #[must_use]
     pub fn new<N: Into<String>, V: Into<String>>(
         variables: impl IntoIterator<Item = (N, V)>,
@@ -51,38 +52,38 @@ impl Environment {
         }
     }
 
-    /// The same variables with another folder.
+    /// Returns the same variables with another folder.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.folder);
         self
     }
 
-    /// A variable's value. It may be a secret.
+    /// Returns a variable's value. It may be a secret.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let variable = self.variables.get(name)?;
         Some(&variable.value)
     }
 
-    /// As [`Self::get`]; a variable that is set to nothing counts as not set.
+    /// As [`Self::get`], except that an empty variable counts as not set.
     #[must_use]
     pub fn non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// What relative paths in variables are relative to: the working directory.
+    /// The folder that relative paths in variables are relative to: the working directory.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What was wrong with `.env`.
+    /// The problems of `.env`.
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// A problem with a variable's value, placed in `.env` if that is where it comes from.
-    pub(crate) fn problem(&self, severity: Severity, name: &str, wrong: Wrong) -> Problem {
+    /// Describes a problem of a variable's value, with its line if the value comes from `.env`.
+    pub(crate) fn problem(&self, severity: Severity, name: &str, error: ValueError) -> Problem {
         let place = self.variables.get(name).and_then(|v| v.place.clone());
         let (file, mark) = match place {
             Some((file, mark)) => (file, Some(mark)),
@@ -93,8 +94,8 @@ impl Environment {
             file,
             mark,
             path: name.to_owned(),
-            message: wrong.what,
-            remedy: wrong.remedy,
+            message: error.problem,
+            remedy: error.remedy,
         }
     }
 
@@ -109,7 +110,7 @@ impl Environment {
                 file,
                 mark: None,
                 path: "(file)".to_owned(),
-                message: format!("can't be read: {error}"),
+                message: format!("failed to read the file: {error}"),
                 remedy: "make it a readable UTF-8 text file, or remove it".to_owned(),
             }),
         }
@@ -124,13 +125,13 @@ impl Environment {
                     let variable = Variable { value, place };
                     self.variables.entry(line.name).or_insert(variable);
                 }
-                Err((mark, wrong)) => self.problems.push(Problem {
+                Err((mark, error)) => self.problems.push(Problem {
                     severity: Severity::Error,
                     file: Arc::clone(file),
                     mark: Some(mark),
                     path: "(line)".to_owned(),
-                    message: wrong.what,
-                    remedy: wrong.remedy,
+                    message: error.problem,
+                    remedy: error.remedy,
                 }),
             }
         }
@@ -145,7 +146,7 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Whether a text can name an environment variable.
+/// Returns true if a text can name an environment variable.
 pub(crate) fn is_name(text: &str) -> bool {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts_well && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dotenv_fills_in_what_the_process_lacks() {
+    fn dotenv_adds_variables_that_the_process_lacks() {
         let folder = tempfile::tempdir().unwrap();
         let text = "PATH=from-file\nLLM_ROUTER_TEST_ONLY=x\noops\nLLM_ROUTER_TEST_ONLY=y\n";
         std::fs::write(folder.path().join(".env"), text).unwrap();

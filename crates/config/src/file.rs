@@ -1,26 +1,27 @@
-//! Files that a configuration names. Their contents are for others to read.
+//! Files that a configuration names. Reading their contents is left to those who use them.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
+use crate::path::ConfigPath;
 
-/// Reports a file that is not there or can't be opened.
-pub(crate) fn must_be_readable(path: &Path, at: &At, findings: &mut Findings) {
-    let shown = path.display();
-    let remedy = "relative paths are relative to the folder of the config file";
+/// Reports a file that doesn't exist or can't be opened.
+pub(crate) fn require_readable(path: &Path, at: &ConfigPath, diagnostics: &mut Diagnostics) {
+    let name = path.display();
     match fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.is_dir() => {
-            findings.error(at, format!("`{shown}` is a folder"), "name a file in it");
+            diagnostics.error(at, format!("`{name}` is a folder"), "name a file");
         }
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            findings.error(at, format!("`{shown}` does not exist"), remedy);
+            let remedy = "check the path; relative paths start at the folder of the config file";
+            diagnostics.error(at, format!("`{name}` does not exist"), remedy);
         }
         Err(error) => {
-            let what = format!("`{shown}` can't be read: {error}");
-            findings.error(at, what, "check its permissions");
+            let problem = format!("failed to read `{name}`: {error}");
+            diagnostics.error(at, problem, "check the file's permissions");
         }
     }
 }

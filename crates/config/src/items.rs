@@ -1,4 +1,4 @@
-//! Lists whose items keep their place in the file after misfits have been left out.
+//! Lists whose items keep their position in the file after invalid ones have been left out.
 
 use std::borrow::Cow;
 
@@ -7,36 +7,45 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
+use crate::path::ConfigPath;
 
-/// A list as read. Null items, which stand for misfits, are skipped but counted.
+/// A list with positions. Null items, which stand for invalid ones, are skipped but counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Items<T> {
-    read: Vec<(usize, T)>,
-    unread: Vec<usize>,
+    valid: Vec<(usize, T)>,
+    invalid: Vec<usize>,
 }
 
 impl<T> Items<T> {
-    /// The items of a list that was not read from a file.
-    pub(crate) fn of(items: impl IntoIterator<Item = T>) -> Self {
+    /// A list that does not come from a file.
+    pub(crate) fn new(items: impl IntoIterator<Item = T>) -> Self {
         Self {
-            read: items.into_iter().enumerate().collect(),
-            unread: Vec::new(),
+            valid: items.into_iter().enumerate().collect(),
+            invalid: Vec::new(),
         }
     }
 
-    /// The items by their position in the file. Those that could not be read are reported, unless
-    /// a mistake in them was.
-    pub(crate) fn indexed(self, list: &At, findings: &mut Findings) -> Vec<(usize, T)> {
-        for index in self.unread {
-            findings.unreadable(&list.item(index));
+    /// Returns the items with their positions in the file. Reports those that can't be parsed,
+    /// unless a mistake in them was reported before.
+    pub(crate) fn with_positions(
+        self,
+        list: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<(usize, T)> {
+        for index in self.invalid {
+            diagnostics.schema_mismatch(&list.item(index));
         }
-        self.read
+        self.valid
     }
 
-    /// As [`Self::indexed`], with their paths below the list's.
-    pub(crate) fn located(self, list: &At, findings: &mut Findings) -> Vec<(At, T)> {
-        let items = self.indexed(list, findings).into_iter();
+    /// As [`Self::with_positions`], with paths instead of positions.
+    pub(crate) fn with_paths(
+        self,
+        list: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<(ConfigPath, T)> {
+        let items = self.with_positions(list, diagnostics).into_iter();
         items
             .map(|(index, item)| (list.item(index), item))
             .collect()
@@ -45,20 +54,20 @@ impl<T> Items<T> {
 
 impl<T> Default for Items<T> {
     fn default() -> Self {
-        Self::of([])
+        Self::new([])
     }
 }
 
-/// Each item is read on its own, so that a list within one that lost an item, and with it its type,
-/// takes nothing else with it.
+/// Parses each item on its own, so that one whose inner list lost an item, and with it its type,
+/// takes no other with it.
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Items<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut items = Self::default();
         let values = Vec::<Json>::deserialize(deserializer)?.into_iter();
         for (index, value) in values.enumerate().filter(|(_, value)| !value.is_null()) {
             match T::deserialize(value) {
-                Ok(item) => items.read.push((index, item)),
-                Err(_) => items.unread.push(index),
+                Ok(item) => items.valid.push((index, item)),
+                Err(_) => items.invalid.push(index),
             }
         }
         Ok(items)

@@ -1,73 +1,82 @@
-//! The one door: a file, or none, to a checked configuration or everything that is wrong with it.
+//! The entry points: a file, or none, becomes a checked configuration or a report of everything
+//! that is wrong with it.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
+use llm_router_yaml::Node;
 use serde_json::Value as Json;
 
-use crate::config::{Config, RawConfig, schema as make_schema};
+use crate::config::{Config, RawConfig, generate_schema};
+use crate::diagnostics::Diagnostics;
 use crate::environment::Environment;
-use crate::findings::{At, Findings};
-use crate::known::Known;
-use crate::masked::masked;
+use crate::mask::mask_secrets;
+use crate::names::DefinedNames;
+use crate::path::ConfigPath;
 use crate::report::Report;
+use crate::schema::SchemaReader;
 use crate::secrets::Secrets;
-use crate::yaml::{Node, Shape, parse};
+use crate::substitute::parse;
 
-/// The file that is used when none is named, if it exists.
+/// The file that is loaded when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "conf/llm-router.yaml";
 
-/// A configuration that can be used.
+/// A configuration without errors.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// The file as it was read, secrets masked, for people to see.
-    pub shown: Json,
-    /// What somebody should have a look at; no errors.
+    /// The contents of the file with secrets masked, for display.
+    pub masked: Json,
+    /// Probable mistakes; no errors.
     pub warnings: Report,
-    /// The files it was made of, whose change calls for a reload. The first is the config file, if
-    /// there is one.
+    /// The files whose changes call for a reload. The first is the config file, if there is one.
     pub files: Vec<PathBuf>,
 }
 
 /// Loads the file that is named, else [`DEFAULT_FILE`] in the environment's folder if it exists,
-/// else what the environment's provider keys ask for.
+/// else a configuration with one provider for each provider key in the environment.
 ///
 /// # Errors
-/// Everything that is wrong with the file, `.env` and the environment, warnings included.
+/// Returns everything that is wrong with the file, `.env` and the environment, and the warnings.
 pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Report> {
     let default = environment.folder().join(DEFAULT_FILE);
     match path {
         Some(path) => load_file(path, environment),
         None if default.exists() => load_file(&default, environment),
-        None => load_text(&built_in(environment), Path::new("built-in"), environment),
+        None => load_text(
+            &default_text(environment),
+            Path::new("built-in"),
+            environment,
+        ),
     }
 }
 
-/// As [`load`], with the text of the file at hand. The path is for messages, and for the folder
-/// that relative paths belong to.
+/// As [`load`], from the text of the file. The path is used in messages, and its folder for
+/// relative paths.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_text(text: &str, path: &Path, environment: &Environment) -> Result<Loaded, Report> {
-    let mut findings = Findings::new(&path.to_string_lossy());
+    let mut diagnostics = Diagnostics::new(&path.to_string_lossy());
     for problem in environment.problems() {
-        findings.add(problem.clone());
+        diagnostics.add(problem.clone());
     }
-    let secrets = Secrets::check(environment, &mut findings);
+    let secrets = Secrets::check(environment, &mut diagnostics);
     let config = match parse(text, environment) {
-        Ok(root) => check(&root, path, environment, secrets, &mut findings),
-        Err((mark, wrong)) => {
-            findings.misshapen_at(mark, &At::default(), wrong.what, wrong.remedy);
+        Ok(root) => check(Rc::new(root), path, environment, secrets, &mut diagnostics),
+        Err(syntax) => {
+            let (at, error) = (ConfigPath::default(), syntax.error);
+            diagnostics.shape_error_at(syntax.mark, &at, error.problem, error.remedy);
             None
         }
     };
-    let refused = findings.has_errors();
-    let report = Report::new(findings.into_problems());
+    let has_errors = diagnostics.has_errors();
+    let report = Report::new(diagnostics.into_problems());
     match config {
-        Some((config, shown)) if !refused => Ok(Loaded {
-            shown,
+        Some((config, masked)) if !has_errors => Ok(Loaded {
+            masked,
             files: config.files().map(Path::to_path_buf).collect(),
             config,
             warnings: report,
@@ -76,63 +85,65 @@ pub fn load_text(text: &str, path: &Path, environment: &Environment) -> Result<L
     }
 }
 
-/// The JSON Schema (draft 2020-12) of the config file, for editors.
+/// Returns the JSON Schema (draft 2020-12) of the config file, for editors.
 #[must_use]
 pub fn schema() -> Json {
     SCHEMA.clone()
 }
 
-static SCHEMA: LazyLock<Json> = LazyLock::new(make_schema);
-
-/// Providers whose key's presence in the environment is enough to use them.
-const BUILT_IN: [(&str, &str); 3] = [
-    ("openai", "OPENAI_API_KEY"),
-    ("anthropic", "ANTHROPIC_API_KEY"),
-    ("gemini", "GEMINI_API_KEY"),
-];
+static SCHEMA: LazyLock<Json> = LazyLock::new(generate_schema);
 
 fn load_file(path: &Path, environment: &Environment) -> Result<Loaded, Report> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let mut findings = Findings::new(&path.to_string_lossy());
-        let what = format!("the file can't be read: {error}");
-        findings.error(&At::default(), what, "name a readable UTF-8 text file");
-        Report::new(findings.into_problems())
+        let mut diagnostics = Diagnostics::new(&path.to_string_lossy());
+        let problem = format!("failed to read the file: {error}");
+        diagnostics.error(
+            &ConfigPath::default(),
+            problem,
+            "name a readable UTF-8 text file",
+        );
+        Report::new(diagnostics.into_problems())
     })?;
     let mut loaded = load_text(&text, path, environment)?;
     loaded.files.insert(0, path.to_path_buf());
     Ok(loaded)
 }
 
-/// The text of the file that somebody would have written who has these keys.
-fn built_in(environment: &Environment) -> String {
-    let present = BUILT_IN
-        .iter()
-        .filter(|(_, variable)| environment.non_empty(variable).is_some());
-    let providers = present.map(|(kind, variable)| {
-        format!("  - {{ id: {kind}, type: {kind}, api_key: \"${{{variable}}}\" }}\n")
+/// Returns the text of a file with one provider for each type that is used without a file and whose
+/// variable is set.
+fn default_text(environment: &Environment) -> String {
+    let types = llm_router_providers::all().iter();
+    let used = types.filter(|kind| {
+        let variable = kind.environment_variable();
+        kind.is_used_without_file() && environment.non_empty(variable).is_some()
+    });
+    let providers = used.map(|kind| {
+        let (name, variable) = (kind.name(), kind.environment_variable());
+        format!("  - {{ id: {name}, type: {name}, api_key: \"${{{variable}}}\" }}\n")
     });
     format!("providers:\n{}", providers.collect::<String>())
 }
 
 fn check(
-    root: &Node,
+    root: Rc<Node>,
     path: &Path,
     environment: &Environment,
     secrets: Secrets,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<(Config, Json)> {
-    findings.locate(root);
-    let shape = Shape {
+    diagnostics.set_tree(Rc::clone(&root));
+    let reader = SchemaReader {
         root: &SCHEMA,
         file_folder: path.parent().unwrap_or(Path::new("")),
         environment_folder: environment.folder(),
     };
-    let json = shape.read(root, findings)?;
-    let shown = masked(&SCHEMA, &SCHEMA, &json);
+    let json = reader.read(&root, diagnostics)?;
+    let masked = mask_secrets(&SCHEMA, &SCHEMA, &json);
     let Ok(raw) = serde_json::from_value::<RawConfig>(json) else {
-        findings.unreadable(&At::default());
+        diagnostics.schema_mismatch(&ConfigPath::default());
         return None;
     };
-    let config = raw.check(&Known::in_file(root), environment, secrets, findings);
-    Some((config, shown))
+    let names = DefinedNames::new(&root);
+    let config = raw.check(&names, environment, secrets, diagnostics);
+    Some((config, masked))
 }

@@ -1,32 +1,34 @@
-//! `models`: public names, each a set of deployments.
+//! `models`: public names, each with its deployments.
 
 use std::collections::HashSet;
 
 use llm_router_domain::balance::Strategy;
+use llm_router_domain::key::LimitSpec;
 use llm_router_domain::limit::Limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
 use crate::items::Items;
-use crate::known::Known;
-use crate::limits::RawLimits;
+use crate::limits::check_limits;
+use crate::names::DefinedNames;
+use crate::path::ConfigPath;
 use crate::provider::Provider;
 use crate::scalar::{ModelName, Text};
 
-/// A public name and what stands behind it.
+/// A public name and its deployments.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// What clients ask for; unique.
+    /// The name that clients ask for; unique.
     pub name: String,
-    /// How a deployment is chosen.
+    /// The way in which a deployment is chosen.
     pub strategy: Strategy,
-    /// Never empty.
+    /// The deployments; never empty.
     pub deployments: Vec<Deployment>,
-    /// Positions in the list of models, tried in this order when every deployment failed. Following
-    /// them never leads back.
+    /// Positions in the list of models, tried in this order when every deployment failed. They form
+    /// no cycle.
     pub fallbacks: Vec<usize>,
-    /// Ceilings per window, for all who ask for it together.
+    /// Limits for all requests for this model together.
     pub limits: Limits,
 }
 
@@ -37,29 +39,29 @@ pub struct Deployment {
     pub provider: usize,
     /// The provider's name for the model.
     pub model: String,
-    /// Its share among the deployments of the model; at least one of those is above 0.
+    /// Its share relative to the model's other deployments, at least one of which is above 0.
     pub weight: u32,
 }
 
-/// A public name, and the deployments behind it.
+/// A public name and its deployments.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Model")]
 pub(crate) struct RawModel {
-    /// What clients ask for.
+    /// The name that clients ask for.
     name: Text<ModelName>,
-    /// How a deployment is chosen.
+    /// The way in which a deployment is chosen.
     #[serde(default)]
     strategy: Strategy,
-    /// Where the model is to be had.
+    /// The providers that serve the model.
     #[schemars(length(min = 1))]
     deployments: Items<RawDeployment>,
     /// Other public names, tried in this order when every deployment failed.
     #[serde(default)]
     fallbacks: Items<Text<ModelName>>,
-    /// Ceilings per window, for all who ask for it together. Without one there is none.
+    /// Limits for all requests for this model together. A limit that is left out does not apply.
     #[serde(default)]
-    limits: RawLimits,
+    limits: LimitSpec,
 }
 
 /// A model at a provider.
@@ -71,7 +73,7 @@ struct RawDeployment {
     provider: String,
     /// The provider's name for the model.
     model: Text<ModelName>,
-    /// Its share of the requests in relation to the others; 0 for none.
+    /// Its share of the requests relative to the other deployments; 0 for none.
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     weight: u32,
@@ -80,27 +82,28 @@ struct RawDeployment {
 impl RawModel {
     pub(crate) fn check(
         self,
-        at: &At,
-        known: &Known,
+        at: &ConfigPath,
+        names: &DefinedNames,
         providers: &[Provider],
-        findings: &mut Findings,
+        diagnostics: &mut Diagnostics,
     ) -> Model {
-        check_name(&self.name.0.0, &at.field("name"), known, findings);
+        check_name(&self.name.0.0, &at.field("name"), names, diagnostics);
         let list = at.field("deployments");
-        let deployments = self.deployments.located(&list, findings).into_iter();
+        let deployments = self.deployments.with_paths(&list, diagnostics).into_iter();
         let deployments = deployments.filter_map(|(at, raw)| {
-            let deployment = raw.check(&at, known, providers, findings)?;
+            let deployment = raw.check(&at, names, providers, diagnostics)?;
             Some((at, deployment))
         });
-        let deployments: Vec<(At, Deployment)> = deployments.collect();
-        check_deployments(&deployments, &list, known, providers, findings);
-        let fallbacks = check_fallbacks(self.fallbacks, &at.field("fallbacks"), known, findings);
+        let deployments: Vec<(ConfigPath, Deployment)> = deployments.collect();
+        check_deployments(&deployments, &list, names, providers, diagnostics);
+        let fallbacks = at.field("fallbacks");
+        let fallbacks = check_fallbacks(self.fallbacks, &fallbacks, names, diagnostics);
         Model {
             name: self.name.0.0,
             strategy: self.strategy,
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
-            limits: self.limits.check(&at.field("limits"), findings),
+            limits: check_limits(&self.limits, &at.field("limits"), diagnostics),
         }
     }
 }
@@ -108,21 +111,25 @@ impl RawModel {
 impl RawDeployment {
     fn check(
         self,
-        at: &At,
-        known: &Known,
+        at: &ConfigPath,
+        names: &DefinedNames,
         providers: &[Provider],
-        findings: &mut Findings,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Deployment> {
-        let position = known
+        let at_provider = at.field("provider");
+        let position = names
             .providers
-            .refer(&self.provider, &at.field("provider"), findings)?;
-        let provider = providers
-            .iter()
-            .find(|provider| provider.id == self.provider);
+            .resolve(&self.provider, &at_provider, diagnostics)?;
+        let mut providers = providers.iter();
+        let provider = providers.find(|provider| provider.id == self.provider);
         let model = self.model.0.0;
         if provider.is_some_and(|provider| !provider.serves(&model)) {
-            let what = format!("`{model}` is not among the models of `{}`", self.provider);
-            findings.warn(&at.field("model"), what, "add it there, or correct it here");
+            let problem = format!(
+                "provider `{}` does not list the model `{model}`",
+                self.provider
+            );
+            let remedy = "add it to the provider's models, or correct the name";
+            diagnostics.warn(&at.field("model"), problem, remedy);
         }
         Some(Deployment {
             provider: position,
@@ -132,102 +139,101 @@ impl RawDeployment {
     }
 }
 
-/// Reports fallbacks that lead back to where they began, once for each circle. The models come
-/// with their positions in the file.
-pub(crate) fn check_circles(models: &[(usize, Model)], list: &At, findings: &mut Findings) {
+/// Reports fallbacks that form a cycle, once for each cycle. The models come with their positions
+/// in the file.
+pub(crate) fn check_cycles(
+    models: &[(usize, Model)],
+    list: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) {
     let count = models.last().map_or(0, |(last, _)| last + 1);
     let mut targets: Vec<&[usize]> = vec![&[]; count];
     for (position, model) in models {
         targets[*position] = &model.fallbacks;
     }
-    for circle in circles(&targets) {
-        let Some(last) = circle.last() else { continue };
-        let names = circle.iter().chain(circle.first()).filter_map(|position| {
+    for cycle in find_cycles(&targets) {
+        let Some(last) = cycle.last() else { continue };
+        let names = cycle.iter().chain(cycle.first()).filter_map(|position| {
             let (_, model) = models.iter().find(|(at, _)| at == position)?;
             Some(model.name.as_str())
         });
         let names: Vec<&str> = names.collect();
-        let what = format!("lead round in a circle: {}", names.join(" → "));
-        findings.error(
-            &list.item(*last).field("fallbacks"),
-            what,
-            "remove one of these steps",
-        );
+        let problem = format!("form a cycle: {}", names.join(" → "));
+        let at = list.item(*last).field("fallbacks");
+        diagnostics.error(&at, problem, "remove one of these fallbacks");
     }
 }
 
-fn check_name(name: &str, at: &At, known: &Known, findings: &mut Findings) {
-    known.models.check_unique(name, at, findings);
+fn check_name(name: &str, at: &ConfigPath, names: &DefinedNames, diagnostics: &mut Diagnostics) {
+    names.models.check_unique(name, at, diagnostics);
     if name == "auto" {
-        let remedy = "choose another; routing.default_model says what `auto` means";
-        findings.error(
+        diagnostics.error(
             at,
-            "`auto` is what clients ask for to have rules decide",
-            remedy,
+            "`auto` is reserved for requests whose model the rules choose",
+            "choose another name; routing.default_model sets the model of `auto`",
         );
     }
-    let prefix = name.split_once('/').map_or(name, |(prefix, _)| prefix);
-    if prefix != name && known.providers.position(prefix).is_some() {
-        let what = format!("`{name}` hides a model of the provider `{prefix}`");
-        findings.warn(
+    let (prefix, model) = name.split_once('/').unwrap_or((name, ""));
+    if prefix != name && names.providers.position(prefix).is_some() {
+        diagnostics.warn(
             at,
-            what,
+            format!("`{name}` hides the model `{model}` of the provider `{prefix}`"),
             "choose a name that does not begin with a provider's id",
         );
     }
 }
 
 fn check_deployments(
-    deployments: &[(At, Deployment)],
-    list: &At,
-    known: &Known,
+    deployments: &[(ConfigPath, Deployment)],
+    list: &ConfigPath,
+    names: &DefinedNames,
     providers: &[Provider],
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) {
     let mut seen = HashSet::new();
     for (at, one) in deployments {
         if !seen.insert((one.provider, one.model.as_str())) {
-            let what = format!("`{}` at the same provider is listed twice", one.model);
-            findings.error(at, what, "remove one and add their weights");
+            let problem = format!("`{}` is listed twice for the same provider", one.model);
+            diagnostics.error(at, problem, "remove one and add up the weights");
         }
     }
     if deployments.is_empty() {
         return;
     }
     if deployments.iter().all(|(_, one)| one.weight == 0) {
-        findings.error(
+        diagnostics.error(
             list,
             "all have the weight 0",
-            "give one of them a weight of 1 or more",
+            "give at least one of them a weight of 1 or more",
         );
     }
-    let is_off = |one: &Deployment| {
-        let mut off = providers.iter().filter(|provider| !provider.enabled);
-        off.any(|provider| known.providers.position(&provider.id) == Some(one.provider))
+    let is_disabled = |one: &Deployment| {
+        let mut disabled = providers.iter().filter(|provider| !provider.enabled);
+        disabled.any(|provider| names.providers.position(&provider.id) == Some(one.provider))
     };
-    if deployments.iter().all(|(_, one)| is_off(one)) {
-        findings.warn(
+    if deployments.iter().all(|(_, one)| is_disabled(one)) {
+        diagnostics.warn(
             list,
-            "all their providers are switched off",
-            "switch one of those on",
+            "all their providers are disabled",
+            "enable one of them",
         );
     }
 }
 
 fn check_fallbacks(
-    names: Items<Text<ModelName>>,
-    at: &At,
-    known: &Known,
-    findings: &mut Findings,
+    fallbacks: Items<Text<ModelName>>,
+    at: &ConfigPath,
+    names: &DefinedNames,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<usize> {
     let mut positions = Vec::new();
-    for (at, name) in names.located(at, findings) {
+    for (at, name) in fallbacks.with_paths(at, diagnostics) {
         let name = name.0.0;
-        let Some(position) = known.models.refer(&name, &at, findings) else {
+        let Some(position) = names.models.resolve(&name, &at, diagnostics) else {
             continue;
         };
         if positions.contains(&position) {
-            findings.error(&at, format!("`{name}` is listed twice"), "remove one");
+            diagnostics.error(&at, format!("`{name}` is listed twice"), "remove one");
             continue;
         }
         positions.push(position);
@@ -239,41 +245,41 @@ const fn one() -> u32 {
     1
 }
 
-/// The circles in a graph given by its edges, each as the nodes along it.
-fn circles(targets: &[&[usize]]) -> Vec<Vec<usize>> {
+/// Returns the cycles of a graph, each as the nodes along it. The graph is given by its edges.
+fn find_cycles(targets: &[&[usize]]) -> Vec<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
-    enum Node {
+    enum Visit {
         New,
         OnPath,
         Done,
     }
-    let mut nodes = vec![Node::New; targets.len()];
-    let mut found = Vec::new();
-    // A walk in depth without recursion: chains of fallbacks may be long.
+    let mut visits = vec![Visit::New; targets.len()];
+    let mut cycles = Vec::new();
+    // A depth-first search without recursion: chains of fallbacks may be long.
     for start in 0..targets.len() {
         let mut path: Vec<(usize, usize)> = Vec::new();
-        if nodes[start] == Node::New {
+        if visits[start] == Visit::New {
             path.push((start, 0));
         }
         while let Some((node, next)) = path.last_mut() {
-            nodes[*node] = Node::OnPath;
+            visits[*node] = Visit::OnPath;
             let Some(target) = targets[*node].get(*next).copied() else {
-                nodes[*node] = Node::Done;
+                visits[*node] = Visit::Done;
                 path.pop();
                 continue;
             };
             *next += 1;
-            match nodes.get(target) {
-                Some(Node::New) => path.push((target, 0)),
-                Some(Node::OnPath) => {
+            match visits.get(target) {
+                Some(Visit::New) => path.push((target, 0)),
+                Some(Visit::OnPath) => {
                     let nodes = path.iter().map(|(node, _)| *node);
-                    found.push(nodes.skip_while(|node| *node != target).collect());
+                    cycles.push(nodes.skip_while(|node| *node != target).collect());
                 }
-                Some(Node::Done) | None => {}
+                Some(Visit::Done) | None => {}
             }
         }
     }
-    found
+    cycles
 }
 
 #[cfg(test)]
@@ -281,9 +287,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn circles_are_found_once() {
+    fn cycles_are_found_once() {
         let check = |targets: &[&[usize]], expected: &[&[usize]]| {
-            assert_eq!(circles(targets), expected, "{targets:?}");
+            assert_eq!(find_cycles(targets), expected, "{targets:?}");
         };
         check(&[], &[]);
         check(&[&[1], &[2], &[]], &[]);
@@ -299,6 +305,6 @@ mod tests {
     fn long_chains_do_not_exhaust_the_stack() {
         let chain: Vec<[usize; 1]> = (1..=200_000).map(|next| [next]).collect();
         let chain: Vec<&[usize]> = chain.iter().map(|step| step.as_slice()).collect();
-        assert!(circles(&chain).is_empty());
+        assert!(find_cycles(&chain).is_empty());
     }
 }

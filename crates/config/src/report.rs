@@ -1,94 +1,80 @@
-//! What is wrong with a configuration, and how that is printed. It finds nothing itself.
+//! The problems of a configuration and their printed form. It must not check anything itself.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Everything found in one run, in the order of the file.
+use llm_router_yaml::Mark;
+
+pub use llm_router_domain::rule::Severity;
+
+/// The problems of one check, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     problems: Vec<Problem>,
 }
 
-/// One finding: where, what, and what to do about it. It never holds a secret's value.
+/// One problem: its place, the problem itself and the remedy. It never holds a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether the configuration can be used all the same.
+    /// An error if the configuration is refused because of it.
     pub severity: Severity,
     /// The file as it was named to the loader, or `environment`.
     pub file: Arc<str>,
-    /// Where in the file, unless the whole of it is meant or there is no file.
+    /// The position in the file; `None` for a problem of the whole file or of no file.
     pub mark: Option<Mark>,
     /// The setting, as `providers[0].timeouts.connect`.
     pub path: String,
-    /// What is wrong, with the offending value unless that may be a secret.
+    /// The problem, with the offending value unless that may be a secret.
     pub message: String,
-    /// What to write instead; may be empty.
+    /// The remedy; may be empty.
     pub remedy: String,
 }
 
-/// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// The configuration is refused.
-    Error,
-    /// The configuration is used; somebody should have a look.
-    Warning,
-}
-
-/// A position in a text file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The column in characters, counted from 1.
-    pub column: usize,
-}
-
 impl Report {
-    /// Orders the problems as somebody would meet them who reads the files from top to bottom.
+    /// Creates a report, its problems ordered by file and position.
     #[must_use]
     pub fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| (&a.file, a.mark).cmp(&(&b.file, b.mark)));
         Self { problems }
     }
 
-    /// What both found.
+    /// Returns the problems of both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn merge(self, other: Self) -> Self {
         Self::new(self.problems.into_iter().chain(other.problems).collect())
     }
 
-    /// Everything found, errors and warnings.
+    /// Returns all problems, errors and warnings.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Why the configuration is refused.
+    /// Returns the problems for which the configuration is refused.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
-        self.of(Severity::Error)
+        self.with_severity(Severity::Error)
     }
 
-    /// What somebody should have a look at.
+    /// Returns the problems that are only probable mistakes.
     pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
-        self.of(Severity::Warning)
+        self.with_severity(Severity::Warning)
     }
 
-    /// Whether the configuration is refused.
+    /// Returns true if the configuration is refused.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.errors().next().is_some()
     }
 
-    /// One line `FILE:LINE: PATH: message` per problem, each ended by a newline.
+    /// Prints each problem as a line `FILE:LINE: PATH: message`, each ended by a newline.
     #[must_use]
     pub fn render(&self) -> String {
         let lines = self.problems.iter();
         lines.map(|problem| format!("{problem}\n")).collect()
     }
 
-    fn of(&self, severity: Severity) -> impl Iterator<Item = &Problem> {
+    fn with_severity(&self, severity: Severity) -> impl Iterator<Item = &Problem> {
         let problems = self.problems.iter();
         problems.filter(move |problem| problem.severity == severity)
     }

@@ -1,40 +1,43 @@
-//! `routing`: the toggle, what `auto` means, and the rules.
+//! `routing`: the toggle, the model of `auto`, the bounds of trying, and the rules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::rule::{Compiled, Names, RuleSpec, Rules, Severity, compile};
+use llm_router_domain::retry::RetryBounds;
+use llm_router_domain::rule::{CompiledRules, RuleNames, RuleSpec, Rules, Severity, compile};
+use llm_router_domain::toggle;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::attempts::{Attempts, RawAttempts};
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
 use crate::items::Items;
 use crate::key::StaticKey;
-use crate::known::Known;
+use crate::names::DefinedNames;
+use crate::path::ConfigPath;
 use crate::provider::Provider;
-use crate::scalar::{ModelName, NamePattern, Text, TimeSpan};
+use crate::scalar::{ModelName, Text, TimeSpan};
+use crate::server::require_nonzero;
 
-/// How requests find their model.
+/// The choice of a model for each request.
 #[derive(Clone, Debug)]
 pub struct Routing {
     /// The state of the toggle at the very first start.
     pub enabled: bool,
-    /// What `auto` means when no rule matches.
+    /// The model of `auto` when no rule matches.
     pub default_model: Option<Target>,
-    /// How the toggle acts.
-    pub toggle: Toggle,
-    /// How often and how long a request is tried.
-    pub attempts: Attempts,
-    /// The rules in the order of the file, which [`compile`] finds no error in.
+    /// The delays of the toggle.
+    pub toggle: toggle::ToggleSettings,
+    /// The bounds of trying for one request.
+    pub attempts: RetryBounds,
+    /// The rules in the order of the file; [`compile`] finds no error in them.
     pub rules: Vec<RuleSpec>,
-    /// The same, compiled.
+    /// The same rules, compiled.
     pub compiled: Arc<Rules>,
 }
 
-/// What a model's name stands for.
+/// The model that a name refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A public name: its position in the list of models.
@@ -48,42 +51,45 @@ pub enum Target {
     },
 }
 
-/// How the toggle acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Toggle {
-    /// From the request to its effect.
-    pub delay: Duration,
-    /// From the effect to the next request.
-    pub cooldown: Duration,
-}
-
-/// How requests find their model.
+/// The choice of a model for each request.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Routing")]
 pub(crate) struct RawRouting {
-    /// The state of the toggle at the very first start. Later the store knows it.
+    /// The state of the toggle at the very first start. Later the store has it.
     enabled: bool,
-    /// What the model "auto" means when no rule matches: a public name or "provider/model".
+    /// The model of "auto" when no rule matches: a public name or "provider/model".
     default_model: Option<Text<ModelName>>,
-    /// How the toggle acts.
+    /// The delays of the toggle.
     toggle: RawToggle,
-    /// How often and how long a request is tried.
+    /// The bounds of trying for one request.
     attempts: RawAttempts,
-    /// Conditions and what follows from them. Ascending priority, then the order of the file; the
-    /// first match wins.
+    /// Conditions and their actions. Ascending priority, then the order of the file; the first match
+    /// wins.
     rules: Items<RuleSpec>,
 }
 
-/// How the toggle acts.
+/// The delays of the toggle.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Toggle")]
 struct RawToggle {
-    /// From the request to its effect.
+    /// The time from a request to change the toggle until the change takes effect.
     delay: Text<TimeSpan>,
-    /// From the effect to the next request.
+    /// The time after a change during which no other may be requested.
     cooldown: Text<TimeSpan>,
+}
+
+/// The bounds of trying for one request.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Attempts")]
+struct RawAttempts {
+    /// The most deployments that are tried for one request, those of fallbacks included.
+    #[schemars(range(min = 1, max = 16))]
+    max: u32,
+    /// The time from the start of the first attempt after which no other begins.
+    deadline: Text<TimeSpan>,
 }
 
 impl Default for RawRouting {
@@ -107,30 +113,44 @@ impl Default for RawToggle {
     }
 }
 
+impl Default for RawAttempts {
+    fn default() -> Self {
+        let bounds = RetryBounds::default();
+        Self {
+            max: bounds.attempts,
+            deadline: Text(TimeSpan(bounds.time)),
+        }
+    }
+}
+
 impl RawRouting {
     pub(crate) fn check(
         self,
-        at: &At,
-        known: &Known,
+        at: &ConfigPath,
+        names: &DefinedNames,
         providers: &[Provider],
         keys: &[StaticKey],
-        findings: &mut Findings,
+        diagnostics: &mut Diagnostics,
     ) -> Routing {
         let default_model = self.default_model.and_then(|name| {
             let at = at.field("default_model");
-            find_target(&name.0.0, &at, known, providers, findings)
+            find_target(&name.0.0, &at, names, providers, diagnostics)
         });
-        let names = names(known, providers, keys);
+        let deadline = at.field("attempts").field("deadline");
+        let names = rule_names(names, providers, keys);
         let at_rules = at.field("rules");
-        let (rules, compiled) = check_rules(self.rules, &at_rules, &names, providers, findings);
+        let (rules, compiled) = check_rules(self.rules, &at_rules, &names, providers, diagnostics);
         Routing {
             enabled: self.enabled,
             default_model,
-            toggle: Toggle {
+            toggle: toggle::ToggleSettings {
                 delay: self.toggle.delay.0.0,
                 cooldown: self.toggle.cooldown.0.0,
             },
-            attempts: self.attempts.check(&at.field("attempts"), findings),
+            attempts: RetryBounds {
+                attempts: self.attempts.max,
+                time: require_nonzero(self.attempts.deadline.0, &deadline, diagnostics),
+            },
             rules,
             compiled: Arc::new(compiled),
         }
@@ -139,102 +159,108 @@ impl RawRouting {
 
 fn check_rules(
     rules: Items<RuleSpec>,
-    at: &At,
-    names: &Names<'_>,
+    at: &ConfigPath,
+    names: &RuleNames<'_>,
     providers: &[Provider],
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> (Vec<RuleSpec>, Rules) {
-    let located = rules.located(at, findings).into_iter();
-    let (places, rules): (Vec<At>, Vec<RuleSpec>) = located.unzip();
-    for (place, rule) in places.iter().zip(&rules) {
-        warn_of_switched_off(rule, place, providers, findings);
+    let rules = rules.with_paths(at, diagnostics).into_iter();
+    let (paths, rules): (Vec<ConfigPath>, Vec<RuleSpec>) = rules.unzip();
+    for (path, rule) in paths.iter().zip(&rules) {
+        warn_of_disabled_providers(rule, path, providers, diagnostics);
     }
-    let Compiled {
+    let CompiledRules {
         rules: compiled,
         problems,
     } = compile(&rules, names, None);
     for problem in problems {
-        let place = places.get(problem.index).unwrap_or(at).below(&problem.path);
+        let at = paths.get(problem.index).unwrap_or(at).join(&problem.path);
         match problem.severity {
-            Severity::Error => findings.error(&place, problem.message, ""),
-            Severity::Warning => findings.warn(&place, problem.message, ""),
+            Severity::Error => diagnostics.error(&at, problem.message, ""),
+            Severity::Warning => diagnostics.warn(&at, problem.message, ""),
         }
     }
     (rules, compiled)
 }
 
-/// Warns of providers that a rule leads to and that are switched off: its requests go nowhere.
-fn warn_of_switched_off(rule: &RuleSpec, at: &At, providers: &[Provider], findings: &mut Findings) {
+/// Warns of rules that lead to a disabled provider: requests that match them fail.
+fn warn_of_disabled_providers(
+    rule: &RuleSpec,
+    at: &ConfigPath,
+    providers: &[Provider],
+    diagnostics: &mut Diagnostics,
+) {
     let then = &rule.then;
-    let off = |id: &str| providers.iter().any(|one| one.id == id && !one.enabled);
+    let is_disabled = |id: &str| providers.iter().any(|one| one.id == id && !one.enabled);
     let of_model = |name: &String| Some(name.split_once('/')?.0.to_owned());
     let shares = then.split.iter().flatten().enumerate();
-    let shares = shares.map(|(at, share)| {
-        let path = format!("then.split[{at}].model");
+    let shares = shares.map(|(index, share)| {
+        let path = format!("then.split[{index}].model");
         (path, of_model(&share.model))
     });
-    let named = [
+    let targets = [
         ("then.use_provider".to_owned(), then.use_provider.clone()),
         (
             "then.use_model".to_owned(),
             then.use_model.as_ref().and_then(of_model),
         ),
     ];
-    for (path, id) in named.into_iter().chain(shares) {
-        if let Some(id) = id.filter(|id| off(id)) {
-            let what = format!("the provider `{id}` is switched off");
-            findings.warn(&at.below(&path), what, "switch it on, or the rule off");
+    for (path, id) in targets.into_iter().chain(shares) {
+        if let Some(id) = id.filter(|id| is_disabled(id)) {
+            let problem = format!("the provider `{id}` is disabled");
+            diagnostics.warn(&at.join(&path), problem, "enable it, or disable the rule");
         }
     }
 }
 
-/// What rules may name. A provider with mistakes in it may serve anything.
-fn names<'a>(known: &'a Known, providers: &'a [Provider], keys: &'a [StaticKey]) -> Names<'a> {
-    let unchecked = known
-        .providers
-        .all()
-        .map(|id| (id, PatternList::new(["*"])));
-    let mut serving: BTreeMap<&str, PatternList> = unchecked.collect();
+/// The names that rules may refer to. A provider with mistakes may serve any model.
+fn rule_names<'a>(
+    names: &'a DefinedNames,
+    providers: &'a [Provider],
+    keys: &'a [StaticKey],
+) -> RuleNames<'a> {
+    let any_model = |id| (id, PatternList::new(["*"]));
+    let mut models_by_provider: BTreeMap<&str, PatternList> =
+        names.providers.all().map(any_model).collect();
     for provider in providers {
-        let patterns = provider.models.iter().map(NamePattern::as_str);
-        serving.insert(&provider.id, PatternList::new(patterns));
+        models_by_provider.insert(&provider.id, provider.models.clone());
     }
-    Names {
-        models: known.models.all().collect(),
-        providers: serving,
-        keys: known.keys.all().collect(),
+    RuleNames {
+        models: names.models.all().collect(),
+        providers: models_by_provider,
+        keys: names.keys.all().collect(),
         owners: keys.iter().map(|key| key.owner.as_str()).collect(),
     }
 }
 
-/// A public name, `provider/model`, or a name that a provider lists. A bare name that only `*`
-/// would cover is taken for a typing mistake.
+/// Finds a public name, `provider/model`, or a model that a provider lists by name. A name that
+/// only a provider's `*` would cover is reported as a typing mistake.
 fn find_target(
     name: &str,
-    at: &At,
-    known: &Known,
+    at: &ConfigPath,
+    names: &DefinedNames,
     providers: &[Provider],
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Target> {
-    if let Some(position) = known.models.position(name) {
+    if let Some(position) = names.models.position(name) {
         return Some(Target::Model(position));
     }
     if let Some((id, model)) = name.split_once('/').filter(|(_, model)| !model.is_empty())
-        && let Some(provider) = known.providers.position(id)
+        && let Some(provider) = names.providers.position(id)
     {
         let model = model.to_owned();
         return Some(Target::Provider { provider, model });
     }
     let lists = |provider: &Provider| {
-        let mut names = provider.models.iter().filter_map(|one| one.literal());
-        names.any(|one| one == name)
+        let mut patterns = provider.models.patterns().iter();
+        patterns.any(|one| one.is_literal() && one.as_str() == name)
     };
     let provider = providers.iter().find(|provider| lists(provider));
-    if let Some(provider) = provider.and_then(|one| known.providers.position(&one.id)) {
+    if let Some(provider) = provider.and_then(|one| names.providers.position(&one.id)) {
         let model = name.to_owned();
         return Some(Target::Provider { provider, model });
     }
-    let what = format!("`{name}` is neither a public name nor a provider's model");
-    findings.error(at, what, known.models.suggestion(name));
+    let problem = format!("`{name}` is neither a public name nor a provider's model");
+    diagnostics.error(at, problem, names.models.suggestion(name));
     None
 }

@@ -1,5 +1,5 @@
-//! Settings written as one text: sizes, times, addresses, names. Each type brings its parser, its
-//! part of the JSON Schema and its error messages; what a setting is good for is told elsewhere.
+//! Types of settings that are written as one text: sizes, times, addresses, names. Each has its
+//! parser, its schema and its error messages. They must not know which settings use them.
 
 mod address;
 mod amount;
@@ -12,11 +12,10 @@ mod time;
 use std::fmt;
 use std::path::Path;
 
+use llm_router_yaml::ValueError;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
-
-use crate::findings::Wrong;
 
 pub(crate) use amount::Usd;
 pub(crate) use name::{Label, ModelName, ProviderId};
@@ -26,65 +25,65 @@ pub(crate) use time::TimeSpan;
 
 pub use address::{BaseUrl, Scheme, is_link_local};
 pub use name::NamePattern;
-pub use store_url::{CounterUrl, StoreUrl};
+pub use store_url::CounterUrl;
 
 pub(crate) use address::{UrlPath, WebOrigin};
 
 /// A type whose values are written as one text.
 pub(crate) trait TextSetting: Sized {
-    /// The `format` keyword of its schema, by which [`format`] finds it.
+    /// The `format` keyword of its schema, by which [`find_format`] finds it.
     const FORMAT: &'static str;
-    /// The JSON types it may have; the text of a number is what the file says, digit by digit.
+    /// The JSON types it may have. A number is parsed from its text, digit by digit.
     const TYPES: &'static [&'static str] = &["string"];
-    /// Values to show in an editor.
+    /// Examples for editors and messages.
     const EXAMPLES: &'static [&'static str] = &[];
-    /// Whether the text must not be shown to anybody.
+    /// True if the text must not be shown.
     const SECRET: bool = false;
 
-    /// Reads the text.
-    fn parse(text: &str) -> Result<Self, Wrong>;
+    /// Parses the text.
+    fn parse(text: &str) -> Result<Self, ValueError>;
 
-    /// The text with the relative path in it, if any, put below a folder.
+    /// Returns the text with a relative path in it, if there is one, put below a folder.
     fn resolve(text: &str, _folder: &Path) -> String {
         text.to_owned()
     }
 }
 
-/// What the walk over a file does with a text of a certain format.
+/// The functions of a type of texts, for the reader of a file that knows its schema only.
 #[derive(Clone, Copy)]
-pub(crate) struct Format {
+pub(crate) struct TextFormat {
     name: &'static str,
-    pub(crate) check: fn(&str) -> Result<(), Wrong>,
+    pub(crate) check: fn(&str) -> Result<(), ValueError>,
     pub(crate) resolve: fn(&str, &Path) -> String,
 }
 
-/// The format of that name, if it is one of ours.
-pub(crate) fn format(name: &str) -> Option<Format> {
+/// Finds the format of that name, unless it is not one of ours.
+pub(crate) fn find_format(name: &str) -> Option<TextFormat> {
     FORMATS.iter().find(|format| format.name == name).copied()
 }
 
-const FORMATS: &[Format] = &[
-    Format::of::<BaseUrl>(),
-    Format::of::<ByteSize>(),
-    Format::of::<CounterUrl>(),
-    Format::of::<HeaderValue>(),
-    Format::of::<Label>(),
-    Format::of::<ModelName>(),
-    Format::of::<NamePattern>(),
-    Format::of::<ProviderId>(),
-    Format::of::<StoreUrl>(),
-    Format::of::<TimeSpan>(),
-    Format::of::<UrlPath>(),
-    Format::of::<Usd>(),
-    Format::of::<WebOrigin>(),
-    Format::of::<jiff::Timestamp>(),
-    Format::of::<secrecy::SecretString>(),
-    Format::of::<std::net::SocketAddr>(),
-    Format::of::<std::path::PathBuf>(),
+const FORMATS: &[TextFormat] = &[
+    TextFormat::new::<BaseUrl>(),
+    TextFormat::new::<ByteSize>(),
+    TextFormat::new::<CounterUrl>(),
+    TextFormat::new::<HeaderValue>(),
+    TextFormat::new::<Label>(),
+    TextFormat::new::<ModelName>(),
+    TextFormat::new::<NamePattern>(),
+    TextFormat::new::<ProviderId>(),
+    TextFormat::new::<llm_router_domain::store_url::StoreUrl>(),
+    TextFormat::new::<TimeSpan>(),
+    TextFormat::new::<UrlPath>(),
+    TextFormat::new::<Usd>(),
+    TextFormat::new::<WebOrigin>(),
+    TextFormat::new::<jiff::Timestamp>(),
+    TextFormat::new::<secrecy::SecretString>(),
+    TextFormat::new::<std::net::SocketAddr>(),
+    TextFormat::new::<std::path::PathBuf>(),
 ];
 
-impl Format {
-    const fn of<T: TextSetting>() -> Self {
+impl TextFormat {
+    const fn new<T: TextSetting>() -> Self {
         Self {
             name: T::FORMAT,
             check: |text| T::parse(text).map(drop),
@@ -93,7 +92,7 @@ impl Format {
     }
 }
 
-/// A value that stands in the file as one text.
+/// A value that is written as one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Text<T>(pub(crate) T);
 
@@ -102,7 +101,7 @@ impl<'de, T: TextSetting> Deserialize<'de> for Text<T> {
         let text = match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => text,
             serde_json::Value::Number(number) => number.to_string(),
-            _ => return Err(Error::custom("expected a text")),
+            _ => return Err(Error::custom("expected a string or a number")),
         };
         T::parse(&text).map(Self).map_err(Error::custom)
     }
@@ -132,25 +131,25 @@ impl<T: TextSetting> JsonSchema for Text<T> {
     }
 }
 
-/// For the default values in the schema. Secrets can't be had: they have no `Display`.
+/// Writes the default values in the schema. Secrets can't be written: they have no `Display`.
 impl<T: fmt::Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
 }
 
-/// A text that can be read, and what must hold for its value.
+/// A valid text, and a condition that its value must meet.
 #[cfg(test)]
-type Good<T> = (&'static str, fn(&T) -> bool);
+type ValidText<T> = (&'static str, fn(&T) -> bool);
 
 #[cfg(test)]
-fn assert_texts<T: TextSetting + fmt::Debug>(good: &[Good<T>], bad: &[(&str, &str)]) {
-    for (text, holds) in good {
-        let value = T::parse(text).unwrap_or_else(|wrong| panic!("{text:?}: {wrong}"));
+fn assert_texts<T: TextSetting + fmt::Debug>(valid: &[ValidText<T>], invalid: &[(&str, &str)]) {
+    for (text, holds) in valid {
+        let value = T::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert!(holds(&value), "{text:?} became {value:?}");
     }
-    for (text, part) in bad {
-        let wrong = T::parse(text).expect_err(text).to_string();
-        assert!(wrong.contains(part), "{text:?}: {wrong}");
+    for (text, part) in invalid {
+        let error = T::parse(text).expect_err(text).to_string();
+        assert!(error.contains(part), "{text:?}: {error}");
     }
 }

@@ -1,19 +1,20 @@
 //! Secrets that come from the environment only, never from the file.
 
+use llm_router_yaml::ValueError;
 use secrecy::SecretString;
 
+use crate::diagnostics::Diagnostics;
 use crate::environment::Environment;
-use crate::findings::{Findings, Wrong};
 use crate::report::Severity;
 use crate::scalar::TextSetting;
 
-/// A key shorter than this many characters may be guessed.
+/// The least length in characters of a key that is hard to guess.
 pub(crate) const SHORTEST_GOOD_KEY: usize = 16;
 
-/// The fewest characters of `SECRET_KEY`.
+/// The least length in characters of `SECRET_KEY`.
 const SHORTEST_SECRET_KEY: usize = 32;
 
-/// The router's own secrets. A variable that is set to nothing counts as not set.
+/// The router's own secrets. An empty variable counts as not set.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// `ADMIN_API_KEY`: the bootstrap admin key.
@@ -25,22 +26,22 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    pub(crate) fn check(environment: &Environment, findings: &mut Findings) -> Self {
+    pub(crate) fn check(environment: &Environment, diagnostics: &mut Diagnostics) -> Self {
         let secret = |name| environment.non_empty(name).map(SecretString::from);
-        check_admin_key(environment, findings);
+        check_admin_key(environment, diagnostics);
         check_length(
             "API_KEY_SALT",
             SHORTEST_GOOD_KEY,
             Severity::Warning,
             environment,
-            findings,
+            diagnostics,
         );
         check_length(
             "SECRET_KEY",
             SHORTEST_SECRET_KEY,
             Severity::Error,
             environment,
-            findings,
+            diagnostics,
         );
         Self {
             admin_key: secret("ADMIN_API_KEY"),
@@ -50,17 +51,25 @@ impl Secrets {
     }
 }
 
-fn check_admin_key(environment: &Environment, findings: &mut Findings) {
+/// Describes a secret that is short enough to be guessed.
+pub(crate) fn too_short(length: usize, least: usize) -> ValueError {
+    ValueError::new(
+        format!("is only {length} characters long and easy to guess"),
+        format!("use at least {least}, for example from `openssl rand -hex 32`"),
+    )
+}
+
+fn check_admin_key(environment: &Environment, diagnostics: &mut Diagnostics) {
     let name = "ADMIN_API_KEY";
     let key = environment.non_empty(name).map(SecretString::parse);
     match key {
-        Some(Err(wrong)) => findings.add(environment.problem(Severity::Error, name, wrong)),
+        Some(Err(error)) => diagnostics.add(environment.problem(Severity::Error, name, error)),
         _ => check_length(
             name,
             SHORTEST_GOOD_KEY,
             Severity::Warning,
             environment,
-            findings,
+            diagnostics,
         ),
     }
 }
@@ -70,15 +79,12 @@ fn check_length(
     least: usize,
     severity: Severity,
     environment: &Environment,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) {
     let length = environment
         .non_empty(name)
         .map(|value| value.chars().count());
-    let Some(length) = length.filter(|length| *length < least) else {
-        return;
-    };
-    let what = format!("has {length} characters, so it may be guessed");
-    let remedy = format!("use {least} or more, from `openssl rand -hex 32`");
-    findings.add(environment.problem(severity, name, Wrong::new(what, remedy)));
+    if let Some(length) = length.filter(|length| *length < least) {
+        diagnostics.add(environment.problem(severity, name, too_short(length, least)));
+    }
 }

@@ -1,4 +1,4 @@
-//! `server`: the port that clients call.
+//! `server`: the port that clients connect to.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -8,32 +8,34 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::file::must_be_readable;
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
+use crate::file::require_readable;
+use crate::path::ConfigPath;
+use crate::restart::{RestartOnly, RestartOnlySettings};
 use crate::scalar::{ByteSize, Text, TimeSpan};
 
-/// The port that clients call.
+/// The port that clients connect to.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where clients connect.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Whether the admin API's paths are served here too.
+    /// Serve the admin API's paths on this port too.
     pub admin_paths: bool,
     /// The largest request body in bytes, inclusive.
     pub max_body: u64,
-    /// The certificate, if clients speak TLS.
+    /// The certificate, if clients use TLS.
     pub tls: Option<Tls>,
-    /// How long open streams may go on after the signal to stop.
+    /// The time that open requests have to finish after SIGTERM.
     pub drain_timeout: Duration,
-    /// How long they may go on in a process that has handed its sockets to a new one.
+    /// The same after the sockets were handed to a new process.
     pub upgrade_drain_timeout: Duration,
-    /// Where the sockets are handed over; [`crate::Config::upgrade_socket`] has the default.
+    /// The Unix socket for that hand-over; [`crate::Config::upgrade_socket`] has the default.
     pub upgrade_socket: Option<PathBuf>,
-    /// How long a client may take to send a request's head.
+    /// The time a client has to send a request's head.
     pub header_timeout: Duration,
-    /// How long a client may pause while it sends a body.
+    /// The longest pause of a client that sends a body.
     pub body_timeout: Duration,
-    /// The most connections that one address may have open; `None`: any number.
+    /// The most connections of one client address at a time; `None`: any number.
     pub max_connections_per_address: Option<NonZeroU32>,
     /// Worker threads; `None`: one per core.
     pub threads: Option<NonZeroU16>,
@@ -42,47 +44,57 @@ pub struct Server {
 /// A certificate and its key, as PEM files that exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate, followed by those that sign it.
+    /// The certificate, followed by its intermediate certificates.
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
 }
 
-/// The port that clients call.
+/// The settings of an empty file.
+impl Default for Server {
+    fn default() -> Self {
+        RawServer::default().check(
+            &ConfigPath::default(),
+            &mut RestartOnlySettings::default(),
+            &mut Diagnostics::new(""),
+        )
+    }
+}
+
+/// The port that clients connect to.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Server")]
 pub(crate) struct RawServer {
-    /// Where clients connect. OpenAI SDKs take http://HOST:8000/v1 as base URL, Anthropic SDKs
-    /// http://HOST:8000.
-    listen: Text<SocketAddr>,
+    /// The address to listen on. The base URL is http://HOST:8000/v1 for OpenAI SDKs and
+    /// http://HOST:8000 for Anthropic SDKs.
+    listen: RestartOnly<Text<SocketAddr>>,
     /// Serve the admin API's paths on this port too.
-    admin_paths: bool,
-    /// The largest request body, from 1KiB to 1GiB. Larger ones are answered 413.
+    admin_paths: RestartOnly<bool>,
+    /// The largest request body, from 1KiB to 1GiB. Larger ones are answered with 413.
     max_body: Text<ByteSize>,
-    /// Speak TLS, and HTTP/2 with clients that can.
-    tls: Option<RawTls>,
-    /// How long open streams may go on after SIGTERM.
-    drain_timeout: Text<TimeSpan>,
-    /// How long open streams may go on in a process that has handed its sockets to a new one, as
-    /// for an upgrade. What a provider's timeouts.total allows should fit in.
-    upgrade_drain_timeout: Text<TimeSpan>,
-    /// The Unix socket by which a process hands its sockets to the next one, made by `serve
-    /// --upgrade`: of each router its own, 93 bytes at most. Without it: upgrade.sock in the
-    /// journal's folder.
-    upgrade_socket: Option<Text<PathBuf>>,
-    /// How long a client may take to send the head of a request.
-    header_timeout: Text<TimeSpan>,
-    /// How long a client may pause while it sends a body.
+    /// Use TLS, and HTTP/2 with clients that support it.
+    tls: RestartOnly<Option<RawTls>>,
+    /// The time that open requests have to finish after SIGTERM.
+    drain_timeout: RestartOnly<Text<TimeSpan>>,
+    /// The time that open requests have to finish after this process has handed its sockets to a new
+    /// one, as in an upgrade. It should cover the providers' timeouts.total.
+    upgrade_drain_timeout: RestartOnly<Text<TimeSpan>>,
+    /// The Unix socket by which `serve --upgrade` takes the sockets over. It must be unique per
+    /// router and at most 93 bytes long. Default: upgrade.sock in the journal's folder.
+    upgrade_socket: RestartOnly<Option<Text<PathBuf>>>,
+    /// The time a client has to send the head of a request.
+    header_timeout: RestartOnly<Text<TimeSpan>>,
+    /// The longest pause of a client that sends a request's body.
     body_timeout: Text<TimeSpan>,
-    /// The most connections that one client address (of IPv6, one /64 network) may have open at a
-    /// time, each HTTP/2 stream counting as one; more are answered 429 and closed. Without it: any
-    /// number. Behind a load balancer all clients have its address.
+    /// The most connections that one client address (for IPv6, one /64 network) may have open at a
+    /// time; each HTTP/2 stream counts as one. More are answered with 429 and closed. Default: no
+    /// limit. Behind a load balancer all clients share its address.
     #[schemars(range(min = 1))]
-    max_connections_per_address: Option<NonZeroU32>,
-    /// Worker threads. Without it: one per core.
+    max_connections_per_address: RestartOnly<Option<NonZeroU32>>,
+    /// Worker threads. Default: one per core.
     #[schemars(range(min = 1, max = 1024))]
-    threads: Option<NonZeroU16>,
+    threads: RestartOnly<Option<NonZeroU16>>,
 }
 
 /// A certificate and its key, as PEM files.
@@ -90,7 +102,7 @@ pub(crate) struct RawServer {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Tls")]
 struct RawTls {
-    /// The certificate, followed by those that sign it.
+    /// The certificate, followed by its intermediate certificates.
     cert: Text<PathBuf>,
     /// The private key.
     key: Text<PathBuf>,
@@ -100,58 +112,77 @@ impl Default for RawServer {
     fn default() -> Self {
         let seconds = |seconds| Text(TimeSpan(Duration::from_secs(seconds)));
         Self {
-            listen: Text(SocketAddr::from(([0, 0, 0, 0], 8000))),
-            admin_paths: true,
+            listen: RestartOnly::new(Text(SocketAddr::from(([0, 0, 0, 0], 8000)))),
+            admin_paths: RestartOnly::new(true),
             max_body: Text(ByteSize(32 << 20)),
-            tls: None,
-            drain_timeout: seconds(30),
-            upgrade_drain_timeout: seconds(900),
-            upgrade_socket: None,
-            header_timeout: seconds(10),
+            tls: RestartOnly::new(None),
+            drain_timeout: RestartOnly::new(seconds(30)),
+            upgrade_drain_timeout: RestartOnly::new(seconds(900)),
+            upgrade_socket: RestartOnly::new(None),
+            header_timeout: RestartOnly::new(seconds(10)),
             body_timeout: seconds(60),
-            max_connections_per_address: None,
-            threads: None,
+            max_connections_per_address: RestartOnly::new(None),
+            threads: RestartOnly::new(None),
         }
     }
 }
 
 impl RawServer {
-    pub(crate) fn check(self, at: &At, findings: &mut Findings) -> Server {
-        check_max_body(self.max_body.0, &at.field("max_body"), findings);
-        for (name, span) in [
-            ("header_timeout", self.header_timeout),
-            ("body_timeout", self.body_timeout),
-        ] {
-            must_pass(span.0, &at.field(name), findings);
-        }
-        let upgrade_socket = self.upgrade_socket.map(|path| path.0);
-        if let Some(path) = &upgrade_socket {
-            check_socket(path, &at.field("upgrade_socket"), findings);
-        }
+    pub(crate) fn check(
+        self,
+        at: &ConfigPath,
+        restart: &mut RestartOnlySettings,
+        diagnostics: &mut Diagnostics,
+    ) -> Server {
+        let path = |name| at.field(name);
         Server {
-            listen: self.listen.0,
-            admin_paths: self.admin_paths,
-            max_body: self.max_body.0.0,
-            tls: self.tls.map(|tls| tls.check(&at.field("tls"), findings)),
-            drain_timeout: self.drain_timeout.0.0,
-            upgrade_drain_timeout: self.upgrade_drain_timeout.0.0,
-            upgrade_socket,
-            header_timeout: self.header_timeout.0.0,
-            body_timeout: self.body_timeout.0.0,
-            max_connections_per_address: self.max_connections_per_address,
-            threads: self.threads,
+            listen: self
+                .listen
+                .check(&path("listen"), restart, |address| address.0),
+            admin_paths: self
+                .admin_paths
+                .check(&path("admin_paths"), restart, |on| on),
+            max_body: check_max_body(self.max_body.0, &path("max_body"), diagnostics),
+            tls: self.tls.check(&path("tls"), restart, |tls| {
+                tls.map(|tls| tls.check(&path("tls"), diagnostics))
+            }),
+            drain_timeout: self
+                .drain_timeout
+                .check(&path("drain_timeout"), restart, |span| span.0.0),
+            upgrade_drain_timeout: self.upgrade_drain_timeout.check(
+                &path("upgrade_drain_timeout"),
+                restart,
+                |span| span.0.0,
+            ),
+            upgrade_socket: self
+                .upgrade_socket
+                .check(&path("upgrade_socket"), restart, |socket| {
+                    let socket = socket?.0;
+                    check_socket(&socket, &path("upgrade_socket"), diagnostics);
+                    Some(socket)
+                }),
+            header_timeout: self
+                .header_timeout
+                .check(&path("header_timeout"), restart, |span| {
+                    require_nonzero(span.0, &path("header_timeout"), diagnostics)
+                }),
+            body_timeout: require_nonzero(self.body_timeout.0, &path("body_timeout"), diagnostics),
+            max_connections_per_address: self.max_connections_per_address.check(
+                &path("max_connections_per_address"),
+                restart,
+                |most| most,
+            ),
+            threads: self
+                .threads
+                .check(&path("threads"), restart, |threads| threads),
         }
     }
 }
 
-/// The longest path of a Unix socket that can be made beside it first, under a name of its own:
-/// `sun_path` of unix(7) has 107 bytes.
-const LONGEST_SOCKET: usize = 93;
-
 impl RawTls {
-    fn check(self, at: &At, findings: &mut Findings) -> Tls {
-        must_be_readable(&self.cert.0, &at.field("cert"), findings);
-        must_be_readable(&self.key.0, &at.field("key"), findings);
+    fn check(self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Tls {
+        require_readable(&self.cert.0, &at.field("cert"), diagnostics);
+        require_readable(&self.key.0, &at.field("key"), diagnostics);
         Tls {
             cert: self.cert.0,
             key: self.key.0,
@@ -159,26 +190,37 @@ impl RawTls {
     }
 }
 
-/// Reports a time that is over before anything can happen in it.
-pub(crate) fn must_pass(span: TimeSpan, at: &At, findings: &mut Findings) {
+/// Reports a time of 0s, in which nothing can happen.
+pub(crate) fn require_nonzero(
+    span: TimeSpan,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) -> Duration {
     if span.0.is_zero() {
-        findings.error(at, "`0s` is no time at all", "write a time above 0s");
+        diagnostics.error(at, "`0s` is too short", "write a time above 0s");
     }
+    span.0
 }
 
-fn check_socket(path: &Path, at: &At, findings: &mut Findings) {
+/// The longest path of a Unix socket of which a temporary name can be created in the same folder:
+/// `sun_path` of unix(7) has 107 bytes.
+const LONGEST_SOCKET: usize = 93;
+
+fn check_socket(path: &Path, at: &ConfigPath, diagnostics: &mut Diagnostics) {
     let length = path.as_os_str().len();
     if length > LONGEST_SOCKET {
-        let what =
-            format!("the path has {length} bytes; a Unix socket's has {LONGEST_SOCKET} at most");
-        findings.error(at, what, "write a shorter one, as in /run");
+        let problem = format!(
+            "the path is {length} bytes long; the most for this socket is {LONGEST_SOCKET}"
+        );
+        diagnostics.error(at, problem, "use a shorter path, for example in /run");
     }
 }
 
-fn check_max_body(size: ByteSize, at: &At, findings: &mut Findings) {
+fn check_max_body(size: ByteSize, at: &ConfigPath, diagnostics: &mut Diagnostics) -> u64 {
     let (least, most) = (ByteSize(1 << 10), ByteSize(1 << 30));
     if size < least || size > most {
         let remedy = format!("write a size from {least} to {most}");
-        findings.error(at, format!("`{size}` is out of range"), remedy);
+        diagnostics.error(at, format!("`{size}` is out of range"), remedy);
     }
+    size.0
 }

@@ -1,76 +1,78 @@
-//! `store` and `counters`: where state is kept.
+//! `store` and `counters`: storage of state.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use llm_router_domain::store_url::StoreUrl;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::diagnostics::Diagnostics;
 use crate::environment::Environment;
-use crate::findings::{At, Findings};
+use crate::path::ConfigPath;
 use crate::report::Severity;
-use crate::scalar::{CounterUrl, StoreUrl, Text, TextSetting, TimeSpan};
-use crate::server::must_pass;
+use crate::scalar::{CounterUrl, Text, TextSetting, TimeSpan};
+use crate::server::require_nonzero;
 
-/// Where state that outlives the process is kept.
+/// Storage of state that outlives the process.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// The database.
     pub url: StoreUrl,
-    /// Whether the ledger is kept.
+    /// False if no ledger is kept.
     pub ledger: bool,
-    /// The folder of the ledger's journal, on local disk.
+    /// The folder of the ledger's journal, on a local disk.
     pub journal: PathBuf,
-    /// What becomes of requests that the journal can't take.
+    /// The behaviour while the journal can't be written.
     pub on_journal_failure: OnJournalFailure,
-    /// How long entries of the ledger are kept; for ever without it.
+    /// The age at which ledger entries are deleted; `None`: never.
     pub retention: Option<Duration>,
-    /// How often a replica looks for what another changed.
+    /// The interval at which a replica polls for changes by others.
     pub poll: Duration,
 }
 
-/// What becomes of requests while the ledger's journal can't be written.
+/// The behaviour while the ledger's journal can't be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnJournalFailure {
-    /// They are answered 503: nothing is sent that would not be billed.
+    /// Requests are answered with 503, so that none is sent without a ledger entry.
     #[default]
     Refuse,
-    /// They go on, and what they cost waits in memory for the store, up to 20,000 of them.
+    /// Requests are served, and up to 20,000 entries wait in memory for the store.
     Continue,
 }
 
-/// Where state that replicas share is kept.
+/// Storage of short-lived state that replicas share.
 #[derive(Clone, Debug)]
 pub struct Counters {
     /// The counter service.
     pub url: CounterUrl,
-    /// How long a call of it may take.
+    /// The time after which a call of the service fails.
     pub timeout: Duration,
 }
 
-/// Where state that outlives the process is kept: keys, rules, ledger, audit.
+/// Storage of state that outlives the process: keys, rules, ledger, audit.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Store")]
 pub(crate) struct RawStore {
-    /// sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE, with sslmode and sslrootcert as
-    /// libpq has them. Without it: DATABASE_URL, else the SQLite file data/llm-router.db in the
-    /// working directory.
+    /// sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE, with libpq's sslmode and
+    /// sslrootcert. Default: DATABASE_URL, else the SQLite file data/llm-router.db in the working
+    /// directory.
     url: Option<Text<StoreUrl>>,
-    /// Whether every attempt is entered in the ledger, with what it used and cost. Without it
-    /// there are no costs, no requests to browse and no budgets.
+    /// Record every attempt in the ledger, with its usage and cost. False turns off costs, budgets
+    /// and the list of requests.
     ledger: bool,
-    /// The folder of the journal that keeps the ledger while the store is away. Without it:
+    /// The folder of the journal that holds ledger entries until the store has them. Default:
     /// journal/ beside the SQLite file, else data/journal in the working directory.
     journal: Option<Text<PathBuf>>,
-    /// What becomes of requests while the journal can't be written, as on a full disk.
+    /// The behaviour while the journal can't be written, for example because the disk is full.
     on_journal_failure: OnJournalFailure,
-    /// How long entries of the ledger are kept. Sums by day are kept for ever. Without it: entries
-    /// too.
+    /// The age at which ledger entries are deleted. Sums by day are kept for ever. Default: entries
+    /// are kept too.
     retention: Option<Text<TimeSpan>>,
-    /// How often a replica looks for what another changed: rules, keys and providers made by API,
-    /// the toggle. From 50ms to 1m.
+    /// The interval at which a replica polls for changes by others: rules, keys and providers made
+    /// with the admin API, and the toggle. From 50ms to 1m.
     poll: Text<TimeSpan>,
 }
 
@@ -87,16 +89,16 @@ impl Default for RawStore {
     }
 }
 
-/// Where state that replicas share from moment to moment is kept: limits, budgets in flight, the
-/// toggle.
+/// Storage of short-lived state that replicas share: limits, budgets of requests in flight, the
+/// routing toggle.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Counters")]
 pub(crate) struct RawCounters {
-    /// memory: (in this process; replicas then share budgets only, where they share a PostgreSQL)
-    /// or redis://HOST:PORT/0. Without it: REDIS_URL, else memory:.
+    /// memory: or redis://HOST:PORT/0. With memory: each replica counts limits by itself; budgets
+    /// are still shared if the store is PostgreSQL. Default: REDIS_URL, else memory:.
     url: Option<Text<CounterUrl>>,
-    /// How long a request waits for it. A service that takes longer counts as away.
+    /// The time a request waits for the counter service. A slower service counts as unavailable.
     timeout: Text<TimeSpan>,
 }
 
@@ -110,56 +112,56 @@ impl Default for RawCounters {
 }
 
 impl RawStore {
-    pub(crate) fn check(self, environment: &Environment, findings: &mut Findings) -> Store {
+    pub(crate) fn check(
+        self,
+        at: &ConfigPath,
+        environment: &Environment,
+        diagnostics: &mut Diagnostics,
+    ) -> Store {
         let folder = environment.folder();
         let url = self.url.map(|url| url.0);
         let url = url
-            .or_else(|| from_environment("DATABASE_URL", environment, findings))
+            .or_else(|| read_variable("DATABASE_URL", environment, diagnostics))
             .unwrap_or_else(|| StoreUrl::Sqlite(folder.join("data/llm-router.db")));
         let journal = self.journal.map(|journal| journal.0);
         let journal = journal.unwrap_or_else(|| default_journal(&url, folder));
-        let at = At::default().field("store").field("retention");
-        let retention = self.retention.map(|Text(span)| {
-            must_pass(span, &at, findings);
-            span.0
-        });
         Store {
             url,
             ledger: self.ledger,
             journal,
             on_journal_failure: self.on_journal_failure,
-            retention,
-            poll: check_poll(self.poll.0, findings),
+            retention: self
+                .retention
+                .map(|span| require_nonzero(span.0, &at.field("retention"), diagnostics)),
+            poll: check_poll(self.poll.0, &at.field("poll"), diagnostics),
         }
     }
-}
-
-fn check_poll(poll: TimeSpan, findings: &mut Findings) -> Duration {
-    if !(Duration::from_millis(50)..=Duration::from_secs(60)).contains(&poll.0) {
-        let at = At::default().field("store").field("poll");
-        let what = format!("`{poll}` is not from 50ms to 1m");
-        findings.error(&at, what, "write 250ms, or leave it out");
-    }
-    poll.0
 }
 
 impl RawCounters {
     pub(crate) fn check(
         self,
-        at: &At,
+        at: &ConfigPath,
         environment: &Environment,
-        findings: &mut Findings,
+        diagnostics: &mut Diagnostics,
     ) -> Counters {
-        must_pass(self.timeout.0, &at.field("timeout"), findings);
         let url = self.url.map(|url| url.0);
         let url = url
-            .or_else(|| from_environment("REDIS_URL", environment, findings))
+            .or_else(|| read_variable("REDIS_URL", environment, diagnostics))
             .unwrap_or(CounterUrl::Memory);
         Counters {
             url,
-            timeout: self.timeout.0.0,
+            timeout: require_nonzero(self.timeout.0, &at.field("timeout"), diagnostics),
         }
     }
+}
+
+fn check_poll(poll: TimeSpan, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Duration {
+    if !(Duration::from_millis(50)..=Duration::from_secs(60)).contains(&poll.0) {
+        let problem = format!("`{poll}` is out of range");
+        diagnostics.error(at, problem, "write a time from 50ms to 1m");
+    }
+    poll.0
 }
 
 fn default_journal(url: &StoreUrl, folder: &Path) -> PathBuf {
@@ -169,18 +171,18 @@ fn default_journal(url: &StoreUrl, folder: &Path) -> PathBuf {
     }
 }
 
-/// A variable's value; one that is no good is reported.
-fn from_environment<T: TextSetting>(
+/// Reads a variable of the environment, and reports an invalid one.
+fn read_variable<T: TextSetting>(
     name: &str,
     environment: &Environment,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<T> {
     let text = environment.non_empty(name)?;
     let text = T::resolve(text, environment.folder());
     match T::parse(&text) {
         Ok(value) => Some(value),
-        Err(wrong) => {
-            findings.add(environment.problem(Severity::Error, name, wrong));
+        Err(error) => {
+            diagnostics.add(environment.problem(Severity::Error, name, error));
             None
         }
     }

@@ -1,97 +1,98 @@
-//! `telemetry`: what the router tells of single requests, in its access log and in traces.
+//! `telemetry`: access log and traces.
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::findings::{At, Findings};
+use crate::diagnostics::Diagnostics;
+use crate::path::ConfigPath;
 use crate::provider::{RawHeaders, check_headers};
 use crate::scalar::{BaseUrl, Text};
 
-/// What the router tells of single requests.
+/// Access log and traces.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// The lines that tell of requests.
+    /// The access log.
     pub access_log: AccessLog,
-    /// Where traces go, if anywhere.
+    /// The export of traces, if they are on.
     pub traces: Option<Traces>,
 }
 
-/// The lines that tell of requests.
+/// The access log.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLog {
-    /// How they are written.
+    /// The format of its lines.
     pub format: LogFormat,
-    /// Which share of the requests that went well has a line, from 0 to 1. Others always have one.
+    /// The share of successful requests that is logged, from 0 to 1. Others always are.
     pub sample: f64,
 }
 
-/// How lines of the access log are written.
+/// The format of the access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// As the rest of the log: text on a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// Traces, sent by OTLP over HTTP.
+/// Export of traces by OTLP over HTTP.
 #[derive(Clone, Debug)]
 pub struct Traces {
-    /// The collector; traces go to `/v1/traces` below it.
+    /// The collector's base URL; traces are sent to `/v1/traces` below it.
     pub endpoint: BaseUrl,
-    /// Headers that the collector wants, names in lower case.
+    /// Headers to send to the collector, names in lower case.
     pub headers: Vec<(String, SecretString)>,
-    /// Which share of the requests without a trace of their client's is traced, from 0 to 1.
+    /// The share of requests that is traced, from 0 to 1, if the client sends no trace context.
     pub sample: f64,
-    /// What this service is called in traces.
+    /// The name of this service in traces.
     pub service_name: String,
 }
 
-/// What the router tells of single requests: in its access log and, if wanted, in traces.
+/// Access log and traces.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Telemetry")]
 pub(crate) struct RawTelemetry {
-    /// One line for each request, on standard error.
+    /// One line per request on standard error.
     access_log: RawAccessLog,
-    /// Traces by OTLP over HTTP. Without it, none are made.
+    /// Export of traces by OTLP over HTTP. Default: none.
     traces: Option<RawTraces>,
 }
 
-/// One line for each request, on standard error.
+/// One line per request on standard error.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "AccessLog")]
 struct RawAccessLog {
-    /// How lines are written.
+    /// The format of the lines.
     format: LogFormat,
-    /// The share of requests that has a line, from 0 to 1. Errors, and clients that left, always
-    /// have one.
+    /// The share of successful requests that is logged, from 0 to 1. Errors and requests whose client
+    /// disconnected are always logged.
     #[schemars(range(min = 0.0, max = 1.0))]
     sample: f64,
 }
 
-/// Traces by OTLP over HTTP.
+/// Export of traces by OTLP over HTTP.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Traces")]
 struct RawTraces {
-    /// The collector. Traces are sent to /v1/traces below it.
+    /// The collector's base URL. Traces are sent to /v1/traces below it.
     endpoint: Text<BaseUrl>,
-    /// Headers that the collector wants, such as a credential.
+    /// Headers to send to the collector, such as a credential.
     #[serde(default)]
     headers: RawHeaders,
-    /// The share of requests that is traced, from 0 to 1. Where a client sends a traceparent, its
-    /// own decision holds.
+    /// The share of requests that is traced, from 0 to 1. A client that sends a traceparent decides for
+    /// its own requests.
     #[serde(default = "all")]
     #[schemars(range(min = 0.0, max = 1.0))]
     sample: f64,
-    /// What this service is called in traces.
+    /// The name of this service in traces.
     #[serde(default = "name")]
     service_name: String,
 }
@@ -114,12 +115,12 @@ impl Default for RawAccessLog {
 }
 
 impl RawTelemetry {
-    pub(crate) fn check(self, at: &At, findings: &mut Findings) -> Telemetry {
+    pub(crate) fn check(self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Telemetry {
         let access_log = &at.field("access_log");
-        must_be_a_share(
+        require_fraction(
             self.access_log.sample,
             &access_log.field("sample"),
-            findings,
+            diagnostics,
         );
         Telemetry {
             access_log: AccessLog {
@@ -128,26 +129,26 @@ impl RawTelemetry {
             },
             traces: self
                 .traces
-                .map(|traces| traces.check(&at.field("traces"), findings)),
+                .map(|traces| traces.check(&at.field("traces"), diagnostics)),
         }
     }
 }
 
 impl RawTraces {
-    fn check(self, at: &At, findings: &mut Findings) -> Traces {
-        must_be_a_share(self.sample, &at.field("sample"), findings);
+    fn check(self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Traces {
+        require_fraction(self.sample, &at.field("sample"), diagnostics);
         Traces {
             endpoint: self.endpoint.0,
-            headers: check_headers(self.headers, &at.field("headers"), findings),
+            headers: check_headers(self.headers, &at.field("headers"), diagnostics),
             sample: self.sample,
             service_name: self.service_name,
         }
     }
 }
 
-fn must_be_a_share(share: f64, at: &At, findings: &mut Findings) {
+fn require_fraction(share: f64, at: &ConfigPath, diagnostics: &mut Diagnostics) {
     if !(0.0..=1.0).contains(&share) {
         let problem = format!("`{share}` is out of range");
-        findings.error(at, problem, "write a share from 0 (none) to 1 (all)");
+        diagnostics.error(at, problem, "write a fraction from 0 (none) to 1 (all)");
     }
 }

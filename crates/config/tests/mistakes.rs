@@ -145,7 +145,7 @@ fn aliases_stand_for_what_they_name() {
     let merged = report("providers:\n  - { <<: *x, id: a }\n");
     assert!(merged.contains("unknown anchor"), "{merged}");
     let merged = report("a: &x {}\nproviders:\n  - { <<: *x, id: a, type: mock }\n");
-    assert!(merged.contains("merge keys are not known here"), "{merged}");
+    assert!(merged.contains("merge keys are not supported"), "{merged}");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_missing_file_is_named() {
     let missing = folder().join("none.yaml");
     let report: Report = load(Some(&missing), &environment()).unwrap_err();
     let rendered = report.render();
-    let start = format!("{}: (root): the file can't be read: ", missing.display());
+    let start = format!("{}: (root): failed to read the file: ", missing.display());
     assert!(rendered.starts_with(&start), "{rendered}");
 }
 
@@ -171,13 +171,13 @@ fn mistakes_outside_the_file_are_reported_with_those_in_it() {
         .replace(&folder.path().display().to_string(), "");
     assert_eq!(
         rendered,
-        "/.env:1: SECRET_KEY: has 9 characters, so it may be guessed; use 32 or more, from `openssl rand -hex 32`
-/.env:2: (line): not of the form NAME=value; write NAME=value, or # before a comment
-/.env:3: ADMIN_API_KEY: has spaces or characters that no HTTP header can carry; check for a stray space, line end or quote
-/.env:4: API_KEY_SALT: warning: has 4 characters, so it may be guessed; use 16 or more, from `openssl rand -hex 32`
-/.env:5: DATABASE_URL: is not a URL of a store; write sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE
-/.env:6: REDIS_URL: is not a URL of counters; write memory:, redis://HOST:PORT/0 or rediss://HOST:PORT/0
-a.yaml:1: server.listen: `here` is not an address to listen on; write an IP address and a port: 0.0.0.0:8000, 127.0.0.1:8000 or [::]:8000
+        "/.env:1: SECRET_KEY: is only 9 characters long and easy to guess; use at least 32, for example from `openssl rand -hex 32`
+/.env:2: (line): is not of the form NAME=value; write NAME=value, or # before a comment
+/.env:3: ADMIN_API_KEY: contains spaces or characters that are not allowed in an HTTP header; check for a stray space, line break or quote
+/.env:4: API_KEY_SALT: warning: is only 4 characters long and easy to guess; use at least 16, for example from `openssl rand -hex 32`
+/.env:5: DATABASE_URL: is not a store URL; write sqlite:PATH or postgres://USER:PASSWORD@HOST:5432/DATABASE
+/.env:6: REDIS_URL: is not a counters URL; write memory:, redis://HOST:PORT/0 or rediss://HOST:PORT/0
+a.yaml:1: server.listen: `here` is not a listen address; write an IP address and a port: 0.0.0.0:8000, 127.0.0.1:8000 or [::]:8000
 "
     );
 }

@@ -1,5 +1,5 @@
-//! Tells replicas at once that something changed elsewhere, over a channel of Redis. What changed,
-//! and where, is not said: whoever hears of it looks. Nothing depends on a message's coming.
+//! Publishes change notifications to the other replicas over a Redis channel. A message doesn't
+//! say what changed: subscribers read the store. Nothing may depend on a message's arrival.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,67 +13,69 @@ use tokio::time::timeout;
 
 use crate::names;
 
-/// How long opening a connection, and each answer, may take.
+/// Timeout for opening a connection and for each answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long a connection that says nothing is trusted.
-const SILENCE: Duration = Duration::from_secs(5);
+/// Idle time after which a subscription is checked with a ping.
+const PING_AFTER: Duration = Duration::from_secs(5);
 
-/// Where changes are announced and heard of.
-pub struct Broadcast {
+/// Redis channel of change notifications.
+pub struct ChangeBroadcast {
     client: Client,
-    /// What they are announced over, once one was.
-    announcing: Mutex<Option<MultiplexedConnection>>,
+    /// Connection for publishing, opened with the first notification.
+    publisher: Mutex<Option<MultiplexedConnection>>,
 }
 
-/// A connection that hears of changes.
-pub struct Listening {
+/// Subscription to change notifications.
+pub struct ChangeSubscription {
     sink: PubSubSink,
     messages: PubSubStream,
 }
 
-impl Broadcast {
-    /// The broadcast of a server. It isn't connected to yet.
+impl ChangeBroadcast {
+    /// Creates the channel's client without connecting.
     ///
     /// # Errors
-    /// When it isn't the address of a Redis server.
+    /// Returns an error if `url` is not the address of a Redis server.
     pub fn new(url: &SecretString) -> Result<Self, String> {
         // The error may quote the address, and with it a password.
         let client = Client::open(url.expose_secret())
-            .map_err(|_| "the address is not one of a Redis server".to_owned())?;
+            .map_err(|_| "not the address of a Redis server".to_owned())?;
         Ok(Self {
             client,
-            announcing: Mutex::default(),
+            publisher: Mutex::default(),
         })
     }
 
-    /// Says that something changed; how many connections of the server were told.
+    /// Publishes that something changed and returns the number of subscribers that received it.
     ///
     /// # Errors
-    /// Why it could not be said, without the address.
-    pub async fn announce(&self) -> Result<u64, String> {
-        let mut kept = self.announcing.lock().await;
+    /// Returns the reason, without the address, if the message can't be published.
+    pub async fn publish(&self) -> Result<u64, String> {
+        let mut kept = self.publisher.lock().await;
         if let Some(connection) = &mut *kept
-            && let Ok(told) = publish(connection).await
+            && let Ok(subscribers) = publish(connection).await
         {
-            return Ok(told);
+            return Ok(subscribers);
         }
-        // There was none yet, or it has ended meanwhile: changes are rare.
+        // No connection yet, or it was closed while idle: changes are rare.
         *kept = None;
         let mut connection = self.connect().await?;
-        let told = publish(&mut connection).await?;
+        let subscribers = publish(&mut connection).await?;
         *kept = Some(connection);
-        Ok(told)
+        Ok(subscribers)
     }
 
-    /// Hears of all changes that are announced from now on.
+    /// Subscribes to all notifications from now on.
     ///
     /// # Errors
-    /// Why it can't be listened, without the address.
-    pub async fn listen(&self) -> Result<Listening, String> {
-        let (mut sink, messages) = in_time(self.client.get_async_pubsub()).await?.split();
-        in_time(sink.subscribe(names::changes())).await?;
-        Ok(Listening { sink, messages })
+    /// Returns the reason, without the address, if the subscription fails.
+    pub async fn subscribe(&self) -> Result<ChangeSubscription, String> {
+        let (mut sink, messages) = within_timeout(self.client.get_async_pubsub())
+            .await?
+            .split();
+        within_timeout(sink.subscribe(names::changes())).await?;
+        Ok(ChangeSubscription { sink, messages })
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
@@ -81,21 +83,23 @@ impl Broadcast {
             .set_connection_timeout(Some(ANSWER))
             .set_response_timeout(Some(ANSWER));
         let client = &self.client;
-        in_time(client.get_multiplexed_async_connection_with_config(&config)).await
+        within_timeout(client.get_multiplexed_async_connection_with_config(&config)).await
     }
 }
 
-impl Listening {
-    /// Waits for the next change.
+impl ChangeSubscription {
+    /// Waits for the next notification.
     ///
     /// # Errors
-    /// When the connection has ended: changes may have been missed then.
+    /// Returns an error if the connection has closed: notifications may have been missed.
     pub async fn next(&mut self) -> Result<(), String> {
         loop {
-            match timeout(SILENCE, self.messages.next()).await {
+            match timeout(PING_AFTER, self.messages.next()).await {
                 Ok(Some(_)) => return Ok(()),
-                Ok(None) => return Err("the connection ended".to_owned()),
-                Err(_) => in_time(self.sink.ping::<redis::Value>()).await.map(drop)?,
+                Ok(None) => return Err("connection closed".to_owned()),
+                Err(_) => within_timeout(self.sink.ping::<redis::Value>())
+                    .await
+                    .map(drop)?,
             }
         }
     }
@@ -104,12 +108,12 @@ impl Listening {
 async fn publish(connection: &mut MultiplexedConnection) -> Result<u64, String> {
     let mut command = redis::cmd("PUBLISH");
     command.arg(names::changes()).arg("changed");
-    in_time(command.query_async(connection)).await
+    within_timeout(command.query_async(connection)).await
 }
 
-async fn in_time<T>(asking: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
-    match timeout(ANSWER, asking).await {
+async fn within_timeout<T>(call: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
+    match timeout(ANSWER, call).await {
         Ok(answer) => answer.map_err(|error| format!("{:?}", error.kind())),
-        Err(_) => Err("no answer".to_owned()),
+        Err(_) => Err("timeout".to_owned()),
     }
 }

@@ -1,21 +1,21 @@
-//! The book of budgets that replicas share, in Redis: reservations that let themselves go, and what
-//! each run has spent. One script and one round trip for each question; what follows from an answer
-//! is the caller's.
+//! Shared budgets in Redis: reservations that expire, and the spending of each run. Each call is
+//! one script and one round trip. It must not decide what follows from an answer.
 
 use std::sync::LazyLock;
 
-use llm_router_domain::budget::replica::{DIGITS, rounded_up};
+use llm_router_domain::budget::replica::{FRACTION_DIGITS, round_up};
 use llm_router_domain::budget::shared::{
-    Change, Claim, Claimed, Figures, News, NewsLine, Standing,
+    LineStatus, LineTotals, Reservation, ReservationChange, ReserveOutcome, SpendUpdate,
+    SpendUpdateLine,
 };
 use redis::{Script, ScriptInvocation};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use uuid::Uuid;
 
-use crate::counters::Counters;
+use crate::connection::Counters;
 use crate::lease::millis;
-use crate::link::Down;
+use crate::link::Unavailable;
 use crate::names;
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
@@ -25,62 +25,74 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-static TELL: LazyLock<Script> = LazyLock::new(|| {
+static APPLY_UPDATE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("scripts/money.lua"),
-        include_str!("scripts/tell.lua")
+        include_str!("scripts/apply_update.lua")
     ))
 });
 
-/// Numbers of an answer for each line.
+/// Numbers in an answer for each line.
 const NUMBERS: usize = 4;
 
 impl Counters {
-    /// Holds an amount on every line, or on none.
+    /// Reserves an amount on every line, or on none.
     ///
     /// # Errors
-    /// When Redis doesn't answer in time. It may hold the amount all the same, so it should be told
-    /// what became of it.
-    pub async fn reserve(&self, claim: &Claim) -> Result<Claimed, Down> {
-        let mut call = self.question(&RESERVE, claim.lines.iter().map(|line| &*line.name));
-        call.arg(claim.run)
-            .arg(claim.id.to_string())
-            .arg(claim.instead.map_or_else(String::new, |id| id.to_string()));
-        add_money(&mut call, claim.amount);
-        call.arg(millis(claim.lasts));
-        for line in &claim.lines {
+    /// Returns an error if Redis doesn't answer in time. It may hold the amount nevertheless, so
+    /// the end of the reservation must be reported.
+    pub async fn reserve(&self, reservation: &Reservation) -> Result<ReserveOutcome, Unavailable> {
+        let mut call =
+            self.prepare_call(&RESERVE, reservation.lines.iter().map(|line| &*line.name));
+        call.arg(reservation.run)
+            .arg(reservation.id.to_string())
+            .arg(
+                reservation
+                    .replaces
+                    .map_or_else(String::new, |id| id.to_string()),
+            );
+        add_money(&mut call, reservation.amount);
+        call.arg(millis(reservation.lasts));
+        for line in &reservation.lines {
             add_money(&mut call, line.ceiling);
             add_money(&mut call, line.spent);
         }
         let answer: Vec<String> = self.call(&call).await?;
-        read_claimed(&answer).ok_or(Down)
+        read_reserve_outcome(&answer).ok_or(Unavailable)
     }
 
-    /// Tells what was spent, and what becomes of a reservation. Telling it again changes nothing.
+    /// Reports spending and the change of a reservation. Idempotent.
     ///
     /// # Errors
-    /// When Redis doesn't answer in time. It may have heard all the same.
-    pub async fn tell(&self, news: &News) -> Result<Vec<Standing>, Down> {
-        let mut call = self.question(&TELL, news.lines.iter().map(|line| &*line.name));
-        add_change(&mut call, news.change);
-        for line in &news.lines {
+    /// Returns an error if Redis doesn't answer in time. It may have applied the update.
+    pub async fn apply_spend_update(
+        &self,
+        update: &SpendUpdate,
+    ) -> Result<Vec<LineStatus>, Unavailable> {
+        let mut call =
+            self.prepare_call(&APPLY_UPDATE, update.lines.iter().map(|line| &*line.name));
+        add_change(&mut call, update.change);
+        for line in &update.lines {
             add_line(&mut call, line);
         }
         let answer: Vec<String> = self.call(&call).await?;
-        let lines = answer.get(1..).ok_or(Down)?.chunks_exact(NUMBERS + 1);
-        let standing = |numbers: &[String]| {
-            Some(Standing {
+        let lines = answer
+            .get(1..)
+            .ok_or(Unavailable)?
+            .chunks_exact(NUMBERS + 1);
+        let status = |numbers: &[String]| {
+            Some(LineStatus {
                 known: numbers[0] == "1",
-                figures: figures(&numbers[1..])?,
+                figures: read_totals(&numbers[1..])?,
             })
         };
-        let standings: Vec<Standing> = lines.filter_map(standing).collect();
-        (standings.len() == news.lines.len())
-            .then_some(standings)
-            .ok_or(Down)
+        let statuses: Vec<LineStatus> = lines.filter_map(status).collect();
+        (statuses.len() == update.lines.len())
+            .then_some(statuses)
+            .ok_or(Unavailable)
     }
 
-    fn question<'s, 'l>(
+    fn prepare_call<'s, 'l>(
         &self,
         script: &'s Script,
         lines: impl Iterator<Item = &'l str>,
@@ -95,11 +107,11 @@ impl Counters {
     }
 }
 
-fn add_change(call: &mut ScriptInvocation<'_>, change: Change) {
+fn add_change(call: &mut ScriptInvocation<'_>, change: ReservationChange) {
     let (word, id, amount, lasts) = match change {
-        Change::None => ("none", None, Decimal::ZERO, 0),
-        Change::Release(id) => ("release", Some(id), Decimal::ZERO, 0),
-        Change::Hold { id, amount, lasts } => ("hold", Some(id), amount, millis(lasts)),
+        ReservationChange::None => ("none", None, Decimal::ZERO, 0),
+        ReservationChange::Release(id) => ("release", Some(id), Decimal::ZERO, 0),
+        ReservationChange::Hold { id, amount, lasts } => ("hold", Some(id), amount, millis(lasts)),
     };
     call.arg(word)
         .arg(id.as_ref().map_or_else(String::new, Uuid::to_string));
@@ -107,54 +119,54 @@ fn add_change(call: &mut ScriptInvocation<'_>, change: Change) {
     call.arg(lasts);
 }
 
-fn add_line(call: &mut ScriptInvocation<'_>, line: &NewsLine) {
-    call.arg(u8::from(line.whole)).arg(line.spent.len());
+fn add_line(call: &mut ScriptInvocation<'_>, line: &SpendUpdateLine) {
+    call.arg(u8::from(line.complete)).arg(line.spent.len());
     for (run, spent) in &line.spent {
         call.arg(*run);
         add_money(call, *spent);
     }
 }
 
-/// USD as whole ones and 10⁻¹⁵ of one: two integers that Lua's doubles hold exactly.
+/// Adds USD as two integers that Lua's doubles hold exactly: whole USD and units of 10⁻¹⁵ USD.
 fn add_money(call: &mut ScriptInvocation<'_>, usd: Decimal) {
-    let usd = rounded_up(usd);
+    let usd = round_up(usd);
     let whole = usd.trunc();
-    let part = (usd - whole) * Decimal::from(10_u64.pow(DIGITS));
+    let part = (usd - whole) * Decimal::from(10_u64.pow(FRACTION_DIGITS));
     call.arg(whole.to_i64().unwrap_or(i64::MAX))
         .arg(part.to_i64().unwrap_or_default());
 }
 
-fn read_claimed(answer: &[String]) -> Option<Claimed> {
+fn read_reserve_outcome(answer: &[String]) -> Option<ReserveOutcome> {
     let held = match answer.first()?.as_str() {
-        "unknown" => return Some(Claimed::Unknown),
+        "unknown" => return Some(ReserveOutcome::Unknown),
         "held" => true,
         "full" => false,
         _ => return None,
     };
     let position: usize = answer.get(1)?.parse().ok()?;
     let lines = answer.get(2..)?.chunks_exact(NUMBERS);
-    let figures = lines.map(figures).collect::<Option<Vec<_>>>()?;
+    let figures = lines.map(read_totals).collect::<Option<Vec<_>>>()?;
     Some(if held {
-        Claimed::Held(figures)
+        ReserveOutcome::Held(figures)
     } else {
-        Claimed::Exceeded {
+        ReserveOutcome::Exceeded {
             position: position.checked_sub(1)?,
             figures,
         }
     })
 }
 
-fn figures(numbers: &[String]) -> Option<Figures> {
+fn read_totals(numbers: &[String]) -> Option<LineTotals> {
     let [spent, spent_part, reserved, reserved_part] = numbers else {
         return None;
     };
-    Some(Figures {
+    Some(LineTotals {
         spent: usd(spent, spent_part)?,
         reserved: usd(reserved, reserved_part)?,
     })
 }
 
 fn usd(whole: &str, part: &str) -> Option<Decimal> {
-    let part = Decimal::new(part.parse().ok()?, DIGITS);
+    let part = Decimal::new(part.parse().ok()?, FRACTION_DIGITS);
     Some(Decimal::from(whole.parse::<i64>().ok()?) + part)
 }

@@ -1,6 +1,5 @@
-//! Calls under way that are counted in Redis: each has a lease that is renewed while it lasts, and
-//! runs out by itself if this replica dies. Ends are told in the background; a request never waits
-//! for that.
+//! Leases of in-flight calls in Redis: renewed while the call lasts, expired if this replica dies.
+//! Ends are reported in the background; no request may wait for that.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,61 +12,61 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::counters::Counters;
-use crate::link::BEAT;
+use crate::connection::Counters;
+use crate::link::HEARTBEAT;
 use crate::names;
 
-/// How long a call counts that isn't renewed.
+/// Time to live of a lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
-/// How old a lease is renewed.
-const RENEW: Duration = Duration::from_secs(20);
+/// Age at which a lease is renewed.
+const RENEW_AFTER: Duration = Duration::from_secs(20);
 
-/// Leases that are renewed by one script.
+/// Leases renewed by one script.
 const BATCH: usize = 128;
 
-/// Endings that are told at the same time.
-const AT_ONCE: usize = 32;
+/// Ends reported at the same time.
+const CONCURRENT_ENDS: usize = 32;
 
-/// The end of a request.
-pub(crate) struct Ending {
+/// End of a request that holds a lease.
+pub(crate) struct LeaseEnd {
     pub(crate) lease: Uuid,
-    pub(crate) lines: Vec<EndingLine>,
+    pub(crate) lines: Vec<LeaseEndLine>,
 }
 
-pub(crate) struct EndingLine {
+pub(crate) struct LeaseEndLine {
     pub(crate) subject: String,
-    /// Tokens in any 60 seconds; 0 for no ceiling.
+    /// Tokens per 60 seconds; 0 for no limit.
     pub(crate) tpm: u64,
     /// Tokens used beyond those reserved.
     pub(crate) change: i64,
 }
 
-/// The leases that this replica holds.
+/// Leases that this replica holds.
 #[derive(Default)]
-pub(crate) struct Leases(Mutex<HashMap<Uuid, Held>>);
+pub(crate) struct Leases(Mutex<HashMap<Uuid, HeldLease>>);
 
-struct Held {
+struct HeldLease {
     renewed: Instant,
     keys: Vec<String>,
 }
 
 impl Leases {
-    pub(crate) fn hold(&self, lease: Uuid, keys: Vec<String>) {
+    pub(crate) fn insert(&self, lease: Uuid, keys: Vec<String>) {
         let renewed = Instant::now();
-        self.held().insert(lease, Held { renewed, keys });
+        self.lock().insert(lease, HeldLease { renewed, keys });
     }
 
-    pub(crate) fn let_go(&self, lease: Uuid) {
-        self.held().remove(&lease);
+    pub(crate) fn remove(&self, lease: Uuid) {
+        self.lock().remove(&lease);
     }
 
-    /// The leases that are old, with their keys; they count as renewed from now on.
-    fn take_old(&self) -> Vec<(String, Uuid)> {
+    /// Returns the leases that are due, with their keys, and marks them as renewed.
+    fn take_due(&self) -> Vec<(String, Uuid)> {
         let now = Instant::now();
         let mut old = Vec::new();
-        for (lease, held) in self.held().iter_mut() {
-            if now.duration_since(held.renewed) >= RENEW {
+        for (lease, held) in self.lock().iter_mut() {
+            if now.duration_since(held.renewed) >= RENEW_AFTER {
                 held.renewed = now;
                 old.extend(held.keys.iter().map(|key| (key.clone(), *lease)));
             }
@@ -75,16 +74,16 @@ impl Leases {
         old
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, HeldLease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Renews leases while this replica is there.
+/// Renews leases until this replica leaves.
 pub(crate) async fn keep_renewed(counters: Counters) {
     let script = Script::new(include_str!("scripts/renew.lua"));
     while !counters.link().is_leaving() {
-        sleep(BEAT).await;
+        sleep(HEARTBEAT).await;
         if counters.link().is_up() {
             renew(&counters, &script).await;
         }
@@ -92,7 +91,7 @@ pub(crate) async fn keep_renewed(counters: Counters) {
 }
 
 async fn renew(counters: &Counters, script: &Script) {
-    for batch in counters.parts().leases.take_old().chunks(BATCH) {
+    for batch in counters.inner().leases.take_due().chunks(BATCH) {
         let mut call = script.arg(millis(LEASE));
         for (key, lease) in batch {
             call.key(key).arg(lease.to_string());
@@ -103,19 +102,20 @@ async fn renew(counters: &Counters, script: &Script) {
     }
 }
 
-/// Tells Redis of endings, several at a time. What it can't be told runs out by itself.
-pub(crate) async fn tell_endings(counters: Counters, waiting: mpsc::Receiver<Ending>) {
-    let script = Script::new(include_str!("scripts/settle.lua"));
+/// Reports ends of requests to Redis, several at a time. A lease whose end can't be reported
+/// expires.
+pub(crate) async fn report_ends(counters: Counters, waiting: mpsc::Receiver<LeaseEnd>) {
+    let script = Script::new(include_str!("scripts/end.lua"));
     let endings = futures::stream::unfold(waiting, |mut waiting| async {
         let ending = waiting.recv().await?;
         Some((ending, waiting))
     });
     let (counters, script) = (&counters, &script);
-    let tell = |ending| async move { tell(counters, script, ending).await };
-    endings.for_each_concurrent(AT_ONCE, tell).await;
+    let report = |ending| async move { report_end(counters, script, ending).await };
+    endings.for_each_concurrent(CONCURRENT_ENDS, report).await;
 }
 
-async fn tell(counters: &Counters, script: &Script, ending: Ending) {
+async fn report_end(counters: &Counters, script: &Script, ending: LeaseEnd) {
     let mut call = script.prepare_invoke();
     call.arg(ending.lease.to_string()).arg(LEVEL_OF_ONE);
     for line in &ending.lines {
@@ -125,7 +125,7 @@ async fn tell(counters: &Counters, script: &Script, ending: Ending) {
             .arg(line.change);
     }
     if counters.call::<i64>(&call).await.is_err() {
-        tracing::debug!("the counters were not told of a request's end");
+        tracing::debug!("failed to report the end of a request; its lease expires");
     }
 }
 

@@ -9,13 +9,15 @@
 
 mod broadcast;
 mod budgets;
-mod counters;
+mod connection;
 mod lease;
 mod limits;
 mod link;
 mod names;
 
-pub use broadcast::{Broadcast, Listening};
-pub use counters::{Counters, Redis};
-pub use limits::{Ask, Levels, Verdict};
-pub use link::{Announced, Announcement, Down, Link, Options, Server, Status};
+pub use broadcast::{ChangeBroadcast, ChangeSubscription};
+pub use connection::{Counters, RedisServer};
+pub use limits::{BucketLevels, LimitRequest, TakeOutcome};
+pub use link::{
+    Announcement, AnnouncementReply, Link, LinkOptions, LinkStatus, SharedServer, Unavailable,
+};

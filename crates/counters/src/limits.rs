@@ -1,21 +1,21 @@
-//! Limits that hold for all replicas together: one question for everything that a request counts
-//! for, one message at its end.
+//! Rate limits shared by all replicas: one call for everything a request counts against, one
+//! message at its end. It must not decide what follows from a refusal.
 
 use std::time::Duration;
 
-use llm_router_domain::limit::{Ceiling, Full, LEVEL_OF_ONE, Limits, Rate};
+use llm_router_domain::limit::{Ceiling, LEVEL_OF_ONE, LimitExceeded, Limits, Rate};
 use redis::{Script, ScriptInvocation};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
-use crate::counters::Counters;
-use crate::lease::{Ending, EndingLine, LEASE, millis};
-use crate::link::Down;
+use crate::connection::Counters;
+use crate::lease::{LEASE, LeaseEnd, LeaseEndLine, millis};
+use crate::link::Unavailable;
 use crate::names;
 
-/// What a request asks of one subject's limits.
+/// Demand of a request on the limits of one subject.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct LimitRequest {
     /// The subject, as in `key:ci`: the same on every replica.
     pub subject: String,
     /// Its limits.
@@ -24,99 +24,111 @@ pub struct Ask {
     pub requests: u64,
     /// Tokens to reserve.
     pub tokens: u64,
-    /// What this replica knows its buckets to hold at least; zero if it knows nothing.
-    pub floor: Levels,
+    /// Lower bound of the bucket levels as this replica knows them; zero if it knows nothing.
+    pub floor: BucketLevels,
 }
 
-/// How full a subject's buckets are, and how many of its requests are under way.
+/// Levels of a subject's buckets, and its requests in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// As [`llm_router_domain::limit::Bucket::level`] has it.
+pub struct BucketLevels {
+    /// Level of the request bucket, in units of [`llm_router_domain::limit::Bucket::level`].
     pub requests: u64,
-    /// Likewise.
+    /// Level of the token bucket, in the same units.
     pub tokens: u64,
-    /// On all replicas.
+    /// Requests in flight on all replicas.
     pub in_flight: u32,
 }
 
-/// What came of a question, with the levels of every subject as they are after it.
+/// Outcome of a request to take, with the levels of every subject after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was not counted: Redis has forgotten everything, and should be told what is known.
+pub enum TakeOutcome {
+    /// Not counted: Redis has lost its data and needs the levels that replicas know.
     Forgotten,
-    /// It was counted for all subjects.
-    Passed(Vec<Levels>),
-    /// It was counted for none.
+    /// Counted for all subjects.
+    Passed(Vec<BucketLevels>),
+    /// Counted for none.
     Full {
-        /// The position of the subject whose limit leaves no room.
+        /// Position of the subject whose limit is exhausted.
         position: usize,
-        /// Which of its limits, and until when.
-        full: Full,
-        /// The levels.
-        levels: Vec<Levels>,
+        /// The exhausted limit and the time to wait.
+        full: LimitExceeded,
+        /// Levels of all subjects.
+        levels: Vec<BucketLevels>,
     },
 }
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
 
-/// The first number of an answer: a server that has begun anew, and one that let the request pass.
+/// First number of an answer: the server has a new epoch, or it admitted the request.
 const NEW_EPOCH: i64 = 0;
 const PASSED: i64 = 1;
 
-/// Numbers of an answer before those of its lines, and for each line.
+/// Numbers in an answer before those of its lines, and for each line.
 const HEAD: usize = 4;
 const PER_LINE: usize = 3;
 
 impl Counters {
-    /// Counts a request for all its subjects, or for none of them if one has no room.
+    /// Counts a request for all its subjects, or for none if one has no room.
     ///
     /// # Errors
-    /// When Redis doesn't answer in time. It may have counted the request all the same: then its
-    /// end should be told.
-    pub async fn take(&self, lease: Uuid, asks: &[Ask]) -> Result<Verdict, Down> {
-        let leases = asks.iter().filter(|ask| ask.limits.concurrency.is_some());
-        let leases: Vec<String> = leases.map(|ask| names::leases(&ask.subject)).collect();
+    /// Returns an error if Redis doesn't answer in time. It may have counted the request, so its
+    /// end must be reported.
+    pub async fn take(
+        &self,
+        lease: Uuid,
+        requests: &[LimitRequest],
+    ) -> Result<TakeOutcome, Unavailable> {
+        let leases = requests
+            .iter()
+            .filter(|request| request.limits.concurrency.is_some());
+        let leases: Vec<String> = leases
+            .map(|request| names::leases(&request.subject))
+            .collect();
         if !leases.is_empty() {
-            self.parts().leases.hold(lease, leases);
+            self.inner().leases.insert(lease, leases);
         }
         let answer: Vec<redis::Value> = self
-            .call(&question(&self.link().epoch(), lease, asks))
+            .call(&take_call(&self.link().epoch(), lease, requests))
             .await?;
-        let verdict = match read(&answer).ok_or(Down)? {
-            Answer::NewEpoch(epoch) => {
+        let verdict = match read_reply(&answer).ok_or(Unavailable)? {
+            ScriptReply::NewEpoch(epoch) => {
                 self.link().note_epoch(epoch);
-                Verdict::Forgotten
+                TakeOutcome::Forgotten
             }
-            Answer::Verdict(verdict) => verdict,
+            ScriptReply::Verdict(verdict) => verdict,
         };
-        if !matches!(verdict, Verdict::Passed(_)) {
-            self.parts().leases.let_go(lease);
+        if !matches!(verdict, TakeOutcome::Passed(_)) {
+            self.inner().leases.remove(lease);
         }
         Ok(verdict)
     }
 
-    /// Tells in the background that a request has ended, and that it used `used` tokens in place
-    /// of those it reserved.
-    pub fn end(&self, lease: Uuid, asks: &[Ask], used: u64) {
-        let line = |ask: &Ask| EndingLine {
-            subject: ask.subject.clone(),
-            tpm: ask.limits.tokens.map_or(0, Rate::per_minute),
-            change: signed(used).saturating_sub(signed(ask.tokens)),
+    /// Reports in the background that a request has ended and used `used` tokens instead of those
+    /// it reserved.
+    pub fn end(&self, lease: Uuid, requests: &[LimitRequest], used: u64) {
+        let line = |request: &LimitRequest| LeaseEndLine {
+            subject: request.subject.clone(),
+            tpm: request.limits.tokens.map_or(0, Rate::per_minute),
+            change: to_signed(used).saturating_sub(to_signed(request.tokens)),
         };
-        let lines = asks.iter().map(line).collect();
-        let parts = self.parts();
-        parts.leases.let_go(lease);
-        if parts.endings.try_send(Ending { lease, lines }).is_err() {
-            tracing::debug!("too many ends of requests wait to be told to the counters");
+        let lines = requests.iter().map(line).collect();
+        let parts = self.inner();
+        parts.leases.remove(lease);
+        if parts
+            .lease_ends
+            .try_send(LeaseEnd { lease, lines })
+            .is_err()
+        {
+            tracing::debug!("queue of ended requests is full; the lease expires");
         }
     }
 }
 
-fn signed(tokens: u64) -> i64 {
+fn to_signed(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
-fn question<'a>(epoch: &str, lease: Uuid, asks: &[Ask]) -> ScriptInvocation<'a> {
+fn take_call<'a>(epoch: &str, lease: Uuid, requests: &[LimitRequest]) -> ScriptInvocation<'a> {
     let mut call = TAKE.prepare_invoke();
     let lease = lease.to_string();
     call.key(names::epoch())
@@ -125,38 +137,38 @@ fn question<'a>(epoch: &str, lease: Uuid, asks: &[Ask]) -> ScriptInvocation<'a> 
         .arg(&lease)
         .arg(millis(LEASE))
         .arg(LEVEL_OF_ONE);
-    for ask in asks {
-        let (rpm, burst) = numbers(ask.limits.requests);
-        let (tpm, token_burst) = numbers(ask.limits.tokens);
-        call.key(names::levels(&ask.subject))
-            .key(names::leases(&ask.subject))
+    for request in requests {
+        let (rpm, burst) = rate_arguments(request.limits.requests);
+        let (tpm, token_burst) = rate_arguments(request.limits.tokens);
+        call.key(names::levels(&request.subject))
+            .key(names::leases(&request.subject))
             .arg(rpm)
             .arg(burst)
             .arg(tpm)
             .arg(token_burst)
-            .arg(ask.limits.concurrency.unwrap_or(0))
-            .arg(ask.requests)
-            .arg(ask.tokens)
-            .arg(ask.floor.requests)
-            .arg(ask.floor.tokens);
+            .arg(request.limits.concurrency.unwrap_or(0))
+            .arg(request.requests)
+            .arg(request.tokens)
+            .arg(request.floor.requests)
+            .arg(request.floor.tokens);
     }
     call
 }
 
-fn numbers(rate: Option<Rate>) -> (u64, u64) {
+fn rate_arguments(rate: Option<Rate>) -> (u64, u64) {
     rate.map_or((0, 0), |rate| (rate.per_minute(), rate.burst()))
 }
 
-enum Answer {
+enum ScriptReply {
     NewEpoch(String),
-    Verdict(Verdict),
+    Verdict(TakeOutcome),
 }
 
-fn read(answer: &[redis::Value]) -> Option<Answer> {
+fn read_reply(answer: &[redis::Value]) -> Option<ScriptReply> {
     let first: i64 = redis::from_redis_value_ref(answer.first()?).ok()?;
     if first == NEW_EPOCH {
         let epoch = redis::from_redis_value_ref(answer.get(1)?).ok()?;
-        return Some(Answer::NewEpoch(epoch));
+        return Some(ScriptReply::NewEpoch(epoch));
     }
     let numbers = answer.iter().map(|value| {
         let number: i64 = redis::from_redis_value_ref(value).ok()?;
@@ -165,7 +177,7 @@ fn read(answer: &[redis::Value]) -> Option<Answer> {
     let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
     let lines = numbers.get(HEAD..)?.chunks_exact(PER_LINE);
     let levels = lines.filter_map(|line| match *line {
-        [requests, tokens, in_flight] => Some(Levels {
+        [requests, tokens, in_flight] => Some(BucketLevels {
             requests,
             tokens,
             in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
@@ -174,12 +186,12 @@ fn read(answer: &[redis::Value]) -> Option<Answer> {
     });
     let levels = levels.collect();
     if first == PASSED {
-        return Some(Answer::Verdict(Verdict::Passed(levels)));
+        return Some(ScriptReply::Verdict(TakeOutcome::Passed(levels)));
     }
     let (line, ceiling, wait) = (numbers[1], numbers[2], numbers[3]);
-    Some(Answer::Verdict(Verdict::Full {
+    Some(ScriptReply::Verdict(TakeOutcome::Full {
         position: usize::try_from(line).ok()?.checked_sub(1)?,
-        full: Full {
+        full: LimitExceeded {
             ceiling: match ceiling {
                 1 => Ceiling::Requests,
                 2 => Ceiling::Tokens,

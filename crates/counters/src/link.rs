@@ -1,7 +1,6 @@
-//! The way to a server that replicas share: one connection that all calls use, a time limit for
-//! each call, a breaker that stops asking a server that is dead or slow, and a keeper that tries it
-//! again meanwhile and says that this replica is there. Knows nothing of what is counted, nor of
-//! the server's protocol.
+//! Link to a server that replicas share: one connection for all calls, a timeout for each call, a
+//! circuit breaker, and a task that reconnects and sends heartbeats. It must not know what is
+//! counted, nor the server's protocol.
 
 use std::fmt;
 use std::future::Future;
@@ -15,78 +14,80 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-/// A server that replicas share, by its protocol.
-pub trait Server: Send + Sync + 'static {
-    /// What all calls of a replica go over. Clones are the same connection.
+/// Protocol of a server that replicas share.
+pub trait SharedServer: Send + Sync + 'static {
+    /// Connection for all calls of a replica. Clones are the same connection.
     type Connection: Clone + Send + Sync + 'static;
 
-    /// What is kept there, for the log: `the counters`.
+    /// Returns the name used in the log, as in `Redis counters`.
     fn name(&self) -> &'static str;
 
-    /// Opens a connection, or says in words without a secret why it can't. Takes a bounded time.
+    /// Opens a connection within a bounded time, or returns the reason without secrets.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, String>> + Send;
 
-    /// Says that a replica is there.
+    /// Announces that a replica is alive.
     fn announce(
         &self,
         connection: &Self::Connection,
         announcement: Announcement,
-    ) -> impl Future<Output = Result<Announced, String>> + Send;
+    ) -> impl Future<Output = Result<AnnouncementReply, String>> + Send;
 }
 
-/// That a replica is there.
+/// Announcement that a replica is alive.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
     /// The replica.
     pub replica: Uuid,
-    /// Counts its connections: what was sent over an earlier one and comes late is void.
+    /// Number of its connection. Late calls over an earlier connection are void.
     pub connection: u64,
-    /// How long it counts without another; zero says that it leaves.
-    pub counts: Duration,
+    /// Time until the replica counts as gone without another announcement; zero if it leaves.
+    pub ttl: Duration,
 }
 
-/// What a server says to that.
+/// Reply of a server to an [`Announcement`].
 #[derive(Clone, Debug)]
-pub struct Announced {
-    /// Names this life of what is kept: another one means that everything was forgotten.
+pub struct AnnouncementReply {
+    /// Identifies the server's data. A new epoch means that all data was lost.
     pub epoch: String,
-    /// How long ago that began.
+    /// Age of the epoch.
     pub age: Duration,
-    /// How many replicas there are, this one included.
+    /// Number of replicas, this one included.
     pub replicas: u32,
 }
 
-/// How the server is reached.
+/// Settings of a link.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// How long a call may take.
+pub struct LinkOptions {
+    /// Timeout of a call.
     pub timeout: Duration,
 }
 
-/// The server didn't answer in time, or not at all: the caller decides what holds meanwhile.
+/// Error of a call that got no answer in time. The caller decides what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what replicas share is not available")]
-pub struct Down;
+#[error("the state that replicas share is unavailable")]
+pub struct Unavailable;
 
-/// How the server is.
+/// Status of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Whether calls are made.
+pub struct LinkStatus {
+    /// True if the breaker is closed: calls are made.
     pub up: bool,
-    /// How many replicas there are, this one included; while it is away, how many there were.
+    /// Number of replicas, this one included, as last known.
     pub replicas: u32,
     /// Calls that were answered.
     pub answered: u64,
-    /// Calls that were not, or not in time.
+    /// Calls that failed or timed out.
     pub failed: u64,
-    /// Whether every replica has had the time to tell what the server missed or forgot.
-    pub calm: bool,
+    /// True if every replica has had the time to report what the server missed or lost.
+    pub synced: bool,
+    /// Number that changes when the server may have missed or lost what this replica reported.
+    pub generation: u64,
 }
 
-/// The way to a server, kept open.
-pub struct Link<S: Server> {
+/// Link to a server, reconnected when it breaks.
+pub struct Link<S: SharedServer> {
     server: S,
-    options: Options,
+    options: LinkOptions,
     replica: Uuid,
     connection: ArcSwapOption<S::Connection>,
     up: AtomicBool,
@@ -95,37 +96,37 @@ pub struct Link<S: Server> {
     failed: AtomicU64,
     replicas: AtomicU32,
     epoch: ArcSwap<String>,
-    /// How often the server may have missed or forgotten what this replica knows.
-    lapses: AtomicU64,
-    /// When every replica has had the time to tell what the server missed or forgot.
-    calm_from: ArcSwap<Instant>,
+    /// Counts the times at which the server may have missed or lost what this replica reported.
+    generation: AtomicU64,
+    /// Instant at which every replica has had the time to report what the server missed or lost.
+    synced_from: ArcSwap<Instant>,
     /// Counts this replica's connections.
     connections: AtomicU64,
     tripped: Notify,
     leaving: AtomicBool,
 }
 
-/// Calls that fail in a row before no more are made.
-const TRIP: u32 = 3;
+/// Consecutive failures that open the breaker.
+const TRIP_AFTER: u32 = 3;
 
-/// Probes that must be answered in time before calls are made again.
+/// Probes that must be answered in time to close the breaker.
 const PROBES: u32 = 2;
 
-/// How often a replica says that it is there, and how long it counts without.
-pub(crate) const BEAT: Duration = Duration::from_secs(1);
-const COUNTS: Duration = Duration::from_secs(5);
+/// Interval of heartbeats, and the time until a replica without one counts as gone.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+const PRESENCE_TTL: Duration = Duration::from_secs(5);
 
-/// How long after a lapse replicas tell what the server missed: they try it every [`RETRY`] and
-/// hear of a new epoch with every [`BEAT`].
-const GRACE: Duration = Duration::from_secs(2);
+/// Time that replicas need to report what the server missed: they reconnect every [`RETRY`] and
+/// see a new epoch with every [`HEARTBEAT`].
+const RESYNC: Duration = Duration::from_secs(2);
 
-/// How often a server is tried that is away.
+/// Pause between attempts to reconnect.
 const RETRY: Duration = Duration::from_millis(100);
 
-impl<S: Server> Link<S> {
-    /// Begins to keep a connection on `runtime`. It may not stand yet when this returns.
+impl<S: SharedServer> Link<S> {
+    /// Starts to connect on `runtime`, without waiting for the connection.
     #[must_use]
-    pub fn start(server: S, options: Options, runtime: &Handle) -> Arc<Self> {
+    pub fn start(server: S, options: LinkOptions, runtime: &Handle) -> Arc<Self> {
         let link = Arc::new(Self {
             server,
             options,
@@ -137,35 +138,36 @@ impl<S: Server> Link<S> {
             failed: 0.into(),
             replicas: AtomicU32::new(1),
             epoch: ArcSwap::default(),
-            lapses: AtomicU64::new(0),
-            calm_from: ArcSwap::from_pointee(Instant::now() + GRACE),
+            generation: AtomicU64::new(0),
+            synced_from: ArcSwap::from_pointee(Instant::now() + RESYNC),
             connections: AtomicU64::new(0),
             tripped: Notify::new(),
             leaving: AtomicBool::new(false),
         });
-        runtime.spawn(keep(Arc::clone(&link)));
+        runtime.spawn(keep_connected(Arc::clone(&link)));
         link
     }
 
-    /// How the server is.
+    /// Returns the status of the link.
     #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
+    pub fn status(&self) -> LinkStatus {
+        LinkStatus {
             up: self.is_up(),
             replicas: self.replicas.load(Relaxed).max(1),
             answered: self.answered.load(Relaxed),
             failed: self.failed.load(Relaxed),
-            calm: **self.calm_from.load() <= Instant::now(),
+            synced: **self.synced_from.load() <= Instant::now(),
+            generation: self.generation(),
         }
     }
 
-    /// Whether calls are made.
+    /// Returns true if the breaker is closed: calls are made.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up.load(Relaxed)
     }
 
-    /// Waits until the server answers, at most for `longest`; whether it does.
+    /// Waits at most `longest` until the server answers and returns true if it does.
     pub async fn ready(&self, longest: Duration) -> bool {
         let up = async {
             while !self.is_up() {
@@ -175,58 +177,58 @@ impl<S: Server> Link<S> {
         timeout(longest, up).await.is_ok()
     }
 
-    /// Changes whenever the server may have missed or forgotten what this replica knows: then the
-    /// next question about each subject should say it, once.
+    /// Returns a number that changes whenever the server may have missed or lost what this replica
+    /// reported: then the next call for each subject should report it again, once.
     #[must_use]
-    pub fn lapses(&self) -> u64 {
-        self.lapses.load(Relaxed)
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
     }
 
-    /// What a call goes over.
+    /// Returns the connection for a call.
     ///
     /// # Errors
-    /// While no calls are made.
-    pub fn connection(&self) -> Result<S::Connection, Down> {
+    /// Returns an error while the breaker is open.
+    pub fn connection(&self) -> Result<S::Connection, Unavailable> {
         if !self.is_up() {
-            return Err(Down);
+            return Err(Unavailable);
         }
-        let connection = self.connection.load_full().ok_or(Down)?;
+        let connection = self.connection.load_full().ok_or(Unavailable)?;
         Ok((*connection).clone())
     }
 
-    /// Waits for the answer to a call over [`Self::connection`], under the time limit.
+    /// Waits for the answer to a call over [`Self::connection`], up to the timeout.
     ///
     /// # Errors
-    /// When it doesn't come, or is an error. The server may have heard the call all the same.
+    /// Returns an error if the call fails or times out. The server may have executed it.
     pub async fn answer<T, E: fmt::Display>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Down> {
+    ) -> Result<T, Unavailable> {
         match timeout(self.options.timeout, answer).await {
             Ok(Ok(value)) => {
                 self.failures_in_a_row.store(0, Relaxed);
                 self.answered.fetch_add(1, Relaxed);
                 Ok(value)
             }
-            Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => Err(self.failed(&"it took too long")),
+            Ok(Err(error)) => Err(self.record_failure(&error)),
+            Err(_) => Err(self.record_failure(&"timeout")),
         }
     }
 
-    fn failed(&self, error: &dyn fmt::Display) -> Down {
-        tracing::debug!(%error, "a call of {} failed", self.server.name());
+    fn record_failure(&self, error: &dyn fmt::Display) -> Unavailable {
+        tracing::debug!(%error, "call to {} failed", self.server.name());
         self.failed.fetch_add(1, Relaxed);
-        if self.failures_in_a_row.fetch_add(1, Relaxed) + 1 >= TRIP {
+        if self.failures_in_a_row.fetch_add(1, Relaxed) + 1 >= TRIP_AFTER {
             self.trip();
         }
-        Down
+        Unavailable
     }
 
     fn trip(&self) {
         if self.up.swap(false, Relaxed) && !self.leaving.load(Relaxed) {
             tracing::warn!(
                 replicas = self.replicas.load(Relaxed),
-                "{} are not available; each replica goes by its share until they are",
+                "{} unavailable; each replica uses its share until they are back",
                 self.server.name()
             );
         }
@@ -234,32 +236,31 @@ impl<S: Server> Link<S> {
         self.tripped.notify_one();
     }
 
-    /// The life of the server that is known, by its name.
+    /// Returns the server's epoch as last known.
     pub(crate) fn epoch(&self) -> Arc<String> {
         self.epoch.load_full()
     }
 
-    /// Notes the server's epoch; a new one means that it forgot everything.
+    /// Records the server's epoch. A new one means that the server lost its data.
     pub(crate) fn note_epoch(&self, epoch: String) {
         if **self.epoch.load() != epoch {
             self.epoch.store(Arc::new(epoch));
-            self.lapsed(GRACE);
+            self.begin_resync(RESYNC);
         }
     }
 
-    /// The server may have missed or forgotten what this replica knows, and it takes `grace` until
-    /// all have told what they know.
-    fn lapsed(&self, grace: Duration) {
-        self.calm_from.store(Arc::new(Instant::now() + grace));
-        self.lapses.fetch_add(1, Relaxed);
+    /// Starts a new generation: replicas have `grace` to report what the server missed or lost.
+    fn begin_resync(&self, grace: Duration) {
+        self.synced_from.store(Arc::new(Instant::now() + grace));
+        self.generation.fetch_add(1, Relaxed);
     }
 
-    /// The connection that is used, by its number.
+    /// Returns the number of the current connection.
     pub fn connection_number(&self) -> u64 {
         self.connections.load(Relaxed)
     }
 
-    /// This replica, by a name that it has for this run.
+    /// Returns the id of this replica, which is new with each run.
     pub const fn replica(&self) -> Uuid {
         self.replica
     }
@@ -268,7 +269,7 @@ impl<S: Server> Link<S> {
         self.leaving.load(Relaxed)
     }
 
-    /// Says that this replica is gone, so that the others' shares grow at once.
+    /// Announces that this replica leaves, so that the others' shares grow at once.
     pub async fn leave(&self) {
         self.leaving.store(true, Relaxed);
         let Some(connection) = self.connection.load_full() else {
@@ -276,63 +277,67 @@ impl<S: Server> Link<S> {
         };
         let left = timeout(
             self.options.timeout.max(RETRY),
-            self.say(&connection, Duration::ZERO),
+            self.send_heartbeat(&connection, Duration::ZERO),
         )
         .await;
         if !matches!(left, Ok(Ok(_))) {
             tracing::debug!(
-                "{} were not told that this replica ends",
+                "failed to announce to {} that this replica leaves",
                 self.server.name()
             );
         }
     }
 
-    /// Announces this replica; how long the answer took.
-    async fn say(&self, connection: &S::Connection, counts: Duration) -> Result<Said, String> {
+    /// Announces this replica and returns how long the answer took.
+    async fn send_heartbeat(
+        &self,
+        connection: &S::Connection,
+        ttl: Duration,
+    ) -> Result<Heartbeat, String> {
         let announcement = Announcement {
             replica: self.replica,
             connection: self.connection_number(),
-            counts,
+            ttl,
         };
         let asked = Instant::now();
         let announced = self.server.announce(connection, announcement).await?;
         let first = self.epoch.load().is_empty();
         self.note_epoch(announced.epoch);
         self.replicas.store(announced.replicas.max(1), Relaxed);
-        Ok(Said {
-            took: asked.elapsed(),
-            // Who is new has nothing to tell; the others had the server's age for that.
-            grace: first.then(|| GRACE.saturating_sub(announced.age)),
+        Ok(Heartbeat {
+            latency: asked.elapsed(),
+            // A new replica has nothing to report; the others had the epoch's age for it.
+            grace: first.then(|| RESYNC.saturating_sub(announced.age)),
         })
     }
 }
 
-impl<S: Server> fmt::Debug for Link<S> {
+impl<S: SharedServer> fmt::Debug for Link<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Link").field(&self.status()).finish()
     }
 }
 
-/// What an announcement brought.
-struct Said {
-    took: Duration,
-    /// How long others may still tell what they know, where this is the first.
+/// Result of a heartbeat.
+struct Heartbeat {
+    latency: Duration,
+    /// Time that the other replicas may still need to report, with this replica's first heartbeat.
     grace: Option<Duration>,
 }
 
-/// Keeps a connection until this replica leaves.
-async fn keep<S: Server>(link: Arc<Link<S>>) {
-    let mut told = false;
+/// Keeps the link connected until this replica leaves.
+async fn keep_connected<S: SharedServer>(link: Arc<Link<S>>) {
+    let mut is_logged = false;
     while !link.is_leaving() {
         match link.server.connect().await {
             Ok(connection) => {
-                told = false;
+                is_logged = false;
                 link.connections.fetch_add(1, Relaxed);
-                beat(&link, connection).await;
+                send_heartbeats(&link, connection).await;
             }
-            Err(why) if !told => {
-                told = true;
-                tracing::warn!(why, "{} can't be reached", link.server.name());
+            Err(error) if !is_logged => {
+                is_logged = true;
+                tracing::warn!(error, "failed to connect to {}", link.server.name());
             }
             Err(_) => {}
         }
@@ -341,39 +346,40 @@ async fn keep<S: Server>(link: Arc<Link<S>>) {
     }
 }
 
-/// Announces this replica over a connection until that fails.
-async fn beat<S: Server>(link: &Link<S>, connection: S::Connection) {
-    let (mut good, mut was_down, mut grace) = (0, true, GRACE);
+/// Sends heartbeats over a connection until that fails.
+async fn send_heartbeats<S: SharedServer>(link: &Link<S>, connection: S::Connection) {
+    let (mut good, mut was_down, mut grace) = (0, true, RESYNC);
     while !link.is_leaving() {
-        let said = timeout(
+        let heartbeat = timeout(
             link.options.timeout.max(RETRY),
-            link.say(&connection, COUNTS),
+            link.send_heartbeat(&connection, PRESENCE_TTL),
         )
         .await;
-        let in_time = matches!(&said, Ok(Ok(said)) if said.took <= link.options.timeout);
-        if let Ok(Ok(Said {
+        let in_time =
+            matches!(&heartbeat, Ok(Ok(heartbeat)) if heartbeat.latency <= link.options.timeout);
+        if let Ok(Ok(Heartbeat {
             grace: Some(first), ..
-        })) = said
+        })) = heartbeat
         {
             grace = first;
         }
         good = if in_time { good + 1 } else { 0 };
-        if !in_time && link.failures_in_a_row.fetch_add(1, Relaxed) + 1 >= TRIP {
+        if !in_time && link.failures_in_a_row.fetch_add(1, Relaxed) + 1 >= TRIP_AFTER {
             return;
         }
         if was_down && good >= PROBES {
             was_down = false;
             link.failures_in_a_row.store(0, Relaxed);
-            link.lapsed(grace);
+            link.begin_resync(grace);
             link.connection.store(Some(Arc::new(connection.clone())));
             link.up.store(true, Relaxed);
             tracing::info!(
                 replicas = link.replicas.load(Relaxed),
-                "{} are available",
+                "{} available",
                 link.server.name()
             );
         }
-        let pause = if was_down { RETRY } else { BEAT };
+        let pause = if was_down { RETRY } else { HEARTBEAT };
         tokio::select! {
             () = sleep(pause) => {}
             () = link.tripped.notified() => {

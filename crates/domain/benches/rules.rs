@@ -14,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use llm_router_domain::{
     pattern::PatternList,
     rule::{
-        Area, Condition, Day, Facts, Feature, HeaderTest, Names, RuleSpec, Rules, WeekMinute,
+        Area, Condition, Day, Facts, Feature, HeaderTest, RuleNames, RuleSpec, Rules, WeekMinute,
         compile,
     },
 };
@@ -101,7 +101,7 @@ fn plain_rules(count: usize) -> Vec<RuleSpec> {
 }
 
 fn build(specs: &[RuleSpec], models: &[String], previous: Option<&Rules>) -> Rules {
-    let names = Names {
+    let names = RuleNames {
         models: models.iter().map(String::as_str).collect(),
         providers: [("openai", PatternList::new(["*"]))].into(),
         keys: BTreeSet::new(),

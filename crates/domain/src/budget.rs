@@ -1,7 +1,8 @@
-//! Money ceilings per period: reserve an estimate before a call, settle the cost after it, let
-//! go of what was never settled. It must not know what a call costs nor where spending is kept.
+//! Budgets: money ceilings per period. An estimate is reserved before a call, its cost is settled
+//! after it, and a reservation that is never settled expires. It must not know what a call costs
+//! nor where spending is kept.
 
-mod book;
+mod local;
 mod margin;
 pub mod replica;
 pub mod shared;
@@ -12,23 +13,26 @@ use std::fmt;
 use jiff::civil::{Date, Weekday};
 use jiff::{Timestamp, ToSpan};
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger;
 
-pub use book::{Book, Exceeded};
+pub use local::{BudgetExceeded, LocalBudgets};
 pub use margin::InputMargin;
 pub use typical::TypicalOutput;
 
-/// How long spending is summed up before a budget begins anew. Days are UTC, weeks begin on Monday.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The time that a budget is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Period {
-    /// A day.
+    /// A day in UTC.
     Day,
-    /// A week.
+    /// A week in UTC, beginning on Monday.
     Week,
-    /// A calendar month.
+    /// A calendar month in UTC.
     Month,
-    /// For ever.
+    /// The whole life of the key or owner.
     Total,
 }
 
@@ -36,7 +40,7 @@ impl Period {
     /// Every period.
     pub const ALL: [Self; 4] = [Self::Day, Self::Week, Self::Month, Self::Total];
 
-    /// The name used in the config.
+    /// Returns the name used in the config.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,7 +51,7 @@ impl Period {
         }
     }
 
-    /// The first day of the period that a moment is in; none for [`Self::Total`].
+    /// Returns the first day of the period that contains `now`; none for [`Self::Total`].
     #[must_use]
     pub fn start(self, now: Timestamp) -> Option<Date> {
         let today = ledger::day(now);
@@ -62,7 +66,7 @@ impl Period {
         }
     }
 
-    /// The day on which spending begins anew; none for [`Self::Total`].
+    /// Returns the first day of the next period; none for [`Self::Total`].
     #[must_use]
     pub fn next_start(self, now: Timestamp) -> Option<Date> {
         let start = self.start(now)?;
@@ -85,7 +89,7 @@ pub struct Budget {
     pub period: Period,
 }
 
-/// Whose spending is summed up.
+/// Account whose spending is limited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Account {
     /// One key, by its id.

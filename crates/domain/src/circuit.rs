@@ -20,7 +20,7 @@ use crate::rendezvous::{fraction, mix};
 
 /// When a circuit opens, for how long, and how it recovers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct CircuitSettings {
     /// Failures in a row that open it.
     pub failures_in_row: u32,
     /// The time over which the share of failures is taken.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub slow_start: Duration,
 }
 
-impl Default for Settings {
+impl Default for CircuitSettings {
     fn default() -> Self {
         Self {
             failures_in_row: 5,
@@ -77,7 +77,7 @@ pub enum Availability {
     /// None may.
     Resting {
         /// Why.
-        why: Rest,
+        why: RestReason,
         /// Until when; for a probe under way, now.
         until: Instant,
     },
@@ -85,7 +85,7 @@ pub enum Availability {
 
 /// Why a deployment rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum RestReason {
     /// Its circuit is open.
     Open,
     /// Its circuit is half open and the one probe is under way.
@@ -98,7 +98,7 @@ pub enum Rest {
 
 /// What a report did to a circuit, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum CircuitChange {
     /// It opened for this long.
     Opened(Duration),
     /// It closed.
@@ -108,7 +108,7 @@ pub enum Change {
 /// The state of one deployment's circuit.
 #[derive(Debug)]
 pub struct Circuit {
-    settings: Settings,
+    settings: CircuitSettings,
     origin: Instant,
     seed: u64,
     phase: AtomicU64,
@@ -123,7 +123,7 @@ pub struct Circuit {
 impl Circuit {
     /// A closed circuit. `seed` tells its jitter from that of others.
     #[must_use]
-    pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
+    pub fn new(settings: CircuitSettings, seed: u64, now: Instant) -> Self {
         Self {
             settings,
             origin: now,
@@ -144,47 +144,47 @@ impl Circuit {
         let cooldown = self.cooldown_until.load(Relaxed);
         let phase = self.phase();
         match phase.kind {
-            Kind::Open if ms < phase.at => {
+            PhaseKind::Open if ms < phase.at => {
                 let until = self.instant(phase.at.max(cooldown));
                 Availability::Resting {
-                    why: Rest::Open,
+                    why: RestReason::Open,
                     until,
                 }
             }
             _ if ms < cooldown => Availability::Resting {
-                why: Rest::Cooldown,
+                why: RestReason::Cooldown,
                 until: self.instant(cooldown),
             },
-            Kind::Open => Availability::ProbeDue,
-            Kind::Probing => Availability::Resting {
-                why: Rest::Probing,
+            PhaseKind::Open => Availability::ProbeDue,
+            PhaseKind::Probing => Availability::Resting {
+                why: RestReason::Probing,
                 until: now,
             },
-            Kind::Closed => {
+            PhaseKind::Closed => {
                 let recovered = if phase.level == 0 {
                     1.0
                 } else {
-                    self.recovered(ms, phase.at)
+                    self.recovery_share(ms, phase.at)
                 };
                 Availability::Ready {
-                    share: recovered.min(self.warmed(ms, cooldown)),
+                    share: recovered.min(self.warmup_share(ms, cooldown)),
                 }
             }
         }
     }
 
     /// The share admitted so long after the circuit closed.
-    fn recovered(&self, ms: u64, closed: u64) -> f64 {
-        grown(ms.saturating_sub(closed), millis(self.settings.slow_start))
+    fn recovery_share(&self, ms: u64, closed: u64) -> f64 {
+        ramp(ms.saturating_sub(closed), millis(self.settings.slow_start))
     }
 
     /// The share admitted so long after the cooldown ended: it grows for as long as that lasted.
-    fn warmed(&self, ms: u64, ended: u64) -> f64 {
+    fn warmup_share(&self, ms: u64, ended: u64) -> f64 {
         let length = self.cooldown_length.load(Relaxed);
         if length < millis(COOLDOWN) {
             return 1.0;
         }
-        grown(
+        ramp(
             ms.saturating_sub(ended),
             length.min(millis(self.settings.slow_start)),
         )
@@ -194,11 +194,11 @@ impl Circuit {
     #[must_use]
     pub fn take_probe(&self, now: Instant) -> bool {
         let phase = self.phase();
-        let due = phase.kind == Kind::Open && self.ms(now) >= phase.at;
+        let due = phase.kind == PhaseKind::Open && self.ms(now) >= phase.at;
         due && self.exchange(
             phase,
             Phase {
-                kind: Kind::Probing,
+                kind: PhaseKind::Probing,
                 ..phase
             },
         )
@@ -207,11 +207,11 @@ impl Circuit {
     /// Gives a probe back that came to nothing, neither success nor failure.
     pub fn return_probe(&self, now: Instant) {
         let phase = self.phase();
-        if phase.kind == Kind::Probing {
+        if phase.kind == PhaseKind::Probing {
             self.exchange(
                 phase,
                 Phase {
-                    kind: Kind::Open,
+                    kind: PhaseKind::Open,
                     at: self.ms(now),
                     ..phase
                 },
@@ -221,33 +221,33 @@ impl Circuit {
 
     /// A request succeeded. `decisive`: it was the probe, or was sent although the circuit was
     /// open; such a success closes it.
-    pub fn succeeded(&self, decisive: bool, now: Instant) -> Option<Change> {
+    pub fn record_success(&self, decisive: bool, now: Instant) -> Option<CircuitChange> {
         self.failures_in_row.store(0, Relaxed);
         self.refusals_in_row.store(0, Relaxed);
         let phase = self.phase();
-        if phase.kind == Kind::Closed {
+        if phase.kind == PhaseKind::Closed {
             self.window.add(false, self.ms(now), &self.settings);
             return None;
         }
         let closed = Phase {
-            kind: Kind::Closed,
+            kind: PhaseKind::Closed,
             level: phase.level,
             at: self.ms(now),
         };
         (decisive && self.exchange(phase, closed)).then(|| {
             self.window.clear();
-            Change::Closed
+            CircuitChange::Closed
         })
     }
 
     /// A request failed. `probe`: it was the probe.
-    pub fn failed(&self, probe: bool, now: Instant) -> Option<Change> {
+    pub fn record_failure(&self, probe: bool, now: Instant) -> Option<CircuitChange> {
         let phase = self.phase();
         match phase.kind {
-            Kind::Probing if probe => self.open(phase, now),
+            PhaseKind::Probing if probe => self.open(phase, now),
             // Requests sent before it opened still fail; that is no news.
-            Kind::Open | Kind::Probing => None,
-            Kind::Closed => {
+            PhaseKind::Open | PhaseKind::Probing => None,
+            PhaseKind::Closed => {
                 let ms = self.ms(now);
                 let in_row = self.failures_in_row.fetch_add(1, Relaxed) + 1;
                 self.window.add(true, ms, &self.settings);
@@ -267,9 +267,9 @@ impl Circuit {
     }
 
     /// A request was refused for now. `wait`: how long, if the refusal says so.
-    pub fn refused(&self, wait: Option<Duration>, now: Instant) -> Duration {
+    pub fn record_refusal(&self, wait: Option<Duration>, now: Instant) -> Duration {
         let in_row = self.refusals_in_row.fetch_add(1, Relaxed);
-        let wait = wait.unwrap_or_else(|| doubled(COOLDOWN, in_row, COOLDOWN_MAX));
+        let wait = wait.unwrap_or_else(|| backoff(COOLDOWN, in_row, COOLDOWN_MAX));
         let until = self.ms(now).saturating_add(millis(wait));
         if self.cooldown_until.fetch_max(until, Relaxed) < until {
             self.cooldown_length.store(millis(wait), Relaxed);
@@ -281,33 +281,33 @@ impl Circuit {
         phase.level > 0 && ms < phase.at + millis(self.settings.slow_start)
     }
 
-    fn open(&self, phase: Phase, now: Instant) -> Option<Change> {
+    fn open(&self, phase: Phase, now: Instant) -> Option<CircuitChange> {
         let ms = self.ms(now);
         let forgiven = phase.at + u64::from(FORGIVEN_AFTER) * millis(self.settings.slow_start);
-        let first = phase.kind == Kind::Closed && ms >= forgiven || phase.level == 0;
+        let first = phase.kind == PhaseKind::Closed && ms >= forgiven || phase.level == 0;
         let level = if first {
             1
         } else {
             phase.level.saturating_add(1).min(Phase::MAX_LEVEL)
         };
-        let nominal = doubled(self.settings.open, level - 1, self.settings.open_max);
+        let nominal = backoff(self.settings.open, level - 1, self.settings.open_max);
         let time = if first {
             nominal
         } else {
-            self.jittered(nominal, level, ms)
+            self.add_jitter(nominal, level, ms)
         };
         let opened = Phase {
-            kind: Kind::Open,
+            kind: PhaseKind::Open,
             level,
             at: ms.saturating_add(millis(time)),
         };
         self.exchange(phase, opened).then(|| {
             self.failures_in_row.store(0, Relaxed);
-            Change::Opened(time)
+            CircuitChange::Opened(time)
         })
     }
 
-    fn jittered(&self, time: Duration, level: u32, ms: u64) -> Duration {
+    fn add_jitter(&self, time: Duration, level: u32, ms: u64) -> Duration {
         let random = fraction(mix(self.seed ^ mix(ms ^ u64::from(level))));
         time.mul_f64(1.0 + JITTER * (2.0 * random - 1.0))
     }
@@ -340,13 +340,13 @@ fn millis(time: Duration) -> u64 {
         .min(Phase::MAX_TIME / 4)
 }
 
-fn doubled(time: Duration, times: u32, max: Duration) -> Duration {
+fn backoff(time: Duration, times: u32, max: Duration) -> Duration {
     time.saturating_mul(2_u32.saturating_pow(times))
         .min(max.max(time))
 }
 
 /// From the first share to 1 over `length`.
-fn grown(passed: u64, length: u64) -> f64 {
+fn ramp(passed: u64, length: u64) -> f64 {
     if passed >= length {
         return 1.0;
     }
@@ -356,7 +356,7 @@ fn grown(passed: u64, length: u64) -> f64 {
 /// What a circuit is in, packed into one word so that one exchange changes all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Phase {
-    kind: Kind,
+    kind: PhaseKind,
     /// How often it opened without having recovered in between; 0 if it never opened.
     level: u32,
     /// When it closed, or until when it is open, in milliseconds.
@@ -364,7 +364,7 @@ struct Phase {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum PhaseKind {
     Closed = 0,
     Open = 1,
     Probing = 2,
@@ -372,7 +372,7 @@ enum Kind {
 
 impl Phase {
     const NEW: Self = Self {
-        kind: Kind::Closed,
+        kind: PhaseKind::Closed,
         level: 0,
         at: 0,
     };
@@ -385,9 +385,9 @@ impl Phase {
 
     fn unpack(word: u64) -> Self {
         let kind = match word >> 62 {
-            0 => Kind::Closed,
-            1 => Kind::Open,
-            _ => Kind::Probing,
+            0 => PhaseKind::Closed,
+            1 => PhaseKind::Open,
+            _ => PhaseKind::Probing,
         };
         Self {
             kind,
@@ -413,12 +413,12 @@ mod tests {
     }
 
     fn circuit(now: Instant) -> Circuit {
-        Circuit::new(Settings::default(), 1, now)
+        Circuit::new(CircuitSettings::default(), 1, now)
     }
 
     fn fail_until_open(circuit: &Circuit, now: Instant) -> Duration {
         for _ in 0..100 {
-            if let Some(Change::Opened(time)) = circuit.failed(false, now) {
+            if let Some(CircuitChange::Opened(time)) = circuit.record_failure(false, now) {
                 return time;
             }
         }
@@ -430,16 +430,19 @@ mod tests {
         let now = origin();
         let circuit = circuit(now);
         for _ in 0..4 {
-            assert_eq!(circuit.failed(false, now), None);
+            assert_eq!(circuit.record_failure(false, now), None);
         }
-        circuit.succeeded(false, now);
+        circuit.record_success(false, now);
         for _ in 0..4 {
-            assert_eq!(circuit.failed(false, now), None);
+            assert_eq!(circuit.record_failure(false, now), None);
         }
-        assert_eq!(circuit.failed(false, now), Some(Change::Opened(s(10))));
-        assert_eq!(circuit.failed(false, now), None, "no news");
+        assert_eq!(
+            circuit.record_failure(false, now),
+            Some(CircuitChange::Opened(s(10)))
+        );
+        assert_eq!(circuit.record_failure(false, now), None, "no news");
         let resting = Availability::Resting {
-            why: Rest::Open,
+            why: RestReason::Open,
             until: now + s(10),
         };
         assert_eq!(circuit.availability(now + s(9)), resting);
@@ -452,8 +455,8 @@ mod tests {
         let circuit = circuit(now);
         let mut opened = None;
         for at in 0..40 {
-            circuit.succeeded(false, now + s(at) / 10);
-            opened = circuit.failed(false, now + s(at) / 10);
+            circuit.record_success(false, now + s(at) / 10);
+            opened = circuit.record_failure(false, now + s(at) / 10);
             if opened.is_some() {
                 assert_eq!(at, 9, "at the twentieth request");
                 break;
@@ -469,9 +472,9 @@ mod tests {
         for at in 0..1_000 {
             // One of three fails, within any window.
             let now = now + s(at);
-            circuit.succeeded(false, now);
-            circuit.succeeded(false, now);
-            assert_eq!(circuit.failed(false, now), None, "{at}");
+            circuit.record_success(false, now);
+            circuit.record_success(false, now);
+            assert_eq!(circuit.record_failure(false, now), None, "{at}");
         }
     }
 
@@ -484,18 +487,21 @@ mod tests {
         assert!(circuit.take_probe(now + s(10)));
         assert!(!circuit.take_probe(now + s(10)));
         let probing = Availability::Resting {
-            why: Rest::Probing,
+            why: RestReason::Probing,
             until: now + s(11),
         };
         assert_eq!(circuit.availability(now + s(11)), probing);
         assert_eq!(
-            circuit.succeeded(false, now + s(11)),
+            circuit.record_success(false, now + s(11)),
             None,
             "an old request's success"
         );
         circuit.return_probe(now + s(11));
         assert!(circuit.take_probe(now + s(11)));
-        assert_eq!(circuit.succeeded(true, now + s(12)), Some(Change::Closed));
+        assert_eq!(
+            circuit.record_success(true, now + s(12)),
+            Some(CircuitChange::Closed)
+        );
     }
 
     #[test]
@@ -522,7 +528,7 @@ mod tests {
         now += nominal;
         for _ in 0..10 {
             assert!(circuit.take_probe(now));
-            let Some(Change::Opened(time)) = circuit.failed(true, now) else {
+            let Some(CircuitChange::Opened(time)) = circuit.record_failure(true, now) else {
                 panic!("opens")
             };
             nominal = (nominal * 2).min(s(300));
@@ -538,7 +544,7 @@ mod tests {
         let circuit = circuit(now);
         fail_until_open(&circuit, now);
         assert!(circuit.take_probe(now + s(10)));
-        circuit.succeeded(true, now + s(10));
+        circuit.record_success(true, now + s(10));
         let share = |at: u64| match circuit.availability(now + s(at)) {
             Availability::Ready { share } => share,
             other => panic!("{other:?}"),
@@ -546,8 +552,8 @@ mod tests {
         assert!((share(10) - 0.1).abs() < 0.01);
         assert!((share(17) - 0.52).abs() < 0.01);
         assert!((share(25) - 1.0).abs() < f64::EPSILON);
-        assert_eq!(circuit.failed(false, now + s(12)), None);
-        let Some(Change::Opened(time)) = circuit.failed(false, now + s(12)) else {
+        assert_eq!(circuit.record_failure(false, now + s(12)), None);
+        let Some(CircuitChange::Opened(time)) = circuit.record_failure(false, now + s(12)) else {
             panic!("opens")
         };
         assert!(time > s(15), "twice as long as before");
@@ -559,7 +565,7 @@ mod tests {
         let circuit = circuit(now);
         fail_until_open(&circuit, now);
         assert!(circuit.take_probe(now + s(10)));
-        circuit.succeeded(true, now + s(10));
+        circuit.record_success(true, now + s(10));
         assert_eq!(fail_until_open(&circuit, now + s(100)), s(10));
     }
 
@@ -567,14 +573,14 @@ mod tests {
     fn refusals_rest_and_warm_up() {
         let now = origin();
         let circuit = circuit(now);
-        assert_eq!(circuit.refused(Some(s(20)), now), s(20));
+        assert_eq!(circuit.record_refusal(Some(s(20)), now), s(20));
         assert_eq!(
-            circuit.refused(Some(s(5)), now),
+            circuit.record_refusal(Some(s(5)), now),
             s(5),
             "a shorter one changes nothing"
         );
         let resting = Availability::Resting {
-            why: Rest::Cooldown,
+            why: RestReason::Cooldown,
             until: now + s(20),
         };
         assert_eq!(circuit.availability(now + s(19)), resting);
@@ -593,11 +599,11 @@ mod tests {
         let now = origin();
         let circuit = circuit(now);
         let waits: Vec<u64> = (0..8)
-            .map(|_| circuit.refused(None, now).as_secs())
+            .map(|_| circuit.record_refusal(None, now).as_secs())
             .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        circuit.succeeded(false, now);
-        assert_eq!(circuit.refused(None, now), s(1));
+        circuit.record_success(false, now);
+        assert_eq!(circuit.record_refusal(None, now), s(1));
     }
 
     #[test]
@@ -605,14 +611,17 @@ mod tests {
         let now = origin();
         let circuit = circuit(now);
         fail_until_open(&circuit, now);
-        assert_eq!(circuit.succeeded(false, now), None);
-        assert_eq!(circuit.succeeded(true, now), Some(Change::Closed));
+        assert_eq!(circuit.record_success(false, now), None);
+        assert_eq!(
+            circuit.record_success(true, now),
+            Some(CircuitChange::Closed)
+        );
     }
 
     proptest! {
         #[test]
         fn phases_survive_packing(kind in 0..3_u8, level in 0..=63_u32, at in 0..=Phase::MAX_TIME) {
-            let kind = [Kind::Closed, Kind::Open, Kind::Probing][usize::from(kind)];
+            let kind = [PhaseKind::Closed, PhaseKind::Open, PhaseKind::Probing][usize::from(kind)];
             let phase = Phase { kind, level, at };
             prop_assert_eq!(Phase::unpack(phase.pack()), phase);
         }
@@ -627,17 +636,17 @@ mod tests {
             for (step, wait) in steps {
                 now += Duration::from_millis(wait);
                 match step {
-                    0 => { circuit.succeeded(false, now); }
-                    1 | 2 => { circuit.failed(false, now); }
+                    0 => { circuit.record_success(false, now); }
+                    1 | 2 => { circuit.record_failure(false, now); }
                     3 if !probe => probe = circuit.take_probe(now),
                     3 => prop_assert!(!circuit.take_probe(now)),
-                    4 if probe => { circuit.succeeded(true, now); probe = false; }
-                    5 if probe => { circuit.failed(true, now); probe = false; }
-                    _ => { circuit.refused(Some(Duration::from_millis(wait)), now); }
+                    4 if probe => { circuit.record_success(true, now); probe = false; }
+                    5 if probe => { circuit.record_failure(true, now); probe = false; }
+                    _ => { circuit.record_refusal(Some(Duration::from_millis(wait)), now); }
                 }
                 match circuit.availability(now) {
                     Availability::Ready { share } => prop_assert!((0.1..=1.0).contains(&share)),
-                    Availability::Resting { why: Rest::Open, until } => prop_assert!(until > now),
+                    Availability::Resting { why: RestReason::Open, until } => prop_assert!(until > now),
                     Availability::Resting { .. } | Availability::ProbeDue => {}
                 }
             }

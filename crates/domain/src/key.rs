@@ -17,7 +17,7 @@ use crate::budget::Budget;
 use crate::limit::Limits;
 use crate::pattern::PatternList;
 
-pub use spec::{BudgetSpec, KeySpec, LimitSpec, Wrong};
+pub use spec::{BudgetSpec, KeyFieldError, KeySpec, LimitSpec};
 
 /// What a key may do.
 ///

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::format::Format;
 use crate::price::{Cost, Price};
-use crate::usage::{Class, Method, Source, Usage};
+use crate::usage::{Class, EstimateMethod, Usage, UsageSource};
 
 /// What is known of an attempt when it goes upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct AttemptStart {
     /// Names the entry; version 7, so that entries sort by time.
     pub id: Uuid,
     /// The request it belongs to: the client's `x-request-id` or ours.
@@ -48,7 +48,7 @@ pub struct Attempt {
     pub revision: u64,
 }
 
-impl Attempt {
+impl AttemptStart {
     /// The day (UTC) the attempt counts for.
     #[must_use]
     pub fn day(&self) -> Date {
@@ -58,33 +58,33 @@ impl Attempt {
 
 /// An attempt that is under way, with what to bill if its end is never seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenEntry {
     /// The attempt.
-    pub attempt: Attempt,
+    pub attempt: AttemptStart,
     /// What it is believed to use.
     pub estimate: Usage,
     /// The cost of the estimate.
     pub cost: Cost,
 }
 
-impl Opened {
+impl OpenEntry {
     /// The entry of an attempt whose end nobody saw: the process died.
     #[must_use]
-    pub fn lost(self) -> Entry {
+    pub fn into_interrupted(self) -> LedgerEntry {
         let mut usage = self.estimate;
-        usage.source = Source::Estimated(Method::Reservation);
-        let outcome = Outcome {
+        usage.source = UsageSource::Estimated(EstimateMethod::Reservation);
+        let outcome = AttemptOutcome {
             usage,
             cost: self.cost,
             status: 0,
             error: Some("process_died".into()),
             timings: Timings::default(),
-            ending: Ending::Interrupted,
+            ending: AttemptEnd::Interrupted,
             disconnect: None,
             last: true,
             explanation: None,
         };
-        Entry {
+        LedgerEntry {
             attempt: self.attempt,
             outcome,
         }
@@ -93,7 +93,7 @@ impl Opened {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum AttemptEnd {
     /// The response was read to its end.
     Complete,
     /// It was cut off after it had begun: by the client, by the provider or by a crash.
@@ -102,7 +102,7 @@ pub enum Ending {
     Failed,
 }
 
-impl Ending {
+impl AttemptEnd {
     /// Every ending.
     pub const ALL: [Self; 3] = [Self::Complete, Self::Interrupted, Self::Failed];
 
@@ -153,7 +153,7 @@ pub struct Timings {
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct AttemptOutcome {
     /// What it used.
     pub usage: Usage,
     /// What it cost.
@@ -165,19 +165,19 @@ pub struct Outcome {
     /// How long it took.
     pub timings: Timings,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: AttemptEnd,
     /// What was done when the client left; none if it stayed.
     pub disconnect: Option<Disconnect>,
     /// Whether the request ended with this attempt: it counts the request.
     pub last: bool,
     /// Why the request went where it went, on its last attempt, where there is something to tell.
-    pub explanation: Option<Box<Explanation>>,
+    pub explanation: Option<Box<RouteExplanation>>,
 }
 
 /// Why a request went where it went: what its attempts don't tell themselves. It holds names of
 /// the configuration and of rules' conditions, never a word of the request, and is bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
+pub struct RouteExplanation {
     /// What made the rule match, or why no rule decided.
     pub why: Box<str>,
     /// The deployments of its route, as `provider/model`, in the order of the configuration.
@@ -186,7 +186,7 @@ pub struct Explanation {
     pub left_out: Vec<(Box<str>, Box<str>)>,
 }
 
-impl Explanation {
+impl RouteExplanation {
     /// The longest reason, in bytes.
     pub const LONGEST: usize = 256;
 
@@ -220,20 +220,20 @@ impl Explanation {
 
 /// The beginning of a reason, cut at a character.
 fn cut(why: &str) -> &str {
-    let end = why.floor_char_boundary(Explanation::LONGEST);
+    let end = why.floor_char_boundary(RouteExplanation::LONGEST);
     why.get(..end).unwrap_or(why)
 }
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LedgerEntry {
     /// Who caused it and where it went.
-    pub attempt: Attempt,
+    pub attempt: AttemptStart,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
 }
 
-impl Entry {
+impl LedgerEntry {
     /// The user that a cost by end user counts it for: the end user, else the owner.
     #[must_use]
     pub fn user(&self) -> &str {
@@ -245,13 +245,13 @@ impl Entry {
 
     /// What the entry adds to a sum.
     #[must_use]
-    pub fn sums(&self) -> Sums {
+    pub fn sums(&self) -> LedgerSums {
         let outcome = &self.outcome;
         let usage = &outcome.usage;
         // An attempt that wasn't the last and used nothing says nothing about its request.
-        let counts = outcome.last || usage.counted().next().is_some();
+        let counts = outcome.last || usage.iter().next().is_some();
         let flag = |set: bool| u64::from(set && counts);
-        Sums {
+        LedgerSums {
             requests: u64::from(outcome.last),
             input_tokens: usage.input_total(),
             cached_input_tokens: usage.get(Class::CacheRead),
@@ -267,7 +267,7 @@ impl Entry {
 
 /// What a cost object shows: sums over entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
+pub struct LedgerSums {
     /// Client requests, whatever their attempts.
     pub requests: u64,
     /// All input, cached included.
@@ -288,7 +288,7 @@ pub struct Sums {
     pub estimated_requests: u64,
 }
 
-impl std::ops::AddAssign for Sums {
+impl std::ops::AddAssign for LedgerSums {
     fn add_assign(&mut self, other: Self) {
         self.requests += other.requests;
         self.input_tokens += other.input_tokens;
@@ -306,7 +306,7 @@ impl std::ops::AddAssign for Sums {
 /// a price by the request is due only for an answer.
 #[must_use]
 pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> Cost {
-    let used = usage.counted().next().is_some() || usage.web_searches > 0;
+    let used = usage.iter().next().is_some() || usage.web_searches > 0;
     if !used && !answered {
         return Cost::Usd(Decimal::ZERO);
     }
@@ -317,7 +317,7 @@ pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> 
 /// that run counts what the attempt costs for a budget that replicas share. It sorts as `id` does:
 /// what is replaced are the last 32 bits, which are random in UUIDs of version 7.
 #[must_use]
-pub const fn stamped(id: Uuid, run: u32, counted: bool) -> Uuid {
+pub const fn stamp_run(id: Uuid, run: u32, counted: bool) -> Uuid {
     let stamp = (run << 1) | counted as u32;
     Uuid::from_u128(id.as_u128() >> 32 << 32 | stamp as u128)
 }
@@ -344,10 +344,10 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::price::{Amount, Period, Rates};
+    use crate::price::{Amount, PricePeriod, Rates};
 
-    fn opened() -> Opened {
-        let attempt = Attempt {
+    fn open_entry() -> OpenEntry {
+        let attempt = AttemptStart {
             id: Uuid::nil(),
             request_id: "req".into(),
             number: 1,
@@ -365,7 +365,7 @@ mod tests {
             revision: 1,
         };
         let estimate = Usage::default().with(Class::Input, 9);
-        Opened {
+        OpenEntry {
             attempt,
             estimate,
             cost: Cost::Unpriced,
@@ -374,13 +374,13 @@ mod tests {
 
     #[test]
     fn days_are_utc() {
-        assert_eq!(opened().attempt.day(), date(2026, 11, 24));
+        assert_eq!(open_entry().attempt.day(), date(2026, 11, 24));
     }
 
     #[test]
     fn a_lost_attempt_is_billed_its_estimate() {
-        let entry = opened().lost();
-        assert_eq!(entry.outcome.ending, Ending::Interrupted);
+        let entry = open_entry().into_interrupted();
+        assert_eq!(entry.outcome.ending, AttemptEnd::Interrupted);
         let sums = entry.sums();
         let figures = [
             sums.requests,
@@ -393,18 +393,18 @@ mod tests {
 
     #[test]
     fn an_attempt_that_another_followed_counts_no_request() {
-        let mut entry = opened().lost();
+        let mut entry = open_entry().into_interrupted();
         entry.outcome.last = false;
         entry.outcome.usage = Usage::default();
         entry.outcome.cost = Cost::Unpriced;
-        assert_eq!(entry.sums(), Sums::default());
+        assert_eq!(entry.sums(), LedgerSums::default());
         entry.outcome.usage.set(Class::Output, 3);
         assert_eq!(entry.sums().unpriced_requests, 1);
     }
 
     #[test]
     fn the_end_user_is_the_user_else_the_owner() {
-        let mut entry = opened().lost();
+        let mut entry = open_entry().into_interrupted();
         assert_eq!(entry.user(), "team");
         entry.attempt.end_user = Some("alice".into());
         assert_eq!(entry.user(), "alice");
@@ -415,7 +415,7 @@ mod tests {
         let amount = |text: &str| Amount::new(text.parse().unwrap()).unwrap();
         let mut rates = Rates::default().with(Class::Input, amount("1"));
         rates.per_request = Some(amount("0.005"));
-        let price = Price::new(vec![Period::new(date(2026, 1, 1), rates, [], [])]);
+        let price = Price::new(vec![PricePeriod::new(date(2026, 1, 1), rates, [], [])]);
         let day = date(2026, 6, 1);
         let (none, some) = (Usage::default(), Usage::default().with(Class::Input, 1));
         let usd = |text: &str| Cost::Usd(text.parse().unwrap());

@@ -31,7 +31,7 @@ pub enum Ceiling {
 
 /// A ceiling that leaves no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
+pub struct LimitExceeded {
     /// Which one.
     pub ceiling: Ceiling,
     /// When there is room again, if nothing else takes it.
@@ -40,7 +40,7 @@ pub struct Full {
 
 /// What a subject uses of its ceilings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Use {
+pub struct LimitUsage {
     /// Requests let through lately.
     pub requests: Bucket,
     /// Tokens let through lately, reserved ones included.
@@ -80,13 +80,18 @@ impl Limits {
     }
 }
 
-impl Use {
+impl LimitUsage {
     /// Whether `cost` requests find room. Where replicas that don't hear of each other each count
     /// for all, a request costs as many as there are replicas.
     ///
     /// # Errors
     /// When they don't.
-    pub fn check_requests(&self, limits: &Limits, cost: u64, now: u64) -> Result<(), Full> {
+    pub fn check_requests(
+        &self,
+        limits: &Limits,
+        cost: u64,
+        now: u64,
+    ) -> Result<(), LimitExceeded> {
         check(
             &self.requests,
             limits.requests,
@@ -100,7 +105,12 @@ impl Use {
     ///
     /// # Errors
     /// When they don't.
-    pub fn check_tokens(&self, limits: &Limits, tokens: u64, now: u64) -> Result<(), Full> {
+    pub fn check_tokens(
+        &self,
+        limits: &Limits,
+        tokens: u64,
+        now: u64,
+    ) -> Result<(), LimitExceeded> {
         check(&self.tokens, limits.tokens, tokens, now, Ceiling::Tokens)
     }
 
@@ -108,10 +118,10 @@ impl Use {
     ///
     /// # Errors
     /// When it may not.
-    pub fn check_concurrency(&self, limits: &Limits, replicas: u32) -> Result<(), Full> {
+    pub fn check_concurrency(&self, limits: &Limits, replicas: u32) -> Result<(), LimitExceeded> {
         let share = |all: u32| (all / replicas.max(1)).max(1);
         match limits.concurrency.map(share) {
-            Some(most) if self.in_flight >= most => Err(Full {
+            Some(most) if self.in_flight >= most => Err(LimitExceeded {
                 ceiling: Ceiling::Concurrency,
                 wait: CONCURRENCY_WAIT,
             }),
@@ -131,10 +141,10 @@ impl Use {
     }
 }
 
-impl Full {
+impl LimitExceeded {
     /// A concurrency ceiling that is reached.
     #[must_use]
-    pub const fn of_concurrency() -> Self {
+    pub const fn concurrency() -> Self {
         Self {
             ceiling: Ceiling::Concurrency,
             wait: CONCURRENCY_WAIT,
@@ -148,11 +158,11 @@ fn check(
     cost: u64,
     now: u64,
     ceiling: Ceiling,
-) -> Result<(), Full> {
+) -> Result<(), LimitExceeded> {
     let wait = rate.map_or(Duration::ZERO, |rate| bucket.wait(rate, cost, now));
     if wait.is_zero() {
         Ok(())
     } else {
-        Err(Full { ceiling, wait })
+        Err(LimitExceeded { ceiling, wait })
     }
 }

@@ -139,7 +139,7 @@ impl Rates {
     /// The exact cost, or none where a counted class has no price.
     fn cost(&self, usage: &Usage) -> Option<Decimal> {
         let mut cost = self.per_request.map_or(Decimal::ZERO, Amount::usd);
-        for (class, tokens) in usage.counted() {
+        for (class, tokens) in usage.iter() {
             cost += self.of(class)?.times(tokens, TOKENS_PER_PRICE);
         }
         if let Some(price) = self.searches_per_1k {
@@ -151,7 +151,7 @@ impl Rates {
 
 /// The prices of a model from one day on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Period {
+pub struct PricePeriod {
     /// The first day (UTC) these prices hold.
     pub from: Date,
     rates: Rates,
@@ -160,7 +160,7 @@ pub struct Period {
     service_tiers: Vec<(ServiceTier, Rates)>,
 }
 
-impl Period {
+impl PricePeriod {
     /// A period. A tier's rates that say nothing of a class leave it at the period's own price.
     #[must_use]
     pub fn new(
@@ -212,20 +212,20 @@ impl Period {
 /// Every price a model has had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
-    periods: Vec<Period>,
+    periods: Vec<PricePeriod>,
 }
 
 impl Price {
     /// A price of these periods.
     #[must_use]
-    pub fn new(mut periods: Vec<Period>) -> Self {
+    pub fn new(mut periods: Vec<PricePeriod>) -> Self {
         periods.sort_by_key(|period| period.from);
         Self { periods }
     }
 
     /// The period that holds on a day.
     #[must_use]
-    pub fn on(&self, day: Date) -> Option<&Period> {
+    pub fn on(&self, day: Date) -> Option<&PricePeriod> {
         self.periods.iter().rev().find(|period| period.from <= day)
     }
 
@@ -261,11 +261,11 @@ impl Cost {
 
 /// Prices by `provider/model`.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct PriceTable {
     prices: HashMap<String, Arc<Price>>,
 }
 
-impl Table {
+impl PriceTable {
     /// A table of these prices; of two for one name the later wins.
     #[must_use]
     pub fn new(prices: impl IntoIterator<Item = (String, Price)>) -> Self {
@@ -279,7 +279,7 @@ impl Table {
 
     /// This table with every price of `other` put in, in place of one of the same name.
     #[must_use]
-    pub fn merged(mut self, other: Self) -> Self {
+    pub fn merge(mut self, other: Self) -> Self {
         self.prices.extend(other.prices);
         self
     }
@@ -320,7 +320,7 @@ impl Table {
             self.get(&format!("{id}/{model}"))
                 .or_else(|| self.get(&format!("{kind}/{model}")))
         };
-        exact(model).or_else(|| exact(undated(model)?))
+        exact(model).or_else(|| exact(strip_date(model)?))
     }
 
     /// The price of an attempt: that of the deployment's model, else that of the model which the
@@ -339,7 +339,7 @@ impl Table {
 }
 
 /// The name without a snapshot date or `-latest` at its end, if it has one.
-fn undated(model: &str) -> Option<&str> {
+fn strip_date(model: &str) -> Option<&str> {
     if let Some(name) = model.strip_suffix("-latest") {
         return Some(name);
     }
@@ -373,7 +373,12 @@ mod tests {
     }
 
     fn flat(figures: &[(Class, &str)]) -> Price {
-        Price::new(vec![Period::new(date(2026, 1, 1), rates(figures), [], [])])
+        Price::new(vec![PricePeriod::new(
+            date(2026, 1, 1),
+            rates(figures),
+            [],
+            [],
+        )])
     }
 
     fn usd(cost: Cost) -> String {
@@ -419,7 +424,7 @@ mod tests {
 
     #[test]
     fn periods_begin_on_their_day() {
-        let from = |day, price| Period::new(day, rates(&[(Class::Input, price)]), [], []);
+        let from = |day, price| PricePeriod::new(day, rates(&[(Class::Input, price)]), [], []);
         let price = Price::new(vec![
             from(date(2026, 3, 1), "2"),
             from(date(2026, 1, 1), "1"),
@@ -437,7 +442,7 @@ mod tests {
 
     #[test]
     fn long_contexts_and_service_tiers_have_their_own_rates() {
-        let price = Price::new(vec![Period::new(
+        let price = Price::new(vec![PricePeriod::new(
             date(2026, 1, 1),
             rates(&[
                 (Class::Input, "2"),
@@ -470,7 +475,7 @@ mod tests {
         let mut rates = rates(&[(Class::Input, "1")]);
         rates.searches_per_1k = Some(amount("10"));
         rates.per_request = Some(amount("0.005"));
-        let price = Price::new(vec![Period::new(date(2026, 1, 1), rates, [], [])]);
+        let price = Price::new(vec![PricePeriod::new(date(2026, 1, 1), rates, [], [])]);
         let mut usage = Usage::default();
         usage.web_searches = 3;
         assert_eq!(usd(price.cost(&usage, DAY)), "0.035");
@@ -505,7 +510,7 @@ mod tests {
     #[test]
     fn lookup_goes_by_id_then_type_then_without_the_date() {
         let price = |text| flat(&[(Class::Input, text)]);
-        let table = Table::new([
+        let table = PriceTable::new([
             ("mine/m".to_owned(), price("1")),
             ("openai/m".to_owned(), price("2")),
             ("openai/gpt-4o".to_owned(), price("3")),

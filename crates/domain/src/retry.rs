@@ -10,7 +10,7 @@ pub use self::hint::{limit_wait, retry_after};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum AttemptResult {
     /// Content came, or a whole answer.
     Answered,
     /// The client went away.
@@ -22,7 +22,7 @@ pub enum Ending {
     /// Nothing came within the time for the first byte.
     SilentEarly,
     /// The answer's status was a success, but its first event is an error. What it says:
-    ErrorFirst(Fault),
+    ErrorFirst(StreamErrorKind),
     /// The answer broke off, fell silent or turned into an error after content had come.
     BrokenLate,
     /// The attempt's whole time was used up.
@@ -40,7 +40,7 @@ pub enum Ending {
 
 /// What an error event in a stream says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StreamErrorKind {
     /// Too much is asked of the deployment: rate limit, overload.
     Overload,
     /// The request is at fault.
@@ -51,16 +51,16 @@ pub enum Fault {
 
 /// What follows from an ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RetryDecision {
     /// What happens to the request.
-    pub next: Next,
+    pub next: NextStep,
     /// What the deployment's circuit is told.
-    pub health: Health,
+    pub health: HealthReport,
 }
 
 /// What happens to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Nothing more: it is answered, or nobody waits for it.
     Done,
     /// It goes to the next candidate; the last one's answer is the client's.
@@ -73,7 +73,7 @@ pub enum Next {
 
 /// What the deployment's circuit is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum HealthReport {
     /// It works: [`Flight::answered`](crate::balance::Flight::answered).
     Good,
     /// Nothing: the flight is dropped.
@@ -89,7 +89,7 @@ pub enum Health {
 /// operator may lift it at any time.
 pub const SPEND_LIMIT_REST: Duration = Duration::from_secs(3_600);
 
-impl Ending {
+impl AttemptResult {
     /// The table.
     ///
     /// | ending | request | circuit |
@@ -115,18 +115,18 @@ impl Ending {
     /// `x-should-retry` is not heeded: it is about asking the same provider again, and another
     /// deployment is no retry of the one that said so.
     #[must_use]
-    pub const fn verdict(self) -> Verdict {
-        use Health::{Failed, Good, Refused, Unknown};
-        use Next::{Done, EndStream, NextCandidate, PassOn};
+    pub const fn decision(self) -> RetryDecision {
+        use HealthReport::{Failed, Good, Refused, Unknown};
+        use NextStep::{Done, EndStream, NextCandidate, PassOn};
         let (next, health) = match self {
             Self::Answered => (Done, Good),
             Self::ClientGone => (Done, Unknown),
             Self::NoConnection
             | Self::CutEarly
             | Self::SilentEarly
-            | Self::ErrorFirst(Fault::Deployment) => (NextCandidate, Failed),
-            Self::ErrorFirst(Fault::Overload) => (NextCandidate, Refused(None)),
-            Self::ErrorFirst(Fault::Request) => (PassOn, Good),
+            | Self::ErrorFirst(StreamErrorKind::Deployment) => (NextCandidate, Failed),
+            Self::ErrorFirst(StreamErrorKind::Overload) => (NextCandidate, Refused(None)),
+            Self::ErrorFirst(StreamErrorKind::Request) => (PassOn, Good),
             Self::BrokenLate => (EndStream, Failed),
             Self::OutOfTime => (PassOn, Failed),
             Self::Status {
@@ -135,13 +135,13 @@ impl Ending {
                 hinted,
             } => of_status(status, spend_limit, hinted),
         };
-        Verdict { next, health }
+        RetryDecision { next, health }
     }
 }
 
-const fn of_status(status: u16, spend_limit: bool, hinted: bool) -> (Next, Health) {
-    use Health::{Failed, Good, Refused};
-    use Next::{Done, NextCandidate, PassOn};
+const fn of_status(status: u16, spend_limit: bool, hinted: bool) -> (NextStep, HealthReport) {
+    use HealthReport::{Failed, Good, Refused};
+    use NextStep::{Done, NextCandidate, PassOn};
     match status {
         200..=299 => (Done, Good),
         300..=399 => (NextCandidate, Failed),
@@ -166,10 +166,10 @@ pub fn is_spend_limit(code: &str) -> bool {
     )
 }
 
-impl Fault {
+impl StreamErrorKind {
     /// What the status that an error event stands for says.
     #[must_use]
-    pub const fn of_status(status: u16) -> Self {
+    pub const fn from_status(status: u16) -> Self {
         match status {
             429 | 529 => Self::Overload,
             400 | 403 | 404 | 413 | 422 => Self::Request,
@@ -179,7 +179,7 @@ impl Fault {
 
     /// What the type or code of an error event, or its status as a number, says.
     #[must_use]
-    pub fn of(code: &str) -> Self {
+    pub fn from_code(code: &str) -> Self {
         match code {
             "rate_limit_error"
             | "overloaded_error"
@@ -205,14 +205,14 @@ impl Fault {
 
 /// The bounds of trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct RetryBounds {
     /// Attempts in all.
     pub attempts: u32,
     /// The time from the first attempt's beginning after which no other begins.
     pub time: Duration,
 }
 
-impl Default for Bounds {
+impl Default for RetryBounds {
     fn default() -> Self {
         Self {
             attempts: 5,
@@ -221,7 +221,7 @@ impl Default for Bounds {
     }
 }
 
-impl Bounds {
+impl RetryBounds {
     /// Whether another attempt may begin after so many, so long after the first began.
     #[must_use]
     pub fn allow(&self, attempts: u32, passed: Duration) -> bool {
@@ -248,16 +248,16 @@ mod tests {
         assert_eq!(code, page);
     }
 
-    fn status(status: u16) -> Ending {
-        Ending::Status {
+    fn status(status: u16) -> AttemptResult {
+        AttemptResult::Status {
             status,
             spend_limit: false,
             hinted: false,
         }
     }
 
-    fn with(status: u16, spend_limit: bool, hinted: bool) -> Ending {
-        Ending::Status {
+    fn with(status: u16, spend_limit: bool, hinted: bool) -> AttemptResult {
+        AttemptResult::Status {
             status,
             spend_limit,
             hinted,
@@ -266,32 +266,32 @@ mod tests {
 
     #[test]
     fn the_table() {
-        use Health::{Failed, Good, Refused, Unknown};
-        use Next::{Done, EndStream, NextCandidate, PassOn};
+        use HealthReport::{Failed, Good, Refused, Unknown};
+        use NextStep::{Done, EndStream, NextCandidate, PassOn};
         let hour = Refused(Some(SPEND_LIMIT_REST));
         for (ending, next, health) in [
-            (Ending::Answered, Done, Good),
-            (Ending::ClientGone, Done, Unknown),
-            (Ending::NoConnection, NextCandidate, Failed),
-            (Ending::CutEarly, NextCandidate, Failed),
-            (Ending::SilentEarly, NextCandidate, Failed),
+            (AttemptResult::Answered, Done, Good),
+            (AttemptResult::ClientGone, Done, Unknown),
+            (AttemptResult::NoConnection, NextCandidate, Failed),
+            (AttemptResult::CutEarly, NextCandidate, Failed),
+            (AttemptResult::SilentEarly, NextCandidate, Failed),
             (
-                Ending::ErrorFirst(Fault::of("overloaded_error")),
+                AttemptResult::ErrorFirst(StreamErrorKind::from_code("overloaded_error")),
                 NextCandidate,
                 Refused(None),
             ),
             (
-                Ending::ErrorFirst(Fault::of("api_error")),
+                AttemptResult::ErrorFirst(StreamErrorKind::from_code("api_error")),
                 NextCandidate,
                 Failed,
             ),
             (
-                Ending::ErrorFirst(Fault::of("invalid_request_error")),
+                AttemptResult::ErrorFirst(StreamErrorKind::from_code("invalid_request_error")),
                 PassOn,
                 Good,
             ),
-            (Ending::BrokenLate, EndStream, Failed),
-            (Ending::OutOfTime, PassOn, Failed),
+            (AttemptResult::BrokenLate, EndStream, Failed),
+            (AttemptResult::OutOfTime, PassOn, Failed),
             (status(200), Done, Good),
             (status(302), NextCandidate, Failed),
             (status(400), PassOn, Good),
@@ -315,7 +315,11 @@ mod tests {
             (status(529), NextCandidate, Failed),
             (with(529, false, true), NextCandidate, Refused(None)),
         ] {
-            assert_eq!(ending.verdict(), Verdict { next, health }, "{ending:?}");
+            assert_eq!(
+                ending.decision(),
+                RetryDecision { next, health },
+                "{ending:?}"
+            );
         }
     }
 
@@ -333,7 +337,7 @@ mod tests {
 
     #[test]
     fn trying_is_bounded() {
-        let bounds = Bounds {
+        let bounds = RetryBounds {
             attempts: 3,
             time: Duration::from_secs(10),
         };

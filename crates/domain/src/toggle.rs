@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the toggle acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ToggleSettings {
     /// From a request to its effect, unless the request says otherwise.
     pub delay: Duration,
     /// From an effect until another change may be requested.
@@ -20,7 +20,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toggle {
     enabled: bool,
-    pending: Option<Pending>,
+    pending: Option<PendingChange>,
     cooldown_until: Option<Timestamp>,
     changed_at: Option<Timestamp>,
     revision: u64,
@@ -29,7 +29,7 @@ pub struct Toggle {
 
 /// A change that waits for its instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
+pub struct PendingChange {
     /// Identifies the request.
     pub id: u64,
     /// What the toggle will be.
@@ -46,7 +46,7 @@ pub struct Pending {
 
 /// A request to change the toggle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct ToggleChange {
     /// What it shall be.
     pub value: bool,
     /// Why.
@@ -61,7 +61,7 @@ pub struct Request {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ToggleAnswer {
     /// It waits for its instant.
     Pending,
     /// It took effect at once.
@@ -74,7 +74,7 @@ pub enum Answer {
 
 /// An entry of the history. An entry with the id of an earlier one replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
+pub struct ToggleRecord {
     /// Identifies the request.
     pub id: u64,
     /// What it asked for.
@@ -88,7 +88,7 @@ pub struct Item {
     /// When it takes or took effect; never, if it was cancelled, superseded or refused.
     pub effective_at: Option<Timestamp>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ToggleOutcome,
     /// Who cancelled or superseded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
@@ -97,7 +97,7 @@ pub struct Item {
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ToggleOutcome {
     /// It waits.
     Pending,
     /// It took effect.
@@ -112,11 +112,11 @@ pub enum Outcome {
 
 /// What people see of the toggle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct ToggleView {
     /// Whether rules are in force.
     pub enabled: bool,
     /// The change that waits.
-    pub pending: Option<Pending>,
+    pub pending: Option<PendingChange>,
     /// Until when changes are refused.
     pub cooldown_until: Option<Timestamp>,
     /// When it last changed.
@@ -159,10 +159,10 @@ impl Toggle {
 
     /// What people see now.
     #[must_use]
-    pub fn status(&self, settings: &Settings, now: Timestamp) -> Status {
+    pub fn status(&self, settings: &ToggleSettings, now: Timestamp) -> ToggleView {
         let mut settled = self.clone();
         settled.settle(settings, now);
-        Status {
+        ToggleView {
             enabled: settled.enabled,
             pending: settled.pending,
             cooldown_until: settled.cooldown_until.filter(|until| now < *until),
@@ -173,47 +173,46 @@ impl Toggle {
 
     /// Puts a pending change into force whose instant has come. The entry to record, if any. Every
     /// replica that settles the same state comes to the same one.
-    pub fn settle(&mut self, settings: &Settings, now: Timestamp) -> Option<Item> {
+    pub fn settle(&mut self, settings: &ToggleSettings, now: Timestamp) -> Option<ToggleRecord> {
         self.due(now)?;
         let pending = self.pending.take()?;
         self.apply(pending.value, settings, pending.effective_at);
         self.revision += 1;
-        Some(Item::of(pending, Outcome::Applied))
+        Some(ToggleRecord::new(pending, ToggleOutcome::Applied))
     }
 
     /// Asks for a change. The entries to record, in order.
     pub fn request(
         &mut self,
-        request: Request,
-        settings: &Settings,
+        request: ToggleChange,
+        settings: &ToggleSettings,
         now: Timestamp,
-    ) -> (Answer, Vec<Item>) {
+    ) -> (ToggleAnswer, Vec<ToggleRecord>) {
         let mut items = Vec::from_iter(self.settle(settings, now));
         self.revision += 1;
         let id = self.last_id + 1;
         self.last_id = id;
         if let Some(wait) = self.refusal(&request, now) {
-            items.push(Item::refused(id, request, now));
-            return (Answer::Refused(wait), items);
+            items.push(ToggleRecord::new_refused(id, request, now));
+            return (ToggleAnswer::Refused(wait), items);
         }
         let superseded = self.pending.take();
-        items.extend(
-            superseded
-                .map(|pending| Item::of(pending, Outcome::Superseded).ended_by(&request.actor)),
-        );
+        items.extend(superseded.map(|pending| {
+            ToggleRecord::new(pending, ToggleOutcome::Superseded).with_ended_by(&request.actor)
+        }));
         let delay = if request.force {
             Duration::ZERO
         } else {
             request.delay.unwrap_or(settings.delay)
         };
-        let Request {
+        let ToggleChange {
             value,
             reason,
             actor,
             ..
         } = request;
         let effective_at = later(now, delay);
-        let change = Pending {
+        let change = PendingChange {
             id,
             value,
             effective_at,
@@ -222,59 +221,59 @@ impl Toggle {
             requested_at: now,
         };
         let answer = if value == self.enabled {
-            items.push(Item::of(
-                Pending {
+            items.push(ToggleRecord::new(
+                PendingChange {
                     effective_at: now,
                     ..change
                 },
-                Outcome::Applied,
+                ToggleOutcome::Applied,
             ));
-            Answer::Unchanged
+            ToggleAnswer::Unchanged
         } else if effective_at <= now {
             self.apply(value, settings, now);
-            items.push(Item::of(change, Outcome::Applied));
-            Answer::Applied
+            items.push(ToggleRecord::new(change, ToggleOutcome::Applied));
+            ToggleAnswer::Applied
         } else {
-            items.push(Item::of(change.clone(), Outcome::Pending));
+            items.push(ToggleRecord::new(change.clone(), ToggleOutcome::Pending));
             self.pending = Some(change);
-            Answer::Pending
+            ToggleAnswer::Pending
         };
         (answer, items)
     }
 
     /// Cancels the pending change. The entries to record; the last is the one cancelled. Cancelling
     /// starts no cooldown. `None`: there was nothing to cancel.
-    pub fn cancel(&mut self, actor: &str, now: Timestamp) -> Option<Item> {
+    pub fn cancel(&mut self, actor: &str, now: Timestamp) -> Option<ToggleRecord> {
         if self.due(now).is_some() {
             // Its instant has come: it is in force, settled or not.
             return None;
         }
         let pending = self.pending.take()?;
         self.revision += 1;
-        Some(Item::of(pending, Outcome::Cancelled).ended_by(actor))
+        Some(ToggleRecord::new(pending, ToggleOutcome::Cancelled).with_ended_by(actor))
     }
 
-    fn due(&self, now: Timestamp) -> Option<&Pending> {
+    fn due(&self, now: Timestamp) -> Option<&PendingChange> {
         self.pending
             .as_ref()
             .filter(|pending| pending.effective_at <= now)
     }
 
     /// How long the cooldown still refuses a request. What changes nothing is never refused.
-    fn refusal(&self, request: &Request, now: Timestamp) -> Option<Duration> {
+    fn refusal(&self, request: &ToggleChange, now: Timestamp) -> Option<Duration> {
         let until = self.cooldown_until.filter(|until| now < *until)?;
         let left = Duration::try_from(until.duration_since(now)).ok()?;
         (!request.force && request.value != self.enabled).then_some(left)
     }
 
-    fn apply(&mut self, value: bool, settings: &Settings, at: Timestamp) {
+    fn apply(&mut self, value: bool, settings: &ToggleSettings, at: Timestamp) {
         self.enabled = value;
         self.changed_at = Some(at);
         self.cooldown_until = Some(later(at, settings.cooldown));
     }
 }
 
-impl Outcome {
+impl ToggleOutcome {
     /// Every outcome.
     pub const ALL: [Self; 5] = [
         Self::Pending,
@@ -297,9 +296,9 @@ impl Outcome {
     }
 }
 
-impl Item {
-    fn of(pending: Pending, outcome: Outcome) -> Self {
-        let Pending {
+impl ToggleRecord {
+    fn new(pending: PendingChange, outcome: ToggleOutcome) -> Self {
+        let PendingChange {
             id,
             value,
             effective_at,
@@ -307,7 +306,7 @@ impl Item {
             actor,
             requested_at,
         } = pending;
-        let effective = matches!(outcome, Outcome::Pending | Outcome::Applied);
+        let effective = matches!(outcome, ToggleOutcome::Pending | ToggleOutcome::Applied);
         let effective_at = effective.then_some(effective_at);
         Self {
             id,
@@ -321,14 +320,14 @@ impl Item {
         }
     }
 
-    fn refused(id: u64, request: Request, requested_at: Timestamp) -> Self {
-        let Request {
+    fn new_refused(id: u64, request: ToggleChange, requested_at: Timestamp) -> Self {
+        let ToggleChange {
             value,
             reason,
             actor,
             ..
         } = request;
-        let outcome = Outcome::Refused;
+        let outcome = ToggleOutcome::Refused;
         Self {
             id,
             value,
@@ -341,7 +340,7 @@ impl Item {
         }
     }
 
-    fn ended_by(self, actor: &str) -> Self {
+    fn with_ended_by(self, actor: &str) -> Self {
         Self {
             ended_by: Some(actor.to_owned()),
             ..self
@@ -361,7 +360,7 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: Settings = Settings {
+    const SETTINGS: ToggleSettings = ToggleSettings {
         delay: Duration::from_secs(10),
         cooldown: Duration::from_secs(60),
     };
@@ -370,9 +369,9 @@ mod tests {
         Timestamp::from_second(1_772_366_400 + second).unwrap()
     }
 
-    fn ask(value: bool) -> Request {
+    fn ask(value: bool) -> ToggleChange {
         let (reason, actor) = ("drill".to_owned(), "ann".to_owned());
-        Request {
+        ToggleChange {
             value,
             reason,
             actor,
@@ -381,7 +380,7 @@ mod tests {
         }
     }
 
-    fn outcomes(items: &[Item]) -> Vec<(u64, Outcome)> {
+    fn outcomes(items: &[ToggleRecord]) -> Vec<(u64, ToggleOutcome)> {
         items.iter().map(|item| (item.id, item.outcome)).collect()
     }
 
@@ -391,7 +390,7 @@ mod tests {
         let (answer, items) = toggle.request(ask(false), &SETTINGS, at(0));
         assert_eq!(
             (answer, outcomes(&items)),
-            (Answer::Pending, vec![(1, Outcome::Pending)])
+            (ToggleAnswer::Pending, vec![(1, ToggleOutcome::Pending)])
         );
         let status = toggle.status(&SETTINGS, at(9));
         assert!(status.enabled && status.pending.is_some() && status.cooldown_until.is_none());
@@ -401,7 +400,7 @@ mod tests {
         let item = toggle.settle(&SETTINGS, at(12)).unwrap();
         assert_eq!(
             (item.id, item.outcome, item.effective_at),
-            (1, Outcome::Applied, Some(at(10)))
+            (1, ToggleOutcome::Applied, Some(at(10)))
         );
         assert_eq!(toggle.status(&SETTINGS, at(12)), seen);
         assert_eq!(seen.cooldown_until, Some(at(70)));
@@ -409,10 +408,10 @@ mod tests {
         assert_eq!(toggle.settle(&SETTINGS, at(13)), None, "once");
         // Refused until the cooldown is over.
         let (answer, items) = toggle.request(ask(true), &SETTINGS, at(30));
-        assert_eq!(answer, Answer::Refused(Duration::from_secs(40)));
-        assert_eq!(outcomes(&items), [(2, Outcome::Refused)]);
+        assert_eq!(answer, ToggleAnswer::Refused(Duration::from_secs(40)));
+        assert_eq!(outcomes(&items), [(2, ToggleOutcome::Refused)]);
         let (answer, _) = toggle.request(ask(true), &SETTINGS, at(70));
-        assert_eq!(answer, Answer::Pending);
+        assert_eq!(answer, ToggleAnswer::Pending);
         assert_eq!(toggle.effective_at(), Some(at(80)));
     }
 
@@ -424,11 +423,11 @@ mod tests {
         let item = toggle.cancel("bob", at(5)).unwrap();
         assert_eq!(
             (item.outcome, item.ended_by.as_deref()),
-            (Outcome::Cancelled, Some("bob"))
+            (ToggleOutcome::Cancelled, Some("bob"))
         );
         assert!(toggle.is_enabled(at(100)));
         let (answer, _) = toggle.request(ask(false), &SETTINGS, at(6));
-        assert_eq!(answer, Answer::Pending);
+        assert_eq!(answer, ToggleAnswer::Pending);
         assert_eq!(
             toggle.cancel("bob", at(16)),
             None,
@@ -441,23 +440,23 @@ mod tests {
     fn a_second_request_supersedes_the_first() {
         let mut toggle = Toggle::new(true);
         let _ = toggle.request(ask(false), &SETTINGS, at(0));
-        let again = Request {
+        let again = ToggleChange {
             delay: Some(Duration::from_secs(30)),
             ..ask(false)
         };
         let (answer, items) = toggle.request(again, &SETTINGS, at(5));
-        assert_eq!(answer, Answer::Pending);
+        assert_eq!(answer, ToggleAnswer::Pending);
         assert_eq!(
             outcomes(&items),
-            [(1, Outcome::Superseded), (2, Outcome::Pending)]
+            [(1, ToggleOutcome::Superseded), (2, ToggleOutcome::Pending)]
         );
         assert_eq!(toggle.effective_at(), Some(at(35)));
         // Back to what it is: nothing changes, and nothing waits any more.
         let (answer, items) = toggle.request(ask(true), &SETTINGS, at(6));
-        assert_eq!(answer, Answer::Unchanged);
+        assert_eq!(answer, ToggleAnswer::Unchanged);
         assert_eq!(
             outcomes(&items),
-            [(2, Outcome::Superseded), (3, Outcome::Applied)]
+            [(2, ToggleOutcome::Superseded), (3, ToggleOutcome::Applied)]
         );
         let status = toggle.status(&SETTINGS, at(60));
         assert!(status.enabled && status.pending.is_none() && status.changed_at.is_none());
@@ -466,16 +465,16 @@ mod tests {
     #[test]
     fn force_skips_delay_and_cooldown() {
         let mut toggle = Toggle::new(true);
-        let force = |value| Request {
+        let force = |value| ToggleChange {
             force: true,
             ..ask(value)
         };
         let (answer, _) = toggle.request(force(false), &SETTINGS, at(0));
-        assert!(answer == Answer::Applied && !toggle.is_enabled(at(0)));
+        assert!(answer == ToggleAnswer::Applied && !toggle.is_enabled(at(0)));
         let (answer, _) = toggle.request(ask(true), &SETTINGS, at(1));
-        assert_eq!(answer, Answer::Refused(Duration::from_secs(59)));
+        assert_eq!(answer, ToggleAnswer::Refused(Duration::from_secs(59)));
         let (answer, _) = toggle.request(force(true), &SETTINGS, at(2));
-        assert!(answer == Answer::Applied && toggle.is_enabled(at(2)));
+        assert!(answer == ToggleAnswer::Applied && toggle.is_enabled(at(2)));
         assert_eq!(toggle.status(&SETTINGS, at(2)).cooldown_until, Some(at(62)));
     }
 
@@ -483,7 +482,7 @@ mod tests {
     fn the_same_value_changes_nothing_even_in_a_cooldown() {
         let mut toggle = Toggle::new(true);
         let _ = toggle.request(
-            Request {
+            ToggleChange {
                 force: true,
                 ..ask(false)
             },
@@ -494,7 +493,7 @@ mod tests {
         let (answer, items) = toggle.request(ask(false), &SETTINGS, at(1));
         assert_eq!(
             (answer, outcomes(&items)),
-            (Answer::Unchanged, vec![(2, Outcome::Applied)])
+            (ToggleAnswer::Unchanged, vec![(2, ToggleOutcome::Applied)])
         );
         let after = toggle.status(&SETTINGS, at(1));
         assert_eq!(after.changed_at, before.changed_at);
@@ -506,10 +505,10 @@ mod tests {
         let mut toggle = Toggle::new(true);
         let _ = toggle.request(ask(false), &SETTINGS, at(0));
         let (answer, items) = toggle.request(ask(true), &SETTINGS, at(20));
-        assert_eq!(answer, Answer::Refused(Duration::from_secs(50)));
+        assert_eq!(answer, ToggleAnswer::Refused(Duration::from_secs(50)));
         assert_eq!(
             outcomes(&items),
-            [(1, Outcome::Applied), (2, Outcome::Refused)]
+            [(1, ToggleOutcome::Applied), (2, ToggleOutcome::Refused)]
         );
     }
 
@@ -529,11 +528,14 @@ mod tests {
     #[test]
     fn endless_delays_are_survived() {
         let mut toggle = Toggle::new(true);
-        let request = Request {
+        let request = ToggleChange {
             delay: Some(Duration::MAX),
             ..ask(false)
         };
-        assert_eq!(toggle.request(request, &SETTINGS, at(0)).0, Answer::Pending);
+        assert_eq!(
+            toggle.request(request, &SETTINGS, at(0)).0,
+            ToggleAnswer::Pending
+        );
         assert!(toggle.is_enabled(at(1_000_000)));
     }
 
@@ -549,7 +551,7 @@ mod tests {
                 now += wait;
                 eager.settle(&SETTINGS, at(now));
                 let before = eager.clone();
-                let request = Request { force: step == 4, ..ask(value) };
+                let request = ToggleChange { force: step == 4, ..ask(value) };
                 match step {
                     0 | 4 => {
                         let (a, _) = eager.request(request.clone(), &SETTINGS, at(now));

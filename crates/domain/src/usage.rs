@@ -79,7 +79,7 @@ impl Class {
 
     /// The class with this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
@@ -92,7 +92,7 @@ impl Class {
 
 /// How a count that no provider reported was arrived at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+pub enum EstimateMethod {
     /// A tokenizer counted the text.
     Tokenizer,
     /// From the length of the text and the number of streamed fragments.
@@ -101,7 +101,7 @@ pub enum Method {
     Reservation,
 }
 
-impl Method {
+impl EstimateMethod {
     /// The name used in the ledger and the admin API.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -114,7 +114,7 @@ impl Method {
 
     /// The method with this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         [Self::Tokenizer, Self::TextLength, Self::Reservation]
             .into_iter()
             .find(|method| method.name() == name)
@@ -123,12 +123,12 @@ impl Method {
 
 /// Where the counts of a [`Usage`] come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum UsageSource {
     /// The provider said so.
     #[default]
     Reported,
     /// At least one class is our estimate.
-    Estimated(Method),
+    Estimated(EstimateMethod),
 }
 
 /// The provider's processing tier, where it changes the price.
@@ -159,7 +159,7 @@ impl ServiceTier {
 
     /// The tier a provider names; any name but those of a dearer or cheaper tier is standard.
     #[must_use]
-    pub fn named(name: &str) -> Self {
+    pub fn from_name(name: &str) -> Self {
         [Self::Flex, Self::Priority, Self::Batch]
             .into_iter()
             .find(|tier| tier.name().eq_ignore_ascii_case(name))
@@ -176,7 +176,7 @@ pub struct Usage {
     /// The tier the provider served the request in.
     pub service_tier: ServiceTier,
     /// Reported by the provider or estimated.
-    pub source: Source,
+    pub source: UsageSource,
 }
 
 impl Usage {
@@ -201,7 +201,7 @@ impl Usage {
     }
 
     /// The classes that count at least one token.
-    pub fn counted(&self) -> impl Iterator<Item = (Class, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Class, u64)> {
         Class::ALL
             .into_iter()
             .zip(self.tokens)
@@ -211,7 +211,7 @@ impl Usage {
     /// All input: uncached, read from a cache and written to it, of every modality.
     #[must_use]
     pub fn input_total(&self) -> u64 {
-        self.counted()
+        self.iter()
             .filter(|(class, _)| class.is_input())
             .map(|(_, tokens)| tokens)
             .sum()
@@ -220,7 +220,7 @@ impl Usage {
     /// All output, reasoning included.
     #[must_use]
     pub fn output_total(&self) -> u64 {
-        self.counted()
+        self.iter()
             .filter(|(class, _)| !class.is_input())
             .map(|(_, tokens)| tokens)
             .sum()
@@ -235,14 +235,14 @@ impl Usage {
     /// Whether anything of it is an estimate.
     #[must_use]
     pub const fn is_estimated(&self) -> bool {
-        matches!(self.source, Source::Estimated(_))
+        matches!(self.source, UsageSource::Estimated(_))
     }
 }
 
 impl fmt::Debug for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
-        for (class, tokens) in self.counted() {
+        for (class, tokens) in self.iter() {
             map.entry(&class.name(), &tokens);
         }
         if self.web_searches > 0 {
@@ -272,9 +272,9 @@ mod tests {
     fn class_numbers_and_names_are_one_to_one() {
         for (number, class) in Class::ALL.into_iter().enumerate() {
             assert_eq!(class as usize, number);
-            assert_eq!(Class::named(class.name()), Some(class));
+            assert_eq!(Class::from_name(class.name()), Some(class));
         }
-        assert_eq!(Class::named("token"), None);
+        assert_eq!(Class::from_name("token"), None);
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
             ("default", ServiceTier::Standard),
             ("", ServiceTier::Standard),
         ] {
-            assert_eq!(ServiceTier::named(name), tier, "{name:?}");
+            assert_eq!(ServiceTier::from_name(name), tier, "{name:?}");
         }
     }
 

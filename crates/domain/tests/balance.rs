@@ -9,8 +9,11 @@ use std::{
 };
 
 use llm_router_domain::{
-    balance::{Ask, Balancer, Deployment, Deployments, Flight, LeftOut, Member, Strategy, Tried},
-    circuit::{Availability, Change, Rest, Settings},
+    balance::{
+        Balancer, DeploymentState, DeploymentStates, Exclusion, InFlightGuard, PoolMember,
+        SelectionContext, Strategy, TriedMembers,
+    },
+    circuit::{Availability, CircuitChange, CircuitSettings, RestReason},
     rendezvous::mix,
 };
 use proptest::prelude::{Strategy as _, *};
@@ -32,7 +35,7 @@ struct Request {
     conversation: u64,
 }
 
-impl Ask for Request {
+impl SelectionContext for Request {
     fn cost(&self, member: usize) -> Option<Decimal> {
         self.costs.get(member).copied().flatten().map(Decimal::from)
     }
@@ -42,11 +45,11 @@ impl Ask for Request {
     }
 }
 
-fn members(weights: &[u32], now: Instant) -> Vec<Member> {
-    let member = |(at, weight): (usize, &u32)| Member {
-        deployment: Arc::new(Deployment::new(
+fn members(weights: &[u32], now: Instant) -> Vec<PoolMember> {
+    let member = |(at, weight): (usize, &u32)| PoolMember {
+        deployment: Arc::new(DeploymentState::new(
             &format!("d{at}"),
-            Settings::default(),
+            CircuitSettings::default(),
             0,
             now,
         )),
@@ -73,25 +76,25 @@ fn shares(balancer: &Balancer, picks: u32, now: Instant) -> Vec<u32> {
             ..Request::default()
         };
         let mut pick = balancer
-            .next(&ask, &mut Tried::default(), now, &mut random)
+            .next(&ask, &mut TriedMembers::default(), now, &mut random)
             .unwrap();
-        pick.flight.answered(now);
+        pick.guard.report_content(now);
         counts[pick.member] += 1;
     }
     counts
 }
 
 /// Rests a deployment for a long time.
-fn rest(deployment: &Arc<Deployment>, now: Instant) {
-    let members = vec![Member {
+fn rest(deployment: &Arc<DeploymentState>, now: Instant) {
+    let members = vec![PoolMember {
         deployment: Arc::clone(deployment),
         weight: 1,
     }];
     let balancer = Balancer::new(Strategy::Priority, members, None);
     let mut pick = balancer
-        .next(&Request::default(), &mut Tried::default(), now, || 0)
+        .next(&Request::default(), &mut TriedMembers::default(), now, || 0)
         .unwrap();
-    pick.flight.refused(Some(ms(1_000_000)), now);
+    pick.guard.report_refusal(Some(ms(1_000_000)), now);
 }
 
 proptest! {
@@ -125,7 +128,7 @@ proptest! {
         let total: u32 = weights.iter().sum();
         let mut counts = vec![0; weights.len()];
         for turn in 1..500 {
-            let pick = balancer.next(&Request::default(), &mut Tried::default(), now, || 0).unwrap();
+            let pick = balancer.next(&Request::default(), &mut TriedMembers::default(), now, || 0).unwrap();
             counts[pick.member] += 1;
             for (count, weight) in counts.iter().zip(&weights) {
                 let owed = f64::from(turn * weight) / f64::from(total);
@@ -158,16 +161,16 @@ proptest! {
             if end % 3 == 0 && !flights.is_empty() {
                 drop(flights.swap_remove(usize::from(end) % flights.len()));
             }
-            let load = |member: &Member| {
+            let load = |member: &PoolMember| {
                 f64::from(member.deployment.in_flight() + 1) / f64::from(member.weight)
             };
             let least = balancer.members().iter().map(load).fold(f64::MAX, f64::min);
-            let pick = balancer.next(&Request::default(), &mut Tried::default(), now, &mut random);
+            let pick = balancer.next(&Request::default(), &mut TriedMembers::default(), now, &mut random);
             let pick = pick.unwrap();
             let chosen = &balancer.members()[pick.member];
             let before = f64::from(chosen.deployment.in_flight()) / f64::from(chosen.weight);
             prop_assert!(before <= least);
-            flights.push(pick.flight);
+            flights.push(pick.guard);
         }
     }
 
@@ -179,7 +182,7 @@ proptest! {
         (0..costs.len()).filter(|at| !up.contains(at)).for_each(|at| rest(&members[at].deployment, now));
         let balancer = Balancer::new(Strategy::Cheapest, members, None);
         let ask = Request { costs: costs.clone(), ..Request::default() };
-        let pick = balancer.next(&ask, &mut Tried::default(), now, chance());
+        let pick = balancer.next(&ask, &mut TriedMembers::default(), now, chance());
         let price = |at: &usize| costs[*at].unwrap_or(u32::MAX);
         let least = up.iter().map(price).min();
         prop_assert_eq!(pick.map(|pick| price(&pick.member)), least);
@@ -194,7 +197,7 @@ proptest! {
         let up: Vec<usize> = (0..count).filter(|at| down >> at & 1 == 0).collect();
         (0..count).filter(|at| !up.contains(at)).for_each(|at| rest(&members[at].deployment, now));
         let balancer = Balancer::new(Strategy::Priority, members, None);
-        let pick = balancer.next(&Request::default(), &mut Tried::default(), now, || 0);
+        let pick = balancer.next(&Request::default(), &mut TriedMembers::default(), now, || 0);
         prop_assert_eq!(pick.map(|pick| pick.member), up.first().copied());
         prop_assert_eq!(balancer.rank(&Request::default(), now).candidates, up);
     }
@@ -214,8 +217,8 @@ proptest! {
         );
         let home = |balancer: &Balancer, conversation| {
             let ask = Request { conversation, ..Request::default() };
-            let pick = balancer.next(&ask, &mut Tried::default(), now, || 0).unwrap();
-            pick.flight.deployment().id().to_owned()
+            let pick = balancer.next(&ask, &mut TriedMembers::default(), now, || 0).unwrap();
+            pick.guard.deployment().id().to_owned()
         };
         for conversation in 0..2_000 {
             let before = home(&all, conversation);
@@ -238,7 +241,7 @@ proptest! {
         (0..weights.len()).filter(rests).for_each(|at| rest(&members[at].deployment, now));
         let balancer = Balancer::new(strategy, members, None);
         let ask = Request { conversation: seed, ..Request::default() };
-        let (mut tried, mut picked, mut random) = (Tried::default(), Vec::new(), chance());
+        let (mut tried, mut picked, mut random) = (TriedMembers::default(), Vec::new(), chance());
         while let Some(pick) = balancer.next(&ask, &mut tried, now, &mut random) {
             picked.push(pick.member);
         }
@@ -248,7 +251,7 @@ proptest! {
         prop_assert_eq!(ranking.candidates.len(), up.len());
         prop_assert_eq!(ranking.left_out.len(), weights.len() - up.len());
         for (member, why) in ranking.left_out {
-            prop_assert_eq!(why == LeftOut::Drained, weights[member] == 0);
+            prop_assert_eq!(why == Exclusion::Drained, weights[member] == 0);
         }
         let mut last = 0;
         while let Some(pick) = balancer.last_resort(&mut tried, now) {
@@ -327,14 +330,14 @@ impl Simulation {
             self.now += pace;
             while let Some(answer) = self.answers.first_entry().filter(|a| a.key().0 <= self.now) {
                 let ((at, _), mut pick) = answer.remove_entry();
-                pick.flight.answered(at);
+                pick.guard.report_content(at);
             }
             self.requests += 1;
             let ask = Request {
                 conversation: self.requests,
                 ..Request::default()
             };
-            let mut tried = Tried::default();
+            let mut tried = TriedMembers::default();
             loop {
                 let pick = self
                     .balancer
@@ -350,7 +353,7 @@ impl Simulation {
                         break;
                     }
                     None => {
-                        pick.flight.failed(self.now);
+                        pick.guard.report_failure(self.now);
                     }
                 }
             }
@@ -387,8 +390,13 @@ fn a_new_deployment_is_neither_starved_nor_flooded() {
     let mut run = Simulation::new(Strategy::LeastLatency, &[1, 1, 1, 1], now);
     run.run(ms(10_000), ms(5), &|_| Some(ms(100)));
     let mut members = run.balancer.members().to_vec();
-    let deployment = Arc::new(Deployment::new("new", Settings::default(), 0, run.now));
-    members.push(Member {
+    let deployment = Arc::new(DeploymentState::new(
+        "new",
+        CircuitSettings::default(),
+        0,
+        run.now,
+    ));
+    members.push(PoolMember {
         deployment,
         weight: 1,
     });
@@ -444,26 +452,26 @@ fn a_lost_probe_goes_back() {
     let ask = Request::default();
     let probe = run
         .balancer
-        .next(&ask, &mut Tried::default(), later, || 0)
+        .next(&ask, &mut TriedMembers::default(), later, || 0)
         .unwrap();
-    assert!(probe.member == 0 && probe.flight.is_probe());
+    assert!(probe.member == 0 && probe.guard.is_probe());
     let other = run
         .balancer
-        .next(&ask, &mut Tried::default(), later, || 0)
+        .next(&ask, &mut TriedMembers::default(), later, || 0)
         .unwrap();
     assert_eq!(other.member, 1, "one probe at a time");
     let ranking = run.balancer.rank(&ask, later);
     assert_eq!(
         ranking.left_out,
-        [(0, LeftOut::Resting(Rest::Probing, Duration::ZERO))]
+        [(0, Exclusion::Resting(RestReason::Probing, Duration::ZERO))]
     );
     drop(probe);
     let again = run
         .balancer
-        .next(&ask, &mut Tried::default(), later, || 0)
+        .next(&ask, &mut TriedMembers::default(), later, || 0)
         .unwrap();
     assert!(
-        again.flight.is_probe(),
+        again.guard.is_probe(),
         "the client went away before the answer"
     );
 }
@@ -476,11 +484,11 @@ fn when_all_rest_the_first_to_wake_is_the_last_resort() {
     let ask = Request::default();
     for seconds in [20, 10] {
         let mut pick = balancer
-            .next(&ask, &mut Tried::default(), now, || 0)
+            .next(&ask, &mut TriedMembers::default(), now, || 0)
             .unwrap();
-        pick.flight.refused(Some(ms(seconds * 1_000)), now);
+        pick.guard.report_refusal(Some(ms(seconds * 1_000)), now);
     }
-    let mut tried = Tried::default();
+    let mut tried = TriedMembers::default();
     assert!(balancer.next(&ask, &mut tried, now, || 0).is_none());
     assert_eq!(balancer.last_resort(&mut tried, now).unwrap().member, 1);
     assert_eq!(balancer.last_resort(&mut tried, now).unwrap().member, 0);
@@ -496,14 +504,14 @@ fn health_checks_eject_and_readmit() {
     let balancer = Balancer::new(Strategy::Priority, members(&[1, 1], now), None);
     let deployment = &balancer.members()[0].deployment;
     let first = || {
-        let pick = balancer.next(&Request::default(), &mut Tried::default(), now, || 0);
+        let pick = balancer.next(&Request::default(), &mut TriedMembers::default(), now, || 0);
         pick.unwrap().member
     };
     assert_eq!(first(), 0);
     deployment.eject();
     assert_eq!(first(), 1);
     balancer.members()[1].deployment.eject();
-    let mut tried = Tried::default();
+    let mut tried = TriedMembers::default();
     assert!(
         balancer
             .next(&Request::default(), &mut tried, now, || 0)
@@ -512,34 +520,34 @@ fn health_checks_eject_and_readmit() {
     assert_eq!(balancer.last_resort(&mut tried, now).unwrap().member, 0);
     assert_eq!(deployment.readmit(now), None);
     assert_eq!(first(), 0);
-    let opened = (0..5).find_map(|_| Flight::force(deployment, now).failed(now));
-    assert_eq!(opened, Some(Change::Opened(ms(10_000))));
+    let opened = (0..5).find_map(|_| InFlightGuard::force(deployment, now).report_failure(now));
+    assert_eq!(opened, Some(CircuitChange::Opened(ms(10_000))));
     assert_eq!(deployment.readmit(now), None, "its time isn't over");
     let later = now + Duration::from_secs(10);
-    assert_eq!(deployment.readmit(later), Some(Change::Closed));
+    assert_eq!(deployment.readmit(later), Some(CircuitChange::Closed));
 }
 
 #[test]
 fn state_survives_a_reload() {
     let now = origin();
-    let settings = Settings::default();
+    let settings = CircuitSettings::default();
     let ids = ["a", "b"].map(|id| (id, settings, None));
-    let old = Deployments::new(ids, 1, now);
+    let old = DeploymentStates::new(ids, 1, now);
     rest(old.get("a").unwrap(), now);
-    let member = |deployments: &Deployments, id: &str, weight| Member {
+    let member = |deployments: &DeploymentStates, id: &str, weight| PoolMember {
         deployment: Arc::clone(deployments.get(id).unwrap()),
         weight,
     };
     let balancer = Balancer::new(Strategy::Weighted, vec![member(&old, "b", 1)], None);
     let flight = balancer
-        .next(&Request::default(), &mut Tried::default(), now, || 0)
+        .next(&Request::default(), &mut TriedMembers::default(), now, || 0)
         .unwrap();
-    let changed = Settings {
+    let changed = CircuitSettings {
         failures_in_row: 9,
         ..settings
     };
     let ids = ["a", "b", "c"].map(|id| (id, settings, Some(&old)));
-    let new = Deployments::new(ids, 1, now);
+    let new = DeploymentStates::new(ids, 1, now);
     assert!(matches!(
         new.get("a").unwrap().availability(now),
         Availability::Resting { .. }
@@ -551,7 +559,7 @@ fn state_survives_a_reload() {
     );
     drop(flight);
     assert_eq!(new.get("b").unwrap().in_flight(), 0);
-    let anew = Deployments::new([("a", changed, Some(&new))], 1, now);
+    let anew = DeploymentStates::new([("a", changed, Some(&new))], 1, now);
     assert!(matches!(
         anew.get("a").unwrap().availability(now),
         Availability::Ready { .. }
@@ -565,7 +573,7 @@ fn state_survives_a_reload() {
             balancer = Balancer::new(Strategy::Weighted, members, Some(&balancer));
         }
         let pick = balancer
-            .next(&Request::default(), &mut Tried::default(), now, || 0)
+            .next(&Request::default(), &mut TriedMembers::default(), now, || 0)
             .unwrap();
         counts[pick.member] += 1;
     }
@@ -575,21 +583,21 @@ fn state_survives_a_reload() {
 #[test]
 fn reasons_can_be_read() {
     for (why, want) in [
-        (LeftOut::Drained, "its weight is 0"),
+        (Exclusion::Drained, "its weight is 0"),
         (
-            LeftOut::Resting(Rest::Open, ms(8_250)),
+            Exclusion::Resting(RestReason::Open, ms(8_250)),
             "its circuit is open for 8.2 s more",
         ),
         (
-            LeftOut::Resting(Rest::Cooldown, ms(20_000)),
+            Exclusion::Resting(RestReason::Cooldown, ms(20_000)),
             "it is cooling down for 20.0 s more",
         ),
         (
-            LeftOut::Resting(Rest::Down, ms(0)),
+            Exclusion::Resting(RestReason::Down, ms(0)),
             "its health checks fail",
         ),
         (
-            LeftOut::Resting(Rest::Probing, ms(0)),
+            Exclusion::Resting(RestReason::Probing, ms(0)),
             "its circuit is half open: one request probes it",
         ),
     ] {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use llm_router_domain::complexity::{Input, Lexical, Scorer};
+use llm_router_domain::complexity::{Lexical, ScoreInput, Scorer};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -26,11 +26,11 @@ fn scored(file: &str) -> Vec<(Label, f64)> {
     let score = |line: &str| {
         let Labelled { label, prompt } = serde_json::from_str(line).unwrap();
         let tokens = prompt.len() as u64 / 4;
-        let input = Input {
+        let input = ScoreInput {
             text: &prompt,
             tokens,
             turns: 1,
-            ..Input::default()
+            ..ScoreInput::default()
         };
         (label, Lexical.score(&input))
     };

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use llm_router_domain::{
     pattern::PatternList,
-    rule::{Names, RuleSpec, Severity, compile},
+    rule::{RuleNames, RuleSpec, Severity, compile},
 };
 use serde_json::{Value, json};
 
-fn names() -> Names<'static> {
-    Names {
+fn names() -> RuleNames<'static> {
+    RuleNames {
         models: BTreeSet::from(["fast", "strong", "cheap"]),
         providers: [
             ("openai", PatternList::new(["*"])),
@@ -48,7 +48,7 @@ fn problems(rules: &[Value]) -> Vec<String> {
         rules.len() - broken.len(),
         "broken rules are left out"
     );
-    let line = |p: &llm_router_domain::rule::Problem| {
+    let line = |p: &llm_router_domain::rule::RuleFinding| {
         format!("{:?} {}: {}", p.severity, p.path, p.message).to_lowercase()
     };
     compiled.problems.iter().map(line).collect()
@@ -129,6 +129,21 @@ fn every_mistake_is_reported() {
         (
             json!({"when": {"header": {"name": "x-a", "regex": "["}}}),
             vec!["error when.header.regex: unclosed character class"],
+        ),
+        (
+            json!({"when": {"header": {"name": "Authorization", "regex": "^Bearer sk-[a-m]"}}}),
+            vec![
+                "error when.header.name: `authorization` carries a credential, and no rule may look \
+                 at one: use `key` or `owner` to tell clients apart",
+            ],
+        ),
+        (
+            json!({"enabled": false, "when": {"header": {"name": "x-llm-router-key", "equals": "sk-1"}}}),
+            vec!["error when.header.name: `x-llm-router-key` carries a credential"],
+        ),
+        (
+            json!({"when": {"any": [{"key": "ci"}, {"not": {"header": {"name": "x-auth-token", "regex": "("}}}]}}),
+            vec!["error when.any[1].not.header.name: `x-auth-token` carries a credential"],
         ),
         (
             json!({"when": {"key": "cj"}}),
@@ -251,6 +266,13 @@ fn every_mistake_is_reported() {
         (
             json!({"then": {"split": [{"model": "fast", "weight": 1}], "sticky_by": "header x-user"}}),
             vec![],
+        ),
+        (
+            json!({"then": {"split": [{"model": "fast", "weight": 1}], "sticky_by": "header Cookie"}}),
+            vec![
+                "error then.sticky_by: `cookie` carries a credential, and no rule may look at one: \
+                 write `key`, or name another header",
+            ],
         ),
         (
             json!({"then": {"block": {"status": 200, "message": "no"}}}),
@@ -561,7 +583,7 @@ fn rules_never_reached_are_reported() {
         let specs: Vec<RuleSpec> = rules.iter().map(spec).collect();
         let problems = compile(&specs, &names(), None).problems;
         for (index, cause) in want.iter().enumerate() {
-            let about = |p: &&llm_router_domain::rule::Problem| {
+            let about = |p: &&llm_router_domain::rule::RuleFinding| {
                 p.index == index && p.message.starts_with("never reached")
             };
             let found = problems.iter().find(about).map(|p| p.message.as_str());

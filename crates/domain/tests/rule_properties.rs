@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use llm_router_domain::{
     pattern::Pattern,
     rule::{
-        Action, Area, Condition, Day, Facts, Feature, HeaderTest, Names, Route, RuleSpec,
+        Action, Area, Condition, Day, Facts, Feature, HeaderTest, RuleNames, RuleRoute, RuleSpec,
         ScoreRange, TimeWindow, TokenRange, WeekMinute, compile,
     },
 };
@@ -265,7 +265,7 @@ proptest! {
 
     #[test]
     fn decisions_mean_what_the_rules_say(specs in specs(), requests in vec(request(), 20)) {
-        let names = Names { models: ["m"].into(), ..Names::default() };
+        let names = RuleNames { models: ["m"].into(), ..RuleNames::default() };
         let compiled = compile(&specs, &names, None);
         prop_assert!(!compiled.has_errors(), "{:?}", compiled.problems);
         let again = compile(&specs, &names, Some(&compiled.rules));
@@ -276,14 +276,14 @@ proptest! {
             let decision = compiled.rules.decide(request);
             prop_assert_eq!(decision.rule.map(|rule| rule.name), want, "{:?}", request);
             prop_assert_eq!(again.rules.decide(request), decision.clone());
-            let route = want.map_or(Route::AsAsked, |_| Route::Model("m"));
+            let route = want.map_or(RuleRoute::AsAsked, |_| RuleRoute::Model("m"));
             prop_assert_eq!(decision.route, route);
             let (explained, tried) = compiled.rules.explain(request);
             prop_assert_eq!(explained, decision);
             prop_assert_eq!(tried.len(), specs.len());
             prop_assert!(tried.iter().all(|t| t.matched == (Some(&*t.name) == want)));
             prop_assert!(tried.iter().all(|t| !t.why.is_empty()));
-            let idle = |p: &&llm_router_domain::rule::Problem| p.message.starts_with("never");
+            let idle = |p: &&llm_router_domain::rule::RuleFinding| p.message.starts_with("never");
             for problem in compiled.problems.iter().filter(idle) {
                 prop_assert_ne!(Some(&*problem.rule), want, "{}", problem.message);
             }

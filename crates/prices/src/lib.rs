@@ -1,30 +1,28 @@
-//! Prices files: the table that is built in, and the reader of the operator's own. It must not
-//! compute costs nor touch the disk; text comes in, [`Table`]s go out.
+#![doc = include_str!("../README.md")]
 
 mod read;
-mod tree;
 
-use llm_router_domain::price::Table;
+use llm_router_domain::price::PriceTable;
 
 pub use read::{PriceError, read};
 
 /// The text of the built-in table, `conf/prices.yaml`.
 pub const BUILT_IN: &str = include_str!("../../../conf/prices.yaml");
 
-/// The built-in table.
+/// Reads the built-in table.
 ///
 /// # Errors
-/// None with the file as it is shipped; a test of this crate reads it.
-pub fn built_in() -> Result<Table, Vec<PriceError>> {
+/// Returns the mistakes in the shipped file. It has none; a test of this crate reads it.
+pub fn built_in() -> Result<PriceTable, Vec<PriceError>> {
     read(BUILT_IN)
 }
 
-/// The built-in table with the operator's prices in place of those of the same name.
+/// Reads the built-in table and replaces its prices by the operator's for the same name.
 ///
 /// # Errors
-/// Every mistake of the operator's file, each with its line.
-pub fn with_built_in(own: &str) -> Result<Table, Vec<PriceError>> {
-    Ok(built_in()?.merged(read(own)?))
+/// Returns every mistake of the operator's file, each with its line.
+pub fn with_built_in(own: &str) -> Result<PriceTable, Vec<PriceError>> {
+    Ok(built_in()?.merge(read(own)?))
 }
 
 #[cfg(test)]
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn own_prices_stand_in_place_of_built_in_ones() {
+    fn own_prices_replace_built_in_ones() {
         let own = "openai/gpt-4o-mini: [{from: 2026-01-01, input: 7, output: 8}]\nmine/m: [{from: 2026-01-01, input: 1, output: 1}]";
         let table = with_built_in(own).unwrap();
         let usage = Usage::default().with(Class::CacheRead, 1_000_000);
@@ -104,7 +102,7 @@ mod tests {
                 .unwrap()
                 .to_string()
         };
-        // The built-in cached price is gone with its entry: cached input costs as input.
+        // The built-in cached price went with its entry: cached input costs as much as input.
         assert_eq!(cost("openai"), "7");
         assert!(table.get("mine/m").is_some() && table.get("openai/gpt-4o").is_some());
     }

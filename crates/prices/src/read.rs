@@ -1,28 +1,27 @@
-//! The shape of a prices file: names, periods, figures, and what is wrong with them. It must not
-//! stop at the first mistake.
+//! Reads the tree of a prices file: names, periods, prices. It must not stop at the first mistake.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use jiff::civil::Date;
-use llm_router_domain::price::{Amount, Period, Price, Rates, Table};
+use llm_router_domain::price::{Amount, Price, PricePeriod, PriceTable, Rates};
 use llm_router_domain::usage::{Class, ServiceTier};
+use llm_router_yaml::{Entry, Node, SyntaxError, Value, nearest};
 use rust_decimal::Decimal;
 
-use crate::tree::{self, Node, Value};
-
-const PIECES: [&str; 2] = ["searches_per_1k", "per_request"];
+/// Prices that are not for a class of tokens.
+const OTHER_PRICES: [&str; 2] = ["searches_per_1k", "per_request"];
 const SERVICE_TIERS: [ServiceTier; 3] =
     [ServiceTier::Flex, ServiceTier::Priority, ServiceTier::Batch];
 
 /// A mistake in a prices file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct PriceError {
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// The way to the value, as `openai/gpt-4o[0].input`.
+    /// The path of the value, as `openai/gpt-4o[0].input`.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// The problem and the remedy.
     pub message: String,
 }
 
@@ -35,16 +34,10 @@ impl fmt::Display for PriceError {
 /// Reads a prices file.
 ///
 /// # Errors
-/// Every mistake in it; only a text that is no YAML ends at its first.
-pub fn read(text: &str) -> Result<Table, Vec<PriceError>> {
-    let root = tree::parse(text).map_err(|(line, message)| {
-        vec![PriceError {
-            line,
-            path: "prices".to_owned(),
-            message,
-        }]
-    })?;
-    let mut reader = Reader::default();
+/// Returns every mistake in it; of a text that is not valid YAML only the first.
+pub fn read(text: &str) -> Result<PriceTable, Vec<PriceError>> {
+    let root = llm_router_yaml::parse(text).map_err(|error| vec![PriceError::from(error)])?;
+    let mut reader = PriceReader::default();
     let table = reader.table(&root);
     if reader.errors.is_empty() {
         Ok(table)
@@ -53,54 +46,58 @@ pub fn read(text: &str) -> Result<Table, Vec<PriceError>> {
     }
 }
 
+impl From<SyntaxError> for PriceError {
+    fn from(syntax: SyntaxError) -> Self {
+        Self {
+            line: syntax.mark.line,
+            path: "prices".to_owned(),
+            message: syntax.error.to_string(),
+        }
+    }
+}
+
 #[derive(Default)]
-struct Reader {
+struct PriceReader {
     errors: Vec<PriceError>,
     path: String,
 }
 
-impl Reader {
-    fn table(&mut self, root: &Node) -> Table {
-        let entries = match &root.value {
-            Value::Null => return Table::default(),
-            Value::Map(entries) => entries,
-            other => {
-                "prices".clone_into(&mut self.path);
-                self.expected(root.line, "a mapping of provider/model to periods", other);
-                return Table::default();
-            }
+impl PriceReader {
+    fn table(&mut self, root: &Node) -> PriceTable {
+        let Value::Map(entries) = &root.value else {
+            "prices".clone_into(&mut self.path);
+            self.expect("a mapping of provider/model to periods", root);
+            return PriceTable::default();
         };
         let mut seen = HashSet::new();
         let mut prices = Vec::new();
-        for (line, name, node) in entries {
+        for entry in entries {
+            let (line, name) = (entry.mark.line, &entry.key);
             self.path.clone_from(name);
-            let named = name
+            let is_valid = name
                 .split_once('/')
-                .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
-            if !named {
-                self.error(*line, "a name has the form provider/model");
+                .is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty());
+            if !is_valid {
+                self.error(line, "the name must have the form provider/model");
             }
             if !seen.insert(name) {
-                self.error(*line, "stands here twice; put all periods into one list");
+                self.error(line, "is listed twice; put all periods into one list");
             }
-            prices.push((name.clone(), self.price(node)));
+            prices.push((name.clone(), self.price(&entry.node)));
         }
-        Table::new(prices)
+        PriceTable::new(prices)
     }
 
     fn price(&mut self, node: &Node) -> Price {
         let Value::List(items) = &node.value else {
-            self.expected(
-                node.line,
-                "a list of periods, each with `from`",
-                &node.value,
-            );
+            self.expect("a list of periods, each with `from`", node);
             return Price::default();
         };
         if items.is_empty() {
+            let line = node.mark.line;
             self.error(
-                node.line,
-                "has no period; give at least one with `from` and `input`",
+                line,
+                "has no periods; add at least one with `from` and `input`",
             );
         }
         let mut days = HashSet::new();
@@ -108,8 +105,8 @@ impl Reader {
         for (index, item) in items.iter().enumerate() {
             if let Some(period) = self.below(&format!("[{index}]"), |r| r.period(item)) {
                 if !days.insert(period.from) {
-                    let message = format!("two periods begin on {}", period.from);
-                    self.error(item.line, &message);
+                    let message = format!("two periods begin on {}; remove one", period.from);
+                    self.error(item.mark.line, &message);
                 }
                 periods.push(period);
             }
@@ -117,13 +114,9 @@ impl Reader {
         Price::new(periods)
     }
 
-    fn period(&mut self, node: &Node) -> Option<Period> {
+    fn period(&mut self, node: &Node) -> Option<PricePeriod> {
         let Value::Map(entries) = &node.value else {
-            self.expected(
-                node.line,
-                "a mapping with `from`, `input` and `output`",
-                &node.value,
-            );
+            self.expect("a mapping with `from`, `input` and `output`", node);
             return None;
         };
         let (mut from, mut tiers, mut service_tiers) = (None, Vec::new(), Vec::new());
@@ -133,21 +126,22 @@ impl Reader {
             "from" => from = reader.day(value),
             "tiers" => tiers = reader.tiers(value),
             "service_tiers" => service_tiers = reader.service_tiers(value),
-            _ => reader.figure(&mut rates, key, value, &known),
+            _ => reader.rate(&mut rates, key, value, &known),
         });
+        let line = node.mark.line;
         self.require(
-            node.line,
+            line,
             entries,
             "from",
-            "the first day (UTC), as 2026-01-01",
+            "the first day in UTC, for example 2026-01-01",
         );
-        self.require(node.line, entries, "input", "USD per million input tokens");
-        Some(Period::new(from?, rates, tiers, service_tiers))
+        self.require(line, entries, "input", "USD per million input tokens");
+        Some(PricePeriod::new(from?, rates, tiers, service_tiers))
     }
 
     fn tiers(&mut self, node: &Node) -> Vec<(u64, Rates)> {
         let Value::List(items) = &node.value else {
-            self.expected(node.line, "a list of mappings with `above`", &node.value);
+            self.expect("a list of mappings with `above`", node);
             return Vec::new();
         };
         let mut tiers = Vec::new();
@@ -159,72 +153,62 @@ impl Reader {
 
     fn tier(&mut self, node: &Node) -> Option<(u64, Rates)> {
         let Value::Map(entries) = &node.value else {
-            self.expected(node.line, "a mapping with `above` and prices", &node.value);
+            self.expect("a mapping with `above` and prices", node);
             return None;
         };
         let mut above = None;
         let mut rates = Rates::default();
         self.entries(entries, |reader, key, value| match key {
             "above" => above = reader.tokens(value),
-            _ => reader.figure(&mut rates, key, value, &["above"]),
+            _ => reader.rate(&mut rates, key, value, &["above"]),
         });
-        self.require(
-            node.line,
-            entries,
-            "above",
-            "input tokens above which the tier holds",
-        );
+        let meaning = "the number of input tokens above which the tier applies";
+        self.require(node.mark.line, entries, "above", meaning);
         Some((above?, rates))
     }
 
     fn service_tiers(&mut self, node: &Node) -> Vec<(ServiceTier, Rates)> {
         let Value::Map(entries) = &node.value else {
-            self.expected(
-                node.line,
-                "a mapping of flex, priority or batch to prices",
-                &node.value,
-            );
+            self.expect("a mapping of flex, priority or batch to prices", node);
             return Vec::new();
         };
         let mut tiers = Vec::new();
         self.entries(entries, |reader, key, value| {
             let Some(tier) = SERVICE_TIERS.into_iter().find(|tier| tier.name() == key) else {
-                return reader.unknown(value.line, key, SERVICE_TIERS.map(ServiceTier::name));
+                let names = SERVICE_TIERS.map(ServiceTier::name);
+                return reader.unknown(value.mark.line, key, &names);
             };
-            let Value::Map(figures) = &value.value else {
-                return reader.expected(value.line, "a mapping of prices", &value.value);
+            let Value::Map(prices) = &value.value else {
+                return reader.expect("a mapping of prices", value);
             };
             let mut rates = Rates::default();
-            reader.entries(figures, |reader, key, value| {
-                reader.figure(&mut rates, key, value, &[])
+            reader.entries(prices, |reader, key, value| {
+                reader.rate(&mut rates, key, value, &[]);
             });
             tiers.push((tier, rates));
         });
         tiers
     }
 
-    fn entries(
-        &mut self,
-        entries: &[(usize, String, Node)],
-        mut each: impl FnMut(&mut Self, &str, &Node),
-    ) {
+    fn entries(&mut self, entries: &[Entry], mut each: impl FnMut(&mut Self, &str, &Node)) {
         let mut seen = HashSet::new();
-        for (line, key, value) in entries {
-            self.below(&format!(".{key}"), |reader| {
-                if seen.insert(key) {
-                    each(reader, key, value);
+        for entry in entries {
+            self.below(&format!(".{}", entry.key), |reader| {
+                if seen.insert(&entry.key) {
+                    each(reader, &entry.key, &entry.node);
                 } else {
-                    reader.error(*line, "stands here twice");
+                    reader.error(entry.mark.line, "is set twice; remove one of them");
                 }
             });
         }
     }
 
-    fn figure(&mut self, rates: &mut Rates, key: &str, node: &Node, others: &[&'static str]) {
-        let class = Class::named(key);
-        if class.is_none() && !PIECES.contains(&key) {
-            let names = Class::ALL.map(Class::name).into_iter().chain(PIECES);
-            return self.unknown(node.line, key, names.chain(others.iter().copied()));
+    fn rate(&mut self, rates: &mut Rates, key: &str, node: &Node, others: &[&'static str]) {
+        let class = Class::from_name(key);
+        if class.is_none() && !OTHER_PRICES.contains(&key) {
+            let names = Class::ALL.map(Class::name).into_iter().chain(OTHER_PRICES);
+            let names: Vec<&str> = names.chain(others.iter().copied()).collect();
+            return self.unknown(node.mark.line, key, &names);
         }
         let Some(price) = self.amount(node) else {
             return;
@@ -237,67 +221,67 @@ impl Reader {
     }
 
     fn amount(&mut self, node: &Node) -> Option<Amount> {
-        let text = self.text(node, "a price in USD, as 0.15")?;
-        // The text itself is read: a detour over a float would lose digits.
+        let text = self.text(node, "a price in USD, for example 0.15")?;
+        // The text itself is parsed: a float in between would lose digits.
         let number = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        let price = number.map_err(|_| format!("`{text}` is no price; write USD, as 0.15"));
-        match price.and_then(|usd| Amount::new(usd).map_err(|error| error.to_string())) {
+        let number =
+            number.map_err(|_| format!("`{text}` is not a price; write USD, for example 0.15"));
+        match number.and_then(|usd| Amount::new(usd).map_err(|error| error.to_string())) {
             Ok(price) => Some(price),
             Err(message) => {
-                self.error(node.line, &message);
+                self.error(node.mark.line, &message);
                 None
             }
         }
     }
 
     fn day(&mut self, node: &Node) -> Option<Date> {
-        let text = self.text(node, "a day, as 2026-01-01")?;
+        let text = self.text(node, "a date, for example 2026-01-01")?;
         let day = text.parse().ok();
         if day.is_none() {
-            self.error(
-                node.line,
-                &format!("`{text}` is no day; write it as 2026-01-01"),
-            );
+            let message = format!("`{text}` is not a date; write it as 2026-01-01");
+            self.error(node.mark.line, &message);
         }
         day
     }
 
     fn tokens(&mut self, node: &Node) -> Option<u64> {
-        let text = self.text(node, "a number of tokens, as 200000")?;
+        let text = self.text(node, "a number of tokens, for example 200000")?;
         let tokens = text.replace('_', "").parse().ok();
         if tokens.is_none() {
-            self.error(
-                node.line,
-                &format!("`{text}` is no number of tokens, as 200000"),
-            );
+            let message = format!("`{text}` is not a number of tokens; write it as 200000");
+            self.error(node.mark.line, &message);
         }
         tokens
     }
 
-    fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
-        if let Value::Text(text) = &node.value {
-            return Some(text);
+    fn text<'n>(&mut self, node: &'n Node, wanted: &str) -> Option<&'n str> {
+        let text = node.text().filter(|_| !node.is_null());
+        if text.is_none() {
+            self.expect(wanted, node);
         }
-        self.expected(node.line, what, &node.value);
-        None
+        text
     }
 
-    fn require(&mut self, line: usize, entries: &[(usize, String, Node)], key: &str, what: &str) {
-        if !entries.iter().any(|(_, found, _)| found == key) {
-            self.error(line, &format!("`{key}` is missing: {what}"));
+    /// Reports a missing field.
+    fn require(&mut self, line: usize, entries: &[Entry], key: &str, meaning: &str) {
+        if !entries.iter().any(|entry| entry.key == key) {
+            self.error(line, &format!("`{key}` is missing; add {meaning}"));
         }
     }
 
-    fn unknown<'k>(&mut self, line: usize, key: &str, known: impl IntoIterator<Item = &'k str>) {
-        let like = |name: &&str| strsim::jaro_winkler(key, name);
-        let nearest = known.into_iter().max_by(|a, b| like(a).total_cmp(&like(b)));
-        let hint = nearest.filter(|name| like(name) > 0.75);
-        let hint = hint.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-        self.error(line, &format!("unknown field{hint}"));
+    fn unknown(&mut self, line: usize, key: &str, known: &[&str]) {
+        let remedy = match nearest(key, known.iter().copied()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("known fields: {}", known.join(", ")),
+        };
+        self.error(line, &format!("unknown field; {remedy}"));
     }
 
-    fn expected(&mut self, line: usize, what: &str, found: &Value) {
-        self.error(line, &format!("expected {what}, found {}", found.kind()));
+    /// Reports a node that has another kind than is wanted.
+    fn expect(&mut self, wanted: &str, node: &Node) {
+        let message = format!("expected {wanted}, found {}", node.kind());
+        self.error(node.mark.line, &message);
     }
 
     fn error(&mut self, line: usize, message: &str) {
@@ -349,22 +333,22 @@ a/d: []
 a/b: [{ from: 2026-01-01, input: [1], input: 2 }]
 ";
         let expected = [
-            "1: gpt-4o: a name has the form provider/model",
-            "3: a/b[0].from: `yesterday` is no day; write it as 2026-01-01",
+            "1: gpt-4o: the name must have the form provider/model",
+            "3: a/b[0].from: `yesterday` is not a date; write it as 2026-01-01",
             "3: a/b[0].ouput: unknown field; did you mean `output`?",
             "4: a/b[1].input: a price can't be below 0",
-            "6: a/b[1].tiers[0]: `above` is missing: input tokens above which the tier holds",
-            "6: a/b[1].tiers[1].above: `many` is no number of tokens, as 200000",
+            "6: a/b[1].tiers[0]: `above` is missing; add the number of input tokens above which the tier applies",
+            "6: a/b[1].tiers[1].above: `many` is not a number of tokens; write it as 200000",
             "7: a/b[1].service_tiers.flexx: unknown field; did you mean `flex`?",
             "7: a/b[1].service_tiers.flex: expected a mapping of prices, found a single value",
             "8: a/b[2].input: a price has at most 9 digits after the point",
-            "8: a/b[2].output: `x` is no price; write USD, as 0.15",
-            "8: a/b: two periods begin on 2026-02-01",
+            "8: a/b[2].output: `x` is not a price; write USD, for example 0.15",
+            "8: a/b: two periods begin on 2026-02-01; remove one",
             "9: a/c: expected a list of periods, each with `from`, found a single value",
-            "10: a/d: has no period; give at least one with `from` and `input`",
-            "11: a/b: stands here twice; put all periods into one list",
-            "11: a/b[0].input: expected a price in USD, as 0.15, found a list",
-            "11: a/b[0].input: stands here twice",
+            "10: a/d: has no periods; add at least one with `from` and `input`",
+            "11: a/b: is listed twice; put all periods into one list",
+            "11: a/b[0].input: expected a price in USD, for example 0.15, found a list",
+            "11: a/b[0].input: is set twice; remove one of them",
         ];
         assert_eq!(errors(text), expected);
     }
@@ -378,13 +362,21 @@ a/b: [{ from: 2026-01-01, input: [1], input: 2 }]
                 "- a",
                 Some("1: prices: expected a mapping of provider/model to periods, found a list"),
             ),
+            ("a/b: &x [{ from: 2026-01-01, input: 1 }]\na/c: *x", None),
             (
-                "a/b: &x [{ from: 2026-01-01, input: 1 }]\na/c: *x",
-                Some("2: prices: anchors and aliases aren't read here"),
+                "a/b: []\n---\na/c: []",
+                Some(
+                    "2: prices: a second YAML document begins here; keep one document in the file \
+                     and remove the line `---`",
+                ),
+            ),
+            (
+                "a/b:",
+                Some("1: a/b: expected a list of periods, each with `from`, found nothing"),
             ),
             (
                 "a/b: [{ from: 2026-01-01 }]",
-                Some("1: a/b[0]: `input` is missing: USD per million input tokens"),
+                Some("1: a/b[0]: `input` is missing; add USD per million input tokens"),
             ),
         ] {
             assert_eq!(
@@ -397,7 +389,7 @@ a/b: [{ from: 2026-01-01, input: [1], input: 2 }]
     }
 
     #[test]
-    fn figures_keep_their_digits() {
+    fn prices_keep_their_digits() {
         for (written, cost) in [
             ("0.1", "0.1"),
             ("\"0.30\"", "0.3"),
@@ -406,18 +398,18 @@ a/b: [{ from: 2026-01-01, input: [1], input: 2 }]
         ] {
             let table = read(&format!("a/b: [{{from: 2026-01-01, input: {written}}}]")).unwrap();
             let usage = Usage::default().with(Class::Input, 1_000_000);
-            let found = table
+            let price = table
                 .get("a/b")
                 .unwrap()
                 .cost(&usage, date(2026, 1, 1))
                 .usd()
                 .unwrap();
-            assert_eq!(found.to_string(), cost, "{written}");
+            assert_eq!(price.to_string(), cost, "{written}");
         }
     }
 
     #[test]
-    fn tiers_and_pieces_are_read() {
+    fn tiers_and_other_prices_are_read() {
         let text = "
 a/b:
   - from: 2026-01-01

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::civil::date;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use llm_router_store::journal::{Journal, Mover, MoverSettings, Settings};
 use llm_router_store::ledger::{CostQuery, Group, RequestQuery};
 use llm_router_store::{Store, StoreUrl, open};
@@ -56,7 +56,7 @@ fn journal(folder: &std::path::Path) {
     let pairs: Vec<_> = (0..1_000)
         .map(|_| {
             let opened = opened(&mut random, DAYS);
-            let entry = Entry {
+            let entry = LedgerEntry {
                 attempt: opened.attempt.clone(),
                 outcome: outcome(&mut random),
             };
@@ -111,7 +111,7 @@ async fn store(name: &str, url: &str, count: usize) {
     while done < count {
         // In the order of time, as a router makes them: each batch within its own day.
         let day = i64::try_from(done as u64 * DAYS / count as u64).unwrap();
-        let batch: Vec<Entry> = (0..BATCH.min(count - done))
+        let batch: Vec<LedgerEntry> = (0..BATCH.min(count - done))
             .map(|_| shifted(entry(&mut random, 1), day, &mut random))
             .collect();
         let began = Instant::now();
@@ -124,7 +124,7 @@ async fn store(name: &str, url: &str, count: usize) {
     queries(name, &store).await;
 }
 
-fn shifted(mut entry: Entry, days: i64, random: &mut Random) -> Entry {
+fn shifted(mut entry: LedgerEntry, days: i64, random: &mut Random) -> LedgerEntry {
     entry.attempt.at += jiff::SignedDuration::from_hours(24 * days);
     entry.attempt.id = support::id(entry.attempt.at, random.next());
     entry

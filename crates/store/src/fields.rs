@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use llm_router_domain::format::Format;
 use llm_router_domain::ledger::{
-    Attempt, Disconnect, Ending, Entry, Explanation, Outcome, Timings,
+    AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, RouteExplanation, Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
+use llm_router_domain::usage::{Class, EstimateMethod, ServiceTier, Usage, UsageSource};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -56,9 +56,9 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    pub(crate) fn into_entry(self) -> Result<Entry, StoreError> {
+    pub(crate) fn into_entry(self) -> Result<LedgerEntry, StoreError> {
         let usage = self.usage()?;
-        let ending = Ending::ALL
+        let ending = AttemptEnd::ALL
             .into_iter()
             .find(|ending| ending.name() == self.ending);
         let disconnect = [Disconnect::Cancel, Disconnect::Drain]
@@ -67,7 +67,7 @@ impl Fields {
         let [queue, connect, first_token, total] = self
             .timings
             .map(|time| time.and_then(|us| u32::try_from(us).ok()));
-        let outcome = Outcome {
+        let outcome = AttemptOutcome {
             usage,
             cost: self.cost.map_or(Cost::Unpriced, Cost::Usd),
             status: u16::try_from(self.status).unwrap_or_default(),
@@ -83,7 +83,7 @@ impl Fields {
             last: self.last,
             explanation: self.explanation.as_deref().and_then(explanation_from),
         };
-        let attempt = Attempt {
+        let attempt = AttemptStart {
             id: self.id,
             request_id: self.request_id.into(),
             number: u16::try_from(self.attempt).unwrap_or(u16::MAX),
@@ -100,7 +100,7 @@ impl Fields {
             stream: self.stream,
             revision: u64::try_from(self.revision).unwrap_or_default(),
         };
-        Ok(Entry { attempt, outcome })
+        Ok(LedgerEntry { attempt, outcome })
     }
 
     fn usage(&self) -> Result<Usage, StoreError> {
@@ -112,23 +112,24 @@ impl Fields {
         usage.service_tier = self
             .service_tier
             .as_deref()
-            .map_or_else(Default::default, ServiceTier::named);
+            .map_or_else(Default::default, ServiceTier::from_name);
         if let Some(name) = &self.estimated {
-            let method = Method::named(name).ok_or_else(|| unreadable("estimated", name))?;
-            usage.source = Source::Estimated(method);
+            let method =
+                EstimateMethod::from_name(name).ok_or_else(|| unreadable("estimated", name))?;
+            usage.source = UsageSource::Estimated(method);
         }
         Ok(usage)
     }
 }
 
 /// An explanation as it is stored.
-pub(crate) fn explanation_text(entry: &Entry) -> Option<String> {
+pub(crate) fn explanation_text(entry: &LedgerEntry) -> Option<String> {
     let explanation = entry.outcome.explanation.as_deref()?;
     serde_json::to_string(explanation).ok()
 }
 
 /// One that doesn't read is none: the entry counts without it.
-pub(crate) fn explanation_from(text: &str) -> Option<Box<Explanation>> {
+pub(crate) fn explanation_from(text: &str) -> Option<Box<RouteExplanation>> {
     serde_json::from_str(text).ok()
 }
 
@@ -142,8 +143,8 @@ pub(crate) fn service_tier(usage: &Usage) -> Option<&'static str> {
 /// The method's name, or none where usage was reported.
 pub(crate) const fn estimated(usage: &Usage) -> Option<&'static str> {
     match usage.source {
-        Source::Reported => None,
-        Source::Estimated(method) => Some(method.name()),
+        UsageSource::Reported => None,
+        UsageSource::Estimated(method) => Some(method.name()),
     }
 }
 
@@ -153,15 +154,8 @@ pub(crate) fn signed(count: u64) -> i64 {
 }
 
 pub(crate) fn format_named(name: &str) -> Result<Format, StoreError> {
-    [
-        Format::OpenAiChat,
-        Format::OpenAiResponses,
-        Format::AnthropicMessages,
-        Format::Gemini,
-    ]
-    .into_iter()
-    .find(|format| format.name() == name)
-    .ok_or_else(|| unreadable("format", name))
+    let found = Format::ALL.into_iter().find(|format| format.name() == name);
+    found.ok_or_else(|| unreadable("format", name))
 }
 
 fn unreadable(column: &str, value: &str) -> StoreError {

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use uuid::Uuid;
 
 pub use append::Journal;
@@ -91,7 +91,7 @@ impl JournalError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Attempts that were begun and never settled: they are settled now, as interrupted.
-    pub lost: Vec<Entry>,
+    pub lost: Vec<LedgerEntry>,
     /// Settled entries that the store may not have yet.
     pub settled: usize,
     /// Bytes of a record that the crash cut off, removed.
@@ -104,7 +104,7 @@ pub struct Recovered {
 #[derive(Clone, Debug, Default)]
 pub struct JournalReport {
     /// Settled entries by id.
-    pub settled: BTreeMap<Uuid, Entry>,
+    pub settled: BTreeMap<Uuid, LedgerEntry>,
     /// Ids that were settled twice with different content.
     pub contradictory: Vec<Uuid>,
     /// Attempts begun and not settled.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_domain::budget::Account;
-use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_domain::ledger::{LedgerEntry, LedgerSums};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -112,7 +112,7 @@ pub struct CostRow {
     /// The owner, key or end user.
     pub user: Option<String>,
     /// The sums.
-    pub sums: Sums,
+    pub sums: LedgerSums,
 }
 
 /// Which requests to list, newest first.
@@ -167,7 +167,7 @@ impl<T, C> Page<T, C> {
 }
 
 /// The attempts of one request, in order; the last one ended it.
-pub type RequestAttempts = Vec<Entry>;
+pub type RequestAttempts = Vec<LedgerEntry>;
 
 /// A sum that doesn't agree with what it sums up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,9 +175,9 @@ pub struct Difference {
     /// The table and the row that differ.
     pub place: String,
     /// What the entries add up to, if anything.
-    pub expected: Option<Sums>,
+    pub expected: Option<LedgerSums>,
     /// What the table says, if anything.
-    pub found: Option<Sums>,
+    pub found: Option<LedgerSums>,
 }
 
 /// A store of the ledger.
@@ -185,10 +185,10 @@ pub struct Difference {
 pub trait LedgerStore: Send + Sync {
     /// Stores entries and adds them to the sums, all in one transaction. An entry whose id is
     /// stored already changes nothing. Returns how many were new.
-    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError>;
+    async fn insert_shared(&self, entries: Arc<[LedgerEntry]>) -> Result<usize, StoreError>;
 
     /// [`Self::insert_shared`] of entries that the caller keeps.
-    async fn insert(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+    async fn insert(&self, entries: &[LedgerEntry]) -> Result<usize, StoreError> {
         self.insert_shared(entries.into()).await
     }
 
@@ -204,10 +204,10 @@ pub trait LedgerStore: Send + Sync {
 
     /// The attempts made under a request id, oldest first. A client may use an id again: then they
     /// are of several requests.
-    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError>;
+    async fn request(&self, request_id: &str) -> Result<Vec<LedgerEntry>, StoreError>;
 
     /// Those of these entries that are stored, in no order.
-    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError>;
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError>;
 
     /// Deletes at most `limit` entries of before a moment; sums stay. Returns how many.
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError>;
@@ -245,7 +245,7 @@ pub async fn spent(
 
 /// Splits the entries under one request id into requests: each ends with its last attempt.
 #[must_use]
-pub fn split_requests(entries: Vec<Entry>) -> Vec<RequestAttempts> {
+pub fn split_requests(entries: Vec<LedgerEntry>) -> Vec<RequestAttempts> {
     let mut requests = vec![Vec::new()];
     for entry in entries {
         let last = entry.outcome.last;
@@ -256,7 +256,7 @@ pub fn split_requests(entries: Vec<Entry>) -> Vec<RequestAttempts> {
             requests.push(Vec::new());
         }
     }
-    requests.retain(|attempts: &Vec<Entry>| !attempts.is_empty());
+    requests.retain(|attempts: &Vec<LedgerEntry>| !attempts.is_empty());
     requests
 }
 

@@ -18,10 +18,11 @@ pub mod verify;
 
 pub use error::StoreError;
 pub use ledger::LedgerStore;
+pub use llm_router_domain::store_url::StoreUrl;
 pub use objects::ObjectStore;
-pub use open::{Store, StoreUrl, open};
+pub use open::{Store, open};
 pub use postgres::{
-    Asker, BookConnection, BudgetBook, Listener, Listening, PostgresStore, Present,
+    BudgetConnection, BudgetTables, Listener, Listening, PostgresStore, Presence, ReplicaConnection,
 };
 pub use sqlite::SqliteStore;
 pub use toggle::ToggleStore;

@@ -1,7 +1,7 @@
 //! The store in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
 //! error, never a connection that waits for ever.
 
-mod book;
+mod budgets;
 mod listen;
 mod objects;
 mod read;
@@ -16,13 +16,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use jiff::Timestamp;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use rust_decimal::Decimal;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
-pub use book::{Asker, BookConnection, BudgetBook, Present};
+pub use budgets::{BudgetConnection, BudgetTables, Presence, ReplicaConnection};
 pub use listen::{Listener, Listening};
 
 use crate::error::StoreError;
@@ -146,7 +146,7 @@ fn whole(error: &dyn std::error::Error) -> String {
 
 #[async_trait]
 impl LedgerStore for PostgresStore {
-    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
+    async fn insert_shared(&self, entries: Arc<[LedgerEntry]>) -> Result<usize, StoreError> {
         bounded(ANSWER, async {
             write::insert(&mut self.client().await?, &entries).await
         })
@@ -174,14 +174,14 @@ impl LedgerStore for PostgresStore {
         .await
     }
 
-    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn request(&self, request_id: &str) -> Result<Vec<LedgerEntry>, StoreError> {
         bounded(ANSWER, async {
             read::request(&self.client().await?, request_id).await
         })
         .await
     }
 
-    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
         bounded(CHECK, async {
             read::entries(&self.client().await?, ids).await
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use llm_router_domain::ledger::{Entry, Sums, counting_run};
+use llm_router_domain::ledger::{LedgerEntry, LedgerSums, counting_run};
 use rust_decimal::Decimal;
 
 /// A roll-up table: by model or by end user, by day or by month.
@@ -73,7 +73,7 @@ impl RollUp {
         }
     }
 
-    fn line(self, entry: &Entry) -> BatchLine<'_> {
+    fn line(self, entry: &LedgerEntry) -> BatchLine<'_> {
         let attempt = &entry.attempt;
         let (key, owner) = (&*attempt.key, &*attempt.owner);
         match self.kind {
@@ -96,14 +96,14 @@ pub(crate) type BatchLine<'a> = (Date, [&'a str; 4]);
 /// rows in the same order.
 pub(crate) fn lines<'a>(
     kind: Kind,
-    entries: &[&'a Entry],
-) -> [(RollUp, BTreeMap<BatchLine<'a>, Sums>); 2] {
+    entries: &[&'a LedgerEntry],
+) -> [(RollUp, BTreeMap<BatchLine<'a>, LedgerSums>); 2] {
     let [daily, monthly] = [false, true].map(|monthly| RollUp { kind, monthly });
-    let mut days: BTreeMap<BatchLine<'a>, Sums> = BTreeMap::new();
+    let mut days: BTreeMap<BatchLine<'a>, LedgerSums> = BTreeMap::new();
     for entry in entries {
         *days.entry(daily.line(entry)).or_default() += entry.sums();
     }
-    let mut months: BTreeMap<BatchLine<'a>, Sums> = BTreeMap::new();
+    let mut months: BTreeMap<BatchLine<'a>, LedgerSums> = BTreeMap::new();
     for ((day, names), sums) in &days {
         *months.entry((day.first_of_month(), *names)).or_default() += *sums;
     }
@@ -112,7 +112,7 @@ pub(crate) fn lines<'a>(
 
 /// What entries add to `spent_by_run`, by day, key, owner and run; sorted, as [`lines`] are.
 pub(crate) fn spent_lines<'a>(
-    entries: &[&'a Entry],
+    entries: &[&'a LedgerEntry],
 ) -> BTreeMap<(Date, &'a str, &'a str, i64), Decimal> {
     let mut lines = BTreeMap::new();
     for entry in entries {
@@ -132,7 +132,7 @@ pub(crate) fn spent_lines<'a>(
 }
 
 /// The counts in the order of [`crate::cost_sql::COUNTS`].
-pub(crate) const fn counts(sums: &Sums) -> [u64; 8] {
+pub(crate) const fn counts(sums: &LedgerSums) -> [u64; 8] {
     [
         sums.requests,
         sums.input_tokens,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use rusqlite::{Connection, OpenFlags};
 use rust_decimal::Decimal;
 use tokio::sync::oneshot;
@@ -97,7 +97,7 @@ impl SqliteStore {
 
 #[async_trait]
 impl LedgerStore for SqliteStore {
-    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
+    async fn insert_shared(&self, entries: Arc<[LedgerEntry]>) -> Result<usize, StoreError> {
         self.write(move |connection| write::insert(connection, &entries))
             .await
     }
@@ -120,13 +120,13 @@ impl LedgerStore for SqliteStore {
             .await
     }
 
-    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn request(&self, request_id: &str) -> Result<Vec<LedgerEntry>, StoreError> {
         let request_id = request_id.to_owned();
         self.read(move |connection| read::request(connection, &request_id))
             .await
     }
 
-    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
         let ids = ids.to_vec();
         self.read(move |connection| read::entries(connection, &ids))
             .await

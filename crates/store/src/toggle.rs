@@ -2,7 +2,7 @@
 //! its history. How it acts is the domain's.
 
 use async_trait::async_trait;
-use llm_router_domain::toggle::{Item, Outcome, Toggle};
+use llm_router_domain::toggle::{Toggle, ToggleOutcome, ToggleRecord};
 
 use crate::error::StoreError;
 use crate::ledger::Page;
@@ -16,7 +16,7 @@ pub struct Step {
     /// The state it leads to.
     pub to: Toggle,
     /// What it adds to the history.
-    pub items: Vec<Item>,
+    pub items: Vec<ToggleRecord>,
     /// What it adds to the audit, if somebody took it.
     pub audit: Option<AuditDraft>,
 }
@@ -38,15 +38,15 @@ pub trait ToggleStore: Send + Sync {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError>;
+    ) -> Result<Page<ToggleRecord, u64>, StoreError>;
 }
 
 /// The columns of `toggle_history` but for `ended`, in the order of an item's fields.
 pub(crate) const HISTORY_COLUMNS: &str =
     "id, value, reason, actor, requested_at, effective_at, outcome, ended_by";
 
-pub(crate) fn outcome_named(name: &str) -> Result<Outcome, StoreError> {
-    let found = Outcome::ALL
+pub(crate) fn outcome_named(name: &str) -> Result<ToggleOutcome, StoreError> {
+    let found = ToggleOutcome::ALL
         .into_iter()
         .find(|outcome| outcome.name() == name);
     found.ok_or_else(|| StoreError::Unreadable(format!("`{name}` in outcome")))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_domain::ledger::{self, Entry, Sums};
+use llm_router_domain::ledger::{self, LedgerEntry, LedgerSums};
 
 use crate::error::StoreError;
 use crate::journal::{JournalError, JournalReport};
@@ -111,7 +111,7 @@ pub async fn verify(
 }
 
 /// Whether two entries say the same. Moments are compared as stores keep them.
-fn same(one: &Entry, other: &Entry) -> bool {
+fn same(one: &LedgerEntry, other: &LedgerEntry) -> bool {
     let mut one = one.clone();
     one.attempt.at =
         Timestamp::from_microsecond(one.attempt.at.as_microsecond()).unwrap_or_default();
@@ -121,8 +121,8 @@ fn same(one: &Entry, other: &Entry) -> bool {
 /// The rows of a roll-up that the entries contradict, for the days that are still complete.
 pub(crate) fn compare_sums(
     roll_up: RollUp,
-    found: BTreeMap<Line, Sums>,
-    expected: BTreeMap<Line, Sums>,
+    found: BTreeMap<Line, LedgerSums>,
+    expected: BTreeMap<Line, LedgerSums>,
     pruned_to: Timestamp,
 ) -> Vec<Difference> {
     let kept = |day: Date| pruned_to == Timestamp::UNIX_EPOCH || day > ledger::day(pruned_to);

@@ -11,7 +11,7 @@ use std::{borrow::Cow, hint::black_box};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use llm_router_domain::{
     complexity::{Lexical, Scorer as _},
-    rule::{Area, Day, Facts, Feature, Names, RuleSpec, Rules, WeekMinute, compile},
+    rule::{Area, Day, Facts, Feature, RuleNames, RuleSpec, Rules, WeekMinute, compile},
 };
 use llm_router_wire::{prompt::Prompt, request::RequestHead};
 use many::{models, regex_rules};
@@ -62,9 +62,9 @@ impl Facts for Request<'_> {
 }
 
 fn build(specs: &[RuleSpec], models: &[String]) -> Rules {
-    let names = Names {
+    let names = RuleNames {
         models: models.iter().map(String::as_str).collect(),
-        ..Names::default()
+        ..RuleNames::default()
     };
     compile(specs, &names, None).rules
 }

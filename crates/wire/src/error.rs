@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use llm_router_domain::format::Format;
 use llm_router_domain::retry::is_spend_limit;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::formats::codec;
 
 /// An error as the client is to see it.
 #[derive(Clone, Copy, Debug)]
@@ -23,20 +25,18 @@ pub struct ErrorBody<'a> {
 
 impl ErrorBody<'_> {
     /// The body in `format`.
-    ///
-    /// OpenAI: all four keys, as its SDKs expect. Anthropic: `type`, `error`, `request_id`.
     #[must_use]
     pub fn render(&self, format: Format) -> Bytes {
-        self.value(format).to_string().into()
+        codec(format).error_body(self).to_string().into()
     }
 
-    /// The body for a caller whose format can't be told: it has what every SDK looks for.
+    /// The body for a caller whose format isn't known: it has what every SDK looks for.
     #[must_use]
     pub fn render_for_any(&self) -> Bytes {
-        let mut value = self.value(Format::OpenAiChat);
-        value["type"] = "error".into();
-        value["request_id"] = self.request_id.into();
-        value.to_string().into()
+        let mut body = codec(Format::OpenAiChat).error_body(self);
+        body["type"] = "error".into();
+        body["request_id"] = self.request_id.into();
+        body.to_string().into()
     }
 
     /// The event that ends a broken stream in `format`: after it nothing may follow.
@@ -44,89 +44,7 @@ impl ErrorBody<'_> {
     /// It begins on a line of its own, so the caller must have sent whole events only.
     #[must_use]
     pub fn render_event(&self, format: Format) -> Bytes {
-        let text = match format {
-            Format::AnthropicMessages => format!("event: error\ndata: {}\n\n", self.value(format)),
-            Format::OpenAiResponses => {
-                let event = json!({
-                    "type": "error",
-                    "code": self.code,
-                    "message": self.message,
-                    "param": self.param,
-                    "sequence_number": 0,
-                });
-                format!("event: error\ndata: {event}\n\n")
-            }
-            Format::OpenAiChat | Format::Gemini => format!("data: {}\n\n", self.value(format)),
-        };
-        text.into()
-    }
-
-    fn value(&self, format: Format) -> Value {
-        match format {
-            Format::AnthropicMessages => json!({
-                "type": "error",
-                "error": { "type": anthropic_type(self.status), "message": self.message },
-                "request_id": self.request_id,
-            }),
-            Format::Gemini => json!({
-                "error": {
-                    "code": self.status,
-                    "message": self.message,
-                    "status": google_status(self.status),
-                },
-            }),
-            Format::OpenAiChat | Format::OpenAiResponses => json!({
-                "error": {
-                    "message": self.message,
-                    "type": openai_type(self.status, self.code),
-                    "param": self.param,
-                    "code": self.code,
-                },
-            }),
-        }
-    }
-}
-
-/// The `error.type` that OpenAI gives a status.
-fn openai_type(status: u16, code: &str) -> &str {
-    match (status, code) {
-        (429, "insufficient_quota") => code,
-        (401, _) => "authentication_error",
-        (403, _) => "permission_error",
-        (429, _) => "rate_limit_error",
-        (400..=499, _) => "invalid_request_error",
-        _ => "server_error",
-    }
-}
-
-/// The `error.type` that Anthropic gives a status (API errors, docs.claude.com).
-fn anthropic_type(status: u16) -> &'static str {
-    match status {
-        401 => "authentication_error",
-        402 => "billing_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        409 => "conflict_error",
-        413 => "request_too_large",
-        429 => "rate_limit_error",
-        504 => "timeout_error",
-        529 => "overloaded_error",
-        400..=499 => "invalid_request_error",
-        _ => "api_error",
-    }
-}
-
-/// The `error.status` that Google gives a status (google.rpc.Code).
-fn google_status(status: u16) -> &'static str {
-    match status {
-        400 => "INVALID_ARGUMENT",
-        401 => "UNAUTHENTICATED",
-        403 => "PERMISSION_DENIED",
-        404 => "NOT_FOUND",
-        429 => "RESOURCE_EXHAUSTED",
-        504 => "DEADLINE_EXCEEDED",
-        500 => "INTERNAL",
-        _ => "UNAVAILABLE",
+        codec(format).error_event(self)
     }
 }
 
@@ -158,8 +76,70 @@ pub fn says_spend_limit(body: &[u8]) -> bool {
         .any(is_spend_limit)
 }
 
+/// Returns true if a JSON body is an error although its status is a success: its first member says
+/// so. None while too little of the body has come.
+#[must_use]
+pub fn begins_with_error(body: &[u8]) -> Option<bool> {
+    let mut rest = body.trim_ascii_start();
+    // Gemini wraps its error in a list on some endpoints.
+    for open in [&b"["[..], b"{", b"\""] {
+        match rest.strip_prefix(open) {
+            Some(inside) => rest = inside.trim_ascii_start(),
+            None if rest.is_empty() => return None,
+            None if open == b"[" => {}
+            None => return Some(false),
+        }
+    }
+    let end = memchr::memchr(b'"', rest)?;
+    let (name, rest) = rest.split_at(end);
+    let value = rest.get(1..)?.trim_ascii_start().strip_prefix(b":");
+    let value = value.unwrap_or_default().trim_ascii_start();
+    match name {
+        b"error" => value.first().map(|first| *first != b'n'),
+        b"type" if value.len() < ERROR.len() && ERROR.starts_with(value) => None,
+        b"type" => Some(value.starts_with(ERROR)),
+        _ => Some(false),
+    }
+}
+
+const ERROR: &[u8] = b"\"error\"";
+
+/// The status that an error body would have had if its response's had been an error's.
+#[must_use]
+pub fn body_status(body: &[u8]) -> u16 {
+    let value = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    event_status(value.get(0).unwrap_or(&value))
+}
+
+/// The status that an error event would have had as a response of its own. Only the statuses that
+/// differ in what is tried next are told apart; every other error is a 502.
+pub(crate) fn event_status(value: &Value) -> u16 {
+    let error = value.get("error").unwrap_or(value);
+    let code = error.get("code");
+    if let Some(status) = code.and_then(Value::as_u64) {
+        return u16::try_from(status)
+            .ok()
+            .filter(|status| (400..600).contains(status))
+            .unwrap_or(502);
+    }
+    let kinds = [error.get("type"), code];
+    let kind = kinds.into_iter().flatten().filter_map(Value::as_str);
+    let known = |kind: &str| match kind {
+        "overloaded_error" => Some(529),
+        "rate_limit_error" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" => Some(429),
+        "invalid_request_error" | "context_length_exceeded" | "INVALID_ARGUMENT" => Some(400),
+        "permission_error" => Some(403),
+        "not_found_error" => Some(404),
+        "request_too_large" => Some(413),
+        _ => None,
+    };
+    kind.filter_map(known).next().unwrap_or(502)
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const ERROR: ErrorBody<'static> = ErrorBody {
@@ -257,5 +237,33 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_member_tells_errors_from_answers() {
+        let cases = [
+            (r#"{"error":{"#, Some(true)),
+            ("\n { \"error\" : {", Some(true)),
+            (r#"[{"error":{"#, Some(true)),
+            (r#"{"type":"error","#, Some(true)),
+            (r#"{"type":"message","#, Some(false)),
+            (r#"{"error":null,"#, Some(false)),
+            (r#"{"id":"chatcmpl-1","error":{}"#, Some(false)),
+            ("[1,2]", Some(false)),
+            ("<html>", Some(false)),
+            (r#"{"id""#, Some(false)),
+            ("", None),
+            ("{", None),
+            (r#"{"err"#, None),
+            (r#"{"error":"#, None),
+            (r#"{"type":"err"#, None),
+        ];
+        for (body, want) in cases {
+            assert_eq!(begins_with_error(body.as_bytes()), want, "{body}");
+        }
+        assert_eq!(
+            body_status(br#"[{"error":{"status":"X","code":429}}]"#),
+            429
+        );
     }
 }

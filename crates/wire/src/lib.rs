@@ -2,6 +2,7 @@
 //! nothing of Pingora.
 
 pub mod error;
+pub mod formats;
 pub mod json;
 pub mod models;
 pub mod parameters;
@@ -9,5 +10,6 @@ pub mod prompt;
 pub mod request;
 pub mod scan;
 pub mod sse;
+pub mod stream;
 pub mod translate;
 pub mod usage;

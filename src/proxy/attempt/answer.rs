@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_wire::error::provider_message;
+use llm_router_wire::formats;
 use llm_router_wire::translate::{
     ResponseContext, StreamEnd, StreamTranslator, TranslateError, translate_count_response,
     translate_error, translate_response,
@@ -107,11 +108,10 @@ impl Answer {
         header.remove_header(&CONTENT_LENGTH);
         header.insert_header(TRANSFER_ENCODING, "chunked")?;
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static(content_type))?;
-        if self.to == Format::AnthropicMessages
+        if let Some(name) = formats::request_id_header(self.to)
             && let Ok(id) = HeaderValue::from_str(&self.context.request_id)
         {
-            // Where Anthropic's SDKs look for it.
-            header.insert_header("request-id", id)?;
+            header.insert_header(name, id)?;
         }
         Ok(())
     }

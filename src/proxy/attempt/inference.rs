@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
-use llm_router_domain::ledger::Explanation;
+use llm_router_domain::ledger::RouteExplanation;
 use llm_router_domain::rendezvous::stable_hash;
-use llm_router_domain::retry::Bounds;
+use llm_router_domain::retry::RetryBounds;
 use llm_router_wire::prompt::Prompt;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::Splice;
@@ -58,7 +58,7 @@ pub(crate) struct Request {
 pub(crate) struct Attempts {
     pub(crate) cursor: RouteCursor,
     /// Explanation of the route, for the ledger.
-    pub(crate) explanation: Option<Box<Explanation>>,
+    pub(crate) explanation: Option<Box<RouteExplanation>>,
     /// Bodies that candidates are sent.
     pub(crate) bodies: Bodies,
     /// Attempts begun so far.
@@ -71,8 +71,6 @@ pub(crate) struct Attempts {
     pub(crate) state: State,
     /// Start of the current attempt; `None` once it has failed.
     pub(crate) started: Option<Instant>,
-    /// Length of the body that the current candidate is sent.
-    pub(crate) length: usize,
     pub(crate) response: Response,
     /// The ledger's entry of the latest attempt, until it is settled.
     pub(crate) entry: Option<Box<EntryDraft>>,
@@ -109,7 +107,6 @@ impl Inference {
                 conversation: OnceLock::new(),
                 state: State::default(),
                 started: None,
-                length: 0,
                 response: Response::default(),
                 entry: None,
                 trace,
@@ -163,7 +160,7 @@ impl Request {
     }
 
     /// Returns how often and how long is tried.
-    fn bounds(&self) -> Bounds {
+    fn bounds(&self) -> RetryBounds {
         self.snapshot().bounds
     }
 

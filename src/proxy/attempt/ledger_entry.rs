@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use llm_router_domain::balance;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::ledger::{
-    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings, bill,
+    AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
+    Timings, bill,
 };
 use llm_router_domain::price::Price;
-use llm_router_domain::usage::{Class, Method, Source, Usage};
-use llm_router_wire::json;
-use llm_router_wire::scan::Field;
-use llm_router_wire::usage::{BodyMeter, Dialect, Observed, StreamMeter, UsageFilter};
+use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
+use llm_router_wire::formats;
+use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
 use uuid::Uuid;
 
 use crate::budgets::{Expected, KeyBudget};
@@ -27,12 +27,12 @@ const LONGEST_END_USER: usize = 256;
 
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
-    opened: Opened,
-    dialect: Dialect,
+    opened: OpenEntry,
+    layout: &'static UsageLayout,
     price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
-    deployment: Arc<balance::Deployment>,
-    type_name: &'static str,
+    deployment: Arc<balance::DeploymentState>,
+    price_type: &'static str,
     /// From the request's arrival until now.
     queue: Duration,
     begun: Instant,
@@ -73,7 +73,7 @@ pub(crate) struct Closing {
     /// The status that the client was sent; 0 if none.
     pub(crate) answered: u16,
     /// Explanation of the route, if the request ends.
-    pub(crate) explanation: Option<Box<Explanation>>,
+    pub(crate) explanation: Option<Box<RouteExplanation>>,
 }
 
 impl EntryDraft {
@@ -99,7 +99,7 @@ impl EntryDraft {
         let request = &inference.request;
         let attempt = attempt(id, inference, deployment);
         let prices = &request.snapshot().prices;
-        let price = prices.find(&provider.id, provider.type_name, &deployment.model);
+        let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
         let price = price.cloned();
         let bound = expected.map(|expected| expected.input);
         let typical = expected.map_or(0, |expected| expected.output);
@@ -107,15 +107,15 @@ impl EntryDraft {
         let billed = request.endpoint != Endpoint::CountTokens;
         let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
-            opened: Opened {
+            opened: OpenEntry {
                 attempt,
                 estimate,
                 cost,
             },
-            dialect: Dialect::of(inference.provider_format(), request.endpoint),
+            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
-            type_name: provider.type_name,
+            price_type: provider.kind.price_type(),
             queue: now.saturating_duration_since(request.arrived),
             begun: now,
             connected: false,
@@ -131,12 +131,12 @@ impl EntryDraft {
     }
 
     /// Returns the record that is journalled before the attempt goes upstream.
-    pub(crate) const fn opening(&self) -> &Opened {
+    pub(crate) const fn opening(&self) -> &OpenEntry {
         &self.opened
     }
 
     /// Returns the health state of the deployment.
-    pub(crate) const fn deployment(&self) -> &Arc<balance::Deployment> {
+    pub(crate) const fn deployment(&self) -> &Arc<balance::DeploymentState> {
         &self.deployment
     }
 
@@ -159,9 +159,9 @@ impl EntryDraft {
         self.status = status;
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(UsageFilter::new(self.dialect)),
-            (true, false) => Meter::Stream(StreamMeter::new(self.dialect)),
-            (false, _) => Meter::Body(BodyMeter::new(self.dialect)),
+            (true, true) => Meter::Filter(UsageFilter::new(self.layout)),
+            (true, false) => Meter::Stream(StreamMeter::new(self.layout)),
+            (false, _) => Meter::Body(BodyMeter::new(self.layout)),
         };
     }
 
@@ -231,18 +231,18 @@ impl EntryDraft {
     }
 
     /// The ledger's entry.
-    pub(crate) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> Entry {
+    pub(crate) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
         self.finish(&mut None);
         let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
-        let answered = matches!(self.meter, Meter::Done(_)) && ending != Ending::Failed;
+        let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;
         let price = self.price.or_else(|| {
             let served = match &self.meter {
                 Meter::Done(observed) => observed.model.as_deref()?,
                 _ => return None,
             };
             let prices = &snapshot.prices;
-            let found = prices.find(&attempt.provider, self.type_name, served);
+            let found = prices.find(&attempt.provider, self.price_type, served);
             found.cloned()
         });
         let cost = bill(price.as_deref(), &usage, answered, attempt.day());
@@ -250,13 +250,13 @@ impl EntryDraft {
         let drained = closing.disconnect == Disconnect::Drain;
         let left = closing.client_gone
             && closing.last
-            && (ending == Ending::Interrupted || drained && ending == Ending::Complete);
+            && (ending == AttemptEnd::Interrupted || drained && ending == AttemptEnd::Complete);
         let status = match (self.status, self.failure) {
             (0, Some((_, status))) if status > 0 => status,
             (0, _) if closing.last => closing.answered,
             (status, _) => status,
         };
-        let outcome = Outcome {
+        let outcome = AttemptOutcome {
             usage,
             cost,
             status,
@@ -272,11 +272,11 @@ impl EntryDraft {
             last: closing.last,
             explanation: closing.explanation,
         };
-        Entry { attempt, outcome }
+        LedgerEntry { attempt, outcome }
     }
 
     /// Returns how the attempt ended, what it used and the code of its error.
-    fn verdict(&self, closing: &Closing) -> (Ending, Usage, Option<&'static str>) {
+    fn verdict(&self, closing: &Closing) -> (AttemptEnd, Usage, Option<&'static str>) {
         let input = self.opened.estimate.get(Class::Input);
         let nothing = Usage::default();
         let code = self.failure.map(|(code, _)| code);
@@ -285,14 +285,14 @@ impl EntryDraft {
             Meter::Waiting if code.is_none() && self.connected => {
                 // The provider has the request; what it makes of it nobody will see.
                 let mut usage = nothing.with(Class::Input, input);
-                usage.source = Source::Estimated(Method::TextLength);
-                (Ending::Interrupted, usage, gone)
+                usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
+                (AttemptEnd::Interrupted, usage, gone)
             }
             Meter::Free if code.is_none() && self.status < 300 => {
                 let ending = if self.whole {
-                    Ending::Complete
+                    AttemptEnd::Complete
                 } else {
-                    Ending::Interrupted
+                    AttemptEnd::Interrupted
                 };
                 (ending, nothing, gone.filter(|_| !self.whole))
             }
@@ -300,24 +300,28 @@ impl EntryDraft {
                 let used = observed.content_started() || observed.reported().is_some();
                 if used {
                     let usage = observed.usage(false, input);
-                    (Ending::Interrupted, usage, Some("error_event"))
+                    (AttemptEnd::Interrupted, usage, Some("error_event"))
                 } else {
-                    (Ending::Failed, nothing, Some("error_event"))
+                    (AttemptEnd::Failed, nothing, Some("error_event"))
                 }
             }
             Meter::Done(observed) if self.whole && code.is_none() => {
-                (Ending::Complete, observed.usage(true, input), gone)
+                (AttemptEnd::Complete, observed.usage(true, input), gone)
             }
             Meter::Done(observed) => {
                 let usage = observed.usage(false, input);
-                (Ending::Interrupted, usage, code.or(gone))
+                (AttemptEnd::Interrupted, usage, code.or(gone))
             }
-            _ => (Ending::Failed, nothing, code.or(gone).or(Some("status"))),
+            _ => (
+                AttemptEnd::Failed,
+                nothing,
+                code.or(gone).or(Some("status")),
+            ),
         }
     }
 }
 
-fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> Attempt {
+fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {
     let Inference { request, attempts } = inference;
     // The id names its own moment, so that entries sort by it.
     let millis = id.get_timestamp().map_or(0, |time| {
@@ -325,7 +329,7 @@ fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> Attempt 
         seconds.saturating_mul(1000) + u64::from(nanos / 1_000_000)
     });
     let at = Timestamp::from_millisecond(i64::try_from(millis).unwrap_or_default());
-    Attempt {
+    AttemptStart {
         id,
         request_id: request.id.as_ref().into(),
         number: u16::try_from(attempts.begun + 1).unwrap_or(u16::MAX),
@@ -347,16 +351,8 @@ fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> Attempt 
 /// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
 fn end_user(inference: &Inference) -> Option<Box<str>> {
     let request = &inference.request;
-    let (body, scan) = (inference.attempts.bodies.client(), &request.head.scan);
-    let value = if request.endpoint.format() == Endpoint::Messages.format() {
-        let metadata = scan.value(body, Field::Metadata)?;
-        let id = json::members(metadata)
-            .find(|member| metadata.get(member.key.clone()) == Some(b"user_id"))?;
-        metadata.get(id.value)?
-    } else {
-        scan.value(body, Field::User)?
-    };
-    let name = json::string(value)?;
+    let body = inference.attempts.bodies.client();
+    let name = formats::end_user(request.endpoint.format(), body, &request.head.scan)?;
     let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
     fits.then(|| name.as_ref().into())
 }

@@ -18,9 +18,10 @@ pub(crate) mod translation;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use llm_router_domain::circuit::Change;
+use llm_router_config::Timeouts;
+use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::retry::{Ending, Fault, Health, Next};
+use llm_router_domain::retry::{AttemptResult, HealthReport, NextStep, StreamErrorKind};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -35,7 +36,6 @@ use crate::proxy::attempt::response::{Response, Step};
 use crate::proxy::attempt::state::Reaction;
 use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TRY_NEXT, TimeoutKind};
 use crate::proxy::gateway::Gateway;
-use crate::snapshot::Timeouts;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
 /// Effect of a chunk on the answer, beside its bytes.
@@ -84,16 +84,18 @@ impl Gateway {
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
         };
-        let timeouts = deployment.provider.timeouts;
+        let (timeouts, drain) = (
+            deployment.provider.timeouts,
+            deployment.provider.drain_time(),
+        );
         let upstreams = &inference.request.live.upstreams;
         let Some(upstream) = upstreams.get(deployment.provider_index).cloned() else {
             return Error::err_in(ErrorType::InternalError);
         };
         let pieces = inference.body_pieces();
         let attempts = &mut inference.attempts;
-        attempts.length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
-        exchange.set_drain(timeouts.drain);
+        exchange.set_drain(drain);
         attempts.response = Response::default();
         attempts.started = Some(now);
         attempts.begun += u32::from(attempts.state.begin(upstream.address_count()));
@@ -148,7 +150,7 @@ impl Gateway {
             error.set_retry(true);
             return error;
         }
-        error.set_retry(self.end(inference, failure, Ending::NoConnection, None));
+        error.set_retry(self.end(inference, failure, AttemptResult::NoConnection, None));
         error
     }
 
@@ -168,7 +170,11 @@ impl Gateway {
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
         let status = header.status.as_u16();
-        let stream = headers::is_event_stream(header);
+        let framing = deployment
+            .provider
+            .kind
+            .framing(inference.provider_format());
+        let stream = headers::has_type(header, framing.media_type());
         let option = inference.request.usage_option.is_some();
         let filter = stream && option && inference.translated().is_none();
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
@@ -176,8 +182,8 @@ impl Gateway {
             entry.begin_response(status, stream, filter, free);
         }
         let refusal = Refusal::from_header(header);
-        let verdict = refusal.ending(false).verdict();
-        if verdict.next == Next::NextCandidate {
+        let verdict = refusal.ending(false).decision();
+        if verdict.next == NextStep::NextCandidate {
             self.refuse(inference, exchange, refusal, BytesMut::new(), false)?;
             return Ok(HeadVerdict::Withheld);
         }
@@ -286,14 +292,14 @@ impl Gateway {
                 return Ok(passed);
             }
             Step::ErrorEvent(status) => {
-                let ending = Ending::ErrorFirst(Fault::of_status(status));
+                let ending = AttemptResult::ErrorFirst(StreamErrorKind::from_status(status));
                 if self.end(inference, Failure::ErrorEvent(status), ending, None) {
                     return Error::err_up(TRY_NEXT);
                 }
                 dirty = true;
             }
             Step::Unusable(status, said) => {
-                let ending = Ending::ErrorFirst(Fault::of_status(status));
+                let ending = AttemptResult::ErrorFirst(StreamErrorKind::from_status(status));
                 self.end(inference, Failure::Unusable { status, said }, ending, None);
                 return Error::err_up(TRY_NEXT);
             }
@@ -303,7 +309,7 @@ impl Gateway {
                 dirty = true;
             }
             Step::BrokenOff => {
-                self.tell_circuit(inference, Ending::BrokenLate.verdict().health, None);
+                self.tell_circuit(inference, AttemptResult::BrokenLate.decision().health, None);
                 passed = Passed::BrokenOff;
                 dirty = true;
             }
@@ -332,12 +338,12 @@ impl Gateway {
         if entry.is_some_and(EntryDraft::content_began) {
             if attempts.state.note_content()
                 && let Some(flight) = attempts.cursor.flight()
-                && let Some(change) = flight.answered(clock::now())
+                && let Some(change) = flight.report_content(clock::now())
             {
                 self.circuit_changed(flight.deployment().id(), change);
             }
         } else if end && attempts.state.note_end() {
-            self.tell_circuit(inference, Health::Good, None);
+            self.tell_circuit(inference, HealthReport::Good, None);
         }
     }
 
@@ -416,11 +422,11 @@ impl Gateway {
         &self,
         inference: &mut Inference,
         failure: Failure,
-        ending: Ending,
+        ending: AttemptResult,
         wait: Option<Duration>,
     ) -> bool {
         let now = clock::now();
-        let verdict = ending.verdict();
+        let verdict = ending.decision();
         inference.attempts.stop_time(now);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             entry.note_failure(failure.outcome(), failure.status(), failure.is_empty(), now);
@@ -448,15 +454,20 @@ impl Gateway {
     }
 
     /// Reports to the deployment's circuit.
-    fn tell_circuit(&self, inference: &mut Inference, health: Health, wait: Option<Duration>) {
+    fn tell_circuit(
+        &self,
+        inference: &mut Inference,
+        health: HealthReport,
+        wait: Option<Duration>,
+    ) {
         let now = clock::now();
         let Some(flight) = inference.attempts.cursor.flight() else {
             return;
         };
         let id = flight.deployment().id();
-        if let Health::Refused(rest) = health {
+        if let HealthReport::Refused(rest) = health {
             self.metrics.deployments.cooldown(id);
-            let rest = flight.refused(rest.or(wait), now);
+            let rest = flight.report_refusal(rest.or(wait), now);
             let deployment = flight.deployment().id();
             tracing::debug!(deployment, ?rest, "deployment in cooldown");
         } else if let Some(change) = flight.report(health, wait, now) {
@@ -464,14 +475,14 @@ impl Gateway {
         }
     }
 
-    fn circuit_changed(&self, deployment: &str, change: Change) {
+    fn circuit_changed(&self, deployment: &str, change: CircuitChange) {
         match change {
-            Change::Opened(time) => {
+            CircuitChange::Opened(time) => {
                 self.metrics.deployments.circuit_opened(deployment);
                 let seconds = time.as_secs_f64();
                 tracing::warn!(deployment, seconds, "circuit opened");
             }
-            Change::Closed => tracing::info!(deployment, "circuit closed"),
+            CircuitChange::Closed => tracing::info!(deployment, "circuit closed"),
         }
     }
 }
@@ -485,11 +496,15 @@ pub(crate) enum HeadVerdict {
     Withheld,
 }
 
-/// Addresses the request to the current candidate.
+/// Addresses the request to the current candidate and authorizes it.
 ///
 /// # Errors
-/// When a header can't be set.
-pub(crate) fn address(request: &mut RequestHeader, inference: &Inference) -> Result<()> {
+/// Returns an error if a header can't be set or the candidate's credential can't be used.
+pub(crate) fn address(
+    request: &mut RequestHeader,
+    inference: &Inference,
+    exchange: &Exchange,
+) -> Result<()> {
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };
@@ -502,7 +517,9 @@ pub(crate) fn address(request: &mut RequestHeader, inference: &Inference) -> Res
             request.insert_header(TRACEPARENT, parent)?;
         }
     }
-    headers::for_provider(request, &deployment.provider, &inference.asked())
+    let target = inference.upstream_target();
+    let body = exchange.outgoing();
+    headers::for_provider(request, &deployment.provider, &target, &body)
 }
 
 fn connection_failure(error: &Error) -> Failure {

@@ -4,16 +4,15 @@
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use llm_router_domain::retry::{Ending, Fault, limit_wait, retry_after};
-use llm_router_wire::error::{provider_message, says_spend_limit};
+use llm_router_domain::retry::{AttemptResult, StreamErrorKind, limit_wait, retry_after};
+use llm_router_wire::error::{body_status, provider_message, says_spend_limit};
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::budgets::Refused;
+use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::attempt::state::Cause;
-use crate::proxy::attempt::stream::error_status;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
 
 /// Reason for an attempt's failure.
@@ -80,8 +79,8 @@ impl Refusal {
     }
 
     /// Returns the row of the retry table that it falls under.
-    pub(crate) const fn ending(&self, spend_limit: bool) -> Ending {
-        Ending::Status {
+    pub(crate) const fn ending(&self, spend_limit: bool) -> AttemptResult {
+        AttemptResult::Status {
             status: self.status,
             spend_limit,
             hinted: self.hinted,
@@ -100,10 +99,10 @@ impl Refusal {
     }
 
     /// Judges the refusal by its body, as far as that was read.
-    pub(crate) fn judge(self, body: &[u8]) -> (Failure, Ending) {
+    pub(crate) fn judge(self, body: &[u8]) -> (Failure, AttemptResult) {
         if self.status == 0 {
-            let status = error_status(body);
-            let ending = Ending::ErrorFirst(Fault::of_status(status));
+            let status = body_status(body);
+            let ending = AttemptResult::ErrorFirst(StreamErrorKind::from_status(status));
             return (Failure::ErrorEvent(status), ending);
         }
         let ending = self.ending(says_spend_limit(body));
@@ -155,12 +154,12 @@ impl Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<BudgetRefusal> for Failure {
+    fn from(refused: BudgetRefusal) -> Self {
         match refused {
-            Refused::OverBudget(why) | Refused::Share(why) => Self::OverBudget(why),
-            Refused::Unknown => Self::Unjournalled,
-            Refused::Unavailable => Self::Uncounted,
+            BudgetRefusal::OverBudget(why) | BudgetRefusal::Share(why) => Self::OverBudget(why),
+            BudgetRefusal::Unknown => Self::Unjournalled,
+            BudgetRefusal::Unavailable => Self::Uncounted,
         }
     }
 }
@@ -190,9 +189,9 @@ impl Broken<'_> {
         }
         if let Some(kind) = self.timeout() {
             return Some(match kind {
-                TimeoutKind::FirstByte => Cause::Timeout(Ending::SilentEarly),
-                TimeoutKind::Idle => Cause::Timeout(Ending::CutEarly),
-                TimeoutKind::Total => Cause::Timeout(Ending::OutOfTime),
+                TimeoutKind::FirstByte => Cause::Timeout(AttemptResult::SilentEarly),
+                TimeoutKind::Idle => Cause::Timeout(AttemptResult::CutEarly),
+                TimeoutKind::Total => Cause::Timeout(AttemptResult::OutOfTime),
                 TimeoutKind::Stop => Cause::Stopped,
             });
         }
@@ -271,20 +270,20 @@ mod tests {
             (Error::new_up(TRY_NEXT), Some(Cause::Refused)),
             (
                 of(TimeoutKind::FirstByte),
-                Some(Cause::Timeout(Ending::SilentEarly)),
+                Some(Cause::Timeout(AttemptResult::SilentEarly)),
             ),
             (
                 of(TimeoutKind::Idle),
-                Some(Cause::Timeout(Ending::CutEarly)),
+                Some(Cause::Timeout(AttemptResult::CutEarly)),
             ),
             (
                 of(TimeoutKind::Total),
-                Some(Cause::Timeout(Ending::OutOfTime)),
+                Some(Cause::Timeout(AttemptResult::OutOfTime)),
             ),
             (of(TimeoutKind::Stop), Some(Cause::Stopped)),
             (
                 Error::new_up(ErrorType::ReadTimedout),
-                Some(Cause::Timeout(Ending::SilentEarly)),
+                Some(Cause::Timeout(AttemptResult::SilentEarly)),
             ),
             (Error::new_down(ErrorType::ReadTimedout), None),
             (Error::new_down(ErrorType::ConnectionClosed), None),
@@ -302,7 +301,7 @@ mod tests {
         };
         let (failure, ending) = refusal(0).judge(br#"{"error":{"code":429}}"#);
         assert!(matches!(failure, Failure::ErrorEvent(429)) && failure.is_empty());
-        assert_eq!(ending, Ending::ErrorFirst(Fault::Overload));
+        assert_eq!(ending, AttemptResult::ErrorFirst(StreamErrorKind::Overload));
 
         let spent = br#"{"error":{"message":"No money.","code":"insufficient_quota"}}"#;
         let (failure, ending) = refusal(429).judge(spent);
@@ -310,7 +309,7 @@ mod tests {
             panic!("{failure:?}");
         };
         assert_eq!((status, said.as_deref()), (429, Some("No money.")));
-        let expected = Ending::Status {
+        let expected = AttemptResult::Status {
             status: 429,
             spend_limit: true,
             hinted: false,

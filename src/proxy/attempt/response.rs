@@ -6,10 +6,11 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
+use llm_router_wire::error::begins_with_error;
 
 use crate::proxy::attempt::answer::{Answer, Progress};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
-use crate::proxy::attempt::stream::{Stream, Verdict, begins_with_error};
+use crate::proxy::attempt::stream::{Stream, Verdict};
 
 /// Treatment of the response.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use llm_router_domain::ledger::Disconnect;
 use pingora::{Error, ErrorType, Result};
 
-use crate::budgets::{By, Need, Refused};
+use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy};
 use crate::clock;
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft};
@@ -52,18 +52,24 @@ impl Gateway {
         let entry = EntryDraft::new(id, inference, deployment, expected, now);
         let attempts = &mut inference.attempts;
         if let Some(budget) = budget {
-            let need = Need {
+            let need = BudgetRequest {
                 budget,
                 opened: entry.opening(),
-                instead: attempts.entry.as_deref().map(EntryDraft::opening),
+                replaces: attempts.entry.as_deref().map(EntryDraft::opening),
                 longest,
                 failure: snapshot.limits.on_counter_failure,
             };
             let reserved = self.budgets.reserve(&need, &self.ledger).await;
             self.ledger.metrics().decided(reserved.as_ref());
-            attempts.degraded |= !matches!(reserved, Ok(By::All) | Err(Refused::OverBudget(_)));
+            attempts.degraded |= !matches!(
+                reserved,
+                Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
+            );
             if let Err(refused) = reserved {
-                if matches!(refused, Refused::OverBudget(_) | Refused::Share(_)) {
+                if matches!(
+                    refused,
+                    BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)
+                ) {
                     self.metrics.budget_refused();
                 }
                 attempts.failure = Some(refused.into());

@@ -13,7 +13,7 @@
 //! ```
 
 use bytes::BytesMut;
-use llm_router_domain::retry::{Ending, Next, Verdict};
+use llm_router_domain::retry::{AttemptResult, NextStep, RetryDecision};
 
 use crate::proxy::attempt::outcome::Refusal;
 
@@ -65,7 +65,7 @@ pub(crate) enum Cause {
     /// The answer was found to be none, or the reading of a refusal has come to its end.
     Refused,
     /// The upstream was silent for too long. What that is before any content:
-    Timeout(Ending),
+    Timeout(AttemptResult),
     /// The router has to end.
     Stopped,
     /// The connection broke. `unused`: the upstream can't have taken the request.
@@ -83,7 +83,7 @@ pub(crate) enum Reaction {
     /// The refusal is judged by what was read of it.
     Judge(Refusal, BytesMut),
     /// The attempt ends so.
-    End(Ending),
+    End(AttemptResult),
     /// It had ended before; `true`: the request goes to the next candidate.
     Over(bool),
     /// Nobody's fault: the request ends.
@@ -195,7 +195,7 @@ impl State {
             (Cause::Stopped, _) => Reaction::Stop,
             (Cause::Refused, _) => Reaction::Over(self.goes_on()),
             (Cause::Timeout(_) | Cause::Broken { .. }, _) if written => {
-                Reaction::End(Ending::BrokenLate)
+                Reaction::End(AttemptResult::BrokenLate)
             }
             (Cause::Timeout(early), _) => Reaction::End(early),
             (
@@ -208,14 +208,14 @@ impl State {
                 });
                 Reaction::Reconnect
             }
-            (Cause::Broken { .. }, _) => Reaction::End(Ending::CutEarly),
+            (Cause::Broken { .. }, _) => Reaction::End(AttemptResult::CutEarly),
         }
     }
 
     /// Ends the attempt with the verdict on it. `may_go_on`: there is another candidate, and time.
     /// True if the request goes there.
-    pub(crate) fn end(&mut self, verdict: Verdict, may_go_on: bool) -> bool {
-        let next = verdict.next == Next::NextCandidate && may_go_on;
+    pub(crate) fn end(&mut self, verdict: RetryDecision, may_go_on: bool) -> bool {
+        let next = verdict.next == NextStep::NextCandidate && may_go_on;
         *self = Self::Failed { next };
         next
     }
@@ -235,7 +235,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const TIMEOUT: Cause = Cause::Timeout(Ending::SilentEarly);
+    const TIMEOUT: Cause = Cause::Timeout(AttemptResult::SilentEarly);
     const BROKEN: Cause = Cause::Broken { unused: false };
     const UNUSED: Cause = Cause::Broken { unused: true };
 
@@ -277,7 +277,7 @@ mod tests {
             assert!(state.reconnects());
             assert!(!another || !state.begin(3), "the attempt is the same");
         }
-        assert!(state.end(Ending::NoConnection.verdict(), true));
+        assert!(state.end(AttemptResult::NoConnection.decision(), true));
         assert!(state.goes_on() && !state.reconnects());
         assert!(state.begin(1), "the next candidate is another attempt");
         assert!(!state.connect_failed());
@@ -298,7 +298,7 @@ mod tests {
         assert!(!state.begin(1), "the attempt is the same");
         state.set_sent();
         let reaction = state.fail(UNUSED, false);
-        assert!(matches!(reaction, Reaction::End(Ending::CutEarly)));
+        assert!(matches!(reaction, Reaction::End(AttemptResult::CutEarly)));
     }
 
     #[test]
@@ -310,9 +310,9 @@ mod tests {
             (State::Declined, UNUSED, true),
         ] {
             let expected = if written {
-                Ending::BrokenLate
+                AttemptResult::BrokenLate
             } else {
-                Ending::CutEarly
+                AttemptResult::CutEarly
             };
             match state.fail(cause, written) {
                 Reaction::End(ending) => assert_eq!(ending, expected),
@@ -324,10 +324,10 @@ mod tests {
     #[test]
     fn silence_is_judged_by_what_the_client_has_seen() {
         for (mut state, written, expected) in [
-            (connecting(1), false, Ending::SilentEarly),
-            (sent(), false, Ending::SilentEarly),
-            (answering(), false, Ending::SilentEarly),
-            (content(), true, Ending::BrokenLate),
+            (connecting(1), false, AttemptResult::SilentEarly),
+            (sent(), false, AttemptResult::SilentEarly),
+            (answering(), false, AttemptResult::SilentEarly),
+            (content(), true, AttemptResult::BrokenLate),
         ] {
             match state.fail(TIMEOUT, written) {
                 Reaction::End(ending) => assert_eq!(ending, expected),
@@ -365,7 +365,10 @@ mod tests {
         for (may_go_on, next) in [(true, true), (false, false)] {
             let mut state = refused();
             state.take_refusal();
-            assert_eq!(state.end(Ending::CutEarly.verdict(), may_go_on), next);
+            assert_eq!(
+                state.end(AttemptResult::CutEarly.decision(), may_go_on),
+                next
+            );
             // Pingora hands the error over once more, now that it is judged.
             match state.fail(Cause::Refused, false) {
                 Reaction::Over(goes_on) => assert_eq!(goes_on, next),
@@ -388,7 +391,8 @@ mod tests {
     fn what_is_no_answer_never_tells_of_content() {
         let mut failed = sent();
         failed.end(
-            Ending::ErrorFirst(llm_router_domain::retry::Fault::Request).verdict(),
+            AttemptResult::ErrorFirst(llm_router_domain::retry::StreamErrorKind::Request)
+                .decision(),
             true,
         );
         for mut state in [State::Idle, sent(), refused(), State::Declined, failed] {
@@ -399,10 +403,10 @@ mod tests {
     #[test]
     fn a_failure_that_is_the_clients_goes_nowhere_else() {
         let mut state = answering();
-        assert!(!state.end(Ending::BrokenLate.verdict(), true));
+        assert!(!state.end(AttemptResult::BrokenLate.decision(), true));
         assert!(state.has_failed() && !state.goes_on());
         let mut state = sent();
-        assert!(!state.end(Ending::OutOfTime.verdict(), true));
+        assert!(!state.end(AttemptResult::OutOfTime.decision(), true));
     }
 
     #[test]

@@ -106,9 +106,9 @@ impl Gateway {
         let Some(router) = &self.admin else {
             return Ok(false);
         };
-        match admin::take(session, ctx).await {
-            Ok(request) => {
-                admin::serve(router, request, session, ctx).await?;
+        match admin::ask(router, session, ctx).await {
+            Ok(answer) => {
+                admin::send(answer, session, ctx).await?;
                 Ok(true)
             }
             Err(error) => Box::pin(self.take(Err(error), session, ctx)).await,
@@ -147,7 +147,7 @@ impl Gateway {
         ctx.key = Some(Arc::clone(&key));
         ctx.store_unavailable = !self.metrics.store_is_up();
         check_method(&target, &header.method, header.uri.path()).map_err(BodyError::Refused)?;
-        let anthropic = ctx.endpoint.is_some();
+        let format = ctx.format();
         let enabled = self.switch.is_enabled(clock::wall());
         match target {
             Target::Inference(endpoint) => {
@@ -167,22 +167,14 @@ impl Gateway {
             Target::Models => {
                 let names = model_list::visible(snapshot, enabled, &key);
                 let listed = names.iter().map(model_list::Entry::listed);
-                Ok(Step::Answer(if anthropic {
-                    models::anthropic_list(listed)
-                } else {
-                    models::openai_list(listed)
-                }))
+                Ok(Step::Answer(models::list(format, listed)))
             }
             Target::Model(id) => {
                 let names = model_list::visible(snapshot, enabled, &key);
                 let entry = names.iter().find(|entry| entry.id == id);
                 let entry =
                     entry.ok_or_else(|| BodyError::Refused(ApiError::model_not_found(&id)))?;
-                Ok(Step::Answer(if anthropic {
-                    models::anthropic_model(entry.listed())
-                } else {
-                    models::openai_model(entry.listed())
-                }))
+                Ok(Step::Answer(models::one(format, entry.listed())))
             }
             Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Refused(
                 ApiError::not_found(session.req_header().uri.path()),
@@ -219,7 +211,12 @@ impl Gateway {
         if is_compressed(&session.req_header().headers) {
             return Err(BodyError::Refused(ApiError::unsupported_encoding()));
         }
-        let body = body::read(session, snapshot.max_body, snapshot.body_timeout).await?;
+        let body = body::read(
+            session,
+            snapshot.server.max_body,
+            snapshot.server.body_timeout,
+        )
+        .await?;
         let head = RequestHead::read(&body)
             .map_err(|error| BodyError::Refused(ApiError::invalid_body(error)))?;
         let now = clock::wall();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use llm_router_domain::ledger::{Ending, Entry};
+use llm_router_domain::ledger::{AttemptEnd, LedgerEntry};
 use llm_router_domain::price::Cost;
 use llm_router_domain::usage::Class;
 use prometheus::{CounterVec, HistogramVec, IntCounter, IntCounterVec, Registry};
@@ -61,9 +61,9 @@ impl Consumption {
     }
 
     /// Counts what an attempt used.
-    pub(super) fn settled(&self, entry: &Entry) {
+    pub(super) fn settled(&self, entry: &LedgerEntry) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
-        if outcome.ending == Ending::Failed {
+        if outcome.ending == AttemptEnd::Failed {
             return;
         }
         let labels = [
@@ -71,7 +71,7 @@ impl Consumption {
             attempt.model.as_deref().unwrap_or(OTHER),
         ];
         let series = self.series(labels);
-        for (class, tokens) in outcome.usage.counted() {
+        for (class, tokens) in outcome.usage.iter() {
             let [provider, model] = labels;
             let counter = series.tokens[class as usize].get_or_init(|| {
                 let labels = [provider, model, class.name()];
@@ -108,7 +108,7 @@ impl Consumption {
 
 impl Series {
     /// Observes the speed of a stream.
-    fn pace(&self, entry: &Entry) {
+    fn pace(&self, entry: &LedgerEntry) {
         let outcome = &entry.outcome;
         let seconds = |micros: u32| Duration::from_micros(micros.into()).as_secs_f64();
         let timings = &outcome.timings;
@@ -120,7 +120,7 @@ impl Series {
         self.first_token.observe(seconds(queue) + seconds(first));
         let streaming = seconds(total.saturating_sub(first));
         let output = outcome.usage.output_total();
-        if outcome.ending == Ending::Complete && streaming > 0.0 && output > 1 {
+        if outcome.ending == AttemptEnd::Complete && streaming > 0.0 && output > 1 {
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "counts of tokens are far below 2^52"

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use llm_router_domain::balance::Deployment;
-use llm_router_domain::circuit::{Availability, Rest};
+use llm_router_domain::balance::DeploymentState;
+use llm_router_domain::circuit::{Availability, RestReason};
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use crate::clock;
 use crate::health::Health;
-use crate::snapshot::{Provider, Snapshot};
+use crate::snapshot::{CompiledProvider, Snapshot};
 use crate::telemetry::metrics::declare::metrics;
 
 metrics! {
@@ -67,14 +67,14 @@ impl DeploymentMetrics {
         for deployment in snapshot.states.iter() {
             self.show_one(deployment);
         }
-        let checked = |provider: &&Arc<Provider>| provider.check.interval.is_some();
+        let checked = |provider: &&Arc<CompiledProvider>| provider.health_check.interval.is_some();
         for provider in snapshot.providers.iter().filter(checked) {
             let healthy = i64::from(!health.is_down(provider));
             self.healthy.with_label_values(&[&provider.id]).set(healthy);
         }
     }
 
-    fn show_one(&self, deployment: &Deployment) {
+    fn show_one(&self, deployment: &DeploymentState) {
         let now = clock::now();
         let labels = labels(deployment.id());
         let availability = deployment.availability(now);
@@ -102,11 +102,13 @@ pub(crate) fn labels(id: &str) -> [&str; 2] {
 const fn circuit_state(availability: Availability) -> i64 {
     match availability {
         Availability::Resting {
-            why: Rest::Open, ..
+            why: RestReason::Open,
+            ..
         } => 2,
         Availability::ProbeDue
         | Availability::Resting {
-            why: Rest::Probing, ..
+            why: RestReason::Probing,
+            ..
         } => 1,
         Availability::Ready { .. } | Availability::Resting { .. } => 0,
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use llm_router_admin as admin;
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::quantile::Sketch;
 use llm_router_domain::usage::Class;
 
@@ -57,8 +57,8 @@ impl Figures {
     }
 
     /// Counts what an attempt used. `deployment` is the id of the one that it went to.
-    pub(super) fn settled(&self, entry: &Entry, deployment: &str) {
-        if entry.outcome.usage.counted().next().is_none() {
+    pub(super) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
+        if entry.outcome.usage.iter().next().is_none() {
             return;
         }
         self.total.settled(entry);
@@ -178,7 +178,7 @@ impl Tally {
         }
     }
 
-    fn settled(&self, entry: &Entry) {
+    fn settled(&self, entry: &LedgerEntry) {
         let usage = &entry.outcome.usage;
         for (counter, tokens) in [
             (&self.input_tokens, usage.input_total()),

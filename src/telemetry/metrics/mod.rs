@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use llm_router_domain::ledger::Entry;
-use llm_router_domain::toggle::Outcome;
+use llm_router_domain::ledger::LedgerEntry;
+use llm_router_domain::toggle::ToggleOutcome;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -226,7 +226,7 @@ impl Metrics {
     }
 
     /// Counts what an attempt used at the deployment of that id.
-    pub(crate) fn settled(&self, entry: &Entry, deployment: &str) {
+    pub(crate) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
         self.consumption.settled(entry);
         self.figures.settled(entry, deployment);
     }
@@ -255,7 +255,7 @@ impl Metrics {
     }
 
     /// Notes how the shared counters are.
-    pub(crate) fn counters(&self, status: &llm_router_counters::Status) {
+    pub(crate) fn counters(&self, status: &llm_router_counters::LinkStatus) {
         self.counted.counters_up.set(i64::from(status.up));
         self.counted.replicas.set(i64::from(status.replicas));
         for (outcome, total) in [("answered", status.answered), ("failed", status.failed)] {
@@ -296,7 +296,7 @@ impl Metrics {
     }
 
     /// Counts what became of a request to the toggle.
-    pub(crate) fn toggle_changed(&self, outcome: Outcome) {
+    pub(crate) fn toggle_changed(&self, outcome: ToggleOutcome) {
         self.counted
             .toggle_changes
             .with_label_values(&[outcome.name()])

@@ -1,32 +1,32 @@
-//! Where to listen and where providers are.
+//! Addresses: of sockets, providers' APIs, paths below them, and origins of web pages.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use llm_router_yaml::ValueError;
 use url::{Host, Url};
 
 use super::TextSetting;
-use crate::findings::Wrong;
 
-/// The address of a provider's API, in the parts that a connection needs.
+/// The base URL of an API, split into the parts that a connection needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
-    /// With or without TLS.
+    /// HTTP or HTTPS.
     pub scheme: Scheme,
-    /// A name in lower case, or an IP address; an IPv6 one without brackets.
+    /// A name in lower case, or an IP address; IPv6 without brackets.
     pub host: String,
-    /// Filled in by the scheme if the URL has none.
+    /// The port; that of the scheme if the URL has none.
     pub port: u16,
-    /// Empty, or with a slash before it and none after it.
+    /// Empty, or begins with a slash and does not end with one.
     pub path: String,
 }
 
-/// How a provider is spoken to.
+/// The scheme of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// In plain text.
+    /// Plain text.
     Http,
-    /// With TLS.
+    /// TLS.
     Https,
 }
 
@@ -34,12 +34,12 @@ pub enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UrlPath(pub(crate) String);
 
-/// Where a page of a browser comes from: scheme, host and port, or `*` for anywhere.
+/// The origin of a web page (scheme, host and port), or `*` for any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WebOrigin(pub(crate) String);
 
 impl BaseUrl {
-    /// The value of a `Host` header: without the port if that is the scheme's own.
+    /// Returns the value of a `Host` header: without the port if that is the scheme's own.
     #[must_use]
     pub fn authority(&self) -> String {
         let v6 = self.host.contains(':');
@@ -54,7 +54,7 @@ impl BaseUrl {
         format!("{host}:{}", self.port)
     }
 
-    /// Whether requests stay on this machine.
+    /// Returns true if requests stay on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let address: Option<IpAddr> = self.host.parse().ok();
@@ -62,8 +62,8 @@ impl BaseUrl {
     }
 }
 
-/// Whether an address is one that machines tell their own secrets at: link-local ones, among them the
-/// metadata services of clouds (RFC 3927, RFC 4291 section 2.5.6), and those that lie elsewhere.
+/// Returns true for link-local addresses (RFC 3927, RFC 4291 section 2.5.6) and for clouds' metadata
+/// services at other addresses. Both hand out secrets of the machine.
 #[must_use]
 pub fn is_link_local(address: IpAddr) -> bool {
     const AWS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -90,7 +90,7 @@ impl fmt::Display for BaseUrl {
 }
 
 impl Scheme {
-    /// As in a URL.
+    /// The name in a URL.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -111,35 +111,35 @@ impl TextSetting for BaseUrl {
     const FORMAT: &'static str = "http-url";
     const EXAMPLES: &'static [&'static str] = &["https://api.openai.com/v1"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        let url = Url::parse(text).map_err(|_| no_url())?;
+    fn parse(text: &str) -> Result<Self, ValueError> {
+        let url = Url::parse(text).map_err(|_| not_a_url())?;
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
-            _ => return Err(no_url()),
+            _ => return Err(not_a_url()),
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Wrong::new(
-                "has a user or password in it",
-                "use api_key or headers",
+            return Err(ValueError::new(
+                "contains a user name or password",
+                "use api_key or headers instead",
             ));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(Wrong::new(
-                "has a `?` or `#` in it",
-                "end the URL before it",
+            return Err(ValueError::new(
+                "contains a `?` or `#`",
+                "remove it and everything after it",
             ));
         }
         let host = match url.host() {
             Some(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
-            None => return Err(no_url()),
+            None => return Err(not_a_url()),
         };
         let port = url.port().unwrap_or(scheme.default_port());
         let path = url.path().trim_end_matches('/').to_owned();
         if host.is_empty() || port == 0 {
-            return Err(no_url());
+            return Err(not_a_url());
         }
         Ok(Self {
             scheme,
@@ -154,10 +154,10 @@ impl TextSetting for SocketAddr {
     const FORMAT: &'static str = "socket-address";
     const EXAMPLES: &'static [&'static str] = &["0.0.0.0:8000", "127.0.0.1:8001", "[::]:8000"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         text.parse().map_err(|_| {
-            Wrong::new(
-                "is not an address to listen on",
+            ValueError::new(
+                "is not a listen address",
                 "write an IP address and a port: 0.0.0.0:8000, 127.0.0.1:8000 or [::]:8000",
             )
         })
@@ -168,16 +168,16 @@ impl TextSetting for UrlPath {
     const FORMAT: &'static str = "url-path";
     const EXAMPLES: &'static [&'static str] = &["/models", "/health"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let plain = text
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'#');
         if text.starts_with('/') && plain {
             return Ok(Self(text.to_owned()));
         }
-        Err(Wrong::new(
-            "is not a path",
-            "begin it with `/`, below the base_url: /models",
+        Err(ValueError::new(
+            "is not a URL path",
+            "begin it with `/`, relative to base_url, for example /models",
         ))
     }
 }
@@ -192,7 +192,7 @@ impl TextSetting for WebOrigin {
     const FORMAT: &'static str = "web-origin";
     const EXAMPLES: &'static [&'static str] = &["https://dashboard.example.com", "*"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let is_origin = || {
             let url = BaseUrl::parse(text).ok()?;
             let slashes = text.matches('/').count();
@@ -201,9 +201,9 @@ impl TextSetting for WebOrigin {
         if text == "*" || is_origin().is_some() {
             return Ok(Self(text.to_ascii_lowercase()));
         }
-        Err(Wrong::new(
+        Err(ValueError::new(
             "is not an origin",
-            "write scheme and host without a path: https://dashboard.example.com",
+            "write scheme and host without a path, for example https://dashboard.example.com",
         ))
     }
 }
@@ -214,10 +214,10 @@ impl fmt::Display for WebOrigin {
     }
 }
 
-fn no_url() -> Wrong {
-    Wrong::new(
+fn not_a_url() -> ValueError {
+    ValueError::new(
         "is not an http or https URL",
-        "write it out: https://api.example.com/v1",
+        "write it in full, for example https://api.example.com/v1",
     )
 }
 
@@ -251,7 +251,7 @@ mod tests {
                 ("https://", "http or https URL"),
                 ("https://a b.c", "http or https URL"),
                 ("https://a.b:99999", "http or https URL"),
-                ("https://u:p@a.b", "user or password"),
+                ("https://u:p@a.b", "user name or password"),
                 ("https://a.b/v1?x=1", "`?`"),
                 ("https://a.b/v1#x", "`#`"),
             ],
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn link_local_addresses_are_known_in_every_form() {
+    fn link_local_addresses_are_detected_in_every_form() {
         for (address, expected) in [
             ("169.254.169.254", true),
             ("169.254.0.1", true),

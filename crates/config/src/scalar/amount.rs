@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use llm_router_yaml::ValueError;
 use rust_decimal::Decimal;
 
 use super::TextSetting;
-use crate::findings::Wrong;
 
 /// US dollars, exact as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +16,13 @@ impl TextSetting for Usd {
     const TYPES: &'static [&'static str] = &["number", "string"];
     const EXAMPLES: &'static [&'static str] = &["50", "12.50"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let amount = Decimal::from_str_exact(text.trim());
         let amount = amount.ok().filter(|amount| *amount > Decimal::ZERO);
         amount.map(Self).ok_or_else(|| {
-            Wrong::new(
-                "is not an amount of money above 0",
-                "write US dollars with a point: 50 or 12.50",
+            ValueError::new(
+                "is not an amount above 0",
+                "write US dollars with a decimal point, for example 50 or 12.50",
             )
         })
     }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use llm_router_domain::pattern::Pattern;
+use llm_router_yaml::ValueError;
 
 use super::TextSetting;
-use crate::findings::Wrong;
 
 /// The id of a provider, which is also the part before the slash in `provider/model`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,34 +15,38 @@ pub(crate) struct ProviderId(pub(crate) String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelName(pub(crate) String);
 
-/// A name for people: of a key or an owner.
+/// The name of a key or an owner, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Label(pub(crate) String);
 
-/// A model name in which `*` stands for any text, none included.
+/// A model name in which `*` matches any text, also none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern(Pattern);
 
 impl NamePattern {
-    /// The pattern as written.
+    /// Returns the pattern as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Whether it is `*`, which every name matches.
+    pub(crate) fn into_pattern(self) -> Pattern {
+        self.0
+    }
+
+    /// Returns true for `*`, which every name matches.
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.as_str() == "*"
     }
 
-    /// The one name that matches, if the pattern has no `*`.
+    /// Returns the one name that matches, if the pattern has no `*`.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
         self.0.is_literal().then(|| self.as_str())
     }
 
-    /// Whether a name matches, by case.
+    /// Returns true if a name matches. Case counts.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.0.matches(name)
@@ -53,15 +57,15 @@ impl TextSetting for ProviderId {
     const FORMAT: &'static str = "provider-id";
     const EXAMPLES: &'static [&'static str] = &["openai", "eu-vllm"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if starts_well && text.len() <= 64 && text.chars().all(allowed) {
+        let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if begins_well && text.len() <= 64 && text.chars().all(allowed) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Wrong::new(
-            "is not a provider's id",
-            "use up to 64 letters, digits, `-`, `_` and `.`, and begin with a letter or digit",
+        Err(ValueError::new(
+            "is not a provider id",
+            "use up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit",
         ))
     }
 }
@@ -70,13 +74,13 @@ impl TextSetting for ModelName {
     const FORMAT: &'static str = "model-name";
     const EXAMPLES: &'static [&'static str] = &["gpt-4o-mini", "claude-haiku-4-5"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         if is_model_name(text) && !text.contains('*') {
             return Ok(Self(text.to_owned()));
         }
-        Err(Wrong::new(
-            "is not a model's name",
-            "use up to 256 characters without spaces and `*`",
+        Err(ValueError::new(
+            "is not a model name",
+            "use up to 256 characters, without spaces and `*`",
         ))
     }
 }
@@ -85,13 +89,13 @@ impl TextSetting for NamePattern {
     const FORMAT: &'static str = "name-pattern";
     const EXAMPLES: &'static [&'static str] = &["*", "gpt-*", "gpt-4o-mini"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         if is_model_name(text) {
             return Ok(Self(Pattern::new(text)));
         }
-        Err(Wrong::new(
-            "is not a pattern of model names",
-            "write a name without spaces, in which `*` stands for any text",
+        Err(ValueError::new(
+            "is not a name pattern",
+            "write a name without spaces, in which `*` matches any text",
         ))
     }
 }
@@ -99,14 +103,14 @@ impl TextSetting for NamePattern {
 impl TextSetting for Label {
     const FORMAT: &'static str = "label";
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let fits = !text.is_empty() && text.len() <= 128 && text.trim() == text;
         if fits && !text.contains(char::is_control) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Wrong::new(
+        Err(ValueError::new(
             "is not a name",
-            "use 1 to 128 characters on one line, without spaces at its ends",
+            "use 1 to 128 bytes on one line, without spaces at either end",
         ))
     }
 }
@@ -114,9 +118,9 @@ impl TextSetting for Label {
 impl TextSetting for PathBuf {
     const FORMAT: &'static str = "file-path";
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() || text.contains('\0') {
-            return Err(Wrong::new("is not a path", "name a file"));
+            return Err(ValueError::new("is not a file path", "name a file"));
         }
         Ok(text.into())
     }
@@ -144,16 +148,16 @@ mod tests {
         assert_texts::<ProviderId>(
             &[("openai", |_| true), ("eu-vllm_2.1", |_| true)],
             &[
-                ("", "provider's id"),
-                ("a/b", "provider's id"),
-                ("-a", "begin with"),
+                ("", "provider id"),
+                ("a/b", "provider id"),
+                ("-a", "beginning with"),
                 ("ä", "letters"),
             ],
         );
         assert_texts::<ModelName>(
             &[("meta-llama/Llama-3.1-8B:free", |_| true)],
             &[
-                ("", "model's name"),
+                ("", "model name"),
                 ("a b", "spaces"),
                 ("gpt-*", "`*`"),
                 ("a\n", "spaces"),
@@ -161,7 +165,11 @@ mod tests {
         );
         assert_texts::<Label>(
             &[("team a", |_| true)],
-            &[("", "is not a name"), (" a", "ends"), ("a\nb", "one line")],
+            &[
+                ("", "is not a name"),
+                (" a", "either end"),
+                ("a\nb", "one line"),
+            ],
         );
         assert_texts::<NamePattern>(
             &[("*", NamePattern::is_any)],

@@ -1,26 +1,26 @@
-//! Texts that nobody may see: keys, credentials, header values.
+//! Texts that must not be shown: keys, credentials, header values.
 
+use llm_router_yaml::ValueError;
 use secrecy::SecretString;
 
 use super::TextSetting;
-use crate::findings::Wrong;
 
 /// The value of a header sent to a provider; it may be a credential.
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderValue(pub(crate) SecretString);
 
-/// A key or a credential. The empty text stands for none.
+/// A key or a credential; empty for none.
 impl TextSetting for SecretString {
     const FORMAT: &'static str = "secret";
     const SECRET: bool = true;
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         if text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok(text.into());
         }
-        Err(Wrong::new(
-            "has spaces or characters that no HTTP header can carry",
-            "check for a stray space, line end or quote",
+        Err(ValueError::new(
+            "contains spaces or characters that are not allowed in an HTTP header",
+            "check for a stray space, line break or quote",
         ))
     }
 }
@@ -29,16 +29,16 @@ impl TextSetting for HeaderValue {
     const FORMAT: &'static str = "header-value";
     const SECRET: bool = true;
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let printable = text
             .bytes()
             .all(|byte| byte.is_ascii_graphic() || byte == b' ');
         if printable && text.trim() == text {
             return Ok(Self(text.into()));
         }
-        Err(Wrong::new(
-            "has characters that no HTTP header can carry",
-            "use printable ASCII, without spaces at its ends",
+        Err(ValueError::new(
+            "contains characters that are not allowed in an HTTP header",
+            "use printable ASCII, without spaces at either end",
         ))
     }
 }
@@ -54,14 +54,14 @@ mod tests {
             &[("sk-proj_a.b/c+d=", |_| true), ("", |_| true)],
             &[
                 ("sk a", "spaces"),
-                ("sk-a\n", "line end"),
+                ("sk-a\n", "line break"),
                 ("schlüssel", "HTTP header"),
             ],
         );
         assert_texts::<HeaderValue>(
             &[("a b", |_| true), ("", |_| true)],
             &[
-                (" a", "at its ends"),
+                (" a", "at either end"),
                 ("a\r\nb: c", "HTTP header"),
                 ("é", "ASCII"),
             ],

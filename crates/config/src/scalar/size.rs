@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use llm_router_yaml::ValueError;
+
 use super::TextSetting;
-use crate::findings::Wrong;
 
 /// A number of bytes: `1048576`, `64KiB`, `32MiB`, `1GiB`, `10MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
-/// Binary units first, so that they are preferred when a size is shown.
+/// Binary units come first because sizes are printed with those.
 const UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -26,38 +27,39 @@ impl TextSetting for ByteSize {
     const TYPES: &'static [&'static str] = &["string", "integer"];
     const EXAMPLES: &'static [&'static str] = &["32MiB", "64KiB", "1048576"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| no_size())?;
+        let number: u64 = number.parse().map_err(|_| not_a_size())?;
         let factor = match unit.trim() {
             "" => 1,
-            unit => unit_of(unit).ok_or_else(no_size)?,
+            unit => factor_of(unit).ok_or_else(not_a_size)?,
         };
-        let bytes = number.checked_mul(factor).ok_or_else(no_size)?;
+        let bytes = number.checked_mul(factor).ok_or_else(not_a_size)?;
         Ok(Self(bytes))
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let even = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
-        match UNITS.iter().take(3).find(even) {
+        let divides =
+            |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
+        match UNITS.iter().take(3).find(divides) {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}", self.0),
         }
     }
 }
 
-fn unit_of(name: &str) -> Option<u64> {
+fn factor_of(name: &str) -> Option<u64> {
     let unit = UNITS.iter().find(|(unit, _)| *unit == name)?;
     Some(unit.1)
 }
 
-fn no_size() -> Wrong {
-    Wrong::new(
+fn not_a_size() -> ValueError {
+    ValueError::new(
         "is not a size",
-        "write a whole number of bytes, or one with KiB, MiB or GiB: 32MiB",
+        "write a whole number of bytes, or of KiB, MiB or GiB, for example 32MiB",
     )
 }
 

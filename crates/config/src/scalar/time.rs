@@ -1,17 +1,17 @@
-//! Spans and points of time.
+//! Lengths of time and timestamps.
 
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use llm_router_yaml::ValueError;
 
 use super::TextSetting;
-use crate::findings::Wrong;
 
-/// No setting needs longer, and a year can be added to any clock without overflow.
+/// The longest time, which can be added to any clock without overflow. No setting needs more.
 const LONGEST: Duration = Duration::from_secs(3_660 * 86_400);
 
-/// In milliseconds.
+/// Units and their length in milliseconds.
 const UNITS: &[(&str, u64)] = &[
     ("ms", 1),
     ("s", 1_000),
@@ -28,20 +28,20 @@ impl TextSetting for TimeSpan {
     const FORMAT: &'static str = "time-span";
     const EXAMPLES: &'static [&'static str] = &["500ms", "10s", "10m", "1h30m"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         let mut rest = text.trim();
         let mut total = 0_u64;
         if rest.is_empty() {
-            return Err(no_span());
+            return Err(not_a_time());
         }
         while !rest.is_empty() {
-            let (millis, after) = leading_part(rest).ok_or_else(no_span)?;
-            total = total.checked_add(millis).ok_or_else(no_span)?;
+            let (millis, after) = leading_part(rest).ok_or_else(not_a_time)?;
+            total = total.checked_add(millis).ok_or_else(not_a_time)?;
             rest = after;
         }
         let span = Duration::from_millis(total);
         if span > LONGEST {
-            return Err(Wrong::new("is too long", "write at most 3660d"));
+            return Err(ValueError::new("is too long", "write at most 3660d"));
         }
         Ok(Self(span))
     }
@@ -51,11 +51,11 @@ impl TextSetting for Timestamp {
     const FORMAT: &'static str = "date-time";
     const EXAMPLES: &'static [&'static str] = &["2027-01-31T00:00:00Z"];
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         text.parse().map_err(|_| {
-            Wrong::new(
-                "is not a point of time",
-                "write it as RFC 3339 has it: 2027-01-31T00:00:00Z",
+            ValueError::new(
+                "is not a timestamp",
+                "write it in RFC 3339 format, for example 2027-01-31T00:00:00Z",
             )
         })
     }
@@ -78,7 +78,7 @@ impl fmt::Display for TimeSpan {
     }
 }
 
-/// A whole number with its unit, in milliseconds, and what follows it.
+/// Parses a whole number with its unit. Returns it in milliseconds, and the rest of the text.
 fn leading_part(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
@@ -89,10 +89,10 @@ fn leading_part(text: &str) -> Option<(u64, &str)> {
     Some((number.checked_mul(*factor)?, rest))
 }
 
-fn no_span() -> Wrong {
-    Wrong::new(
+fn not_a_time() -> ValueError {
+    ValueError::new(
         "is not a time",
-        "write whole numbers with ms, s, m, h or d: 500ms, 10s, 10m, 1h30m",
+        "write whole numbers with ms, s, m, h or d, for example 500ms, 10s or 1h30m",
     )
 }
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn points_of_time() {
+    fn timestamps() {
         assert_texts::<Timestamp>(
             &[("2027-01-31T00:00:00Z", |time| {
                 time.as_second() == 1_801_353_600

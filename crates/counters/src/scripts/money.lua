@@ -1,5 +1,5 @@
--- What the scripts of budgets have in common. Money is a pair of numbers, whole USD and 10^-15 USD
--- below one USD: Lua's numbers are doubles, and one alone would not hold both.
+-- Functions shared by the scripts of budgets. Money is a pair of numbers, whole USD and units of
+-- 10^-15 USD: Lua's numbers are doubles, and a single one would lose digits.
 local FRACTION, DAY_MS = 1e15, 86400000
 local time = redis.call('TIME')
 local now_ms = math.floor((time[1] * 1000000 + time[2]) / 1000)
@@ -31,7 +31,7 @@ local function more(whole, part, than_whole, than_part)
   return whole > than_whole or (whole == than_whole and part > than_part)
 end
 
--- A line: its hash, its reservations, what was spent of it and what is reserved.
+-- Reads a line: its hash, its reservations, the totals spent and reserved.
 local function open_line(hash, holds)
   local stored = redis.call('HMGET', hash, 'known', 'spent', 'reserved')
   local line = {hash = hash, holds = holds, known = stored[1] and true or false}
@@ -46,33 +46,34 @@ local function close_line(line)
   end
   redis.call('HSET', line.hash, 'spent', pack(line.spent, line.spent_part),
     'reserved', pack(line.reserved, line.reserved_part))
-  -- Whoever comes after that asks the store what was spent before.
+  -- After that, earlier spending is read from the ledger again.
   redis.call('PEXPIRE', line.hash, 2 * DAY_MS)
   redis.call('PEXPIRE', line.holds, 2 * DAY_MS)
 end
 
-local function let_go(line, id)
+local function release(line, id)
   local whole, part = unpack_money(redis.call('HGET', line.hash, 'hold:' .. id))
   line.reserved, line.reserved_part = add(line.reserved, line.reserved_part, -whole, -part)
   redis.call('HDEL', line.hash, 'hold:' .. id)
   redis.call('ZREM', line.holds, id)
 end
 
-local function let_go_expired(line)
+local function release_expired(line)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', line.holds, '-inf', now_ms, 'LIMIT', 0, 1000)) do
-    let_go(line, id)
+    release(line, id)
   end
 end
 
 local function hold(line, id, whole, part, lasts)
-  let_go(line, id)
+  release(line, id)
   line.reserved, line.reserved_part = add(line.reserved, line.reserved_part, whole, part)
   redis.call('HSET', line.hash, 'hold:' .. id, pack(whole, part))
   redis.call('ZADD', line.holds, now_ms + lasts, id)
 end
 
--- What a run has spent only grows: told again or late it changes nothing.
-local function note_spent(line, run, whole, part)
+-- Records the spending of a run. It is a total that only grows, so repeated or late reports change
+-- nothing.
+local function record_spending(line, run, whole, part)
   local known, known_part = unpack_money(redis.call('HGET', line.hash, 'run:' .. run))
   if more(whole, part, known, known_part) then
     local grown, grown_part = add(whole, part, -known, -known_part)
@@ -81,14 +82,14 @@ local function note_spent(line, run, whole, part)
   end
 end
 
-local function tell_of(line, answer)
+local function append_totals(line, answer)
   for _, number in ipairs({line.spent, line.spent_part, line.reserved, line.reserved_part}) do
     answer[#answer + 1] = text(number)
   end
 end
 
--- Whether this was sent over a connection that its replica has given up since.
-local function is_void(fence, connection)
+-- Returns true if this call was sent over a connection that its replica has since replaced.
+local function is_stale(fence, connection)
   return (tonumber(redis.call('GET', fence)) or 0) > tonumber(connection)
 end
 

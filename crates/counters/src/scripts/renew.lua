@@ -1,6 +1,6 @@
--- Keeps leases that are still in use.
+-- Renews leases of calls in flight.
 --   KEYS  sorted sets of leases, one for each lease in ARGV
---   ARGV  the length in ms, then the leases
+--   ARGV  time to live in ms, then the leases
 local time = redis.call('TIME')
 local now_ms = math.floor((time[1] * 1000000 + time[2]) / 1000)
 local length = tonumber(ARGV[1])

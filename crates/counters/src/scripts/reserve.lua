@@ -1,13 +1,14 @@
--- Holds an amount on every line, or on none.
+-- Reserves an amount on every line, or on none.
 --   KEYS  fence; then for each line: budget (hash), reservations (sorted set)
---   ARGV  the connection, the run, the reservation, the one it replaces or '', the amount's two
---         numbers, for how many ms; then for each line: its ceiling's and the run's spending's
--- Answers {'void'}, {'unknown'} if it isn't known what was spent of a line before, or {'held' or
--- 'full', line, then for each line: spent and reserved, two numbers each}.
-if is_void(KEYS[1], ARGV[1]) then
+--   ARGV  connection number, run, reservation id, id of the replaced one or '', the amount's two
+--         numbers, time to live in ms; then for each line: two numbers of its ceiling, two of the
+--         run's spending
+-- Answers {'void'} for a stale connection, {'unknown'} if a line's earlier spending is unknown, or
+-- {'held' or 'full', line, then for each line: spent and reserved, two numbers each}.
+if is_stale(KEYS[1], ARGV[1]) then
   return {'void'}
 end
-local run, id, instead = ARGV[2], ARGV[3], ARGV[4]
+local run, id, replaces = ARGV[2], ARGV[3], ARGV[4]
 local whole, part, lasts = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local lines, full = {}, 0
 for i = 1, (#KEYS - 1) / 2 do
@@ -18,12 +19,12 @@ for i = 1, (#KEYS - 1) / 2 do
 end
 for i, line in ipairs(lines) do
   local a = 7 + (i - 1) * 4
-  let_go_expired(line)
-  let_go(line, id)
-  if instead ~= '' then
-    let_go(line, instead)
+  release_expired(line)
+  release(line, id)
+  if replaces ~= '' then
+    release(line, replaces)
   end
-  note_spent(line, run, tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]))
+  record_spending(line, run, tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]))
   local used, used_part = add(line.spent, line.spent_part, line.reserved, line.reserved_part)
   used, used_part = add(used, used_part, whole, part)
   if full == 0 and more(used, used_part, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])) then
@@ -32,11 +33,11 @@ for i, line in ipairs(lines) do
 end
 local answer = {full == 0 and 'held' or 'full', text(full)}
 for _, line in ipairs(lines) do
-  -- A refusal is told with what stood before it.
+  -- A refusal is answered with the totals without this reservation.
   if full == 0 then
     hold(line, id, whole, part, lasts)
   end
   close_line(line)
-  tell_of(line, answer)
+  append_totals(line, answer)
 end
 return answer

@@ -1,10 +1,10 @@
--- Lets a request pass on every line, or on none.
+-- Admits a request on every line, or on none.
 --   KEYS  epoch; then for each line: levels (hash), leases (sorted set)
---   ARGV  the epoch the caller knows, a new epoch, the lease, its length in ms, the level of one;
---         then for each line: rpm, burst, tpm, burst of tokens, concurrency (0: no ceiling),
---         requests, tokens, and the levels below which the caller knows the buckets not to be
--- Answers {0, epoch} if the epoch is another; else {1 passed or 2 full, line, ceiling, wait in us,
--- then for each line: level of requests, level of tokens, requests under way}.
+--   ARGV  epoch known to the caller, a new epoch, lease, time to live in ms, level of one unit;
+--         then for each line: rpm, burst, tpm, burst of tokens, concurrency (0: no limit),
+--         requests, tokens, lower bounds of both levels as the caller knows them
+-- Answers {0, epoch} if the epoch differs; else {1 admitted or 2 full, line, limit, wait in us,
+-- then for each line: level of requests, level of tokens, requests in flight}.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)

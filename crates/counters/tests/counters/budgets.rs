@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use llm_router_counters::Counters;
 use llm_router_domain::budget::shared::{
-    Change, Claim, ClaimLine, Claimed, Figures, News, NewsLine, Spent,
+    LineTotals, Reservation, ReservationChange, ReservationLine, ReserveOutcome, RunSpending,
+    SpendUpdate, SpendUpdateLine,
 };
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -18,14 +19,14 @@ fn usd(text: &str) -> Decimal {
     text.parse().unwrap()
 }
 
-fn claim(run: u32, spent: &str, amount: &str, ceiling: &str) -> Claim {
-    Claim {
+fn claim(run: u32, spent: &str, amount: &str, ceiling: &str) -> Reservation {
+    Reservation {
         run,
         id: Uuid::new_v4(),
-        instead: None,
+        replaces: None,
         amount: usd(amount),
         lasts: Duration::from_secs(60),
-        lines: vec![ClaimLine {
+        lines: vec![ReservationLine {
             name: LINE.to_owned(),
             ceiling: usd(ceiling),
             spent: usd(spent),
@@ -33,24 +34,24 @@ fn claim(run: u32, spent: &str, amount: &str, ceiling: &str) -> Claim {
     }
 }
 
-fn news(change: Change, spent: &[(u32, &str)], whole: bool) -> News {
+fn news(change: ReservationChange, spent: &[(u32, &str)], whole: bool) -> SpendUpdate {
     let spent = spent.iter().map(|(run, spent)| (*run, usd(spent)));
-    News {
+    SpendUpdate {
         change,
-        lines: vec![NewsLine {
+        lines: vec![SpendUpdateLine {
             name: LINE.to_owned(),
-            spent: spent.collect::<Vec<Spent>>(),
-            whole,
+            spent: spent.collect::<Vec<RunSpending>>(),
+            complete: whole,
         }],
     }
 }
 
-async fn tell(counters: &Counters, news: &News) -> (String, String) {
-    let standings = counters.tell(news).await.unwrap();
+async fn tell(counters: &Counters, news: &SpendUpdate) -> (String, String) {
+    let standings = counters.apply_spend_update(news).await.unwrap();
     shown(&standings[0].figures)
 }
 
-fn shown(figures: &Figures) -> (String, String) {
+fn shown(figures: &LineTotals) -> (String, String) {
     let text = |usd: Decimal| usd.normalize().to_string();
     (text(figures.spent), text(figures.reserved))
 }
@@ -65,29 +66,29 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
     let (one, two) = (counters(&redis).await, counters(&redis).await);
     let large = "9007199254741.000000000000001";
     let first = claim(1, "0", "0.000000000000002", large);
-    assert_eq!(one.reserve(&first).await.unwrap(), Claimed::Unknown);
+    assert_eq!(one.reserve(&first).await.unwrap(), ReserveOutcome::Unknown);
     // Both seed, one of them with less than is known by then.
     let stored = [(7, "9007199254740.999999999999998")];
-    tell(&one, &news(Change::None, &stored, true)).await;
-    tell(&two, &news(Change::None, &[(7, "12")], true)).await;
-    let Claimed::Held(figures) = one.reserve(&first).await.unwrap() else {
+    tell(&one, &news(ReservationChange::None, &stored, true)).await;
+    tell(&two, &news(ReservationChange::None, &[(7, "12")], true)).await;
+    let ReserveOutcome::Held(figures) = one.reserve(&first).await.unwrap() else {
         panic!("it fits");
     };
     assert_eq!(shown(&figures[0]), pair(stored[0].1, "0.000000000000002"));
     let second = claim(2, "0", "0.000000000000002", large);
     assert!(matches!(
         two.reserve(&second).await.unwrap(),
-        Claimed::Exceeded { position: 0, .. }
+        ReserveOutcome::Exceeded { position: 0, .. }
     ));
     // The last digit that is left.
     let third = claim(2, "0", "0.000000000000001", large);
     assert!(matches!(
         two.reserve(&third).await.unwrap(),
-        Claimed::Held(_)
+        ReserveOutcome::Held(_)
     ));
     // It cost less, and is settled twice and late.
     let settled = news(
-        Change::Release(first.id),
+        ReservationChange::Release(first.id),
         &[(1, "0.000000000000001")],
         false,
     );
@@ -97,19 +98,19 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
             pair("9007199254740.999999999999999", "0.000000000000001")
         );
     }
-    let late = news(Change::Release(first.id), &[(1, "0")], false);
+    let late = news(ReservationChange::Release(first.id), &[(1, "0")], false);
     tell(&one, &late).await;
     assert!(matches!(
         two.reserve(&second).await.unwrap(),
-        Claimed::Exceeded { .. }
+        ReserveOutcome::Exceeded { .. }
     ));
-    let instead = Claim {
-        instead: Some(third.id),
+    let instead = Reservation {
+        replaces: Some(third.id),
         ..second
     };
     assert!(matches!(
         two.reserve(&instead).await.unwrap(),
-        Claimed::Held(_)
+        ReserveOutcome::Held(_)
     ));
 }
 
@@ -117,27 +118,27 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
 async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_left() {
     let Some(redis) = Redis::start() else { return };
     let one = counters(&redis).await;
-    tell(&one, &news(Change::None, &[], true)).await;
-    let lost = Claim {
+    tell(&one, &news(ReservationChange::None, &[], true)).await;
+    let lost = Reservation {
         lasts: Duration::from_millis(200),
         ..claim(1, "0", "1", "1")
     };
     assert!(matches!(
         one.reserve(&lost).await.unwrap(),
-        Claimed::Held(_)
+        ReserveOutcome::Held(_)
     ));
     let holds = format!("{{llm-router}}:holds:{LINE}");
     assert_eq!(redis.ask(&["ZCARD", &holds]), "1");
     let next = claim(1, "0", "1", "1");
     assert!(matches!(
         one.reserve(&next).await.unwrap(),
-        Claimed::Exceeded { .. }
+        ReserveOutcome::Exceeded { .. }
     ));
     eventually("it is let go", async || {
-        matches!(one.reserve(&next).await.unwrap(), Claimed::Held(_))
+        matches!(one.reserve(&next).await.unwrap(), ReserveOutcome::Held(_))
     })
     .await;
-    let hold = Change::Hold {
+    let hold = ReservationChange::Hold {
         id: Uuid::new_v4(),
         amount: usd("3"),
         lasts: Duration::from_secs(60),
@@ -156,34 +157,37 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
         return;
     };
     let one = counters(&redis).await;
-    tell(&one, &news(Change::None, &[(9, "2")], true)).await;
-    assert!(!one.link().status().calm, "its epoch is new");
+    tell(&one, &news(ReservationChange::None, &[(9, "2")], true)).await;
+    assert!(!one.link().status().synced, "its epoch is new");
     eventually("all had the time to tell", async || {
-        one.link().status().calm
+        one.link().status().synced
     })
     .await;
     let two = counters(&redis).await;
     assert!(
-        two.link().status().calm,
+        two.link().status().synced,
         "who comes later has nothing to wait for"
     );
     redis.stop();
     redis.run();
     let ask = claim(1, "1", "1", "4");
     eventually("it is back and knows nothing", async || {
-        one.reserve(&ask).await == Ok(Claimed::Unknown)
+        one.reserve(&ask).await == Ok(ReserveOutcome::Unknown)
     })
     .await;
-    assert!(!one.link().status().calm);
+    assert!(!one.link().status().synced);
     // What a run tells before the store is asked is kept.
     let standing = one
-        .tell(&news(Change::None, &[(1, "1")], false))
+        .apply_spend_update(&news(ReservationChange::None, &[(1, "1")], false))
         .await
         .unwrap()[0];
     assert!(!standing.known);
     assert_eq!(
-        tell(&one, &news(Change::None, &[(9, "2")], true)).await,
+        tell(&one, &news(ReservationChange::None, &[(9, "2")], true)).await,
         pair("3", "0")
     );
-    assert!(matches!(one.reserve(&ask).await.unwrap(), Claimed::Held(_)));
+    assert!(matches!(
+        one.reserve(&ask).await.unwrap(),
+        ReserveOutcome::Held(_)
+    ));
 }

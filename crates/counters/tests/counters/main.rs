@@ -14,7 +14,7 @@ mod support {
 
 use std::time::Duration;
 
-use llm_router_counters::{Ask, Counters, Levels, Options, Verdict};
+use llm_router_counters::{BucketLevels, Counters, LimitRequest, LinkOptions, TakeOutcome};
 use llm_router_domain::limit::{Ceiling, LEVEL_OF_ONE, Limits, Rate};
 use support::redis::Redis;
 use tokio::runtime::Handle;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 async fn counters(redis: &Redis) -> Counters {
-    let options = Options {
+    let options = LinkOptions {
         timeout: Duration::from_secs(1),
     };
     let counters = Counters::start(&redis.url().into(), options, &Handle::current()).unwrap();
@@ -30,13 +30,13 @@ async fn counters(redis: &Redis) -> Counters {
     counters
 }
 
-fn ask(subject: &str, limits: Limits) -> Ask {
-    Ask {
+fn ask(subject: &str, limits: Limits) -> LimitRequest {
+    LimitRequest {
         subject: subject.to_owned(),
         limits,
         requests: 1,
         tokens: 0,
-        floor: Levels::default(),
+        floor: BucketLevels::default(),
     }
 }
 
@@ -47,14 +47,14 @@ fn rpm(per_minute: u64, burst: u64) -> Limits {
     }
 }
 
-async fn take(counters: &Counters, asks: &[Ask]) -> Verdict {
+async fn take(counters: &Counters, asks: &[LimitRequest]) -> TakeOutcome {
     counters.take(Uuid::new_v4(), asks).await.unwrap()
 }
 
-fn refused(verdict: &Verdict) -> Option<(usize, Ceiling)> {
+fn refused(verdict: &TakeOutcome) -> Option<(usize, Ceiling)> {
     match verdict {
-        Verdict::Passed(_) | Verdict::Forgotten => None,
-        Verdict::Full { position, full, .. } => Some((*position, full.ceiling)),
+        TakeOutcome::Passed(_) | TakeOutcome::Forgotten => None,
+        TakeOutcome::Full { position, full, .. } => Some((*position, full.ceiling)),
     }
 }
 
@@ -75,7 +75,7 @@ async fn replicas_share_a_limit_and_all_of_a_requests_limits_hold_or_none_is_cha
     for counters in [&one, &two, &one] {
         assert_eq!(refused(&take(counters, &both).await), None);
     }
-    let Verdict::Full {
+    let TakeOutcome::Full {
         position,
         full,
         levels,
@@ -105,7 +105,7 @@ async fn tokens_are_reserved_and_settled_across_replicas() {
         tokens: Some(Rate::new(600, Some(100))),
         ..Limits::NONE
     };
-    let asks = [Ask {
+    let asks = [LimitRequest {
         tokens: 80,
         ..ask("key:t", limits)
     }];
@@ -153,7 +153,7 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
     let (one, two) = (counters(&redis).await, counters(&redis).await);
     eventually("both are known", async || one.link().status().replicas == 2).await;
     let asks = [ask("key:d", rpm(60, 5))];
-    let before = one.link().lapses();
+    let before = one.link().generation();
     for kill in [false, true] {
         if kill {
             redis.stop();
@@ -177,11 +177,11 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
         eventually("it is back", async || one.link().status().up).await;
     }
     // Restarted empty: what replicas remember holds.
-    assert!(one.link().lapses() > before);
-    let full = [Ask {
-        floor: Levels {
+    assert!(one.link().generation() > before);
+    let full = [LimitRequest {
+        floor: BucketLevels {
             requests: 5 * LEVEL_OF_ONE,
-            ..Levels::default()
+            ..BucketLevels::default()
         },
         ..asks[0].clone()
     }];

@@ -10,21 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::latency::Latency;
+use super::latency::LatencyEstimate;
 use crate::{
-    circuit::{Availability, Change, Circuit, Rest, Settings},
+    circuit::{Availability, Circuit, CircuitChange, CircuitSettings, RestReason},
     rendezvous::stable_hash,
-    retry::Health,
+    retry::HealthReport,
 };
 
 /// The living state of one deployment.
 #[derive(Debug)]
-pub struct Deployment {
+pub struct DeploymentState {
     id: Box<str>,
     hash: u64,
-    settings: Settings,
+    settings: CircuitSettings,
     circuit: Circuit,
-    latency: Latency,
+    latency: LatencyEstimate,
     in_flight: AtomicU32,
     /// Whether its health checks fail.
     down: AtomicBool,
@@ -34,17 +34,17 @@ pub struct Deployment {
 /// one whose rest has an end.
 const DOWN: Duration = Duration::from_secs(24 * 3_600);
 
-impl Deployment {
+impl DeploymentState {
     /// A deployment nothing is known of yet. `seed` tells this replica's jitter from others'.
     #[must_use]
-    pub fn new(id: &str, settings: Settings, seed: u64, now: Instant) -> Self {
+    pub fn new(id: &str, settings: CircuitSettings, seed: u64, now: Instant) -> Self {
         let hash = stable_hash(id.as_bytes());
         Self {
             id: id.into(),
             hash,
             settings,
             circuit: Circuit::new(settings, hash ^ seed, now),
-            latency: Latency::new(now),
+            latency: LatencyEstimate::new(now),
             in_flight: AtomicU32::new(0),
             down: AtomicBool::new(false),
         }
@@ -66,7 +66,7 @@ impl Deployment {
     pub fn availability(&self, now: Instant) -> Availability {
         if self.is_down() {
             return Availability::Resting {
-                why: Rest::Down,
+                why: RestReason::Down,
                 until: now.checked_add(DOWN).unwrap_or(now),
             };
         }
@@ -103,11 +103,11 @@ impl Deployment {
     }
 
     /// A health check has found it up. That ends the time of an open circuit which is over, too.
-    pub fn readmit(&self, now: Instant) -> Option<Change> {
+    pub fn readmit(&self, now: Instant) -> Option<CircuitChange> {
         self.down.store(false, Relaxed);
         let taken = self.circuit.take_probe(now);
         if taken {
-            self.circuit.succeeded(true, now)
+            self.circuit.record_success(true, now)
         } else {
             None
         }
@@ -116,20 +116,20 @@ impl Deployment {
 
 /// The deployments of a snapshot by id.
 #[derive(Debug, Default)]
-pub struct Deployments(HashMap<Box<str>, Arc<Deployment>>);
+pub struct DeploymentStates(HashMap<Box<str>, Arc<DeploymentState>>);
 
-impl Deployments {
+impl DeploymentStates {
     /// The deployments with these ids. What the registry given with one knows of it is kept,
     /// unless its settings have changed.
     pub fn new<'i, 'p>(
-        ids: impl IntoIterator<Item = (&'i str, Settings, Option<&'p Self>)>,
+        ids: impl IntoIterator<Item = (&'i str, CircuitSettings, Option<&'p Self>)>,
         seed: u64,
         now: Instant,
     ) -> Self {
-        let one = |(id, settings, previous): (&str, Settings, Option<&Self>)| {
+        let one = |(id, settings, previous): (&str, CircuitSettings, Option<&Self>)| {
             let known = previous.and_then(|previous| previous.0.get(id));
             let kept = known.filter(|deployment| deployment.settings == settings);
-            let new = || Arc::new(Deployment::new(id, settings, seed, now));
+            let new = || Arc::new(DeploymentState::new(id, settings, seed, now));
             (id.into(), kept.map_or_else(new, Arc::clone))
         };
         Self(ids.into_iter().map(one).collect())
@@ -137,12 +137,12 @@ impl Deployments {
 
     /// The deployment with an id.
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<&Arc<Deployment>> {
+    pub fn get(&self, id: &str) -> Option<&Arc<DeploymentState>> {
         self.0.get(id)
     }
 
     /// Every deployment, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Deployment>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<DeploymentState>> {
         self.0.values()
     }
 }
@@ -151,41 +151,42 @@ impl Deployments {
 /// report it says nothing about the deployment's health, and gives back the probe if it was one.
 #[derive(Debug)]
 #[must_use]
-pub struct Flight {
-    deployment: Arc<Deployment>,
+pub struct InFlightGuard {
+    deployment: Arc<DeploymentState>,
     started: Instant,
-    kind: Kind,
+    kind: GuardKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum GuardKind {
     Usual,
     Probe,
     /// Sent although the deployment rests, because nothing else was left.
     LastResort,
     /// It has been reported.
-    Told,
+    Reported,
 }
 
-impl Flight {
+impl InFlightGuard {
     /// Begins a request: as the probe if one is due. `None` if the deployment rests, or another
     /// request has the probe.
-    pub fn begin(deployment: &Arc<Deployment>, now: Instant) -> Option<Self> {
+    pub fn acquire(deployment: &Arc<DeploymentState>, now: Instant) -> Option<Self> {
         match deployment.availability(now) {
-            Availability::Ready { .. } => Some(Self::new(deployment, Kind::Usual, now)),
+            Availability::Ready { .. } => Some(Self::new(deployment, GuardKind::Usual, now)),
             Availability::ProbeDue if deployment.circuit.take_probe(now) => {
-                Some(Self::new(deployment, Kind::Probe, now))
+                Some(Self::new(deployment, GuardKind::Probe, now))
             }
             _ => None,
         }
     }
 
     /// Begins a request whatever the deployment's health.
-    pub fn force(deployment: &Arc<Deployment>, now: Instant) -> Self {
-        Self::begin(deployment, now).unwrap_or_else(|| Self::new(deployment, Kind::LastResort, now))
+    pub fn force(deployment: &Arc<DeploymentState>, now: Instant) -> Self {
+        Self::acquire(deployment, now)
+            .unwrap_or_else(|| Self::new(deployment, GuardKind::LastResort, now))
     }
 
-    fn new(deployment: &Arc<Deployment>, kind: Kind, now: Instant) -> Self {
+    fn new(deployment: &Arc<DeploymentState>, kind: GuardKind, now: Instant) -> Self {
         deployment.in_flight.fetch_add(1, Relaxed);
         Self {
             deployment: Arc::clone(deployment),
@@ -196,49 +197,52 @@ impl Flight {
 
     /// The deployment it went to.
     #[must_use]
-    pub fn deployment(&self) -> &Arc<Deployment> {
+    pub fn deployment(&self) -> &Arc<DeploymentState> {
         &self.deployment
     }
 
     /// Whether it is a circuit's probe.
     #[must_use]
     pub fn is_probe(&self) -> bool {
-        self.kind == Kind::Probe
+        self.kind == GuardKind::Probe
     }
 
     /// Content came: the first token, or the whole answer. Call it once.
-    pub fn answered(&mut self, now: Instant) -> Option<Change> {
+    pub fn report_content(&mut self, now: Instant) -> Option<CircuitChange> {
         self.deployment
             .latency
             .observe(now.saturating_duration_since(self.started), now);
-        let decisive = matches!(self.tell(), Kind::Probe | Kind::LastResort);
-        self.deployment.circuit.succeeded(decisive, now)
+        let decisive = matches!(self.take_kind(), GuardKind::Probe | GuardKind::LastResort);
+        self.deployment.circuit.record_success(decisive, now)
     }
 
     /// The deployment failed: before its answer, or by breaking it off.
-    pub fn failed(&mut self, now: Instant) -> Option<Change> {
-        if self.kind != Kind::Told {
+    pub fn report_failure(&mut self, now: Instant) -> Option<CircuitChange> {
+        if self.kind != GuardKind::Reported {
             let waited = now.saturating_duration_since(self.started);
             self.deployment.latency.observe_at_least(waited, now);
         }
-        let probe = self.tell() == Kind::Probe;
-        self.deployment.circuit.failed(probe, now)
+        let probe = self.take_kind() == GuardKind::Probe;
+        self.deployment.circuit.record_failure(probe, now)
     }
 
     /// The deployment refused for now. `wait`: how long, if it said so. Tells how long it rests.
     /// It is alive, so a probe has succeeded.
-    pub fn refused(&mut self, wait: Option<Duration>, now: Instant) -> Duration {
-        if self.tell() == Kind::Probe {
-            self.deployment.circuit.succeeded(true, now);
+    pub fn report_refusal(&mut self, wait: Option<Duration>, now: Instant) -> Duration {
+        if self.take_kind() == GuardKind::Probe {
+            self.deployment.circuit.record_success(true, now);
         }
-        self.deployment.circuit.refused(wait, now)
+        self.deployment.circuit.record_refusal(wait, now)
     }
 
     /// It answered, though not with content: it is alive, but not measured.
-    fn alive(&mut self, now: Instant) -> Option<Change> {
-        match self.tell() {
-            Kind::Told => None,
-            kind => self.deployment.circuit.succeeded(kind != Kind::Usual, now),
+    fn report_alive(&mut self, now: Instant) -> Option<CircuitChange> {
+        match self.take_kind() {
+            GuardKind::Reported => None,
+            kind => self
+                .deployment
+                .circuit
+                .record_success(kind != GuardKind::Usual, now),
         }
     }
 
@@ -246,31 +250,31 @@ impl Flight {
     /// `wait`: how long the answer's headers say to wait.
     pub fn report(
         &mut self,
-        health: Health,
+        health: HealthReport,
         wait: Option<Duration>,
         now: Instant,
-    ) -> Option<Change> {
+    ) -> Option<CircuitChange> {
         match health {
-            Health::Unknown => None,
-            Health::Good => self.alive(now),
-            Health::Failed => self.failed(now),
-            Health::Refused(rest) => {
-                self.refused(rest.or(wait), now);
+            HealthReport::Unknown => None,
+            HealthReport::Good => self.report_alive(now),
+            HealthReport::Failed => self.report_failure(now),
+            HealthReport::Refused(rest) => {
+                self.report_refusal(rest.or(wait), now);
                 None
             }
         }
     }
 
     /// What it was, and from now on it has been reported.
-    fn tell(&mut self) -> Kind {
-        std::mem::replace(&mut self.kind, Kind::Told)
+    fn take_kind(&mut self) -> GuardKind {
+        std::mem::replace(&mut self.kind, GuardKind::Reported)
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.deployment.in_flight.fetch_sub(1, Relaxed);
-        if self.kind == Kind::Probe {
+        if self.kind == GuardKind::Probe {
             self.deployment.circuit.return_probe(self.started);
         }
     }

@@ -14,13 +14,13 @@ const DECAY: Duration = Duration::from_secs(10);
 
 /// An estimate of the time to the first token.
 #[derive(Debug)]
-pub(super) struct Latency {
+pub(super) struct LatencyEstimate {
     origin: Instant,
     /// Seconds as the bits of an `f32`, and milliseconds since `origin`; 0: not measured yet.
     word: AtomicU64,
 }
 
-impl Latency {
+impl LatencyEstimate {
     pub(super) const fn new(origin: Instant) -> Self {
         Self {
             origin,
@@ -95,9 +95,9 @@ mod tests {
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "tests count from any instant")]
-    fn latency() -> (Latency, Instant) {
+    fn latency() -> (LatencyEstimate, Instant) {
         let now = Instant::now();
-        (Latency::new(now), now)
+        (LatencyEstimate::new(now), now)
     }
 
     const fn ms(millis: u64) -> Duration {

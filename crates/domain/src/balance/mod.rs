@@ -18,9 +18,9 @@ use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::deployment::{Deployment, Deployments, Flight};
+pub use self::deployment::{DeploymentState, DeploymentStates, InFlightGuard};
 use crate::{
-    circuit::{Availability, Rest},
+    circuit::{Availability, RestReason},
     rendezvous::{attraction, fraction, mix},
 };
 
@@ -46,7 +46,7 @@ pub enum Strategy {
 }
 
 /// What a strategy may ask of the request.
-pub trait Ask {
+pub trait SelectionContext {
     /// What the request is expected to cost at a member; `None` where there is no price.
     fn cost(&self, member: usize) -> Option<Decimal>;
     /// What tells the conversation from others.
@@ -55,18 +55,18 @@ pub trait Ask {
 
 /// A deployment as a member of a model.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct PoolMember {
     /// The deployment.
-    pub deployment: Arc<Deployment>,
+    pub deployment: Arc<DeploymentState>,
     /// Its weight; 0: it is drained, no request goes there.
     pub weight: u32,
 }
 
 /// The members already tried for a request.
 #[derive(Clone, Debug, Default)]
-pub struct Tried(Vec<usize>);
+pub struct TriedMembers(Vec<usize>);
 
-impl Tried {
+impl TriedMembers {
     /// Whether a member was tried.
     #[must_use]
     pub fn contains(&self, member: usize) -> bool {
@@ -74,7 +74,7 @@ impl Tried {
     }
 
     /// Counts a member as tried, so that it is not chosen.
-    pub fn leave_out(&mut self, member: usize) {
+    pub fn insert(&mut self, member: usize) {
         if !self.contains(member) {
             self.0.push(member);
         }
@@ -94,36 +94,36 @@ pub struct Pick {
     /// The member's place.
     pub member: usize,
     /// The request under way.
-    pub flight: Flight,
+    pub guard: InFlightGuard,
 }
 
 /// Why a member isn't a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeftOut {
+pub enum Exclusion {
     /// Its weight is 0.
     Drained,
     /// It rests for so long.
-    Resting(Rest, Duration),
+    Resting(RestReason, Duration),
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for Exclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Drained => f.write_str("its weight is 0"),
-            Self::Resting(Rest::Probing, _) => {
+            Self::Resting(RestReason::Probing, _) => {
                 f.write_str("its circuit is half open: one request probes it")
             }
-            Self::Resting(Rest::Open, time) => {
+            Self::Resting(RestReason::Open, time) => {
                 write!(
                     f,
                     "its circuit is open for {:.1} s more",
                     time.as_secs_f64()
                 )
             }
-            Self::Resting(Rest::Cooldown, time) => {
+            Self::Resting(RestReason::Cooldown, time) => {
                 write!(f, "it is cooling down for {:.1} s more", time.as_secs_f64())
             }
-            Self::Resting(Rest::Down, _) => f.write_str("its health checks fail"),
+            Self::Resting(RestReason::Down, _) => f.write_str("its health checks fail"),
         }
     }
 }
@@ -134,14 +134,14 @@ pub struct Ranking {
     /// The candidates, the most likely first.
     pub candidates: Vec<usize>,
     /// The others, and why.
-    pub left_out: Vec<(usize, LeftOut)>,
+    pub left_out: Vec<(usize, Exclusion)>,
 }
 
 /// Chooses among the members of one model.
 #[derive(Debug)]
 pub struct Balancer {
     strategy: Strategy,
-    members: Box<[Member]>,
+    members: Box<[PoolMember]>,
     turn: AtomicUsize,
     /// What each member is owed, of smooth weighted round robin. Held for a few additions.
     credits: Mutex<Box<[i64]>>,
@@ -150,8 +150,8 @@ pub struct Balancer {
 impl Balancer {
     /// Balances among `members`. What members are owed is kept from `previous`.
     #[must_use]
-    pub fn new(strategy: Strategy, members: Vec<Member>, previous: Option<&Self>) -> Self {
-        let owed = |member: &Member| previous.map_or(0, |previous| previous.credit_of(member));
+    pub fn new(strategy: Strategy, members: Vec<PoolMember>, previous: Option<&Self>) -> Self {
+        let owed = |member: &PoolMember| previous.map_or(0, |previous| previous.credit_of(member));
         let credits = members.iter().map(owed).collect();
         let turn = previous.map_or(0, |previous| previous.turn.load(Relaxed));
         Self {
@@ -162,8 +162,8 @@ impl Balancer {
         }
     }
 
-    fn credit_of(&self, member: &Member) -> i64 {
-        let same = |other: &Member| other.deployment.id() == member.deployment.id();
+    fn credit_of(&self, member: &PoolMember) -> i64 {
+        let same = |other: &PoolMember| other.deployment.id() == member.deployment.id();
         let at = self.members.iter().position(same);
         let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
         at.and_then(|at| credits.get(at)).copied().unwrap_or(0)
@@ -177,16 +177,16 @@ impl Balancer {
 
     /// The members, in the order given.
     #[must_use]
-    pub fn members(&self) -> &[Member] {
+    pub fn members(&self) -> &[PoolMember] {
         &self.members
     }
 
     /// Chooses the next member that may be asked and hasn't been tried, and begins a request to
     /// it. `None`: there is none left.
-    pub fn next<A: Ask>(
+    pub fn next<A: SelectionContext>(
         &self,
         ask: &A,
-        tried: &mut Tried,
+        tried: &mut TriedMembers,
         now: Instant,
         mut random: impl FnMut() -> u64,
     ) -> Option<Pick> {
@@ -195,32 +195,38 @@ impl Balancer {
             let member = self.choose(&ready, ask, now, &mut random)?;
             tried.0.push(member);
             // Another request may have taken the probe meanwhile; then this one goes on.
-            if let Some(flight) = Flight::begin(&self.members[member].deployment, now) {
-                return Some(Pick { member, flight });
+            if let Some(flight) = InFlightGuard::acquire(&self.members[member].deployment, now) {
+                return Some(Pick {
+                    member,
+                    guard: flight,
+                });
             }
         }
     }
 
     /// When nobody may be asked: of those not tried, the one whose rest ends first. A request that
     /// succeeds there ends it.
-    pub fn last_resort(&self, tried: &mut Tried, now: Instant) -> Option<Pick> {
+    pub fn last_resort(&self, tried: &mut TriedMembers, now: Instant) -> Option<Pick> {
         let untried = (0..self.members.len()).filter(|member| !tried.contains(*member));
-        let left = untried.filter_map(|member| match self.left_out(member, now) {
+        let left = untried.filter_map(|member| match self.exclusion(member, now) {
             None => Some((Duration::ZERO, member)),
-            Some(LeftOut::Resting(_, time)) => Some((time, member)),
-            Some(LeftOut::Drained) => None,
+            Some(Exclusion::Resting(_, time)) => Some((time, member)),
+            Some(Exclusion::Drained) => None,
         });
         let (_, member) = left.min()?;
         tried.0.push(member);
-        let flight = Flight::force(&self.members[member].deployment, now);
-        Some(Pick { member, flight })
+        let flight = InFlightGuard::force(&self.members[member].deployment, now);
+        Some(Pick {
+            member,
+            guard: flight,
+        })
     }
 
     /// Whom [`Self::next`] would choose, in order, and why the others not. It changes nothing.
-    pub fn rank<A: Ask>(&self, ask: &A, now: Instant) -> Ranking {
+    pub fn rank<A: SelectionContext>(&self, ask: &A, now: Instant) -> Ranking {
         let mut ranking = Ranking::default();
         for member in 0..self.members.len() {
-            match self.left_out(member, now) {
+            match self.exclusion(member, now) {
                 None => ranking.candidates.push(member),
                 Some(why) => ranking.left_out.push((member, why)),
             }
@@ -230,42 +236,43 @@ impl Balancer {
     }
 
     /// The members that would not be chosen now, and why.
-    pub fn resting(&self, now: Instant) -> impl Iterator<Item = (usize, LeftOut)> + '_ {
+    pub fn resting(&self, now: Instant) -> impl Iterator<Item = (usize, Exclusion)> + '_ {
         let members = 0..self.members.len();
-        members.filter_map(move |member| Some((member, self.left_out(member, now)?)))
+        members.filter_map(move |member| Some((member, self.exclusion(member, now)?)))
     }
 
-    fn left_out(&self, member: usize, now: Instant) -> Option<LeftOut> {
-        let Member { deployment, weight } = &self.members[member];
+    fn exclusion(&self, member: usize, now: Instant) -> Option<Exclusion> {
+        let PoolMember { deployment, weight } = &self.members[member];
         if *weight == 0 {
-            return Some(LeftOut::Drained);
+            return Some(Exclusion::Drained);
         }
         match deployment.availability(now) {
-            Availability::Resting { why, until } => {
-                Some(LeftOut::Resting(why, until.saturating_duration_since(now)))
-            }
+            Availability::Resting { why, until } => Some(Exclusion::Resting(
+                why,
+                until.saturating_duration_since(now),
+            )),
             Availability::Ready { .. } | Availability::ProbeDue => None,
         }
     }
 
     /// The members that may be asked. A recovering one is passed over now and then, unless there
     /// are no others.
-    fn ready<A: Ask>(
+    fn ready<A: SelectionContext>(
         &self,
         ask: &A,
-        tried: &Tried,
+        tried: &TriedMembers,
         now: Instant,
         random: &mut impl FnMut() -> u64,
-    ) -> Vec<Ready> {
+    ) -> Vec<ReadyMember> {
         let mut ready = Vec::with_capacity(self.members.len());
         let mut passed_over = Vec::new();
-        for (member, Member { deployment, weight }) in self.members.iter().enumerate() {
+        for (member, PoolMember { deployment, weight }) in self.members.iter().enumerate() {
             if *weight == 0 || tried.contains(member) {
                 continue;
             }
             match deployment.availability(now) {
                 Availability::Resting { .. } => {}
-                Availability::ProbeDue => ready.push(Ready {
+                Availability::ProbeDue => ready.push(ReadyMember {
                     member,
                     probe: true,
                 }),
@@ -283,7 +290,7 @@ impl Balancer {
                     } else {
                         &mut passed_over
                     };
-                    list.push(Ready {
+                    list.push(ReadyMember {
                         member,
                         probe: false,
                     });
@@ -296,7 +303,7 @@ impl Balancer {
 
 /// A member that may be asked.
 #[derive(Clone, Copy, Debug)]
-struct Ready {
+struct ReadyMember {
     member: usize,
     /// Its circuit waits for a probe.
     probe: bool,
@@ -304,9 +311,9 @@ struct Ready {
 
 /// The strategies.
 impl Balancer {
-    fn choose<A: Ask>(
+    fn choose<A: SelectionContext>(
         &self,
-        ready: &[Ready],
+        ready: &[ReadyMember],
         ask: &A,
         now: Instant,
         random: &mut impl FnMut() -> u64,
@@ -315,16 +322,16 @@ impl Balancer {
             return Some(only.member);
         }
         match self.strategy {
-            Strategy::Weighted => self.most_owed(ready),
+            Strategy::Weighted => self.highest_credit(ready),
             Strategy::RoundRobin => {
                 let turn = self.turn.fetch_add(1, Relaxed);
                 ready
                     .get(turn.checked_rem(ready.len())?)
                     .map(|ready| ready.member)
             }
-            Strategy::LeastLatency => self.quicker_of_two(ready, now, random),
+            Strategy::LeastLatency => self.faster_of_two(ready, now, random),
             Strategy::LeastBusy => {
-                let mut load = |ready: &Ready| (self.busyness(ready.member), random());
+                let mut load = |ready: &ReadyMember| (self.busyness(ready.member), random());
                 ready
                     .iter()
                     .map(|ready| (load(ready), ready.member))
@@ -332,7 +339,7 @@ impl Balancer {
                     .map(|b| b.1)
             }
             Strategy::Cheapest => {
-                let mut cost = |ready: &Ready| {
+                let mut cost = |ready: &ReadyMember| {
                     let cost = ask.cost(ready.member);
                     (cost.is_none(), cost, self.in_flight(ready.member), random())
                 };
@@ -345,7 +352,7 @@ impl Balancer {
             Strategy::Priority => ready.first().map(|ready| ready.member),
             Strategy::Sticky => {
                 let conversation = ask.conversation();
-                let drawn = |ready: &Ready| self.attraction(conversation, ready.member);
+                let drawn = |ready: &ReadyMember| self.attraction(conversation, ready.member);
                 let best = ready.iter().max_by(|a, b| drawn(a).total_cmp(&drawn(b)));
                 best.map(|ready| ready.member)
             }
@@ -353,7 +360,7 @@ impl Balancer {
     }
 
     /// The order in which members are likely to be chosen.
-    fn sort<A: Ask>(&self, members: &mut [usize], ask: &A, now: Instant) {
+    fn sort<A: SelectionContext>(&self, members: &mut [usize], ask: &A, now: Instant) {
         match self.strategy {
             Strategy::Weighted => {
                 let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -370,7 +377,7 @@ impl Balancer {
                 members.rotate_left(turn);
             }
             Strategy::LeastLatency => {
-                let neutral = self.neutral(members.iter().copied(), now);
+                let neutral = self.default_latency(members.iter().copied(), now);
                 let load = |member: usize| self.latency_load(member, || neutral, now);
                 members.sort_by(|a, b| load(*a).total_cmp(&load(*b)));
             }
@@ -395,11 +402,11 @@ impl Balancer {
 
     /// Smooth weighted round robin, as nginx does it: everybody is owed its weight, the one owed
     /// most is chosen and pays for all.
-    fn most_owed(&self, ready: &[Ready]) -> Option<usize> {
+    fn highest_credit(&self, ready: &[ReadyMember]) -> Option<usize> {
         let mut credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total = 0;
         let mut best: Option<(i64, usize)> = None;
-        for Ready { member, .. } in ready {
+        for ReadyMember { member, .. } in ready {
             let weight = self.weight(*member);
             let credit = credits.get_mut(*member)?;
             *credit += weight;
@@ -415,9 +422,9 @@ impl Balancer {
 
     /// The power of two choices (Mitzenmacher 2001). A probe that is due goes first: a deployment
     /// that was slow before it failed would otherwise never be asked again.
-    fn quicker_of_two(
+    fn faster_of_two(
         &self,
-        ready: &[Ready],
+        ready: &[ReadyMember],
         now: Instant,
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
@@ -428,7 +435,8 @@ impl Balancer {
         let second = below(ready.len() - 1, random())?;
         let second = if second >= first { second + 1 } else { second };
         let (first, second) = (ready[first].member, ready[second].member);
-        let neutral = LazyCell::new(|| self.neutral(ready.iter().map(|ready| ready.member), now));
+        let neutral =
+            LazyCell::new(|| self.default_latency(ready.iter().map(|ready| ready.member), now));
         let load = |member: usize| self.latency_load(member, || *neutral, now);
         Some(if load(second) < load(first) {
             second
@@ -439,7 +447,7 @@ impl Balancer {
 
     /// What is assumed of a deployment not measured yet: the mean of the others. So a new one gets
     /// its turn, and its requests in flight keep it from being flooded before it has answered.
-    fn neutral(&self, members: impl Iterator<Item = usize>, now: Instant) -> f64 {
+    fn default_latency(&self, members: impl Iterator<Item = usize>, now: Instant) -> f64 {
         let measured = members.filter_map(|member| self.members[member].deployment.seconds(now));
         let (sum, count) = measured.fold((0.0, 0_u32), |(sum, count), one| (sum + one, count + 1));
         if count == 0 {
@@ -462,7 +470,7 @@ impl Balancer {
     }
 
     fn attraction(&self, conversation: u64, member: usize) -> f64 {
-        let Member { deployment, weight } = &self.members[member];
+        let PoolMember { deployment, weight } = &self.members[member];
         attraction(conversation, deployment.hash(), f64::from(*weight))
     }
 

@@ -1,28 +1,28 @@
-//! How far a provider counts more input than was held for it, learned from its own counts: the
-//! factor by which later calls hold more.
+//! Factor by which a provider counts more input than was reserved, learned from its counts. Later
+//! calls reserve that much more. It must not know what tokens cost.
 
 use std::collections::HashMap;
 
-/// A count as large as what was held, in hundredths.
+/// Factor of a count equal to the reserved one, in hundredths.
 const EVEN: u64 = 100;
 
-/// The largest factor that is believed, in hundredths: one absurd count must not close a model.
+/// Largest factor accepted, in hundredths: one absurd count must not block a model.
 const LARGEST: u64 = 1_600;
 
-/// A decayed peak loses this part of what it is above [`EVEN`] with every smaller count.
+/// Divisor of the decay: with every smaller count a peak loses this part of its excess over [`EVEN`].
 const DECAY: u64 = 256;
 
-/// Models that are remembered; past it the table is begun anew, for names come from clients.
+/// Most models remembered. The table is cleared beyond it, because clients choose the names.
 const MAX_MODELS: usize = 10_000;
 
-/// A decaying peak of counted over held input, by provider and model.
+/// Decaying peak of counted over reserved input, by provider and model.
 #[derive(Debug, Default)]
 pub struct InputMargin {
     peaks: HashMap<(Box<str>, Box<str>), u64>,
 }
 
 impl InputMargin {
-    /// Learns from what a provider counted for a call that `held` was held for.
+    /// Records the provider's count for a call that reserved `held` tokens.
     pub fn observe(&mut self, provider: &str, model: &str, held: u64, counted: u64) {
         if held == 0 {
             return;

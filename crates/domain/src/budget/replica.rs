@@ -1,10 +1,10 @@
-//! What one replica knows of the budgets that it shares with others: what it has spent itself, what
-//! it holds, how the lines stood when it last heard, and what it may spend of them by itself while
-//! it can't ask. Talking to the shared book, and locking this, are the caller's.
+//! State of one replica about the budgets that it shares with others: its own spending, its
+//! reservations, the totals as last received, and the share it may spend while the budget store is
+//! unavailable. It must not do I/O nor lock: the caller does.
 //!
-//! What a run has spent is a number that only grows, told whole each time. What the shared book has
-//! of a run and what the store has of it are both such numbers of an earlier moment, so the larger
-//! of the two is right whatever was lost, repeated or overtaken on the way.
+//! The spending of a run is a total that only grows and is always reported as a whole. The budget
+//! store and the ledger both have such a total of an earlier moment, so the larger of the two is
+//! right whatever was lost, repeated or reordered on the way.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -14,59 +14,62 @@ use jiff::civil::Date;
 use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
-use super::shared::{Change, Claim, ClaimLine, Figures, Line, News, NewsLine, Spent, Standing};
-use super::{Account, Budget, Exceeded, Period};
+use super::shared::{
+    BudgetLine, LineStatus, LineTotals, Reservation, ReservationChange, ReservationLine,
+    RunSpending, SpendUpdate, SpendUpdateLine,
+};
+use super::{Account, Budget, BudgetExceeded, Period};
 use crate::ledger;
 
-/// Digits after the point that amounts are kept with: a price has nine, and is for a million.
-pub const DIGITS: u32 = 15;
+/// Fraction digits of amounts: a price has nine and is for a million tokens.
+pub const FRACTION_DIGITS: u32 = 15;
 
-/// What a replica knows.
+/// State of a replica.
 #[derive(Debug)]
-pub struct Replica {
+pub struct ReplicaBudgets {
     run: u32,
-    /// What this run has spent, by account and day.
+    /// Spending of this run, by account and day.
     spent: HashMap<Account, BTreeMap<Date, Decimal>>,
-    lines: HashMap<Line, State>,
-    holds: HashMap<Uuid, Hold>,
-    /// Lines of which the shared book may not know what this run has spent.
-    unsaid: HashSet<Line>,
+    lines: HashMap<BudgetLine, ReplicaLine>,
+    holds: HashMap<Uuid, ReplicaReservation>,
+    /// Lines whose spending by this run the budget store may not know.
+    unreported: HashSet<BudgetLine>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// As last heard.
-    figures: Figures,
-    /// What of this run's spending is in them.
-    said: Decimal,
-    /// What may be spent without asking, while that is so.
-    share: Option<Share>,
+struct ReplicaLine {
+    /// Totals as last received.
+    figures: LineTotals,
+    /// This run's spending that the totals include.
+    reported: Decimal,
+    /// Share that may be spent while the store is unavailable.
+    share: Option<OfflineShare>,
     used_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Share {
+struct OfflineShare {
     ceiling: Decimal,
     used: Decimal,
 }
 
 #[derive(Clone, Debug)]
-struct Hold {
+struct ReplicaReservation {
     amount: Decimal,
     expires: Timestamp,
-    lines: Vec<Line>,
-    /// Whether the shared book may have it.
+    lines: Vec<BudgetLine>,
+    /// True if the store may have it.
     sent: bool,
-    /// Whether it surely has it.
-    held: bool,
-    /// Whether the call may be made; until then it uses nothing of what is left.
+    /// True if the store has it.
+    confirmed: bool,
+    /// True if the call may be made. Until then it uses nothing of the budget.
     granted: bool,
-    /// Whether the call has ended, and the book is still to be told.
+    /// True if the call has ended and the end must still be reported.
     ended: bool,
 }
 
-impl Replica {
-    /// Knows nothing yet. `run` tells this run of the process from all others.
+impl ReplicaBudgets {
+    /// Creates an empty state. `run` identifies this run of the process.
     #[must_use]
     pub fn new(run: u32) -> Self {
         Self {
@@ -74,30 +77,30 @@ impl Replica {
             spent: HashMap::new(),
             lines: HashMap::new(),
             holds: HashMap::new(),
-            unsaid: HashSet::new(),
+            unreported: HashSet::new(),
         }
     }
 
-    /// The run.
+    /// Returns the run.
     #[must_use]
     pub const fn run(&self) -> u32 {
         self.run
     }
 
-    /// How many reservations stand or are still to be told of.
+    /// Returns the number of reservations that are open or must still be reported.
     #[must_use]
     pub fn reservations(&self) -> usize {
         self.holds.len()
     }
 
-    /// Whether it was heard how a line stands.
+    /// Returns true if the totals of a line were received.
     #[must_use]
-    pub fn knows(&self, line: &Line) -> bool {
+    pub fn has_totals(&self, line: &BudgetLine) -> bool {
         self.lines.contains_key(line)
     }
 
-    /// Begins to hold `amount`, and words the question whether that is all right.
-    pub fn claim(
+    /// Records a reservation of `amount` as sent and returns the request to send.
+    pub fn begin_reservation(
         &mut self,
         id: Uuid,
         instead: Option<Uuid>,
@@ -105,29 +108,30 @@ impl Replica {
         amount: Decimal,
         now: Timestamp,
         lasts: Duration,
-    ) -> Claim {
-        let amount = rounded_up(amount);
-        self.put(id, budgets, amount, now, lasts, false);
+    ) -> Reservation {
+        let amount = round_up(amount);
+        self.insert_reservation(id, budgets, amount, now, lasts, false);
         let line = |(account, budget): &(Account, Budget)| {
-            let line = Line::at(account, budget, now);
-            ClaimLine {
+            let line = BudgetLine::new(account, budget, now);
+            ReservationLine {
                 name: line.name(),
                 ceiling: budget.usd,
-                spent: self.spent_of(&line),
+                spent: self.spending_of(&line),
             }
         };
-        Claim {
+        Reservation {
             run: self.run,
             id,
-            instead,
+            replaces: instead,
             amount,
             lasts,
             lines: budgets.iter().map(line).collect(),
         }
     }
 
-    /// Holds `amount` without having an answer. The book is told of it when it can be.
-    pub fn hold(
+    /// Records a reservation of `amount` without the store's answer. It is reported when the store
+    /// is available again.
+    pub fn reserve_offline(
         &mut self,
         id: Uuid,
         budgets: &[(Account, Budget)],
@@ -135,10 +139,10 @@ impl Replica {
         now: Timestamp,
         lasts: Duration,
     ) {
-        self.put(id, budgets, amount, now, lasts, true);
+        self.insert_reservation(id, budgets, amount, now, lasts, true);
     }
 
-    fn put(
+    fn insert_reservation(
         &mut self,
         id: Uuid,
         budgets: &[(Account, Budget)],
@@ -147,105 +151,120 @@ impl Replica {
         lasts: Duration,
         granted: bool,
     ) {
-        let lines = lines(budgets, now);
+        let lines = budget_lines(budgets, now);
         let expires = now.checked_add(lasts).unwrap_or(Timestamp::MAX);
-        // What was asked about may be in the book, whether or not it answered.
+        // The store may have what was sent to it, whether or not it answered.
         let sent = !granted || self.holds.get(&id).is_some_and(|hold| hold.sent);
-        let hold = Hold {
-            amount: rounded_up(amount),
+        let hold = ReplicaReservation {
+            amount: round_up(amount),
             expires,
             lines,
             sent,
-            held: false,
+            confirmed: false,
             granted,
             ended: false,
         };
         self.holds.insert(id, hold);
     }
 
-    /// The book took a claim.
-    pub fn held(
+    /// Records that the store accepted a reservation.
+    pub fn confirm_reservation(
         &mut self,
-        claim: &Claim,
+        reservation: &Reservation,
         budgets: &[(Account, Budget)],
-        figures: &[Figures],
+        figures: &[LineTotals],
         now: Timestamp,
     ) {
-        self.answered(claim, budgets, figures, now);
-        if let Some(hold) = self.holds.get_mut(&claim.id) {
-            hold.held = true;
+        self.apply_totals(reservation, budgets, figures, now);
+        if let Some(hold) = self.holds.get_mut(&reservation.id) {
+            hold.confirmed = true;
             hold.granted = true;
         }
     }
 
-    /// The book refused a claim: why.
-    pub fn exceeded(
+    /// Records that the store refused a reservation and returns the error.
+    pub fn reject_reservation(
         &mut self,
-        claim: &Claim,
+        reservation: &Reservation,
         budgets: &[(Account, Budget)],
         position: usize,
-        figures: &[Figures],
+        figures: &[LineTotals],
         now: Timestamp,
-    ) -> Option<Exceeded> {
-        self.answered(claim, budgets, figures, now);
-        self.holds.remove(&claim.id);
+    ) -> Option<BudgetExceeded> {
+        self.apply_totals(reservation, budgets, figures, now);
+        self.holds.remove(&reservation.id);
         let (account, budget) = budgets.get(position)?;
-        Some(exceeded(account, budget, *figures.get(position)?, now))
+        Some(budget_exceeded(
+            account,
+            budget,
+            *figures.get(position)?,
+            now,
+        ))
     }
 
-    fn answered(
+    fn apply_totals(
         &mut self,
-        claim: &Claim,
+        reservation: &Reservation,
         budgets: &[(Account, Budget)],
-        figures: &[Figures],
+        figures: &[LineTotals],
         now: Timestamp,
     ) {
-        if let Some(instead) = claim.instead {
+        if let Some(instead) = reservation.replaces {
             self.holds.remove(&instead);
         }
-        let told = claim.lines.iter().map(|line| line.spent);
-        for ((line, figures), said) in lines(budgets, now).into_iter().zip(figures).zip(told) {
-            self.heard(&line, *figures, said, now);
+        let told = reservation.lines.iter().map(|line| line.spent);
+        for ((line, figures), said) in budget_lines(budgets, now)
+            .into_iter()
+            .zip(figures)
+            .zip(told)
+        {
+            self.record_totals(&line, *figures, said, now);
             if let Some(state) = self.lines.get_mut(&line) {
                 state.used_at = now;
             }
         }
     }
 
-    fn heard(&mut self, line: &Line, figures: Figures, said: Decimal, now: Timestamp) {
+    fn record_totals(
+        &mut self,
+        line: &BudgetLine,
+        figures: LineTotals,
+        said: Decimal,
+        now: Timestamp,
+    ) {
         let state = self
             .lines
             .entry(line.clone())
-            .or_insert_with(|| State::new(now));
+            .or_insert_with(|| ReplicaLine::new(now));
         state.figures = figures;
-        state.said = said;
-        self.said(line, said);
+        state.reported = said;
+        self.mark_reported(line, said);
     }
 
-    /// The book knows that this run has spent so much of a line.
-    fn said(&mut self, line: &Line, said: Decimal) {
-        if self.spent_of(line) <= said {
-            self.unsaid.remove(line);
+    /// Records that the store knows this much of the run's spending on a line.
+    fn mark_reported(&mut self, line: &BudgetLine, said: Decimal) {
+        if self.spending_of(line) <= said {
+            self.unreported.remove(line);
         }
     }
 
-    /// What the store knows of a line, where the book can't be asked.
-    pub fn learn(&mut self, line: &Line, stored: &[Spent], now: Timestamp) {
-        let own = self.spent_of(line);
+    /// Records the ledger's totals of a line while the store is unavailable.
+    pub fn record_stored(&mut self, line: &BudgetLine, stored: &[RunSpending], now: Timestamp) {
+        let own = self.spending_of(line);
         let others = stored.iter().filter(|(run, _)| *run != self.run);
-        let figures = Figures {
+        let figures = LineTotals {
             spent: others.map(|(_, usd)| *usd).sum::<Decimal>() + own,
             reserved: Decimal::ZERO,
         };
-        self.heard(line, figures, own, now);
-        self.unsaid.insert(line.clone());
+        self.record_totals(line, figures, own, now);
+        self.unreported.insert(line.clone());
     }
 
-    /// Whether `amount` fits into what this replica may spend by itself: a `replicas`th of what was
-    /// left of each line when it last heard. Charges that if it does.
+    /// Charges `amount` to this replica's share: one `replicas`th of what was left of each line
+    /// when its totals were last received.
     ///
     /// # Errors
-    /// When it doesn't fit.
+    /// Returns an error, and charges nothing, if the amount doesn't fit.
     pub fn charge_share(
         &mut self,
         id: Uuid,
@@ -253,56 +272,56 @@ impl Replica {
         amount: Decimal,
         replicas: u32,
         now: Timestamp,
-    ) -> Result<(), Exceeded> {
-        let amount = rounded_up(amount);
+    ) -> Result<(), BudgetExceeded> {
+        let amount = round_up(amount);
         for (account, budget) in budgets {
-            let line = Line::at(account, budget, now);
+            let line = BudgetLine::new(account, budget, now);
             let share = self.share(&line, budget, id, replicas, now);
             if share.used + amount > share.ceiling {
-                let figures = self.standing(&line, id);
-                return Err(exceeded(account, budget, figures, now));
+                let figures = self.estimate_totals(&line, id);
+                return Err(budget_exceeded(account, budget, figures, now));
             }
         }
-        self.add_to_shares(&lines(budgets, now), amount);
+        self.add_to_shares(&budget_lines(budgets, now), amount);
         Ok(())
     }
 
     fn share(
         &mut self,
-        line: &Line,
+        line: &BudgetLine,
         budget: &Budget,
         id: Uuid,
         replicas: u32,
         now: Timestamp,
-    ) -> Share {
+    ) -> OfflineShare {
         let known = self.lines.get(line).and_then(|state| state.share);
         known.unwrap_or_else(|| {
-            let figures = self.standing(line, id);
-            let share = Share {
-                ceiling: part(budget.usd - figures.spent - figures.reserved, replicas),
+            let figures = self.estimate_totals(line, id);
+            let share = OfflineShare {
+                ceiling: share_of(budget.usd - figures.spent - figures.reserved, replicas),
                 used: Decimal::ZERO,
             };
             let state = self.lines.entry(line.clone());
-            state.or_insert_with(|| State::new(now)).share = Some(share);
+            state.or_insert_with(|| ReplicaLine::new(now)).share = Some(share);
             share
         })
     }
 
-    /// What was charged to the shares is free again: the call isn't made.
+    /// Takes back a charge to the shares: the call isn't made.
     pub fn refund_share(&mut self, budgets: &[(Account, Budget)], amount: Decimal, now: Timestamp) {
-        self.add_to_shares(&lines(budgets, now), -rounded_up(amount));
+        self.add_to_shares(&budget_lines(budgets, now), -round_up(amount));
     }
 
-    /// The book can be asked again, and knows what every replica has spent.
+    /// Drops the shares: the store is available again and knows every replica's spending.
     pub fn drop_shares(&mut self, budgets: &[(Account, Budget)], now: Timestamp) {
-        for line in lines(budgets, now) {
+        for line in budget_lines(budgets, now) {
             if let Some(state) = self.lines.get_mut(&line) {
                 state.share = None;
             }
         }
     }
 
-    fn add_to_shares(&mut self, lines: &[Line], amount: Decimal) {
+    fn add_to_shares(&mut self, lines: &[BudgetLine], amount: Decimal) {
         for line in lines {
             if let Some(share) = self
                 .lines
@@ -314,20 +333,26 @@ impl Replica {
         }
     }
 
-    /// How a line stands by what was heard and what was done here since, but for one reservation.
-    fn standing(&self, line: &Line, except: Uuid) -> Figures {
+    /// Returns a line's totals as last received plus this replica's own changes since, without the
+    /// reservation `except`.
+    fn estimate_totals(&self, line: &BudgetLine, except: Uuid) -> LineTotals {
         let state = self.lines.get(line);
-        let mut figures = state.map_or_else(Figures::default, |state| state.figures);
-        let said = state.map_or(Decimal::ZERO, |state| state.said);
-        figures.spent += (self.spent_of(line) - said).max(Decimal::ZERO);
+        let mut figures = state.map_or_else(LineTotals::default, |state| state.figures);
+        let said = state.map_or(Decimal::ZERO, |state| state.reported);
+        figures.spent += (self.spending_of(line) - said).max(Decimal::ZERO);
         let untold = self.holds.iter().filter(|(id, hold)| {
-            **id != except && hold.granted && !hold.held && !hold.ended && hold.lines.contains(line)
+            **id != except
+                && hold.granted
+                && !hold.confirmed
+                && !hold.ended
+                && hold.lines.contains(line)
         });
         figures.reserved += untold.map(|(_, hold)| hold.amount).sum::<Decimal>();
         figures
     }
 
-    /// A call has ended, or isn't made. Whether the book is to be told.
+    /// Ends the reservation of a call that has ended or isn't made. Returns true if the store must
+    /// be notified.
     pub fn end(&mut self, id: Uuid, cost: Decimal) -> bool {
         let Some(hold) = self.holds.get_mut(&id) else {
             return false;
@@ -346,7 +371,7 @@ impl Replica {
         sent
     }
 
-    /// Counts what was spent at a moment.
+    /// Adds spending at a point in time.
     pub fn spend(&mut self, account: &Account, at: Timestamp, cost: Decimal) {
         if cost.is_zero() {
             return;
@@ -354,20 +379,20 @@ impl Replica {
         let days = self.spent.entry(account.clone()).or_default();
         *days.entry(ledger::day(at)).or_default() += cost;
         for period in Period::ALL {
-            let line = Line {
+            let line = BudgetLine {
                 account: account.clone(),
                 period,
                 start: period.start(at),
             };
             if self.lines.contains_key(&line) {
-                self.unsaid.insert(line);
+                self.unreported.insert(line);
             }
         }
     }
 
-    /// What this run has spent of a line.
+    /// Returns this run's spending on a line.
     #[must_use]
-    pub fn spent_of(&self, line: &Line) -> Decimal {
+    pub fn spending_of(&self, line: &BudgetLine) -> Decimal {
         let Some(days) = self.spent.get(&line.account) else {
             return Decimal::ZERO;
         };
@@ -375,78 +400,82 @@ impl Replica {
         days.range(from..).map(|(_, usd)| *usd).sum()
     }
 
-    /// What the book is to be told of a reservation; nothing if it knows.
-    pub fn news_of(&mut self, id: Uuid, now: Timestamp) -> Option<(News, Vec<Line>)> {
+    /// Returns the update about a reservation and its lines; none if the store has it.
+    pub fn update_for_reservation(
+        &mut self,
+        id: Uuid,
+        now: Timestamp,
+    ) -> Option<(SpendUpdate, Vec<BudgetLine>)> {
         let hold = self.holds.get_mut(&id)?;
         let change = if hold.ended {
-            Change::Release(id)
-        } else if hold.held {
+            ReservationChange::Release(id)
+        } else if hold.confirmed {
             return None;
         } else {
-            // From now on it may be there, whatever becomes of the message.
+            // From now on the store may have it, even if the message gets lost.
             hold.sent = true;
-            Change::Hold {
+            ReservationChange::Hold {
                 id,
                 amount: hold.amount,
-                lasts: left(hold.expires, now),
+                lasts: remaining_time(hold.expires, now),
             }
         };
         let lines = hold.lines.clone();
-        Some((self.news(change, &lines), lines))
+        Some((self.update_for_lines(change, &lines), lines))
     }
 
-    /// The news of lines alone.
+    /// Returns an update about lines and, if any, the change of a reservation.
     #[must_use]
-    pub fn news(&self, change: Change, lines: &[Line]) -> News {
-        let line = |line: &Line| NewsLine {
+    pub fn update_for_lines(&self, change: ReservationChange, lines: &[BudgetLine]) -> SpendUpdate {
+        let line = |line: &BudgetLine| SpendUpdateLine {
             name: line.name(),
-            spent: vec![(self.run, self.spent_of(line))],
-            whole: false,
+            spent: vec![(self.run, self.spending_of(line))],
+            complete: false,
         };
-        News {
+        SpendUpdate {
             change,
             lines: lines.iter().map(line).collect(),
         }
     }
 
-    /// The book was told, and said how the lines stand. What it is to be told because of what
-    /// happened meanwhile.
-    pub fn told(
+    /// Applies the store's response to an update. Returns a reservation that must be reported
+    /// again because it has ended in the meantime.
+    pub fn apply_response(
         &mut self,
-        news: &News,
-        lines: &[Line],
-        standings: &[Standing],
+        update: &SpendUpdate,
+        lines: &[BudgetLine],
+        statuses: &[LineStatus],
         now: Timestamp,
     ) -> Option<Uuid> {
-        for ((line, told), standing) in lines.iter().zip(&news.lines).zip(standings) {
+        for ((line, told), status) in lines.iter().zip(&update.lines).zip(statuses) {
             let own = told.spent.iter().find(|(run, _)| *run == self.run);
             let said = own.map_or(Decimal::ZERO, |(_, said)| *said);
-            if standing.known {
-                self.heard(line, standing.figures, said, now);
+            if status.known {
+                self.record_totals(line, status.figures, said, now);
             } else {
-                self.said(line, said);
+                self.mark_reported(line, said);
             }
         }
-        match news.change {
-            Change::None => None,
-            Change::Release(id) => {
+        match update.change {
+            ReservationChange::None => None,
+            ReservationChange::Release(id) => {
                 self.holds.remove(&id);
                 None
             }
-            Change::Hold { id, amount, .. } => match self.holds.get_mut(&id) {
+            ReservationChange::Hold { id, amount, .. } => match self.holds.get_mut(&id) {
                 Some(hold) if !hold.ended => {
-                    hold.held = true;
+                    hold.confirmed = true;
                     None
                 }
                 Some(_) => Some(id),
                 None => {
-                    // Its end was told before this: it must be told again.
-                    let hold = Hold {
+                    // Its end was reported before this: it must be reported again.
+                    let hold = ReplicaReservation {
                         amount,
                         expires: now,
                         lines: lines.to_vec(),
                         sent: true,
-                        held: true,
+                        confirmed: true,
                         granted: true,
                         ended: true,
                     };
@@ -457,17 +486,17 @@ impl Replica {
         }
     }
 
-    /// The book may have forgotten or missed what this replica told.
-    pub fn lapsed(&mut self) {
+    /// Marks everything as unreported: the store may have missed or lost it.
+    pub fn mark_all_unreported(&mut self) {
         for hold in self.holds.values_mut() {
-            hold.held = false;
+            hold.confirmed = false;
         }
-        self.unsaid.extend(self.lines.keys().cloned());
+        self.unreported.extend(self.lines.keys().cloned());
     }
 
-    /// The reservations that the book is still to be told of. Those that are long past count as
-    /// ended: whoever should have said so is gone.
-    pub fn open_news(&mut self, now: Timestamp) -> Vec<Uuid> {
+    /// Returns the reservations that must still be reported. Expired ones count as ended, since
+    /// nobody is left to end them.
+    pub fn reservations_to_report(&mut self, now: Timestamp) -> Vec<Uuid> {
         for hold in self.holds.values_mut() {
             hold.ended |= hold.expires < now;
         }
@@ -475,31 +504,31 @@ impl Replica {
         let open = self
             .holds
             .iter()
-            .filter(|(_, hold)| hold.ended || hold.granted && !hold.held);
+            .filter(|(_, hold)| hold.ended || hold.granted && !hold.confirmed);
         open.map(|(id, _)| *id).collect()
     }
 
-    /// The lines whose spending the book may not know of, and those used since `since`: how these
-    /// stand is worth asking. At most `most`.
+    /// Returns the unreported lines and at most `most` lines used since `since`, whose totals are
+    /// worth refreshing.
     #[must_use]
-    pub fn lines_to_tell(&self, since: Timestamp, most: usize) -> Vec<Line> {
+    pub fn lines_to_report(&self, since: Timestamp, most: usize) -> Vec<BudgetLine> {
         let used = self
             .lines
             .iter()
-            .filter(|(line, state)| state.used_at >= since && !self.unsaid.contains(*line));
-        let unsaid = self.unsaid.iter().cloned();
+            .filter(|(line, state)| state.used_at >= since && !self.unreported.contains(*line));
+        let unsaid = self.unreported.iter().cloned();
         unsaid
             .chain(used.map(|(line, _)| line.clone()).take(most))
             .collect()
     }
 
-    /// Forgets lines that were not used since `since` and of which all is told.
-    pub fn forget_idle(&mut self, since: Timestamp) -> Vec<Line> {
-        let held: HashSet<&Line> = self.holds.values().flat_map(|hold| &hold.lines).collect();
+    /// Removes lines that were not used since `since` and are fully reported, and returns them.
+    pub fn forget_idle(&mut self, since: Timestamp) -> Vec<BudgetLine> {
+        let held: HashSet<&BudgetLine> = self.holds.values().flat_map(|hold| &hold.lines).collect();
         let idle = self.lines.iter().filter(|(line, state)| {
-            state.used_at < since && !held.contains(*line) && !self.unsaid.contains(*line)
+            state.used_at < since && !held.contains(*line) && !self.unreported.contains(*line)
         });
-        let idle: Vec<Line> = idle.map(|(line, _)| line.clone()).collect();
+        let idle: Vec<BudgetLine> = idle.map(|(line, _)| line.clone()).collect();
         for line in &idle {
             self.lines.remove(line);
         }
@@ -507,26 +536,31 @@ impl Replica {
     }
 }
 
-impl State {
+impl ReplicaLine {
     fn new(now: Timestamp) -> Self {
         Self {
-            figures: Figures::default(),
-            said: Decimal::ZERO,
+            figures: LineTotals::default(),
+            reported: Decimal::ZERO,
             share: None,
             used_at: now,
         }
     }
 }
 
-/// The lines that budgets have at a moment.
+/// Returns the lines of budgets at a point in time.
 #[must_use]
-pub fn lines(budgets: &[(Account, Budget)], now: Timestamp) -> Vec<Line> {
-    let line = |(account, budget): &(Account, Budget)| Line::at(account, budget, now);
+pub fn budget_lines(budgets: &[(Account, Budget)], now: Timestamp) -> Vec<BudgetLine> {
+    let line = |(account, budget): &(Account, Budget)| BudgetLine::new(account, budget, now);
     budgets.iter().map(line).collect()
 }
 
-fn exceeded(account: &Account, budget: &Budget, figures: Figures, now: Timestamp) -> Exceeded {
-    Exceeded {
+fn budget_exceeded(
+    account: &Account,
+    budget: &Budget,
+    figures: LineTotals,
+    now: Timestamp,
+) -> BudgetExceeded {
+    BudgetExceeded {
         account: account.clone(),
         usd: budget.usd,
         spent: figures.spent.normalize(),
@@ -535,19 +569,19 @@ fn exceeded(account: &Account, budget: &Budget, figures: Figures, now: Timestamp
     }
 }
 
-/// An amount as the shared book keeps it: no cheaper than it is.
+/// Rounds an amount up to the precision of the budget store.
 #[must_use]
-pub fn rounded_up(usd: Decimal) -> Decimal {
-    usd.round_dp_with_strategy(DIGITS, RoundingStrategy::ToPositiveInfinity)
+pub fn round_up(usd: Decimal) -> Decimal {
+    usd.round_dp_with_strategy(FRACTION_DIGITS, RoundingStrategy::ToPositiveInfinity)
 }
 
-/// A replica's part of what is left, rounded so that all parts together are no more than that.
-fn part(left: Decimal, replicas: u32) -> Decimal {
+/// Returns a replica's part of what is left, rounded down so that the parts never exceed it.
+fn share_of(left: Decimal, replicas: u32) -> Decimal {
     let part = left.max(Decimal::ZERO) / Decimal::from(replicas.max(1));
-    part.round_dp_with_strategy(DIGITS, RoundingStrategy::ToZero)
+    part.round_dp_with_strategy(FRACTION_DIGITS, RoundingStrategy::ToZero)
 }
 
-fn left(expires: Timestamp, now: Timestamp) -> Duration {
+fn remaining_time(expires: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(expires.duration_since(now)).unwrap_or_default()
 }
 
@@ -556,7 +590,7 @@ mod tests {
     use jiff::SignedDuration;
     use proptest::prelude::*;
 
-    use super::super::shared::Claimed;
+    use super::super::shared::ReserveOutcome;
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -574,17 +608,17 @@ mod tests {
         [(Account::Key("a".into()), ceiling)]
     }
 
-    /// The book, as its adapters keep it, for one line.
+    /// Model of a budget store with one line.
     #[derive(Default)]
-    struct Book {
+    struct StoreModel {
         known: bool,
         runs: HashMap<u32, Decimal>,
         holds: HashMap<Uuid, Decimal>,
     }
 
-    impl Book {
-        fn figures(&self) -> Figures {
-            Figures {
+    impl StoreModel {
+        fn figures(&self) -> LineTotals {
+            LineTotals {
                 spent: self.runs.values().sum(),
                 reserved: self.holds.values().sum(),
             }
@@ -595,68 +629,72 @@ mod tests {
             *known = spent.max(*known);
         }
 
-        fn claim(&mut self, claim: &Claim) -> Claimed {
+        fn reservation(&mut self, reservation: &Reservation) -> ReserveOutcome {
             if !self.known {
-                return Claimed::Unknown;
+                return ReserveOutcome::Unknown;
             }
-            self.holds.remove(&claim.id);
-            self.note(claim.run, claim.lines[0].spent);
+            self.holds.remove(&reservation.id);
+            self.note(reservation.run, reservation.lines[0].spent);
             let figures = self.figures();
-            if figures.spent + figures.reserved + claim.amount > claim.lines[0].ceiling {
-                return Claimed::Exceeded {
+            if figures.spent + figures.reserved + reservation.amount > reservation.lines[0].ceiling
+            {
+                return ReserveOutcome::Exceeded {
                     position: 0,
                     figures: vec![figures],
                 };
             }
-            self.holds.insert(claim.id, claim.amount);
-            Claimed::Held(vec![self.figures()])
+            self.holds.insert(reservation.id, reservation.amount);
+            ReserveOutcome::Held(vec![self.figures()])
         }
 
-        fn tell(&mut self, news: &News) -> Vec<Standing> {
-            match news.change {
-                Change::None => {}
-                Change::Release(id) => drop(self.holds.remove(&id)),
-                Change::Hold { id, amount, .. } => drop(self.holds.insert(id, amount)),
+        fn tell(&mut self, update: &SpendUpdate) -> Vec<LineStatus> {
+            match update.change {
+                ReservationChange::None => {}
+                ReservationChange::Release(id) => drop(self.holds.remove(&id)),
+                ReservationChange::Hold { id, amount, .. } => drop(self.holds.insert(id, amount)),
             }
-            for line in &news.lines {
-                self.known |= line.whole;
+            for line in &update.lines {
+                self.known |= line.complete;
                 for (run, spent) in &line.spent {
                     self.note(*run, *spent);
                 }
             }
             let figures = self.figures();
             let known = self.known;
-            vec![Standing { known, figures }; news.lines.len()]
+            vec![LineStatus { known, figures }; update.lines.len()]
         }
     }
 
-    fn tell(replica: &mut Replica, book: &mut Book) {
-        let line = Line::at(&budget(0)[0].0, &budget(0)[0].1, NOW);
-        for id in replica.open_news(NOW) {
-            if let Some((news, lines)) = replica.news_of(id, NOW) {
-                let standings = book.tell(&news);
-                assert_eq!(replica.told(&news, &lines, &standings, NOW), None);
+    fn tell(replica: &mut ReplicaBudgets, store: &mut StoreModel) {
+        let line = BudgetLine::new(&budget(0)[0].0, &budget(0)[0].1, NOW);
+        for id in replica.reservations_to_report(NOW) {
+            if let Some((update, lines)) = replica.update_for_reservation(id, NOW) {
+                let statuses = store.tell(&update);
+                assert_eq!(
+                    replica.apply_response(&update, &lines, &statuses, NOW),
+                    None
+                );
             }
         }
         let lines = [line];
-        let mut news = replica.news(Change::None, &lines);
-        news.lines[0].whole = true;
-        let standings = book.tell(&news);
-        replica.told(&news, &lines, &standings, NOW);
+        let mut update = replica.update_for_lines(ReservationChange::None, &lines);
+        update.lines[0].complete = true;
+        let statuses = store.tell(&update);
+        replica.apply_response(&update, &lines, &statuses, NOW);
     }
 
     #[test]
     fn alone_a_replica_spends_its_part_of_what_was_left() {
-        let mut replica = Replica::new(1);
+        let mut replica = ReplicaBudgets::new(1);
         let budget = budget(1_000);
-        let line = Line::at(&budget[0].0, &budget[0].1, NOW);
+        let line = BudgetLine::new(&budget[0].0, &budget[0].1, NOW);
         // Others have spent 4 USD by the store.
-        replica.learn(&line, &[(7, usd(300)), (8, usd(100))], NOW);
+        replica.record_stored(&line, &[(7, usd(300)), (8, usd(100))], NOW);
         let id = Uuid::from_u128;
-        let take = |replica: &mut Replica, n: u128, cents: i64| {
+        let take = |replica: &mut ReplicaBudgets, n: u128, cents: i64| {
             let charged = replica.charge_share(id(n), &budget, usd(cents), 3, NOW);
             if charged.is_ok() {
-                replica.hold(id(n), &budget, usd(cents), NOW, LONG);
+                replica.reserve_offline(id(n), &budget, usd(cents), NOW, LONG);
             }
             charged.is_ok()
         };
@@ -672,27 +710,30 @@ mod tests {
 
     #[test]
     fn an_end_that_overtakes_its_beginning_is_told_again() {
-        let (mut replica, mut book) = (Replica::new(1), Book::default());
+        let (mut replica, mut store) = (ReplicaBudgets::new(1), StoreModel::default());
         let budget = budget(100);
         let id = Uuid::from_u128(1);
-        replica.hold(id, &budget, usd(10), NOW, LONG);
-        let (begun, lines) = replica.news_of(id, NOW).unwrap();
+        replica.reserve_offline(id, &budget, usd(10), NOW, LONG);
+        let (begun, lines) = replica.update_for_reservation(id, NOW).unwrap();
         assert!(replica.end(id, usd(5)), "it may be there");
-        let (ended, _) = replica.news_of(id, NOW).unwrap();
-        let standings = book.tell(&ended);
-        assert_eq!(replica.told(&ended, &lines, &standings, NOW), None);
+        let (ended, _) = replica.update_for_reservation(id, NOW).unwrap();
+        let statuses = store.tell(&ended);
+        assert_eq!(replica.apply_response(&ended, &lines, &statuses, NOW), None);
         assert_eq!(replica.reservations(), 0);
-        let standings = book.tell(&begun);
-        assert_eq!(replica.told(&begun, &lines, &standings, NOW), Some(id));
-        let (again, _) = replica.news_of(id, NOW).unwrap();
-        let standings = book.tell(&again);
-        replica.told(&again, &lines, &standings, NOW);
-        assert_eq!((book.holds.len(), replica.reservations()), (0, 0));
+        let statuses = store.tell(&begun);
+        assert_eq!(
+            replica.apply_response(&begun, &lines, &statuses, NOW),
+            Some(id)
+        );
+        let (again, _) = replica.update_for_reservation(id, NOW).unwrap();
+        let statuses = store.tell(&again);
+        replica.apply_response(&again, &lines, &statuses, NOW);
+        assert_eq!((store.holds.len(), replica.reservations()), (0, 0));
     }
 
     #[test]
     fn a_period_has_its_own_days_and_an_owner_its_own_account() {
-        let mut replica = Replica::new(1);
+        let mut replica = ReplicaBudgets::new(1);
         let (key, owner) = (Account::Key("a".into()), Account::Owner("a".into()));
         let later = NOW
             .checked_add(SignedDuration::from_hours(24 * 40))
@@ -704,62 +745,62 @@ mod tests {
             period,
         };
         for (period, spent) in [(Period::Day, 7), (Period::Month, 7), (Period::Total, 12)] {
-            let line = Line::at(&key, &ceiling(period), later);
-            assert_eq!(replica.spent_of(&line), usd(spent), "{period:?}");
-            let line = Line::at(&owner, &ceiling(period), later);
-            assert_eq!(replica.spent_of(&line), Decimal::ZERO);
+            let line = BudgetLine::new(&key, &ceiling(period), later);
+            assert_eq!(replica.spending_of(&line), usd(spent), "{period:?}");
+            let line = BudgetLine::new(&owner, &ceiling(period), later);
+            assert_eq!(replica.spending_of(&line), Decimal::ZERO);
         }
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
-        /// A replica asks for an amount; whether the book gets the question, and it the answer.
+    enum ReplicaStep {
+        /// A replica requests an amount. The flags: the request arrives, the answer arrives.
         Ask(usize, i64, bool, bool),
-        /// It ends its oldest call, which cost a part of what was held.
+        /// It ends its oldest call, which cost a part of what was reserved.
         End(usize, i64),
-        /// It tells everything.
+        /// It reports everything.
         Tell(usize),
-        /// The book forgets all, and the store says again what is in it.
+        /// The store loses its data.
         Forget,
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = ReplicaStep> {
         prop_oneof![
             6 => (0..3_usize, 1..60_i64, any::<bool>(), any::<bool>())
-                .prop_map(|(who, cents, got, told)| Step::Ask(who, cents, got, told)),
-            4 => (0..3_usize, 0..=100_i64).prop_map(|(who, part)| Step::End(who, part)),
-            1 => (0..3_usize).prop_map(Step::Tell),
-            1 => Just(Step::Forget),
+                .prop_map(|(who, cents, got, told)| ReplicaStep::Ask(who, cents, got, told)),
+            4 => (0..3_usize, 0..=100_i64).prop_map(|(who, part)| ReplicaStep::End(who, part)),
+            1 => (0..3_usize).prop_map(ReplicaStep::Tell),
+            1 => Just(ReplicaStep::Forget),
         ]
     }
 
     proptest! {
-        /// Whatever is lost on the way, at the end the book has every cent once and holds nothing.
+        /// Counts every cent once and holds nothing at the end, whatever gets lost on the way.
         #[test]
         fn every_cent_is_told_once(steps in prop::collection::vec(step(), 1..80)) {
             let budget = budget(300);
-            let mut book = Book::default();
-            let mut replicas: Vec<Replica> = (0..3).map(Replica::new).collect();
+            let mut store = StoreModel::default();
+            let mut replicas: Vec<ReplicaBudgets> = (0..3).map(ReplicaBudgets::new).collect();
             let mut calls: Vec<Vec<(Uuid, i64)>> = vec![Vec::new(); 3];
             let mut spent = 0;
             for (number, step) in (1_u128..).zip(steps) {
                 match step {
-                    Step::Ask(who, cents, got, told) => {
+                    ReplicaStep::Ask(who, cents, got, told) => {
                         let (replica, id) = (&mut replicas[who], Uuid::from_u128(number));
-                        let claim = replica.claim(id, None, &budget, usd(cents), NOW, LONG);
-                        let answer = got.then(|| book.claim(&claim)).filter(|_| told);
+                        let reservation = replica.begin_reservation(id, None, &budget, usd(cents), NOW, LONG);
+                        let answer = got.then(|| store.reservation(&reservation)).filter(|_| told);
                         let held = match answer {
-                            Some(Claimed::Held(figures)) => {
-                                replica.held(&claim, &budget, &figures, NOW);
+                            Some(ReserveOutcome::Held(figures)) => {
+                                replica.confirm_reservation(&reservation, &budget, &figures, NOW);
                                 true
                             }
-                            Some(Claimed::Exceeded { figures, .. }) => {
-                                let why = replica.exceeded(&claim, &budget, 0, &figures, NOW);
+                            Some(ReserveOutcome::Exceeded { figures, .. }) => {
+                                let why = replica.reject_reservation(&reservation, &budget, 0, &figures, NOW);
                                 prop_assert!(why.is_some());
                                 false
                             }
-                            Some(Claimed::Unknown) | None => {
-                                replica.hold(id, &budget, usd(cents), NOW, LONG);
+                            Some(ReserveOutcome::Unknown) | None => {
+                                replica.reserve_offline(id, &budget, usd(cents), NOW, LONG);
                                 true
                             }
                         };
@@ -767,19 +808,19 @@ mod tests {
                             calls[who].push((id, cents));
                         }
                     }
-                    Step::End(who, part) if !calls[who].is_empty() => {
+                    ReplicaStep::End(who, part) if !calls[who].is_empty() => {
                         let (id, cents) = calls[who].remove(0);
                         let cost = cents * part / 100;
                         replicas[who].spend(&budget[0].0, NOW, usd(cost));
                         replicas[who].end(id, usd(cost));
                         spent += cost;
                     }
-                    Step::End(..) => {}
-                    Step::Tell(who) => tell(&mut replicas[who], &mut book),
-                    Step::Forget => {
-                        book = Book::default();
+                    ReplicaStep::End(..) => {}
+                    ReplicaStep::Tell(who) => tell(&mut replicas[who], &mut store),
+                    ReplicaStep::Forget => {
+                        store = StoreModel::default();
                         for replica in &mut replicas {
-                            replica.lapsed();
+                            replica.mark_all_unreported();
                         }
                     }
                 }
@@ -788,10 +829,10 @@ mod tests {
                 for (id, _) in calls {
                     replica.end(id, Decimal::ZERO);
                 }
-                tell(replica, &mut book);
+                tell(replica, &mut store);
                 prop_assert_eq!(replica.reservations(), 0);
             }
-            let figures = book.figures();
+            let figures = store.figures();
             prop_assert_eq!((figures.spent, figures.reserved), (usd(spent), Decimal::ZERO));
         }
     }

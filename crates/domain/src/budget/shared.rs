@@ -1,5 +1,5 @@
-//! What replicas ask and tell the book of budgets that they share. Where that book is kept, and how
-//! it is reached, is the adapters' business; it must not decide what follows from an answer.
+//! Messages between replicas and the store of the budgets that they share. It must not know where
+//! that store is, nor decide what follows from an answer.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use uuid::Uuid;
 
 use super::{Account, Budget, Period};
 
-/// An account's spending in one of its periods: what the shared book has a page for.
+/// Account in one of its periods: the unit that a budget store sums up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Line {
-    /// Whose spending.
+pub struct BudgetLine {
+    /// The account.
     pub account: Account,
-    /// The kind of period.
+    /// Kind of period.
     pub period: Period,
-    /// Its first day; none for [`Period::Total`].
+    /// First day of the period; none for [`Period::Total`].
     pub start: Option<Date>,
 }
 
-impl Line {
-    /// The line of an account that a moment counts for.
+impl BudgetLine {
+    /// Creates the line of the period that contains `now`.
     #[must_use]
-    pub fn at(account: &Account, budget: &Budget, now: Timestamp) -> Self {
+    pub fn new(account: &Account, budget: &Budget, now: Timestamp) -> Self {
         Self {
             account: account.clone(),
             period: budget.period,
@@ -32,7 +32,8 @@ impl Line {
         }
     }
 
-    /// The name in the shared book: the same on every replica, as in `key:ci:month:2026-11-01`.
+    /// Returns the line's name in the store, as in `key:ci:month:2026-11-01`. It is the same on
+    /// every replica.
     #[must_use]
     pub fn name(&self) -> String {
         let (kind, name) = match &self.account {
@@ -44,108 +45,109 @@ impl Line {
     }
 }
 
-/// What one run of a process has spent of a line in all. It only grows, so that telling it twice,
-/// late or out of order changes nothing.
-pub type Spent = (u32, Decimal);
+/// Run of a process and the total that it has spent on a line. The total only grows, so reporting
+/// it twice, late or out of order is harmless.
+pub type RunSpending = (u32, Decimal);
 
-/// How a line stands.
+/// Totals of a line, in USD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct LineTotals {
     /// Spent by all runs.
     pub spent: Decimal,
-    /// Held by calls under way.
+    /// Reserved by calls in flight.
     pub reserved: Decimal,
 }
 
-/// A line that a claim is made on.
+/// Line that a reservation is made on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimLine {
-    /// Its name.
+pub struct ReservationLine {
+    /// The line's name.
     pub name: String,
     /// USD that may be spent.
     pub ceiling: Decimal,
-    /// What the run that asks has spent of it.
+    /// USD that the requesting run has spent.
     pub spent: Decimal,
 }
 
-/// A question: may this much be held, on every line or on none?
+/// Request to reserve an amount on every line, or on none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The run that asks.
+pub struct Reservation {
+    /// The requesting run.
     pub run: u32,
-    /// Names the reservation.
+    /// Id of the reservation.
     pub id: Uuid,
-    /// A reservation that this one takes the place of.
-    pub instead: Option<Uuid>,
-    /// USD.
+    /// Reservation that this one replaces.
+    pub replaces: Option<Uuid>,
+    /// Amount in USD.
     pub amount: Decimal,
-    /// After this it is let go by itself.
+    /// Time until it expires.
     pub lasts: Duration,
     /// The lines.
-    pub lines: Vec<ClaimLine>,
+    pub lines: Vec<ReservationLine>,
 }
 
-/// The answer to a [`Claim`].
+/// Outcome of a [`Reservation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimed {
-    /// Nothing was held: the book doesn't know what was spent of some line before.
+pub enum ReserveOutcome {
+    /// Not reserved: the store doesn't know the earlier spending of a line.
     Unknown,
-    /// It is held.
-    Held(Vec<Figures>),
-    /// It doesn't fit.
+    /// Reserved.
+    Held(Vec<LineTotals>),
+    /// Not reserved: it doesn't fit.
     Exceeded {
-        /// The position of the line.
+        /// Position of the line without room.
         position: usize,
-        /// All lines as they stand.
-        figures: Vec<Figures>,
+        /// Totals of all lines.
+        figures: Vec<LineTotals>,
     },
 }
 
-/// What is to become of a reservation.
+/// Change of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// None is concerned.
+pub enum ReservationChange {
+    /// No change.
     None,
-    /// It is let go.
+    /// The reservation is released.
     Release(Uuid),
-    /// It stands, whether or not it fits: the call is under way.
+    /// The amount is reserved whether or not it fits: the call is in flight.
     Hold {
-        /// Its name.
+        /// Id of the reservation.
         id: Uuid,
-        /// USD.
+        /// Amount in USD.
         amount: Decimal,
-        /// After this it is let go by itself.
+        /// Time until it expires.
         lasts: Duration,
     },
 }
 
-/// A line that is told of.
+/// Line of a [`SpendUpdate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewsLine {
-    /// Its name.
+pub struct SpendUpdateLine {
+    /// The line's name.
     pub name: String,
-    /// What runs have spent of it.
-    pub spent: Vec<Spent>,
-    /// Whether this is all that the store knows: then the book knows what was spent before.
-    pub whole: bool,
+    /// Totals by run.
+    pub spent: Vec<RunSpending>,
+    /// True if these are the totals of all runs in the ledger.
+    pub complete: bool,
 }
 
-/// What a replica tells. Telling it again changes nothing.
+/// Report of a replica to the store. Idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
-    /// What becomes of a reservation.
-    pub change: Change,
-    /// The lines, for a reservation those that it is held on.
-    pub lines: Vec<NewsLine>,
+pub struct SpendUpdate {
+    /// Change of a reservation.
+    pub change: ReservationChange,
+    /// The lines; with a change, those of the reservation.
+    pub lines: Vec<SpendUpdateLine>,
 }
 
-/// How a line stands, and whether the book knows what was spent of it before.
+/// Totals of a line as the store has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Otherwise the figures lack what is in the store only.
+pub struct LineStatus {
+    /// True if the earlier spending is included. Otherwise the totals lack what only the ledger
+    /// has.
     pub known: bool,
-    /// The figures.
-    pub figures: Figures,
+    /// The totals.
+    pub figures: LineTotals,
 }
 
 #[cfg(test)]
@@ -169,7 +171,7 @@ mod tests {
         ] {
             let usd = Decimal::ONE;
             assert_eq!(
-                Line::at(&account, &Budget { usd, period }, now).name(),
+                BudgetLine::new(&account, &Budget { usd, period }, now).name(),
                 name
             );
         }

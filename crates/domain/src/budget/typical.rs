@@ -1,27 +1,27 @@
-//! How much output a model typically gives, learned from what it gave: the estimate for calls
-//! that name no `max_tokens`.
+//! Typical output of a model, learned from its answers: the estimate for calls without
+//! `max_tokens`. It must not know what tokens cost.
 
 use std::collections::HashMap;
 
-/// Assumed of a model nothing is known of.
+/// Estimate for a model without any answers.
 const UNKNOWN: u64 = 1_024;
 
-/// A decayed peak loses this part of itself with every smaller answer.
+/// Divisor of the decay: a peak loses this part of itself with every smaller answer.
 const DECAY: u64 = 32;
 
-/// Models that are remembered; past it the table is begun anew, for names come from clients.
+/// Most models remembered. The table is cleared beyond it, because clients choose the names.
 const MAX_MODELS: usize = 10_000;
 
-/// A decaying peak of output tokens by provider and model.
+/// Decaying peak of output tokens, by provider and model.
 ///
-/// The peak, not the mean: a budget that reserves the mean is overshot by every second call.
+/// The peak, not the mean: reserving the mean would overshoot a budget with every second call.
 #[derive(Debug, Default)]
 pub struct TypicalOutput {
     peaks: HashMap<(Box<str>, Box<str>), u64>,
 }
 
 impl TypicalOutput {
-    /// Learns from an answer.
+    /// Records the output tokens of an answer.
     pub fn observe(&mut self, provider: &str, model: &str, output: u64) {
         if self.peaks.len() >= MAX_MODELS {
             self.peaks.clear();
@@ -33,7 +33,7 @@ impl TypicalOutput {
         *peak = output.max(peak.saturating_sub(peak.div_ceil(DECAY)));
     }
 
-    /// Output tokens to reserve: what the client allows, else what is typical.
+    /// Returns the output tokens to reserve: the client's limit, else the typical output.
     #[must_use]
     pub fn estimate(&self, provider: &str, model: &str, max_tokens: Option<u64>) -> u64 {
         let typical = || self.peaks.get(&(provider.into(), model.into())).copied();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Settings, millis};
+use super::{CircuitSettings, millis};
 
 const SLOTS: usize = 10;
 
@@ -16,11 +16,11 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 const EPOCH_MAX: u64 = (1 << 24) - 1;
 
 impl Window {
-    fn epoch(ms: u64, settings: &Settings) -> u64 {
+    fn epoch(ms: u64, settings: &CircuitSettings) -> u64 {
         ms / (millis(settings.window) / SLOTS as u64).max(1)
     }
 
-    pub(super) fn add(&self, failure: bool, ms: u64, settings: &Settings) {
+    pub(super) fn add(&self, failure: bool, ms: u64, settings: &CircuitSettings) {
         let epoch = Self::epoch(ms, settings);
         let slot = &self.0[(epoch % SLOTS as u64) as usize];
         let epoch = epoch & EPOCH_MAX;
@@ -37,7 +37,7 @@ impl Window {
         let _ = slot.fetch_update(Relaxed, Relaxed, added);
     }
 
-    pub(super) fn too_many(&self, ms: u64, settings: &Settings) -> bool {
+    pub(super) fn too_many(&self, ms: u64, settings: &CircuitSettings) -> bool {
         let now = Self::epoch(ms, settings);
         let recent = self.0.iter().map(|slot| slot.load(Relaxed)).filter(|word| {
             let age = now.wrapping_sub(word >> (2 * COUNT_BITS)) & EPOCH_MAX;

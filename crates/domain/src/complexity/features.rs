@@ -15,7 +15,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::{
-    Feature, Input, Score, Scorer,
+    Score, ScoreFeature, ScoreInput, Scorer,
     words::{Sign, WORDS},
 };
 
@@ -23,14 +23,14 @@ use super::{
 const MAX_TEXT: usize = 32 << 10;
 
 /// A feature: its name, the count at which it is 63 % of full, and its weight.
-struct Weighed {
+struct WeightedFeature {
     name: &'static str,
     scale: f64,
     weight: f64,
 }
 
-const fn weighed(name: &'static str, scale: f64, weight: f64) -> Weighed {
-    Weighed {
+const fn weighted(name: &'static str, scale: f64, weight: f64) -> WeightedFeature {
+    WeightedFeature {
         name,
         scale,
         weight,
@@ -41,27 +41,27 @@ const fn weighed(name: &'static str, scale: f64, weight: f64) -> Weighed {
 const BIAS: f64 = -1.6;
 
 /// The table of weights. The order is that of [`Counts::of`].
-const FEATURES: [Weighed; 20] = [
-    weighed("reasoning_words", 2.0, 1.2),
-    weighed("math_words", 2.0, 0.8),
-    weighed("code_words", 3.0, 0.4),
-    weighed("constraint_words", 2.0, 0.5),
-    weighed("instruction_words", 3.0, 0.4),
-    weighed("output_words", 2.0, 0.4),
-    weighed("logic_words", 4.0, 1.5),
-    weighed("simple_words", 2.0, -1.0),
-    weighed("rework", 1.0, -1.3),
-    weighed("length", 40.0, 1.5),
-    weighed("context", 8_000.0, 0.4),
-    weighed("instructions_per_sentence", 1.0, 1.2),
-    weighed("long_words", 10.0, 0.4),
-    weighed("numbers", 4.0, 0.6),
-    weighed("questions", 2.0, 0.4),
-    weighed("code_symbols", 20.0, 0.4),
-    weighed("math_symbols", 6.0, 0.5),
-    weighed("turns", 6.0, 0.6),
-    weighed("tools_and_images", 4.0, 0.8),
-    weighed("output_demands", 1.0, 0.5),
+const FEATURES: [WeightedFeature; 20] = [
+    weighted("reasoning_words", 2.0, 1.2),
+    weighted("math_words", 2.0, 0.8),
+    weighted("code_words", 3.0, 0.4),
+    weighted("constraint_words", 2.0, 0.5),
+    weighted("instruction_words", 3.0, 0.4),
+    weighted("output_words", 2.0, 0.4),
+    weighted("logic_words", 4.0, 1.5),
+    weighted("simple_words", 2.0, -1.0),
+    weighted("rework", 1.0, -1.3),
+    weighted("length", 40.0, 1.5),
+    weighted("context", 8_000.0, 0.4),
+    weighted("instructions_per_sentence", 1.0, 1.2),
+    weighted("long_words", 10.0, 0.4),
+    weighted("numbers", 4.0, 0.6),
+    weighted("questions", 2.0, 0.4),
+    weighted("code_symbols", 20.0, 0.4),
+    weighted("math_symbols", 6.0, 0.5),
+    weighted("turns", 6.0, 0.6),
+    weighted("tools_and_images", 4.0, 0.8),
+    weighted("output_demands", 1.0, 0.5),
 ];
 
 /// Scores by counted features and fixed weights.
@@ -69,7 +69,7 @@ const FEATURES: [Weighed; 20] = [
 pub struct Lexical;
 
 impl Scorer for Lexical {
-    fn score(&self, input: &Input<'_>) -> f64 {
+    fn score(&self, input: &ScoreInput<'_>) -> f64 {
         logistic(
             BIAS + contributions(input)
                 .map(|(_, contribution)| contribution)
@@ -77,10 +77,10 @@ impl Scorer for Lexical {
         )
     }
 
-    fn explain(&self, input: &Input<'_>) -> Score {
+    fn explain(&self, input: &ScoreInput<'_>) -> Score {
         let named = FEATURES.iter().zip(contributions(input));
         let features = named
-            .map(|(feature, (value, contribution))| Feature {
+            .map(|(feature, (value, contribution))| ScoreFeature {
                 name: feature.name,
                 value,
                 contribution,
@@ -93,8 +93,8 @@ impl Scorer for Lexical {
     }
 }
 
-fn contributions(input: &Input<'_>) -> impl Iterator<Item = (f64, f64)> {
-    let counts = Counts::of(input);
+fn contributions(input: &ScoreInput<'_>) -> impl Iterator<Item = (f64, f64)> {
+    let counts = SignCounts::of(input);
     FEATURES.iter().zip(counts).map(|(feature, count)| {
         let value = 1.0 - (-count / feature.scale).exp();
         (value, value * feature.weight)
@@ -106,10 +106,10 @@ fn logistic(sum: f64) -> f64 {
 }
 
 /// What is counted of a request.
-struct Counts;
+struct SignCounts;
 
-impl Counts {
-    fn of(input: &Input<'_>) -> [f64; FEATURES.len()] {
+impl SignCounts {
+    fn of(input: &ScoreInput<'_>) -> [f64; FEATURES.len()] {
         let (text, rework) = own_words(input.text);
         let (head, tail) = ends(&text);
         let mut counts = TextCounts::default();
@@ -185,13 +185,13 @@ fn own_words(text: &str) -> (Cow<'_, str>, bool) {
         .map(|(at, _)| at)
         .next();
     match (rework, colon) {
-        (true, Some(colon)) => (unquoted(&text[..colon]), true),
-        (rework, _) => (unquoted(text), rework),
+        (true, Some(colon)) => (strip_quotes(&text[..colon]), true),
+        (rework, _) => (strip_quotes(text), rework),
     }
 }
 
 /// Leaves quotations out. Code is full of quotes, so a text with a code block stays as it is.
-fn unquoted(text: &str) -> Cow<'_, str> {
+fn strip_quotes(text: &str) -> Cow<'_, str> {
     if !text.contains(is_opening_quote) || text.contains("```") {
         return Cow::Borrowed(text);
     }
@@ -426,7 +426,7 @@ mod tests {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rules.md");
         let docs = std::fs::read_to_string(docs).unwrap();
         assert!(docs.contains(&format!("logistic function of {BIAS} plus")));
-        for Weighed {
+        for WeightedFeature {
             name,
             scale,
             weight,
@@ -440,9 +440,9 @@ mod tests {
     }
 
     fn values(text: &str) -> Vec<(&'static str, f64)> {
-        let explained = Lexical.explain(&Input {
+        let explained = Lexical.explain(&ScoreInput {
             text,
-            ..Input::default()
+            ..ScoreInput::default()
         });
         let present = explained
             .features
@@ -501,24 +501,24 @@ mod tests {
 
     #[test]
     fn what_a_request_has_besides_text_counts() {
-        let bare = Input {
+        let bare = ScoreInput {
             text: "Look at this.",
-            ..Input::default()
+            ..ScoreInput::default()
         };
         let base = Lexical.score(&bare);
         for more in [
-            Input { turns: 6, ..bare },
-            Input { tools: 5, ..bare },
-            Input { images: 1, ..bare },
-            Input {
+            ScoreInput { turns: 6, ..bare },
+            ScoreInput { tools: 5, ..bare },
+            ScoreInput { images: 1, ..bare },
+            ScoreInput {
                 json_schema: true,
                 ..bare
             },
-            Input {
+            ScoreInput {
                 output_limit: Some(16_000),
                 ..bare
             },
-            Input {
+            ScoreInput {
                 tokens: 50_000,
                 ..bare
             },
@@ -546,7 +546,7 @@ mod tests {
         #[test]
         fn any_text_has_a_score(text in "\\PC{0,300}", quotes in "[\"“”「」:a \u{ff1a}`]{0,60}") {
             for text in [&text, &quotes, &format!("translate {quotes}{text}")] {
-                let input = Input { text, tokens: 7, ..Input::default() };
+                let input = ScoreInput { text, tokens: 7, ..ScoreInput::default() };
                 let score = Lexical.score(&input);
                 prop_assert!((0.0..=1.0).contains(&score));
                 prop_assert_eq!(score, Lexical.explain(&input).score);

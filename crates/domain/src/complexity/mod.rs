@@ -13,7 +13,7 @@ pub use self::features::Lexical;
 
 /// What a scorer may look at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Input<'a> {
+pub struct ScoreInput<'a> {
     /// What the user says last.
     pub text: &'a str,
     /// Estimated input tokens of the whole request.
@@ -33,10 +33,10 @@ pub struct Input<'a> {
 /// Scores requests by how hard they are.
 pub trait Scorer: Send + Sync {
     /// The score, from 0 to 1: the same for the same input.
-    fn score(&self, input: &Input<'_>) -> f64;
+    fn score(&self, input: &ScoreInput<'_>) -> f64;
 
     /// The score with what made it.
-    fn explain(&self, input: &Input<'_>) -> Score;
+    fn explain(&self, input: &ScoreInput<'_>) -> Score;
 }
 
 /// A score with what made it.
@@ -45,12 +45,12 @@ pub struct Score {
     /// From 0 to 1.
     pub score: f64,
     /// What it is made of.
-    pub features: Vec<Feature>,
+    pub features: Vec<ScoreFeature>,
 }
 
 /// One ingredient of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Feature {
+pub struct ScoreFeature {
     /// Its name.
     pub name: &'static str,
     /// How much of it the request has, from 0 to 1.

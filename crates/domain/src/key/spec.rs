@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Allowance, Role};
@@ -39,43 +39,45 @@ pub struct KeySpec {
     pub enabled: bool,
 }
 
-/// Ceilings per window, each above 0; without one there is none.
+/// Limits of a key, a model or an owner, each above 0. A limit that is left out does not apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSpec {
     /// Requests in any 60 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub rpm: Option<u64>,
-    /// Tokens of input and output in any 60 seconds.
+    /// Input and output tokens in any 60 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub tpm: Option<u64>,
-    /// Requests at the same time.
+    /// Concurrent requests.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub concurrency: Option<u32>,
-    /// Requests let through at once beyond the even pace; a tenth of rpm if not set.
+    /// Requests allowed at once beyond the even pace. Default: a tenth of rpm.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub burst: Option<u64>,
 }
 
-/// A ceiling of money.
+/// A budget: the most that may be spent in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetSpec {
     /// US dollars, above 0.
     #[serde(serialize_with = "write_usd", deserialize_with = "read_usd")]
-    #[schemars(with = "f64")]
+    #[schemars(schema_with = "usd_schema")]
     pub usd: Decimal,
-    /// What they are for: day, week, month or total.
-    #[serde(serialize_with = "write_period", deserialize_with = "read_period")]
-    #[schemars(with = "String")]
+    /// The period after which spending starts again from 0.
     pub period: Period,
-    /// Whether models without a price may be used all the same.
+    /// Allow models without a price. They are refused otherwise, because their cost is unknown.
     #[serde(default)]
     pub allow_unpriced: bool,
 }
 
 /// Why a key can't be: the field, and what is wrong with it.
-pub type Wrong = (&'static str, &'static str);
+pub type KeyFieldError = (&'static str, &'static str);
 
 /// The longest name of a key or an owner, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -91,7 +93,7 @@ impl KeySpec {
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn check(&self) -> Result<(), Wrong> {
+    pub fn check(&self) -> Result<(), KeyFieldError> {
         check_name("name", &self.name)?;
         check_name("owner", self.owner())?;
         if self.models.is_empty() {
@@ -119,7 +121,7 @@ impl LimitSpec {
         }
     }
 
-    fn check(&self) -> Result<(), Wrong> {
+    fn check(&self) -> Result<(), KeyFieldError> {
         for (field, value) in [
             ("limits.rpm", self.rpm),
             ("limits.tpm", self.tpm),
@@ -161,7 +163,17 @@ impl From<BudgetSpec> for Allowance {
     }
 }
 
-fn check_name(field: &'static str, name: &str) -> Result<(), Wrong> {
+impl From<Allowance> for BudgetSpec {
+    fn from(allowance: Allowance) -> Self {
+        Self {
+            usd: allowance.budget.usd,
+            period: allowance.budget.period,
+            allow_unpriced: allowance.allow_unpriced,
+        }
+    }
+}
+
+fn check_name(field: &'static str, name: &str) -> Result<(), KeyFieldError> {
     let plain = !name.chars().any(char::is_control) && name.trim() == name;
     if name.is_empty() || name.len() > LONGEST_NAME || !plain {
         return Err((
@@ -180,7 +192,12 @@ const fn yes() -> bool {
     true
 }
 
-/// The digits as written: a number of JSON is read by its text.
+/// Amounts as text keep all their digits in every JSON library.
+fn usd_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["number", "string"], "format": "usd", "examples": ["50", "12.50"] })
+}
+
+/// Keeps the digits as written: a number of JSON is read by its text.
 fn read_usd<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
     let text = match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::Number(number) => number.to_string(),
@@ -194,19 +211,6 @@ fn write_usd<S: Serializer>(usd: &Decimal, serializer: S) -> Result<S::Ok, S::Er
     let number: serde_json::Number =
         serde_json::from_str(&usd.normalize().to_string()).map_err(serde::ser::Error::custom)?;
     number.serialize(serializer)
-}
-
-fn read_period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let periods = [Period::Day, Period::Week, Period::Month, Period::Total];
-    let found = periods.into_iter().find(|period| period.name() == name);
-    found
-        .ok_or_else(|| serde::de::Error::unknown_variant(&name, &["day", "week", "month", "total"]))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn write_period<S: Serializer>(period: &Period, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(period.name())
 }
 
 #[cfg(test)]

@@ -45,14 +45,14 @@ pub fn retry_after<'h>(get: impl Fn(&str) -> Option<&'h str>, now: Timestamp) ->
         .and_then(number)
         .map(|millis| millis / 1_000.0);
     if let Some(seconds) = millis {
-        return Some(bounded(seconds, LONGEST));
+        return Some(clamp_seconds(seconds, LONGEST));
     }
     let value = get("retry-after")?.trim();
     let seconds = number(value).or_else(|| {
         let date = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
         Some(seconds_until(date, now))
     });
-    seconds.map(|seconds| bounded(seconds, LONGEST))
+    seconds.map(|seconds| clamp_seconds(seconds, LONGEST))
 }
 
 /// How long to wait as the headers of a 429 say: [`retry_after`], or else until the limits that
@@ -67,7 +67,7 @@ pub fn limit_wait<'h>(get: impl Fn(&str) -> Option<&'h str>, now: Timestamp) -> 
         let resets = used_up.filter_map(|(_, reset)| reset_in(get(reset)?.trim(), now));
         resets
             .max_by(f64::total_cmp)
-            .map(|seconds| bounded(seconds, LONGEST_RESET))
+            .map(|seconds| clamp_seconds(seconds, LONGEST_RESET))
     })
 }
 
@@ -98,7 +98,7 @@ fn number(value: &str) -> Option<f64> {
     (number.is_finite() && number >= 0.0).then_some(number)
 }
 
-fn bounded(seconds: f64, longest: Duration) -> Duration {
+fn clamp_seconds(seconds: f64, longest: Duration) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).map_or(longest, |time| time.min(longest))
 }
 

@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
-    decide::{Entry, Rules},
-    node::{HeaderValue, Node, Outcome, Split, Sticky, Target, Test},
-    pattern::{self, Collector, PatternId},
-    problem::{Names, Problem, Severity, whole},
+    decide::{CompiledRule, Rules},
+    node::{
+        ActionTarget, CompiledAction, ConditionNode, HeaderCondition, Sticky, Test, WeightedSplit,
+    },
+    pattern::{self, PatternCollector, PatternId},
+    problem::{RuleFinding, RuleNames, Severity, whole},
     reach,
     spec::{Action, Block, Condition, HeaderTest, RuleSpec, ScoreRange, Share, TimeWindow},
     week::Week,
 };
+use crate::header::is_credential;
 use crate::pattern::Pattern;
 
 /// Conditions may nest this deep.
@@ -33,14 +36,14 @@ const RESERVED: [(&str, &str); 3] = [
 
 /// What [`compile`] makes of rules.
 #[derive(Debug)]
-pub struct Compiled {
+pub struct CompiledRules {
     /// The rules without errors, ready to decide.
     pub rules: Rules,
     /// Every error and warning, in the order of the rules given.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<RuleFinding>,
 }
 
-impl Compiled {
+impl CompiledRules {
     /// Whether any problem is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
@@ -53,10 +56,14 @@ impl Compiled {
 /// Checks rules and compiles those without errors. Patterns that `previous` has compiled already
 /// are taken from there.
 #[must_use]
-pub fn compile(specs: &[RuleSpec], names: &Names<'_>, previous: Option<&Rules>) -> Compiled {
-    let mut checker = Checker {
+pub fn compile(
+    specs: &[RuleSpec],
+    names: &RuleNames<'_>,
+    previous: Option<&Rules>,
+) -> CompiledRules {
+    let mut checker = RuleChecker {
         names,
-        patterns: Collector::new(previous.map(Rules::patterns)),
+        patterns: PatternCollector::new(previous.map(Rules::patterns)),
         problems: Vec::new(),
         broken: HashSet::new(),
         rule: (0, ""),
@@ -65,11 +72,11 @@ pub fn compile(specs: &[RuleSpec], names: &Names<'_>, previous: Option<&Rules>) 
     let mut order: Vec<usize> = (0..specs.len()).collect();
     order.sort_by_key(|index| specs[*index].priority);
     checker.check_names(specs);
-    let entries: Vec<Entry> = order
+    let entries: Vec<CompiledRule> = order
         .iter()
         .filter_map(|index| checker.rule(*index, &specs[*index]))
         .collect();
-    let Checker {
+    let RuleChecker {
         patterns,
         mut problems,
         ..
@@ -85,20 +92,20 @@ pub fn compile(specs: &[RuleSpec], names: &Names<'_>, previous: Option<&Rules>) 
         }
     };
     problems.sort_by_key(|problem| problem.index);
-    Compiled { rules, problems }
+    CompiledRules { rules, problems }
 }
 
-struct Checker<'a, 'p> {
-    names: &'a Names<'a>,
-    patterns: Collector<'p>,
-    problems: Vec<Problem>,
+struct RuleChecker<'a, 'p> {
+    names: &'a RuleNames<'a>,
+    patterns: PatternCollector<'p>,
+    problems: Vec<RuleFinding>,
     /// Rules with errors.
     broken: HashSet<usize>,
     rule: (usize, &'a str),
     path: String,
 }
 
-impl<'a> Checker<'a, '_> {
+impl<'a> RuleChecker<'a, '_> {
     fn check_names(&mut self, specs: &'a [RuleSpec]) {
         let mut seen = HashMap::new();
         for (index, spec) in specs.iter().enumerate() {
@@ -117,15 +124,15 @@ impl<'a> Checker<'a, '_> {
     }
 
     /// Compiles one rule, unless it has errors.
-    fn rule(&mut self, index: usize, spec: &'a RuleSpec) -> Option<Entry> {
+    fn rule(&mut self, index: usize, spec: &'a RuleSpec) -> Option<CompiledRule> {
         self.rule = (index, &spec.name);
-        let node = self.nested("when", |this| this.condition(&spec.when, 0));
-        let outcome = self.nested("then", |this| this.action(spec));
+        let node = self.in_field("when", |this| this.condition(&spec.when, 0));
+        let outcome = self.in_field("then", |this| this.action(spec));
         if self.broken.contains(&index) {
             return None;
         }
         let (name, id) = (spec.name.clone(), spec.id.clone());
-        Some(Entry {
+        Some(CompiledRule {
             index,
             name,
             id,
@@ -135,7 +142,7 @@ impl<'a> Checker<'a, '_> {
         })
     }
 
-    fn nested<T>(&mut self, field: &str, check: impl FnOnce(&mut Self) -> T) -> T {
+    fn in_field<T>(&mut self, field: &str, check: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
         if length > 0 && !field.starts_with('[') {
             self.path.push('.');
@@ -153,7 +160,7 @@ impl<'a> Checker<'a, '_> {
             (path, field) => format!("{path}.{field}"),
         };
         let (index, rule) = (self.rule.0, self.rule.1.to_owned());
-        self.problems.push(Problem {
+        self.problems.push(RuleFinding {
             index,
             rule,
             path,
@@ -189,28 +196,28 @@ impl<'a> Checker<'a, '_> {
 }
 
 /// Conditions.
-impl Checker<'_, '_> {
-    fn condition(&mut self, spec: &Condition, depth: usize) -> Node {
+impl RuleChecker<'_, '_> {
+    fn condition(&mut self, spec: &Condition, depth: usize) -> ConditionNode {
         if depth > MAX_DEPTH {
             self.error("", &format!("nests deeper than {MAX_DEPTH} conditions"));
-            return Node::never();
+            return ConditionNode::never();
         }
         let mut nodes = Vec::new();
         self.texts(spec, &mut nodes);
         self.client(spec, &mut nodes);
         self.ranges(spec, &mut nodes);
         self.groups(spec, depth, &mut nodes);
-        Node::all(nodes)
+        ConditionNode::all(nodes)
     }
 
-    fn texts(&mut self, spec: &Condition, nodes: &mut Vec<Node>) {
+    fn texts(&mut self, spec: &Condition, nodes: &mut Vec<ConditionNode>) {
         match (&spec.regex, spec.area) {
             (Some(source), area) => {
                 let area = area.unwrap_or_default();
                 match self.patterns.add(source, area) {
                     Ok(pattern) => {
                         self.idle(pattern);
-                        nodes.push(Node::Regex { area, pattern });
+                        nodes.push(ConditionNode::Regex { area, pattern });
                     }
                     Err(message) => self.error("regex", &message),
                 }
@@ -219,7 +226,7 @@ impl Checker<'_, '_> {
             (None, None) => {}
         }
         for feature in spec.has.iter().flatten() {
-            nodes.push(Node::Test(Test::Has(*feature)));
+            nodes.push(ConditionNode::Test(Test::Has(*feature)));
         }
         if spec.has.as_ref().is_some_and(Vec::is_empty) {
             self.warn("has", "names nothing, so every request has it");
@@ -236,7 +243,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn client(&mut self, spec: &Condition, nodes: &mut Vec<Node>) {
+    fn client(&mut self, spec: &Condition, nodes: &mut Vec<ConditionNode>) {
         if let Some(pattern) = &spec.model {
             let glob = Pattern::new(pattern);
             if !self.names.may_be_asked(&glob) {
@@ -246,35 +253,39 @@ impl Checker<'_, '_> {
                     &format!("`{pattern}` matches no public model{near}"),
                 );
             }
-            nodes.push(Node::Test(Test::Model(glob)));
+            nodes.push(ConditionNode::Test(Test::Model(glob)));
         }
         if let Some(test) = &spec.header {
-            nodes.extend(self.nested("header", |this| this.header(test)));
+            nodes.extend(self.in_field("header", |this| this.header(test)));
         }
         if let Some(key) = &spec.key {
             if !self.names.keys.contains(key.as_str()) {
                 let near = self.near(key, self.names.keys.iter());
                 self.warn("key", &format!("no key is named `{key}`{near}"));
             }
-            nodes.push(Node::Test(Test::Key(key.as_str().into())));
+            nodes.push(ConditionNode::Test(Test::Key(key.as_str().into())));
         }
         if let Some(owner) = &spec.owner {
             if !self.names.owners.contains(owner.as_str()) {
                 let near = self.near(owner, self.names.owners.iter());
                 self.warn("owner", &format!("no key belongs to `{owner}`{near}"));
             }
-            nodes.push(Node::Test(Test::Owner(owner.as_str().into())));
+            nodes.push(ConditionNode::Test(Test::Owner(owner.as_str().into())));
         }
     }
 
-    fn header(&mut self, test: &HeaderTest) -> Option<Node> {
+    fn header(&mut self, test: &HeaderTest) -> Option<ConditionNode> {
         if !is_field_name(&test.name) {
             self.error("name", &format!("`{}` is no header name", test.name));
+        } else if is_credential(&test.name) {
+            let remedy = "use `key` or `owner` to tell clients apart";
+            self.error("name", &describe_credential(&test.name, remedy));
+            return None;
         }
         let value = match (&test.equals, &test.regex) {
-            (Some(value), None) => HeaderValue::Equals(value.as_str().into()),
+            (Some(value), None) => HeaderCondition::Equals(value.as_str().into()),
             (None, Some(source)) => match pattern::single(source) {
-                Ok(regex) => HeaderValue::Regex {
+                Ok(regex) => HeaderCondition::Regex {
                     source: source.as_str().into(),
                     regex: Box::new(regex),
                 },
@@ -288,13 +299,13 @@ impl Checker<'_, '_> {
                 return None;
             }
         };
-        Some(Node::Test(Test::Header {
+        Some(ConditionNode::Test(Test::Header {
             name: test.name.to_ascii_lowercase().into(),
             value,
         }))
     }
 
-    fn ranges(&mut self, spec: &Condition, nodes: &mut Vec<Node>) {
+    fn ranges(&mut self, spec: &Condition, nodes: &mut Vec<ConditionNode>) {
         if let Some(range) = spec.complexity {
             nodes.extend(self.complexity(range));
         }
@@ -305,19 +316,19 @@ impl Checker<'_, '_> {
             } else if (min, max) == (0, u64::MAX) {
                 self.warn("tokens", "has no bound, so it always holds");
             }
-            nodes.push(Node::Test(Test::Tokens { min, max }));
+            nodes.push(ConditionNode::Test(Test::Tokens { min, max }));
         }
         if let Some(window) = &spec.time {
             nodes.extend(self.time(window));
         }
     }
 
-    fn complexity(&mut self, range: ScoreRange) -> Option<Node> {
+    fn complexity(&mut self, range: ScoreRange) -> Option<ConditionNode> {
         let (min, max) = (range.min.unwrap_or(0.0), range.max.unwrap_or(1.0));
         for (field, bound) in [("min", min), ("max", max)] {
             if !(0.0..=1.0).contains(&bound) {
                 let message = format!("must be between 0 and 1, got {bound}");
-                self.nested("complexity", |this| this.error(field, &message));
+                self.in_field("complexity", |this| this.error(field, &message));
                 return None;
             }
         }
@@ -326,46 +337,48 @@ impl Checker<'_, '_> {
         } else if min <= 0.0 && max >= 1.0 {
             self.warn("complexity", "spans all scores, so it always holds");
         }
-        Some(Node::Test(Test::Complexity { min, max }))
+        Some(ConditionNode::Test(Test::Complexity { min, max }))
     }
 
-    fn time(&mut self, window: &TimeWindow) -> Option<Node> {
+    fn time(&mut self, window: &TimeWindow) -> Option<ConditionNode> {
         match Week::of(window) {
             Ok(week) => {
                 if week.is_whole() {
                     self.warn("time", "spans the whole week, so it always holds");
                 }
-                Some(Node::Test(Test::Time(week)))
+                Some(ConditionNode::Test(Test::Time(week)))
             }
             Err((field, message)) => {
-                self.nested("time", |this| this.error(field, &message));
+                self.in_field("time", |this| this.error(field, &message));
                 None
             }
         }
     }
 
-    fn groups(&mut self, spec: &Condition, depth: usize, nodes: &mut Vec<Node>) {
+    fn groups(&mut self, spec: &Condition, depth: usize, nodes: &mut Vec<ConditionNode>) {
         if let Some(all) = &spec.all {
             if all.is_empty() {
                 self.warn("all", "is empty, so it always holds");
             }
-            nodes.push(Node::all(self.list("all", all, depth)));
+            nodes.push(ConditionNode::all(self.list("all", all, depth)));
         }
         if let Some(any) = &spec.any {
             if any.is_empty() {
                 self.error("any", "is empty, so it never holds");
             }
-            nodes.push(Node::Any(self.list("any", any, depth).into_boxed_slice()));
+            nodes.push(ConditionNode::Any(
+                self.list("any", any, depth).into_boxed_slice(),
+            ));
         }
         if let Some(not) = &spec.not {
-            let node = self.nested("not", |this| this.condition(not, depth + 1));
-            nodes.push(Node::Not(Box::new(node)));
+            let node = self.in_field("not", |this| this.condition(not, depth + 1));
+            nodes.push(ConditionNode::Not(Box::new(node)));
         }
     }
 
-    fn list(&mut self, field: &str, specs: &[Condition], depth: usize) -> Vec<Node> {
+    fn list(&mut self, field: &str, specs: &[Condition], depth: usize) -> Vec<ConditionNode> {
         let one = |this: &mut Self, at: usize, spec: &Condition| {
-            this.nested(&format!("{field}[{at}]"), |this| {
+            this.in_field(&format!("{field}[{at}]"), |this| {
                 this.condition(spec, depth + 1)
             })
         };
@@ -378,8 +391,8 @@ impl Checker<'_, '_> {
 }
 
 /// Actions.
-impl Checker<'_, '_> {
-    fn action(&mut self, spec: &RuleSpec) -> Outcome {
+impl RuleChecker<'_, '_> {
+    fn action(&mut self, spec: &RuleSpec) -> CompiledAction {
         let then = &spec.then;
         let fields = [
             ("use_model", then.use_model.is_some()),
@@ -407,26 +420,26 @@ impl Checker<'_, '_> {
         if then.sticky_by.is_some() && then.split.is_none() {
             self.error("sticky_by", "stands beside `split` only");
         }
-        Outcome {
+        CompiledAction {
             target: self.target(spec),
             set: self.set(then),
         }
     }
 
-    fn target(&mut self, spec: &RuleSpec) -> Target {
+    fn target(&mut self, spec: &RuleSpec) -> ActionTarget {
         let then = &spec.then;
         if let Some(model) = &then.use_model {
             self.model("use_model", model);
-            Target::Model(model.as_str().into())
+            ActionTarget::Model(model.as_str().into())
         } else if let Some(provider) = &then.use_provider {
             self.provider(provider);
-            Target::Provider(provider.as_str().into())
+            ActionTarget::Provider(provider.as_str().into())
         } else if let Some(shares) = &then.split {
             self.split(&spec.name, shares, then.sticky_by.as_deref())
         } else if let Some(block) = &then.block {
             self.block(block)
         } else {
-            Target::AsAsked
+            ActionTarget::AsAsked
         }
     }
 
@@ -447,7 +460,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn split(&mut self, rule: &str, shares: &[Share], sticky_by: Option<&str>) -> Target {
+    fn split(&mut self, rule: &str, shares: &[Share], sticky_by: Option<&str>) -> ActionTarget {
         if shares.is_empty() {
             self.error("split", "is empty");
         } else if shares.iter().all(|share| share.weight == 0) {
@@ -455,7 +468,7 @@ impl Checker<'_, '_> {
         }
         let mut seen = BTreeSet::new();
         for (at, share) in shares.iter().enumerate() {
-            self.nested(&format!("split[{at}]"), |this| {
+            self.in_field(&format!("split[{at}]"), |this| {
                 this.model("model", &share.model);
                 if share.weight == 0 {
                     this.warn("weight", "is 0, so this share is never chosen");
@@ -470,12 +483,17 @@ impl Checker<'_, '_> {
             .iter()
             .map(|s| (s.model.as_str().into(), s.weight))
             .collect();
-        Target::Split(Split::new(rule, shares, sticky))
+        ActionTarget::Split(WeightedSplit::new(rule, shares, sticky))
     }
 
     fn sticky(&mut self, text: &str) -> Option<Sticky> {
         let header = text.strip_prefix("header ").map(str::trim);
         match header {
+            Some(name) if is_credential(name) => {
+                let remedy = "write `key`, or name another header";
+                self.error("sticky_by", &describe_credential(name, remedy));
+                None
+            }
             Some(name) if is_field_name(name) => {
                 Some(Sticky::Header(name.to_ascii_lowercase().into()))
             }
@@ -488,12 +506,12 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn block(&mut self, block: &Block) -> Target {
+    fn block(&mut self, block: &Block) -> ActionTarget {
         if !(400..600).contains(&block.status) {
             let message = format!("must be between 400 and 599, got {}", block.status);
-            self.nested("block", |this| this.error("status", &message));
+            self.in_field("block", |this| this.error("status", &message));
         }
-        Target::Block {
+        ActionTarget::Block {
             status: block.status,
             message: block.message.as_str().into(),
         }
@@ -511,7 +529,7 @@ impl Checker<'_, '_> {
         }
         for (field, instead) in RESERVED {
             if set.contains_key(field) {
-                self.nested("set", |this| {
+                self.in_field("set", |this| {
                     this.error(field, &format!("can't be set by a rule: {instead}"));
                 });
             }
@@ -520,6 +538,12 @@ impl Checker<'_, '_> {
             .map(|(field, value)| (field.clone(), value.clone()))
             .collect()
     }
+}
+
+/// Describes a header that no rule may look at: who reads which rule matched would learn the credential,
+/// one question at a time.
+fn describe_credential(header: &str, remedy: &str) -> String {
+    format!("`{header}` carries a credential, and no rule may look at one: {remedy}")
 }
 
 /// RFC 9110 section 5.1: a token.

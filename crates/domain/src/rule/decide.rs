@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    node::{HeaderValue, Node, Outcome, Sticky, Target, Test},
+    node::{ActionTarget, CompiledAction, ConditionNode, HeaderCondition, Sticky, Test},
     pattern::{Bits, PatternId, Patterns, Search},
     spec::{Area, Feature},
     week::WeekMinute,
@@ -21,7 +21,8 @@ pub trait Facts {
     /// The text of an area; empty if the request has none.
     fn text(&self, area: Area) -> &str;
     /// A header's value; several lines of one header are joined by `, ` (RFC 9110 section 5.3).
-    /// The name is in lower case.
+    /// The name is in lower case. One that carries a credential
+    /// ([`is_credential`](crate::header::is_credential)) is absent for every rule.
     fn header(&self, name: &str) -> Option<Cow<'_, str>>;
     /// The name of the client's key.
     fn key(&self) -> &str;
@@ -41,21 +42,21 @@ pub trait Facts {
 
 /// What the rules say of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision<'r> {
+pub struct RuleDecision<'r> {
     /// The rule that matched.
     pub rule: Option<Matched<'r>>,
     /// Where the request goes.
-    pub route: Route<'r>,
+    pub route: RuleRoute<'r>,
     /// Fields of the body to set.
     pub set: &'r [(String, Value)],
 }
 
-impl Default for Decision<'_> {
+impl Default for RuleDecision<'_> {
     /// That of no rule: the request goes where it asked to.
     fn default() -> Self {
         Self {
             rule: None,
-            route: Route::AsAsked,
+            route: RuleRoute::AsAsked,
             set: &[],
         }
     }
@@ -72,7 +73,7 @@ pub struct Matched<'r> {
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route<'r> {
+pub enum RuleRoute<'r> {
     /// To the model it asked for.
     AsAsked,
     /// To this model.
@@ -90,7 +91,7 @@ pub enum Route<'r> {
 
 /// How a rule fared with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Tried {
+pub struct RuleTrace {
     /// The rule's name.
     pub name: String,
     /// Whether it decided the request: true for one rule at most.
@@ -101,20 +102,20 @@ pub struct Tried {
 
 /// A compiled rule.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct CompiledRule {
     /// Its place among the rules given.
     pub(super) index: usize,
     pub(super) name: String,
     pub(super) id: Option<String>,
     pub(super) enabled: bool,
-    pub(super) node: Node,
-    pub(super) outcome: Outcome,
+    pub(super) node: ConditionNode,
+    pub(super) outcome: CompiledAction,
 }
 
 /// Compiled rules, in the order they are tried.
 #[derive(Default)]
 pub struct Rules {
-    entries: Vec<Entry>,
+    entries: Vec<CompiledRule>,
     patterns: Patterns,
     guards: Guards,
 }
@@ -128,7 +129,7 @@ impl std::fmt::Debug for Rules {
 }
 
 impl Rules {
-    pub(super) fn new(entries: Vec<Entry>, patterns: Patterns) -> Self {
+    pub(super) fn new(entries: Vec<CompiledRule>, patterns: Patterns) -> Self {
         let guards = Guards::new(&entries, &patterns);
         Self {
             entries,
@@ -160,24 +161,27 @@ impl Rules {
     }
 
     /// The first rule that a request meets, and where that sends it.
-    pub fn decide<F: Facts>(&self, facts: &F) -> Decision<'_> {
+    pub fn decide<F: Facts>(&self, facts: &F) -> RuleDecision<'_> {
         let found = self.first(facts);
-        found.map_or_else(Decision::default, |(entry, _)| entry.decision(facts))
+        found.map_or_else(RuleDecision::default, |(entry, _)| entry.decision(facts))
     }
 
     /// The same, with what made the rule match, if one did. What was found out for the decision is
     /// used again, so this costs little more.
-    pub fn decide_and_tell<F: Facts>(&self, facts: &F) -> (Decision<'_>, Option<String>) {
+    pub fn decide_with_reason<F: Facts>(&self, facts: &F) -> (RuleDecision<'_>, Option<String>) {
         match self.first(facts) {
             Some((entry, mut trial)) => {
-                let (_, why) = trial.explained(&entry.node);
+                let (_, why) = trial.explain(&entry.node);
                 (entry.decision(facts), Some(why))
             }
-            None => (Decision::default(), None),
+            None => (RuleDecision::default(), None),
         }
     }
 
-    fn first<'r, 'f, F: Facts>(&'r self, facts: &'f F) -> Option<(&'r Entry, Trial<'r, 'f, F>)> {
+    fn first<'r, 'f, F: Facts>(
+        &'r self,
+        facts: &'f F,
+    ) -> Option<(&'r CompiledRule, Trial<'r, 'f, F>)> {
         let mut trial = Trial::new(&self.patterns, facts);
         let mut possible = self.guards.enabled.clone();
         let mut next = possible.next(0);
@@ -199,9 +203,9 @@ impl Rules {
     }
 
     /// The decision, with what became of every rule.
-    pub fn explain<F: Facts>(&self, facts: &F) -> (Decision<'_>, Vec<Tried>) {
+    pub fn explain<F: Facts>(&self, facts: &F) -> (RuleDecision<'_>, Vec<RuleTrace>) {
         let mut trial = Trial::new(&self.patterns, facts);
-        let mut winner: Option<&Entry> = None;
+        let mut winner: Option<&CompiledRule> = None;
         let mut tried = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let (matched, why) = match winner {
@@ -210,25 +214,25 @@ impl Rules {
                     false,
                     format!("not tried: `{}` matched before", winner.name),
                 ),
-                None => trial.explained(&entry.node),
+                None => trial.explain(&entry.node),
             };
             if matched {
                 winner = Some(entry);
             }
-            tried.push(Tried {
+            tried.push(RuleTrace {
                 name: entry.name.clone(),
                 matched,
                 why,
             });
         }
-        let decision = winner.map_or_else(Decision::default, |entry| entry.decision(facts));
+        let decision = winner.map_or_else(RuleDecision::default, |entry| entry.decision(facts));
         (decision, tried)
     }
 
     /// What is told of every rule when none is tried, and why that is.
     #[must_use]
-    pub fn untried(&self, why: &str) -> Vec<Tried> {
-        let tried = self.entries.iter().map(|entry| Tried {
+    pub fn trace_untried(&self, why: &str) -> Vec<RuleTrace> {
+        let tried = self.entries.iter().map(|entry| RuleTrace {
             name: entry.name.clone(),
             matched: false,
             why: why.to_owned(),
@@ -237,21 +241,21 @@ impl Rules {
     }
 }
 
-impl Entry {
-    fn decision<F: Facts>(&self, facts: &F) -> Decision<'_> {
+impl CompiledRule {
+    fn decision<F: Facts>(&self, facts: &F) -> RuleDecision<'_> {
         let rule = Some(Matched {
             id: self.id.as_deref(),
             name: &self.name,
         });
         let route = match &self.outcome.target {
-            Target::AsAsked => Route::AsAsked,
-            Target::Model(model) => Route::Model(model),
-            Target::Provider(provider) => Route::Provider(provider),
-            Target::Block { status, message } => Route::Block {
+            ActionTarget::AsAsked => RuleRoute::AsAsked,
+            ActionTarget::Model(model) => RuleRoute::Model(model),
+            ActionTarget::Provider(provider) => RuleRoute::Provider(provider),
+            ActionTarget::Block { status, message } => RuleRoute::Block {
                 status: *status,
                 message,
             },
-            Target::Split(split) => Route::Model(match &split.sticky {
+            ActionTarget::Split(split) => RuleRoute::Model(match &split.sticky {
                 Some(Sticky::Key) => split.side_of(facts.key()),
                 // A request without the header has no side to stay on.
                 Some(Sticky::Header(name)) => match facts.header(name) {
@@ -261,7 +265,7 @@ impl Entry {
                 None => split.side_at(facts.random()),
             }),
         };
-        Decision {
+        RuleDecision {
             rule,
             route,
             set: &self.outcome.set,
@@ -283,7 +287,7 @@ struct Guards {
 }
 
 impl Guards {
-    fn new(entries: &[Entry], patterns: &Patterns) -> Self {
+    fn new(entries: &[CompiledRule], patterns: &Patterns) -> Self {
         let len = entries.len();
         let mut guards = Self {
             enabled: Bits::new(len),
@@ -323,13 +327,13 @@ impl Guards {
 }
 
 /// Patterns of one area, all with literals, of which the condition needs at least one.
-fn guard(node: &Node, patterns: &Patterns) -> Option<(Area, Vec<PatternId>)> {
+fn guard(node: &ConditionNode, patterns: &Patterns) -> Option<(Area, Vec<PatternId>)> {
     match node {
-        Node::Regex { area, pattern } if patterns.has_literals(*pattern) => {
+        ConditionNode::Regex { area, pattern } if patterns.has_literals(*pattern) => {
             Some((*area, vec![*pattern]))
         }
-        Node::All(nodes) => nodes.iter().find_map(|node| guard(node, patterns)),
-        Node::Any(nodes) => {
+        ConditionNode::All(nodes) => nodes.iter().find_map(|node| guard(node, patterns)),
+        ConditionNode::Any(nodes) => {
             let (first, rest) = nodes.split_first()?;
             let (area, mut needed) = guard(first, patterns)?;
             for node in rest {
@@ -401,7 +405,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
             .get_or_insert_with(|| Search::new(self.patterns, area, self.facts.text(area)))
     }
 
-    fn explained(&mut self, node: &Node) -> (bool, String) {
+    fn explain(&mut self, node: &ConditionNode) -> (bool, String) {
         let mut reasons = Vec::new();
         let matched = self.holds(node, &mut reasons);
         let why = if reasons.is_empty() {
@@ -413,24 +417,24 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
     }
 
     /// Whether a condition holds. What is said last are the conditions that made it so.
-    fn holds(&mut self, node: &Node, reasons: &mut impl Reasons) -> bool {
+    fn holds(&mut self, node: &ConditionNode, reasons: &mut impl Reasons) -> bool {
         match node {
-            Node::All(nodes) => self.every(nodes, true, reasons),
-            Node::Any(nodes) => !self.every(nodes, false, reasons),
-            Node::Not(node) => !self.holds(node, reasons),
-            Node::Regex { area, pattern } => {
+            ConditionNode::All(nodes) => self.every(nodes, true, reasons),
+            ConditionNode::Any(nodes) => !self.every(nodes, false, reasons),
+            ConditionNode::Not(node) => !self.holds(node, reasons),
+            ConditionNode::Regex { area, pattern } => {
                 let hit = self.search(*area).is_match(*pattern);
                 let source = self.patterns.source(*pattern);
                 reasons.say(|| format!("`{source}` {} in {}", is(hit, "found"), area.name()));
                 hit
             }
-            Node::Test(test) => self.test(test, reasons),
+            ConditionNode::Test(test) => self.test(test, reasons),
         }
     }
 
     /// Whether every condition comes out as `want`; stops at, and says only, the first that
     /// doesn't.
-    fn every(&mut self, nodes: &[Node], want: bool, reasons: &mut impl Reasons) -> bool {
+    fn every(&mut self, nodes: &[ConditionNode], want: bool, reasons: &mut impl Reasons) -> bool {
         let start = reasons.count();
         for node in nodes {
             let before = reasons.count();
@@ -442,14 +446,14 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
         true
     }
 
-    fn header(&self, name: &str, value: &HeaderValue, reasons: &mut impl Reasons) -> bool {
+    fn header(&self, name: &str, value: &HeaderCondition, reasons: &mut impl Reasons) -> bool {
         let found = self.facts.header(name);
         let hit = found.as_deref().is_some_and(|found| value.holds(found));
-        // The request's value may be a secret: only the rule's is shown.
+        // The request's value is the client's own: only the rule's is shown.
         reasons.say(|| match (found, value) {
             (None, _) => format!("header {name} is absent"),
-            (_, HeaderValue::Equals(want)) => format!("header {name} {} `{want}`", is(hit, "")),
-            (_, HeaderValue::Regex { source, .. }) => {
+            (_, HeaderCondition::Equals(want)) => format!("header {name} {} `{want}`", is(hit, "")),
+            (_, HeaderCondition::Regex { source, .. }) => {
                 format!("`{source}` {} in header {name}", is(hit, "found"))
             }
         });

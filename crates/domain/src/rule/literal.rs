@@ -19,7 +19,7 @@ const MIN_LEN: usize = 3;
 
 /// A set of literals in ASCII lower case. Every text that the pattern matches contains at least
 /// one of them, but for the case of ASCII letters. `None`: no useful set is known.
-pub(super) fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+pub(super) fn required_literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     let mut set = literals(hir).into_set()?;
     for literal in &mut set {
         literal.truncate(MAX_LEN);
@@ -32,7 +32,7 @@ pub(super) fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
 }
 
 /// What a pattern's syntax tells about the texts it is found in.
-pub(super) struct Shape {
+pub(super) struct PatternShape {
     /// It is found in every text.
     pub(super) matches_all: bool,
     /// It is found in no text.
@@ -46,7 +46,7 @@ pub(super) struct Shape {
     pub(super) literals: Vec<String>,
 }
 
-impl Shape {
+impl PatternShape {
     pub(super) fn of(hir: &Hir) -> Self {
         let properties = hir.properties();
         let local = properties.look_set().is_empty();
@@ -148,7 +148,7 @@ fn of_class(class: &Class) -> Literals {
             .ranges()
             .iter()
             .flat_map(|range| range.start()..=range.end())
-            .map(folded)
+            .map(case_folds)
             .collect(),
         Class::Bytes(class) => {
             let bytes = class
@@ -167,7 +167,7 @@ fn of_class(class: &Class) -> Literals {
     }
 }
 
-fn folded(c: char) -> Vec<u8> {
+fn case_folds(c: char) -> Vec<u8> {
     c.to_ascii_lowercase()
         .encode_utf8(&mut [0; 4])
         .as_bytes()
@@ -261,7 +261,7 @@ mod tests {
 
     fn of(pattern: &str) -> Option<Vec<String>> {
         let hir = regex_syntax::parse(pattern).unwrap();
-        let set = required(&hir)?;
+        let set = required_literals(&hir)?;
         Some(
             set.into_iter()
                 .map(|l| String::from_utf8(l).unwrap())
@@ -313,7 +313,7 @@ mod tests {
         ) {
             let Ok(hir) = regex_syntax::parse(&pattern) else { return Ok(()) };
             let regex = regex_automata::meta::Regex::new(&pattern).unwrap();
-            let Some(set) = required(&hir) else { return Ok(()) };
+            let Some(set) = required_literals(&hir) else { return Ok(()) };
             if let Some(found) = regex.find(&text) {
                 let folded = text[found.range()].to_ascii_lowercase();
                 prop_assert!(

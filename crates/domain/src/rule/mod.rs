@@ -15,9 +15,9 @@ mod spec;
 mod week;
 
 pub use self::{
-    check::{Compiled, compile},
-    decide::{Decision, Facts, Matched, Route, Rules, Tried},
-    problem::{Names, Problem, Severity},
+    check::{CompiledRules, compile},
+    decide::{Facts, Matched, RuleDecision, RuleRoute, RuleTrace, Rules},
+    problem::{RuleFinding, RuleNames, Severity},
     spec::{
         Action, Area, Block, Condition, Day, Feature, HeaderTest, RuleSpec, ScoreRange, Share,
         TimeWindow, TokenRange,

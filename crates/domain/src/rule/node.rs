@@ -13,10 +13,10 @@ use crate::{pattern::Pattern, rendezvous};
 
 /// A compiled condition.
 #[derive(Clone, Debug)]
-pub(super) enum Node {
-    All(Box<[Node]>),
-    Any(Box<[Node]>),
-    Not(Box<Node>),
+pub(super) enum ConditionNode {
+    All(Box<[ConditionNode]>),
+    Any(Box<[ConditionNode]>),
+    Not(Box<ConditionNode>),
     Regex { area: Area, pattern: PatternId },
     Test(Test),
 }
@@ -24,10 +24,19 @@ pub(super) enum Node {
 /// A compiled condition on something else than text.
 #[derive(Clone, Debug)]
 pub(super) enum Test {
-    Complexity { min: f64, max: f64 },
-    Tokens { min: u64, max: u64 },
+    Complexity {
+        min: f64,
+        max: f64,
+    },
+    Tokens {
+        min: u64,
+        max: u64,
+    },
     Model(Pattern),
-    Header { name: Box<str>, value: HeaderValue },
+    Header {
+        name: Box<str>,
+        value: HeaderCondition,
+    },
     Key(Box<str>),
     Owner(Box<str>),
     Has(Feature),
@@ -36,12 +45,12 @@ pub(super) enum Test {
 
 /// What a header's value must be.
 #[derive(Clone, Debug)]
-pub(super) enum HeaderValue {
+pub(super) enum HeaderCondition {
     Equals(Box<str>),
     Regex { source: Box<str>, regex: Box<Regex> },
 }
 
-impl HeaderValue {
+impl HeaderCondition {
     pub(super) fn holds(&self, value: &str) -> bool {
         match self {
             Self::Equals(want) => **want == *value,
@@ -50,7 +59,7 @@ impl HeaderValue {
     }
 }
 
-impl Node {
+impl ConditionNode {
     /// The condition that no request meets.
     pub(super) fn never() -> Self {
         Self::Any(Box::default())
@@ -67,24 +76,24 @@ impl Node {
 
 /// A compiled action.
 #[derive(Clone, Debug)]
-pub(super) struct Outcome {
-    pub(super) target: Target,
+pub(super) struct CompiledAction {
+    pub(super) target: ActionTarget,
     pub(super) set: Vec<(String, Value)>,
 }
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub(super) enum ActionTarget {
     AsAsked,
     Model(Box<str>),
     Provider(Box<str>),
-    Split(Split),
+    Split(WeightedSplit),
     Block { status: u16, message: Box<str> },
 }
 
 /// Weighted shares among models.
 #[derive(Clone, Debug)]
-pub(super) struct Split {
+pub(super) struct WeightedSplit {
     shares: Vec<(Box<str>, u32)>,
     /// Keeps one rule's split independent of another's.
     salt: u64,
@@ -98,7 +107,7 @@ pub(super) enum Sticky {
     Header(Box<str>),
 }
 
-impl Split {
+impl WeightedSplit {
     /// At least one share must have a weight.
     pub(super) fn new(rule: &str, shares: Vec<(Box<str>, u32)>, sticky: Option<Sticky>) -> Self {
         Self {
@@ -144,12 +153,12 @@ impl Split {
 mod tests {
     use super::*;
 
-    fn split(weights: &[(&str, u32)]) -> Split {
+    fn split(weights: &[(&str, u32)]) -> WeightedSplit {
         let shares = weights
             .iter()
             .map(|(model, weight)| ((*model).into(), *weight))
             .collect();
-        Split::new("canary", shares, None)
+        WeightedSplit::new("canary", shares, None)
     }
 
     #[test]

@@ -21,7 +21,7 @@ use regex_automata::{
 use regex_syntax::hir::Hir;
 
 use super::{
-    literal::{self, Shape},
+    literal::{self, PatternShape},
     spec::Area,
 };
 
@@ -100,31 +100,31 @@ fn build(hir: &Hir) -> Result<Regex, String> {
 
 /// Collects the patterns of a snapshot; equal ones are compiled once.
 #[derive(Default)]
-pub(super) struct Collector<'p> {
+pub(super) struct PatternCollector<'p> {
     previous: Option<&'p Patterns>,
     ids: HashMap<Box<str>, PatternId>,
     parsed: Vec<Hir>,
-    shapes: Vec<Shape>,
-    patterns: Vec<Pattern>,
+    shapes: Vec<PatternShape>,
+    patterns: Vec<TextPattern>,
     literals: Vec<Option<Vec<Vec<u8>>>>,
     areas: Vec<[bool; 3]>,
     bytes: usize,
 }
 
 /// One compiled pattern.
-struct Pattern {
+struct TextPattern {
     source: Box<str>,
-    run: Run,
+    run: SearchKind,
 }
 
 /// How a pattern is searched.
-enum Run {
+enum SearchKind {
     Alone(Arc<Regex>),
     /// In this set.
     Set(usize),
 }
 
-impl<'p> Collector<'p> {
+impl<'p> PatternCollector<'p> {
     /// Takes over what `previous` has compiled already.
     pub(super) fn new(previous: Option<&'p Patterns>) -> Self {
         Self {
@@ -158,24 +158,24 @@ impl<'p> Collector<'p> {
         }
         let id = PatternId::try_from(self.patterns.len()).map_err(|error| error.to_string())?;
         self.ids.insert(source.into(), id);
-        self.literals.push(literal::required(&hir));
-        self.shapes.push(Shape::of(&hir));
+        self.literals.push(literal::required_literals(&hir));
+        self.shapes.push(PatternShape::of(&hir));
         self.parsed.push(hir);
-        self.patterns.push(Pattern {
+        self.patterns.push(TextPattern {
             source: source.into(),
-            run: Run::Alone(regex),
+            run: SearchKind::Alone(regex),
         });
         self.areas.push([false; 3]);
         Ok(id)
     }
 
     /// What a pattern's syntax tells.
-    pub(super) fn shape(&self, id: PatternId) -> &Shape {
+    pub(super) fn shape(&self, id: PatternId) -> &PatternShape {
         &self.shapes[id as usize]
     }
 
     /// Builds the sets and the literal automata.
-    pub(super) fn finish(mut self) -> Result<(Patterns, Vec<Shape>), String> {
+    pub(super) fn finish(mut self) -> Result<(Patterns, Vec<PatternShape>), String> {
         let sets = self.build_sets()?;
         let mut areas = Vec::with_capacity(Area::ALL.len());
         for area in Area::ALL {
@@ -207,7 +207,7 @@ impl<'p> Collector<'p> {
                 .configure(config)
                 .build_many_from_hir(&hirs);
             for id in members {
-                self.patterns[*id].run = Run::Set(sets.len());
+                self.patterns[*id].run = SearchKind::Set(sets.len());
             }
             let regex = built.map_err(|error| error.to_string())?;
             sets.push(Set {
@@ -253,7 +253,7 @@ impl<'p> Collector<'p> {
 #[derive(Default)]
 pub(super) struct Patterns {
     ids: HashMap<Box<str>, PatternId>,
-    patterns: Vec<Pattern>,
+    patterns: Vec<TextPattern>,
     sets: Vec<Set>,
     areas: Vec<AreaLiterals>,
 }
@@ -283,12 +283,12 @@ impl Patterns {
 
     /// Whether one pass for literals can rule the pattern out.
     pub(super) fn has_literals(&self, id: PatternId) -> bool {
-        matches!(self.patterns[id as usize].run, Run::Alone(_))
+        matches!(self.patterns[id as usize].run, SearchKind::Alone(_))
     }
 
     /// Heap bytes of the compiled patterns, without the caches that searches grow.
     pub(super) fn memory(&self) -> usize {
-        let singles: usize = self.patterns.iter().map(Pattern::memory).sum();
+        let singles: usize = self.patterns.iter().map(TextPattern::memory).sum();
         let sets: usize = self.sets.iter().map(|set| set.regex.memory_usage()).sum();
         let areas = self.areas.iter().filter_map(|area| area.automaton.as_ref());
         singles + sets + areas.map(AhoCorasick::memory_usage).sum::<usize>()
@@ -296,17 +296,17 @@ impl Patterns {
 
     fn regex(&self, source: &str) -> Option<Arc<Regex>> {
         match &self.patterns[*self.ids.get(source)? as usize].run {
-            Run::Alone(regex) => Some(Arc::clone(regex)),
-            Run::Set(_) => None,
+            SearchKind::Alone(regex) => Some(Arc::clone(regex)),
+            SearchKind::Set(_) => None,
         }
     }
 }
 
-impl Pattern {
+impl TextPattern {
     fn memory(&self) -> usize {
         match &self.run {
-            Run::Alone(regex) => regex.memory_usage(),
-            Run::Set(_) => 0,
+            SearchKind::Alone(regex) => regex.memory_usage(),
+            SearchKind::Set(_) => 0,
         }
     }
 }
@@ -361,8 +361,8 @@ impl<'p, 't> Search<'p, 't> {
         let at = id as usize;
         if !self.known.contains(at) {
             match &self.patterns.patterns[at].run {
-                Run::Set(set) => self.run_set(*set),
-                Run::Alone(regex) => {
+                SearchKind::Set(set) => self.run_set(*set),
+                SearchKind::Alone(regex) => {
                     let hit = self.candidates.contains(at) && regex.is_match(self.text);
                     self.learn(at, hit);
                 }

@@ -15,7 +15,7 @@ pub enum Severity {
 
 /// Something wrong with a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct RuleFinding {
     /// The rule's place among those given to [`compile`].
     pub index: usize,
     /// The rule's name.
@@ -29,8 +29,8 @@ pub struct Problem {
 }
 
 /// A problem with a rule as a whole.
-pub(super) fn whole(index: usize, rule: &str, severity: Severity, message: String) -> Problem {
-    Problem {
+pub(super) fn whole(index: usize, rule: &str, severity: Severity, message: String) -> RuleFinding {
+    RuleFinding {
         index,
         rule: rule.to_owned(),
         path: String::new(),
@@ -41,7 +41,7 @@ pub(super) fn whole(index: usize, rule: &str, severity: Severity, message: Strin
 
 /// The names that rules may refer to.
 #[derive(Clone, Debug, Default)]
-pub struct Names<'a> {
+pub struct RuleNames<'a> {
     /// Public models.
     pub models: BTreeSet<&'a str>,
     /// Providers by id, each with the models it serves.
@@ -52,7 +52,7 @@ pub struct Names<'a> {
     pub owners: BTreeSet<&'a str>,
 }
 
-impl Names<'_> {
+impl RuleNames<'_> {
     /// A public name, a bare name that a provider lists, or `provider/model`.
     pub(super) fn routes_to(&self, name: &str) -> bool {
         let listed = |pattern: &Pattern| pattern.is_literal() && pattern.matches(name);

@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
-    decide::Entry,
-    literal::Shape,
+    decide::CompiledRule,
+    literal::PatternShape,
     pattern::Patterns,
-    problem::{Problem, Severity, whole},
+    problem::{RuleFinding, Severity, whole},
     region::{AtomId, Atoms, Region},
 };
 
@@ -19,9 +19,13 @@ const MAX_PARTS: usize = 16;
 const MAX_NAMES: usize = 3;
 
 /// Warnings for rules that can't match and for rules that are never reached.
-pub(super) fn check(entries: &[Entry], patterns: &Patterns, shapes: &[Shape]) -> Vec<Problem> {
+pub(super) fn check(
+    entries: &[CompiledRule],
+    patterns: &Patterns,
+    shapes: &[PatternShape],
+) -> Vec<RuleFinding> {
     let mut atoms = Atoms::default();
-    let live: Vec<&Entry> = entries.iter().filter(|entry| entry.enabled).collect();
+    let live: Vec<&CompiledRule> = entries.iter().filter(|entry| entry.enabled).collect();
     let regions: Vec<_> = live
         .iter()
         .map(|entry| atoms.regions(&entry.node, true, shapes))
@@ -33,7 +37,7 @@ pub(super) fn check(entries: &[Entry], patterns: &Patterns, shapes: &[Shape]) ->
         .flatten()
         .flat_map(|region| &region.no)
         .copied();
-    let mut earlier = Earlier {
+    let mut earlier = EarlierRules {
         negated: negated.collect(),
         atoms,
         regions: Vec::new(),
@@ -88,7 +92,7 @@ fn unreachable(by: &[&str]) -> String {
 }
 
 /// The regions of rules already passed.
-struct Earlier<'n> {
+struct EarlierRules<'n> {
     atoms: Atoms<'n>,
     /// Atoms that some rule wants not to hold.
     negated: HashSet<AtomId>,
@@ -100,7 +104,7 @@ struct Earlier<'n> {
     comparisons: usize,
 }
 
-impl<'n> Earlier<'n> {
+impl<'n> EarlierRules<'n> {
     fn add(&mut self, rule: &'n str, regions: Vec<Region>) {
         for region in regions {
             let at = self.regions.len();
@@ -135,7 +139,7 @@ impl<'n> Earlier<'n> {
         let mut atoms: BTreeSet<AtomId> = BTreeSet::new();
         for id in regions.iter().flat_map(|region| &region.yes) {
             atoms.insert(*id);
-            atoms.extend(self.atoms.implied(*id));
+            atoms.extend(self.atoms.implications(*id));
         }
         let mut candidates = self.general.clone();
         for id in atoms {

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use super::{
     glob,
-    literal::Shape,
-    node::{HeaderValue, Node, Test},
+    literal::PatternShape,
+    node::{ConditionNode, HeaderCondition, Test},
     pattern::{PatternId, Patterns, Search},
     spec::{Area, Feature},
     week::Week,
@@ -89,7 +89,7 @@ impl<'n> Atoms<'n> {
     }
 
     /// Finds out which atoms imply which, once all are known.
-    pub(super) fn relate(&mut self, patterns: &Patterns, shapes: &[Shape]) {
+    pub(super) fn relate(&mut self, patterns: &Patterns, shapes: &[PatternShape]) {
         self.relate_globs();
         let regexes: Vec<(AtomId, Area, PatternId)> =
             (0..).zip(&self.atoms).filter_map(only_regex).collect();
@@ -120,7 +120,7 @@ impl<'n> Atoms<'n> {
     }
 
     /// What is found in one area is found in `any`, unless it depends on where that area ends.
-    fn same_in_any(&self, area: Area, pattern: PatternId, shapes: &[Shape]) -> Vec<AtomId> {
+    fn same_in_any(&self, area: Area, pattern: PatternId, shapes: &[PatternShape]) -> Vec<AtomId> {
         if area == Area::Any || !shapes[pattern as usize].local {
             return Vec::new();
         }
@@ -137,7 +137,7 @@ impl<'n> Atoms<'n> {
         area: Area,
         pattern: PatternId,
         patterns: &Patterns,
-        shapes: &[Shape],
+        shapes: &[PatternShape],
     ) -> Vec<AtomId> {
         let shape = &shapes[pattern as usize];
         let mut implied = Vec::new();
@@ -161,7 +161,7 @@ impl<'n> Atoms<'n> {
     }
 
     /// The atoms that hold wherever this one does, without itself.
-    pub(super) fn implied(&self, id: AtomId) -> &[AtomId] {
+    pub(super) fn implications(&self, id: AtomId) -> &[AtomId] {
         &self.implied[id as usize]
     }
 
@@ -200,16 +200,18 @@ impl<'n> Atoms<'n> {
     /// `None`: there are too many.
     pub(super) fn regions(
         &mut self,
-        node: &'n Node,
+        node: &'n ConditionNode,
         want: bool,
-        shapes: &[Shape],
+        shapes: &[PatternShape],
     ) -> Option<Vec<Region>> {
         match node {
-            Node::Not(node) => self.regions(node, !want, shapes),
-            Node::All(nodes) if want => self.product(nodes, want, shapes),
-            Node::Any(nodes) if !want => self.product(nodes, want, shapes),
-            Node::All(nodes) | Node::Any(nodes) => self.union(nodes, want, shapes),
-            Node::Regex { area, pattern } => {
+            ConditionNode::Not(node) => self.regions(node, !want, shapes),
+            ConditionNode::All(nodes) if want => self.product(nodes, want, shapes),
+            ConditionNode::Any(nodes) if !want => self.product(nodes, want, shapes),
+            ConditionNode::All(nodes) | ConditionNode::Any(nodes) => {
+                self.union(nodes, want, shapes)
+            }
+            ConditionNode::Regex { area, pattern } => {
                 let shape = &shapes[*pattern as usize];
                 if shape.matches_all || shape.matches_none {
                     let holds = shape.matches_all == want;
@@ -221,11 +223,16 @@ impl<'n> Atoms<'n> {
                 }
                 Some(self.atom(Atom::Regex(*area, *pattern), want))
             }
-            Node::Test(test) => Some(self.test(test, want)),
+            ConditionNode::Test(test) => Some(self.test(test, want)),
         }
     }
 
-    fn union(&mut self, nodes: &'n [Node], want: bool, shapes: &[Shape]) -> Option<Vec<Region>> {
+    fn union(
+        &mut self,
+        nodes: &'n [ConditionNode],
+        want: bool,
+        shapes: &[PatternShape],
+    ) -> Option<Vec<Region>> {
         let mut union = Vec::new();
         for node in nodes {
             union.extend(self.regions(node, want, shapes)?);
@@ -233,7 +240,12 @@ impl<'n> Atoms<'n> {
         (union.len() <= MAX_REGIONS).then_some(union)
     }
 
-    fn product(&mut self, nodes: &'n [Node], want: bool, shapes: &[Shape]) -> Option<Vec<Region>> {
+    fn product(
+        &mut self,
+        nodes: &'n [ConditionNode],
+        want: bool,
+        shapes: &[PatternShape],
+    ) -> Option<Vec<Region>> {
         let mut product = vec![Region::everything()];
         for node in nodes {
             let regions = self.regions(node, want, shapes)?;
@@ -301,8 +313,8 @@ impl<'n> Atoms<'n> {
             Test::Owner(owner) => self.atom(Atom::Owner(owner), want),
             Test::Has(feature) => self.atom(Atom::Has(*feature), want),
             Test::Header { name, value } => match value {
-                HeaderValue::Equals(value) => self.atom(Atom::HeaderEquals(name, value), want),
-                HeaderValue::Regex { source, .. } => {
+                HeaderCondition::Equals(value) => self.atom(Atom::HeaderEquals(name, value), want),
+                HeaderCondition::Regex { source, .. } => {
                     self.atom(Atom::HeaderRegex(name, source), want)
                 }
             },

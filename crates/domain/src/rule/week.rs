@@ -76,14 +76,14 @@ impl Week {
             .iter()
             .flat_map(|a| other.0.iter().map(move |b| (a, b)));
         let common = pairs.map(|(a, b)| (a.0.max(b.0), a.1.min(b.1)));
-        Self::merged(common.collect())
+        Self::merge(common.collect())
     }
 
     pub(super) fn covers(&self, other: &Self) -> bool {
         other.intersect(self) == *other
     }
 
-    fn merged(mut ranges: Vec<(u16, u16)>) -> Self {
+    fn merge(mut ranges: Vec<(u16, u16)>) -> Self {
         ranges.retain(|(start, end)| start < end);
         ranges.sort_unstable();
         let mut merged: Vec<(u16, u16)> = Vec::new();
@@ -128,7 +128,7 @@ impl Week {
             ranges.push((start, end.min(WEEK)));
             ranges.push((0, end.saturating_sub(WEEK)));
         }
-        Ok(Self::merged(ranges))
+        Ok(Self::merge(ranges))
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
             b in proptest::collection::vec((0u16..WEEK, 0u16..WEEK), 0..5),
             minute in 0u16..WEEK,
         ) {
-            let (a, b) = (Week::merged(a), Week::merged(b));
+            let (a, b) = (Week::merge(a), Week::merge(b));
             let minute = WeekMinute(minute);
             prop_assert_eq!(a.complement().contains(minute), !a.contains(minute));
             let both = a.contains(minute) && b.contains(minute);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use llm_router_domain::ledger::{Entry, Opened};
+use llm_router_domain::ledger::{LedgerEntry, OpenEntry};
 
 use super::recent::{Noted, Position, Recent};
 use super::segment::{self, HEADER};
@@ -71,7 +71,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it can't be noted and the journal is set to refuse; then nothing must go upstream.
-    pub fn opened(&self, opened: &Opened) -> Result<(), JournalError> {
+    pub fn opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
         let written = self
             .shared
             .append(|buffer| codec::encode_opened(opened, buffer));
@@ -90,7 +90,7 @@ impl Journal {
 
     /// Notes what came of an attempt. It never fails: what can't be written is kept in memory for
     /// the store, up to a bound, and said aloud.
-    pub fn settled(&self, entry: Entry) {
+    pub fn settled(&self, entry: LedgerEntry) {
         let written = self
             .shared
             .append(|buffer| codec::encode_settled(&entry, buffer));
@@ -186,7 +186,7 @@ impl Journal {
     }
 
     /// Entries kept in memory, oldest first; they stay until [`Self::forget_overflow`].
-    pub(super) fn overflow(&self, at_most: usize) -> Vec<Entry> {
+    pub(super) fn overflow(&self, at_most: usize) -> Vec<LedgerEntry> {
         guard(&self.shared.overflow)
             .iter()
             .take(at_most)
@@ -209,7 +209,7 @@ struct Shared {
     unsynced: Mutex<Unsynced>,
     wake: Condvar,
     stopping: AtomicBool,
-    overflow: Mutex<VecDeque<Entry>>,
+    overflow: Mutex<VecDeque<LedgerEntry>>,
     failures: AtomicU64,
     /// Whether the last record could not be written.
     failing: AtomicBool,

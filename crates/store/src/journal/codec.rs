@@ -3,10 +3,11 @@
 
 use jiff::Timestamp;
 use llm_router_domain::ledger::{
-    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings,
+    AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
+    Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
+use llm_router_domain::usage::{Class, EstimateMethod, ServiceTier, Usage, UsageSource};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -21,19 +22,19 @@ const MAX_TEXT: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
     /// An attempt goes upstream.
-    Opened(Box<Opened>),
+    Opened(Box<OpenEntry>),
     /// It has ended.
-    Settled(Box<Entry>),
+    Settled(Box<LedgerEntry>),
 }
 
 /// Room for any record: its ten texts are clipped, the rest is numbers; an explanation is one reason
 /// and two short lists of names.
 pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512 + MAX_EXPLANATION;
-const MAX_EXPLANATION: usize =
-    (1 + Explanation::MOST) * (Explanation::LONGEST + 4) + 2 * Explanation::MOST * (MAX_TEXT + 4);
+const MAX_EXPLANATION: usize = (1 + RouteExplanation::MOST) * (RouteExplanation::LONGEST + 4)
+    + 2 * RouteExplanation::MOST * (MAX_TEXT + 4);
 
 /// Writes an opened attempt to the beginning of `out`; its length.
-pub(crate) fn encode_opened(opened: &Opened, out: &mut [u8]) -> Result<usize, postcard::Error> {
+pub(crate) fn encode_opened(opened: &OpenEntry, out: &mut [u8]) -> Result<usize, postcard::Error> {
     let row = Row::Opened(OpenedRow {
         attempt: AttemptRow::from(&opened.attempt),
         estimate: UsageRow::from(&opened.estimate),
@@ -43,7 +44,10 @@ pub(crate) fn encode_opened(opened: &Opened, out: &mut [u8]) -> Result<usize, po
 }
 
 /// Writes a settled entry to the beginning of `out`; its length.
-pub(crate) fn encode_settled(entry: &Entry, out: &mut [u8]) -> Result<usize, postcard::Error> {
+pub(crate) fn encode_settled(
+    entry: &LedgerEntry,
+    out: &mut [u8],
+) -> Result<usize, postcard::Error> {
     let settled = SettledRow {
         attempt: AttemptRow::from(&entry.attempt),
         outcome: OutcomeRow::from(&entry.outcome),
@@ -69,18 +73,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
     let row = postcard::from_bytes::<Row<'_>>(bytes)
         .map_err(|error| StoreError::Unreadable(format!("journal record: {error}")))?;
     Ok(match row {
-        Row::Opened(row) => Record::Opened(Box::new(Opened {
+        Row::Opened(row) => Record::Opened(Box::new(OpenEntry {
             attempt: row.attempt.into_attempt()?,
             estimate: row.estimate.into_usage(),
             cost: cost_from(row.cost),
         })),
-        Row::Settled(row) => Record::Settled(Box::new(Entry {
+        Row::Settled(row) => Record::Settled(Box::new(LedgerEntry {
             attempt: row.attempt.into_attempt()?,
             outcome: row.outcome.into_outcome(),
         })),
-        Row::Explained(row) => Record::Settled(Box::new(Entry {
+        Row::Explained(row) => Record::Settled(Box::new(LedgerEntry {
             attempt: row.settled.attempt.into_attempt()?,
-            outcome: Outcome {
+            outcome: AttemptOutcome {
                 explanation: Some(Box::new(row.explanation.into())),
                 ..row.settled.outcome.into_outcome()
             },
@@ -172,8 +176,8 @@ struct ExplanationRow<'a> {
     left_out: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> From<&'a Explanation> for ExplanationRow<'a> {
-    fn from(explanation: &'a Explanation) -> Self {
+impl<'a> From<&'a RouteExplanation> for ExplanationRow<'a> {
+    fn from(explanation: &'a RouteExplanation) -> Self {
         let left_out = explanation.left_out.iter();
         Self {
             why: clipped(&explanation.why),
@@ -189,7 +193,7 @@ impl<'a> From<&'a Explanation> for ExplanationRow<'a> {
     }
 }
 
-impl From<ExplanationRow<'_>> for Explanation {
+impl From<ExplanationRow<'_>> for RouteExplanation {
     fn from(row: ExplanationRow<'_>) -> Self {
         let left_out = row.left_out.into_iter();
         Self {
@@ -202,8 +206,8 @@ impl From<ExplanationRow<'_>> for Explanation {
     }
 }
 
-impl<'a> From<&'a Attempt> for AttemptRow<'a> {
-    fn from(attempt: &'a Attempt) -> Self {
+impl<'a> From<&'a AttemptStart> for AttemptRow<'a> {
+    fn from(attempt: &'a AttemptStart) -> Self {
         Self {
             id: attempt.id.into_bytes(),
             request_id: clipped(&attempt.request_id),
@@ -225,8 +229,8 @@ impl<'a> From<&'a Attempt> for AttemptRow<'a> {
 }
 
 impl AttemptRow<'_> {
-    fn into_attempt(self) -> Result<Attempt, StoreError> {
-        Ok(Attempt {
+    fn into_attempt(self) -> Result<AttemptStart, StoreError> {
+        Ok(AttemptStart {
             id: Uuid::from_bytes(self.id),
             request_id: self.request_id.into(),
             number: self.number,
@@ -266,16 +270,16 @@ impl UsageRow<'_> {
         usage.web_searches = self.web_searches;
         usage.service_tier = self
             .service_tier
-            .map_or_else(Default::default, ServiceTier::named);
-        if let Some(method) = self.estimated.and_then(Method::named) {
-            usage.source = Source::Estimated(method);
+            .map_or_else(Default::default, ServiceTier::from_name);
+        if let Some(method) = self.estimated.and_then(EstimateMethod::from_name) {
+            usage.source = UsageSource::Estimated(method);
         }
         usage
     }
 }
 
-impl<'a> From<&'a Outcome> for OutcomeRow<'a> {
-    fn from(outcome: &'a Outcome) -> Self {
+impl<'a> From<&'a AttemptOutcome> for OutcomeRow<'a> {
+    fn from(outcome: &'a AttemptOutcome) -> Self {
         let timings = &outcome.timings;
         Self {
             usage: UsageRow::from(&outcome.usage),
@@ -289,9 +293,9 @@ impl<'a> From<&'a Outcome> for OutcomeRow<'a> {
                 timings.total,
             ],
             ending: match outcome.ending {
-                Ending::Complete => 0,
-                Ending::Interrupted => 1,
-                Ending::Failed => 2,
+                AttemptEnd::Complete => 0,
+                AttemptEnd::Interrupted => 1,
+                AttemptEnd::Failed => 2,
             },
             disconnect: outcome
                 .disconnect
@@ -302,7 +306,7 @@ impl<'a> From<&'a Outcome> for OutcomeRow<'a> {
 }
 
 impl OutcomeRow<'_> {
-    fn into_outcome(self) -> Outcome {
+    fn into_outcome(self) -> AttemptOutcome {
         let [queue, connect, first_token, total] = self.timings;
         let disconnect = |drain: u8| {
             if drain == 1 {
@@ -311,7 +315,7 @@ impl OutcomeRow<'_> {
                 Disconnect::Cancel
             }
         };
-        Outcome {
+        AttemptOutcome {
             usage: self.usage.into_usage(),
             cost: cost_from(self.cost),
             status: self.status,
@@ -323,9 +327,9 @@ impl OutcomeRow<'_> {
                 total,
             },
             ending: match self.ending {
-                0 => Ending::Complete,
-                1 => Ending::Interrupted,
-                _ => Ending::Failed,
+                0 => AttemptEnd::Complete,
+                1 => AttemptEnd::Interrupted,
+                _ => AttemptEnd::Failed,
             },
             disconnect: self.disconnect.map(disconnect),
             last: self.last,

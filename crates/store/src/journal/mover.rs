@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -111,7 +111,7 @@ struct Work {
     at: Position,
     /// Reads on from there where it isn't remembered.
     reader: Option<Reader>,
-    batch: Vec<Entry>,
+    batch: Vec<LedgerEntry>,
     open: OpenAttempts,
     /// Segments before this one are deleted.
     kept_from: u64,
@@ -273,7 +273,7 @@ impl Work {
 
     async fn store_batch(&mut self) -> Result<(), StoreError> {
         if !self.batch.is_empty() {
-            let entries: Arc<[Entry]> = std::mem::take(&mut self.batch).into();
+            let entries: Arc<[LedgerEntry]> = std::mem::take(&mut self.batch).into();
             if let Err(error) = self.insert(&entries).await {
                 self.batch = entries.to_vec();
                 return Err(error);
@@ -289,7 +289,7 @@ impl Work {
 
     async fn store_overflow(&mut self) -> Result<(), StoreError> {
         loop {
-            let entries: Arc<[Entry]> = self.journal.overflow(self.settings.batch).into();
+            let entries: Arc<[LedgerEntry]> = self.journal.overflow(self.settings.batch).into();
             if entries.is_empty() {
                 return Ok(());
             }
@@ -303,7 +303,7 @@ impl Work {
 
     /// Stores entries. Where the store refuses a batch for good, its entries are tried one by one,
     /// so that a single bad one doesn't hold up all others for ever.
-    async fn insert(&self, entries: &Arc<[Entry]>) -> Result<(), StoreError> {
+    async fn insert(&self, entries: &Arc<[LedgerEntry]>) -> Result<(), StoreError> {
         match self.store.insert_shared(Arc::clone(entries)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_temporary() => Err(error),
@@ -314,7 +314,7 @@ impl Work {
         }
     }
 
-    async fn insert_each(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    async fn insert_each(&self, entries: &[LedgerEntry]) -> Result<(), StoreError> {
         for entry in entries {
             match self.store.insert(std::slice::from_ref(entry)).await {
                 Ok(_) => {}
@@ -346,7 +346,7 @@ impl Work {
 }
 
 /// The settled entry of a record; one that doesn't read is said aloud and passed over.
-fn settled(payload: &[u8]) -> Option<Entry> {
+fn settled(payload: &[u8]) -> Option<LedgerEntry> {
     match codec::decode(payload) {
         Ok(Record::Settled(entry)) => Some(*entry),
         Ok(Record::Opened(_)) => None,
@@ -358,7 +358,7 @@ fn settled(payload: &[u8]) -> Option<Entry> {
 }
 
 /// The log is the last place that has such an entry, so it has all of it.
-fn say_refused(entry: &Entry, error: &StoreError) {
+fn say_refused(entry: &LedgerEntry, error: &StoreError) {
     tracing::error!(%error, ?entry, "the store refused an entry for good");
 }
 

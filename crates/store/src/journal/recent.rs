@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use llm_router_domain::ledger::Entry;
+use llm_router_domain::ledger::LedgerEntry;
 use uuid::Uuid;
 
 /// A segment and how much of it was written.
@@ -19,7 +19,7 @@ pub(super) enum Noted {
     /// This attempt goes upstream.
     Opened(Uuid),
     /// It has ended.
-    Settled(Box<Entry>),
+    Settled(Box<LedgerEntry>),
 }
 
 /// The records since some position, without a gap; or none.

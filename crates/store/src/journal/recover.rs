@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
-use llm_router_domain::ledger::Opened;
+use llm_router_domain::ledger::OpenEntry;
 use uuid::Uuid;
 
 use super::codec::{self, Record};
@@ -16,7 +16,7 @@ use super::{JournalError, JournalReport, Recovered};
 /// open. Also the number of the segment to begin.
 pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
     let mut recovered = Recovered::default();
-    let mut open: HashMap<Uuid, Opened> = HashMap::new();
+    let mut open: HashMap<Uuid, OpenEntry> = HashMap::new();
     let numbers = segment::list(folder)?;
     for number in &numbers {
         let end = length(folder, *number)?;
@@ -39,7 +39,10 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
             cut(folder, *number, reader.position())?;
         }
     }
-    recovered.lost = open.into_values().map(Opened::lost).collect();
+    recovered.lost = open
+        .into_values()
+        .map(OpenEntry::into_interrupted)
+        .collect();
     recovered
         .lost
         .sort_unstable_by_key(|entry| entry.attempt.id);

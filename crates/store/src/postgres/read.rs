@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use deadpool_postgres::{GenericClient, Object};
 use jiff::Timestamp;
-use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_domain::ledger::{LedgerEntry, LedgerSums};
 use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
@@ -104,11 +104,11 @@ fn cost_row(row: &Row, group: &[&str]) -> Result<CostRow, StoreError> {
 }
 
 /// The sums from column `first` on.
-fn sums(row: &Row, first: usize) -> Result<Sums, StoreError> {
+fn sums(row: &Row, first: usize) -> Result<LedgerSums, StoreError> {
     let count = |index: usize| {
         get::<i64>(row, first + index).map(|count| u64::try_from(count).unwrap_or_default())
     };
-    Ok(Sums {
+    Ok(LedgerSums {
         requests: count(0)?,
         input_tokens: count(1)?,
         cached_input_tokens: count(2)?,
@@ -197,7 +197,7 @@ const COST: &str = "CASE WHEN attempt = 1 THEN cost ELSE \
                 ORDER BY other.id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')) END >=";
 
 /// The attempts of the request that ended with `last`.
-async fn attempts_of(client: &Object, last: Entry) -> Result<RequestAttempts, StoreError> {
+async fn attempts_of(client: &Object, last: LedgerEntry) -> Result<RequestAttempts, StoreError> {
     if last.attempt.number == 1 {
         return Ok(vec![last]);
     }
@@ -210,13 +210,16 @@ async fn attempts_of(client: &Object, last: Entry) -> Result<RequestAttempts, St
         .unwrap_or_else(|| vec![last]))
 }
 
-pub(super) async fn request(client: &Object, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+pub(super) async fn request(
+    client: &Object,
+    request_id: &str,
+) -> Result<Vec<LedgerEntry>, StoreError> {
     let sql = format!("SELECT {COLUMNS}, cost FROM entries WHERE request_id = $1 ORDER BY id");
     let params: Params = vec![Box::new(request_id.to_owned())];
     entries_of(select(client, &sql, &params).await?)
 }
 
-pub(super) async fn entries(client: &Object, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+pub(super) async fn entries(client: &Object, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
     let sql = format!("SELECT {COLUMNS}, cost FROM entries WHERE id = ANY($1)");
     let mut found = Vec::new();
     for chunk in ids.chunks(CHUNK) {
@@ -288,7 +291,7 @@ async fn lines(
     client: &Object,
     sql: &str,
     roll_up: RollUp,
-) -> Result<BTreeMap<Line, Sums>, StoreError> {
+) -> Result<BTreeMap<Line, LedgerSums>, StoreError> {
     let width = roll_up.columns().len();
     let rows = select(client, sql, &[]).await?;
     rows.iter()
@@ -320,7 +323,7 @@ async fn select<C: GenericClient>(
         .map_err(|error| store_error(&error))
 }
 
-fn entries_of(rows: Vec<Row>) -> Result<Vec<Entry>, StoreError> {
+fn entries_of(rows: Vec<Row>) -> Result<Vec<LedgerEntry>, StoreError> {
     rows.iter().map(|row| fields(row)?.into_entry()).collect()
 }
 

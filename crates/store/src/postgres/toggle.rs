@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
-use llm_router_domain::toggle::{Item, Outcome, Toggle};
+use llm_router_domain::toggle::{Toggle, ToggleOutcome, ToggleRecord};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
@@ -51,7 +51,7 @@ impl ToggleStore for PostgresStore {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError> {
+    ) -> Result<Page<ToggleRecord, u64>, StoreError> {
         bounded(ANSWER, async {
             let sql = format!(
                 "SELECT {HISTORY_COLUMNS} FROM toggle_history h WHERE id < $1 \
@@ -64,7 +64,7 @@ impl ToggleStore for PostgresStore {
             let rows = self.client().await?.query(&sql, &values).await;
             let rows = rows.map_err(|error| store_error(&error))?;
             let items = rows.iter().map(item).collect::<Result<_, _>>()?;
-            Ok(Page::cut(items, limit, |item: &Item| item.id))
+            Ok(Page::cut(items, limit, |item: &ToggleRecord| item.id))
         })
         .await
     }
@@ -98,7 +98,7 @@ async fn take(transaction: &Transaction<'_>, step: &Step) -> Result<bool, StoreE
     Ok(true)
 }
 
-async fn add(transaction: &Transaction<'_>, item: &Item) -> Result<(), StoreError> {
+async fn add(transaction: &Transaction<'_>, item: &ToggleRecord) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO toggle_history ({HISTORY_COLUMNS}, ended) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
@@ -112,14 +112,14 @@ async fn add(transaction: &Transaction<'_>, item: &Item) -> Result<(), StoreErro
         &item.effective_at,
         &item.outcome.name(),
         &item.ended_by,
-        &(item.outcome != Outcome::Pending),
+        &(item.outcome != ToggleOutcome::Pending),
     ];
     let done = transaction.execute(&sql, &values).await;
     done.map(drop).map_err(|error| store_error(&error))
 }
 
-fn item(row: &Row) -> Result<Item, StoreError> {
-    Ok(Item {
+fn item(row: &Row) -> Result<ToggleRecord, StoreError> {
+    Ok(ToggleRecord {
         id: number(row, 0)?,
         value: get(row, 1)?,
         reason: get(row, 2)?,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_domain::ledger::{Disconnect, Entry, Sums};
+use llm_router_domain::ledger::{Disconnect, LedgerEntry, LedgerSums};
 use llm_router_domain::usage::Class;
 use rust_decimal::Decimal;
 use tokio_postgres::Transaction;
@@ -68,7 +68,10 @@ const TYPES: [&str; 41] = [
 type Column = Box<dyn ToSql + Sync + Send>;
 
 /// Stores entries; how many were new.
-pub(super) async fn insert(client: &mut Object, entries: &[Entry]) -> Result<usize, StoreError> {
+pub(super) async fn insert(
+    client: &mut Object,
+    entries: &[LedgerEntry],
+) -> Result<usize, StoreError> {
     let transaction = client
         .transaction()
         .await
@@ -76,7 +79,7 @@ pub(super) async fn insert(client: &mut Object, entries: &[Entry]) -> Result<usi
     let new = insert_entries(&transaction, entries).await?;
     let mut seen = HashSet::new();
     // A batch may hold an id twice; only its first is new.
-    let new: Vec<&Entry> = entries
+    let new: Vec<&LedgerEntry> = entries
         .iter()
         .filter(|entry| new.contains(&entry.attempt.id) && seen.insert(entry.attempt.id))
         .collect();
@@ -125,7 +128,7 @@ pub(super) async fn prune(
 
 async fn insert_entries(
     transaction: &Transaction<'_>,
-    entries: &[Entry],
+    entries: &[LedgerEntry],
 ) -> Result<HashSet<Uuid>, StoreError> {
     let sql = format!(
         "INSERT INTO entries ({COLUMNS}, cost) SELECT * FROM unnest({}) \
@@ -137,7 +140,7 @@ async fn insert_entries(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn entry_columns(entries: &[Entry]) -> Vec<Column> {
+fn entry_columns(entries: &[LedgerEntry]) -> Vec<Column> {
     let mut columns = attempt_columns(entries);
     for class in Class::ALL {
         columns.push(column(entries, |e| signed(e.outcome.usage.get(class))));
@@ -146,9 +149,10 @@ fn entry_columns(entries: &[Entry]) -> Vec<Column> {
     columns
 }
 
-fn attempt_columns(entries: &[Entry]) -> Vec<Column> {
-    let text = |of: fn(&Entry) -> &str| column(entries, |entry| clean(of(entry)));
-    let optional = |of: fn(&Entry) -> Option<&str>| column(entries, |entry| of(entry).map(clean));
+fn attempt_columns(entries: &[LedgerEntry]) -> Vec<Column> {
+    let text = |of: fn(&LedgerEntry) -> &str| column(entries, |entry| clean(of(entry)));
+    let optional =
+        |of: fn(&LedgerEntry) -> Option<&str>| column(entries, |entry| of(entry).map(clean));
     vec![
         column(entries, |e| e.attempt.id),
         text(|e| &e.attempt.request_id),
@@ -169,7 +173,7 @@ fn attempt_columns(entries: &[Entry]) -> Vec<Column> {
     ]
 }
 
-fn outcome_columns(entries: &[Entry]) -> Vec<Column> {
+fn outcome_columns(entries: &[LedgerEntry]) -> Vec<Column> {
     let micros = |time: Option<u32>| time.map(i64::from);
     vec![
         column(entries, |e| signed(e.outcome.usage.web_searches)),
@@ -191,7 +195,7 @@ fn outcome_columns(entries: &[Entry]) -> Vec<Column> {
 async fn add_lines(
     transaction: &Transaction<'_>,
     roll_up: RollUp,
-    lines: &BTreeMap<BatchLine<'_>, Sums>,
+    lines: &BTreeMap<BatchLine<'_>, LedgerSums>,
 ) -> Result<(), StoreError> {
     if lines.is_empty() {
         return Ok(());
@@ -204,7 +208,7 @@ async fn add_lines(
         columns.push(Box::new(lines.keys().map(name).collect::<Vec<String>>()));
     }
     for index in 0..COUNTS.len() {
-        let count = |sums: &Sums| counts(sums).get(index).copied().map_or(0, signed);
+        let count = |sums: &LedgerSums| counts(sums).get(index).copied().map_or(0, signed);
         columns.push(Box::new(lines.values().map(count).collect::<Vec<i64>>()));
     }
     columns.push(Box::new(
@@ -218,7 +222,10 @@ async fn add_lines(
         .map(drop)
 }
 
-async fn add_spent(transaction: &Transaction<'_>, entries: &[&Entry]) -> Result<(), StoreError> {
+async fn add_spent(
+    transaction: &Transaction<'_>,
+    entries: &[&LedgerEntry],
+) -> Result<(), StoreError> {
     let lines = spent_lines(entries);
     if lines.is_empty() {
         return Ok(());
@@ -273,7 +280,10 @@ fn marks(types: &[&str]) -> String {
         .join(", ")
 }
 
-fn column<T: ToSql + Sync + Send + 'static>(entries: &[Entry], of: impl Fn(&Entry) -> T) -> Column
+fn column<T: ToSql + Sync + Send + 'static>(
+    entries: &[LedgerEntry],
+    of: impl Fn(&LedgerEntry) -> T,
+) -> Column
 where
     Vec<T>: ToSql,
 {

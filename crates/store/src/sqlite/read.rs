@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_domain::ledger::{LedgerEntry, LedgerSums};
 use rusqlite::types::{ToSql, Value};
 use rusqlite::{Connection, Row, params_from_iter};
 use rust_decimal::Decimal;
@@ -100,9 +100,9 @@ fn cost_row(row: &Row<'_>, group: &[&str]) -> Result<CostRow, StoreError> {
 }
 
 /// The sums from column `first` on.
-fn sums(row: &Row<'_>, first: usize) -> Result<Sums, StoreError> {
+fn sums(row: &Row<'_>, first: usize) -> Result<LedgerSums, StoreError> {
     let count = |index: usize| get::<i64>(row, first + index).map(unsigned);
-    Ok(Sums {
+    Ok(LedgerSums {
         requests: count(0)?,
         input_tokens: count(1)?,
         cached_input_tokens: count(2)?,
@@ -197,7 +197,7 @@ fn femtos(usd: Decimal) -> i64 {
 }
 
 /// The attempts of the request that ended with `last`.
-fn attempts_of(connection: &Connection, last: Entry) -> Result<RequestAttempts, StoreError> {
+fn attempts_of(connection: &Connection, last: LedgerEntry) -> Result<RequestAttempts, StoreError> {
     if last.attempt.number == 1 {
         return Ok(vec![last]);
     }
@@ -210,14 +210,20 @@ fn attempts_of(connection: &Connection, last: Entry) -> Result<RequestAttempts, 
         .unwrap_or_else(|| vec![last]))
 }
 
-pub(super) fn request(connection: &Connection, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+pub(super) fn request(
+    connection: &Connection,
+    request_id: &str,
+) -> Result<Vec<LedgerEntry>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS}, cost_micro, cost_femto FROM entries WHERE request_id = ?1 ORDER BY id"
     );
     select(connection, &sql, [&request_id as &dyn ToSql])
 }
 
-pub(super) fn entries(connection: &Connection, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+pub(super) fn entries(
+    connection: &Connection,
+    ids: &[Uuid],
+) -> Result<Vec<LedgerEntry>, StoreError> {
     let mut found = Vec::new();
     for chunk in ids.chunks(CHUNK) {
         let marks: Vec<String> = (1..=chunk.len())
@@ -253,7 +259,7 @@ pub(super) fn check_sums(connection: &Connection) -> Result<Vec<Difference>, Sto
     Ok(differences)
 }
 
-type Lines = std::collections::BTreeMap<crate::rollup::Line, Sums>;
+type Lines = std::collections::BTreeMap<crate::rollup::Line, LedgerSums>;
 
 fn table_sums(connection: &Connection, roll_up: RollUp) -> Result<Lines, StoreError> {
     let (table, keys) = (roll_up.table(), roll_up.columns().join(", "));
@@ -298,7 +304,7 @@ fn select<'p>(
     connection: &Connection,
     sql: &str,
     params: impl IntoIterator<Item = &'p dyn ToSql>,
-) -> Result<Vec<Entry>, StoreError> {
+) -> Result<Vec<LedgerEntry>, StoreError> {
     let mut prepared = connection.prepare_cached(sql).map_err(store_error)?;
     let mut rows = prepared
         .query(params_from_iter(params))

@@ -1,7 +1,7 @@
 //! The routing toggle in SQLite.
 
 use async_trait::async_trait;
-use llm_router_domain::toggle::{Item, Outcome, Toggle};
+use llm_router_domain::toggle::{Toggle, ToggleOutcome, ToggleRecord};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::objects::{record, time, unsigned};
@@ -38,7 +38,7 @@ impl ToggleStore for SqliteStore {
         &self,
         cursor: Option<u64>,
         limit: u32,
-    ) -> Result<Page<Item, u64>, StoreError> {
+    ) -> Result<Page<ToggleRecord, u64>, StoreError> {
         self.read(move |connection| history(connection, cursor, limit))
             .await
     }
@@ -73,7 +73,7 @@ fn take(connection: &mut Connection, step: &Step, text: &str) -> rusqlite::Resul
                 item.effective_at.map(|at| at.as_microsecond()),
                 item.outcome.name(),
                 item.ended_by,
-                item.outcome != Outcome::Pending,
+                item.outcome != ToggleOutcome::Pending,
             ],
         )?;
     }
@@ -88,7 +88,7 @@ fn history(
     connection: &Connection,
     cursor: Option<u64>,
     limit: u32,
-) -> Result<Page<Item, u64>, StoreError> {
+) -> Result<Page<ToggleRecord, u64>, StoreError> {
     let sql = format!(
         "SELECT {HISTORY_COLUMNS} FROM toggle_history h WHERE id < ?1 AND (ended OR NOT EXISTS \
          (SELECT 1 FROM toggle_history l WHERE l.id = h.id AND l.ended)) ORDER BY id DESC LIMIT ?2"
@@ -106,9 +106,9 @@ fn history(
     Ok(Page::cut(items, limit, |item| item.id))
 }
 
-fn item(row: &Row<'_>, outcome: Outcome) -> rusqlite::Result<Item> {
+fn item(row: &Row<'_>, outcome: ToggleOutcome) -> rusqlite::Result<ToggleRecord> {
     let effective = row.get::<_, Option<i64>>(5)?;
-    Ok(Item {
+    Ok(ToggleRecord {
         id: unsigned(row.get(0)?),
         value: row.get(1)?,
         reason: row.get(2)?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use llm_router_domain::ledger::{Entry, Sums};
+use llm_router_domain::ledger::{LedgerEntry, LedgerSums};
 use llm_router_domain::price::Cost;
 use llm_router_domain::usage::Class;
 use rusqlite::types::ToSql;
@@ -17,7 +17,10 @@ use crate::ledger::first_id;
 use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
 
 /// Stores entries; how many were new.
-pub(super) fn insert(connection: &mut Connection, entries: &[Entry]) -> rusqlite::Result<usize> {
+pub(super) fn insert(
+    connection: &mut Connection,
+    entries: &[LedgerEntry],
+) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let new = insert_entries(&transaction, entries)?;
     for kind in Kind::ALL {
@@ -53,8 +56,8 @@ pub(super) fn prune(
 
 fn insert_entries<'e>(
     transaction: &Transaction<'_>,
-    entries: &'e [Entry],
-) -> rusqlite::Result<Vec<&'e Entry>> {
+    entries: &'e [LedgerEntry],
+) -> rusqlite::Result<Vec<&'e LedgerEntry>> {
     let marks: Vec<String> = (1..=COLUMN_COUNT + 2)
         .map(|number| format!("?{number}"))
         .collect();
@@ -73,7 +76,7 @@ fn insert_entries<'e>(
 
 fn insert_entry(
     statement: &mut rusqlite::CachedStatement<'_>,
-    entry: &Entry,
+    entry: &LedgerEntry,
 ) -> rusqlite::Result<usize> {
     let (attempt, outcome) = (&entry.attempt, &entry.outcome);
     let usage = &outcome.usage;
@@ -134,7 +137,7 @@ fn insert_entry(
 fn add_lines(
     transaction: &Transaction<'_>,
     roll_up: RollUp,
-    lines: &BTreeMap<BatchLine<'_>, Sums>,
+    lines: &BTreeMap<BatchLine<'_>, LedgerSums>,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(&upsert(roll_up))?;
     for ((day, names), sums) in lines {
@@ -157,7 +160,7 @@ fn add_lines(
     Ok(())
 }
 
-fn add_spent(transaction: &Transaction<'_>, entries: &[&Entry]) -> rusqlite::Result<()> {
+fn add_spent(transaction: &Transaction<'_>, entries: &[&LedgerEntry]) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO spent_by_run (day, key, owner, run, cost_micro, cost_femto) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key, day, owner, run) DO UPDATE SET \

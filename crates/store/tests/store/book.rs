@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use llm_router_domain::budget::shared::{
-    Change, Claim, ClaimLine, Claimed, Figures, News, NewsLine, Spent,
+    LineTotals, Reservation, ReservationChange, ReservationLine, ReserveOutcome, RunSpending,
+    SpendUpdate, SpendUpdateLine,
 };
-use llm_router_store::{Asker, BookConnection, BudgetBook, PostgresStore, StoreError};
+use llm_router_store::{
+    BudgetConnection, BudgetTables, PostgresStore, ReplicaConnection, StoreError,
+};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -16,32 +19,36 @@ const KEY: &str = "key:a:total:";
 const OWNER: &str = "owner:team:month:2026-11-01";
 
 struct Replica {
-    connection: BookConnection,
-    asker: Asker,
+    connection: BudgetConnection,
+    asker: ReplicaConnection,
 }
 
 impl Replica {
     async fn join(url: &str) -> Self {
-        let asker = Asker {
+        let asker = ReplicaConnection {
             replica: Uuid::new_v4(),
             connection: 1,
         };
         Self::over(url, asker).await
     }
 
-    async fn over(url: &str, asker: Asker) -> Self {
-        let connection = BudgetBook::new(url).unwrap().connect().await.unwrap();
+    async fn over(url: &str, asker: ReplicaConnection) -> Self {
+        let connection = BudgetTables::new(url).unwrap().connect().await.unwrap();
         let present = connection.announce(asker, Duration::from_secs(5)).await;
         assert!(present.unwrap().replicas >= 1);
         Self { connection, asker }
     }
 
-    async fn claim(&self, claim: &Claim) -> Claimed {
-        self.connection.claim(self.asker, claim).await.unwrap()
+    async fn claim(&self, claim: &Reservation) -> ReserveOutcome {
+        self.connection.reserve(self.asker, claim).await.unwrap()
     }
 
-    async fn tell(&self, news: &News) -> Vec<(String, String)> {
-        let standings = self.connection.tell(self.asker, news).await.unwrap();
+    async fn tell(&self, news: &SpendUpdate) -> Vec<(String, String)> {
+        let standings = self
+            .connection
+            .apply_spend_update(self.asker, news)
+            .await
+            .unwrap();
         standings.iter().map(|one| shown(&one.figures)).collect()
     }
 }
@@ -56,38 +63,43 @@ fn usd(text: &str) -> Decimal {
     text.parse().unwrap()
 }
 
-fn claim(run: u32, spent: &str, amount: &str, lines: &[(&str, &str)]) -> Claim {
-    let line = |(name, ceiling): &(&str, &str)| ClaimLine {
+fn claim(run: u32, spent: &str, amount: &str, lines: &[(&str, &str)]) -> Reservation {
+    let line = |(name, ceiling): &(&str, &str)| ReservationLine {
         name: (*name).to_owned(),
         ceiling: usd(ceiling),
         spent: usd(spent),
     };
-    Claim {
+    Reservation {
         run,
         id: Uuid::now_v7(),
-        instead: None,
+        replaces: None,
         amount: usd(amount),
         lasts: Duration::from_mins(1),
         lines: lines.iter().map(line).collect(),
     }
 }
 
-fn news(change: Change, lines: &[&str], spent: &[(u32, &str)], whole: bool) -> News {
-    let line = |name: &&str| NewsLine {
+fn news(
+    change: ReservationChange,
+    lines: &[&str],
+    spent: &[(u32, &str)],
+    whole: bool,
+) -> SpendUpdate {
+    let line = |name: &&str| SpendUpdateLine {
         name: (*name).to_owned(),
         spent: spent
             .iter()
             .map(|(run, spent)| (*run, usd(spent)))
-            .collect::<Vec<Spent>>(),
-        whole,
+            .collect::<Vec<RunSpending>>(),
+        complete: whole,
     };
-    News {
+    SpendUpdate {
         change,
         lines: lines.iter().map(line).collect(),
     }
 }
 
-fn shown(figures: &Figures) -> (String, String) {
+fn shown(figures: &LineTotals) -> (String, String) {
     let text = |usd: Decimal| usd.normalize().to_string();
     (text(figures.spent), text(figures.reserved))
 }
@@ -105,38 +117,49 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
     let (one, two) = (Replica::join(&url).await, Replica::join(&url).await);
     let large = [(KEY, "9007199254741.000000000000001")];
     let first = claim(1, "0", "0.000000000000002", &large);
-    assert_eq!(one.claim(&first).await, Claimed::Unknown);
+    assert_eq!(one.claim(&first).await, ReserveOutcome::Unknown);
     // Both seed, one of them with less than is known by then.
     let stored = [(7, "9007199254740.999999999999998")];
-    one.tell(&news(Change::None, &[KEY], &stored, true)).await;
-    two.tell(&news(Change::None, &[KEY], &[(7, "12")], true))
+    one.tell(&news(ReservationChange::None, &[KEY], &stored, true))
         .await;
-    let Claimed::Held(figures) = one.claim(&first).await else {
+    two.tell(&news(ReservationChange::None, &[KEY], &[(7, "12")], true))
+        .await;
+    let ReserveOutcome::Held(figures) = one.claim(&first).await else {
         panic!("it fits");
     };
     assert_eq!(shown(&figures[0]), pair(stored[0].1, "0.000000000000002"));
     let second = claim(2, "0", "0.000000000000002", &large);
     assert!(matches!(
         two.claim(&second).await,
-        Claimed::Exceeded { position: 0, .. }
+        ReserveOutcome::Exceeded { position: 0, .. }
     ));
     // The last digit that is left.
     let third = claim(2, "0", "0.000000000000001", &large);
-    assert!(matches!(two.claim(&third).await, Claimed::Held(_)));
+    assert!(matches!(two.claim(&third).await, ReserveOutcome::Held(_)));
     // It cost less, and is settled twice and late.
-    let settled = |spent| news(Change::Release(first.id), &[KEY], &[(1, spent)], false);
+    let settled = |spent| {
+        news(
+            ReservationChange::Release(first.id),
+            &[KEY],
+            &[(1, spent)],
+            false,
+        )
+    };
     for spent in ["0.000000000000001", "0.000000000000001", "0"] {
         assert_eq!(
             one.tell(&settled(spent)).await,
             [pair("9007199254740.999999999999999", "0.000000000000001")]
         );
     }
-    assert!(matches!(two.claim(&second).await, Claimed::Exceeded { .. }));
-    let instead = Claim {
-        instead: Some(third.id),
+    assert!(matches!(
+        two.claim(&second).await,
+        ReserveOutcome::Exceeded { .. }
+    ));
+    let instead = Reservation {
+        replaces: Some(third.id),
         ..second
     };
-    assert!(matches!(two.claim(&instead).await, Claimed::Held(_)));
+    assert!(matches!(two.claim(&instead).await, ReserveOutcome::Held(_)));
 }
 
 #[tokio::test]
@@ -146,10 +169,11 @@ async fn all_lines_are_held_or_none() {
     };
     let url = book(&server).await;
     let one = Replica::join(&url).await;
-    one.tell(&news(Change::None, &[KEY, OWNER], &[], true))
+    one.tell(&news(ReservationChange::None, &[KEY, OWNER], &[], true))
         .await;
     let lines = [(KEY, "5"), (OWNER, "1")];
-    let Claimed::Exceeded { position, figures } = one.claim(&claim(1, "0", "2", &lines)).await
+    let ReserveOutcome::Exceeded { position, figures } =
+        one.claim(&claim(1, "0", "2", &lines)).await
     else {
         panic!("the owner has too little");
     };
@@ -157,7 +181,7 @@ async fn all_lines_are_held_or_none() {
     let shown: Vec<_> = figures.iter().map(shown).collect();
     assert_eq!(shown, [pair("0", "0"), pair("0", "0")]);
     let held = one.claim(&claim(1, "0", "1", &lines)).await;
-    assert!(matches!(held, Claimed::Held(_)), "{held:?}");
+    assert!(matches!(held, ReserveOutcome::Held(_)), "{held:?}");
 }
 
 #[tokio::test]
@@ -166,22 +190,26 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
         return;
     };
     let one = Replica::join(&book(&server).await).await;
-    one.tell(&news(Change::None, &[KEY], &[], true)).await;
-    let lost = Claim {
+    one.tell(&news(ReservationChange::None, &[KEY], &[], true))
+        .await;
+    let lost = Reservation {
         lasts: Duration::from_millis(300),
         ..claim(1, "0", "1", &[(KEY, "1")])
     };
-    assert!(matches!(one.claim(&lost).await, Claimed::Held(_)));
+    assert!(matches!(one.claim(&lost).await, ReserveOutcome::Held(_)));
     let next = claim(1, "0", "1", &[(KEY, "1")]);
-    assert!(matches!(one.claim(&next).await, Claimed::Exceeded { .. }));
+    assert!(matches!(
+        one.claim(&next).await,
+        ReserveOutcome::Exceeded { .. }
+    ));
     let let_go = async {
-        while !matches!(one.claim(&next).await, Claimed::Held(_)) {
+        while !matches!(one.claim(&next).await, ReserveOutcome::Held(_)) {
             tokio::task::yield_now().await;
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(20), let_go).await;
     assert!(waited.is_ok(), "it is never let go");
-    let hold = Change::Hold {
+    let hold = ReservationChange::Hold {
         id: Uuid::now_v7(),
         amount: usd("3"),
         lasts: Duration::from_mins(1),
@@ -211,18 +239,25 @@ async fn who_asks_at_the_same_time_never_gets_more_than_there_is() {
         };
         asking.push(tokio::spawn(async move {
             let names = lines.map(|(name, _)| name);
-            replica.tell(&news(Change::None, &names, &[], true)).await;
+            replica
+                .tell(&news(ReservationChange::None, &names, &[], true))
+                .await;
             let (mut spent, mut held) = (Decimal::ZERO, 0);
             for _ in 0..50 {
                 let claim = claim(run, &spent.to_string(), "0.1", &lines);
                 let claimed = replica.claim(&claim).await;
-                if matches!(claimed, Claimed::Held(_)) {
+                if matches!(claimed, ReserveOutcome::Held(_)) {
                     held += 1;
                     spent += usd("0.1");
                     let told = spent.to_string();
                     let told = [(run, told.as_str())];
                     replica
-                        .tell(&news(Change::Release(claim.id), &names, &told, false))
+                        .tell(&news(
+                            ReservationChange::Release(claim.id),
+                            &names,
+                            &told,
+                            false,
+                        ))
                         .await;
                 }
             }
@@ -239,7 +274,7 @@ async fn who_asks_at_the_same_time_never_gets_more_than_there_is() {
     assert_eq!(held, 70);
     let standing = last.unwrap();
     let standing = standing
-        .tell(&news(Change::None, &[KEY, OWNER], &[], false))
+        .tell(&news(ReservationChange::None, &[KEY, OWNER], &[], false))
         .await;
     assert_eq!(standing, [pair("7", "0"), pair("7", "0")]);
 }
@@ -251,21 +286,27 @@ async fn what_comes_over_a_connection_given_up_is_void() {
     };
     let url = book(&server).await;
     let old = Replica::join(&url).await;
-    old.tell(&news(Change::None, &[KEY], &[], true)).await;
-    let asker = Asker {
+    old.tell(&news(ReservationChange::None, &[KEY], &[], true))
+        .await;
+    let asker = ReplicaConnection {
         connection: 2,
         ..old.asker
     };
     let new = Replica::over(&url, asker).await;
     let late = claim(1, "0", "1", &[(KEY, "1")]);
-    let refused = old.connection.claim(old.asker, &late).await;
+    let refused = old.connection.reserve(old.asker, &late).await;
     assert!(
         matches!(refused, Err(StoreError::Refused(_))),
         "{refused:?}"
     );
-    let told = news(Change::None, &[KEY], &[(1, "1")], false);
-    assert!(old.connection.tell(old.asker, &told).await.is_err());
-    assert!(matches!(new.claim(&late).await, Claimed::Held(_)));
+    let told = news(ReservationChange::None, &[KEY], &[(1, "1")], false);
+    assert!(
+        old.connection
+            .apply_spend_update(old.asker, &told)
+            .await
+            .is_err()
+    );
+    assert!(matches!(new.claim(&late).await, ReserveOutcome::Held(_)));
 }
 
 #[tokio::test]
@@ -277,7 +318,7 @@ async fn a_server_that_crashed_says_that_it_forgot() {
     let one = Replica::join(&url).await;
     let epoch = one.connection.announce(one.asker, Duration::from_secs(5));
     let epoch = epoch.await.unwrap().epoch;
-    one.tell(&news(Change::None, &[KEY], &[(9, "2")], true))
+    one.tell(&news(ReservationChange::None, &[KEY], &[(9, "2")], true))
         .await;
     server.stop();
     server.run();
@@ -287,12 +328,16 @@ async fn a_server_that_crashed_says_that_it_forgot() {
     assert_ne!(present.epoch, epoch);
     assert_eq!(present.replicas, 1);
     let asked = claim(1, "0", "1", &[(KEY, "4")]);
-    assert_eq!(two.claim(&asked).await, Claimed::Unknown);
+    assert_eq!(two.claim(&asked).await, ReserveOutcome::Unknown);
     // What a run tells before the ledger is asked is kept.
-    let told = news(Change::None, &[KEY], &[(1, "1")], false);
-    let told = two.connection.tell(two.asker, &told).await.unwrap();
+    let told = news(ReservationChange::None, &[KEY], &[(1, "1")], false);
+    let told = two
+        .connection
+        .apply_spend_update(two.asker, &told)
+        .await
+        .unwrap();
     assert!(!told[0].known);
-    let seeded = news(Change::None, &[KEY], &[(9, "2")], true);
+    let seeded = news(ReservationChange::None, &[KEY], &[(9, "2")], true);
     assert_eq!(two.tell(&seeded).await, [pair("3", "0")]);
     two.connection
         .announce(two.asker, Duration::ZERO)

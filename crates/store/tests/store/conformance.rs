@@ -10,7 +10,7 @@ use crate::support::{Place, Random, entries, entry, id};
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
 use llm_router_domain::budget::Account;
-use llm_router_domain::ledger::{Entry, Sums, counting_run, stamped};
+use llm_router_domain::ledger::{LedgerEntry, LedgerSums, counting_run, stamp_run};
 use llm_router_store::ledger::{
     CostQuery, CostRow, Group, NO_RUN, RequestQuery, SpentQuery, spent,
 };
@@ -56,7 +56,7 @@ async fn gives_back_every_field(place: &Place) {
     let entries = entries(1, 300, 30);
     assert_eq!(store.insert(&entries).await.unwrap(), 300);
     let ids: Vec<_> = entries.iter().map(|entry| entry.attempt.id).collect();
-    let by_id = |entries: Vec<Entry>| -> BTreeMap<_, _> {
+    let by_id = |entries: Vec<LedgerEntry>| -> BTreeMap<_, _> {
         entries
             .into_iter()
             .map(|entry| (entry.attempt.id, entry))
@@ -71,7 +71,7 @@ async fn counts_nothing_twice(place: &Place) {
     let entries = entries(2, 50, 3);
     assert_eq!(store.insert(&entries[..30]).await.unwrap(), 30);
     assert_eq!(store.insert(&entries[20..]).await.unwrap(), 20);
-    let doubled: Vec<Entry> = entries.iter().chain(&entries).cloned().collect();
+    let doubled: Vec<LedgerEntry> = entries.iter().chain(&entries).cloned().collect();
     assert_eq!(store.insert(&doubled).await.unwrap(), 0);
     let one = entry(&mut Random(77), 3);
     assert_eq!(store.insert(&[one.clone(), one.clone()]).await.unwrap(), 1);
@@ -82,7 +82,10 @@ async fn counts_nothing_twice(place: &Place) {
 }
 
 /// What a query has to answer, added up in memory.
-fn oracle<'e>(entries: impl IntoIterator<Item = &'e Entry>, query: &CostQuery) -> Vec<CostRow> {
+fn oracle<'e>(
+    entries: impl IntoIterator<Item = &'e LedgerEntry>,
+    query: &CostQuery,
+) -> Vec<CostRow> {
     let mut rows: BTreeMap<Vec<String>, CostRow> = BTreeMap::new();
     if query.group == Group::Nothing {
         rows.insert(Vec::new(), CostRow::default());
@@ -111,7 +114,7 @@ async fn tells_what_each_run_spent(place: &Place) {
     let mut entries = entries(5, 600, 60);
     for (number, entry) in (0_u32..).zip(&mut entries) {
         let attempt = &mut entry.attempt;
-        attempt.id = stamped(attempt.id, number % 3, number % 4 > 0);
+        attempt.id = stamp_run(attempt.id, number % 3, number % 4 > 0);
     }
     for batch in entries.chunks(250) {
         store.insert(batch).await.unwrap();
@@ -122,7 +125,7 @@ async fn tells_what_each_run_spent(place: &Place) {
         Account::Owner("team-1".into()),
     ] {
         for from in [None, Some(date(2026, 1, 20))] {
-            let of_account = |entry: &&Entry| match &account {
+            let of_account = |entry: &&LedgerEntry| match &account {
                 Account::Key(key) => entry.attempt.key == *key,
                 Account::Owner(owner) => entry.attempt.owner == *owner,
             };
@@ -149,7 +152,7 @@ async fn tells_what_each_run_spent(place: &Place) {
     }
 }
 
-fn within(entry: &Entry, query: &CostQuery) -> bool {
+fn within(entry: &LedgerEntry, query: &CostQuery) -> bool {
     let day = entry.attempt.day();
     query.from.is_none_or(|from| day >= from)
         && query.to.is_none_or(|to| day <= to)
@@ -163,7 +166,7 @@ fn within(entry: &Entry, query: &CostQuery) -> bool {
             .is_none_or(|owner| *entry.attempt.owner == *owner)
 }
 
-fn key(entry: &Entry, group: Group) -> CostRow {
+fn key(entry: &LedgerEntry, group: Group) -> CostRow {
     let attempt = &entry.attempt;
     let mut row = CostRow::default();
     match group {
@@ -303,7 +306,7 @@ async fn writers_do_not_disturb_each_other(place: &Place) {
     assert_eq!(store.check_sums().await.unwrap(), []);
 }
 
-async fn all_pages(store: &Store, mut query: RequestQuery) -> Vec<Entry> {
+async fn all_pages(store: &Store, mut query: RequestQuery) -> Vec<LedgerEntry> {
     let mut all = Vec::new();
     loop {
         let page = store.requests(&query).await.unwrap();
@@ -337,7 +340,7 @@ async fn lists_requests_by_page_and_filter(place: &Place) {
         );
     }
     for query in filters(&entries) {
-        let expected: Vec<Entry> = entries
+        let expected: Vec<LedgerEntry> = entries
             .iter()
             .filter(|entry| keeps(&query, entry))
             .cloned()
@@ -351,7 +354,7 @@ async fn lists_requests_by_page_and_filter(place: &Place) {
     }
 }
 
-fn filters(entries: &[Entry]) -> [RequestQuery; 10] {
+fn filters(entries: &[LedgerEntry]) -> [RequestQuery; 10] {
     let query = || RequestQuery {
         limit: 9,
         ..RequestQuery::default()
@@ -408,7 +411,7 @@ fn filters(entries: &[Entry]) -> [RequestQuery; 10] {
     ]
 }
 
-fn keeps(query: &RequestQuery, entry: &Entry) -> bool {
+fn keeps(query: &RequestQuery, entry: &LedgerEntry) -> bool {
     let attempt = &entry.attempt;
     let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
     let millis = attempt.at.as_millisecond();
@@ -433,14 +436,14 @@ fn keeps(query: &RequestQuery, entry: &Entry) -> bool {
             .is_none_or(|least| latency(entry) >= least)
 }
 
-fn latency(entry: &Entry) -> Duration {
+fn latency(entry: &LedgerEntry) -> Duration {
     let timings = &entry.outcome.timings;
     let micros = |time: Option<u32>| Duration::from_micros(time.unwrap_or_default().into());
     micros(timings.queue) + micros(timings.total)
 }
 
 /// The attempts of one request, one after the other.
-fn request(seed: u64, request_id: &str, attempts: u16) -> Vec<Entry> {
+fn request(seed: u64, request_id: &str, attempts: u16) -> Vec<LedgerEntry> {
     let mut random = Random(seed);
     let first = entry(&mut random, 10);
     (1..=attempts)
@@ -474,7 +477,7 @@ async fn attempts_belong_to_their_request(place: &Place) {
     let mut expected = requests.to_vec();
     expected.sort_by_key(|attempts| std::cmp::Reverse(attempts.last().unwrap().attempt.id));
     assert_eq!(page.items, expected);
-    let mut all: Vec<Entry> = [&requests[0][..], &requests[2][..]].concat();
+    let mut all: Vec<LedgerEntry> = [&requests[0][..], &requests[2][..]].concat();
     all.sort_by_key(|entry| entry.attempt.id);
     assert_eq!(store.request("a").await.unwrap(), all);
     assert_eq!(store.request("unknown").await.unwrap(), []);
@@ -552,7 +555,7 @@ async fn finds_what_was_tampered_with(place: &Place) {
     );
     let (expected, seen) = (found[0].expected.unwrap(), found[0].found.unwrap());
     assert_eq!(
-        Sums {
+        LedgerSums {
             output_tokens: seen.output_tokens,
             ..expected
         },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use llm_router_domain::ledger::{Ending, Entry, Opened};
+use llm_router_domain::ledger::{AttemptEnd, LedgerEntry, OpenEntry};
 use llm_router_store::journal::{
     Journal, JournalError, Mover, MoverSettings, OnFull, Settings, inspect,
 };
@@ -62,7 +62,7 @@ fn what_was_written_is_read_and_what_was_left_open_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random(1);
     let (finished, left) = (opened(&mut random, 5), opened(&mut random, 5));
-    let entry = Entry {
+    let entry = LedgerEntry {
         attempt: finished.attempt.clone(),
         outcome: outcome(&mut random),
     };
@@ -79,12 +79,15 @@ fn what_was_written_is_read_and_what_was_left_open_is_lost() {
     assert_eq!(report.settled[&entry.attempt.id], entry);
     drop(journal);
     let (_journal, found) = Journal::open(settings(folder.path(), 1 << 20)).unwrap();
-    assert_eq!((found.lost, found.settled), (vec![left.clone().lost()], 1));
+    assert_eq!(
+        (found.lost, found.settled),
+        (vec![left.clone().into_interrupted()], 1)
+    );
     let report = inspect(folder.path()).unwrap();
     assert_eq!((report.open, report.settled.len()), (0, 2));
     assert_eq!(
         report.settled[&left.attempt.id].outcome.ending,
-        Ending::Interrupted
+        AttemptEnd::Interrupted
     );
 }
 
@@ -99,7 +102,7 @@ fn a_folder_belongs_to_one_process() {
 }
 
 /// A journal of `count` settled entries and where each record ends in its only segment.
-fn written(folder: &Path, count: usize) -> (Vec<Entry>, Vec<u64>, PathBuf) {
+fn written(folder: &Path, count: usize) -> (Vec<LedgerEntry>, Vec<u64>, PathBuf) {
     let mut random = Random(2);
     let (journal, _) = Journal::open(settings(folder, 1 << 20)).unwrap();
     let path = segments(folder).pop().unwrap();
@@ -181,7 +184,7 @@ fn mover(journal: &Journal, store: &Arc<dyn LedgerStore>) -> Mover {
     .unwrap()
 }
 
-async fn stored(store: &dyn LedgerStore) -> BTreeMap<Uuid, Entry> {
+async fn stored(store: &dyn LedgerStore) -> BTreeMap<Uuid, LedgerEntry> {
     let query = RequestQuery {
         limit: 100_000,
         ..RequestQuery::default()
@@ -209,7 +212,7 @@ async fn entries_move_and_done_segments_go() {
             journal.opened(&slow).unwrap();
         }
         let opened = opened(&mut random, 5);
-        let entry = Entry {
+        let entry = LedgerEntry {
             attempt: opened.attempt.clone(),
             outcome: outcome(&mut random),
         };
@@ -234,7 +237,7 @@ async fn entries_move_and_done_segments_go() {
         (verification.stored, verification.open),
         (report.settled.len(), 1)
     );
-    let entry = Entry {
+    let entry = LedgerEntry {
         attempt: slow.attempt,
         outcome: outcome(&mut random),
     };
@@ -253,7 +256,7 @@ struct Flaky {
 
 #[async_trait]
 impl LedgerStore for Flaky {
-    async fn insert_shared(&self, entries: Arc<[Entry]>) -> Result<usize, StoreError> {
+    async fn insert_shared(&self, entries: Arc<[LedgerEntry]>) -> Result<usize, StoreError> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
@@ -274,10 +277,10 @@ impl LedgerStore for Flaky {
     async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError> {
         self.inner.requests(query).await
     }
-    async fn request(&self, request_id: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn request(&self, request_id: &str) -> Result<Vec<LedgerEntry>, StoreError> {
         self.inner.request(request_id).await
     }
-    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<Entry>, StoreError> {
+    async fn entries(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
         self.inner.entries(ids).await
     }
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
@@ -405,9 +408,9 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
         assert_eq!(refused > 0, on_full == OnFull::Refuse, "{refused} refused");
         let report = inspect(tiny.0.path()).unwrap();
         assert_eq!(report.damaged, 0);
-        let entries: Vec<Entry> = accepted
+        let entries: Vec<LedgerEntry> = accepted
             .into_iter()
-            .map(|opened| Entry {
+            .map(|opened| LedgerEntry {
                 attempt: opened.attempt,
                 outcome: outcome(&mut random),
             })
@@ -426,7 +429,7 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
 
 /// What a process did before it died: attempts opened, some of them settled.
 fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) {
-    let mut under_way: Vec<Opened> = Vec::new();
+    let mut under_way: Vec<OpenEntry> = Vec::new();
     for _ in 0..steps {
         if random.below(2) == 0 || under_way.is_empty() {
             let opened = opened(random, 4);
@@ -436,7 +439,7 @@ fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) 
         } else {
             let index = usize::try_from(random.below(under_way.len() as u64)).unwrap();
             let opened = under_way.swap_remove(index);
-            let entry = Entry {
+            let entry = LedgerEntry {
                 attempt: opened.attempt,
                 outcome: outcome(random),
             };
@@ -449,7 +452,7 @@ fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) 
 #[derive(Default)]
 struct Truth {
     opened: BTreeSet<Uuid>,
-    settled: BTreeMap<Uuid, Entry>,
+    settled: BTreeMap<Uuid, LedgerEntry>,
 }
 
 /// Opens the folder once the thread of the "process" before has let go of it.

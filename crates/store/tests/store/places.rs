@@ -46,7 +46,7 @@ fn what_others_left_is_found_and_settled_once() {
     assert_eq!(others(root, second.folder()), [root]);
     drop(second);
     let (left, found) = Journal::open(Settings::new(root.join("beside-1"))).unwrap();
-    assert_eq!(found.lost, [open.lost()]);
+    assert_eq!(found.lost, [open.into_interrupted()]);
     left.discard().unwrap();
     assert_eq!(others(root, root), [""; 0].map(std::path::PathBuf::from));
     assert_eq!(inspect(root).unwrap().settled.len(), 1);

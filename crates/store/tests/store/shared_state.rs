@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::support::Place;
 use crate::support::postgres::Postgres;
 use jiff::Timestamp;
-use llm_router_domain::toggle::{Answer, Outcome, Request, Settings, Toggle};
+use llm_router_domain::toggle::{
+    Toggle, ToggleAnswer, ToggleChange, ToggleOutcome, ToggleSettings,
+};
 use llm_router_store::objects::{
     AuditDraft, AuditQuery, By, Change, ChangeError, Draft, Handle, Kind, Object, Objects, Use,
 };
@@ -461,13 +463,13 @@ async fn writers_take_turns(place: &Place) {
     assert_eq!(two.objects().await.unwrap().items.len(), 10);
 }
 
-const SETTINGS: Settings = Settings {
+const SETTINGS: ToggleSettings = ToggleSettings {
     delay: Duration::from_secs(10),
     cooldown: Duration::from_secs(60),
 };
 
-fn ask(value: bool, actor: &str) -> Request {
-    Request {
+fn ask(value: bool, actor: &str) -> ToggleChange {
+    ToggleChange {
         value,
         reason: "drill".to_owned(),
         actor: actor.to_owned(),
@@ -477,7 +479,7 @@ fn ask(value: bool, actor: &str) -> Request {
 }
 
 /// The step that a request leads to from a state.
-fn step(toggle: &Toggle, request: Request, second: i64) -> (Answer, Step) {
+fn step(toggle: &Toggle, request: ToggleChange, second: i64) -> (ToggleAnswer, Step) {
     let mut to = toggle.clone();
     let (answer, items) = to.request(request, &SETTINGS, at(second));
     let from = toggle.revision();
@@ -533,11 +535,11 @@ async fn one_step_wins(place: &Place) {
     let history = one.toggle_history(None, 100).await.unwrap().items;
     let outcomes: Vec<_> = history.iter().map(|item| (item.id, item.outcome)).collect();
     let expected = [
-        (5, Outcome::Pending),
-        (4, Outcome::Superseded),
-        (3, Outcome::Superseded),
-        (2, Outcome::Superseded),
-        (1, Outcome::Superseded),
+        (5, ToggleOutcome::Pending),
+        (4, ToggleOutcome::Superseded),
+        (3, ToggleOutcome::Superseded),
+        (2, ToggleOutcome::Superseded),
+        (1, ToggleOutcome::Superseded),
     ];
     assert_eq!(outcomes, expected);
 }
@@ -545,7 +547,7 @@ async fn one_step_wins(place: &Place) {
 async fn history_tells_what_became_of_it(store: &dyn Store) {
     let toggle = store.begin_toggle(&Toggle::new(true)).await.unwrap();
     let (answer, mut first) = step(&toggle, ask(false, "ann"), 0);
-    assert_eq!(answer, Answer::Pending);
+    assert_eq!(answer, ToggleAnswer::Pending);
     first.audit = Some(AuditDraft {
         at: at(0),
         actor: "ann".to_owned(),
@@ -585,14 +587,14 @@ async fn settled_and_refused(store: &dyn Store, toggle: &Toggle) {
         "by the other replica too"
     );
     let (answer, refused) = step(&settled, ask(true, "bob"), 20);
-    assert!(matches!(answer, Answer::Refused(_)));
+    assert!(matches!(answer, ToggleAnswer::Refused(_)));
     assert!(store.step_toggle(refused).await.unwrap());
 
     let page = store.toggle_history(None, 1).await.unwrap();
     let newest = &page.items[0];
     assert_eq!(
         (newest.id, newest.outcome, newest.effective_at),
-        (2, Outcome::Refused, None)
+        (2, ToggleOutcome::Refused, None)
     );
     assert_eq!(
         (newest.actor.as_str(), newest.requested_at),
@@ -601,7 +603,7 @@ async fn settled_and_refused(store: &dyn Store, toggle: &Toggle) {
     let rest = store.toggle_history(page.next, 9).await.unwrap();
     assert_eq!((rest.items.len(), rest.next), (1, None));
     let oldest = &rest.items[0];
-    assert_eq!((oldest.id, oldest.outcome), (1, Outcome::Applied));
+    assert_eq!((oldest.id, oldest.outcome), (1, ToggleOutcome::Applied));
     assert_eq!(
         (oldest.effective_at, oldest.reason.as_str()),
         (Some(at(10)), "drill")

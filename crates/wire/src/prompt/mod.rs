@@ -162,8 +162,8 @@ impl<'a> Prompt<'a> {
 
     /// What a complexity scorer looks at.
     #[must_use]
-    pub fn complexity(&self) -> complexity::Input<'_> {
-        complexity::Input {
+    pub fn complexity(&self) -> complexity::ScoreInput<'_> {
+        complexity::ScoreInput {
             text: self.text(Area::LastUser),
             tokens: self.tokens(),
             turns: self.turns(),

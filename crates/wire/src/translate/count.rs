@@ -1,12 +1,13 @@
-//! Counting tokens ahead of a request: Anthropic's `count_tokens` at Gemini's `countTokens`. What
-//! an answer used is told elsewhere.
+//! Counting tokens ahead of a request: Anthropic's `count_tokens` at providers that count in another
+//! format. It must not count what a response used.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use llm_router_domain::format::Format;
+use bytes::Bytes;
+use llm_router_domain::format::{Endpoint, Format};
 
 use super::json::Json;
 use super::options::{RequestOptions, TranslatedRequest};
-use super::{TranslateError, gemini, translate_request};
+use super::{TranslateError, translate_request};
+use crate::formats::codec;
 
 /// Translates a request to count tokens for a provider that can count in its own way.
 ///
@@ -18,23 +19,14 @@ pub fn translate_count_request(
     target_model: &str,
     options: &RequestOptions,
 ) -> Result<TranslatedRequest, TranslateError> {
-    if to != Format::Gemini {
-        return Err(TranslateError::no_translation(to));
-    }
-    let from = Format::AnthropicMessages;
+    let codec = codec(to);
+    let from = Endpoint::CountTokens.format();
     let sent = translate_request(from, to, body, target_model, options)?;
-    let path = gemini::path(target_model, gemini::Method::Count);
-    let name = path.trim_start_matches('/').split(':').next();
-    let mut out = BytesMut::with_capacity(sent.body.len() + 128);
-    out.put_slice(b"{\"generateContentRequest\":{\"model\":\"");
-    // The path's form of the name has nothing to escape.
-    out.put_slice(name.unwrap_or_default().as_bytes());
-    out.put_slice(b"\",");
-    out.put_slice(sent.body.get(1..).unwrap_or_default());
-    out.put_slice(b"}");
+    let count = codec.count_request(&sent.body, target_model);
+    let count = count.ok_or_else(|| TranslateError::no_translation(to))?;
     Ok(TranslatedRequest {
-        body: out.freeze(),
-        path,
+        body: count.body,
+        path: count.path,
         stream: false,
         ..sent
     })
@@ -46,9 +38,8 @@ pub fn translate_count_request(
 /// [`TranslateError`] with status 502 when the body holds no count.
 pub fn translate_count_response(from: Format, body: &[u8]) -> Result<Bytes, TranslateError> {
     let text = String::from_utf8_lossy(body);
-    let json = Json::parse(&text).ok().filter(|_| from == Format::Gemini);
-    let count = json.and_then(|json| json.get("totalTokens")?.as_u64());
-    match count {
+    let json = Json::parse(&text).ok();
+    match json.and_then(|json| codec(from).read_count(&json)) {
         Some(count) => Ok(format!("{{\"input_tokens\":{count}}}").into()),
         None => Err(TranslateError::bad_answer(
             "The provider's answer holds no count of tokens.",

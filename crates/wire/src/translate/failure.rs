@@ -8,6 +8,10 @@ use llm_router_domain::format::Format;
 
 use super::json::Json;
 use crate::error::ErrorBody;
+use crate::formats::codec;
+
+/// OpenAI's code for a prompt that exceeds the context window.
+pub(crate) const CONTEXT_OVERFLOW: &str = "context_length_exceeded";
 
 /// A provider's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub(crate) struct Failure {
 /// are told apart whichever provider reports them.
 #[must_use]
 pub fn translate_error(
-    _from: Format,
+    from: Format,
     to: Format,
     status: u16,
     body: &[u8],
@@ -34,7 +38,7 @@ pub fn translate_error(
 ) -> (u16, Bytes) {
     let text = String::from_utf8_lossy(body);
     let json = Json::parse(&text).unwrap_or(Json::Null);
-    let failure = Failure::read(Some(status), &json);
+    let failure = codec(from).read_error(Some(status), &json);
     (failure.status, failure.body(to, request_id))
 }
 
@@ -89,40 +93,22 @@ impl Failure {
 
     /// The body in a client's format.
     pub(crate) fn body(&self, to: Format, request_id: &str) -> Bytes {
-        self.with_body(to, request_id, |body| body.render(to))
+        self.with_body(request_id, |body| body.render(to))
     }
 
     /// The event that ends a stream in a client's format.
     pub(crate) fn event(&self, to: Format, request_id: &str) -> Bytes {
-        self.with_body(to, request_id, |body| body.render_event(to))
+        self.with_body(request_id, |body| body.render_event(to))
     }
 
-    fn with_body(
-        &self,
-        to: Format,
-        request_id: &str,
-        render: impl FnOnce(&ErrorBody<'_>) -> Bytes,
-    ) -> Bytes {
-        let message = self.message_for(to);
+    fn with_body(&self, request_id: &str, render: impl FnOnce(&ErrorBody<'_>) -> Bytes) -> Bytes {
         render(&ErrorBody {
             status: self.status,
             code: &self.code,
-            message: &message,
+            message: &self.message,
             param: self.param.as_deref(),
             request_id,
         })
-    }
-
-    /// Anthropic's clients know an overflow by its message alone.
-    fn message_for(&self, to: Format) -> Cow<'_, str> {
-        const OVERFLOW: &str = "prompt is too long";
-        if to == Format::AnthropicMessages
-            && self.code == "context_length_exceeded"
-            && !self.message.to_ascii_lowercase().contains(OVERFLOW)
-        {
-            return Cow::Owned(format!("{OVERFLOW}: {}", self.message));
-        }
-        Cow::Borrowed(&self.message)
     }
 }
 
@@ -133,6 +119,17 @@ impl From<Failure> for super::TranslateError {
             code: failure.code,
             message: failure.message,
             param: failure.param,
+        }
+    }
+}
+
+impl From<super::TranslateError> for Failure {
+    fn from(error: super::TranslateError) -> Self {
+        Self {
+            status: error.status,
+            code: error.code,
+            message: error.message,
+            param: error.param,
         }
     }
 }
@@ -205,8 +202,8 @@ fn status_of_word(word: &str) -> Option<u16> {
 /// One code for one cause, whoever reports it.
 fn code(status: u16, words: [Option<&str>; 3], message: &str) -> Cow<'static, str> {
     let has = |wanted: &str| words.into_iter().flatten().any(|word| word == wanted);
-    let fixed = if has("context_length_exceeded") || (is_client(status) && overflows(message)) {
-        "context_length_exceeded"
+    let fixed = if has(CONTEXT_OVERFLOW) || (is_client(status) && overflows(message)) {
+        CONTEXT_OVERFLOW
     } else if has("insufficient_quota") || has("billing_error") {
         "insufficient_quota"
     } else if has("content_filter") || has("content_policy_violation") {

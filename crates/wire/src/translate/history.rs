@@ -1,13 +1,14 @@
-//! What earlier answers by other providers left in a conversation, taken out of a request that is
-//! otherwise passed on as it came: a provider refuses thoughts that it hasn't signed itself.
+//! Removes what earlier responses of other providers left in a conversation from a request that is
+//! otherwise passed on as it came: a provider refuses thoughts that it hasn't signed itself. What
+//! that is in each format is in the format's folder.
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 use memchr::memmem::find;
 
-use super::json::{Json, Object};
+use super::json::Json;
 use super::options::ChatDialect;
-use super::signature::Signature;
+use crate::formats::codec;
 
 /// The request without thoughts of other providers, or none if there are none in it.
 ///
@@ -15,111 +16,19 @@ use super::signature::Signature;
 /// translation is parsed at all, and only one that changes is written again.
 #[must_use]
 pub fn clean_history(format: Format, dialect: ChatDialect, body: &[u8]) -> Option<Bytes> {
-    let traces: &[&[u8]] = match format {
-        Format::OpenAiChat => &[b"\"thinking_blocks\"", b"\"extra_content\""],
-        Format::OpenAiResponses => &[b"\"anthropic#", b"\"anthropic-redacted#", b"\"gemini#"],
-        Format::AnthropicMessages => &[
-            b"\"gemini#",
-            b"\"openai#",
-            b"\"signature\":\"\"",
-            b"\"signature\": \"\"",
-        ],
-        Format::Gemini => &[],
-    };
-    if !traces.iter().any(|trace| find(body, trace).is_some()) {
+    let client = codec(format).client()?;
+    let mut traces = client.history_traces().iter();
+    if !traces.any(|trace| find(body, trace).is_some()) {
         return None;
     }
     let mut json = Json::parse(std::str::from_utf8(body).ok()?).ok()?;
     let Json::Object(request) = &mut json else {
         return None;
     };
-    let changed = match format {
-        Format::OpenAiChat => clean_chat(request, dialect),
-        Format::OpenAiResponses => clean_responses(request),
-        _ => clean_messages(request),
-    };
-    changed.then(|| {
+    client.clean_history(request, dialect).then(|| {
         let mut out = BytesMut::with_capacity(body.len());
         json.write(&mut out);
         out.freeze()
-    })
-}
-
-/// OpenAI's servers know neither field; compatible ones may know `reasoning_content`.
-fn clean_chat(request: &mut Object<'_>, dialect: ChatDialect) -> bool {
-    let mut changed = false;
-    for message in messages(request, "messages") {
-        changed |= message.remove("thinking_blocks");
-        if changed && dialect == ChatDialect::OpenAi {
-            message.remove("reasoning_content");
-        }
-        for call in messages(message, "tool_calls") {
-            changed |= call.remove("extra_content");
-        }
-    }
-    changed
-}
-
-fn clean_responses(request: &mut Object<'_>) -> bool {
-    let Some(Json::Array(items)) = request.get_mut("input") else {
-        return false;
-    };
-    let before = items.len();
-    items.retain(|item| !is_foreign_item(item));
-    items.len() < before
-}
-
-fn is_foreign_item(item: &Json<'_>) -> bool {
-    let encrypted = item.str("encrypted_content").unwrap_or_default();
-    item.str("type") == Some("reasoning")
-        && !matches!(
-            Signature::from_item("".into(), encrypted.into()),
-            Signature::OpenAi { .. }
-        )
-}
-
-fn clean_messages(request: &mut Object<'_>) -> bool {
-    let mut changed = false;
-    let Some(Json::Array(list)) = request.get_mut("messages") else {
-        return false;
-    };
-    list.retain_mut(|message| {
-        let Json::Object(message) = message else {
-            return true;
-        };
-        let Some(Json::Array(blocks)) = message.get_mut("content") else {
-            return true;
-        };
-        let before = blocks.len();
-        blocks.retain(|block| !is_foreign_block(block));
-        changed |= blocks.len() < before;
-        // A message of thoughts alone is none.
-        before == 0 || !blocks.is_empty()
-    });
-    changed
-}
-
-fn is_foreign_block(block: &Json<'_>) -> bool {
-    let signature = block.str("signature").unwrap_or_default();
-    block.str("type") == Some("thinking")
-        && !matches!(
-            Signature::from_block(signature.into()),
-            Some(Signature::Anthropic(_))
-        )
-}
-
-/// The objects of a list.
-fn messages<'o, 'a>(
-    object: &'o mut Object<'a>,
-    key: &str,
-) -> impl Iterator<Item = &'o mut Object<'a>> {
-    let list = match object.get_mut(key) {
-        Some(Json::Array(list)) => list.as_mut_slice(),
-        _ => &mut [],
-    };
-    list.iter_mut().filter_map(|item| match item {
-        Json::Object(object) => Some(object),
-        _ => None,
     })
 }
 

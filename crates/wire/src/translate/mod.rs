@@ -6,31 +6,27 @@
 //! ([`neutral`], [`event`]), so a new format is one module. What can't be expressed is left out and
 //! reported, or refused: [`policy`] holds the table.
 
-mod anthropic;
-mod capability;
-mod citation;
+pub(crate) mod capability;
+pub(crate) mod citation;
 mod count;
-mod data_url;
-mod emit;
-mod event;
-mod extra;
-mod failure;
-mod gemini;
+pub(crate) mod data_url;
+pub(crate) mod emit;
+pub(crate) mod event;
+pub(crate) mod extra;
+pub(crate) mod failure;
 mod history;
-mod json;
-mod neutral;
-mod openai_chat;
-mod openai_responses;
-mod options;
-mod policy;
-mod reasoning;
+pub(crate) mod json;
+pub(crate) mod neutral;
+pub(crate) mod options;
+pub(crate) mod policy;
+pub(crate) mod reasoning;
 mod sequence;
-mod signature;
-mod stream;
-mod tool_id;
-mod tool_schema;
-mod turns;
-mod typed;
+pub(crate) mod signature;
+pub(crate) mod stream;
+pub(crate) mod tool_id;
+pub(crate) mod tool_schema;
+pub(crate) mod turns;
+pub(crate) mod typed;
 
 use std::borrow::Cow;
 
@@ -44,6 +40,7 @@ pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedReques
 pub use policy::{Compat, table_as_markdown};
 pub use stream::{StreamEnd, StreamTranslator};
 
+use crate::formats::{client_codec, codec};
 use json::Json;
 use policy::Losses;
 
@@ -62,7 +59,7 @@ pub struct TranslateError {
 }
 
 impl TranslateError {
-    fn invalid(param: &str, expected: &str) -> Self {
+    pub(crate) fn invalid(param: &str, expected: &str) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("invalid_value"),
@@ -71,7 +68,7 @@ impl TranslateError {
         }
     }
 
-    fn missing(param: &str) -> Self {
+    pub(crate) fn missing(param: &str) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("invalid_value"),
@@ -80,7 +77,7 @@ impl TranslateError {
         }
     }
 
-    fn unsupported(param: &str, message: String) -> Self {
+    pub(crate) fn unsupported(param: &str, message: String) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("unsupported_parameter"),
@@ -89,7 +86,7 @@ impl TranslateError {
         }
     }
 
-    fn not_json(error: &serde_json::Error) -> Self {
+    pub(crate) fn not_json(error: &serde_json::Error) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("invalid_json"),
@@ -98,7 +95,7 @@ impl TranslateError {
         }
     }
 
-    fn bad_answer(message: &str) -> Self {
+    pub(crate) fn bad_answer(message: &str) -> Self {
         Self {
             status: 502,
             code: Cow::Borrowed("upstream_error"),
@@ -107,7 +104,7 @@ impl TranslateError {
         }
     }
 
-    fn no_translation(format: Format) -> Self {
+    pub(crate) fn no_translation(format: Format) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("unsupported_format"),
@@ -117,7 +114,7 @@ impl TranslateError {
     }
 
     /// The same error, of a field inside `parent`.
-    fn within(mut self, parent: &str) -> Self {
+    pub(crate) fn within(mut self, parent: &str) -> Self {
         let old = self.param.take().unwrap_or_default();
         let new = match old.as_str() {
             "" => parent.to_owned(),
@@ -162,27 +159,18 @@ pub fn translate_request(
         message: "The request body must be a JSON object.".to_owned(),
         param: None,
     })?;
-    let echo = (from == Format::OpenAiResponses).then(|| openai_responses::echo(&object));
-    let request = match from {
-        Format::OpenAiChat => openai_chat::read_request(object)?,
-        Format::OpenAiResponses => openai_responses::read_request(object)?,
-        Format::AnthropicMessages => anthropic::read_request(object)?,
-        Format::Gemini => return Err(TranslateError::no_translation(from)),
-    };
+    let client = client_codec(from)?;
+    let echo = client.echo(&object);
+    let request = client.read_request(object)?;
+    let target = codec(to);
     let mut losses = Losses::new(options.compat, from, to);
     let mut out = BytesMut::with_capacity(body.len() + body.len() / 8 + 256);
-    let write = match to {
-        Format::OpenAiChat => openai_chat::write_request,
-        Format::OpenAiResponses => openai_responses::write_request,
-        Format::AnthropicMessages => anthropic::write_request,
-        Format::Gemini => gemini::write_request,
-    };
-    write(&request, target_model, options, &mut losses, &mut out);
+    target.write_request(&request, target_model, options, &mut losses, &mut out);
     Ok(TranslatedRequest {
         body: out.freeze(),
-        path: path(to, target_model, request.stream),
+        path: target.path(target_model, request.stream),
         stream: request.stream,
-        headers: headers(to),
+        headers: target.request_headers(),
         dropped: losses.finish()?,
         context: options.context(to, target_model, &request, echo),
     })
@@ -210,32 +198,9 @@ pub fn translate_response(
                 .map_err(|_| TranslateError::bad_answer("The provider's answer is not JSON."))?
         }
     };
-    let response = stream::read_response(from, json, context)?;
+    let client = client_codec(to)?;
+    let response = codec(from).read_response(json, context)?;
     let mut out = BytesMut::with_capacity(body.len() + 256);
-    match to {
-        Format::OpenAiChat => openai_chat::write_response(&response, context, &mut out),
-        Format::OpenAiResponses => openai_responses::write_response(&response, context, &mut out),
-        Format::AnthropicMessages => anthropic::write_response(&response, context, &mut out),
-        Format::Gemini => return Err(TranslateError::no_translation(to)),
-    }
+    client.write_response(&response, context, &mut out);
     Ok(out.freeze())
-}
-
-/// The path below the provider's base URL, with its query.
-fn path(to: Format, model: &str, stream: bool) -> String {
-    match to {
-        Format::OpenAiChat => "/chat/completions".to_owned(),
-        Format::OpenAiResponses => "/responses".to_owned(),
-        Format::AnthropicMessages => "/messages".to_owned(),
-        Format::Gemini if stream => gemini::path(model, gemini::Method::Stream),
-        Format::Gemini => gemini::path(model, gemini::Method::Generate),
-    }
-}
-
-/// Headers that the format demands besides credentials.
-const fn headers(to: Format) -> &'static [(&'static str, &'static str)] {
-    match to {
-        Format::AnthropicMessages => &[("anthropic-version", "2023-06-01")],
-        _ => &[],
-    }
 }

@@ -3,20 +3,12 @@
 use bytes::Bytes;
 use llm_router_domain::format::Format;
 
+pub use llm_router_domain::format::ChatDialect;
+
 use super::neutral::{Request, Tool};
 use super::policy::Compat;
 use super::tool_id;
-
-/// Whose chat completions a provider speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ChatDialect {
-    /// OpenAI itself: refuses fields it doesn't know.
-    #[default]
-    OpenAi,
-    /// A compatible server (vLLM, DeepSeek, Mistral …): `max_tokens`, `top_k`, and
-    /// `reasoning_content` in the history.
-    Compatible,
-}
+use crate::formats::codec;
 
 /// What decides a translation besides the request.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +68,7 @@ impl RequestOptions {
         to: Format,
         model: &str,
         request: &Request<'_>,
-        echo: Option<String>,
+        echo: String,
     ) -> ResponseContext {
         ResponseContext {
             model: model.to_owned(),
@@ -84,15 +76,15 @@ impl RequestOptions {
             request_id: self.request_id.clone(),
             include_usage: request.include_usage,
             custom_tools: custom_tools(request),
-            renamed_tools: tool_id::renamed(request, tool_id::name_limit(to)),
-            echo: echo.unwrap_or_default(),
+            renamed_tools: tool_id::renamed(request, codec(to).tool_name_limit()),
+            echo,
         }
     }
 }
 
 impl ResponseContext {
     /// The id of an answer as the client's format has them; the provider's own stays readable.
-    pub(super) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
+    pub(crate) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
         match id.filter(|id| !id.is_empty()) {
             Some(id) if id.starts_with(prefix) => id.to_owned(),
             Some(id) => format!("{prefix}{id}"),
@@ -101,13 +93,13 @@ impl ResponseContext {
     }
 
     /// The name the client knows a tool by.
-    pub(super) fn client_name<'n>(&'n self, sent: &'n str) -> &'n str {
+    pub(crate) fn client_name<'n>(&'n self, sent: &'n str) -> &'n str {
         let renamed = self.renamed_tools.iter().find(|(name, _)| name == sent);
         renamed.map_or(sent, |(_, name)| name)
     }
 
     /// Whether a tool takes free text.
-    pub(super) fn is_custom(&self, name: &str) -> bool {
+    pub(crate) fn is_custom(&self, name: &str) -> bool {
         self.custom_tools.iter().any(|custom| custom == name)
     }
 }

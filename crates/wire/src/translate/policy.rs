@@ -5,19 +5,12 @@ use std::fmt::Write as _;
 
 use llm_router_domain::format::Format;
 
+pub use llm_router_domain::format::Compat;
+
 use super::TranslateError;
+use crate::formats::codec;
 use Fate::{As, Carried, Lost, Partly};
 use Loss::{Dropped, Refused, Strict};
-
-/// What to do with a field that the target can't express.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// Answer 400 and name the field.
-    Strict,
-    /// Leave it out and name it in the answer's `x-llm-router-dropped`.
-    #[default]
-    Lenient,
-}
 
 /// What the target can't express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +35,29 @@ pub(crate) enum Fate {
     Lost(Loss),
 }
 
+/// The columns of names: the formats that clients speak.
+const CLIENTS: [(Format, &str); 3] = [
+    (Format::OpenAiChat, "chat"),
+    (Format::OpenAiResponses, "responses"),
+    (Format::AnthropicMessages, "messages"),
+];
+
+/// The columns of fates: the formats that providers speak.
+const TARGETS: [(Format, &str); 4] = [
+    (Format::OpenAiChat, "OpenAI chat"),
+    (Format::OpenAiResponses, "OpenAI responses"),
+    (Format::AnthropicMessages, "Anthropic"),
+    (Format::Gemini, "Gemini"),
+];
+
 /// A line of the table.
 pub(crate) struct Row {
     #[cfg(test)]
     pub(crate) feature: Feature,
-    /// The field's name for clients of OpenAI chat, OpenAI responses and Anthropic messages.
-    pub(crate) names: [&'static str; 3],
-    /// What becomes of it towards OpenAI chat, OpenAI responses, Anthropic messages and Gemini.
-    pub(crate) fates: [Fate; 4],
+    /// The field's name for clients of each format in [`CLIENTS`].
+    pub(crate) names: [&'static str; CLIENTS.len()],
+    /// What becomes of it towards each format in [`TARGETS`].
+    pub(crate) fates: [Fate; TARGETS.len()],
 }
 
 macro_rules! table {
@@ -255,14 +263,19 @@ impl Losses {
         }
     }
 
-    /// The client's format.
-    pub(crate) const fn from(&self) -> Format {
-        self.from
+    /// Returns true if a file kept at the provider of the client's format is known to the target.
+    pub(crate) fn same_vendor(&self) -> bool {
+        codec(self.from).vendor() == codec(self.to).vendor()
+    }
+
+    /// The name that the client knows a feature by.
+    pub(crate) fn name(&self, feature: Feature) -> &'static str {
+        name(feature, self.from)
     }
 
     /// Notes that a feature is lost, under the name the client knows it by.
     pub(crate) fn lose(&mut self, feature: Feature) {
-        self.lose_as(feature, name(feature, self.from));
+        self.lose_as(feature, self.name(feature));
     }
 
     /// The same, for a field with a name of its own.
@@ -307,7 +320,9 @@ impl Losses {
 
 /// What the target can't express of a feature.
 fn loss(feature: Feature, to: Format) -> Loss {
-    match TABLE.get(feature as usize).map(|row| row.fates[column(to)]) {
+    let row = TABLE.get(feature as usize);
+    let column = TARGETS.iter().position(|(format, _)| *format == to);
+    match row.zip(column).map(|(row, column)| row.fates[column]) {
         Some(Lost(loss) | Partly(_, loss)) => loss,
         _ => Strict,
     }
@@ -315,32 +330,20 @@ fn loss(feature: Feature, to: Format) -> Loss {
 
 /// The name a client of `from` knows a feature by.
 fn name(feature: Feature, from: Format) -> &'static str {
-    let column = match from {
-        Format::OpenAiChat | Format::Gemini => 0,
-        Format::OpenAiResponses => 1,
-        Format::AnthropicMessages => 2,
-    };
-    TABLE
-        .get(feature as usize)
-        .map_or("", |row| row.names[column])
-}
-
-const fn column(to: Format) -> usize {
-    match to {
-        Format::OpenAiChat => 0,
-        Format::OpenAiResponses => 1,
-        Format::AnthropicMessages => 2,
-        Format::Gemini => 3,
-    }
+    let row = TABLE.get(feature as usize);
+    let column = CLIENTS.iter().position(|(format, _)| *format == from);
+    row.map_or("", |row| row.names[column.unwrap_or_default()])
 }
 
 /// The table as the documentation shows it, in Markdown.
 #[must_use]
 pub fn table_as_markdown() -> String {
-    let mut out = String::from(
-        "| chat client | responses client | messages client | to OpenAI chat | to OpenAI responses \
-         | to Anthropic | to Gemini |\n|---|---|---|---|---|---|---|\n",
-    );
+    let clients = CLIENTS.map(|(_, title)| format!("{title} client"));
+    let targets = TARGETS.map(|(_, title)| format!("to {title}"));
+    let titles = [&clients[..], &targets[..]].concat();
+    let mut out = format!("| {} |\n", titles.join(" | "));
+    out.push_str(&"|---".repeat(titles.len()));
+    out.push_str("|\n");
     for row in TABLE {
         out.push('|');
         for name in row.names {
@@ -380,6 +383,13 @@ const fn describe_loss(loss: Loss) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_format_has_its_columns() {
+        let clients: Vec<Format> = crate::formats::client_formats().collect();
+        assert_eq!(CLIENTS.map(|(format, _)| format)[..], clients[..]);
+        assert_eq!(TARGETS.map(|(format, _)| format), Format::ALL);
+    }
 
     #[test]
     fn rows_stand_in_the_order_of_the_features() {

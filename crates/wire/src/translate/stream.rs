@@ -4,20 +4,20 @@
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 
-use super::event::{Event, ReadStream, Sink, WriteStream, replay};
+use super::TranslateError;
+use super::event::{Event, ReadStream, Sink, WriteStream};
 use super::failure::Failure;
 use super::json::{self, Json};
-use super::neutral::Response;
 use super::options::ResponseContext;
 use super::sequence::Sequencer;
-use super::{TranslateError, anthropic, gemini, openai_chat, openai_responses};
+use crate::formats::{client_codec, codec};
 use crate::sse::{Piece, Splitter};
 
 /// The longest event that is taken in: a generated image fits.
 const EVENT_LIMIT: usize = 64 << 20;
 
 /// Ends the streams of OpenAI chat, and of some servers of other formats too.
-pub(super) const DONE: &str = "[DONE]";
+pub(crate) const DONE: &str = "[DONE]";
 
 /// How a provider's stream ended.
 #[derive(Clone, Debug)]
@@ -67,12 +67,7 @@ impl StreamTranslator {
     /// # Errors
     /// [`TranslateError`] when there are no clients of the format `to`.
     pub fn new(from: Format, to: Format, context: ResponseContext) -> Result<Self, TranslateError> {
-        let writer: Box<dyn WriteStream> = match to {
-            Format::OpenAiChat => Box::new(openai_chat::Writer::new(context.clone())),
-            Format::OpenAiResponses => Box::new(openai_responses::Writer::new(context.clone())),
-            Format::AnthropicMessages => Box::new(anthropic::Writer::new(context.clone())),
-            Format::Gemini => return Err(TranslateError::no_translation(to)),
-        };
+        let writer = client_codec(to)?.stream_writer(context.clone());
         Ok(Self {
             splitter: Splitter::with_limit(EVENT_LIMIT),
             source: Source::Unknown(BytesMut::new()),
@@ -106,7 +101,8 @@ impl StreamTranslator {
                     }
                     Some(_) => {
                         let held = std::mem::take(held);
-                        self.source = Source::Events(self.reader());
+                        self.source =
+                            Source::Events(codec(self.format).stream_reader(&self.context));
                         held.freeze()
                     }
                 }
@@ -147,12 +143,7 @@ impl StreamTranslator {
                 let message = "The provider's stream ended before the answer did.";
                 Failure::new(502, "upstream_error", message)
             }
-            StreamEnd::Broken(error) => Failure {
-                status: error.status,
-                code: error.code,
-                message: error.message,
-                param: error.param,
-            },
+            StreamEnd::Broken(error) => error.into(),
         };
         self.fail(&failure, out);
     }
@@ -161,15 +152,6 @@ impl StreamTranslator {
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         self.ended
-    }
-
-    fn reader(&self) -> Box<dyn ReadStream> {
-        match self.format {
-            Format::OpenAiChat => Box::new(openai_chat::Reader::new(&self.context)),
-            Format::OpenAiResponses => Box::new(openai_responses::Reader::default()),
-            Format::AnthropicMessages => Box::new(anthropic::Reader::default()),
-            Format::Gemini => Box::new(gemini::Reader::new(&self.context)),
-        }
     }
 
     fn event(&mut self, event: &crate::sse::Event, out: &mut BytesMut) {
@@ -201,35 +183,13 @@ impl StreamTranslator {
     /// A plain answer where a stream was expected.
     fn document(&mut self, body: &[u8], out: &mut BytesMut) {
         let text = String::from_utf8_lossy(body);
-        let mut sink = |event: Event<'_>, ended: &mut bool| {
-            write(event, self.writer.as_mut(), ended, out);
+        let Ok(json) = Json::parse(&text) else {
+            return;
         };
-        let mut ended = false;
-        match Json::parse(&text) {
-            Ok(Json::Array(chunks)) if self.format == Format::Gemini => {
-                // Without `alt=sse` Gemini streams a list.
-                let mut reader = gemini::Reader::new(&self.context);
-                for chunk in chunks {
-                    reader.chunk(chunk, &mut |event| sink(event, &mut ended));
-                }
-                if !ended && reader.is_complete() {
-                    reader.end(&mut |event| sink(event, &mut ended));
-                }
-            }
-            Ok(json) => match read_response(self.format, json, &self.context) {
-                Ok(response) => replay(response, &mut |event| sink(event, &mut ended)),
-                Err(error) => {
-                    let failure = Failure {
-                        status: error.status,
-                        code: error.code,
-                        message: error.message,
-                        param: error.param,
-                    };
-                    sink(Event::Failed(failure), &mut ended);
-                }
-            },
-            Err(_) => return,
-        }
+        let (writer, mut ended) = (self.writer.as_mut(), false);
+        codec(self.format).read_document(json, &self.context, &mut |event| {
+            write(event, writer, &mut ended, out);
+        });
         if !ended {
             self.writer.end(out);
         }
@@ -270,7 +230,7 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 
 /// Parses an event's data. What is no JSON is passed over, as SDKs do with keep-alives, unless it
 /// begins like an event: then something is lost, and the stream fails.
-pub(super) fn parse_event(
+pub(crate) fn parse_event(
     data: &str,
     sink: &mut Sink<'_>,
     take: impl FnOnce(Json<'_>, &mut Sink<'_>),
@@ -288,19 +248,5 @@ pub(super) fn parse_event(
             let message = "The provider sent an event that is not JSON.";
             sink(Event::Failed(Failure::new(502, "upstream_error", message)));
         }
-    }
-}
-
-/// Reads a plain answer.
-pub(super) fn read_response<'a>(
-    from: Format,
-    json: Json<'a>,
-    context: &ResponseContext,
-) -> Result<Response<'a>, TranslateError> {
-    match from {
-        Format::OpenAiChat => openai_chat::read_response(json, context),
-        Format::OpenAiResponses => openai_responses::read_response(json),
-        Format::AnthropicMessages => anthropic::read_response(json),
-        Format::Gemini => gemini::read_response(json, context),
     }
 }

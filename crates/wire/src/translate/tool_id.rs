@@ -3,25 +3,13 @@
 
 use std::borrow::Cow;
 
-use llm_router_domain::format::Format;
-
 use super::neutral::{Kind, Message, Request, Tool};
 
 /// Marks ids that a provider left out and the router made.
 const MADE: &str = "call_made_";
 
-/// Longest tool name that OpenAI and Gemini take; Anthropic takes twice as many.
+/// The longest tool name that most formats take, in bytes.
 pub(crate) const NAME_LIMIT: usize = 64;
-/// Longest tool name that Anthropic takes.
-pub(crate) const ANTHROPIC_NAME_LIMIT: usize = 128;
-
-/// Longest tool name that a format takes.
-pub(crate) const fn name_limit(format: Format) -> usize {
-    match format {
-        Format::AnthropicMessages => ANTHROPIC_NAME_LIMIT,
-        _ => NAME_LIMIT,
-    }
-}
 
 /// An id for a call whose provider gave none: unique within the conversation as long as `answer`,
 /// the id of the answer it is in, is.
@@ -134,7 +122,7 @@ mod tests {
         let short = fit_name(&long, NAME_LIMIT);
         assert_eq!(short.len(), NAME_LIMIT);
         assert_eq!(fit_name("get_weather", NAME_LIMIT), "get_weather");
-        assert_eq!(fit_name(&long, ANTHROPIC_NAME_LIMIT), long);
+        assert_eq!(fit_name(&long, 128), long);
         assert!(fit_name("wetter.münchen", NAME_LIMIT).bytes().all(is_plain));
     }
 

@@ -125,10 +125,7 @@ pub(crate) fn lose_content(kind: &str, losses: &mut Losses) {
     if kind == "item_reference" {
         return losses.lose(Feature::ItemReference);
     }
-    let parent = match losses.from() {
-        llm_router_domain::format::Format::OpenAiResponses => "input",
-        _ => "messages.content",
-    };
+    let parent = losses.name(Feature::ForeignContent);
     losses.lose_as(Feature::ForeignContent, &format!("{parent}.{kind}"));
 }
 

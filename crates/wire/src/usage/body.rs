@@ -9,7 +9,7 @@ use crate::json;
 use super::counts::Counts;
 use super::stream::Found;
 use super::text::carries_text;
-use super::{Dialect, Observed};
+use super::{Observed, UsageLayout};
 
 /// The longest usage object that is read; real ones stay below 2 KiB.
 const MAX_USAGE: usize = 64 << 10;
@@ -31,9 +31,9 @@ pub struct BodyMeter {
 impl BodyMeter {
     /// A meter for a body in this layout.
     #[must_use]
-    pub const fn new(dialect: Dialect) -> Self {
+    pub const fn new(layout: &'static UsageLayout) -> Self {
         Self {
-            observed: Observed::new(dialect),
+            observed: Observed::new(layout),
             only: None,
             scanner: None,
         }
@@ -82,9 +82,8 @@ fn read_whole(body: &[u8], observed: &mut Observed) -> bool {
     let Some(counts) = Counts::read(found.usage) else {
         return false;
     };
-    if counts.usage(observed.dialect()).output_total() == 0
-        && observed.dialect() != Dialect::Embeddings
-    {
+    let layout = observed.layout();
+    if layout.generates && counts.usage(layout).output_total() == 0 {
         return false;
     }
     observed.saw_counts(counts, true);
@@ -212,10 +211,11 @@ impl Scanner {
             }
         }
         observed.saw_text(self.text_bytes);
-        observed.failed |= self.error || self.kind == b"response.failed" || self.kind == b"error";
-        observed.finished |= self.counts_text && self.closed
-            || self.kind == b"response.completed"
-            || self.kind == b"response.incomplete";
+        let types = observed.layout().types.as_ref();
+        let ends = types.is_some_and(|types| types.ends.contains(&&*self.kind));
+        let fails = types.is_some_and(|types| types.failures.contains(&&*self.kind));
+        observed.failed |= self.error || fails || self.kind == b"error";
+        observed.finished |= self.counts_text && self.closed || ends;
     }
 
     /// Looks at the beginning of `rest`; the number of bytes that are done with.

@@ -5,7 +5,7 @@ use llm_router_domain::usage::{Class, ServiceTier, Usage};
 
 use crate::json;
 
-use super::Dialect;
+use super::{Counting, UsageLayout};
 
 /// The figures of a usage object as the provider counts them. What it doesn't say is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Counts {
 
     /// Notes the tier a provider says it served the request in.
     pub(super) fn read_service_tier(&mut self, value: &[u8]) {
-        self.service_tier = json::string(value).map(|name| ServiceTier::named(&name));
+        self.service_tier = json::string(value).map(|name| ServiceTier::from_name(&name));
     }
 
     fn read_input_details(&mut self, details: &[u8]) {
@@ -195,14 +195,13 @@ impl Counts {
     }
 
     /// The counts as disjoint classes, by the convention of the format they were reported in.
-    pub(super) fn usage(&self, dialect: Dialect) -> Usage {
+    pub(super) fn usage(&self, layout: &UsageLayout) -> Usage {
         let mut usage = Usage::default();
-        if dialect == Dialect::Messages {
-            self.anthropic_input(&mut usage);
-        } else {
-            self.inclusive_input(&mut usage);
+        match layout.counting {
+            Counting::OpenAi => self.openai_input(&mut usage),
+            Counting::Anthropic => self.anthropic_input(&mut usage),
         }
-        self.split_output(&mut usage, dialect);
+        self.split_output(&mut usage, layout);
         usage.web_searches = self.web_searches.unwrap_or_default();
         usage.service_tier = self.service_tier.unwrap_or_default();
         usage
@@ -227,7 +226,7 @@ impl Counts {
     }
 
     /// OpenAI and Gemini: the input figure includes what the details count.
-    fn inclusive_input(&self, usage: &mut Usage) {
+    fn openai_input(&self, usage: &mut Usage) {
         let cache = or0(self.cached).saturating_add(or0(self.cache_write));
         let counted = or0(self.input).saturating_add(or0(self.output));
         // Gateways in front of Anthropic models may leave the cache out of `prompt_tokens`; the
@@ -246,12 +245,12 @@ impl Counts {
         usage.set(Class::Input, left);
     }
 
-    fn split_output(&self, usage: &mut Usage, dialect: Dialect) {
+    fn split_output(&self, usage: &mut Usage, layout: &UsageLayout) {
         let output = or0(self.output).saturating_add(self.compaction.output);
         let reasoning = self
             .thoughts
             .or_else(|| self.reasoning.max(self.reasoning_beside));
-        let left_out = self.reasoning_left_out(output, or0(reasoning), dialect);
+        let left_out = self.reasoning_left_out(output, or0(reasoning), layout);
         let mut left = output.saturating_add(if left_out { or0(reasoning) } else { 0 });
         for (class, count) in [
             (Class::Reasoning, reasoning),
@@ -266,8 +265,8 @@ impl Counts {
     }
 
     /// Whether the output figure leaves the reasoning out.
-    fn reasoning_left_out(&self, output: u64, reasoning: u64, dialect: Dialect) -> bool {
-        if dialect == Dialect::Messages || reasoning == 0 {
+    fn reasoning_left_out(&self, output: u64, reasoning: u64, layout: &UsageLayout) -> bool {
+        if layout.counting == Counting::Anthropic || reasoning == 0 {
             return false;
         }
         let counted = or0(self.input).saturating_add(output);

@@ -11,9 +11,8 @@ use memchr::memmem::Finder;
 use crate::json;
 use crate::sse::{Event, Piece, Splitter};
 
-use super::Dialect;
-use super::Observed;
 use super::stream::{EventMeter, may_hold_usage};
+use super::{Observed, UsageLayout};
 
 const NULL: &[u8] = b"\"usage\":null";
 
@@ -33,10 +32,10 @@ pub struct UsageFilter {
 impl UsageFilter {
     /// A filter for a stream of chat or completions chunks.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
+    pub fn new(layout: &'static UsageLayout) -> Self {
         Self {
             splitter: Splitter::default(),
-            events: EventMeter::new(dialect),
+            events: EventMeter::new(layout),
         }
     }
 

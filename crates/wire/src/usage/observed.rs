@@ -1,15 +1,15 @@
 //! What a meter saw of a response, and the usage that follows from it: reported, or estimated
 //! where the provider left it out or was cut off. It must not look at bytes.
 
-use llm_router_domain::usage::{Class, Method, Source, Usage, estimate_tokens};
+use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource, estimate_tokens};
 
-use super::Dialect;
+use super::UsageLayout;
 use super::counts::Counts;
 
 /// What a meter saw of a response so far.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    dialect: Dialect,
+    layout: &'static UsageLayout,
     counts: Option<Counts>,
     /// The counts are those of the end, not a running total or a placeholder.
     counts_are_final: bool,
@@ -26,9 +26,9 @@ pub struct Observed {
 }
 
 impl Observed {
-    pub(super) const fn new(dialect: Dialect) -> Self {
+    pub(super) const fn new(layout: &'static UsageLayout) -> Self {
         Self {
-            dialect,
+            layout,
             counts: None,
             counts_are_final: false,
             model: None,
@@ -41,8 +41,8 @@ impl Observed {
 
     /// The layout it was read in.
     #[must_use]
-    pub const fn dialect(&self) -> Dialect {
-        self.dialect
+    pub const fn layout(&self) -> &'static UsageLayout {
+        self.layout
     }
 
     /// Whether generated content has begun to arrive: from then on nothing is retried.
@@ -54,9 +54,7 @@ impl Observed {
     /// What the provider has reported so far, final or not.
     #[must_use]
     pub fn reported(&self) -> Option<Usage> {
-        self.counts
-            .as_ref()
-            .map(|counts| counts.usage(self.dialect))
+        self.counts.as_ref().map(|counts| counts.usage(self.layout))
     }
 
     /// The usage to settle with.
@@ -75,10 +73,10 @@ impl Observed {
         }
     }
 
-    /// Whether text arrived that the reported counts can't have seen: Anthropic's `message_start`
-    /// alone, or a server that fills in zeros.
+    /// Whether text arrived that the reported counts can't have seen: those of a
+    /// placeholder alone, or a server that fills in zeros.
     fn lacks_output(&self, usage: &Usage) -> bool {
-        let placeholder = self.dialect == Dialect::Messages && !self.counts_are_final;
+        let placeholder = self.layout.placeholder.is_some() && !self.counts_are_final;
         (placeholder || usage.output_total() == 0) && self.text_bytes > 0
     }
 
@@ -89,7 +87,7 @@ impl Observed {
             Class::Output,
             usage.get(Class::Output).saturating_add(missing),
         );
-        usage.source = Source::Estimated(Method::TextLength);
+        usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
         usage
     }
 

@@ -12,7 +12,7 @@ use crate::sse::{Event, Piece, Splitter};
 
 use super::body::Scanner;
 use super::counts::Counts;
-use super::{Dialect, Observed, text};
+use super::{EventTypes, Observed, UsageLayout, text};
 
 /// Events that may go by before a stream is taken to name no model.
 const MODEL_TRIES: u8 = 16;
@@ -20,9 +20,6 @@ const MODEL_TRIES: u8 = 16;
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage"));
 static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model"));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
-static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
-static GEMINI_FINISH: LazyLock<Finder<'static>> =
-    LazyLock::new(|| Finder::new(b"\"finishReason\""));
 
 /// Meters a stream of server-sent events as its chunks go by.
 #[derive(Debug)]
@@ -34,10 +31,10 @@ pub struct StreamMeter {
 impl StreamMeter {
     /// A meter for a stream in this layout.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
+    pub fn new(layout: &'static UsageLayout) -> Self {
         Self {
             splitter: Splitter::default(),
-            events: EventMeter::new(dialect),
+            events: EventMeter::new(layout),
         }
     }
 
@@ -75,9 +72,9 @@ pub(super) struct EventMeter {
 }
 
 impl EventMeter {
-    pub(super) const fn new(dialect: Dialect) -> Self {
+    pub(super) const fn new(layout: &'static UsageLayout) -> Self {
         Self {
-            observed: Observed::new(dialect),
+            observed: Observed::new(layout),
             model_tries: MODEL_TRIES,
             long: None,
         }
@@ -122,10 +119,10 @@ impl EventMeter {
             self.observed.finished = true;
             return;
         }
-        let dialect = self.observed.dialect();
-        let text = text::streamed(dialect, data);
+        let layout = self.observed.layout();
+        let text = text::streamed(layout, data);
         self.observed.saw_text(text);
-        self.observed.finished |= has_finish_reason(dialect, data);
+        self.observed.finished |= has_finish_reason(layout, data);
         let may_hold_usage = may_hold_usage(data);
         if may_hold_usage {
             self.usage(data);
@@ -146,11 +143,10 @@ impl EventMeter {
         let Some(counts) = Counts::read(found.usage) else {
             return;
         };
-        let is_final = match self.observed.dialect() {
-            // `message_start` holds a placeholder; `message_delta` the cumulative figures.
-            Dialect::Messages => found.parent != Some(b"message") && counts.output().is_some(),
+        let is_final = match self.observed.layout().placeholder {
+            Some(member) => found.parent != Some(member) && counts.output().is_some(),
             // The extra chunk that was asked for comes last; others repeat a running total.
-            _ => found.no_choices || self.observed.finished,
+            None => found.no_choices || self.observed.finished,
         };
         self.observed.saw_counts(counts, is_final);
         if let Some(tier) = found.service_tier {
@@ -160,30 +156,26 @@ impl EventMeter {
 
     /// Ends and failures, which come in events without text or with usage.
     fn ends_and_failures(&mut self, data: &[u8]) {
-        match self.observed.dialect() {
-            Dialect::Messages | Dialect::Responses => self.typed(data),
-            _ => {
+        match &self.observed.layout().types {
+            Some(types) => self.typed(types, data),
+            None => {
                 let error = ERROR.find(data).and_then(|_| json::member(data, b"error"));
                 self.observed.failed |= error.is_some_and(|value| value != b"null");
             }
         }
     }
 
-    fn typed(&mut self, data: &[u8]) {
+    fn typed(&mut self, types: &EventTypes, data: &[u8]) {
         let kind = json::entries(data)
             .find(|(key, _)| *key == b"type")
             .map(|(_, value)| value);
-        match kind {
-            Some(b"\"message_stop\"" | b"\"response.completed\"" | b"\"response.incomplete\"") => {
-                self.observed.finished = true;
-            }
-            Some(b"\"error\"" | b"\"response.failed\"") => self.observed.failed = true,
+        let is = |names: &[&[u8]]| names.iter().any(|name| is_string(kind, name));
+        self.observed.finished |= is(types.ends);
+        self.observed.failed |= is(types.failures);
+        if kind.is_none() {
             // A gateway that lost the type still says what went wrong.
-            None => {
-                let error = json::member(data, b"error");
-                self.observed.failed |= error.is_some_and(json::is_object);
-            }
-            Some(_) => {}
+            let error = json::member(data, b"error");
+            self.observed.failed |= error.is_some_and(json::is_object);
         }
     }
 
@@ -191,13 +183,10 @@ impl EventMeter {
         if MODEL.find(data).is_none() {
             return;
         }
-        let nested = |key| json::member(data, key).and_then(|inner| json::member(inner, b"model"));
-        let value = match self.observed.dialect() {
-            Dialect::Messages => nested(b"message"),
-            Dialect::Responses => nested(b"response"),
-            Dialect::Gemini => json::member(data, b"modelVersion"),
-            _ => json::member(data, b"model"),
-        };
+        let path = self.observed.layout().model;
+        let value = path
+            .iter()
+            .try_fold(data, |object, key| json::member(object, key));
         if let Some(model) = value.and_then(json::string) {
             self.observed.saw_model(&model);
         }
@@ -281,11 +270,15 @@ pub(super) fn may_hold_usage(data: &[u8]) -> bool {
     })
 }
 
-fn has_finish_reason(dialect: Dialect, data: &[u8]) -> bool {
-    let finder = match dialect {
-        Dialect::Chat | Dialect::Completions => &FINISH,
-        Dialect::Gemini => &GEMINI_FINISH,
-        _ => return false,
+/// Returns true if the value is that string, which has no escapes.
+fn is_string(value: Option<&[u8]>, text: &[u8]) -> bool {
+    let inner = value.and_then(|value| value.strip_prefix(b"\"")?.strip_suffix(b"\""));
+    inner == Some(text)
+}
+
+fn has_finish_reason(layout: &UsageLayout, data: &[u8]) -> bool {
+    let Some(finder) = &layout.finish_reason else {
+        return false;
     };
     finder.find_iter(data).any(|at| {
         let colon = json::skip_space(data, at + finder.needle().len());
@@ -298,6 +291,7 @@ fn has_finish_reason(dialect: Dialect, data: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use llm_router_domain::format::{Endpoint, Format};
     use llm_router_domain::usage::Class;
 
     use super::*;
@@ -313,7 +307,10 @@ mod tests {
              \"input_tokens_details\":{{\"cached_tokens\":100}}}}}}}}\n\n"
         );
         for size in [1000, 4096, 65_536] {
-            let mut meter = StreamMeter::new(Dialect::Responses);
+            let mut meter = StreamMeter::new(UsageLayout::for_endpoint(
+                Format::OpenAiResponses,
+                Endpoint::Responses,
+            ));
             for chunk in stream.as_bytes().chunks(size) {
                 meter.feed(Bytes::copy_from_slice(chunk));
             }

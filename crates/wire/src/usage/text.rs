@@ -1,32 +1,17 @@
 //! How much generated text a piece of a response carries, by the length of its strings. It must
 //! not keep the text: only its size leaves this file.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
-
+use super::UsageLayout;
 use crate::json;
-
-use super::Dialect;
 
 /// How deep content nests in what providers send; deeper is not followed.
 const MAX_DEPTH: u8 = 8;
 
-static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"delta\""));
-static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"text\""));
-static PARTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"parts\""));
-
 /// Bytes of generated text in the data of one streamed event.
-pub(super) fn streamed(dialect: Dialect, data: &[u8]) -> u64 {
-    let finder = match dialect {
-        Dialect::Completions => &TEXT,
-        Dialect::Gemini => &PARTS,
-        _ => &DELTA,
-    };
-    // A quoted needle can't match inside a string: quotes are escaped there.
+pub(super) fn streamed(layout: &UsageLayout, data: &[u8]) -> u64 {
     let mut bytes = 0_u64;
-    for at in finder.find_iter(data) {
-        let after = at + finder.needle().len();
+    for at in layout.text.find_iter(data) {
+        let after = at + layout.text.needle().len();
         if let Some(value) = json_value_after(data, after) {
             bytes = bytes.saturating_add(text_bytes(value, MAX_DEPTH));
         }
@@ -111,85 +96,90 @@ fn string_bytes(value: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use llm_router_domain::format::{Endpoint, Format};
+
     use super::*;
+
+    const CHAT: (Format, Endpoint) = (Format::OpenAiChat, Endpoint::ChatCompletions);
+    const COMPLETIONS: (Format, Endpoint) = (Format::OpenAiChat, Endpoint::Completions);
+    const RESPONSES: (Format, Endpoint) = (Format::OpenAiResponses, Endpoint::Responses);
+    const MESSAGES: (Format, Endpoint) = (Format::AnthropicMessages, Endpoint::Messages);
+    const GEMINI: (Format, Endpoint) = (Format::Gemini, Endpoint::ChatCompletions);
 
     #[test]
     fn counts_generated_text_only() {
-        let cases: &[(Dialect, &str, u64)] = &[
+        let cases: &[((Format, Endpoint), &str, u64)] = &[
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
                 0,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"delta":{"content":"Hi\n"},"finish_reason":null}]}"#,
                 3,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices": [{"delta": {"reasoning_content": "ab"}}]}"#,
                 2,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_1","function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}"#,
                 7,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"abc"}]}]}}]}"#,
                 3,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"delta":{"reasoning":"ab","reasoning_details":[{"text":"ab"}]}}]}"#,
                 2,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}}]}"#,
                 2,
             ),
             (
-                Dialect::Chat,
+                CHAT,
                 r#"{"choices":[{"message":{"content":"all"},"delta":{"content":"l"}}]}"#,
                 1,
             ),
+            (COMPLETIONS, r#"{"choices":[{"text":" the","index":0}]}"#, 4),
             (
-                Dialect::Completions,
-                r#"{"choices":[{"text":" the","index":0}]}"#,
-                4,
-            ),
-            (
-                Dialect::Responses,
+                RESPONSES,
                 r#"{"type":"response.output_text.delta","delta":"Hey"}"#,
                 3,
             ),
             (
-                Dialect::Messages,
+                MESSAGES,
                 r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"\u00e9"}}"#,
                 3,
             ),
             (
-                Dialect::Messages,
+                MESSAGES,
                 r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"xyz"}}"#,
                 0,
             ),
             (
-                Dialect::Messages,
+                MESSAGES,
                 r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
                 2,
             ),
             (
-                Dialect::Gemini,
+                GEMINI,
                 r#"{"candidates":[{"content":{"parts":[{"text": "Hello"},{"functionCall":{"name":"f","args":{"a":1}}}]}}]}"#,
                 12,
             ),
-            (Dialect::Chat, r#"{"choices":[{"delta":{"content":"cut"#, 0),
+            (CHAT, r#"{"choices":[{"delta":{"content":"cut"#, 0),
         ];
-        for (dialect, data, bytes) in cases {
-            assert_eq!(streamed(*dialect, data.as_bytes()), *bytes, "{data}");
+        for ((format, endpoint), data, bytes) in cases {
+            let layout = UsageLayout::for_endpoint(*format, *endpoint);
+            assert_eq!(streamed(layout, data.as_bytes()), *bytes, "{data}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use llm_router_domain::{
     complexity::{Lexical, Scorer},
     pattern::PatternList,
-    rule::{Area, Facts, Feature, Names, Route, RuleSpec, Rules, WeekMinute, compile},
+    rule::{Area, Facts, Feature, RuleNames, RuleRoute, RuleSpec, Rules, WeekMinute, compile},
 };
 use llm_router_wire::prompt::Prompt;
 use serde_json::{Value, json};
@@ -213,10 +213,10 @@ impl Facts for Request<'_> {
 
 fn rules(specs: &Value) -> Rules {
     let specs: Vec<RuleSpec> = serde_json::from_value(specs.clone()).unwrap();
-    let names = Names {
+    let names = RuleNames {
         models: ["fast", "strong", "new"].into(),
         providers: [("eu", PatternList::new(["*"]))].into(),
-        ..Names::default()
+        ..RuleNames::default()
     };
     let compiled = compile(&specs, &names, None);
     assert!(!compiled.has_errors(), "{:?}", compiled.problems);
@@ -240,10 +240,10 @@ fn decided(rules: &Rules, ask: &Ask) -> String {
         assert_eq!(rules.explain(&request).0, decision);
         let rule = decision.rule.map_or("-", |rule| rule.name);
         let route = match decision.route {
-            Route::AsAsked => "as asked".to_owned(),
-            Route::Model(model) => model.to_owned(),
-            Route::Provider(provider) => format!("provider {provider}"),
-            Route::Block { status, message } => format!("{status} {message}"),
+            RuleRoute::AsAsked => "as asked".to_owned(),
+            RuleRoute::Model(model) => model.to_owned(),
+            RuleRoute::Provider(provider) => format!("provider {provider}"),
+            RuleRoute::Block { status, message } => format!("{status} {message}"),
         };
         let set: Vec<String> = decision
             .set

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::civil::{Date, date};
-use llm_router_domain::price::{Amount, Cost, Period, Price, Rates};
-use llm_router_domain::usage::{Class, ServiceTier, Source, Usage};
+use llm_router_domain::price::{Amount, Cost, Price, PricePeriod, Rates};
+use llm_router_domain::usage::{Class, ServiceTier, Usage, UsageSource};
 use llm_router_wire::usage::Observed;
 use serde_json::Value;
 
-use super::{SIZES, dialect, filter_stream, meter_body, meter_stream};
+use super::{SIZES, filter_stream, layout, meter_body, meter_stream};
 
 const DAY: Date = date(2026, 6, 1);
 
@@ -40,7 +40,7 @@ fn rates(figures: &Value) -> Rates {
             "searches_per_1k" => rates.searches_per_1k = Some(amount(value)),
             "per_request" => rates.per_request = Some(amount(value)),
             "tiers" | "service_tiers" => {}
-            class => rates.set(Class::named(class).unwrap(), amount(value)),
+            class => rates.set(Class::from_name(class).unwrap(), amount(value)),
         }
     }
     rates
@@ -54,8 +54,8 @@ fn price(figures: &Value) -> Price {
         .map(|(n, v)| (n.parse().unwrap(), rates(&v)));
     let services = named("service_tiers")
         .into_iter()
-        .map(|(n, v)| (ServiceTier::named(&n), rates(&v)));
-    let period = Period::new(date(2026, 1, 1), rates(figures), tiers, services);
+        .map(|(n, v)| (ServiceTier::from_name(&n), rates(&v)));
+    let period = PricePeriod::new(date(2026, 1, 1), rates(figures), tiers, services);
     Price::new(vec![period])
 }
 
@@ -101,7 +101,7 @@ fn check(name: &str, fixture: &Value, observed: &Observed) {
 }
 
 fn check_usage(name: &str, expect: &Value, usage: &Usage) {
-    let found: BTreeMap<&str, u64> = usage.counted().map(|(c, n)| (c.name(), n)).collect();
+    let found: BTreeMap<&str, u64> = usage.iter().map(|(c, n)| (c.name(), n)).collect();
     let expected: BTreeMap<&str, u64> = expect["usage"]
         .as_object()
         .unwrap()
@@ -112,8 +112,8 @@ fn check_usage(name: &str, expect: &Value, usage: &Usage) {
     let searches = expect["web_searches"].as_u64().unwrap_or(0);
     assert_eq!(usage.web_searches, searches, "{name}: searches");
     let source = match usage.source {
-        Source::Reported => "reported",
-        Source::Estimated(method) => method.name(),
+        UsageSource::Reported => "reported",
+        UsageSource::Estimated(method) => method.name(),
     };
     assert_eq!(
         source,
@@ -126,7 +126,7 @@ fn check_usage(name: &str, expect: &Value, usage: &Usage) {
 fn usage_and_cost_of_every_fixture() {
     let fixtures = fixtures();
     for (name, fixture) in &fixtures {
-        let kind = dialect(fixture["dialect"].as_str().unwrap());
+        let kind = layout(fixture["dialect"].as_str().unwrap());
         for size in SIZES {
             let observed = match stream_bytes(fixture) {
                 Some(bytes) => meter_stream(kind, &bytes, size),
@@ -152,7 +152,7 @@ fn clients_see_what_they_asked_for() {
             .iter()
             .map(|line| format!("{}{end}", line.as_str().unwrap()))
             .collect();
-        let kind = dialect(fixture["dialect"].as_str().unwrap());
+        let kind = layout(fixture["dialect"].as_str().unwrap());
         for size in SIZES {
             let (out, observed) = filter_stream(kind, &stream_bytes(fixture).unwrap(), size);
             assert_eq!(

@@ -5,10 +5,11 @@ pub(crate) mod postgres;
 use jiff::{SignedDuration, Timestamp};
 use llm_router_domain::format::Format;
 use llm_router_domain::ledger::{
-    Attempt, Disconnect, Ending, Entry, Explanation, Opened, Outcome, Timings,
+    AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
+    Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, Method, ServiceTier, Source, Usage};
+use llm_router_domain::usage::{Class, EstimateMethod, ServiceTier, Usage, UsageSource};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -61,10 +62,10 @@ pub(crate) fn usage(random: &mut Random) -> Usage {
         ServiceTier::Batch,
     ]);
     if random.below(5) == 0 {
-        usage.source = Source::Estimated(random.pick(&[
-            Method::Tokenizer,
-            Method::TextLength,
-            Method::Reservation,
+        usage.source = UsageSource::Estimated(random.pick(&[
+            EstimateMethod::Tokenizer,
+            EstimateMethod::TextLength,
+            EstimateMethod::Reservation,
         ]));
     }
     usage
@@ -80,13 +81,13 @@ pub(crate) fn cost(random: &mut Random) -> Cost {
 }
 
 /// An attempt at a random moment of the `days` after [`start`].
-pub(crate) fn attempt(random: &mut Random, days: u64) -> Attempt {
+pub(crate) fn attempt(random: &mut Random, days: u64) -> AttemptStart {
     let micros = random.below(days * 86_400_000_000);
     let at = start() + SignedDuration::from_micros(i64::try_from(micros).unwrap());
     let name = |kind: &str, number: u64| format!("{kind}-{number}").into_boxed_str();
     let maybe = |yes: bool, text: Box<str>| yes.then_some(text);
     let (owner, salt) = (random.below(5), random.next());
-    Attempt {
+    AttemptStart {
         id: id(at, salt),
         request_id: name("req", salt),
         number: 1,
@@ -110,19 +111,19 @@ pub(crate) fn attempt(random: &mut Random, days: u64) -> Attempt {
     }
 }
 
-pub(crate) fn opened(random: &mut Random, days: u64) -> Opened {
-    Opened {
+pub(crate) fn opened(random: &mut Random, days: u64) -> OpenEntry {
+    OpenEntry {
         attempt: attempt(random, days),
         estimate: usage(random),
         cost: cost(random),
     }
 }
 
-pub(crate) fn outcome(random: &mut Random) -> Outcome {
+pub(crate) fn outcome(random: &mut Random) -> AttemptOutcome {
     let time = |random: &mut Random| {
         (random.below(2) == 0).then(|| u32::try_from(random.below(60_000_000)).unwrap())
     };
-    Outcome {
+    AttemptOutcome {
         usage: usage(random),
         cost: cost(random),
         status: random.pick(&[0, 200, 429, 500]),
@@ -133,7 +134,7 @@ pub(crate) fn outcome(random: &mut Random) -> Outcome {
             first_token: time(random),
             total: time(random),
         },
-        ending: random.pick(&Ending::ALL),
+        ending: random.pick(&AttemptEnd::ALL),
         disconnect: random.pick(&[None, Some(Disconnect::Cancel), Some(Disconnect::Drain)]),
         last: true,
         // Out of numbers of its own: what the rest is made of stays as it is.
@@ -141,11 +142,11 @@ pub(crate) fn outcome(random: &mut Random) -> Outcome {
     }
 }
 
-fn explanation(random: &mut Random) -> Option<Box<Explanation>> {
+fn explanation(random: &mut Random) -> Option<Box<RouteExplanation>> {
     if random.below(3) > 0 {
         return None;
     }
-    let mut explanation = Explanation::new("`größe` is found in last_user");
+    let mut explanation = RouteExplanation::new("`größe` is found in last_user");
     for number in 0..random.below(4) {
         explanation.add_candidate(format!("provider-{number}/model"));
         explanation.leave_out(format!("provider-{number}/other"), "its health checks fail");
@@ -153,14 +154,14 @@ fn explanation(random: &mut Random) -> Option<Box<Explanation>> {
     Some(Box::new(explanation))
 }
 
-pub(crate) fn entry(random: &mut Random, days: u64) -> Entry {
-    Entry {
+pub(crate) fn entry(random: &mut Random, days: u64) -> LedgerEntry {
+    LedgerEntry {
         attempt: attempt(random, days),
         outcome: outcome(random),
     }
 }
 
-pub(crate) fn entries(seed: u64, count: usize, days: u64) -> Vec<Entry> {
+pub(crate) fn entries(seed: u64, count: usize, days: u64) -> Vec<LedgerEntry> {
     let mut random = Random(seed);
     (0..count).map(|_| entry(&mut random, days)).collect()
 }

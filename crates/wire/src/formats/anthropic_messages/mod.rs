@@ -1,0 +1,162 @@
+//! Anthropic messages.
+
+mod error;
+mod history;
+mod models;
+mod read_request;
+mod read_response;
+mod read_stream;
+mod usage;
+mod write_request;
+mod write_response;
+mod write_stream;
+
+use bytes::{Bytes, BytesMut};
+use llm_router_domain::format::Endpoint;
+use serde_json::Value;
+
+use super::{ClientCodec, Codec, RateLimitHeaders, ResetForm};
+use crate::error::ErrorBody;
+use crate::json;
+use crate::models::ListedModel;
+use crate::scan::{Field, Scan};
+use crate::translate::TranslateError;
+use crate::translate::event::{ReadStream, WriteStream};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Request, Response};
+use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
+use crate::translate::policy::Losses;
+use crate::usage::UsageLayout;
+
+/// The longest tool name that the API takes, in bytes.
+const TOOL_NAME_LIMIT: usize = 128;
+
+/// The headers of rate limits (docs.claude.com, "Rate limits").
+static RATE_LIMIT_HEADERS: RateLimitHeaders = RateLimitHeaders {
+    requests: [
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ],
+    tokens: [
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ],
+    reset: ResetForm::Moment,
+};
+
+/// The codec of Anthropic messages.
+pub(crate) struct AnthropicMessages;
+
+impl Codec for AnthropicMessages {
+    fn client(&self) -> Option<&'static dyn ClientCodec> {
+        Some(&Self)
+    }
+
+    fn vendor(&self) -> &'static str {
+        "Anthropic"
+    }
+
+    fn tool_name_limit(&self) -> usize {
+        TOOL_NAME_LIMIT
+    }
+
+    fn path(&self, _: &str, _: bool) -> String {
+        Endpoint::Messages.path().to_owned()
+    }
+
+    fn request_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("anthropic-version", "2023-06-01")]
+    }
+
+    fn write_request(
+        &self,
+        request: &Request<'_>,
+        model: &str,
+        options: &RequestOptions,
+        losses: &mut Losses,
+        out: &mut BytesMut,
+    ) {
+        write_request::write_request(request, model, options, losses, out);
+    }
+
+    fn read_response<'a>(
+        &self,
+        body: Json<'a>,
+        _: &ResponseContext,
+    ) -> Result<Response<'a>, TranslateError> {
+        read_response::read_response(body)
+    }
+
+    fn stream_reader(&self, _: &ResponseContext) -> Box<dyn ReadStream> {
+        Box::new(read_stream::Reader::default())
+    }
+
+    fn is_error_event(&self, data: &Value) -> bool {
+        data.get("type").is_some_and(|kind| kind == "error")
+    }
+
+    fn error_body(&self, error: &ErrorBody<'_>) -> Value {
+        error::error_body(error)
+    }
+
+    fn error_event(&self, error: &ErrorBody<'_>) -> Bytes {
+        format!("event: error\ndata: {}\n\n", self.error_body(error)).into()
+    }
+
+    fn usage_layout(&self, _: Endpoint) -> &'static UsageLayout {
+        &usage::LAYOUT
+    }
+}
+
+impl ClientCodec for AnthropicMessages {
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError> {
+        read_request::read_request(body)
+    }
+
+    fn write_response(
+        &self,
+        response: &Response<'_>,
+        context: &ResponseContext,
+        out: &mut BytesMut,
+    ) {
+        write_response::write_response(response, context, out);
+    }
+
+    fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream> {
+        Box::new(write_stream::Writer::new(context))
+    }
+
+    fn history_traces(&self) -> &'static [&'static [u8]] {
+        history::TRACES
+    }
+
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
+        history::clean(request)
+    }
+
+    /// `metadata.user_id`.
+    fn end_user<'b>(&self, body: &'b [u8], fields: &Scan) -> Option<&'b [u8]> {
+        let metadata = fields.value(body, Field::Metadata)?;
+        let id = json::members(metadata)
+            .find(|member| metadata.get(member.key.clone()) == Some(b"user_id"))?;
+        metadata.get(id.value)
+    }
+
+    fn rate_limit_headers(&self) -> &'static RateLimitHeaders {
+        &RATE_LIMIT_HEADERS
+    }
+
+    fn request_id_header(&self) -> Option<&'static str> {
+        Some("request-id")
+    }
+
+    fn model_list(&self, models: &[ListedModel<'_>]) -> Value {
+        models::list(models)
+    }
+
+    fn model(&self, model: ListedModel<'_>) -> Value {
+        models::one(model)
+    }
+}

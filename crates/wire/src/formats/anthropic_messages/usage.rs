@@ -1,0 +1,19 @@
+//! Where messages have their usage and text.
+
+use crate::usage::{Counting, EventTypes, UsageLayout, finder};
+
+/// The layout of messages. `message_start` holds placeholders, `message_delta` the cumulative
+/// figures.
+pub(super) static LAYOUT: UsageLayout = UsageLayout {
+    text: finder!("delta"),
+    model: &[b"message", b"model"],
+    finish_reason: None,
+    types: Some(EventTypes {
+        ends: &[b"message_stop"],
+        failures: &[b"error"],
+    }),
+    counting: Counting::Anthropic,
+    placeholder: Some(b"message"),
+    generates: true,
+    usage_option: false,
+};

@@ -1,0 +1,549 @@
+//! Writes a messages request.
+
+use std::collections::HashSet;
+
+use bytes::BytesMut;
+use serde_json::Number;
+
+use super::TOOL_NAME_LIMIT;
+use crate::translate::capability::{Claude, claude};
+use crate::translate::data_url;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::extra;
+use crate::translate::neutral::{
+    Extra, File, Image, Kind, Output, Part, Request, Sampling, Source, Thinking, Tier, ToolCall,
+    ToolChoice, ToolResult, is_one,
+};
+use crate::translate::options::RequestOptions;
+use crate::translate::policy::{Feature, Losses};
+use crate::translate::reasoning::{
+    AnthropicPlan, AnthropicSituation, AnthropicThinking, anthropic_plan,
+};
+use crate::translate::signature::Signature;
+use crate::translate::tool_id::{fit, fit_name};
+use crate::translate::tool_schema::{self, Sent};
+use crate::translate::turns::{Turn, Turns, is_blank, turns};
+
+/// Stands in for the user's first turn where the client begins with the assistant: the API wants
+/// the user to speak first.
+const OPENING: &str = "…";
+
+/// Writes the body of `POST /v1/messages`.
+pub(crate) fn write_request(
+    request: &Request<'_>,
+    model: &str,
+    options: &RequestOptions,
+    losses: &mut Losses,
+    out: &mut BytesMut,
+) {
+    let knows = claude(model);
+    let max_tokens = request
+        .sampling
+        .max_tokens
+        .or(options.default_max_tokens)
+        .unwrap_or(knows.max_tokens);
+    let talk = turns(&request.messages, is_written);
+    for part in &talk.skipped {
+        lose_part(part, losses);
+    }
+    let plan = plan(request, knows, max_tokens, &talk, losses);
+    object(out, |fields| {
+        fields.str("model", model);
+        fields.num("max_tokens", max_tokens);
+        write_talk(fields, &talk, losses);
+        if request.stream {
+            fields.bool("stream", true);
+        }
+        write_tools(fields, request, knows, losses);
+        write_plan(fields, plan, &request.output, losses);
+        write_sampling(fields, &request.sampling, knows, plan, losses);
+        if let Some(user) = &request.user {
+            fields.obj("metadata", |metadata| metadata.str("user_id", user));
+        }
+        match request.tier {
+            Some(Tier::Auto) => fields.str("service_tier", "auto"),
+            Some(Tier::Standard) => fields.str("service_tier", "standard_only"),
+            Some(Tier::Flex | Tier::Priority) => losses.lose(Feature::ServiceTier),
+            None => {}
+        }
+        if request.verbosity.is_some() {
+            losses.lose(Feature::Verbosity);
+        }
+        fields.opt_json("cache_control", request.cache.as_ref());
+        extra::write(fields, &request.extras, losses, takes);
+    });
+}
+
+/// Whether anything of a part reaches Anthropic.
+fn is_written(part: &Part<'_>) -> bool {
+    match part.kind {
+        Kind::Thinking(_) => own_thought(part).is_some(),
+        Kind::Audio { .. } | Kind::Foreign { .. } => false,
+        _ => !is_blank(part),
+    }
+}
+
+/// Reports a part that can't be written.
+fn lose_part(part: &Part<'_>, losses: &mut Losses) {
+    match &part.kind {
+        Kind::Thinking(_) => losses.lose(Feature::ForeignThinking),
+        Kind::Audio { .. } => losses.lose(Feature::Audio),
+        Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        _ => {}
+    }
+}
+
+/// Anthropic's own fields, which clients of other formats add to their requests.
+fn takes(extra: &Extra<'_>) -> bool {
+    matches!(
+        extra.name.as_ref(),
+        "container" | "context_management" | "inference_geo" | "mcp_servers" | "speed"
+    )
+}
+
+fn plan(
+    request: &Request<'_>,
+    model: Claude,
+    max_tokens: u64,
+    talk: &Turns<'_, '_>,
+    losses: &mut Losses,
+) -> AnthropicPlan {
+    let situation = AnthropicSituation {
+        model,
+        max_tokens,
+        forced_tool: matches!(
+            request.tool_choice,
+            Some(
+                ToolChoice::Required
+                    | ToolChoice::Named(_)
+                    | ToolChoice::Among { required: true, .. }
+            )
+        ),
+        unsigned_calls: has_unsigned_calls(&talk.turns),
+    };
+    anthropic_plan(request.reasoning, situation, losses)
+}
+
+/// Whether the conversation ends in results of calls before which no thought of Anthropic's stands.
+fn has_unsigned_calls(turns: &[Turn<'_, '_>]) -> bool {
+    let [.., calls, results] = turns else {
+        return false;
+    };
+    let answered =
+        matches!(results.parts.first(), Some(part) if matches!(part.kind, Kind::ToolResult(_)));
+    let first = calls
+        .parts
+        .iter()
+        .find(|part| matches!(part.kind, Kind::ToolCall(_)) || own_thought(part).is_some());
+    answered && matches!(first, Some(part) if matches!(part.kind, Kind::ToolCall(_)))
+}
+
+/// A thought that Anthropic signed.
+fn own_thought<'p, 'a>(part: &'p Part<'a>) -> Option<&'p Thinking<'a>> {
+    match &part.kind {
+        Kind::Thinking(thinking)
+            if matches!(
+                thinking.signature,
+                Some(Signature::Anthropic(_) | Signature::Redacted(_))
+            ) =>
+        {
+            Some(thinking)
+        }
+        _ => None,
+    }
+}
+
+fn write_talk(fields: &mut Fields<'_>, talk: &Turns<'_, '_>, losses: &mut Losses) {
+    let instructions: Vec<&Part<'_>> = talk
+        .instructions
+        .iter()
+        .copied()
+        .filter(|part| !is_blank(part))
+        .collect();
+    if talk.turns.is_empty() {
+        // Instructions alone are what the client says.
+        fields.list("messages", |items| {
+            items.obj(|item| write_turn(item, "user", &instructions, losses));
+        });
+        return;
+    }
+    write_system(fields, &instructions, losses);
+    fields.list("messages", |items| {
+        if talk.turns.first().is_some_and(|turn| turn.assistant) {
+            items.obj(|item| {
+                item.str("role", "user");
+                item.str("content", OPENING);
+            });
+        }
+        for turn in &talk.turns {
+            if turn.named {
+                losses.lose(Feature::Name);
+            }
+            let role = if turn.assistant { "assistant" } else { "user" };
+            items.obj(|item| write_turn(item, role, &turn.parts, losses));
+        }
+    });
+}
+
+fn write_system(fields: &mut Fields<'_>, parts: &[&Part<'_>], losses: &mut Losses) {
+    match parts {
+        [] => {}
+        [one] if plain_text(one).is_some() => fields.opt_str("system", plain_text(one)),
+        _ => fields.list("system", |items| {
+            for part in parts {
+                match &part.kind {
+                    Kind::Text(_) => write_part(items, part, losses),
+                    _ => losses.lose(Feature::ForeignContent),
+                }
+            }
+        }),
+    }
+}
+
+fn write_turn(item: &mut Fields<'_>, role: &str, parts: &[&Part<'_>], losses: &mut Losses) {
+    item.str("role", role);
+    match parts {
+        [one] if plain_text(one).is_some() => item.opt_str("content", plain_text(one)),
+        _ => item.list("content", |items| {
+            for part in parts.iter().filter(|part| !is_blank(part)) {
+                write_part(items, part, losses);
+            }
+        }),
+    }
+}
+
+/// The text of a part that is nothing else.
+fn plain_text<'p>(part: &'p Part<'_>) -> Option<&'p str> {
+    match &part.kind {
+        Kind::Text(text) if part.cache.is_none() => Some(text),
+        _ => None,
+    }
+}
+
+fn write_part(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
+    let cache = |item: &mut Fields<'_>| item.opt_json("cache_control", part.cache.as_ref());
+    match &part.kind {
+        Kind::Text(text) | Kind::Refusal(text) => items.obj(|item| {
+            item.str("type", "text");
+            item.str("text", text);
+            cache(item);
+        }),
+        Kind::Image(image) => write_image(items, image, cache, losses),
+        Kind::File(file) => write_file(items, file, cache, losses),
+        Kind::Thinking(thinking) if own_thought(part).is_some() => write_thinking(items, thinking),
+        Kind::ToolCall(call) => write_call(items, call, cache),
+        Kind::ToolResult(result) => write_result(items, result, cache, losses),
+        Kind::Thinking(_) | Kind::Audio { .. } | Kind::Foreign { .. } => lose_part(part, losses),
+    }
+}
+
+fn write_thinking(items: &mut Items<'_>, thinking: &Thinking<'_>) {
+    items.obj(|item| match &thinking.signature {
+        Some(Signature::Redacted(data)) => {
+            item.str("type", "redacted_thinking");
+            item.str("data", data);
+        }
+        signature => {
+            item.str("type", "thinking");
+            item.str("thinking", &thinking.text);
+            item.opt_str(
+                "signature",
+                signature.as_ref().map(Signature::to_block).as_deref(),
+            );
+        }
+    });
+}
+
+fn write_image(
+    items: &mut Items<'_>,
+    image: &Image<'_>,
+    cache: impl Fn(&mut Fields<'_>),
+    losses: &mut Losses,
+) {
+    if image.detail.is_some() {
+        losses.lose(Feature::ImageDetail);
+    }
+    if matches!(image.source, Source::Id(_)) {
+        return losses.lose(Feature::FileId);
+    }
+    items.obj(|item| {
+        item.str("type", "image");
+        item.obj("source", |source| write_source(source, &image.source));
+        cache(item);
+    });
+}
+
+fn write_source(fields: &mut Fields<'_>, source: &Source<'_>) {
+    match source {
+        Source::Base64 { media_type, data } => {
+            fields.str("type", "base64");
+            fields.str("media_type", media_type);
+            fields.str("data", data);
+        }
+        Source::Url(url) => {
+            fields.str("type", "url");
+            fields.str("url", url);
+        }
+        Source::Id(id) => {
+            fields.str("type", "file");
+            fields.str("file_id", id);
+        }
+        Source::Text(text) => {
+            fields.str("type", "text");
+            fields.str("media_type", "text/plain");
+            fields.str("data", text);
+        }
+    }
+}
+
+fn write_file(
+    items: &mut Items<'_>,
+    file: &File<'_>,
+    cache: impl Fn(&mut Fields<'_>),
+    losses: &mut Losses,
+) {
+    let decoded;
+    let source = match &file.source {
+        Source::Id(_) => return losses.lose(Feature::FileId),
+        Source::Base64 { media_type, data } if media_type != "application/pdf" => {
+            match data_url::text_content(media_type, data) {
+                Some(text) => {
+                    decoded = Source::Text(text.into());
+                    &decoded
+                }
+                None => return losses.lose(Feature::Files),
+            }
+        }
+        source => source,
+    };
+    items.obj(|item| {
+        item.str("type", "document");
+        item.obj("source", |fields| write_source(fields, source));
+        item.opt_str("title", file.name.as_deref());
+        cache(item);
+    });
+}
+
+fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, cache: impl Fn(&mut Fields<'_>)) {
+    items.obj(|item| {
+        item.str("type", "tool_use");
+        item.str("id", &fit(&call.id));
+        item.str("name", &fit_name(&call.name, TOOL_NAME_LIMIT));
+        if call.custom {
+            item.raw("input", &tool_schema::wrap(call.arguments.as_is()));
+        } else {
+            item.raw("input", &call.arguments.as_object());
+        }
+        cache(item);
+    });
+}
+
+fn write_result(
+    items: &mut Items<'_>,
+    result: &ToolResult<'_>,
+    cache: impl Fn(&mut Fields<'_>),
+    losses: &mut Losses,
+) {
+    items.obj(|item| {
+        item.str("type", "tool_result");
+        item.str("tool_use_id", &fit(&result.id));
+        match &result.parts[..] {
+            [] => {}
+            [one] if plain_text(one).is_some() => item.opt_str("content", plain_text(one)),
+            parts => item.list("content", |items| {
+                for part in parts.iter().filter(|part| !is_blank(part)) {
+                    write_part(items, part, losses);
+                }
+            }),
+        }
+        if result.is_error {
+            item.bool("is_error", true);
+        }
+        cache(item);
+    });
+}
+
+fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, losses: &mut Losses) {
+    if !tool_schema::any_sent(request, losses) {
+        return;
+    }
+    let among = match &request.tool_choice {
+        Some(ToolChoice::Among { names, .. }) => {
+            Some(names.iter().map(AsRef::as_ref).collect::<HashSet<&str>>())
+        }
+        _ => None,
+    };
+    fields.list("tools", |items| {
+        for sent in request
+            .tools
+            .iter()
+            .filter_map(|tool| Sent::of(tool, losses))
+            .collect::<Vec<_>>()
+        {
+            if among.as_ref().is_none_or(|names| names.contains(sent.name)) {
+                write_tool(items, &sent, model, losses);
+            }
+        }
+    });
+    write_choice(fields, request);
+}
+
+fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, model: Claude, losses: &mut Losses) {
+    items.obj(|item| {
+        item.str("name", &fit_name(sent.name, TOOL_NAME_LIMIT));
+        item.opt_str("description", sent.description.as_deref());
+        let schema = sent.schema.as_deref().unwrap_or(tool_schema::NO_ARGUMENTS);
+        item.raw("input_schema", schema);
+        if sent.strict == Some(true) {
+            if model.structured {
+                item.bool("strict", true);
+            } else {
+                losses.lose(Feature::ToolStrict);
+            }
+        }
+        item.opt_json("cache_control", sent.cache);
+    });
+}
+
+fn write_choice(fields: &mut Fields<'_>, request: &Request<'_>) {
+    let single = request.parallel_tools == Some(false);
+    let (kind, name) = match &request.tool_choice {
+        None if single => ("auto", None),
+        None => return,
+        Some(
+            ToolChoice::Auto
+            | ToolChoice::Among {
+                required: false, ..
+            },
+        ) => ("auto", None),
+        Some(ToolChoice::Required | ToolChoice::Among { required: true, .. }) => ("any", None),
+        Some(ToolChoice::None) => ("none", None),
+        Some(ToolChoice::Named(name)) => ("tool", Some(name)),
+    };
+    fields.obj("tool_choice", |choice| {
+        choice.str("type", kind);
+        if let Some(name) = name {
+            choice.str("name", &fit_name(name, TOOL_NAME_LIMIT));
+        }
+        if single && kind != "none" {
+            choice.bool("disable_parallel_tool_use", true);
+        }
+    });
+}
+
+fn write_plan(
+    fields: &mut Fields<'_>,
+    plan: AnthropicPlan,
+    output: &Output<'_>,
+    losses: &mut Losses,
+) {
+    match plan.thinking {
+        AnthropicThinking::Unset => {}
+        AnthropicThinking::Adaptive { display } => fields.obj("thinking", |thinking| {
+            thinking.str("type", "adaptive");
+            thinking.opt_str("display", display.then_some("summarized"));
+        }),
+        AnthropicThinking::Budget(budget) => fields.obj("thinking", |thinking| {
+            thinking.str("type", "enabled");
+            thinking.num("budget_tokens", budget);
+        }),
+    }
+    let schema = match output {
+        Output::Schema { schema, .. } => Some(schema),
+        Output::AnyJson => {
+            losses.lose(Feature::JsonObject);
+            None
+        }
+        Output::Text => None,
+    };
+    if schema.is_none() && plan.effort.is_none() {
+        return;
+    }
+    fields.obj("output_config", |config| {
+        config.opt_str("effort", plan.effort);
+        if let Some(schema) = schema {
+            config.obj("format", |format| {
+                format.str("type", "json_schema");
+                format.json("schema", schema);
+            });
+        }
+    });
+}
+
+/// Thinking leaves only `top_p` from 0.95 (docs.claude.com, "Extended thinking"); the newest models
+/// take none of the three.
+fn write_sampling(
+    fields: &mut Fields<'_>,
+    sampling: &Sampling<'_>,
+    model: Claude,
+    plan: AnthropicPlan,
+    losses: &mut Losses,
+) {
+    let thinks = plan.thinking != AnthropicThinking::Unset;
+    let free = model.sampling && !thinks;
+    let temperature = sampling.temperature.as_ref();
+    match temperature.and_then(Number::as_f64) {
+        Some(value) if value > 1.0 && free => {
+            losses.lose(Feature::Temperature);
+            fields.num("temperature", 1);
+        }
+        Some(_) if free => fields.opt_num("temperature", temperature),
+        _ if temperature.is_some_and(|value| !is_one(value)) => losses.lose(Feature::Temperature),
+        _ => {}
+    }
+    if let Some(top_p) = &sampling.top_p {
+        let alone = model.both || temperature.is_none();
+        let whole = top_p.as_f64().is_some_and(|top_p| top_p >= 0.95);
+        if model.sampling && alone && (free || whole) {
+            fields.num("top_p", top_p);
+        } else if !whole {
+            losses.lose(Feature::TopP);
+        }
+    }
+    match sampling.top_k {
+        Some(top_k) if free => fields.num("top_k", top_k),
+        Some(_) => losses.lose(Feature::TopK),
+        None => {}
+    }
+    let stop: Vec<_> = sampling
+        .stop
+        .iter()
+        .filter(|text| !text.trim().is_empty())
+        .collect();
+    if stop.len() < sampling.stop.len() {
+        losses.lose(Feature::Stop);
+    }
+    if !stop.is_empty() {
+        fields.strings("stop_sequences", &stop);
+    }
+    lose_openai_sampling(sampling, losses);
+}
+
+/// Reports what only OpenAI and Gemini have.
+fn lose_openai_sampling(sampling: &Sampling<'_>, losses: &mut Losses) {
+    for (feature, asked) in [
+        (Feature::Choices, sampling.choices.is_some()),
+        (Feature::Seed, sampling.seed.is_some()),
+        (
+            Feature::FrequencyPenalty,
+            not_zero(sampling.frequency_penalty.as_ref()),
+        ),
+        (
+            Feature::PresencePenalty,
+            not_zero(sampling.presence_penalty.as_ref()),
+        ),
+        (Feature::LogitBias, sampling.logit_bias.is_some()),
+        (Feature::Logprobs, sampling.logprobs),
+    ] {
+        if asked {
+            losses.lose(feature);
+        }
+    }
+}
+
+/// A penalty of zero is none.
+fn not_zero(penalty: Option<&Number>) -> bool {
+    penalty
+        .and_then(Number::as_f64)
+        .is_some_and(|penalty| penalty != 0.0)
+}

@@ -1,0 +1,237 @@
+//! Writes a stream of message events.
+
+use bytes::{BufMut as _, BytesMut};
+use llm_router_domain::format::Format;
+
+use super::write_response::{write_citation, write_stop, write_usage};
+use crate::translate::emit::{Fields, object};
+use crate::translate::event::{Block, Event, Start, WriteStream};
+use crate::translate::failure::Failure;
+use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+
+/// Writes the events of one message.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    context: ResponseContext,
+    open: Option<Open>,
+    next: u64,
+    usage: Usage,
+    finish: Finish<'static>,
+}
+
+/// The block being written.
+#[derive(Debug)]
+struct Open {
+    block: usize,
+    index: u64,
+    kind: OpenKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OpenKind {
+    Text,
+    Call,
+    /// Not begun: whether it is redacted shows only when its signature comes.
+    NewThinking,
+    Thinking,
+    Redacted,
+    /// Has no place in a message.
+    Unseen,
+}
+
+impl Writer {
+    pub(crate) fn new(context: ResponseContext) -> Self {
+        Self {
+            context,
+            open: None,
+            next: 0,
+            usage: Usage::default(),
+            finish: Finish::Stop,
+        }
+    }
+
+    fn start(&mut self, start: &Start<'_>, out: &mut BytesMut) {
+        self.usage = start.usage.unwrap_or_default();
+        let context = &self.context;
+        event(out, "message_start", |fields| {
+            fields.obj("message", |message| {
+                message.str("id", &context.answer_id("msg_", start.id.as_deref()));
+                message.str("type", "message");
+                message.str("role", "assistant");
+                message.str("model", start.model.as_deref().unwrap_or(&context.model));
+                message.list("content", |_| {});
+                message.null("stop_reason");
+                message.null("stop_sequence");
+                message.obj("usage", |usage| write_usage(usage, self.usage));
+            });
+        });
+    }
+
+    fn open(&mut self, block: usize, kind: &Block<'_>, out: &mut BytesMut) {
+        let index = self.next;
+        let kind = match kind {
+            Block::Text | Block::Refusal => {
+                begin(out, index, |content| {
+                    content.str("type", "text");
+                    content.str("text", "");
+                });
+                OpenKind::Text
+            }
+            Block::Tool { id, name, .. } => {
+                begin(out, index, |content| {
+                    content.str("type", "tool_use");
+                    content.str("id", id);
+                    content.str("name", self.context.client_name(name));
+                    content.raw("input", "{}");
+                });
+                OpenKind::Call
+            }
+            Block::Thinking => OpenKind::NewThinking,
+            Block::Image { .. } => OpenKind::Unseen,
+        };
+        self.next += u64::from(kind != OpenKind::Unseen);
+        self.open = Some(Open { block, index, kind });
+    }
+
+    fn text(&mut self, block: usize, text: &str, out: &mut BytesMut) {
+        let Some(open) = self.open.as_mut().filter(|open| open.block == block) else {
+            return;
+        };
+        if text.is_empty() {
+            return;
+        }
+        if open.kind == OpenKind::NewThinking {
+            begin_thinking(open, out);
+        }
+        let (kind, key) = match open.kind {
+            OpenKind::Text => ("text_delta", "text"),
+            OpenKind::Call => ("input_json_delta", "partial_json"),
+            OpenKind::Thinking => ("thinking_delta", "thinking"),
+            _ => return,
+        };
+        delta(out, open.index, kind, |fields| fields.str(key, text));
+    }
+
+    fn signature(&mut self, block: usize, signature: &Signature<'_>, out: &mut BytesMut) {
+        let Some(open) = self.open.as_mut().filter(|open| open.block == block) else {
+            return;
+        };
+        if let (OpenKind::NewThinking, Signature::Redacted(data)) = (open.kind, signature) {
+            begin(out, open.index, |content| {
+                content.str("type", "redacted_thinking");
+                content.str("data", data);
+            });
+            open.kind = OpenKind::Redacted;
+            return;
+        }
+        if open.kind == OpenKind::NewThinking {
+            begin_thinking(open, out);
+        }
+        if open.kind == OpenKind::Thinking {
+            delta(out, open.index, "signature_delta", |fields| {
+                fields.str("signature", &signature.to_block());
+            });
+        }
+    }
+
+    fn cite(&self, citation: &Citation<'_>, out: &mut BytesMut) {
+        if let Some(open) = &self.open
+            && open.kind == OpenKind::Text
+        {
+            delta(out, open.index, "citations_delta", |fields| {
+                fields.obj("citation", |item| write_citation(item, citation));
+            });
+        }
+    }
+
+    fn close(&mut self, block: usize, out: &mut BytesMut) {
+        let Some(mut open) = self.open.take_if(|open| open.block == block) else {
+            return;
+        };
+        if open.kind == OpenKind::NewThinking {
+            begin_thinking(&mut open, out);
+        }
+        if open.kind != OpenKind::Unseen {
+            event(out, "content_block_stop", |fields| {
+                fields.num("index", open.index)
+            });
+        }
+    }
+}
+
+fn begin_thinking(open: &mut Open, out: &mut BytesMut) {
+    begin(out, open.index, |content| {
+        content.str("type", "thinking");
+        content.str("thinking", "");
+        content.str("signature", "");
+    });
+    open.kind = OpenKind::Thinking;
+}
+
+/// Writes an event: its name twice, for the SDKs go by the first and others by the second.
+fn event(out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+    out.put_slice(b"event: ");
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\ndata: ");
+    object(out, |fields| {
+        fields.str("type", name);
+        fill(fields);
+    });
+    out.put_slice(b"\n\n");
+}
+
+fn begin(out: &mut BytesMut, index: u64, fill: impl FnOnce(&mut Fields<'_>)) {
+    event(out, "content_block_start", |fields| {
+        fields.num("index", index);
+        fields.obj("content_block", fill);
+    });
+}
+
+fn delta(out: &mut BytesMut, index: u64, kind: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+    event(out, "content_block_delta", |fields| {
+        fields.num("index", index);
+        fields.obj("delta", |delta| {
+            delta.str("type", kind);
+            fill(delta);
+        });
+    });
+}
+
+impl WriteStream for Writer {
+    fn write(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+        match event {
+            Event::Start(start) => self.start(start, out),
+            Event::Open {
+                choice: 0,
+                block,
+                kind,
+            } => self.open(*block, kind, out),
+            Event::Text { block, text, .. } => self.text(*block, text, out),
+            Event::Signature { block, signature } => self.signature(*block, signature, out),
+            Event::Close { block } => self.close(*block, out),
+            Event::Citation {
+                choice: 0,
+                citation,
+            } => self.cite(citation, out),
+            Event::Finish { choice: 0, finish } => self.finish = finish.clone().into_owned(),
+            Event::Usage(usage) => self.usage = *usage,
+            Event::Failed(failure) => self.fail(failure, out),
+            // A message is one choice.
+            Event::Open { .. } | Event::Citation { .. } | Event::Finish { .. } => {}
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        event(out, "message_delta", |fields| {
+            fields.obj("delta", |delta| write_stop(delta, &self.finish));
+            fields.obj("usage", |usage| write_usage(usage, self.usage));
+        });
+        event(out, "message_stop", |_| {});
+    }
+
+    fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+        out.put_slice(&failure.event(Format::AnthropicMessages, &self.context.request_id));
+    }
+}

@@ -1,0 +1,116 @@
+//! Gemini `generateContent`, as providers speak it. No client speaks it, so its requests are only
+//! written and its responses only read.
+
+mod count;
+mod path;
+mod read_response;
+mod read_stream;
+mod usage;
+mod write_request;
+
+use bytes::BytesMut;
+use llm_router_domain::format::Endpoint;
+use serde_json::{Value, json};
+
+use super::{Codec, CountRequest};
+use crate::error::ErrorBody;
+use crate::translate::TranslateError;
+use crate::translate::event::{Event, ReadStream, Sink, replay};
+use crate::translate::json::Json;
+use crate::translate::neutral::{Request, Response};
+use crate::translate::options::{RequestOptions, ResponseContext};
+use crate::translate::policy::Losses;
+use crate::usage::UsageLayout;
+use path::Method;
+
+/// The codec of Gemini `generateContent`.
+pub(crate) struct Gemini;
+
+impl Codec for Gemini {
+    fn vendor(&self) -> &'static str {
+        "Google"
+    }
+
+    fn path(&self, model: &str, stream: bool) -> String {
+        let method = if stream {
+            Method::Stream
+        } else {
+            Method::Generate
+        };
+        path::path(model, method)
+    }
+
+    fn write_request(
+        &self,
+        request: &Request<'_>,
+        model: &str,
+        _: &RequestOptions,
+        losses: &mut Losses,
+        out: &mut BytesMut,
+    ) {
+        write_request::write_request(request, model, losses, out);
+    }
+
+    fn read_response<'a>(
+        &self,
+        body: Json<'a>,
+        context: &ResponseContext,
+    ) -> Result<Response<'a>, TranslateError> {
+        read_response::read_response(body, context)
+    }
+
+    fn stream_reader(&self, context: &ResponseContext) -> Box<dyn ReadStream> {
+        Box::new(read_stream::Reader::new(context))
+    }
+
+    /// Without `alt=sse` Gemini streams a list.
+    fn read_document(&self, body: Json<'_>, context: &ResponseContext, sink: &mut Sink<'_>) {
+        match body {
+            Json::Array(chunks) => read_stream::read_list(chunks, context, sink),
+            body => match self.read_response(body, context) {
+                Ok(response) => replay(response, sink),
+                Err(error) => sink(Event::Failed(error.into())),
+            },
+        }
+    }
+
+    fn count_request(&self, body: &[u8], model: &str) -> Option<CountRequest> {
+        Some(count::request(body, model))
+    }
+
+    fn read_count(&self, body: &Json<'_>) -> Option<u64> {
+        body.get("totalTokens")?.as_u64()
+    }
+
+    fn is_error_event(&self, data: &Value) -> bool {
+        data.get("error").is_some_and(|error| !error.is_null())
+    }
+
+    fn error_body(&self, error: &ErrorBody<'_>) -> Value {
+        json!({
+            "error": {
+                "code": error.status,
+                "message": error.message,
+                "status": error_status(error.status),
+            },
+        })
+    }
+
+    fn usage_layout(&self, _: Endpoint) -> &'static UsageLayout {
+        &usage::LAYOUT
+    }
+}
+
+/// The `error.status` of an HTTP status (google.rpc.Code).
+fn error_status(status: u16) -> &'static str {
+    match status {
+        400 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        504 => "DEADLINE_EXCEEDED",
+        500 => "INTERNAL",
+        _ => "UNAVAILABLE",
+    }
+}

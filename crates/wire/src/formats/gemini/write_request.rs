@@ -1,0 +1,473 @@
+//! Writes a `generateContent` request.
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+
+use crate::translate::capability::{GeminiThinking, gemini_checks_signatures, gemini_thinking};
+use crate::translate::data_url;
+use crate::translate::emit::{Fields, Items, object};
+use crate::translate::extra;
+use crate::translate::neutral::{
+    Extra, Kind, Output, Part, Request, Source, Tier, ToolCall, ToolChoice, ToolResult,
+};
+use crate::translate::policy::{Feature, Losses};
+use crate::translate::reasoning::{GeminiPlan, gemini_plan};
+use crate::translate::signature::Signature;
+use crate::translate::tool_id::{NAME_LIMIT, fit_name, is_made};
+use crate::translate::tool_schema::{self, Sent};
+use crate::translate::turns::{Turn, Turns, is_blank, is_result, turns};
+
+/// What Google says to send where a call has no signature because another model made it
+/// (ai.google.dev, "Thought signatures").
+const UNSIGNED: &str = "skip_thought_signature_validator";
+
+/// How many texts to stop at Gemini takes.
+const STOP_LIMIT: usize = 5;
+
+/// Writes the body of `POST …:generateContent`.
+pub(crate) fn write_request(
+    request: &Request<'_>,
+    model: &str,
+    losses: &mut Losses,
+    out: &mut BytesMut,
+) {
+    let talk = turns(&request.messages, is_written);
+    for part in &talk.skipped {
+        lose_part(part, losses);
+    }
+    let plan = gemini_plan(
+        request.reasoning,
+        model,
+        request.sampling.max_tokens,
+        losses,
+    );
+    let scribe = Scribe {
+        names: call_names(request),
+        checks_signatures: gemini_checks_signatures(model),
+        nests_media: matches!(gemini_thinking(model), GeminiThinking::Level { .. }),
+    };
+    object(out, |fields| {
+        scribe.write_talk(fields, &talk, losses);
+        write_tools(fields, request, losses);
+        fields.obj("generationConfig", |config| {
+            write_sampling(config, request, losses);
+            write_output(config, request, plan);
+        });
+        match request.tier {
+            Some(Tier::Standard) => fields.str("serviceTier", "standard"),
+            Some(Tier::Flex) => fields.str("serviceTier", "flex"),
+            Some(Tier::Priority) => fields.str("serviceTier", "priority"),
+            Some(Tier::Auto) | None => {}
+        }
+        lose_rest(request, losses);
+        extra::write(fields, &request.extras, losses, takes);
+    });
+}
+
+/// Gemini's own fields, which clients of other formats add to their requests.
+fn takes(extra: &Extra<'_>) -> bool {
+    matches!(
+        extra.name.as_ref(),
+        "cachedContent" | "labels" | "safetySettings"
+    )
+}
+
+fn lose_rest(request: &Request<'_>, losses: &mut Losses) {
+    for (feature, asked) in [
+        (Feature::User, request.user.is_some()),
+        (Feature::Verbosity, request.verbosity.is_some()),
+        (Feature::CacheControl, request.cache.is_some()),
+        (
+            Feature::ParallelTools,
+            request.parallel_tools == Some(false),
+        ),
+        (Feature::LogitBias, request.sampling.logit_bias.is_some()),
+        (Feature::Logprobs, request.sampling.logprobs),
+    ] {
+        if asked {
+            losses.lose(feature);
+        }
+    }
+}
+
+fn is_written(part: &Part<'_>) -> bool {
+    match part.kind {
+        Kind::Thinking(_) | Kind::Foreign { .. } => false,
+        _ => !is_blank(part),
+    }
+}
+
+/// Reports a part that isn't written. Gemini's own thoughts are: their signature stands at what
+/// they led to, and it wants no more back.
+fn lose_part(part: &Part<'_>, losses: &mut Losses) {
+    match &part.kind {
+        Kind::Thinking(thinking)
+            if !matches!(thinking.signature, Some(Signature::Gemini { .. })) =>
+        {
+            losses.lose(Feature::ForeignThinking);
+        }
+        Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        _ => {}
+    }
+}
+
+/// The names of all calls by id: results have to name their function.
+fn call_names<'r>(request: &'r Request<'_>) -> HashMap<&'r str, &'r str> {
+    let parts = request.messages.iter().flat_map(|message| &message.parts);
+    parts
+        .filter_map(|part| match &part.kind {
+            Kind::ToolCall(call) => Some((call.id.as_ref(), call.name.as_ref())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Writes conversations.
+struct Scribe<'r> {
+    names: HashMap<&'r str, &'r str>,
+    checks_signatures: bool,
+    /// Results can hold images and documents.
+    nests_media: bool,
+}
+
+impl Scribe<'_> {
+    fn write_talk(&self, fields: &mut Fields<'_>, talk: &Turns<'_, '_>, losses: &mut Losses) {
+        let instructions: Vec<_> = talk
+            .instructions
+            .iter()
+            .copied()
+            .filter(|part| !is_blank(part))
+            .collect();
+        if talk.turns.is_empty() {
+            // Instructions alone are what the client says.
+            let turn = Turn {
+                assistant: false,
+                parts: instructions,
+                named: false,
+            };
+            fields.list("contents", |items| self.write_turn(items, &turn, losses));
+            return;
+        }
+        if !instructions.is_empty() {
+            fields.obj("systemInstruction", |system| {
+                system.list("parts", |items| {
+                    for part in instructions {
+                        self.write_part(items, part, None, losses);
+                    }
+                });
+            });
+        }
+        fields.list("contents", |items| {
+            for turn in &talk.turns {
+                self.write_turn(items, turn, losses);
+            }
+        });
+    }
+
+    fn write_turn(&self, items: &mut Items<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
+        if turn.named {
+            losses.lose(Feature::Name);
+        }
+
+        let signatures = self.signatures(turn);
+        let role = if turn.assistant { "model" } else { "user" };
+        let results = turn.parts.iter().take_while(|part| is_result(part)).count();
+        // Results have a turn to themselves: their number has to be that of the calls.
+        for (from, to) in [(0, results), (results, turn.parts.len())] {
+            if from == to {
+                continue;
+            }
+            items.obj(|item| {
+                item.str("role", role);
+                item.list("parts", |items| {
+                    for (at, part) in turn.parts.iter().enumerate().take(to).skip(from) {
+                        self.write_part(items, part, signatures.get(&at).copied(), losses);
+                    }
+                    if from < results && !self.nests_media {
+                        write_result_media(items, turn, losses);
+                    }
+                });
+            });
+        }
+    }
+
+    /// The signature of each part of a turn that has one, by the part's position.
+    fn signatures<'t>(&self, turn: &'t Turn<'_, '_>) -> HashMap<usize, &'t str> {
+        let carried = carried(turn);
+        let unowned = carried.get("").copied();
+        let mut found = HashMap::new();
+        let mut first_call = true;
+        for (at, part) in turn.parts.iter().enumerate() {
+            let Kind::ToolCall(call) = &part.kind else {
+                continue;
+            };
+            let first = std::mem::take(&mut first_call);
+            let own = call.signature.as_deref();
+            let own = own.or_else(|| carried.get(call.id.as_ref()).copied());
+            let made_up = self.checks_signatures.then_some(UNSIGNED);
+            let fallback = || unowned.or(made_up).filter(|_| first);
+            if let Some(signature) = own.or_else(fallback) {
+                found.insert(at, signature);
+            }
+        }
+        let last_text = turn
+            .parts
+            .iter()
+            .rposition(|part| matches!(part.kind, Kind::Text(_)) && !is_blank(part));
+        if let (true, Some(at), Some(signature)) = (first_call, last_text, unowned) {
+            found.insert(at, signature);
+        }
+        found
+    }
+
+    fn write_part(
+        &self,
+        items: &mut Items<'_>,
+        part: &Part<'_>,
+        signature: Option<&str>,
+        losses: &mut Losses,
+    ) {
+        if part.cache.is_some() {
+            losses.lose(Feature::CacheControl);
+        }
+        match &part.kind {
+            Kind::Text(_) if is_blank(part) => {}
+            Kind::Text(text) | Kind::Refusal(text) => items.obj(|item| {
+                item.str("text", text);
+                item.opt_str("thoughtSignature", signature);
+            }),
+            Kind::Image(_) | Kind::File(_) | Kind::Audio { .. } => write_media(items, part, losses),
+            Kind::ToolCall(call) => write_call(items, call, signature),
+            Kind::ToolResult(result) => self.write_result(items, result, losses),
+            Kind::Thinking(_) | Kind::Foreign { .. } => lose_part(part, losses),
+        }
+    }
+
+    fn write_result(&self, items: &mut Items<'_>, result: &ToolResult<'_>, losses: &mut Losses) {
+        let name = self.names.get(result.id.as_ref()).copied();
+        let texts: Vec<&str> = result.parts.iter().filter_map(text_of).collect();
+        let media = || result.parts.iter().filter(|part| text_of(part).is_none());
+        items.obj(|item| {
+            item.obj("functionResponse", |response| {
+                write_id(response, &result.id);
+                response.str("name", &fit_name(name.unwrap_or(&result.id), NAME_LIMIT));
+                response.obj("response", |fields| {
+                    let key = if result.is_error { "error" } else { "output" };
+                    fields.str(key, &texts.join("\n"));
+                });
+                if self.nests_media && media().next().is_some() {
+                    response.list("parts", |items| {
+                        for part in media() {
+                            write_media(items, part, losses);
+                        }
+                    });
+                }
+            });
+        });
+    }
+}
+
+/// The signatures that thoughts carry, by the call they belong to.
+fn carried<'t>(turn: &'t Turn<'_, '_>) -> HashMap<&'t str, &'t str> {
+    let signature = |part: &&'t Part<'_>| match &part.kind {
+        Kind::Thinking(thinking) => match &thinking.signature {
+            Some(Signature::Gemini { call, value }) => Some((call.as_ref(), value.as_ref())),
+            _ => None,
+        },
+        _ => None,
+    };
+    turn.parts.iter().filter_map(signature).collect()
+}
+
+fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
+    match &part.kind {
+        Kind::Text(text) | Kind::Refusal(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Models before Gemini 3 take the images of results only beside them.
+fn write_result_media(items: &mut Items<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
+    for part in &turn.parts {
+        if let Kind::ToolResult(result) = &part.kind {
+            for inner in result.parts.iter().filter(|part| text_of(part).is_none()) {
+                write_media(items, inner, losses);
+            }
+        }
+    }
+}
+
+fn write_media(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
+    match &part.kind {
+        Kind::Image(image) => {
+            if image.detail.is_some() {
+                losses.lose(Feature::ImageDetail);
+            }
+            write_source(items, &image.source, losses);
+        }
+        Kind::File(file) => {
+            if file.context.is_some() {
+                losses.lose(Feature::FileContext);
+            }
+            if file.citations {
+                losses.lose(Feature::FileCitations);
+            }
+            write_source(items, &file.source, losses);
+        }
+        Kind::Audio { data, format } => {
+            items.obj(|item| {
+                item.obj("inlineData", |inline| {
+                    inline.concat("mimeType", &["audio/", format]);
+                    inline.str("data", data);
+                });
+            });
+        }
+        _ => lose_part(part, losses),
+    }
+}
+
+fn write_source(items: &mut Items<'_>, source: &Source<'_>, losses: &mut Losses) {
+    match source {
+        Source::Id(_) => losses.lose(Feature::FileId),
+        Source::Text(text) => items.obj(|item| item.str("text", text)),
+        Source::Base64 { media_type, data } => items.obj(|item| {
+            item.obj("inlineData", |inline| {
+                inline.str("mimeType", media_type);
+                inline.str("data", data);
+            });
+        }),
+        Source::Url(url) => items.obj(|item| {
+            item.obj("fileData", |file| {
+                file.opt_str("mimeType", data_url::media_type_of(url));
+                file.str("fileUri", url);
+            });
+        }),
+    }
+}
+
+/// Ids the router made are kept to itself: Gemini gave none.
+fn write_id(fields: &mut Fields<'_>, id: &str) {
+    if !is_made(id) {
+        fields.str("id", id);
+    }
+}
+
+fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, signature: Option<&str>) {
+    items.obj(|item| {
+        item.obj("functionCall", |function| {
+            write_id(function, &call.id);
+            function.str("name", &fit_name(&call.name, NAME_LIMIT));
+            if call.custom {
+                function.raw("args", &tool_schema::wrap(call.arguments.as_is()));
+            } else {
+                function.raw("args", &call.arguments.as_object());
+            }
+        });
+        item.opt_str("thoughtSignature", signature);
+    });
+}
+
+fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Losses) {
+    if !tool_schema::any_sent(request, losses) {
+        return;
+    }
+    let tools: Vec<_> = request
+        .tools
+        .iter()
+        .filter_map(|tool| Sent::of(tool, losses))
+        .collect();
+    fields.list("tools", |items| {
+        items.obj(|item| {
+            item.list("functionDeclarations", |items| {
+                for sent in &tools {
+                    write_tool(items, sent, losses);
+                }
+            });
+        });
+    });
+    if let Some(choice) = &request.tool_choice {
+        fields.obj("toolConfig", |config| {
+            config.obj("functionCallingConfig", |calling| {
+                write_choice(calling, choice)
+            });
+        });
+    }
+}
+
+fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, losses: &mut Losses) {
+    if sent.strict == Some(true) {
+        losses.lose(Feature::ToolStrict);
+    }
+    if sent.cache.is_some() {
+        losses.lose(Feature::CacheControl);
+    }
+    items.obj(|item| {
+        item.str("name", &fit_name(sent.name, NAME_LIMIT));
+        item.opt_str("description", sent.description.as_deref());
+        if let Some(schema) = &sent.schema {
+            item.raw("parametersJsonSchema", schema);
+        }
+    });
+}
+
+fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
+    let (mode, names) = match choice {
+        ToolChoice::Auto => ("AUTO", &[][..]),
+        ToolChoice::None => ("NONE", &[][..]),
+        ToolChoice::Required => ("ANY", &[][..]),
+        ToolChoice::Named(name) => ("ANY", std::slice::from_ref(name)),
+        ToolChoice::Among { names, required } => {
+            // VALIDATED is AUTO with a list of names.
+            (if *required { "ANY" } else { "VALIDATED" }, &names[..])
+        }
+    };
+    fields.str("mode", mode);
+    if !names.is_empty() {
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| fit_name(name, NAME_LIMIT))
+            .collect();
+        fields.strings("allowedFunctionNames", &names);
+    }
+}
+
+fn write_sampling(config: &mut Fields<'_>, request: &Request<'_>, losses: &mut Losses) {
+    let sampling = &request.sampling;
+    config.opt_num("maxOutputTokens", sampling.max_tokens);
+    config.opt_num("temperature", sampling.temperature.as_ref());
+    config.opt_num("topP", sampling.top_p.as_ref());
+    config.opt_num("topK", sampling.top_k);
+    config.opt_num("candidateCount", sampling.choices);
+    config.opt_num("seed", sampling.seed.as_ref());
+    config.opt_num("presencePenalty", sampling.presence_penalty.as_ref());
+    config.opt_num("frequencyPenalty", sampling.frequency_penalty.as_ref());
+    if sampling.stop.len() > STOP_LIMIT {
+        losses.lose(Feature::Stop);
+    }
+    let stop = sampling.stop.get(..STOP_LIMIT).unwrap_or(&sampling.stop);
+    if !stop.is_empty() {
+        config.strings("stopSequences", stop);
+    }
+}
+
+fn write_output(config: &mut Fields<'_>, request: &Request<'_>, plan: GeminiPlan) {
+    match &request.output {
+        Output::Text => {}
+        Output::AnyJson => config.str("responseMimeType", "application/json"),
+        Output::Schema { schema, .. } => {
+            config.str("responseMimeType", "application/json");
+            config.json("responseJsonSchema", schema);
+        }
+    }
+    if plan == GeminiPlan::default() {
+        return;
+    }
+    config.obj("thinkingConfig", |thinking| {
+        if plan.show {
+            thinking.bool("includeThoughts", true);
+        }
+        thinking.opt_num("thinkingBudget", plan.budget);
+        thinking.opt_str("thinkingLevel", plan.level);
+    });
+}

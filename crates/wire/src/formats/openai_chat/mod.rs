@@ -1,0 +1,132 @@
+//! OpenAI chat completions, as OpenAI and the many compatible servers speak them, and what lives
+//! beside them: completions and embeddings, which are metered and never translated.
+
+mod balance;
+mod history;
+mod read_request;
+mod read_response;
+mod read_stream;
+mod usage;
+mod write_request;
+mod write_response;
+mod write_stream;
+
+use bytes::BytesMut;
+use llm_router_domain::format::Endpoint;
+use serde_json::Value;
+
+pub(crate) use read_request::{read_allowed, read_choice_word, read_schema};
+pub(crate) use write_request::{lose_default, tier, write_schema};
+
+use super::{ClientCodec, Codec, RateLimitHeaders, openai};
+use crate::error::ErrorBody;
+use crate::models::ListedModel;
+use crate::scan::Scan;
+use crate::translate::TranslateError;
+use crate::translate::event::{ReadStream, WriteStream};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Request, Response};
+use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
+use crate::translate::policy::Losses;
+use crate::usage::UsageLayout;
+
+/// The codec of OpenAI chat completions.
+pub(crate) struct OpenAiChat;
+
+impl Codec for OpenAiChat {
+    fn client(&self) -> Option<&'static dyn ClientCodec> {
+        Some(&Self)
+    }
+
+    fn vendor(&self) -> &'static str {
+        openai::VENDOR
+    }
+
+    fn path(&self, _: &str, _: bool) -> String {
+        Endpoint::ChatCompletions.path().to_owned()
+    }
+
+    fn write_request(
+        &self,
+        request: &Request<'_>,
+        model: &str,
+        options: &RequestOptions,
+        losses: &mut Losses,
+        out: &mut BytesMut,
+    ) {
+        write_request::write_request(request, model, options, losses, out);
+    }
+
+    fn read_response<'a>(
+        &self,
+        body: Json<'a>,
+        context: &ResponseContext,
+    ) -> Result<Response<'a>, TranslateError> {
+        read_response::read_response(body, context)
+    }
+
+    fn stream_reader(&self, context: &ResponseContext) -> Box<dyn ReadStream> {
+        Box::new(read_stream::Reader::new(context))
+    }
+
+    fn is_error_event(&self, data: &Value) -> bool {
+        let holds_error = data.get("error").is_some_and(|error| !error.is_null());
+        let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+        holds_error && data.get("choices").is_none_or(is_empty)
+    }
+
+    fn error_body(&self, error: &ErrorBody<'_>) -> Value {
+        openai::error_body(error)
+    }
+
+    fn usage_layout(&self, endpoint: Endpoint) -> &'static UsageLayout {
+        match endpoint {
+            Endpoint::Completions => &usage::COMPLETIONS,
+            Endpoint::Embeddings => &usage::EMBEDDINGS,
+            _ => &usage::CHAT,
+        }
+    }
+}
+
+impl ClientCodec for OpenAiChat {
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError> {
+        read_request::read_request(body)
+    }
+
+    fn write_response(
+        &self,
+        response: &Response<'_>,
+        context: &ResponseContext,
+        out: &mut BytesMut,
+    ) {
+        write_response::write_response(response, context, out);
+    }
+
+    fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream> {
+        Box::new(write_stream::Writer::new(context))
+    }
+
+    fn history_traces(&self) -> &'static [&'static [u8]] {
+        history::TRACES
+    }
+
+    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> bool {
+        history::clean(request, dialect)
+    }
+
+    fn end_user<'b>(&self, body: &'b [u8], fields: &Scan) -> Option<&'b [u8]> {
+        openai::end_user(body, fields)
+    }
+
+    fn rate_limit_headers(&self) -> &'static RateLimitHeaders {
+        &openai::RATE_LIMIT_HEADERS
+    }
+
+    fn model_list(&self, models: &[ListedModel<'_>]) -> Value {
+        openai::model_list(models)
+    }
+
+    fn model(&self, model: ListedModel<'_>) -> Value {
+        openai::model(model)
+    }
+}

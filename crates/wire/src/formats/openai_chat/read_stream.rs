@@ -1,0 +1,470 @@
+//! Reads a stream of chat completion chunks, with what compatible servers make of it.
+
+use super::balance::Balance;
+use super::read_request::read_google_signature;
+use super::read_response::{content_part, read_finish, thoughts, usage_of};
+use crate::translate::citation;
+use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
+use crate::translate::failure::{self, Failure};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Citation, Finish, Kind, Text};
+use crate::translate::options::ResponseContext;
+use crate::translate::signature::Signature;
+use crate::translate::stream::{DONE, parse_event};
+use crate::translate::tool_id;
+
+/// Reads the chunks of one answer.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    started: bool,
+    done: bool,
+    blocks: usize,
+    calls: usize,
+    /// What ids are made from where the provider gives none.
+    seed: String,
+    choices: Vec<Progress>,
+    /// Sources that wait for a text to stand at.
+    citations: Vec<Citation<'static>>,
+    /// The sources beside the choices are in: Perplexity repeats them in every chunk.
+    searched: bool,
+}
+
+/// How far a choice is.
+#[derive(Debug)]
+struct Progress {
+    index: u64,
+    /// The text, refusal or thought being written.
+    open: Option<(usize, Block<'static>)>,
+    calls: Vec<Call>,
+    finished: bool,
+    refused: bool,
+}
+
+/// A tool call being written.
+#[derive(Debug)]
+struct Call {
+    block: usize,
+    index: Option<u64>,
+    id: String,
+    name: String,
+    balance: Balance,
+    closed: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(context: &ResponseContext) -> Self {
+        Self {
+            started: false,
+            done: false,
+            blocks: 0,
+            calls: 0,
+            seed: context.request_id.clone(),
+            choices: Vec::new(),
+            citations: Vec::new(),
+            searched: false,
+        }
+    }
+
+    fn start(&mut self, chunk: &mut Object<'_>, sink: &mut Sink<'_>) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        let id = chunk.take("id").and_then(Json::into_text);
+        if let Some(id) = &id {
+            self.seed = id.to_string();
+        }
+        sink(Event::Start(Start {
+            id,
+            created: chunk.u64("created").filter(|created| *created > 0),
+            model: chunk.take("model").and_then(Json::into_text),
+            tier: chunk.take("service_tier").and_then(Json::into_text),
+            usage: None,
+        }));
+    }
+
+    fn choice(&mut self, mut choice: Object<'_>, sink: &mut Sink<'_>) {
+        let index = choice.u64("index").unwrap_or(0);
+        let at = self.progress(index);
+        let mut delta = choice
+            .take_object("delta")
+            .or_else(|| choice.take_object("message"))
+            .unwrap_or_default();
+        let logprobs = choice
+            .take_object("logprobs")
+            .and_then(|mut logprobs| logprobs.take("content"));
+        if let Some(text) = thoughts(&mut delta) {
+            self.text(at, Block::Thinking, text, None, sink);
+        }
+        for block in delta.take_array("thinking_blocks") {
+            self.signature(at, block, sink);
+        }
+        if let Some(content) = delta.take("content") {
+            self.content(at, content, logprobs, sink);
+        }
+        if let Some(refusal) = delta.take("refusal").and_then(Json::into_text) {
+            self.text(at, Block::Refusal, refusal, None, sink);
+        }
+
+        for annotation in delta.take_array("annotations") {
+            if let Some(citation) = citation::read_annotation(annotation) {
+                self.cite(at, citation, sink);
+            }
+        }
+
+        for call in delta.take_array("tool_calls") {
+            if let Some(call) = call.into_object() {
+                self.call(at, call, sink);
+            }
+        }
+        if let Some(function) = delta.take_object("function_call") {
+            self.legacy(at, function, sink);
+        }
+        if let Some(reason) = choice.take("finish_reason").and_then(Json::into_text) {
+            self.finish(at, &reason, sink);
+        }
+    }
+
+    fn progress(&mut self, index: u64) -> usize {
+        if let Some(at) = self.choices.iter().position(|choice| choice.index == index) {
+            return at;
+        }
+        self.choices.push(Progress {
+            index,
+            open: None,
+            calls: Vec::new(),
+            finished: false,
+            refused: false,
+        });
+        self.choices.len() - 1
+    }
+
+    fn content(
+        &mut self,
+        at: usize,
+        content: Json<'_>,
+        logprobs: Option<Json<'_>>,
+        sink: &mut Sink<'_>,
+    ) {
+        match content {
+            Json::String(text) if text.is_empty() => {}
+            Json::String(text) => self.text(at, Block::Text, text, logprobs, sink),
+            Json::Array(items) => {
+                for part in items.into_iter().filter_map(content_part) {
+                    match part.kind {
+                        Kind::Thinking(t) => self.text(at, Block::Thinking, t.text, None, sink),
+                        Kind::Refusal(text) => self.text(at, Block::Refusal, text, None, sink),
+                        Kind::Text(text) => self.text(at, Block::Text, text, None, sink),
+                        _ => {}
+                    }
+                }
+            }
+            other => self.text(at, Block::Text, other.to_text(), logprobs, sink),
+        }
+    }
+
+    fn text(
+        &mut self,
+        at: usize,
+        kind: Block<'static>,
+        text: Text<'_>,
+        logprobs: Option<Json<'_>>,
+        sink: &mut Sink<'_>,
+    ) {
+        let next = self.blocks;
+        let Some(choice) = self.choices.get_mut(at) else {
+            return;
+        };
+        let block = match &choice.open {
+            Some((block, open)) if *open == kind => *block,
+            _ => {
+                choice.close_whole(sink);
+                choice.refused |= kind == Block::Refusal;
+                choice.open = Some((next, kind.clone()));
+                self.blocks += 1;
+                sink(Event::Open {
+                    choice: choice.index,
+                    block: next,
+                    kind,
+                });
+                next
+            }
+        };
+
+        if !self.citations.is_empty() && self.has_open_text(at) {
+            for citation in std::mem::take(&mut self.citations) {
+                self.cite(at, citation, sink);
+            }
+        }
+        sink(Event::Text {
+            block,
+            text,
+            logprobs,
+        });
+    }
+
+    fn has_open_text(&self, at: usize) -> bool {
+        let open = self.choices.get(at).and_then(|choice| choice.open.as_ref());
+        matches!(open, Some((_, Block::Text)))
+    }
+
+    /// Passes a source on, or keeps it: some servers give sources before the text they are for.
+    fn cite(&mut self, at: usize, citation: Citation<'_>, sink: &mut Sink<'_>) {
+        match self.choices.get(at) {
+            Some(choice) if self.has_open_text(at) => sink(Event::Citation {
+                choice: choice.index,
+                citation,
+            }),
+            _ => self.citations.push(citation.into_owned()),
+        }
+    }
+
+    /// Another router's signatures; the text came as `reasoning_content`.
+    fn signature(&mut self, at: usize, block: Json<'_>, sink: &mut Sink<'_>) {
+        let Some(mut block) = block.into_object() else {
+            return;
+        };
+        let signature = match block.take_string("data") {
+            Some(data) => Some(Signature::Redacted(data)),
+            None => block
+                .take_string("signature")
+                .and_then(Signature::from_block),
+        };
+        let Some(signature) = signature else {
+            return;
+        };
+        let open = self.choices.get(at).and_then(|choice| choice.open.as_ref());
+        if !matches!(open, Some((_, Block::Thinking))) {
+            self.text(at, Block::Thinking, "".into(), None, sink);
+        }
+        let choice = self.choices.get_mut(at);
+        if let Some((block, _)) = choice.and_then(|choice| choice.open.take()) {
+            sink(Event::Signature { block, signature });
+            sink(Event::Close { block });
+        }
+    }
+
+    fn call(&mut self, at: usize, mut call: Object<'_>, sink: &mut Sink<'_>) {
+        let index = call.u64("index");
+        let id = call
+            .take("id")
+            .and_then(Json::into_text)
+            .unwrap_or_default();
+        let signature = call.take("extra_content").and_then(read_google_signature);
+        let Some(mut function) = call.take_object("function") else {
+            return;
+        };
+        let name = function
+            .take("name")
+            .and_then(Json::into_text)
+            .unwrap_or_default();
+        let arguments = match function.take("arguments") {
+            Some(Json::String(text)) => text,
+            Some(value) => value.to_text(),
+            None => Text::default(),
+        };
+        let Some(choice) = self.choices.get_mut(at) else {
+            return;
+        };
+        let known = choice.known_call(index, &id, &name, &arguments);
+        let position = match known {
+            Some(position) => position,
+            None if name.is_empty() => return,
+            None => self.open_call(at, index, &id, name, signature, sink),
+        };
+        let call = self
+            .choices
+            .get_mut(at)
+            .and_then(|choice| choice.calls.get_mut(position));
+        if let Some(call) = call {
+            call.add(arguments, sink);
+        }
+    }
+
+    fn open_call(
+        &mut self,
+        at: usize,
+        index: Option<u64>,
+        id: &str,
+        name: Text<'_>,
+        signature: Option<Text<'_>>,
+        sink: &mut Sink<'_>,
+    ) -> usize {
+        let block = self.blocks;
+        self.blocks += 1;
+        let made = tool_id::make(&self.seed, self.calls);
+        self.calls += 1;
+        let Some(choice) = self.choices.get_mut(at) else {
+            return 0;
+        };
+        choice.close_whole(sink);
+        let sent = if id.is_empty() { made } else { id.to_owned() };
+        choice.calls.push(Call {
+            block,
+            index,
+            id: id.to_owned(),
+            name: name.to_string(),
+            balance: Balance::default(),
+            closed: false,
+        });
+        sink(Event::Open {
+            choice: choice.index,
+            block,
+            kind: Block::Tool {
+                id: sent.into(),
+                name,
+                signature,
+            },
+        });
+        choice.calls.len() - 1
+    }
+
+    /// The forerunner of tool calls: one call, without id or index.
+    fn legacy(&mut self, at: usize, function: Object<'_>, sink: &mut Sink<'_>) {
+        let call = vec![("function".into(), Json::Object(function))];
+        self.call(at, Object(call), sink);
+    }
+
+    fn finish(&mut self, at: usize, reason: &str, sink: &mut Sink<'_>) {
+        let citations = std::mem::take(&mut self.citations);
+        let Some(choice) = self.choices.get_mut(at) else {
+            return;
+        };
+        if std::mem::replace(&mut choice.finished, true) {
+            return;
+        }
+        if reason == "error" {
+            let failure = Failure::new(502, "upstream_error", "The provider's model failed.");
+            return sink(Event::Failed(failure));
+        }
+        for citation in citations {
+            sink(Event::Citation {
+                choice: choice.index,
+                citation,
+            });
+        }
+        choice.close_all(sink);
+        let finish = match read_finish(reason) {
+            Finish::Stop if choice.refused => Finish::Refusal,
+            finish => finish.with_tools(!choice.calls.is_empty()),
+        };
+        sink(Event::Finish {
+            choice: choice.index,
+            finish,
+        });
+    }
+}
+
+impl Progress {
+    /// The call that a fragment belongs to, or none if it begins another.
+    ///
+    /// Fragments name their call by index. Some servers give none (Mistral), or the same for all
+    /// calls, each of which then comes whole (Gemini); some repeat id or name in every fragment.
+    fn known_call(
+        &self,
+        index: Option<u64>,
+        id: &str,
+        name: &str,
+        arguments: &str,
+    ) -> Option<usize> {
+        let position = match index {
+            Some(_) => self.calls.iter().rposition(|call| call.index == index),
+            None if !id.is_empty() => self.calls.iter().rposition(|call| call.id == id),
+            None => self.calls.len().checked_sub(1),
+        }?;
+        let call = self.calls.get(position)?;
+        let other_id = !id.is_empty() && id != call.id;
+        let whole_again =
+            id.is_empty() && !name.is_empty() && !arguments.is_empty() && call.balance.is_whole();
+        let another = !name.is_empty() && (other_id || whole_again || name != call.name);
+        (!another).then_some(position)
+    }
+
+    /// Closes what is surely whole: text, and calls whose arguments are.
+    fn close_whole(&mut self, sink: &mut Sink<'_>) {
+        if let Some((block, _)) = self.open.take() {
+            sink(Event::Close { block });
+        }
+        for call in &mut self.calls {
+            if call.balance.is_whole() {
+                call.close(sink);
+            }
+        }
+    }
+
+    fn close_all(&mut self, sink: &mut Sink<'_>) {
+        if let Some((block, _)) = self.open.take() {
+            sink(Event::Close { block });
+        }
+        for call in &mut self.calls {
+            call.close(sink);
+        }
+    }
+}
+
+impl Call {
+    fn add(&mut self, arguments: Text<'_>, sink: &mut Sink<'_>) {
+        if arguments.is_empty() || self.closed {
+            return;
+        }
+        self.balance.add(&arguments);
+        sink(Event::Text {
+            block: self.block,
+            text: arguments,
+            logprobs: None,
+        });
+    }
+
+    fn close(&mut self, sink: &mut Sink<'_>) {
+        if !std::mem::replace(&mut self.closed, true) {
+            sink(Event::Close { block: self.block });
+        }
+    }
+}
+
+impl ReadStream for Reader {
+    fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
+        if data.trim() == DONE {
+            self.done = true;
+            return;
+        }
+        parse_event(data, sink, |json, sink| {
+            if failure::is_failure(&json) {
+                return sink(Event::Failed(Failure::read(None, &json)));
+            }
+            let Json::Object(mut chunk) = json else {
+                return;
+            };
+            let choices = chunk.take_array("choices");
+            if !choices.is_empty() {
+                self.start(&mut chunk, sink);
+            }
+
+            if !self.searched {
+                let found = citation::read_search_results(&mut chunk);
+                self.searched = !found.is_empty();
+                self.citations
+                    .extend(found.into_iter().map(Citation::into_owned));
+            }
+
+            for choice in choices {
+                if let Some(choice) = choice.into_object() {
+                    self.choice(choice, sink);
+                }
+            }
+            if let Some(usage) = usage_of(&mut chunk) {
+                sink(Event::Usage(usage));
+            }
+        });
+    }
+
+    fn is_complete(&self) -> bool {
+        self.started && (self.done || self.choices.iter().any(|choice| choice.finished))
+    }
+
+    fn end(&mut self, sink: &mut Sink<'_>) {
+        for at in 0..self.choices.len() {
+            // Kimi and Snowflake end without a reason.
+            self.finish(at, "stop", sink);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Where chat completions, completions and embeddings have their usage and text.
+
+use crate::usage::{Counting, UsageLayout, finder};
+
+/// Chat completions.
+pub(super) static CHAT: UsageLayout = UsageLayout {
+    text: finder!("delta"),
+    model: &[b"model"],
+    finish_reason: Some(finder!("finish_reason")),
+    types: None,
+    counting: Counting::OpenAi,
+    placeholder: None,
+    generates: true,
+    usage_option: true,
+};
+
+/// Completions, the older kind.
+pub(super) static COMPLETIONS: UsageLayout = UsageLayout {
+    text: finder!("text"),
+    model: &[b"model"],
+    finish_reason: Some(finder!("finish_reason")),
+    types: None,
+    counting: Counting::OpenAi,
+    placeholder: None,
+    generates: true,
+    usage_option: true,
+};
+
+/// Embeddings, which are never streamed.
+pub(super) static EMBEDDINGS: UsageLayout = UsageLayout {
+    text: finder!("delta"),
+    model: &[b"model"],
+    finish_reason: None,
+    types: None,
+    counting: Counting::OpenAi,
+    placeholder: None,
+    generates: false,
+    usage_option: false,
+};

@@ -1,0 +1,136 @@
+//! OpenAI responses.
+
+mod history;
+mod read_request;
+mod read_response;
+mod read_stream;
+mod usage;
+mod write_request;
+mod write_response;
+mod write_stream;
+
+use bytes::{Bytes, BytesMut};
+use llm_router_domain::format::Endpoint;
+use serde_json::{Value, json};
+
+use super::{ClientCodec, Codec, RateLimitHeaders, openai};
+use crate::error::ErrorBody;
+use crate::models::ListedModel;
+use crate::scan::Scan;
+use crate::translate::TranslateError;
+use crate::translate::event::{ReadStream, WriteStream};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::{Request, Response};
+use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
+use crate::translate::policy::Losses;
+use crate::usage::UsageLayout;
+
+/// The codec of OpenAI responses.
+pub(crate) struct OpenAiResponses;
+
+impl Codec for OpenAiResponses {
+    fn client(&self) -> Option<&'static dyn ClientCodec> {
+        Some(&Self)
+    }
+
+    fn vendor(&self) -> &'static str {
+        openai::VENDOR
+    }
+
+    fn path(&self, _: &str, _: bool) -> String {
+        Endpoint::Responses.path().to_owned()
+    }
+
+    fn write_request(
+        &self,
+        request: &Request<'_>,
+        model: &str,
+        options: &RequestOptions,
+        losses: &mut Losses,
+        out: &mut BytesMut,
+    ) {
+        write_request::write_request(request, model, options, losses, out);
+    }
+
+    fn read_response<'a>(
+        &self,
+        body: Json<'a>,
+        _: &ResponseContext,
+    ) -> Result<Response<'a>, TranslateError> {
+        read_response::read_response(body)
+    }
+
+    fn stream_reader(&self, _: &ResponseContext) -> Box<dyn ReadStream> {
+        Box::new(read_stream::Reader::default())
+    }
+
+    fn is_error_event(&self, data: &Value) -> bool {
+        data.get("type").is_some_and(|kind| kind == "error")
+    }
+
+    fn error_body(&self, error: &ErrorBody<'_>) -> Value {
+        openai::error_body(error)
+    }
+
+    fn error_event(&self, error: &ErrorBody<'_>) -> Bytes {
+        let event = json!({
+            "type": "error",
+            "code": error.code,
+            "message": error.message,
+            "param": error.param,
+            "sequence_number": 0,
+        });
+        format!("event: error\ndata: {event}\n\n").into()
+    }
+
+    fn usage_layout(&self, _: Endpoint) -> &'static UsageLayout {
+        &usage::LAYOUT
+    }
+}
+
+impl ClientCodec for OpenAiResponses {
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError> {
+        read_request::read_request(body)
+    }
+
+    fn echo(&self, request: &Object<'_>) -> String {
+        read_request::echo(request)
+    }
+
+    fn write_response(
+        &self,
+        response: &Response<'_>,
+        context: &ResponseContext,
+        out: &mut BytesMut,
+    ) {
+        write_response::write_response(response, context, out);
+    }
+
+    fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream> {
+        Box::new(write_stream::Writer::new(context))
+    }
+
+    fn history_traces(&self) -> &'static [&'static [u8]] {
+        history::TRACES
+    }
+
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
+        history::clean(request)
+    }
+
+    fn end_user<'b>(&self, body: &'b [u8], fields: &Scan) -> Option<&'b [u8]> {
+        openai::end_user(body, fields)
+    }
+
+    fn rate_limit_headers(&self) -> &'static RateLimitHeaders {
+        &openai::RATE_LIMIT_HEADERS
+    }
+
+    fn model_list(&self, models: &[ListedModel<'_>]) -> Value {
+        openai::model_list(models)
+    }
+
+    fn model(&self, model: ListedModel<'_>) -> Value {
+        openai::model(model)
+    }
+}

@@ -1,0 +1,374 @@
+//! Reads a stream of response events.
+
+use std::borrow::Cow;
+
+use super::read_request::reasoning_text;
+use super::read_response::{finish_of, read_usage, signature_of};
+use crate::translate::citation;
+use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
+use crate::translate::failure::{self, Failure};
+use crate::translate::json::{Json, Object};
+use crate::translate::neutral::Finish;
+use crate::translate::stream::parse_event;
+use crate::translate::tool_schema;
+
+/// Reads the events of one response.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    started: bool,
+    next: usize,
+    items: Vec<Item>,
+    refused: bool,
+    calls: bool,
+    finish: Option<Finish<'static>>,
+}
+
+/// An output item whose end hasn't come.
+#[derive(Debug)]
+struct Item {
+    index: u64,
+    kind: ItemKind,
+    /// The open block, and the number of its part.
+    open: Option<(usize, u64)>,
+    /// Whether any text came: servers that don't stream a part give it at its end.
+    filled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItemKind {
+    Message,
+    Reasoning,
+    Call,
+    Custom,
+    Other,
+}
+
+impl Reader {
+    fn start(&mut self, event: &Object<'_>, sink: &mut Sink<'_>) {
+        self.started = true;
+        let response = event.get("response");
+        let word = |key: &str| {
+            let word = response.and_then(|response| response.str(key));
+            word.filter(|word| !word.is_empty()).map(Cow::Borrowed)
+        };
+        sink(Event::Start(Start {
+            id: word("id"),
+            created: response
+                .and_then(|response| response.u64("created_at"))
+                .filter(|created| *created > 0),
+            model: word("model"),
+            tier: word("service_tier").filter(|tier| tier != "auto"),
+            usage: None,
+        }));
+    }
+
+    fn add(&mut self, index: u64, mut item: Object<'_>, sink: &mut Sink<'_>) {
+        let kind = match item.str("type") {
+            Some("message") => ItemKind::Message,
+            Some("reasoning") => ItemKind::Reasoning,
+            Some("function_call") => ItemKind::Call,
+            Some("custom_tool_call") => ItemKind::Custom,
+            _ => ItemKind::Other,
+        };
+        let mut open = None;
+        if matches!(kind, ItemKind::Call | ItemKind::Custom) {
+            let id = item.take("call_id").and_then(Json::into_text);
+            let tool = Block::Tool {
+                id: id.or_else(|| item.take_string("id")).unwrap_or_default(),
+                name: item.take_string("name").unwrap_or_default(),
+                signature: None,
+            };
+            open = Some((self.open(tool, sink), 0));
+        }
+        self.items.push(Item {
+            index,
+            kind,
+            open,
+            filled: false,
+        });
+    }
+
+    fn open(&mut self, kind: Block<'_>, sink: &mut Sink<'_>) -> usize {
+        let block = self.next;
+        self.next += 1;
+        self.calls |= matches!(kind, Block::Tool { .. });
+        sink(Event::Open {
+            choice: 0,
+            block,
+            kind,
+        });
+        block
+    }
+
+    fn item(&mut self, index: u64) -> Option<&mut Item> {
+        self.items.iter_mut().find(|item| item.index == index)
+    }
+
+    /// The block of a part, opened if it is new.
+    fn block(&mut self, index: u64, part: u64, kind: Block<'static>, sink: &mut Sink<'_>) -> usize {
+        let open = self.item(index).and_then(|item| item.open);
+        match open {
+            Some((block, known)) if known == part => return block,
+            Some((block, _)) => sink(Event::Close { block }),
+            None => {}
+        }
+        let block = self.open(kind, sink);
+        if let Some(item) = self.item(index) {
+            item.open = Some((block, part));
+            item.filled = false;
+        }
+        block
+    }
+
+    fn text(
+        &mut self,
+        event: &mut Object<'_>,
+        part: &str,
+        kind: Block<'static>,
+        sink: &mut Sink<'_>,
+    ) {
+        let index = event.u64("output_index").unwrap_or(0);
+        if self.item(index).is_none() {
+            let item = Object(vec![("type".into(), Json::String("message".into()))]);
+            self.add(index, item, sink);
+        }
+        let part = event.u64(part).unwrap_or(0);
+        let Some(text) = event.take("delta").and_then(Json::into_text) else {
+            return;
+        };
+        let logprobs = event
+            .take("logprobs")
+            .filter(|list| list.as_array().is_some_and(|list| !list.is_empty()));
+        self.refused |= kind == Block::Refusal;
+        let block = self.block(index, part, kind, sink);
+        if let Some(item) = self.item(index) {
+            item.filled = true;
+        }
+        sink(Event::Text {
+            block,
+            text,
+            logprobs,
+        });
+    }
+
+    /// Thoughts: the parts of a summary are paragraphs of one thought.
+    fn thought(&mut self, event: &mut Object<'_>, sink: &mut Sink<'_>) {
+        let index = event.u64("output_index").unwrap_or(0);
+        let part = event
+            .u64("summary_index")
+            .or_else(|| event.u64("content_index"))
+            .unwrap_or(0);
+        let Some(text) = event.take("delta").and_then(Json::into_text) else {
+            return;
+        };
+        if self.item(index).is_none() {
+            let item = Object(vec![("type".into(), Json::String("reasoning".into()))]);
+            self.add(index, item, sink);
+        }
+        let open = self.item(index).and_then(|item| item.open);
+        let (block, text) = match open {
+            Some((block, known)) if known == part => (block, text),
+            Some((block, _)) => (block, format!("\n\n{text}").into()),
+            None => (self.open(Block::Thinking, sink), text),
+        };
+        if let Some(item) = self.item(index) {
+            item.open = Some((block, part));
+            item.filled = true;
+        }
+        sink(Event::Text {
+            block,
+            text,
+            logprobs: None,
+        });
+    }
+
+    fn arguments(&mut self, event: &mut Object<'_>, sink: &mut Sink<'_>) {
+        let index = event.u64("output_index").unwrap_or(0);
+        let Some(item) = self.item(index).filter(|item| item.kind == ItemKind::Call) else {
+            return;
+        };
+        let text = event.take("delta").and_then(Json::into_text);
+        if let Some(((block, _), text)) = item.open.zip(text) {
+            item.filled = true;
+            sink(Event::Text {
+                block,
+                text,
+                logprobs: None,
+            });
+        }
+    }
+
+    /// The end of an item, which holds it whole.
+    fn done(&mut self, index: u64, mut whole: Object<'_>, sink: &mut Sink<'_>) {
+        if self.item(index).is_none() {
+            let copy = whole.clone();
+            self.add(index, copy, sink);
+        }
+        let Some(at) = self.items.iter().position(|item| item.index == index) else {
+            return;
+        };
+        let item = self.items.swap_remove(at);
+        match item.kind {
+            ItemKind::Message => self.done_message(&item, whole, sink),
+            ItemKind::Reasoning => self.done_reasoning(&item, whole, sink),
+            ItemKind::Call => {
+                let text = whole.take("arguments").and_then(Json::into_text);
+                close_with(&item, text.filter(|_| !item.filled), sink);
+            }
+            ItemKind::Custom => {
+                let input = whole.take_string("input").unwrap_or_default();
+                close_with(&item, Some(tool_schema::wrap(&input).into()), sink);
+            }
+            ItemKind::Other => {}
+        }
+    }
+
+    fn done_message(&mut self, item: &Item, mut whole: Object<'_>, sink: &mut Sink<'_>) {
+        if let Some((block, _)) = item.open {
+            sink(Event::Close { block });
+        }
+        if item.filled {
+            return;
+        }
+        for part in whole.take_array("content") {
+            let Some(mut part) = part.into_object() else {
+                continue;
+            };
+            let refusal = part.take_string("refusal");
+            let kind = if refusal.is_some() {
+                Block::Refusal
+            } else {
+                Block::Text
+            };
+            self.refused |= refusal.is_some();
+            if let Some(text) = refusal.or_else(|| part.take_string("text")) {
+                let block = self.open(kind, sink);
+                sink(Event::Text {
+                    block,
+                    text,
+                    logprobs: None,
+                });
+                sink(Event::Close { block });
+            }
+        }
+    }
+
+    fn done_reasoning(&mut self, item: &Item, mut whole: Object<'_>, sink: &mut Sink<'_>) {
+        let signature = signature_of(&mut whole);
+        let text = reasoning_text(&mut whole);
+        if item.open.is_none() && text.is_empty() && signature.is_none() {
+            return;
+        }
+        let block = match item.open {
+            Some((block, _)) => block,
+            None => self.open(Block::Thinking, sink),
+        };
+        if !item.filled && !text.is_empty() {
+            sink(Event::Text {
+                block,
+                text,
+                logprobs: None,
+            });
+        }
+        if let Some(signature) = signature {
+            sink(Event::Signature { block, signature });
+        }
+        sink(Event::Close { block });
+    }
+
+    fn completed(&mut self, event: &Object<'_>, sink: &mut Sink<'_>) {
+        let Some(response) = event.get("response") else {
+            return;
+        };
+        if let Some(usage) = response.get("usage").filter(|usage| !usage.is_null()) {
+            sink(Event::Usage(read_usage(usage)));
+        }
+        let details = response.get("incomplete_details");
+        let reason = details.and_then(|details| details.str("reason"));
+        let status = response.str("status");
+        self.finish = Some(finish_of(status, reason, self.calls, self.refused));
+    }
+}
+
+fn close_with(item: &Item, text: Option<Cow<'_, str>>, sink: &mut Sink<'_>) {
+    let Some((block, _)) = item.open else {
+        return;
+    };
+    if let Some(text) = text {
+        sink(Event::Text {
+            block,
+            text,
+            logprobs: None,
+        });
+    }
+    sink(Event::Close { block });
+}
+
+impl ReadStream for Reader {
+    fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
+        parse_event(data, sink, |json, sink| {
+            if failure::is_failure(&json) {
+                return sink(Event::Failed(Failure::read(None, &json)));
+            }
+            let Json::Object(mut event) = json else {
+                return;
+            };
+            let kind = event.take_string("type").unwrap_or_default();
+            let index = event.u64("output_index").unwrap_or(0);
+            if !self.started && kind.starts_with("response.") && kind != "response.failed" {
+                self.start(&event, sink);
+            }
+            match kind.as_ref() {
+                "response.output_item.added" => {
+                    if let Some(item) = event.take_object("item") {
+                        self.add(index, item, sink);
+                    }
+                }
+                "response.output_text.delta" => {
+                    self.text(&mut event, "content_index", Block::Text, sink);
+                }
+                "response.refusal.delta" => {
+                    self.text(&mut event, "content_index", Block::Refusal, sink);
+                }
+                "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                    self.thought(&mut event, sink);
+                }
+                "response.function_call_arguments.delta" => self.arguments(&mut event, sink),
+                "response.output_text.annotation.added" => {
+                    let found = event.take("annotation").and_then(citation::read_annotation);
+                    if let Some(citation) = found {
+                        sink(Event::Citation {
+                            choice: 0,
+                            citation,
+                        });
+                    }
+                }
+                "response.output_item.done" => {
+                    if let Some(item) = event.take_object("item") {
+                        self.done(index, item, sink);
+                    }
+                }
+                "response.completed" | "response.incomplete" => self.completed(&event, sink),
+                "response.failed" => {
+                    let json = Json::Object(event);
+                    sink(Event::Failed(Failure::read(None, &json)));
+                }
+                _ => {}
+            }
+        });
+    }
+
+    fn is_complete(&self) -> bool {
+        self.started && self.finish.is_some()
+    }
+
+    fn end(&mut self, sink: &mut Sink<'_>) {
+        for item in std::mem::take(&mut self.items) {
+            close_with(&item, None, sink);
+        }
+        sink(Event::Finish {
+            choice: 0,
+            finish: self.finish.take().unwrap_or(Finish::Stop),
+        });
+    }
+}

@@ -1,0 +1,76 @@
+//! Where the responses of a format have their usage, text, model and end: the data that meters are
+//! driven by. It must not read bytes.
+
+use std::sync::LazyLock;
+
+use llm_router_domain::format::{Endpoint, Format};
+use memchr::memmem::Finder;
+
+use crate::formats::codec;
+
+/// Finds a quoted key. It can't match inside a string, where quotes are escaped.
+pub(crate) type KeyFinder = LazyLock<Finder<'static>>;
+
+/// A finder of `"delta"` and the like.
+macro_rules! finder {
+    ($key:literal) => {
+        std::sync::LazyLock::new(|| {
+            memchr::memmem::Finder::new(concat!("\"", $key, "\"").as_bytes())
+        })
+    };
+}
+pub(crate) use finder;
+
+/// How a provider lays out the responses of an endpoint.
+#[derive(Debug)]
+pub struct UsageLayout {
+    /// The key that streamed text stands below.
+    pub(crate) text: KeyFinder,
+    /// The path of keys to the served model in a stream's event.
+    pub(crate) model: &'static [&'static [u8]],
+    /// The key whose string value says why a choice ended, where events have no types.
+    pub(crate) finish_reason: Option<KeyFinder>,
+    /// The types of events, where they have any.
+    pub(crate) types: Option<EventTypes>,
+    /// What the figures include.
+    pub(crate) counting: Counting,
+    /// The member of an event whose counts are placeholders for those of a later event.
+    pub(crate) placeholder: Option<&'static [u8]>,
+    /// Responses generate tokens: a usage that reports none is not the whole of it.
+    pub(crate) generates: bool,
+    /// A stream reports usage only when it is asked to, by `stream_options.include_usage`.
+    pub(crate) usage_option: bool,
+}
+
+/// The types of events that end a stream.
+#[derive(Debug)]
+pub(crate) struct EventTypes {
+    /// Of a complete response.
+    pub(crate) ends: &'static [&'static [u8]],
+    /// Of a failed one.
+    pub(crate) failures: &'static [&'static [u8]],
+}
+
+/// What the figures of a usage object include.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// Input includes what the cache served and stored; output may leave reasoning out, which the
+    /// total shows.
+    OpenAi,
+    /// Input leaves out what the cache served and stored; output includes reasoning.
+    Anthropic,
+}
+
+impl UsageLayout {
+    /// The layout that a provider speaking `format` answers requests to `endpoint` in.
+    #[must_use]
+    pub fn for_endpoint(format: Format, endpoint: Endpoint) -> &'static Self {
+        codec(format).usage_layout(endpoint)
+    }
+
+    /// Returns true if a stream of this layout reports usage only when it is asked to.
+    #[must_use]
+    pub const fn has_usage_option(&self) -> bool {
+        self.usage_option
+    }
+}
