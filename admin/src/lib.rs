@@ -3,6 +3,7 @@
 mod backend;
 mod body;
 mod caller;
+mod connection;
 mod crud;
 mod diff;
 mod endpoints;
@@ -14,6 +15,7 @@ mod intake;
 mod objects;
 mod openapi;
 mod page;
+mod receive;
 mod serving;
 
 use std::sync::Arc;
@@ -48,13 +50,14 @@ pub use handlers::rules::{RuleObject, RuleProblem};
 pub use handlers::toggle::{RoutingApi, ToggleStatus};
 pub use objects::{ApiObject, Collection, ObjectError, ObjectSource};
 pub use page::ListPage;
-pub use serving::serve;
+pub use serving::{ConnectionLimits, serve};
 
 /// The state of the intake, which every request passes on its way to its handler.
 #[derive(Clone)]
 struct Service {
     backend: AppState,
     answered: idempotency::Answered,
+    large_bodies: receive::LargeBodies,
 }
 
 /// Builds the service. Pages of the origins in `cors` may call it from a browser; `*` stands for any
@@ -68,6 +71,7 @@ pub fn service(backend: Arc<dyn Backend>, cors: &[String]) -> Router {
     let service = Service {
         backend: Arc::clone(&backend),
         answered: idempotency::Answered::default(),
+        large_bodies: receive::LargeBodies::default(),
     };
     let router = router
         .merge(docs)

@@ -1,5 +1,7 @@
 //! Tests of the service over every path: roles, the shape of errors, and the API description.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -80,6 +82,10 @@ impl Backend for Empty {
 
     fn clients_port(&self) -> u16 {
         8000
+    }
+
+    fn body_timeout(&self) -> Duration {
+        Duration::from_secs(60)
     }
 
     fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
@@ -203,7 +209,7 @@ impl KeysApi for NoKeys {
     async fn rotate(
         &self,
         _: &str,
-        _: std::time::Duration,
+        _: Duration,
         _: Option<u64>,
         _: &str,
     ) -> Result<KeyObject, ObjectError> {
@@ -432,6 +438,12 @@ async fn errors_have_one_shape() {
         ),
         (
             request("GET", "/metrics", Some(Role::User)),
+            "",
+            403,
+            "permission_denied",
+        ),
+        (
+            request("PATCH", "/metrics", Some(Role::User)),
             "",
             403,
             "permission_denied",

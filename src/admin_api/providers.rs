@@ -10,7 +10,8 @@ use llm_router_admin::{
     Collection, ListPage, ModelSpec, ObjectError, ObjectSource, ProviderFields, ProviderHealth,
     ProviderModel, ProviderObject,
 };
-use llm_router_config::{self as config, NamePattern, ProviderKind, check_provider};
+use llm_router_config::{self as config, check_provider};
+use llm_router_domain::pattern::Pattern;
 use llm_router_domain::usage::Class;
 use llm_router_store::objects::{Draft, Kind, Object};
 use llm_router_store::seal::Sealer;
@@ -127,7 +128,7 @@ impl llm_router_admin::ProvidersApi for Hosting {
     async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError> {
         let found = self.configured(id).await?;
         let source = if self.is_written(id) { "file" } else { "api" };
-        let served = found.models.iter().map(NamePattern::as_str);
+        let served = found.models.patterns().iter().map(Pattern::as_str);
         let mut models: Vec<ProviderModel> = served
             .map(|name| self.model(&found, name, source))
             .collect();
@@ -194,7 +195,7 @@ impl Hosting {
     }
 
     /// A provider as it is configured, wherever.
-    async fn configured(&self, id: &str) -> Result<config::Provider, ObjectError> {
+    async fn configured(&self, id: &str) -> Result<Arc<config::Provider>, ObjectError> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
         let written = in_force
@@ -203,7 +204,7 @@ impl Hosting {
             .iter()
             .find(|provider| provider.id == id);
         if let Some(written) = written {
-            return Ok(written.clone());
+            return Ok(Arc::clone(written));
         }
         let mut made = in_force.objects.of(Kind::Provider);
         let made = made
@@ -298,7 +299,7 @@ impl Hosting {
         let live = self.editor.reloader.live();
         let prices = &live.snapshot.prices;
         let today = llm_router_domain::ledger::day(now());
-        let price = prices.find(&provider.id, provider.kind.name(), name);
+        let price = prices.find(&provider.id, provider.kind.price_type(), name);
         let price = price.and_then(|price| {
             let rates = price.on(today)?.list();
             let rate = |class: Class| {
@@ -323,9 +324,9 @@ impl Hosting {
 
     /// The models that a provider names itself.
     async fn named_by(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
-        let path = models_path(provider.kind);
+        let path = provider.kind.models_path(&provider.settings);
         let live = self.editor.reloader.live();
-        let answer = live.probe(&provider.id, path, PATIENCE).await;
+        let answer = live.probe(&provider.id, &path, PATIENCE).await;
         let answer = answer.map_err(ObjectError::UpstreamFailed)?;
         if answer.status != 200 {
             let message = format!(
@@ -388,14 +389,6 @@ fn switched_off() -> ProviderHealth {
         status: None,
         error: Some("the provider is switched off".to_owned()),
         checked_at: now(),
-    }
-}
-
-/// Where a provider lists its models, below its base URL.
-const fn models_path(kind: ProviderKind) -> &'static str {
-    match kind {
-        ProviderKind::Anthropic => "/v1/models",
-        _ => "/models",
     }
 }
 

@@ -101,7 +101,7 @@ impl SharedBudgets {
     pub(super) fn new(store: Arc<dyn BudgetStore>) -> (Arc<Self>, mpsc::Receiver<Uuid>) {
         let (endings, waiting) = mpsc::channel(WAITING);
         let shared = Self {
-            store: store,
+            store,
             replica: Mutex::new(ReplicaBudgets::new(fastrand::u32(..RUNS))),
             seeded: Mutex::default(),
             endings,

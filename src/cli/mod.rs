@@ -53,11 +53,12 @@ pub(crate) fn start_logging() -> bool {
         let wanted = ["LOG_LEVEL", "RUST_LOG"]
             .into_iter()
             .find_map(|name| env::var(name).ok());
-        // Pingora tells of its services and of each broken connection; ours is the say on both.
+        // Pingora tells of its services and of each broken connection; ours is the say on both. The
+        // driver of PostgreSQL tells what is stored, hashes of keys and sealed credentials included.
         let wanted = wanted.unwrap_or_else(|| "info".to_owned());
         EnvFilter::try_new(format!(
             "{wanted},pingora=warn,pingora_core=warn,pingora_proxy=off,\
-             pingora_core::services::listening=off"
+             pingora_core::services::listening=off,tokio_postgres=info"
         ))
         .unwrap_or_else(|_| EnvFilter::new("info"))
     };

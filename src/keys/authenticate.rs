@@ -5,14 +5,11 @@ use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 
 use crate::error::ApiError;
 use crate::keys::key_ring::{KeyRing, NoKey};
-
-/// The headers that a client's key may come in besides `authorization`. Neither they nor it ever
-/// reach a provider.
-pub(crate) const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
 /// Finds who presents the request.
 ///

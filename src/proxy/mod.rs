@@ -15,3 +15,15 @@ pub(crate) use server::{AppState, ServiceOptions, SideTask, run};
 pub(crate) use upstream::health_check::{check_now, keep_checked};
 pub(crate) use upstream::live::{Live, SharedLive};
 pub(crate) use upstream::otlp::Collector;
+
+use pingora::{Error, ErrorType};
+
+/// Describes an error for people: its cause says more than its kind, unless the cause quotes the head
+/// of a message, where credentials are.
+pub(crate) fn describe(error: &Error) -> String {
+    let quotes = *error.etype() == ErrorType::InvalidHTTPHeader;
+    let cause = error.context.as_ref().filter(|_| !quotes);
+    cause
+        .map_or(error.etype().as_str(), |cause| cause.as_str())
+        .to_owned()
+}

@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 use std::time::UNIX_EPOCH;
 
 use llm_router_domain::complexity::{Lexical, Scorer};
+use llm_router_domain::header::is_credential;
 use llm_router_domain::rule::{Area, Facts, Feature, WeekMinute};
 use llm_router_wire::prompt::Prompt;
 
@@ -52,6 +53,10 @@ impl Facts for Request<'_> {
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        // No rule that asks for one is compiled; whatever else asks learns nothing either.
+        if is_credential(name) {
+            return None;
+        }
         let mut lines = self.asking.headers.get_all(name).iter();
         let first = String::from_utf8_lossy(lines.next()?.as_bytes());
         Some(lines.fold(first, |joined, line| {

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 use std::time::UNIX_EPOCH;
 
+use llm_router_domain::header::CREDENTIALS;
 use llm_router_domain::key::Role;
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
-use llm_router_domain::rule::{RuleNames, RuleSpec, compile};
+use llm_router_domain::rule::{Facts as _, RuleNames, RuleSpec, compile};
 use serde_json::json;
 
 use crate::routing::*;
-use crate::snapshot::ProviderKind::{Anthropic, OpenAi};
 use crate::snapshot::testing::{model, provider, snapshot};
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
@@ -16,9 +16,9 @@ const MESSAGES: Endpoint = Endpoint::Messages;
 
 fn routing(rules: Value) -> Snapshot {
     let providers = vec![
-        provider("openai", OpenAi, &["*"]),
-        provider("claude", Anthropic, &["*"]),
-        provider("local", OpenAi, &["llama", "org/qwen"]),
+        provider("openai", "custom", &["*"]),
+        provider("claude", "anthropic", &["*"]),
+        provider("local", "custom", &["llama", "org/qwen"]),
     ];
     let models = vec![
         model(
@@ -161,7 +161,7 @@ fn what_cannot_be_served_is_refused() {
 
 #[test]
 fn unknown_models_are_404_for_every_key() {
-    let snapshot = snapshot(vec![provider("local", OpenAi, &["llama"])], vec![], None);
+    let snapshot = snapshot(vec![provider("local", "custom", &["llama"])], vec![], None);
     for allowed in ["*", "llama"] {
         for asked in ["gpt-4o", "auto", "local/", "local/x", "/llama"] {
             let got = tried(&snapshot, &[allowed], asked, CHAT);
@@ -248,6 +248,27 @@ fn rules_say_where_requests_go() {
         let got = tried(&routing(to(then.clone())), &["*"], asked, endpoint);
         assert_eq!(got, expected, "{then} for {asked}");
     }
+}
+
+#[test]
+fn rules_are_told_of_no_credential() {
+    let mut headers = HeaderMap::new();
+    for name in CREDENTIALS
+        .into_iter()
+        .chain(["x-forwarded-access-token", "x-region"])
+    {
+        headers.append(name, "secret".parse().unwrap());
+    }
+    asked(&routing(json!([])), &["*"], "fast", CHAT, |request| {
+        let request = Request::new(RouteRequest {
+            headers: &headers,
+            ..*request
+        });
+        for name in headers.keys() {
+            let seen = request.header(name.as_str());
+            assert_eq!(seen.is_some(), name == "x-region", "{name}: {seen:?}");
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Providers made by API: what is stored of them becomes what the configuration file would have
 //! said, beside the file's own. One that can't be used is left out, for it is too late to refuse it.
 
+use std::sync::Arc;
+
 use jiff::civil::date;
 use llm_router_config::{Config, MASK, Provider, check_provider};
 use llm_router_domain::price::PriceTable;
@@ -47,7 +49,7 @@ pub(crate) fn with_made(config: &Config, objects: &Objects, sealer: Option<&Seal
 ///
 /// # Errors
 /// Why it can't be used, for people to read.
-pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Provider, String> {
+pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Arc<Provider>, String> {
     let secrets = opened(object, sealer)?;
     let fields = object.body.as_object().cloned().unwrap_or_default();
     check_provider(&whole(&object.id, fields, &secrets).into()).map_err(|problems| {
@@ -240,7 +242,7 @@ mod tests {
         assert!(!sealed.expose_secret().contains("sk-1"));
         let stored = object(fields.clone().into(), Some(sealed));
         let found = provider(&stored, Some(&sealer())).unwrap();
-        assert_eq!(found.credential.unwrap().expose_secret(), "sk-1");
+        assert_eq!(found.credential.as_ref().unwrap().expose_secret(), "sk-1");
         assert_eq!(found.headers[0].1.expose_secret(), "h-1");
         assert!(provider(&stored, None).unwrap_err().contains("SECRET_KEY"));
         let kept = Secrets::take(&mut fields, opened(&stored, Some(&sealer())).unwrap());

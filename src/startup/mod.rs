@@ -552,6 +552,10 @@ impl llm_router_admin::Backend for AdminSource {
         self.metrics_public
     }
 
+    fn body_timeout(&self) -> Duration {
+        self.live.load().snapshot.server.body_timeout
+    }
+
     fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
         let live = self.live.load();
         let key = authenticate(&live.snapshot.keys, headers, clock::wall())

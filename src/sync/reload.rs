@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use llm_router_admin::{Difference, RejectedConfig};
-use llm_router_config::{
-    Config, DEFAULT_FILE, Environment, Loaded, ProviderKind, Report, RestartOnlySettings,
-};
+use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, Report, RestartOnlySettings};
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::{AuditDraft, Changes, Objects};
 use llm_router_store::seal::Sealer;
@@ -121,10 +119,8 @@ impl Loader {
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
         let config = &with_made(config, objects, self.sealer.as_ref());
-        let is_built_in = |provider: &llm_router_config::Provider| {
-            provider.kind == ProviderKind::Mock && provider.base_url.is_none()
-        };
-        let mock = if config.providers.iter().any(is_built_in) {
+        let mut providers = config.providers.iter();
+        let mock = if providers.any(|provider| provider.base_url.is_none()) {
             Some(self.mock.address(self.mock_config.clone())?)
         } else {
             None

@@ -15,10 +15,12 @@ mod harness;
 mod postgres;
 
 mod admin;
+mod admin_connections;
 mod bodies;
 mod broadcast;
 mod budgets;
 mod command_line;
+mod credentials;
 mod deploy;
 mod disconnects;
 mod draining;
@@ -55,3 +57,4 @@ mod toggle;
 mod traces;
 mod translation;
 mod upgrade;
+mod walls;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     CREDENTIAL, Gateway, KEY, chat_body, eventually, free_address, gateway, mock,
 };
+use crate::http2::{certificate, curl};
 use crate::traces::Seen;
 
 /// The secrets that a router was started with: what its environment and its configuration hold.
@@ -99,6 +100,25 @@ const SEALING: &str = "sealing-secret-0123456789abcdef0123";
 const REDIS: &str = "password-of-redis-0123";
 const STORED: &str = "sk-stored-credential-0123456789";
 const COLLECTOR: &str = "token-of-the-collector-0123";
+const HEADER: &str = "value-of-a-header-0123456789";
+const STORED_HEADER: &str = "value-of-a-stored-header-0123456789";
+/// What clients send that is theirs and nobody else's.
+const SENT: [(&str, &str); 6] = [
+    ("cookie", "session=secret-of-a-session-0123456789"),
+    ("proxy-authorization", "Basic secret-of-a-proxy-0123456789"),
+    ("x-goog-api-key", KEY),
+    ("x-llm-router-key", KEY),
+    ("x-amz-security-token", "secret-token-of-amazon-0123456789"),
+    ("x-auth-token", "secret-token-of-somebody-0123456789"),
+];
+/// All that can be logged, but for the watch over the folder that the log itself is in.
+const EVERYTHING: &str = "trace,notify=warn";
+const IN_QUERY: &str = "secret-in-a-query-0123456789";
+
+fn sent_values() -> impl Iterator<Item = String> {
+    let secret = |(_, value): (&str, &str)| value.rsplit([' ', '=']).next().map(str::to_owned);
+    SENT.into_iter().filter_map(secret)
+}
 
 async fn router(collector: &str, up: &str) -> Gateway {
     let headers = json!({ "x-token": "${COLLECTOR_KEY}" });
@@ -107,13 +127,18 @@ async fn router(collector: &str, up: &str) -> Gateway {
         .environment("API_KEY_SALT", SALT)
         .environment("SECRET_KEY", SEALING)
         .environment("COLLECTOR_KEY", COLLECTOR)
+        .environment("HEADER_SECRET", HEADER)
         .environment(
             "REDIS_URL",
             &format!("redis://:{REDIS}@{}/0", free_address()),
         )
-        .environment("LOG_LEVEL", "debug")
+        .environment("LOG_LEVEL", EVERYTHING)
         .provider_at("up", "mock", up)
         .provider_at("dead", "mock", &format!("http://{}/v1", free_address()))
+        .set(
+            "/providers/0/headers",
+            json!({ "x-extra": "${HEADER_SECRET}" }),
+        )
         .model("fast", "up", "mock-gpt")
         .set(
             "/telemetry",
@@ -126,7 +151,7 @@ async fn router(collector: &str, up: &str) -> Gateway {
 /// What is asked of a router, and the new secrets that it made and told of once.
 async fn use_everything(gateway: &Gateway) -> Vec<String> {
     let provider = json!({ "id": "made", "type": "mock", "base_url": gateway.config["providers"][0]["base_url"],
-        "api_key": STORED });
+        "api_key": STORED, "headers": { "x-made": STORED_HEADER } });
     let made = gateway
         .administer(ROOT, "POST", "/api/v1/providers", &[], &provider)
         .await;
@@ -165,7 +190,25 @@ async fn use_everything(gateway: &Gateway) -> Vec<String> {
     }
     let failing = [("x-mock-status", "401")];
     gateway.chat("fast", &failing).await;
+    send_secrets(gateway).await;
     vec![first, second]
+}
+
+/// Sends a client's secrets wherever they may stand, in good requests and in bad ones.
+async fn send_secrets(gateway: &Gateway) {
+    let bearer = format!("Bearer {KEY}");
+    for path in ["/v1/chat/completions", "/api/v1/router/explain", "/nowhere"] {
+        let path = format!("{path}?key={IN_QUERY}");
+        let body = chat_body("fast", false);
+        gateway.send("POST", &path, &SENT, body).await;
+    }
+    let [cookie, ..] = SENT.map(|(_, value)| value);
+    let malformed = format!(
+        "GET /v1/models?key={IN_QUERY} HTTP/1.1\r\nhost: a\r\n\
+        authorization: {bearer}\r\ncookie: {cookie}\r\nno colon\r\n\r\n"
+    );
+    let refused = crate::harness::raw(gateway.address, malformed.as_bytes()).await;
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
 }
 
 #[tokio::test]
@@ -188,6 +231,11 @@ async fn no_answer_metric_trace_or_log_line_shows_a_secret() {
         "/api/v1/requests",
         "/api/v1/router/metrics",
         "/api/v1/router/status",
+        "/api/v1/router/history",
+        "/api/v1/router/rules",
+        "/api/v1/providers/up/health",
+        "/api/v1/providers/made/models?refresh=true",
+        "/api/v1/me",
         "/api/v1/cost/summary",
         "/openapi.json",
         "/metrics",
@@ -211,10 +259,54 @@ async fn no_answer_metric_trace_or_log_line_shows_a_secret() {
     }
     shown.push(("the log".to_owned(), gateway.log().into_bytes()));
     secrets.extend([ROOT, SALT, SEALING, REDIS, COLLECTOR, KEY].map(str::to_owned));
+    secrets.extend([HEADER, STORED_HEADER, IN_QUERY].map(str::to_owned));
+    secrets.extend(sent_values());
     for (place, text) in &shown {
         assert_kept(&secrets, place, text);
     }
     // Nor are they in what is kept on disk, but for the file that they were written into.
     let database = std::fs::read(gateway.folder().join("data/llm-router.db")).unwrap();
     assert_kept(&secrets, "the database", &database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_http2_on_both_sides_shows_no_secret() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (cert, key) = certificate(folder.path());
+    let tls = json!({ "cert": cert, "key": key });
+    let mock = mock().await;
+    let inner = gateway().provider("up", &mock);
+    let inner = inner.set("/server/tls", tls.clone()).run().await;
+    let base = format!("https://localhost:{}/v1", inner.address.port());
+    let outer = gateway()
+        .environment("LOG_LEVEL", EVERYTHING)
+        .environment("HEADER_SECRET", HEADER)
+        .set("/server/tls", tls)
+        .add(
+            "providers",
+            json!({ "id": "far", "type": "custom", "base_url": base, "api_key": "${CLIENT_KEY}",
+                "ca_file": cert, "http2": "always", "headers": { "x-extra": "${HEADER_SECRET}" } }),
+        )
+        .run()
+        .await;
+    let url = format!("{}/v1/chat/completions?key={IN_QUERY}", outer.url);
+    let body = chat_body("far/up/mock-gpt", false);
+    let headers = SENT.map(|(name, value)| format!("{name}: {value}"));
+    let mut arguments = vec![
+        "--http2",
+        "--cacert",
+        cert.to_str().unwrap(),
+        &url,
+        "-d",
+        &body,
+    ];
+    for header in &headers {
+        arguments.extend(["-H", header]);
+    }
+    let (outcome, answer) = curl(&arguments);
+    assert_eq!(outcome, "200 2", "{answer}");
+    let mut secrets: Vec<String> = sent_values().collect();
+    secrets.extend([HEADER, IN_QUERY, KEY].map(str::to_owned));
+    outer.logs("/v1/chat/completions").await;
+    assert_kept(&secrets, "the log", outer.log().as_bytes());
 }

@@ -38,9 +38,12 @@ pub(crate) fn mask_secrets(root: &Json, schema: &Json, value: &Json) -> Json {
 /// the regular expressions of rules, stay as they are.
 fn mask_password(text: &str) -> String {
     let parts = text.split_once("://").and_then(|(scheme, rest)| {
-        let (user, host) = rest.split_once('@')?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, after) = rest.split_at_checked(end)?;
+        // A password that isn't encoded may hold an `@` itself.
+        let (user, host) = authority.rsplit_once('@')?;
         let (name, _) = user.split_once(':')?;
-        (!user.contains('/')).then(|| format!("{scheme}://{name}:{MASK}@{host}"))
+        Some(format!("{scheme}://{name}:{MASK}@{host}{after}"))
     });
     parts.unwrap_or_else(|| text.to_owned())
 }
@@ -60,4 +63,23 @@ fn find_property<'s>(root: &'s Json, schema: &'s Json, name: &str) -> Option<&'s
     choices
         .flatten()
         .find_map(|choice| find_property(root, choice, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_masked() {
+        for (url, shown) in [
+            ("http://u:p@h:1/a?b=c@d", "http://u:***@h:1/a?b=c@d"),
+            ("http://u:p@ss@h/a", "http://u:***@h/a"),
+            ("redis://:p@h", "redis://:***@h"),
+            ("http://u@h/a", "http://u@h/a"),
+            ("http://h/a:b@c", "http://h/a:b@c"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(mask_password(url), shown);
+        }
+    }
 }

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod circuit;
 pub mod complexity;
 pub mod format;
+pub mod header;
 pub mod key;
 pub mod ledger;
 pub mod limit;

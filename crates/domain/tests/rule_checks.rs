@@ -131,6 +131,21 @@ fn every_mistake_is_reported() {
             vec!["error when.header.regex: unclosed character class"],
         ),
         (
+            json!({"when": {"header": {"name": "Authorization", "regex": "^Bearer sk-[a-m]"}}}),
+            vec![
+                "error when.header.name: `authorization` carries a credential, and no rule may look \
+                 at one: use `key` or `owner` to tell clients apart",
+            ],
+        ),
+        (
+            json!({"enabled": false, "when": {"header": {"name": "x-llm-router-key", "equals": "sk-1"}}}),
+            vec!["error when.header.name: `x-llm-router-key` carries a credential"],
+        ),
+        (
+            json!({"when": {"any": [{"key": "ci"}, {"not": {"header": {"name": "x-auth-token", "regex": "("}}}]}}),
+            vec!["error when.any[1].not.header.name: `x-auth-token` carries a credential"],
+        ),
+        (
             json!({"when": {"key": "cj"}}),
             vec!["warning when.key: no key is named `cj` (did you mean `ci`?)"],
         ),
@@ -251,6 +266,13 @@ fn every_mistake_is_reported() {
         (
             json!({"then": {"split": [{"model": "fast", "weight": 1}], "sticky_by": "header x-user"}}),
             vec![],
+        ),
+        (
+            json!({"then": {"split": [{"model": "fast", "weight": 1}], "sticky_by": "header Cookie"}}),
+            vec![
+                "error then.sticky_by: `cookie` carries a credential, and no rule may look at one: \
+                 write `key`, or name another header",
+            ],
         ),
         (
             json!({"then": {"block": {"status": 200, "message": "no"}}}),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method};
+use llm_router_domain::header::{CREDENTIALS, is_credential};
 use sha2::{Digest as _, Sha256};
 
 pub use self::record::{Credential, Ended, Record, State, Totals};
@@ -22,16 +23,6 @@ const MOST_MODELS: usize = 4_096;
 
 /// The name under which further models are counted.
 const OTHER_MODELS: &str = "(other)";
-
-/// Headers whose values are shown as hashes only.
-const CREDENTIALS: [&str; 6] = [
-    "authorization",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "proxy-authorization",
-    "cookie",
-];
 
 /// Reads what the mock counts; clones read the same counts.
 #[derive(Clone, Debug)]
@@ -287,7 +278,7 @@ impl Slot {
 }
 
 fn shown(name: &str, value: &http::HeaderValue) -> (String, String) {
-    let value = if CREDENTIALS.contains(&name) {
+    let value = if is_credential(name) {
         format!("sha256:{}", fingerprint(value.as_bytes()))
     } else {
         String::from_utf8_lossy(value.as_bytes()).into_owned()

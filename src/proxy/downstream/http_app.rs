@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::process::shutdown::Stop;
 use crate::proxy::context::new_request_id;
+use crate::proxy::describe;
 use crate::proxy::downstream::connections::{Connections, Place};
 use crate::proxy::downstream::exchange::{Arrival, Exchange};
 use crate::proxy::downstream::session::Downstream;
@@ -96,12 +97,16 @@ impl App {
             }
             Ok(false) => None,
             Err(error) if is_malformed(&error) => {
-                tracing::debug!(%error, "a request header could not be read");
+                tracing::debug!(
+                    error = describe(&error),
+                    "a request header could not be read"
+                );
                 refuse(session, 400, INVALID, "The request is not valid HTTP.").await;
                 None
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection ended before its request header did");
+                let error = describe(&error);
+                tracing::debug!(error, "a connection ended before its request header did");
                 session.shutdown().await;
                 None
             }

@@ -2,13 +2,13 @@
 //! [`crate::limits`]' to decide.
 
 use llm_router_domain::format::Endpoint;
+use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 use llm_router_domain::usage::estimate_tokens;
 use pingora::proxy::Session;
 
 use crate::clock;
 use crate::error::ApiError;
-use crate::keys::authenticate::KEY_HEADERS;
 use crate::limits::{Need, Refusal};
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::context::Context;

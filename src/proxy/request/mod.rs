@@ -106,9 +106,9 @@ impl Gateway {
         let Some(router) = &self.admin else {
             return Ok(false);
         };
-        match admin::take(session, ctx).await {
-            Ok(request) => {
-                admin::serve(router, request, session, ctx).await?;
+        match admin::ask(router, session, ctx).await {
+            Ok(answer) => {
+                admin::send(answer, session, ctx).await?;
                 Ok(true)
             }
             Err(error) => Box::pin(self.take(Err(error), session, ctx)).await,

@@ -10,9 +10,10 @@ use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::attempt::redact::clean_text;
 use crate::proxy::attempt::response::Response;
 use crate::proxy::context::Context;
+use crate::proxy::describe;
 use crate::proxy::downstream::reply::{body_of, send_fault};
 use crate::proxy::gateway::Gateway;
-use crate::snapshot::Provider;
+use crate::snapshot::CompiledProvider;
 
 impl Gateway {
     /// Every attempt failed, or the one under way broke: tells the client, if it can be told.
@@ -36,7 +37,11 @@ impl Gateway {
             }
             None => ApiError::internal(),
         };
-        tracing::debug!(%error, request.id = &*ctx.request_id, "a request failed");
+        tracing::debug!(
+            error = describe(error),
+            request.id = &*ctx.request_id,
+            "a request failed"
+        );
         let begun = session.response_written().is_some();
         if !begun {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
@@ -101,7 +106,7 @@ impl Gateway {
 }
 
 /// Returns the error for the client when every candidate failed.
-fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError {
+fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> ApiError {
     let name = provider.map_or("The provider", |provider| &provider.id);
     match &inference.attempts.failure {
         Some(Failure::Status {

@@ -8,7 +8,8 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use tokio::time::timeout;
 
-use crate::proxy::attempt::headers::{Asked, for_provider};
+use crate::proxy::attempt::headers::{UpstreamTarget, for_provider};
+use crate::proxy::describe;
 use crate::proxy::upstream::live::Live;
 
 /// A provider's answer.
@@ -38,7 +39,7 @@ impl Live {
         let index = (0..self.snapshot.providers.len()).find(found);
         let index = index.ok_or("the provider is switched off")?;
         match timeout(limit, self.exchange(index, path)).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Ok(answer) => answer.map_err(|error| describe(&error)),
             Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
         }
     }
@@ -52,12 +53,11 @@ impl Live {
         };
         let peer = upstream.peer(&provider.timeouts).await?;
         let mut header = RequestHeader::build("GET", path.as_bytes(), None)?;
-        let asked = Asked {
+        let target = UpstreamTarget {
             path: path.into(),
-            length: 0,
             translated: false,
         };
-        for_provider(&mut header, provider, &asked)?;
+        for_provider(&mut header, provider, &target, &[])?;
         // A connection of its own: what is to be known is whether a new one can be had.
         let connector = Connector::new(None);
         let (mut session, _) = connector.get_http_session(&*peer).await?;

@@ -14,6 +14,7 @@ use super::{
     spec::{Action, Block, Condition, HeaderTest, RuleSpec, ScoreRange, Share, TimeWindow},
     week::Week,
 };
+use crate::header::is_credential;
 use crate::pattern::Pattern;
 
 /// Conditions may nest this deep.
@@ -276,6 +277,10 @@ impl RuleChecker<'_, '_> {
     fn header(&mut self, test: &HeaderTest) -> Option<ConditionNode> {
         if !is_field_name(&test.name) {
             self.error("name", &format!("`{}` is no header name", test.name));
+        } else if is_credential(&test.name) {
+            let remedy = "use `key` or `owner` to tell clients apart";
+            self.error("name", &describe_credential(&test.name, remedy));
+            return None;
         }
         let value = match (&test.equals, &test.regex) {
             (Some(value), None) => HeaderCondition::Equals(value.as_str().into()),
@@ -484,6 +489,11 @@ impl RuleChecker<'_, '_> {
     fn sticky(&mut self, text: &str) -> Option<Sticky> {
         let header = text.strip_prefix("header ").map(str::trim);
         match header {
+            Some(name) if is_credential(name) => {
+                let remedy = "write `key`, or name another header";
+                self.error("sticky_by", &describe_credential(name, remedy));
+                None
+            }
             Some(name) if is_field_name(name) => {
                 Some(Sticky::Header(name.to_ascii_lowercase().into()))
             }
@@ -528,6 +538,12 @@ impl RuleChecker<'_, '_> {
             .map(|(field, value)| (field.clone(), value.clone()))
             .collect()
     }
+}
+
+/// Describes a header that no rule may look at: who reads which rule matched would learn the credential,
+/// one question at a time.
+fn describe_credential(header: &str, remedy: &str) -> String {
+    format!("`{header}` carries a credential, and no rule may look at one: {remedy}")
 }
 
 /// RFC 9110 section 5.1: a token.

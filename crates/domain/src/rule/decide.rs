@@ -21,7 +21,8 @@ pub trait Facts {
     /// Returns the text of an area; empty if the request has none.
     fn text(&self, area: Area) -> &str;
     /// Returns a header's value; multiple lines of one header are joined by `, ` (RFC 9110 section
-    /// 5.3). The name is in lower case.
+    /// 5.3). The name is in lower case. A header that carries a credential
+    /// ([`is_credential`](crate::header::is_credential)) is absent for every rule.
     fn header(&self, name: &str) -> Option<Cow<'_, str>>;
     /// Returns the name of the client's key.
     fn key(&self) -> &str;
@@ -448,7 +449,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
     fn header(&self, name: &str, value: &HeaderCondition, reasons: &mut impl Reasons) -> bool {
         let found = self.facts.header(name);
         let hit = found.as_deref().is_some_and(|found| value.holds(found));
-        // The request's value may be a secret: only the rule's is shown.
+        // The request's value is the client's own: only the rule's is shown.
         reasons.say(|| match (found, value) {
             (None, _) => format!("header {name} is absent"),
             (_, HeaderCondition::Equals(want)) => format!("header {name} {} `{want}`", is(hit, "")),

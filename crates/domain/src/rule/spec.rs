@@ -162,7 +162,9 @@ pub struct TokenRange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderTest {
-    /// The header's name, in any case.
+    /// The header's name, in any case. None that carries a credential: `authorization`, `x-api-key`,
+    /// `api-key`, `x-goog-api-key`, `x-llm-router-key`, `x-amz-security-token`,
+    /// `proxy-authorization`, `cookie`, and names that end in `token`, `secret` and the like.
     pub name: String,
     /// The value, exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -281,8 +283,8 @@ pub struct Action {
     /// Route to one of these models, each with its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Vec<Share>>,
-    /// Value that keeps a request on its side of a `split`: `key`, or `header NAME`. Unset: random
-    /// for each request.
+    /// Value that keeps a request on its side of a `split`: `key`, or `header NAME` of a header
+    /// that carries no credential. Unset: random for each request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(key|header \S+)$"))]
     pub sticky_by: Option<String>,
