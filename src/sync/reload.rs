@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use llm_router_admin::{Difference, RejectedConfig};
 use llm_router_config::{
-    Config, DEFAULT_FILE, Environment, Loaded, Problem, ProviderKind, Report, RestartOnlySettings,
-    Severity,
+    Config, DEFAULT_FILE, Environment, Loaded, Problem, Report, RestartOnlySettings, Severity,
 };
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::{AuditDraft, Changes, Objects};
@@ -32,7 +31,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileInputs, compile};
 use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
-use crate::snapshot::stored_providers::{self, with_made};
+use crate::snapshot::stored_providers::{self, with_stored_providers};
 use crate::snapshot::stored_rules::broken;
 use crate::telemetry::metrics::Metrics;
 
@@ -121,11 +120,9 @@ impl Loader {
         issued: &Arc<IssuedKeys>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
-        let config = &with_made(config, objects, self.sealer.as_ref());
-        let is_built_in = |provider: &llm_router_config::Provider| {
-            provider.kind == ProviderKind::Mock && provider.base_url.is_none()
-        };
-        let mock = if config.providers.iter().any(is_built_in) {
+        let config = &with_stored_providers(config, objects, self.sealer.as_ref());
+        let mut providers = config.providers.iter();
+        let mock = if providers.any(|provider| provider.base_url.is_none()) {
             Some(self.mock.address(self.mock_config.clone())?)
         } else {
             None
