@@ -13,7 +13,7 @@ use llm_router_admin::{
 use llm_router_config::{self as config, check_provider};
 use llm_router_domain::pattern::Pattern;
 use llm_router_domain::usage::Class;
-use llm_router_store::objects::{Draft, Kind, Object};
+use llm_router_store::objects::{ObjectDraft, ObjectKind, StoredObject};
 use llm_router_store::seal::Sealer;
 use serde_json::{Map, Value, json};
 
@@ -106,7 +106,7 @@ impl Collection for Hosting {
     ) -> Result<(), ObjectError> {
         self.made_by_api(id, expected).await?;
         self.editor
-            .delete(Kind::Provider, id, expected, actor)
+            .delete(ObjectKind::Provider, id, expected, actor)
             .await
     }
 }
@@ -185,7 +185,7 @@ impl Hosting {
         let written = written.filter_map(|fields| self.written(fields));
         let made = in_force
             .objects
-            .of(Kind::Provider)
+            .by_kind(ObjectKind::Provider)
             .map(|object| self.made(object));
         written.chain(made).collect()
     }
@@ -206,7 +206,7 @@ impl Hosting {
         if let Some(written) = written {
             return Ok(Arc::clone(written));
         }
-        let mut made = in_force.objects.of(Kind::Provider);
+        let mut made = in_force.objects.by_kind(ObjectKind::Provider);
         let made = made
             .find(|object| object.id == id)
             .ok_or(ObjectError::NotFound)?;
@@ -214,9 +214,15 @@ impl Hosting {
     }
 
     /// A stored provider; refuses what the file says, and what isn't there or was changed.
-    async fn made_by_api(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
+    async fn made_by_api(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<StoredObject, ObjectError> {
         let written = |in_force: &ActiveConfig| is_written(in_force, id);
-        let made = self.editor.made(Kind::Provider, id, expected, written);
+        let made = self
+            .editor
+            .made(ObjectKind::Provider, id, expected, written);
         made.await
     }
 
@@ -226,7 +232,7 @@ impl Hosting {
         id: String,
         mut fields: Map<String, Value>,
         secrets: &Secrets,
-    ) -> Result<Draft, ObjectError> {
+    ) -> Result<ObjectDraft, ObjectError> {
         let mut whole = stored_providers::whole(&id, fields.clone(), secrets);
         if id.is_empty() {
             whole.remove("id");
@@ -251,8 +257,8 @@ impl Hosting {
             }
         };
         fields.remove("id");
-        Ok(Draft {
-            kind: Kind::Provider,
+        Ok(ObjectDraft {
+            kind: ObjectKind::Provider,
             name: id.clone(),
             id,
             body: fields.into(),
@@ -273,7 +279,7 @@ impl Hosting {
         })
     }
 
-    fn made(&self, object: &Object) -> ProviderObject {
+    fn made(&self, object: &StoredObject) -> ProviderObject {
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         fields.remove(PRICES);
         ProviderObject {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::civil::date;
 use llm_router_config::{Config, MASK, Provider, check_provider};
 use llm_router_domain::price::PriceTable;
-use llm_router_store::objects::{Kind, Object, Objects};
+use llm_router_store::objects::{ObjectKind, Objects, StoredObject};
 use llm_router_store::seal::Sealer;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ const HEADERS: &str = "headers";
 /// The configuration of the file with the providers made by API after those of the file.
 pub(crate) fn with_made(config: &Config, objects: &Objects, sealer: Option<&Sealer>) -> Config {
     let mut config = config.clone();
-    for object in objects.of(Kind::Provider) {
+    for object in objects.by_kind(ObjectKind::Provider) {
         let taken = config
             .providers
             .iter()
@@ -49,7 +49,10 @@ pub(crate) fn with_made(config: &Config, objects: &Objects, sealer: Option<&Seal
 ///
 /// # Errors
 /// Why it can't be used, for people to read.
-pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Arc<Provider>, String> {
+pub(crate) fn provider(
+    object: &StoredObject,
+    sealer: Option<&Sealer>,
+) -> Result<Arc<Provider>, String> {
     let secrets = opened(object, sealer)?;
     let fields = object.body.as_object().cloned().unwrap_or_default();
     check_provider(&whole(&object.id, fields, &secrets).into()).map_err(|problems| {
@@ -63,7 +66,7 @@ pub(crate) fn provider(object: &Object, sealer: Option<&Sealer>) -> Result<Arc<P
 /// The prices of models of providers made by API.
 pub(crate) fn prices(objects: &Objects) -> PriceTable {
     let mut table = PriceTable::default();
-    for object in objects.of(Kind::Provider) {
+    for object in objects.by_kind(ObjectKind::Provider) {
         for (model, price) in object.body[PRICES].as_object().into_iter().flatten() {
             match price_of(&object.id, model, price) {
                 Ok(price) => table = table.merge(price),
@@ -167,7 +170,7 @@ impl Secrets {
 ///
 /// # Errors
 /// When they can't be opened.
-pub(crate) fn opened(object: &Object, sealer: Option<&Sealer>) -> Result<Secrets, String> {
+pub(crate) fn opened(object: &StoredObject, sealer: Option<&Sealer>) -> Result<Secrets, String> {
     let Some(sealed) = &object.sealed else {
         return Ok(Secrets::default());
     };
@@ -216,9 +219,9 @@ mod tests {
         Sealer::new(&"0123456789abcdef0123456789abcdef".into(), &[]).unwrap()
     }
 
-    fn object(fields: Value, sealed: Option<SecretString>) -> Object {
-        Object {
-            kind: Kind::Provider,
+    fn object(fields: Value, sealed: Option<SecretString>) -> StoredObject {
+        StoredObject {
+            kind: ObjectKind::Provider,
             id: "a".to_owned(),
             name: "a".to_owned(),
             body: fields,

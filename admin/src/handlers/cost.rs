@@ -9,7 +9,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use llm_router_domain::ledger::LedgerSums;
 use llm_router_store::LedgerStore;
-use llm_router_store::ledger::{CostQuery, CostRow, Group};
+use llm_router_store::ledger::{CostQuery, CostRow, SumGroup};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -137,7 +137,7 @@ pub(crate) async fn daily(
         let last = query.to.unwrap_or_else(|| backend.today());
         query.from = last.checked_sub((DEFAULT_DAYS - 1).days()).ok();
     }
-    query.group = Group::Day;
+    query.group = SumGroup::Day;
     list_costs(backend.as_ref(), &query).await
 }
 
@@ -150,7 +150,7 @@ pub(crate) async fn by_model(
     Query(parameters): Parameters,
 ) -> Result<Json<ListPage<CostItem>>, AdminError> {
     let query = CostQuery {
-        group: Group::Model,
+        group: SumGroup::Model,
         ..cost_query(caller, &parameters)?
     };
     list_costs(backend.as_ref(), &query).await
@@ -168,9 +168,9 @@ pub(crate) async fn by_user(
     Query(parameters): Parameters,
 ) -> Result<Json<ListPage<CostItem>>, AdminError> {
     let group = match parameters.get("group").map(String::as_str) {
-        None | Some("end_user") => Group::EndUser,
-        Some("owner") => Group::Owner,
-        Some("key") => Group::Key,
+        None | Some("end_user") => SumGroup::EndUser,
+        Some("owner") => SumGroup::Owner,
+        Some("key") => SumGroup::Key,
         Some(_) => {
             let message = "group must be end_user, owner or key.";
             return Err(AdminError::invalid("group", message));
@@ -202,9 +202,9 @@ pub(crate) async fn summary(
     };
     Ok(Json(CostSummary {
         total: total(store.as_ref(), &query).await?,
-        by_model: by(Group::Model).await?,
-        by_user: by(Group::EndUser).await?,
-        by_provider: by(Group::Provider).await?,
+        by_model: by(SumGroup::Model).await?,
+        by_user: by(SumGroup::EndUser).await?,
+        by_provider: by(SumGroup::Provider).await?,
     }))
 }
 
@@ -256,7 +256,7 @@ fn cost_query(
         to,
         key: scope.key,
         owner: scope.owner,
-        group: Group::Nothing,
+        group: SumGroup::Nothing,
     })
 }
 

@@ -37,7 +37,7 @@ pub enum OnFull {
 
 /// How a journal is kept.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct JournalSettings {
     /// The folder; it is created.
     pub folder: PathBuf,
     /// A segment is closed at this size.
@@ -48,7 +48,7 @@ pub struct Settings {
     pub on_full: OnFull,
 }
 
-impl Settings {
+impl JournalSettings {
     /// The usual settings for a folder.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
@@ -89,7 +89,7 @@ impl JournalError {
 
 /// What opening a journal found of the process before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoveredJournal {
     /// Attempts that were begun and never settled: they are settled now, as interrupted.
     pub lost: Vec<LedgerEntry>,
     /// Settled entries that the store may not have yet.

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 
 /// What costs are added up by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Group {
+pub enum SumGroup {
     /// One sum over everything.
     #[default]
     Nothing,
@@ -46,7 +46,7 @@ pub struct CostQuery {
     /// Only this owner's.
     pub owner: Option<String>,
     /// What to add up by.
-    pub group: Group,
+    pub group: SumGroup,
 }
 
 /// Whose spending to add up by run.
@@ -166,7 +166,7 @@ pub type RequestAttempts = Vec<LedgerEntry>;
 
 /// A sum that doesn't agree with what it sums up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct TotalsDifference {
     /// The table and the row that differ.
     pub place: String,
     /// What the entries add up to, if anything.
@@ -208,7 +208,7 @@ pub trait LedgerStore: Send + Sync {
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError>;
 
     /// Adds the entries up anew and compares with the sums, for the days no entry was pruned of.
-    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError>;
+    async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -218,7 +218,7 @@ pub trait LedgerStore: Send + Sync {
 ///
 /// # Errors
 /// Those of [`LedgerStore::costs`].
-pub async fn spent(
+pub async fn spent_since(
     store: &dyn LedgerStore,
     key: Option<String>,
     owner: Option<String>,

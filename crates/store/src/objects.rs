@@ -15,7 +15,7 @@ use crate::ledger::Page;
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ObjectKind {
     /// A provider. Its id is its name.
     Provider,
     /// A public name with its deployments.
@@ -26,7 +26,7 @@ pub enum Kind {
     Key,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Provider, Self::Model, Self::Rule, Self::Key];
 
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn from_name(name: &str) -> Result<Self, StoreError> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| StoreError::Unreadable(format!("`{name}` in kind")))
     }
@@ -49,9 +49,9 @@ impl Kind {
 
 /// An object as it is stored.
 #[derive(Clone, Debug)]
-pub struct Object {
+pub struct StoredObject {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Identifies it among its kind.
     pub id: String,
     /// Unique among its kind.
@@ -70,9 +70,9 @@ pub struct Object {
 
 /// What an object shall be.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct ObjectDraft {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Identifies it among its kind.
     pub id: String,
     /// Unique among its kind.
@@ -85,7 +85,7 @@ pub struct Draft {
 
 /// Who changes something, and when.
 #[derive(Clone, Debug)]
-pub struct By {
+pub struct ChangedBy {
     /// The name of the key.
     pub actor: String,
     /// The time.
@@ -94,20 +94,20 @@ pub struct By {
 
 /// A change of one object.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum ObjectChange {
     /// A new object.
-    Create(Draft),
+    Create(ObjectDraft),
     /// Another content for an object that is there.
     Replace {
         /// What it shall be.
-        draft: Draft,
+        draft: ObjectDraft,
         /// The version it must have now; any, if none.
         expected: Option<u64>,
     },
     /// The end of an object.
     Delete {
         /// What it is.
-        kind: Kind,
+        kind: ObjectKind,
         /// Which one.
         id: String,
         /// The version it must have now; any, if none.
@@ -134,7 +134,7 @@ pub enum ChangeError {
 
 /// Numbers that tell whether something changed, and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct ChangeMarks {
     /// Grows with every change of an object.
     pub change_number: u64,
     /// Grows with every change of the toggle.
@@ -149,17 +149,17 @@ pub struct Objects {
     /// The change number of that moment.
     pub change_number: u64,
     /// The objects.
-    pub items: Vec<Object>,
+    pub items: Vec<StoredObject>,
 }
 
 impl Objects {
     /// What they become by changes; none if those concern keys only.
     #[must_use]
     pub fn with(&self, changes: &Changes) -> Option<Self> {
-        let is_key = |kind: Kind| kind == Kind::Key;
+        let is_key = |kind: ObjectKind| kind == ObjectKind::Key;
         let changed = changes.items.iter().filter(|one| !is_key(one.kind));
         let removed = changes.removed.iter().filter(|one| !is_key(one.kind));
-        let touched: HashSet<(Kind, &str)> = changed
+        let touched: HashSet<(ObjectKind, &str)> = changed
             .clone()
             .map(|one| (one.kind, one.id.as_str()))
             .chain(removed.map(|one| (one.kind, one.id.as_str())))
@@ -169,9 +169,9 @@ impl Objects {
         }
         let kept = self.items.iter();
         let kept = kept.filter(|one| !touched.contains(&(one.kind, one.id.as_str())));
-        let mut items: Vec<Object> = kept.chain(changed).cloned().collect();
+        let mut items: Vec<StoredObject> = kept.chain(changed).cloned().collect();
         items.sort_by(|one, two| {
-            let order = |one: &Object| (one.kind.name(), one.created_at);
+            let order = |one: &StoredObject| (one.kind.name(), one.created_at);
             order(one)
                 .cmp(&order(two))
                 .then_with(|| one.id.cmp(&two.id))
@@ -183,7 +183,7 @@ impl Objects {
     }
 
     /// Those of a kind.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+    pub fn by_kind(&self, kind: ObjectKind) -> impl Iterator<Item = &StoredObject> {
         self.items.iter().filter(move |object| object.kind == kind)
     }
 }
@@ -203,7 +203,7 @@ pub struct Changes {
     /// The change that they lead to: at the end of what there is, or of what was asked for.
     pub change_number: u64,
     /// The objects that were made or changed, as they are now.
-    pub items: Vec<Object>,
+    pub items: Vec<StoredObject>,
     /// The objects that were deleted. One of that id may have been made since, and is an item then.
     pub removed: Vec<Removal>,
 }
@@ -212,7 +212,7 @@ pub struct Changes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// What it was.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Which one.
     pub id: String,
     /// The number of the change that ended it.
@@ -224,7 +224,7 @@ pub const REMEMBERED: u64 = 100_000;
 
 /// When a key was last used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
+pub struct KeyUse {
     /// The key's id.
     pub key: String,
     /// When.
@@ -281,7 +281,7 @@ pub struct AuditQuery {
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// What has to be asked often: whether anything changed.
-    async fn marks(&self) -> Result<Marks, StoreError>;
+    async fn marks(&self) -> Result<ChangeMarks, StoreError>;
 
     /// All objects but the keys, of one moment: there may be very many of those, and [`page`] has
     /// them.
@@ -297,22 +297,30 @@ pub trait ObjectStore: Send + Sync {
     /// The next objects of a kind after an id, in the order of ids.
     async fn page(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Object>, StoreError>;
+    ) -> Result<Vec<StoredObject>, StoreError>;
 
     /// One object, if it is there.
-    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError>;
+    async fn find(
+        &self,
+        kind: ObjectKind,
+        handle: Handle<'_>,
+    ) -> Result<Option<StoredObject>, StoreError>;
 
     /// Keeps when keys were used, where that is later than what is known.
-    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError>;
+    async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), StoreError>;
 
     /// When these keys were last used, of those that were.
-    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError>;
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<KeyUse>, StoreError>;
 
     /// Changes an object. What it is now; nothing after its end.
-    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError>;
+    async fn change(
+        &self,
+        change: ObjectChange,
+        by: ChangedBy,
+    ) -> Result<Option<StoredObject>, ChangeError>;
 
     /// Lists the audit, newest first.
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError>;
@@ -338,7 +346,7 @@ impl Handle<'_> {
 
 impl Changes {
     /// What was read of the objects changed since some change, when `limit` were asked for.
-    pub(crate) fn of(items: Vec<Object>, change_number: u64, limit: u32) -> Self {
+    pub(crate) fn from_items(items: Vec<StoredObject>, change_number: u64, limit: u32) -> Self {
         let more = items.len() >= limit as usize;
         let last = items.last().filter(|_| more).map(|object| object.version);
         Self {
@@ -349,10 +357,10 @@ impl Changes {
     }
 }
 
-impl Change {
+impl ObjectChange {
     /// What is changed.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> ObjectKind {
         match self {
             Self::Create(draft) | Self::Replace { draft, .. } => draft.kind,
             Self::Delete { kind, .. } => *kind,
@@ -380,7 +388,7 @@ impl Change {
         match self {
             Self::Create(_) => "create",
             Self::Replace { draft, .. }
-                if matches!(draft.kind, Kind::Key) && draft.sealed.is_some() =>
+                if matches!(draft.kind, ObjectKind::Key) && draft.sealed.is_some() =>
             {
                 // Nothing is sealed of a key but what it is recognised by.
                 "rotate"
@@ -394,13 +402,13 @@ impl Change {
     /// nothing to delete it.
     pub(crate) fn outcome(
         &self,
-        found: Option<&Object>,
+        found: Option<&StoredObject>,
         number: u64,
         at: Timestamp,
-    ) -> Result<Option<Object>, ChangeError> {
+    ) -> Result<Option<StoredObject>, ChangeError> {
         let expected = match self {
             Self::Create(draft) => {
-                let new = Object::new(draft, number, at);
+                let new = StoredObject::new(draft, number, at);
                 return found.map_or(Ok(Some(new)), |_| Err(ChangeError::Taken));
             }
             Self::Replace { expected, .. } | Self::Delete { expected, .. } => expected,
@@ -410,23 +418,23 @@ impl Change {
             return Err(ChangeError::Stale(found.version));
         }
         Ok(match self {
-            Self::Replace { draft, .. } => Some(Object {
+            Self::Replace { draft, .. } => Some(StoredObject {
                 created_at: found.created_at,
                 sealed: draft.sealed.clone().or_else(|| found.sealed.clone()),
-                ..Object::new(draft, number, at)
+                ..StoredObject::new(draft, number, at)
             }),
             _ => None,
         })
     }
 
     /// The entry of the audit.
-    pub(crate) fn audited(
+    pub(crate) fn to_audit(
         &self,
-        before: Option<&Object>,
-        after: Option<&Object>,
-        by: &By,
+        before: Option<&StoredObject>,
+        after: Option<&StoredObject>,
+        by: &ChangedBy,
     ) -> AuditDraft {
-        let body = |object: &Object| object.body.clone();
+        let body = |object: &StoredObject| object.body.clone();
         AuditDraft {
             at: by.at,
             actor: by.actor.clone(),
@@ -439,8 +447,8 @@ impl Change {
     }
 }
 
-impl Object {
-    fn new(draft: &Draft, number: u64, at: Timestamp) -> Self {
+impl StoredObject {
+    fn new(draft: &ObjectDraft, number: u64, at: Timestamp) -> Self {
         Self {
             kind: draft.kind,
             id: draft.id.clone(),
@@ -471,9 +479,9 @@ pub(crate) struct ObjectRow {
 }
 
 impl ObjectRow {
-    pub(crate) fn into_object(self) -> Result<Object, StoreError> {
-        Ok(Object {
-            kind: Kind::named(&self.kind)?,
+    pub(crate) fn into_object(self) -> Result<StoredObject, StoreError> {
+        Ok(StoredObject {
+            kind: ObjectKind::from_name(&self.kind)?,
             id: self.id,
             name: self.name,
             body: json("body", &self.body)?,

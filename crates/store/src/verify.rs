@@ -8,8 +8,8 @@ use llm_router_domain::ledger::{self, LedgerEntry, LedgerSums};
 
 use crate::error::StoreError;
 use crate::journal::{JournalError, JournalReport};
-use crate::ledger::{Difference, LedgerStore};
-use crate::rollup::{Line, RollUp};
+use crate::ledger::{LedgerStore, TotalsDifference};
+use crate::rollup::{RollUp, RollUpLine};
 
 const INPUT: &str =
     "input + cached_input + cache_write_5m + cache_write_1h + audio_input + image_input";
@@ -52,7 +52,7 @@ pub struct Verification {
     /// Damaged places in the journal.
     pub damaged: usize,
     /// Sums that don't agree with the entries.
-    pub sums: Vec<Difference>,
+    pub sums: Vec<TotalsDifference>,
 }
 
 impl Verification {
@@ -121,19 +121,19 @@ fn same(one: &LedgerEntry, other: &LedgerEntry) -> bool {
 /// The rows of a roll-up that the entries contradict, for the days that are still complete.
 pub(crate) fn compare_sums(
     roll_up: RollUp,
-    found: BTreeMap<Line, LedgerSums>,
-    expected: BTreeMap<Line, LedgerSums>,
+    found: BTreeMap<RollUpLine, LedgerSums>,
+    expected: BTreeMap<RollUpLine, LedgerSums>,
     pruned_to: Timestamp,
-) -> Vec<Difference> {
+) -> Vec<TotalsDifference> {
     let kept = |day: Date| pruned_to == Timestamp::UNIX_EPOCH || day > ledger::day(pruned_to);
-    let mut lines: Vec<&Line> = found.keys().chain(expected.keys()).collect();
+    let mut lines: Vec<&RollUpLine> = found.keys().chain(expected.keys()).collect();
     lines.sort_unstable();
     lines.dedup();
     lines
         .into_iter()
         .filter(|(day, _)| kept(*day))
         .filter(|line| found.get(*line) != expected.get(*line))
-        .map(|line| Difference {
+        .map(|line| TotalsDifference {
             place: format!("{} {} {}", roll_up.table(), line.0, line.1.join("/")),
             expected: expected.get(line).copied(),
             found: found.get(line).copied(),

@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::codec::{self, Record};
-use super::recent::{Noted, Position};
-use super::segment::{self, Reader};
+use super::codec::{self, JournalRecord};
+use super::recent::{Position, RecentRecord};
+use super::segment::{self, SegmentReader};
 use super::{Journal, JournalError};
 use crate::error::StoreError;
 use crate::ledger::LedgerStore;
@@ -65,7 +65,7 @@ impl Mover {
     ) -> Result<Self, JournalError> {
         let (flush, requests) = mpsc::unbounded_channel();
         let folder = journal.folder().to_owned();
-        let work = Work::begin(journal, store, settings)?;
+        let work = MoverWorker::begin(journal, store, settings)?;
         let thread = std::thread::Builder::new()
             .name("ledger-mover".to_owned())
             .spawn(move || runtime.block_on(work.run(requests)))
@@ -103,14 +103,14 @@ impl Mover {
     }
 }
 
-struct Work {
+struct MoverWorker {
     journal: Journal,
     store: Arc<dyn LedgerStore>,
     settings: MoverSettings,
     /// How far the journal was read.
     at: Position,
     /// Reads on from there where it isn't remembered.
-    reader: Option<Reader>,
+    reader: Option<SegmentReader>,
     batch: Vec<LedgerEntry>,
     open: OpenAttempts,
     /// Segments before this one are deleted.
@@ -150,7 +150,7 @@ impl OpenAttempts {
     }
 }
 
-impl Work {
+impl MoverWorker {
     fn begin(
         journal: Journal,
         store: Arc<dyn LedgerStore>,
@@ -222,11 +222,11 @@ impl Work {
         Ok(self.at >= target)
     }
 
-    fn remember(&mut self, records: Vec<(u64, Noted)>, end: Position) {
+    fn remember(&mut self, records: Vec<(u64, RecentRecord)>, end: Position) {
         for (segment, noted) in records {
             match noted {
-                Noted::Opened(id) => self.open.open(id, segment),
-                Noted::Settled(entry) => self.batch.push(*entry),
+                RecentRecord::Opened(id) => self.open.open(id, segment),
+                RecentRecord::Settled(entry) => self.batch.push(*entry),
             }
         }
         self.at = end;
@@ -243,7 +243,7 @@ impl Work {
         };
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
-            None => Reader::open(self.journal.folder(), number, from)?,
+            None => SegmentReader::open(self.journal.folder(), number, from)?,
         };
         while self.batch.len() < self.settings.batch {
             let Some(payload) = reader.next(end)? else {
@@ -257,7 +257,7 @@ impl Work {
             };
             match codec::opened_id(payload) {
                 Some(id) => self.open.open(id, number),
-                None => self.batch.extend(settled(payload)),
+                None => self.batch.extend(decode_settled(payload)),
             }
             self.at = (number, reader.position());
         }
@@ -278,7 +278,7 @@ impl Work {
                 self.batch = entries.to_vec();
                 return Err(error);
             }
-            self.journal.moved(entries.len());
+            self.journal.note_moved(entries.len());
             for entry in &*entries {
                 self.open.settle(entry.attempt.id);
             }
@@ -346,10 +346,10 @@ impl Work {
 }
 
 /// The settled entry of a record; one that doesn't read is said aloud and passed over.
-fn settled(payload: &[u8]) -> Option<LedgerEntry> {
+fn decode_settled(payload: &[u8]) -> Option<LedgerEntry> {
     match codec::decode(payload) {
-        Ok(Record::Settled(entry)) => Some(*entry),
-        Ok(Record::Opened(_)) => None,
+        Ok(JournalRecord::Settled(entry)) => Some(*entry),
+        Ok(JournalRecord::Opened(_)) => None,
         Err(error) => {
             tracing::error!(%error, "a record of the journal is passed over");
             None

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket, Transaction};
 
-use super::{CONNECT, configured, store_error};
+use super::{CONNECT, parse_config, store_error};
 use crate::error::StoreError;
 
 /// Changes of one database are announced on this channel of it. Whoever connects to the database
@@ -21,13 +21,13 @@ const CHANNEL: &str = "llm_router_changes";
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Where changes can be heard of.
-pub struct Listener {
+pub struct ChangeListener {
     config: Config,
     connector: MakeTlsConnector,
 }
 
 /// A connection that hears of changes.
-pub struct Listening {
+pub struct ListenConnection {
     client: Client,
     /// Several changes that nobody has asked for yet are one.
     heard: mpsc::Receiver<()>,
@@ -35,13 +35,13 @@ pub struct Listening {
     _reading: JoinSet<()>,
 }
 
-impl Listener {
+impl ChangeListener {
     /// A listener at a `postgresql://` address. It isn't connected yet.
     ///
     /// # Errors
     /// When it is no address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let (config, address) = configured(url)?;
+        let (config, address) = parse_config(url)?;
         let connector = address.connector()?;
         Ok(Self { config, connector })
     }
@@ -50,14 +50,14 @@ impl Listener {
     ///
     /// # Errors
     /// When the server can't be reached.
-    pub async fn listen(&self) -> Result<Listening, StoreError> {
+    pub async fn listen(&self) -> Result<ListenConnection, StoreError> {
         let connecting = self.config.connect(self.connector.clone());
         let (client, connection) = in_time(connecting).await?;
         let (hears, heard) = mpsc::channel(1);
         let mut reading = JoinSet::new();
         reading.spawn(read(connection, hears));
         in_time(client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
-        Ok(Listening {
+        Ok(ListenConnection {
             client,
             heard,
             _reading: reading,
@@ -65,7 +65,7 @@ impl Listener {
     }
 }
 
-impl Listening {
+impl ListenConnection {
     /// Waits for the next change.
     ///
     /// # Errors
