@@ -21,9 +21,9 @@ pub(crate) const COUNTS: [&str; 8] = [
     "estimated_requests",
 ];
 
-/// How a database wants the statement.
+/// Dialect of SQL that a database needs.
 pub(crate) struct SqlDialect {
-    /// What stands before a parameter's number.
+    /// Mark before a parameter's number.
     pub(crate) mark: char,
     /// The columns that hold the cost.
     pub(crate) cost: &'static [&'static str],
@@ -44,7 +44,7 @@ pub(crate) enum Param {
 pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(crate) params: Vec<Param>,
-    /// How many columns the rows begin with before the sums.
+    /// Columns with which rows begin, before the sums.
     pub(crate) group: &'static [&'static str],
 }
 

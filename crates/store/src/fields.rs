@@ -21,7 +21,7 @@ pub(crate) const COLUMNS: &str = "id, request_id, attempt, last, at, key, owner,
      service_tier, estimated, status, error, queue_us, connect_us, first_token_us, total_us, \
      ending, disconnect, explanation";
 
-/// How many columns [`COLUMNS`] names.
+/// Number of columns in [`COLUMNS`].
 pub(crate) const COLUMN_COUNT: usize = 40;
 
 /// A row as read.

@@ -1,5 +1,5 @@
-//! Objects made by API, and the record of who changed what. What an object means is its users'
-//! business: here it is a name, a body and a version.
+//! Objects made by API, and the audit of changes. It must not know what an object means: here it is
+//! a name, a body and a version.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use crate::error::StoreError;
 use crate::ledger::Page;
 
-/// What an object is.
+/// Kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectKind {
@@ -47,10 +47,10 @@ impl ObjectKind {
     }
 }
 
-/// An object as it is stored.
+/// Object as stored.
 #[derive(Clone, Debug)]
 pub struct StoredObject {
-    /// What it is.
+    /// Kind of the object.
     pub kind: ObjectKind,
     /// Identifies it among its kind.
     pub id: String,
@@ -58,20 +58,20 @@ pub struct StoredObject {
     pub name: String,
     /// The fields as in the configuration file, without secrets: it is shown, and it is audited.
     pub body: Json,
-    /// What must be kept and never shown, as a key's hash or a credential's ciphertext.
+    /// Secret part that is never shown, as a key's hash or a credential's ciphertext.
     pub sealed: Option<SecretString>,
     /// The number of the change that made it what it is. Never used twice: fit for an ETag.
     pub version: u64,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// What an object shall be.
+/// New content of an object.
 #[derive(Clone, Debug)]
 pub struct ObjectDraft {
-    /// What it is.
+    /// Kind of the object.
     pub kind: ObjectKind,
     /// Identifies it among its kind.
     pub id: String,
@@ -79,11 +79,11 @@ pub struct ObjectDraft {
     pub name: String,
     /// The fields as in the configuration file, without secrets.
     pub body: Json,
-    /// What must be kept and never shown. A replacement without it keeps what there was.
+    /// Secret part that is never shown. A replacement without it keeps the previous one.
     pub sealed: Option<SecretString>,
 }
 
-/// Who changes something, and when.
+/// Author of a change, and the time.
 #[derive(Clone, Debug)]
 pub struct ChangedBy {
     /// The name of the key.
@@ -99,33 +99,33 @@ pub enum ObjectChange {
     Create(ObjectDraft),
     /// Another content for an object that is there.
     Replace {
-        /// What it shall be.
+        /// The new content.
         draft: ObjectDraft,
-        /// The version it must have now; any, if none.
+        /// Version that it must have now; any, if none.
         expected: Option<u64>,
     },
     /// The end of an object.
     Delete {
-        /// What it is.
+        /// Kind of the object.
         kind: ObjectKind,
-        /// Which one.
+        /// Id of the object.
         id: String,
-        /// The version it must have now; any, if none.
+        /// Version that it must have now; any, if none.
         expected: Option<u64>,
     },
 }
 
-/// Why an object wasn't changed.
+/// Reason for which an object wasn't changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// One of its kind has that id or name already.
-    #[error("another one has that id or name")]
+    #[error("an object with that id or name already exists")]
     Taken,
     /// There is no such object.
-    #[error("there is none with that id")]
+    #[error("no object with that id")]
     Missing,
     /// It has been changed since: this is its version now.
-    #[error("it was changed meanwhile; its version is now {0}")]
+    #[error("the object was changed in the meantime; its version is now {0}")]
     Stale(u64),
     /// The store failed.
     #[error(transparent)]
@@ -139,7 +139,7 @@ pub struct ChangeMarks {
     pub change_number: u64,
     /// Grows with every change of the toggle.
     pub toggle_revision: u64,
-    /// What the store's own clock said, if it isn't this machine's.
+    /// Time by the store's own clock, if that isn't this machine's.
     pub clock: Option<Timestamp>,
 }
 
@@ -153,7 +153,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// What they become by changes; none if those concern keys only.
+    /// Returns the objects after changes; none if those concern keys only.
     #[must_use]
     pub fn with(&self, changes: &Changes) -> Option<Self> {
         let is_key = |kind: ObjectKind| kind == ObjectKind::Key;
@@ -197,7 +197,7 @@ pub enum Handle<'a> {
     Name(&'a str),
 }
 
-/// What changed after some change, in the order of changes.
+/// Changes after a given change, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// The change that they lead to: at the end of what there is, or of what was asked for.
@@ -211,55 +211,55 @@ pub struct Changes {
 /// The end of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// What it was.
+    /// Kind of the object.
     pub kind: ObjectKind,
-    /// Which one.
+    /// Id of the object.
     pub id: String,
     /// The number of the change that ended it.
     pub version: u64,
 }
 
-/// How many changes back it is known what was deleted.
+/// Number of changes for which deletions are remembered.
 pub const REMEMBERED: u64 = 100_000;
 
-/// When a key was last used.
+/// Last use of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUse {
     /// The key's id.
     pub key: String,
-    /// When.
+    /// Time.
     pub at: Timestamp,
 }
 
-/// What somebody did, for the record.
+/// Audit record to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditDraft {
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// Who.
+    /// Actor.
     pub actor: String,
-    /// What was done, as `create`.
+    /// Action, as `create`.
     pub action: String,
-    /// What it was done to, as `rule`.
+    /// Kind of the target, as `rule`.
     pub kind: String,
-    /// Which one.
+    /// Id of the object.
     pub object: String,
-    /// What it was, without secrets.
+    /// Previous state, without secrets.
     pub before: Option<Json>,
-    /// What it became, without secrets.
+    /// New state, without secrets.
     pub after: Option<Json>,
 }
 
-/// What somebody did, as recorded.
+/// Audit record as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Grows.
     pub seq: u64,
-    /// What was done.
+    /// The record.
     pub what: AuditDraft,
 }
 
-/// Which part of the record to list, newest first.
+/// Query for the audit, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
     /// Only of this kind.
@@ -268,9 +268,9 @@ pub struct AuditQuery {
     pub object: Option<String>,
     /// Only by this actor.
     pub actor: Option<String>,
-    /// Where the page before ended.
+    /// End of the previous page.
     pub cursor: Option<u64>,
-    /// How many at most.
+    /// Most items.
     pub limit: u32,
 }
 
@@ -280,7 +280,7 @@ pub struct AuditQuery {
 /// audit whose before and after are the bodies. Changes come one after the other, also of replicas.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
-    /// What has to be asked often: whether anything changed.
+    /// Reads the marks that tell whether anything changed; cheap, for polling.
     async fn marks(&self) -> Result<ChangeMarks, StoreError>;
 
     /// All objects but the keys, of one moment: there may be very many of those, and [`page`] has
@@ -312,7 +312,7 @@ pub trait ObjectStore: Send + Sync {
     /// Keeps when keys were used, where that is later than what is known.
     async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), StoreError>;
 
-    /// When these keys were last used, of those that were.
+    /// Reads the last uses of these keys, as far as they were used.
     async fn uses(&self, keys: Vec<String>) -> Result<Vec<KeyUse>, StoreError>;
 
     /// Changes an object. What it is now; nothing after its end.
@@ -329,7 +329,7 @@ pub trait ObjectStore: Send + Sync {
     async fn record(&self, what: AuditDraft) -> Result<(), StoreError>;
 }
 
-/// Whether it is known what was deleted since a change.
+/// Returns true if deletions since a change are still remembered.
 pub(crate) const fn is_remembered(since: u64, change_number: u64) -> bool {
     since <= change_number && change_number - since <= REMEMBERED
 }
@@ -345,7 +345,7 @@ impl Handle<'_> {
 }
 
 impl Changes {
-    /// What was read of the objects changed since some change, when `limit` were asked for.
+    /// Creates the changes from the objects read, when `limit` were requested.
     pub(crate) fn from_items(items: Vec<StoredObject>, change_number: u64, limit: u32) -> Self {
         let more = items.len() >= limit as usize;
         let last = items.last().filter(|_| more).map(|object| object.version);
@@ -358,7 +358,7 @@ impl Changes {
 }
 
 impl ObjectChange {
-    /// What is changed.
+    /// Returns the kind of the changed object.
     #[must_use]
     pub const fn kind(&self) -> ObjectKind {
         match self {
@@ -367,7 +367,7 @@ impl ObjectChange {
         }
     }
 
-    /// Which one.
+    /// Id of the object.
     #[must_use]
     pub fn id(&self) -> &str {
         match self {
@@ -398,8 +398,8 @@ impl ObjectChange {
         }
     }
 
-    /// What comes of the change where `found` is, as change `number`: the object to write, or
-    /// nothing to delete it.
+    /// Applies the change to the object `found`, as change `number`, and returns the object to
+    /// write, or none to delete it.
     pub(crate) fn outcome(
         &self,
         found: Option<&StoredObject>,

@@ -35,13 +35,13 @@ mod migrations {
     refinery::embed_migrations!("migrations/postgres");
 }
 
-/// How long a connection may take to be made, or to become free.
+/// Timeout for opening a connection or waiting for a free one.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long an answer may take.
+/// Timeout of an answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// How long a comparison of everything may take.
+/// Timeout of a full comparison.
 const CHECK: Duration = Duration::from_secs(3_600);
 
 /// Connections of this process.
@@ -59,7 +59,7 @@ impl PostgresStore {
     /// A store at a `postgresql://` address. It isn't connected to yet.
     ///
     /// # Errors
-    /// When it is no address.
+    /// Returns an error if `url` is not an address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
         let (config, address) = parse_config(url)?;
         let recycling = ManagerConfig {
@@ -83,7 +83,7 @@ impl PostgresStore {
     /// Creates or upgrades the tables. Replicas that start together take turns.
     ///
     /// # Errors
-    /// When the server can't be reached or refuses.
+    /// Returns an error if the server is unavailable or rejects the migration.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut client = self.client().await?;
         let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
@@ -111,7 +111,7 @@ impl PostgresStore {
     }
 }
 
-/// How a server is connected to: bounded, and kept from waiting for one that is gone.
+/// Returns the connection settings: bounded in time, with keep-alive against servers that are gone.
 fn parse_config(url: &str) -> Result<(Config, tls::ServerAddress), StoreError> {
     let address = tls::ServerAddress::parse(url)?;
     let mut config: Config = address

@@ -1,4 +1,5 @@
-//! What a batch of entries adds to the sums: one line for each row of the roll-up tables.
+//! Sums that a batch of entries adds: one line for each row of the roll-up tables. It must not
+//! write them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ pub(crate) struct RollUp {
     pub(crate) monthly: bool,
 }
 
-/// What a roll-up keeps apart besides day, key and owner.
+/// Dimension of a roll-up besides day, key and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RollUpKind {
     /// Provider and model.
@@ -55,7 +56,7 @@ impl RollUp {
         }
     }
 
-    /// What [`Self::columns`] are made of in the table of entries, as a list for SQL.
+    /// Returns the expressions of [`Self::columns`] over the table of entries, as a list for SQL.
     pub(crate) fn entry_columns(self) -> String {
         let columns = self.columns().iter().map(|name| match *name {
             "model" => "deployment",
@@ -92,8 +93,8 @@ pub(crate) type RollUpLine = (Date, Vec<String>);
 /// The same, borrowed of a batch; a table with fewer columns leaves the last text empty.
 pub(crate) type BatchLine<'a> = (Date, [&'a str; 4]);
 
-/// What entries add to the tables of a kind, by day and by month. Sorted, so that two writers lock
-/// rows in the same order.
+/// Returns the sums that entries add to the tables of a kind, by day and by month. Sorted, so that
+/// two writers lock rows in the same order.
 pub(crate) fn lines<'a>(
     kind: RollUpKind,
     entries: &[&'a LedgerEntry],
@@ -110,7 +111,8 @@ pub(crate) fn lines<'a>(
     [(daily, days), (monthly, months)]
 }
 
-/// What entries add to `spent_by_run`, by day, key, owner and run; sorted, as [`lines`] are.
+/// Returns the sums that entries add to `spent_by_run`, by day, key, owner and run; sorted as by
+/// [`lines`].
 pub(crate) fn spent_lines<'a>(
     entries: &[&'a LedgerEntry],
 ) -> BTreeMap<(Date, &'a str, &'a str, i64), Decimal> {

@@ -28,10 +28,10 @@ mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
 }
 
-/// How long a statement waits for another process that holds the file.
+/// Time that a statement waits for another process holding the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How often, and after which pause, tables that could not be upgraded are tried again.
+/// Number of attempts to upgrade the tables, and the pause between them.
 const MIGRATION_TRIES: u32 = 20;
 const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,7 +53,7 @@ impl SqliteStore {
     /// Opens or creates the file and brings its tables up to date.
     ///
     /// # Errors
-    /// When the file can't be opened or upgraded.
+    /// Returns an error if the file can't be opened or upgraded.
     pub async fn open(path: PathBuf) -> Result<Self, StoreError> {
         let (writer, jobs) = mpsc::channel::<ConnectionJob>();
         let readers = Arc::new(Readers {

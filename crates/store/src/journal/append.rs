@@ -36,7 +36,7 @@ impl Journal {
     /// Opens a folder, settles what the process before left open, and begins a new segment.
     ///
     /// # Errors
-    /// When another process has the folder, or the disk fails.
+    /// Returns an error if another process has locked the folder, or on an I/O error.
     pub fn open(settings: JournalSettings) -> Result<(Self, RecoveredJournal), JournalError> {
         let folder = settings.folder.clone();
         std::fs::create_dir_all(&folder).map_err(JournalError::disk(&folder))?;
@@ -70,7 +70,8 @@ impl Journal {
     /// Notes an attempt before it goes upstream.
     ///
     /// # Errors
-    /// When it can't be noted and the journal is set to refuse; then nothing must go upstream.
+    /// Returns an error if the record can't be written and the policy is to refuse. Then nothing
+    /// must go upstream.
     pub fn record_opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
         let written = self
             .shared
@@ -82,7 +83,7 @@ impl Journal {
             }
             (Err(error), OnFull::Refuse) => Err(error),
             (Err(error), OnFull::Continue) => {
-                tracing::debug!(%error, entry.id = %opened.attempt.id, "an attempt goes upstream unjournalled");
+                tracing::debug!(%error, entry.id = %opened.attempt.id, "failed to journal an attempt; sending it nevertheless");
                 Ok(())
             }
         }
@@ -105,10 +106,10 @@ impl Journal {
         let id = entry.attempt.id;
         if overflow.len() < MAX_OVERFLOW {
             overflow.push_back(entry);
-            tracing::debug!(%error, entry.id = %id, "an entry is kept in memory only");
+            tracing::debug!(%error, entry.id = %id, "failed to journal an entry; keeping it in memory");
         } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%error, entry.id = %id, "an entry is lost: disk and memory are full");
+            tracing::error!(%error, entry.id = %id, "lost an entry: disk and memory are full");
         }
     }
 
@@ -148,7 +149,7 @@ impl Journal {
     /// Syncs everything written so far to the disk.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// Returns an error if the disk fails.
     pub fn sync(&self) -> Result<(), JournalError> {
         self.shared.sync()
     }
@@ -159,13 +160,13 @@ impl Journal {
         &self.shared.settings.folder
     }
 
-    /// How far the journal is written.
+    /// Returns the position up to which the journal is written.
     pub(super) fn position(&self) -> Position {
         guard(&self.shared.active).position()
     }
 
-    /// How far the journal is written; what is written from here on is remembered for
-    /// [`Self::recent`]. The reader stands at `at`.
+    /// Returns the position up to which the journal is written, and keeps later records in memory
+    /// for [`Self::recent`]. The reader is at `at`.
     pub(super) fn follow(&self, at: Position) -> Position {
         let mut active = guard(&self.shared.active);
         let position = active.position();
@@ -211,7 +212,7 @@ struct JournalState {
     stopping: AtomicBool,
     overflow: Mutex<VecDeque<LedgerEntry>>,
     failures: AtomicU64,
-    /// Whether the last record could not be written.
+    /// True if the last record could not be written.
     failing: AtomicBool,
     dropped: AtomicU64,
     /// Settled entries that were written here, those found at the start included.
@@ -232,7 +233,7 @@ struct ActiveSegment {
     recent: Recent,
 }
 
-/// What the next sync has to do.
+/// Work of the next sync.
 #[derive(Debug, Default)]
 struct Unsynced {
     files: Vec<Arc<File>>,
@@ -327,7 +328,7 @@ impl JournalState {
 
     fn note_success(&self) {
         if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(folder = %self.settings.folder.display(), "the journal is written again");
+            tracing::info!(folder = %self.settings.folder.display(), "writing to the journal again");
         }
     }
 
@@ -339,7 +340,7 @@ impl JournalState {
                 OnFull::Refuse => "requests are refused until it can be",
                 OnFull::Continue => "requests go on and what they cost waits in memory",
             };
-            tracing::error!(%error, %folder, "the journal can't be written: {policy}");
+            tracing::error!(%error, %folder, "failed to write to the journal: {policy}");
         }
         JournalError::Disk {
             path: self.settings.folder.clone(),
@@ -413,11 +414,11 @@ fn sync_in_groups(shared: &JournalState) {
         }
         match shared.sync() {
             Ok(()) => synced = position,
-            Err(error) => tracing::error!(%error, "the journal can't be synced to the disk"),
+            Err(error) => tracing::error!(%error, "failed to sync the journal to disk"),
         }
     }
     if let Err(error) = shared.sync() {
-        tracing::error!(%error, "the journal can't be synced to the disk");
+        tracing::error!(%error, "failed to sync the journal to disk");
     }
 }
 
@@ -449,7 +450,8 @@ pub(super) fn lock(folder: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-/// What a panic in another thread left behind is still whole: every change here is one step.
+/// Locks a mutex. The data stays consistent after a panic in another thread: every change here is
+/// one step.
 pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -48,7 +48,7 @@ impl Journal {
         last
     }
 
-    /// Whether a process has the place.
+    /// Returns true if a process has locked the place.
     #[must_use]
     pub fn is_locked(place: &Path) -> bool {
         matches!(append::lock(place), Err(JournalError::Locked(_)))
@@ -57,7 +57,7 @@ impl Journal {
     /// Deletes everything, for the journal of an ended process once all of it was moved.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// Returns an error if the disk fails.
     pub fn discard(self) -> Result<(), JournalError> {
         for number in segment::list(self.folder())? {
             let path = segment::path(self.folder(), number);

@@ -1,5 +1,5 @@
-//! What was journalled lately, kept in memory so that moving it to the store needn't read it back.
-//! It must not be the only place that has it: the file is the truth, this is a bounded shortcut.
+//! Recent records of the journal in memory, so that moving them to the store needn't read them
+//! back. It must not be their only place: the file is authoritative, this is a bounded cache.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ pub(super) type Position = (u64, u64);
 /// read instead, so that one that is away costs no memory.
 const MOST: usize = 8_192;
 
-/// What a record said.
+/// Content of a record.
 #[derive(Debug)]
 pub(super) enum RecentRecord {
     /// This attempt goes upstream.
@@ -25,7 +25,7 @@ pub(super) enum RecentRecord {
 /// The records since some position, without a gap; or none.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// Where the records begin, while any are remembered.
+    /// Position of the first record, if there is any.
     from: Option<Position>,
     records: VecDeque<(Position, RecentRecord)>,
 }

@@ -100,7 +100,7 @@ pub(super) fn next(
             Ok(record) => return Ok(Some(record)),
             Err(error) => {
                 *damaged += 1;
-                tracing::error!(%error, "a record of the journal is passed over");
+                tracing::error!(%error, "skipping an unreadable record of the journal");
             }
         }
     }

@@ -57,7 +57,7 @@ fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&length), payload)
 }
 
-/// What stands at a place of a segment.
+/// Content at a position of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ParsedRecord {
     /// A whole record with a payload of this length.
@@ -97,12 +97,12 @@ fn parse(bytes: &[u8]) -> ParsedRecord {
 pub(super) struct SegmentReader {
     file: File,
     path: PathBuf,
-    /// Where `buffer` begins in the file.
+    /// Offset of `buffer` in the file.
     offset: u64,
     buffer: Vec<u8>,
-    /// How much of `buffer` was looked at.
+    /// Part of `buffer` already parsed.
     used: usize,
-    /// Where the last whole record ends.
+    /// End of the last whole record.
     position: u64,
     /// Damaged places that were passed over.
     pub(super) damaged: usize,
@@ -124,7 +124,7 @@ impl SegmentReader {
         })
     }
 
-    /// Where the last whole record ends.
+    /// Returns the end of the last whole record.
     pub(super) const fn position(&self) -> u64 {
         self.position
     }

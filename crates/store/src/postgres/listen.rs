@@ -17,10 +17,10 @@ use crate::error::StoreError;
 /// may announce on it and listen to it, so nothing is said there but a number.
 const CHANNEL: &str = "llm_router_changes";
 
-/// How long a connection that says nothing is trusted.
+/// Idle time after which a connection is checked.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Where changes can be heard of.
+/// Source of change notifications.
 pub struct ChangeListener {
     config: Config,
     connector: MakeTlsConnector,
@@ -39,7 +39,7 @@ impl ChangeListener {
     /// A listener at a `postgresql://` address. It isn't connected yet.
     ///
     /// # Errors
-    /// When it is no address.
+    /// Returns an error if `url` is not an address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
         let (config, address) = parse_config(url)?;
         let connector = address.connector()?;
@@ -49,7 +49,7 @@ impl ChangeListener {
     /// Hears of all changes that are committed from now on.
     ///
     /// # Errors
-    /// When the server can't be reached.
+    /// Returns an error if the server is unavailable.
     pub async fn listen(&self) -> Result<ListenConnection, StoreError> {
         let connecting = self.config.connect(self.connector.clone());
         let (client, connection) = in_time(connecting).await?;
@@ -69,7 +69,7 @@ impl ListenConnection {
     /// Waits for the next change.
     ///
     /// # Errors
-    /// When the connection has ended: changes may have been missed then.
+    /// Returns an error if the connection has closed: notifications may have been missed.
     pub async fn next(&mut self) -> Result<(), StoreError> {
         loop {
             match timeout(SILENCE, self.heard.recv()).await {

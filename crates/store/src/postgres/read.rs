@@ -187,8 +187,8 @@ fn requests_sql(query: &RequestQuery) -> (String, Params) {
     (sql, params)
 }
 
-/// What a request cost: that of its attempts, where there was more than one. Those are the entries
-/// under its id since the request before it that had the same.
+/// SQL of a request's cost: the sum of its attempts, if there was more than one. Those are the
+/// entries under its id since the previous request with the same id.
 const COST: &str = "CASE WHEN attempt = 1 THEN cost ELSE \
      (SELECT sum(one.cost) FROM entries AS one \
       WHERE one.request_id = entries.request_id AND one.id <= entries.id AND one.id > \
@@ -269,7 +269,7 @@ fn table_sql(roll_up: RollUp) -> String {
     format!("SELECT day, {keys}, {sums}, cost FROM {table}")
 }
 
-/// What the entries add up to, by the same definitions as [`Entry::sums`].
+/// SQL of the sums of entries, by the same definitions as [`LedgerEntry::sums`].
 fn entries_sql(roll_up: RollUp) -> String {
     let day = "(at AT TIME ZONE 'UTC')";
     let day = if roll_up.monthly {

@@ -7,7 +7,7 @@ use tokio_postgres::config::SslMode;
 
 use crate::error::StoreError;
 
-/// What an address says of TLS.
+/// TLS mode of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TlsMode {
     Disable,
@@ -44,7 +44,7 @@ impl ServerAddress {
     /// Takes an address apart.
     ///
     /// # Errors
-    /// When its `sslmode` is none of libpq's.
+    /// Returns an error if its `sslmode` is none of libpq's.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
         let mut address = Self {
             url: url.to_owned(),
@@ -78,10 +78,10 @@ impl ServerAddress {
         }
     }
 
-    /// What makes TLS of a connection.
+    /// Creates the TLS connector.
     ///
     /// # Errors
-    /// When the root certificates can't be read.
+    /// Returns an error if the root certificates can't be read.
     pub(super) fn connector(&self) -> Result<MakeTlsConnector, StoreError> {
         let wrong = |error: openssl::error::ErrorStack| {
             let of = self.roots.as_deref().unwrap_or("the system's certificates");

@@ -133,8 +133,8 @@ pub(super) fn requests(
     Ok(Page { items, next })
 }
 
-/// What a request cost, in 10⁻¹⁵ USD: that of its attempts, where there was more than one. Those are
-/// the entries under its id since the request before it that had the same.
+/// SQL of a request's cost in 10⁻¹⁵ USD: the sum of its attempts, if there was more than one. Those
+/// are the entries under its id since the previous request with the same id.
 const COST: &str = "CASE WHEN attempt = 1 THEN cost_micro * 1000000000 + cost_femto ELSE \
      (SELECT sum(one.cost_micro) * 1000000000 + sum(one.cost_femto) FROM entries AS one \
       WHERE one.request_id = entries.request_id AND one.id <= entries.id AND one.id > \
@@ -268,7 +268,7 @@ fn table_sums(connection: &Connection, roll_up: RollUp) -> Result<SumsByLine, St
     lines(connection, &sql, roll_up)
 }
 
-/// What the entries add up to, by the same definitions as [`Entry::sums`].
+/// Reads the sums of entries, by the same definitions as [`LedgerEntry::sums`].
 fn entry_sums(connection: &Connection, roll_up: RollUp) -> Result<SumsByLine, StoreError> {
     let day = "date(at / 1000000, 'unixepoch'";
     let day = if roll_up.monthly {

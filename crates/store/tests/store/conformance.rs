@@ -80,7 +80,7 @@ async fn counts_nothing_twice(place: &StorePlace) {
     assert_eq!(store.check_sums().await.unwrap(), []);
 }
 
-/// What a query has to answer, added up in memory.
+/// Computes the expected answer of a query in memory.
 fn oracle<'e>(
     entries: impl IntoIterator<Item = &'e LedgerEntry>,
     query: &CostQuery,

@@ -430,7 +430,7 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
     }
 }
 
-/// What a process did before it died: attempts opened, some of them settled.
+/// Runs a process until it dies: attempts opened, some of them settled.
 fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) {
     let mut under_way: Vec<OpenEntry> = Vec::new();
     for _ in 0..steps {

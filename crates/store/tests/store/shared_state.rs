@@ -145,7 +145,7 @@ async fn ends_are_final(store: &dyn Store, rule: &StoredObject) {
     assert_eq!(store.objects().await.unwrap().items.len(), 2);
 }
 
-/// What is followed step by step comes to the same as reading all anew.
+/// Checks that following changes step by step gives the same as reading all objects.
 async fn steps_lead_to_the_same(store: &dyn Store, before: &Objects) {
     let changes = store
         .changes(before.change_number, 100)
@@ -176,20 +176,26 @@ async fn stale_changes_are_refused(store: &dyn Store) {
     let create =
         |id: &str, name: &str| ObjectChange::Create(draft(ObjectKind::Rule, id, name, json!({})));
     for (change, error) in [
-        (create("r1", "three"), "another one has that id or name"),
-        (create("r3", "one"), "another one has that id or name"),
+        (
+            create("r1", "three"),
+            "an object with that id or name already exists",
+        ),
+        (
+            create("r3", "one"),
+            "an object with that id or name already exists",
+        ),
         (
             replace("r1", "two", None),
-            "another one has that id or name",
+            "an object with that id or name already exists",
         ),
-        (replace("r4", "four", None), "there is none with that id"),
+        (replace("r4", "four", None), "no object with that id"),
         (
             replace("r1", "one", Some(77)),
-            "it was changed meanwhile; its version is now 1",
+            "the object was changed in the meantime; its version is now 1",
         ),
         (
             delete(Some(77)),
-            "it was changed meanwhile; its version is now 1",
+            "the object was changed in the meantime; its version is now 1",
         ),
     ] {
         let refused = store.change(change.clone(), by(2)).await;

@@ -1,4 +1,4 @@
-//! What the tests of this package share: a PostgreSQL of their own and entries made at random.
+//! Shared helpers of this package's tests: a PostgreSQL server of their own and random entries.
 
 pub(crate) mod postgres;
 
