@@ -12,7 +12,6 @@ pub(crate) mod redact;
 pub(crate) mod response;
 pub(crate) mod settle;
 pub(crate) mod state;
-pub(crate) mod stream;
 pub(crate) mod translation;
 
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::retry::{AttemptResult, HealthReport, NextStep, StreamErrorKind};
+use llm_router_wire::stream::AnswerStream;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -169,11 +169,10 @@ impl Gateway {
         exchange.progress(now, deployment.provider.timeouts.idle);
         let status = header.status.as_u16();
         let stream = headers::is_event_stream(header);
-        let option = inference.request.usage_option.is_some();
-        let filter = stream && option && inference.translated().is_none();
+        let events = stream && inference.translated().is_none_or(|sent| sent.stream);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
-            entry.begin_response(status, stream, filter, free);
+            entry.begin_response(status, events, free);
         }
         let refusal = Refusal::from_header(header);
         let verdict = refusal.ending(false).decision();
@@ -196,7 +195,7 @@ impl Gateway {
             Response::Declined(BytesMut::new())
         } else if stream {
             headers::open_length(header)?;
-            Response::Stream(Box::default())
+            Response::Stream(Box::new(answer_stream(inference)))
         } else if headers::has_type(header, "application/json") {
             Response::Opening(BytesMut::new())
         } else {
@@ -246,10 +245,9 @@ impl Gateway {
         };
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
-        let format = inference.request.endpoint.format();
         let attempts = &mut inference.attempts;
         if let Some(entry) = attempts.entry.as_deref_mut() {
-            entry.pass(body, end, now);
+            entry.note_body(body.as_ref(), end, now);
         }
         let refused = attempts
             .state
@@ -262,7 +260,11 @@ impl Gateway {
             }
             return Ok(Passed::Bytes);
         }
-        let step = attempts.response.take(body, end, format);
+        let step = attempts.response.take(body, end);
+        let stream = attempts.response.stream();
+        if let (Some(entry), Some(stream)) = (attempts.entry.as_deref_mut(), stream) {
+            entry.note_events(stream.observed(), now);
+        }
         self.step(inference, exchange, body, step, end)
     }
 
@@ -308,12 +310,12 @@ impl Gateway {
                 dirty = true;
             }
             Step::PassCleaned => dirty = true,
-            Step::Comment | Step::Pass | Step::Untouched => {}
+            Step::Comment | Step::Pass | Step::Continue => {}
         }
         if dirty && let Some(deployment) = inference.deployment() {
             clean(body, &deployment.provider);
         }
-        if step != Step::Untouched {
+        if step != Step::Continue {
             inference.attempts.bodies.forget();
             exchange.set_gate(ResponseGate::Pass);
         }
@@ -508,6 +510,17 @@ pub(crate) fn address(request: &mut RequestHeader, inference: &Inference) -> Res
         }
     }
     headers::for_provider(request, &deployment.provider, &inference.asked())
+}
+
+/// The stream of an answer in the client's own format.
+fn answer_stream(inference: &Inference) -> AnswerStream {
+    let endpoint = inference.request.endpoint;
+    let format = endpoint.format();
+    if inference.request.usage_option.is_some() {
+        AnswerStream::without_usage(format, endpoint)
+    } else {
+        AnswerStream::unchanged(format, endpoint)
+    }
 }
 
 fn connection_failure(error: &Error) -> Failure {
