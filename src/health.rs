@@ -5,9 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use llm_router_config::HealthCheck;
 use llm_router_domain::balance::DeploymentStates;
 
-use crate::snapshot::{Check, Provider, Snapshot};
+use crate::snapshot::{CompiledProvider, Snapshot};
 
 /// Result of one check.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ const REMEMBERED: usize = 20;
 
 impl Health {
     /// Remembers a check. True if the provider went down or came up by it.
-    pub(crate) fn note(&self, provider: &Provider, checked: Checked) -> bool {
+    pub(crate) fn note(&self, provider: &CompiledProvider, checked: Checked) -> bool {
         let mut providers = self.providers();
         let history = providers.entry(provider.id.clone()).or_default();
         if history.fingerprint != provider.fingerprint {
@@ -54,15 +55,15 @@ impl Health {
                 ..History::default()
             };
         }
-        history.add(checked, &provider.check)
+        history.add(checked, &provider.health_check)
     }
 
     /// Returns whether a provider is down by its checks. One that isn't checked by the clock never is:
     /// nothing would bring it up again.
-    pub(crate) fn is_down(&self, provider: &Provider) -> bool {
+    pub(crate) fn is_down(&self, provider: &CompiledProvider) -> bool {
         let providers = self.providers();
         let history = providers.get(&provider.id);
-        provider.check.interval.is_some()
+        provider.health_check.interval.is_some()
             && history.is_some_and(|found| found.down && found.fingerprint == provider.fingerprint)
     }
 
@@ -83,7 +84,12 @@ impl Health {
     }
 
     /// The same for one provider.
-    pub(crate) fn apply_to(&self, provider: &Provider, states: &DeploymentStates, now: Instant) {
+    pub(crate) fn apply_to(
+        &self,
+        provider: &CompiledProvider,
+        states: &DeploymentStates,
+        now: Instant,
+    ) {
         let down = self.is_down(provider);
         let of_provider = |id: &str| id.split_once('/').is_some_and(|(id, _)| id == provider.id);
         for state in states.iter().filter(|state| of_provider(state.id())) {
@@ -103,7 +109,7 @@ impl Health {
 }
 
 impl History {
-    fn add(&mut self, checked: Checked, check: &Check) -> bool {
+    fn add(&mut self, checked: Checked, check: &HealthCheck) -> bool {
         let healthy = checked.healthy;
         let alike = self
             .latest
@@ -136,7 +142,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::snapshot::ProviderKind::OpenAi;
     use crate::snapshot::testing::provider;
 
     fn checked(healthy: bool) -> Checked {
@@ -149,12 +154,13 @@ mod tests {
         }
     }
 
-    fn checked_provider(fingerprint: u64, interval: Option<Duration>) -> Provider {
-        let mut found = Arc::into_inner(provider("p", OpenAi, &["*"])).unwrap();
+    fn checked_provider(fingerprint: u64, interval: Option<Duration>) -> CompiledProvider {
+        let mut found = Arc::into_inner(provider("p", "openai", &["*"])).unwrap();
         found.fingerprint = fingerprint;
-        found.check.interval = interval;
-        found.check.unhealthy_after = 3;
-        found.check.healthy_after = 2;
+        let check = &mut Arc::make_mut(&mut found.config).health_check;
+        check.interval = interval;
+        check.unhealthy_after = 3;
+        check.healthy_after = 2;
         found
     }
 

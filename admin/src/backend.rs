@@ -2,6 +2,7 @@
 //! knows HTTP handlers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
@@ -61,6 +62,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns the port that serves inference requests.
     fn clients_port(&self) -> u16;
+
+    /// Returns how long a request's body may go without progress.
+    fn body_timeout(&self) -> Duration;
 
     /// Authenticates a request by its headers.
     ///

@@ -22,7 +22,7 @@ use crate::handlers::{
 use crate::openapi;
 
 /// The callers that may use an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Access {
     /// Everybody, without a key.
     Public,
@@ -98,7 +98,7 @@ fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Pages for people: public, and not in the API description.
-const PAGES: [&str; 5] = ["/", "/ui/{*file}", "/docs", "/docs/", "/docs/{*rest}"];
+pub(crate) const PAGES: [&str; 5] = ["/", "/ui/{*file}", "/docs", "/docs/", "/docs/{*rest}"];
 
 /// Probes of this listener. Others answer their own.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
@@ -126,8 +126,13 @@ pub fn serves(path: &str) -> bool {
 pub(crate) enum Lookup {
     /// The method is served to these callers.
     Needs(Access),
-    /// Only these methods are served there, as `allow` lists them.
-    OtherMethods(String),
+    /// Only other methods are served there.
+    OtherMethods {
+        /// Those methods, as the header `allow` lists them.
+        allow: String,
+        /// The least access that one of them needs. Callers without it aren't told the methods.
+        least: Access,
+    },
     /// The path isn't in the list: nobody may use it.
     Missing,
 }
@@ -144,7 +149,14 @@ pub(crate) fn look_up(method: &Method, path: &str) -> Lookup {
     };
     match methods.iter().find(|(known, _)| known == method) {
         Some((_, access)) => Lookup::Needs(*access),
-        None => Lookup::OtherMethods(allowed_methods(methods)),
+        None => Lookup::OtherMethods {
+            allow: allowed_methods(methods),
+            least: methods
+                .iter()
+                .map(|(_, access)| *access)
+                .min()
+                .unwrap_or(ADMIN),
+        },
     }
 }
 
@@ -231,7 +243,10 @@ mod tests {
             (
                 Method::PUT,
                 rules,
-                Lookup::OtherMethods("GET, POST, HEAD".to_owned()),
+                Lookup::OtherMethods {
+                    allow: "GET, POST, HEAD".to_owned(),
+                    least: VIEWER,
+                },
             ),
             (Method::GET, "/api/v1/router", Lookup::Missing),
         ] {

@@ -1,5 +1,5 @@
-//! What happens to every request before its handler sees it: who calls and whether they may, the
-//! method, the body's type and size, and whether the same request was answered before.
+//! Checks every request before its handler sees it, in this order: key, role, method, body,
+//! idempotency key. Nothing of a body is read before the key, the role and the method are right.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -7,17 +7,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use llm_router_domain::key::Role;
 
 use crate::caller::{Caller, caller};
 use crate::endpoints::{Access, Lookup, look_up};
 use crate::error::{AdminError, forbidden};
 use crate::idempotency::Turn;
+use crate::receive::{BodyLimits, ORDINARY, Received};
 use crate::{Backend, Service};
-
-/// The largest body of an admin request.
-const MOST_BODY: usize = 1024 * 1024;
 
 /// Where whole requests to models are sent, which may hold pictures.
 const EXPLAIN: &str = "/api/v1/router/explain";
@@ -39,39 +36,54 @@ pub(crate) async fn admit(
     if parts.method == Method::GET || parts.method == Method::HEAD {
         return Ok(next.run(Request::from_parts(parts, Body::empty())).await);
     }
-    let body = read(&parts.headers, body, path).await?;
+    let Received {
+        bytes,
+        place: _held,
+    } = receive(&service, &parts.headers, body, path).await?;
     let turn = match &caller {
         Some(caller) if parts.method == Method::POST => {
             let (now, path) = (service.backend.now(), parts.uri.path());
             service
                 .answered
-                .turn(&caller.key, path, &parts.headers, &body, now)?
+                .turn(&caller.key, path, &parts.headers, &bytes, now)?
         }
         _ => Turn::Free,
     };
     let handle = async |body: Bytes| next.run(Request::from_parts(parts, body.into())).await;
     Ok(match turn {
-        Turn::Free => handle(body).await,
+        Turn::Free => handle(bytes).await,
         Turn::Answered(response) => response,
-        Turn::First(place) => place.keep(handle(body).await).await,
+        Turn::First(place) => place.keep(handle(bytes).await).await,
     })
 }
 
-/// Who calls, if they may do this.
+/// Returns the caller, if it may use the path and the method.
 fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Caller>, AdminError> {
-    let need = match look_up(&parts.method, path) {
-        Lookup::Needs(need) => need,
-        // A key comes first: without one nobody learns what is here.
-        other => {
+    // A key comes first: without one nobody learns what is here.
+    match look_up(&parts.method, path) {
+        Lookup::Needs(access) => permitted(backend, parts, access),
+        Lookup::OtherMethods { allow, least } => {
             caller(backend, &parts.headers)?;
-            return Err(match other {
-                Lookup::OtherMethods(allow) => not_allowed(&parts.method, allow),
-                _ if path.is_empty() => AdminError::not_found("There is nothing at this path."),
-                _ => forbidden("No role may use this path."),
-            });
+            permitted(backend, parts, least)?;
+            Err(not_allowed(&parts.method, allow))
         }
-    };
-    match need {
+        Lookup::Missing => {
+            caller(backend, &parts.headers)?;
+            Err(if path.is_empty() {
+                AdminError::not_found("There is nothing at this path.")
+            } else {
+                forbidden("No role may use this path.")
+            })
+        }
+    }
+}
+
+fn permitted(
+    backend: &dyn Backend,
+    parts: &Parts,
+    access: Access,
+) -> Result<Option<Caller>, AdminError> {
+    match access {
         Access::Public => Ok(None),
         Access::Metrics if backend.metrics_are_public() => Ok(None),
         Access::Metrics => least(backend, parts, Role::Viewer),
@@ -99,26 +111,22 @@ fn not_allowed(method: &Method, allow: String) -> AdminError {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, AdminError> {
-    let most = if path == EXPLAIN {
-        MOST_EXPLAINED
-    } else {
-        MOST_BODY
+async fn receive(
+    service: &Service,
+    headers: &HeaderMap,
+    body: Body,
+    path: &str,
+) -> Result<Received, AdminError> {
+    let limits = BodyLimits {
+        most: if path == EXPLAIN {
+            MOST_EXPLAINED
+        } else {
+            ORDINARY
+        },
+        timeout: service.backend.body_timeout(),
     };
-    let body = match Limited::new(body, most).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(most)),
-        Err(error) => {
-            tracing::debug!(%error, "the body of an admin request broke off");
-            let message = "The request body could not be read.";
-            return Err(AdminError::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                message,
-            ));
-        }
-    };
-    if !body.is_empty() && !is_json(headers) {
+    let received = service.large_bodies.receive(headers, body, limits).await?;
+    if !received.bytes.is_empty() && !is_json(headers) {
         let message = "The request body must be JSON: send content-type: application/json.";
         return Err(AdminError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -126,12 +134,7 @@ async fn read(headers: &HeaderMap, body: Body, path: &str) -> Result<Bytes, Admi
             message,
         ));
     }
-    Ok(body)
-}
-
-fn too_large(most: usize) -> AdminError {
-    let message = format!("The request body is larger than the {most} bytes allowed here.");
-    AdminError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    Ok(received)
 }
 
 /// Whether a body is said to be JSON; one that nothing is said of may be.

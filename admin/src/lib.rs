@@ -3,6 +3,7 @@
 mod backend;
 mod body;
 mod caller;
+mod connection;
 mod crud;
 mod diff;
 mod endpoints;
@@ -14,6 +15,7 @@ mod intake;
 mod objects;
 mod openapi;
 mod page;
+mod receive;
 mod serving;
 
 use std::sync::Arc;
@@ -23,7 +25,6 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa_swagger_ui::SwaggerUi;
 
 use backend::AppState;
 pub use backend::Backend;
@@ -35,7 +36,6 @@ pub use handlers::config::{
     ConfigApi, ConfigError, RejectedConfig, RestoredObject, RollbackError, RollbackReport,
     RunningConfig,
 };
-use handlers::dashboard;
 pub use handlers::explain::ExplainError;
 pub use handlers::keys::{KeyObject, KeysApi};
 pub use handlers::providers::{
@@ -46,15 +46,17 @@ pub use handlers::router_metrics::{
 };
 pub use handlers::rules::{RuleObject, RuleProblem};
 pub use handlers::toggle::{RoutingApi, ToggleStatus};
+use handlers::{api_docs, dashboard};
 pub use objects::{ApiObject, Collection, ObjectError, ObjectSource};
 pub use page::ListPage;
-pub use serving::serve;
+pub use serving::{ConnectionLimits, serve};
 
 /// The state of the intake, which every request passes on its way to its handler.
 #[derive(Clone)]
 struct Service {
     backend: AppState,
     answered: idempotency::Answered,
+    large_bodies: receive::LargeBodies,
 }
 
 /// Builds the service. Pages of the origins in `cors` may call it from a browser; `*` stands for any
@@ -62,15 +64,13 @@ struct Service {
 pub fn service(backend: Arc<dyn Backend>, cors: &[String]) -> Router {
     let (router, api) = endpoints::router().split_for_parts();
     let document = Arc::new(openapi::complete(&api, &backend.config_schema()));
-    let docs = utoipa_swagger_ui::Config::new(["/openapi.json"]);
-    let docs = docs.persist_authorization(true).validator_url("none");
-    let docs = SwaggerUi::new("/docs").config(docs);
     let service = Service {
         backend: Arc::clone(&backend),
         answered: idempotency::Answered::default(),
+        large_bodies: receive::LargeBodies::default(),
     };
     let router = router
-        .merge(docs)
+        .merge(api_docs::router())
         .merge(dashboard::router())
         .fallback(not_found)
         .layer(Extension(document))

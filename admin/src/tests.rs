@@ -1,5 +1,7 @@
 //! Tests of the service over every path: roles, the shape of errors, and the API description.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -80,6 +82,10 @@ impl Backend for Empty {
 
     fn clients_port(&self) -> u16 {
         8000
+    }
+
+    fn body_timeout(&self) -> Duration {
+        Duration::from_secs(60)
     }
 
     fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
@@ -203,7 +209,7 @@ impl KeysApi for NoKeys {
     async fn rotate(
         &self,
         _: &str,
-        _: std::time::Duration,
+        _: Duration,
         _: Option<u64>,
         _: &str,
     ) -> Result<KeyObject, ObjectError> {
@@ -437,6 +443,12 @@ async fn errors_have_one_shape() {
             "permission_denied",
         ),
         (
+            request("PATCH", "/metrics", Some(Role::User)),
+            "",
+            403,
+            "permission_denied",
+        ),
+        (
             request("POST", "/api/v1/config/reload", admin).header("content-type", "text/plain"),
             "{}",
             415,
@@ -551,4 +563,48 @@ async fn swagger_ui_is_served_from_here() {
         let answer = ask(request("GET", path, None), "").await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test]
+async fn every_page_says_what_it_may_load_and_who_may_frame_it() {
+    for page in endpoints::PAGES {
+        let path = page
+            .replace("{*file}", "index.html")
+            .replace("{*rest}", "oauth2-redirect.html");
+        let answer = ask(request("GET", &path, None), "").await;
+        let header = |name: &str| {
+            let value = answer.headers.get(name);
+            value.map_or("", |value| value.to_str().unwrap())
+        };
+        assert!(
+            header("content-type").starts_with("text/html") || page == "/docs",
+            "{path}"
+        );
+        let policy = header("content-security-policy");
+        for rule in [
+            "default-src 'none'",
+            "script-src 'self';",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+        assert_eq!(header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+    }
+}
+
+/// A key that is entered in the Swagger UI is forgotten with the page.
+#[tokio::test]
+async fn swagger_ui_keeps_no_key() {
+    let path = "/docs/swagger-initializer.js";
+    let request = request("GET", path, None).body(Body::empty()).unwrap();
+    let service = service(Arc::new(Empty), &[]);
+    let body = service.oneshot(request).await.unwrap().into_body();
+    let script = body.collect().await.unwrap().to_bytes();
+    let script = String::from_utf8_lossy(&script);
+    assert!(
+        script.contains("\"persistAuthorization\": false"),
+        "{script}"
+    );
 }

@@ -1,5 +1,5 @@
-//! What the admin service may do to providers: make, change, delete and ask them. It must not
-//! speak HTTP itself.
+//! Providers in the admin API: lists, creates, changes, deletes and checks them. It must not speak
+//! HTTP itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use llm_router_admin::{
     Collection, ListPage, ModelSpec, ObjectError, ObjectSource, ProviderFields, ProviderHealth,
     ProviderModel, ProviderObject,
 };
-use llm_router_config::{self as config, NamePattern, ProviderKind, check_provider};
+use llm_router_config::{self as config, check_provider};
+use llm_router_domain::pattern::Pattern;
 use llm_router_domain::usage::Class;
 use llm_router_store::objects::{Draft, Kind, Object};
 use llm_router_store::seal::Sealer;
@@ -23,11 +24,11 @@ use crate::routing::toggle::now;
 use crate::snapshot::stored_providers::{self, PRICES, Secrets};
 use crate::sync::reload::ActiveConfig;
 
-/// How long a provider may take to list its models.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a provider to list its models.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Providers, for the admin service.
-pub(crate) struct Hosting {
+pub(crate) struct ProviderEditor {
     pub(crate) editor: Editor,
     pub(crate) sealer: Option<Sealer>,
     pub(crate) live: SharedLive,
@@ -35,7 +36,7 @@ pub(crate) struct Hosting {
 }
 
 #[async_trait]
-impl Collection for Hosting {
+impl Collection for ProviderEditor {
     type Object = ProviderObject;
     type Spec = ProviderFields;
 
@@ -64,13 +65,13 @@ impl Collection for Hosting {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        if self.is_written(&id) {
+        if self.is_in_file(&id) {
             return Err(ObjectError::AlreadyExists);
         }
         let secrets = Secrets::take(&mut fields, Secrets::default());
         let draft = self.draft(id, fields, &secrets)?;
         let object = self.editor.create(draft, actor).await?;
-        Ok(self.made(&object))
+        Ok(self.stored_object(&object))
     }
 
     async fn replace(
@@ -80,7 +81,7 @@ impl Collection for Hosting {
         expected: Option<u64>,
         actor: &str,
     ) -> Result<ProviderObject, ObjectError> {
-        let object = self.made_by_api(id, expected).await?;
+        let object = self.find_stored(id, expected).await?;
         let other = fields
             .get("id")
             .and_then(Value::as_str)
@@ -89,12 +90,13 @@ impl Collection for Hosting {
             let message = "the id of a provider stays; delete it and make another".to_owned();
             return Err(invalid("id", message));
         }
-        let known = stored_providers::opened(&object, self.sealer.as_ref()).unwrap_or_default();
+        let known =
+            stored_providers::open_secrets(&object, self.sealer.as_ref()).unwrap_or_default();
         let secrets = Secrets::take(&mut fields, known);
         let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
         draft.body[PRICES] = object.body[PRICES].clone();
         let object = self.editor.replace(draft, expected, actor).await?;
-        Ok(self.made(&object))
+        Ok(self.stored_object(&object))
     }
 
     async fn delete(
@@ -103,7 +105,7 @@ impl Collection for Hosting {
         expected: Option<u64>,
         actor: &str,
     ) -> Result<(), ObjectError> {
-        self.made_by_api(id, expected).await?;
+        self.find_stored(id, expected).await?;
         self.editor
             .delete(Kind::Provider, id, expected, actor)
             .await
@@ -111,28 +113,28 @@ impl Collection for Hosting {
 }
 
 #[async_trait]
-impl llm_router_admin::ProvidersApi for Hosting {
+impl llm_router_admin::ProvidersApi for ProviderEditor {
     async fn check(&self, id: &str) -> Result<ProviderHealth, ObjectError> {
-        self.configured(id).await?;
+        self.config_of(id).await?;
         let checked = check_now(&self.live, &self.health, id).await;
-        Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
+        Ok(checked.map_or_else(switched_off, |checked| to_health(&checked)))
     }
 
     async fn checks(&self, id: &str) -> Result<Vec<ProviderHealth>, ObjectError> {
-        self.configured(id).await?;
+        self.config_of(id).await?;
         let history = self.health.history(id);
-        Ok(history.iter().rev().map(found).collect())
+        Ok(history.iter().rev().map(to_health).collect())
     }
 
     async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError> {
-        let found = self.configured(id).await?;
-        let source = if self.is_written(id) { "file" } else { "api" };
-        let served = found.models.iter().map(NamePattern::as_str);
+        let found = self.config_of(id).await?;
+        let source = if self.is_in_file(id) { "file" } else { "api" };
+        let served = found.models.patterns().iter().map(Pattern::as_str);
         let mut models: Vec<ProviderModel> = served
             .map(|name| self.model(&found, name, source))
             .collect();
         if ask {
-            for name in self.named_by(&found).await? {
+            for name in self.list_models(&found).await? {
                 if models.iter().all(|model| model.id != name) {
                     models.push(self.model(&found, &name, "provider"));
                 }
@@ -147,17 +149,18 @@ impl llm_router_admin::ProvidersApi for Hosting {
         model: ModelSpec,
         actor: &str,
     ) -> Result<ProviderModel, ObjectError> {
-        let object = self.made_by_api(id, None).await?;
+        let object = self.find_stored(id, None).await?;
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         set_served(&mut fields, &model)?;
         if let Some(price) = &model.price {
             let price = Value::from(price.clone());
-            stored_providers::price_of(id, &model.id, &price)
+            stored_providers::price_table(id, &model.id, &price)
                 .map_err(|message| invalid("price", message))?;
             fields.entry(PRICES).or_insert_with(|| json!({}))[&model.id] = price;
         }
         let prices = fields.remove(PRICES);
-        let known = stored_providers::opened(&object, self.sealer.as_ref()).unwrap_or_default();
+        let known =
+            stored_providers::open_secrets(&object, self.sealer.as_ref()).unwrap_or_default();
         let secrets = Secrets::take(&mut fields, known);
         let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
         draft.body[PRICES] = prices.unwrap_or_default();
@@ -173,60 +176,64 @@ impl llm_router_admin::ProvidersApi for Hosting {
     }
 }
 
-impl Hosting {
+impl ProviderEditor {
     async fn providers(&self) -> Vec<ProviderObject> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
-        let written = in_force.masked["providers"]
+        let in_file = in_force.masked["providers"]
             .as_array()
             .into_iter()
             .flatten();
-        let written = written.filter_map(|fields| self.written(fields));
-        let made = in_force
+        let in_file = in_file.filter_map(|fields| self.file_object(fields));
+        let stored = in_force
             .objects
             .of(Kind::Provider)
-            .map(|object| self.made(object));
-        written.chain(made).collect()
+            .map(|object| self.stored_object(object));
+        in_file.chain(stored).collect()
     }
 
-    fn is_written(&self, id: &str) -> bool {
-        is_written(&self.editor.reloader.in_force(), id)
+    fn is_in_file(&self, id: &str) -> bool {
+        is_in_file(&self.editor.reloader.in_force(), id)
     }
 
-    /// A provider as it is configured, wherever.
-    async fn configured(&self, id: &str) -> Result<config::Provider, ObjectError> {
+    /// Returns a provider of the file or of the store.
+    async fn config_of(&self, id: &str) -> Result<Arc<config::Provider>, ObjectError> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
-        let written = in_force
+        let in_file = in_force
             .config
             .providers
             .iter()
             .find(|provider| provider.id == id);
-        if let Some(written) = written {
-            return Ok(written.clone());
+        if let Some(provider) = in_file {
+            return Ok(Arc::clone(provider));
         }
-        let mut made = in_force.objects.of(Kind::Provider);
-        let made = made
+        let mut stored = in_force.objects.of(Kind::Provider);
+        let stored = stored
             .find(|object| object.id == id)
             .ok_or(ObjectError::NotFound)?;
-        stored_providers::provider(made, self.sealer.as_ref()).map_err(ObjectError::UpstreamFailed)
+        stored_providers::to_config(stored, self.sealer.as_ref())
+            .map_err(ObjectError::UpstreamFailed)
     }
 
-    /// A stored provider; refuses what the file says, and what isn't there or was changed.
-    async fn made_by_api(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
-        let written = |in_force: &ActiveConfig| is_written(in_force, id);
-        let made = self.editor.made(Kind::Provider, id, expected, written);
-        made.await
+    /// Returns a stored provider; refuses one of the file, and one that is missing or was changed.
+    async fn find_stored(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
+        let in_file = |in_force: &ActiveConfig| is_in_file(in_force, id);
+        let object = self.editor.made(Kind::Provider, id, expected, in_file);
+        object.await
     }
 
-    /// What is to be stored of a provider, if it can be used.
+    /// Returns the object to store for a provider.
+    ///
+    /// # Errors
+    /// Returns an error if the provider can't be used.
     fn draft(
         &self,
         id: String,
         mut fields: Map<String, Value>,
         secrets: &Secrets,
     ) -> Result<Draft, ObjectError> {
-        let mut whole = stored_providers::whole(&id, fields.clone(), secrets);
+        let mut whole = stored_providers::with_secrets(&id, fields.clone(), secrets);
         if id.is_empty() {
             whole.remove("id");
         }
@@ -259,7 +266,7 @@ impl Hosting {
         })
     }
 
-    fn written(&self, fields: &Value) -> Option<ProviderObject> {
+    fn file_object(&self, fields: &Value) -> Option<ProviderObject> {
         let mut fields = fields.as_object()?.clone();
         let id = fields.remove("id")?.as_str()?.to_owned();
         Some(ProviderObject {
@@ -272,7 +279,7 @@ impl Hosting {
         })
     }
 
-    fn made(&self, object: &Object) -> ProviderObject {
+    fn stored_object(&self, object: &Object) -> ProviderObject {
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         fields.remove(PRICES);
         ProviderObject {
@@ -280,13 +287,13 @@ impl Hosting {
             fields,
             source: ObjectSource::Api,
             health: self.latest(&object.id),
-            problem: stored_providers::provider(object, self.sealer.as_ref()).err(),
+            problem: stored_providers::to_config(object, self.sealer.as_ref()).err(),
             version: Some(object.version),
         }
     }
 
     fn latest(&self, id: &str) -> Option<ProviderHealth> {
-        self.health.history(id).last().map(found)
+        self.health.history(id).last().map(to_health)
     }
 
     fn model(
@@ -298,7 +305,7 @@ impl Hosting {
         let live = self.editor.reloader.live();
         let prices = &live.snapshot.prices;
         let today = llm_router_domain::ledger::day(now());
-        let price = prices.find(&provider.id, provider.kind.name(), name);
+        let price = prices.find(&provider.id, provider.kind.price_type(), name);
         let price = price.and_then(|price| {
             let rates = price.on(today)?.list();
             let rate = |class: Class| {
@@ -321,11 +328,11 @@ impl Hosting {
         }
     }
 
-    /// The models that a provider names itself.
-    async fn named_by(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
-        let path = models_path(provider.kind);
+    /// Asks a provider for the names of its models.
+    async fn list_models(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
+        let path = provider.kind.models_path(&provider.settings);
         let live = self.editor.reloader.live();
-        let answer = live.probe(&provider.id, path, PATIENCE).await;
+        let answer = live.probe(&provider.id, &path, LIST_TIMEOUT).await;
         let answer = answer.map_err(ObjectError::UpstreamFailed)?;
         if answer.status != 200 {
             let message = format!(
@@ -348,7 +355,7 @@ impl Hosting {
     }
 }
 
-/// Puts a model among those that a provider serves, or takes it out.
+/// Adds a model to those that a provider serves, or removes it.
 fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), ObjectError> {
     if model.id.is_empty() {
         return Err(invalid("id", "id is empty.".to_owned()));
@@ -370,7 +377,7 @@ fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), 
     Ok(())
 }
 
-fn found(checked: &Checked) -> ProviderHealth {
+fn to_health(checked: &Checked) -> ProviderHealth {
     let answered = checked.healthy || checked.status.is_some();
     ProviderHealth {
         healthy: checked.healthy,
@@ -391,15 +398,7 @@ fn switched_off() -> ProviderHealth {
     }
 }
 
-/// Where a provider lists its models, below its base URL.
-const fn models_path(kind: ProviderKind) -> &'static str {
-    match kind {
-        ProviderKind::Anthropic => "/v1/models",
-        _ => "/models",
-    }
-}
-
-fn is_written(in_force: &ActiveConfig, id: &str) -> bool {
+fn is_in_file(in_force: &ActiveConfig, id: &str) -> bool {
     let mut providers = in_force.config.providers.iter();
     providers.any(|provider| provider.id == id)
 }

@@ -54,9 +54,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        match ctx.inference.as_deref() {
-            Some(inference) => attempt::address(request, inference),
-            None => Ok(()),
+        match (ctx.inference.as_deref(), &ctx.exchange) {
+            (Some(inference), Some(exchange)) => attempt::address(request, inference, exchange),
+            _ => Ok(()),
         }
     }
 

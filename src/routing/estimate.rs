@@ -58,7 +58,7 @@ impl RequestSize<'_> {
     ) -> Option<Decimal> {
         let provider = &deployment.provider;
         let prices = &snapshot.prices;
-        let price = prices.find(&provider.id, provider.type_name, &deployment.model)?;
+        let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model)?;
         let usage = self.usage(None, typical_output);
         price.cost(&usage, ledger::day(now)).usd()
     }

@@ -189,7 +189,7 @@ impl<'a> Candidate<'a> {
     fn of(asking: &RouteRequest<'_>, found: &'a Deployment) -> Self {
         let provider = &found.provider;
         let prices = &asking.snapshot.prices;
-        let price = prices.find(&provider.id, provider.type_name, &found.model);
+        let price = prices.find(&provider.id, provider.kind.price_type(), &found.model);
         let now = Timestamp::try_from(asking.now).unwrap_or_default();
         let period = price.and_then(|price| price.on(ledger::day(now)));
         Self {

@@ -149,7 +149,12 @@ pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &RuleDecision<'_>) -> Pl
             ..Plan::refused(fault)
         };
     }
-    let can = |found: &Deployment| found.provider.way(asking.endpoint).is_some();
+    let can = |found: &Deployment| {
+        found
+            .provider
+            .route(asking.endpoint, &found.model)
+            .is_some()
+    };
     let others = found.deployments().filter(|found| !can(found)).cloned();
     let why = |found| (found, "its provider has no such endpoint");
     let left_out = others.map(why).collect();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::pattern::Pattern;
+use llm_router_providers::UpstreamRoute;
 
 use crate::routing::balance::Tier;
 use crate::routing::{AUTO, RouteRequest};
-use crate::snapshot::{Deployment, Model, Provider, Snapshot};
+use crate::snapshot::{CompiledProvider, Deployment, Model, Snapshot};
 
 /// Deployments that serve a name.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ enum Choice<'a> {
 fn chosen_model<'a>(
     snapshot: &Snapshot,
     index: usize,
-    provider: &'a Provider,
+    provider: &'a CompiledProvider,
     asked: &'a str,
 ) -> Choice<'a> {
     let patterns = provider.models.patterns();
@@ -153,7 +154,8 @@ fn qualified(snapshot: &Snapshot, name: &str) -> Option<Deployment> {
 fn bare(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Deployment> {
     let find = |in_format: bool| {
         snapshot.providers.iter().enumerate().find(|(_, provider)| {
-            provider.kind.path(endpoint).is_some() == in_format && provider.models.allows(name)
+            let native = provider.route(endpoint, name) == Some(UpstreamRoute::Native);
+            native == in_format && provider.models.allows(name)
         })
     };
     let (index, provider) = find(true).or_else(|| find(false))?;

@@ -9,7 +9,6 @@ use llm_router_domain::rule::{Facts as _, RuleNames, RuleSpec, compile};
 use serde_json::json;
 
 use crate::routing::*;
-use crate::snapshot::ProviderKind::{Anthropic, OpenAi};
 use crate::snapshot::testing::{model, provider, snapshot};
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
@@ -17,9 +16,9 @@ const MESSAGES: Endpoint = Endpoint::Messages;
 
 fn routing(rules: Value) -> Snapshot {
     let providers = vec![
-        provider("openai", OpenAi, &["*"]),
-        provider("claude", Anthropic, &["*"]),
-        provider("local", OpenAi, &["llama", "org/qwen"]),
+        provider("openai", "custom", &["*"]),
+        provider("claude", "anthropic", &["*"]),
+        provider("local", "custom", &["llama", "org/qwen"]),
     ];
     let models = vec![
         model(
@@ -133,6 +132,21 @@ fn names_lead_to_deployments() {
 }
 
 #[test]
+fn bare_names_prefer_a_provider_that_has_responses() {
+    let mut chat_only = Arc::into_inner(provider("chat-only", "custom", &["*"])).unwrap();
+    Arc::make_mut(&mut chat_only.config).settings.responses = false;
+    let providers = vec![Arc::new(chat_only), provider("openai", "openai", &["*"])];
+    let snapshot = snapshot(providers, vec![], None);
+    for (endpoint, expected) in [
+        (Endpoint::Responses, "openai:gpt"),
+        (CHAT, "chat-only:gpt"),
+        (MESSAGES, "chat-only:gpt"),
+    ] {
+        assert_eq!(tried(&snapshot, &["*"], "gpt", endpoint), expected);
+    }
+}
+
+#[test]
 fn what_cannot_be_served_is_refused() {
     let snapshot = routing(json!([]));
     for (allowed, asked, endpoint, expected) in [
@@ -162,7 +176,7 @@ fn what_cannot_be_served_is_refused() {
 
 #[test]
 fn unknown_models_are_404_for_every_key() {
-    let snapshot = snapshot(vec![provider("local", OpenAi, &["llama"])], vec![], None);
+    let snapshot = snapshot(vec![provider("local", "custom", &["llama"])], vec![], None);
     for allowed in ["*", "llama"] {
         for asked in ["gpt-4o", "auto", "local/", "local/x", "/llama"] {
             let got = tried(&snapshot, &[allowed], asked, CHAT);

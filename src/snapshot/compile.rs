@@ -15,18 +15,15 @@ use llm_router_domain::key::{Allowance, Key, KeyHasher, Role};
 use llm_router_domain::limit::Limits;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::price::PriceTable;
+use llm_router_providers::Credential;
 use llm_router_store::objects::Objects;
-use llm_router_wire::translate::{ChatDialect, Compat};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
 use crate::keys::stored_keys::IssuedKeys;
 use crate::snapshot::stored_rules::{self, RuleSet};
-use crate::snapshot::{
-    Check, Deployment, HttpVersions, Model, Origin, Provider, ProviderKind, Snapshot, Timeouts,
-    UNNAMED,
-};
+use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED};
 
 /// What a snapshot is made of besides the configuration.
 pub(crate) struct CompileInputs<'a> {
@@ -117,7 +114,7 @@ pub(crate) fn compile(
 /// others. States outlive a reload where their provider stays as it was.
 fn states(
     config: &config::Config,
-    providers: &[Arc<Provider>],
+    providers: &[Arc<CompiledProvider>],
     index_of: &HashMap<usize, usize>,
     previous: Option<&Snapshot>,
 ) -> DeploymentStates {
@@ -132,7 +129,7 @@ fn states(
         let names = literal.map(|pattern| pattern.as_str()).chain([UNNAMED]);
         names.map(move |name| (provider, name))
     });
-    let is_known = |provider: &Provider| {
+    let is_known = |provider: &CompiledProvider| {
         let before = previous.and_then(|previous| previous.provider(&provider.id));
         before.is_some_and(|(_, before)| before.fingerprint == provider.fingerprint)
     };
@@ -150,7 +147,7 @@ fn states(
 
 fn deployments(
     model: &config::Model,
-    providers: &[Arc<Provider>],
+    providers: &[Arc<CompiledProvider>],
     index_of: &HashMap<usize, usize>,
     states: &DeploymentStates,
 ) -> Vec<(Deployment, PoolMember)> {
@@ -166,75 +163,32 @@ fn deployments(
     deployments.collect()
 }
 
-fn provider(raw: &config::Provider, mock: Option<SocketAddr>) -> Option<Provider> {
+fn provider(raw: &Arc<config::Provider>, mock: Option<SocketAddr>) -> Option<CompiledProvider> {
     let (origin, base_path, host) = match &raw.base_url {
         Some(url) => located(raw, url),
         None => built_in(mock?),
     };
-    let kind = match raw.kind {
-        config::ProviderKind::Openai | config::ProviderKind::Custom => ProviderKind::OpenAi,
-        config::ProviderKind::Anthropic => ProviderKind::Anthropic,
-        config::ProviderKind::Gemini => ProviderKind::Gemini,
-        config::ProviderKind::Mock => ProviderKind::Mock,
-    };
     let headers = raw.headers.iter().filter_map(|(name, value)| {
-        Some((
-            HeaderName::from_bytes(name.as_bytes()).ok()?,
-            sensitive(value.expose_secret())?,
-        ))
+        let mut value = HeaderValue::from_str(value.expose_secret()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
     });
-    Some(Provider {
-        id: raw.id.clone(),
+    let credential = raw.credential.as_ref();
+    Some(CompiledProvider {
         fingerprint: fingerprint(raw, &origin, &base_path),
-        kind,
-        responses: raw.responses,
-        dialect: match raw.kind {
-            config::ProviderKind::Custom => ChatDialect::Compatible,
-            _ => ChatDialect::OpenAi,
-        },
-        compat: match raw.compat {
-            config::Compat::Lenient => Compat::Lenient,
-            config::Compat::Strict => Compat::Strict,
-        },
-        type_name: raw.kind.name(),
         origin,
         base_path,
         host_header: HeaderValue::from_str(&host).ok()?,
-        credential: raw
-            .credential
-            .as_ref()
-            .and_then(|secret| credential(kind, secret)),
+        authorization: credential.and_then(|secret| Credential::new(secret).ok()),
         secrets: secrets(raw),
-        headers: headers.collect(),
-        timeouts: Timeouts {
-            connect: raw.timeouts.connect,
-            first_byte: raw.timeouts.first_byte,
-            idle: raw.timeouts.idle,
-            total: raw.timeouts.total,
-            drain: (raw.on_disconnect == config::OnDisconnect::Drain).then_some(raw.timeouts.drain),
-        },
-        check: check(raw),
-        models: PatternList::new(raw.models.iter().map(config::NamePattern::as_str)),
+        extra_headers: headers.collect(),
+        config: Arc::clone(raw),
     })
-}
-
-fn check(raw: &config::Provider) -> Check {
-    // One that is asked for is made by the settings that a scheduled one would have.
-    let settings = raw.health_check.clone();
-    let by_default = || config::HealthCheck::by_default(raw.kind);
-    let found = settings.unwrap_or_else(by_default);
-    Check {
-        path: found.path,
-        interval: raw.health_check.as_ref().map(|check| check.interval),
-        timeout: found.timeout,
-        unhealthy_after: found.unhealthy_after,
-        healthy_after: found.healthy_after,
-    }
 }
 
 fn fingerprint(raw: &config::Provider, origin: &Origin, base_path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (raw.kind, origin, base_path).hash(&mut hasher);
+    (raw.kind.name(), origin, base_path).hash(&mut hasher);
     let credential = raw.credential.as_ref();
     credential
         .map(|secret| secret.expose_secret())
@@ -251,11 +205,7 @@ fn located(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, St
         port: url.port,
         tls: url.scheme == config::Scheme::Https,
         ca_file: raw.ca_file.clone(),
-        http: match raw.http2 {
-            config::Http2::Never => HttpVersions::One,
-            config::Http2::Auto => HttpVersions::Both,
-            config::Http2::Always => HttpVersions::Two,
-        },
+        http2: raw.http2,
         allow_link_local: raw.allow_link_local,
     };
     (origin, url.path.clone(), url.authority())
@@ -267,17 +217,10 @@ fn built_in(address: SocketAddr) -> (Origin, String, String) {
         port: address.port(),
         tls: false,
         ca_file: None,
-        http: HttpVersions::One,
+        http2: config::Http2::Never,
         allow_link_local: false,
     };
     (origin, "/v1".to_owned(), address.to_string())
-}
-
-fn credential(kind: ProviderKind, secret: &SecretString) -> Option<HeaderValue> {
-    match kind {
-        ProviderKind::Anthropic | ProviderKind::Gemini => sensitive(secret.expose_secret()),
-        _ => sensitive(&format!("Bearer {}", secret.expose_secret())),
-    }
 }
 
 /// A header's value that is this short is no secret, and could stand anywhere.
@@ -288,12 +231,6 @@ fn secrets(raw: &config::Provider) -> Vec<SecretString> {
     let secrets = raw.credential.iter().chain(added);
     let long = |secret: &&SecretString| secret.expose_secret().len() >= SHORTEST_SECRET;
     secrets.filter(long).cloned().collect()
-}
-
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// What owners may spend.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use llm_router_config::{Config, Mark, Problem, ProviderKind, Report, Severity};
+use llm_router_config::{Config, Mark, Problem, Report, Severity};
 use llm_router_domain::price::PriceTable;
 use llm_router_prices::PriceError;
 
@@ -28,7 +28,8 @@ pub(crate) fn table(own: Option<&Path>) -> Result<PriceTable, Report> {
     llm_router_prices::with_built_in(&text).map_err(|errors| report(&file, errors))
 }
 
-/// One sentence for each deployment whose cost nobody could tell. Mock providers cost nothing.
+/// Returns a sentence for each deployment whose cost is unknown because its model has no price.
+/// Providers whose calls aren't billed need none.
 pub(crate) fn unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
     let deployments = config.models.iter().flat_map(|model| {
         let of_model = move |deployment| (model, deployment);
@@ -37,9 +38,9 @@ pub(crate) fn unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
     let without = deployments.filter_map(|(model, deployment)| {
         let provider = config.providers.get(deployment.provider)?;
         let kind = provider.kind;
-        let priced = kind == ProviderKind::Mock
+        let priced = !kind.is_billed()
             || table
-                .find(&provider.id, kind.name(), &deployment.model)
+                .find(&provider.id, kind.price_type(), &deployment.model)
                 .is_some();
         (!priced).then(|| {
             format!(

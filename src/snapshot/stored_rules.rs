@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use llm_router_config::{Config, NamePattern};
+use llm_router_config::Config;
 use llm_router_domain::pattern::PatternList;
 use llm_router_domain::rule::{
     self, CompiledRules, RuleFinding, RuleNames, RuleSpec, Rules, Severity,
@@ -246,10 +246,10 @@ fn names<'a>(
     let models = config.models.iter().map(|model| model.name.as_str());
     let keys = config.keys.iter().map(|key| key.name.as_str());
     let owners = config.keys.iter().map(|key| key.owner.as_str());
-    let providers = config.providers.iter().map(|provider| {
-        let served = provider.models.iter().map(NamePattern::as_str);
-        (provider.id.as_str(), PatternList::new(served))
-    });
+    let providers = config
+        .providers
+        .iter()
+        .map(|provider| (provider.id.as_str(), provider.models.clone()));
     let named = |kind| objects.of(kind).map(|object| object.name.as_str());
     let made_providers = objects
         .of(Kind::Provider)

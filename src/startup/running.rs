@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use llm_router_admin::ConnectionLimits;
 use llm_router_config::Config;
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -25,6 +27,7 @@ pub(crate) struct Running {
     pub(crate) ending: Arc<Ending>,
     readiness: Readiness,
     sockets: Sockets,
+    header_timeout: Duration,
 }
 
 /// The sockets of the running process, once it gives them, and that process.
@@ -85,6 +88,7 @@ impl Running {
             ending: Ending::listen(runtime, drains, config.upgrade_socket(), kept)?,
             readiness: Readiness::default(),
             sockets,
+            header_timeout: config.server.header_timeout,
         };
         runtime.spawn(say_ready(
             running.readiness.clone(),
@@ -119,6 +123,10 @@ impl Running {
     /// # Errors
     /// When the process may have no more open files.
     pub(crate) fn admin_task(&self, router: axum::Router) -> io::Result<SideTask> {
+        let limits = ConnectionLimits {
+            header_timeout: self.header_timeout,
+            most: most_admin_connections(),
+        };
         let listener = std::sync::Mutex::new(Some(self.sockets.admin.try_clone()?));
         let (stop, readiness) = (self.ending.watch(), self.readiness.clone());
         Ok(Box::new(move |_| {
@@ -139,7 +147,7 @@ impl Running {
                     listener.set_nonblocking(true)?;
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     readiness.port_is_open();
-                    llm_router_admin::serve(listener, router, stopped, idle).await
+                    llm_router_admin::serve(listener, router, limits, stopped, idle).await
                 };
                 if let Err(error) = serving.await {
                     tracing::error!(%error, "the admin service ended");
@@ -147,6 +155,14 @@ impl Running {
             })
         }))
     }
+}
+
+/// Returns the most connections that the admin port may have. The clients' port needs files too.
+fn most_admin_connections() -> usize {
+    const MOST: usize = 256;
+    let files = getrlimit(Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok());
+    files.map_or(MOST, |files| (files / 4).clamp(1, MOST))
 }
 
 /// Once every port is open, says so to the process that the sockets come from. If that one doesn't

@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
 };
 
-use crate::snapshot::Provider;
+use crate::snapshot::CompiledProvider;
 
 /// The W3C trace context's headers (<https://www.w3.org/TR/trace-context/>).
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -172,7 +172,11 @@ impl Trace {
     }
 
     /// An attempt has ended.
-    pub(crate) fn attempt_ended(&mut self, entry: &LedgerEntry, provider: Option<&Provider>) {
+    pub(crate) fn attempt_ended(
+        &mut self,
+        entry: &LedgerEntry,
+        provider: Option<&CompiledProvider>,
+    ) {
         if !self.sampled {
             return;
         }
@@ -334,12 +338,9 @@ const fn operation(endpoint: Endpoint) -> &'static str {
 }
 
 /// The conventions' names of providers, by the configured type; others go by their id.
-fn provider_name(provider: Option<&Provider>, entry: &LedgerEntry) -> Value {
-    match provider.map(|provider| provider.type_name) {
-        Some("gemini") => "gcp.gemini".into(),
-        Some(known @ ("openai" | "anthropic")) => known.into(),
-        _ => entry.attempt.provider.to_string().into(),
-    }
+fn provider_name(provider: Option<&CompiledProvider>, entry: &LedgerEntry) -> Value {
+    let known = provider.and_then(|provider| provider.kind.telemetry_name());
+    known.map_or_else(|| entry.attempt.provider.to_string().into(), Value::from)
 }
 
 fn new_trace_id() -> TraceId {

@@ -15,6 +15,7 @@ mod harness;
 mod postgres;
 
 mod admin;
+mod admin_connections;
 mod bodies;
 mod broadcast;
 mod budgets;

@@ -436,7 +436,7 @@ async fn a_router_replaces_itself_when_told_to() {
         .status();
     assert!(sent.unwrap().success());
     eventually("it has ended as well", || async {
-        gateway.log().matches("\"drained\"").count() == 2
+        gateway.log().matches("\"drain finished\"").count() == 2
     })
     .await;
 }

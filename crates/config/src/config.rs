@@ -3,6 +3,7 @@
 //! sections.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::Deserialize;
@@ -41,7 +42,7 @@ pub struct Config {
     /// Storage of state that replicas share.
     pub counters: Counters,
     /// Providers in the order of the file, by which positions elsewhere refer to them.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<Arc<Provider>>,
     /// Public models in the order of the file, by which positions elsewhere refer to them.
     pub models: Vec<Model>,
     /// The choice of a model for each request.
@@ -164,7 +165,7 @@ impl RawConfig {
             admin,
             store,
             counters,
-            providers,
+            providers: providers.into_iter().map(Arc::new).collect(),
             models,
             routing,
             keys,
@@ -229,13 +230,22 @@ fn check_providers(
     let providers = raw.map(|(at, provider)| provider.check(&at, names, diagnostics));
     let providers: Vec<Provider> = providers.collect();
     if providers.is_empty() {
-        diagnostics.warn(
-            at,
-            "no provider is configured, so every request fails",
-            "add one, or set OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY and use no file",
-        );
+        let problem = "no provider is configured, so every request fails";
+        let remedy = format!("add one, or set {} and use no file", variables_used());
+        diagnostics.warn(at, problem, remedy);
     }
     providers
+}
+
+/// The variables that make providers without a file, as a list in words.
+fn variables_used() -> String {
+    let types = llm_router_providers::all().iter();
+    let used = types.filter(|kind| kind.is_used_without_file());
+    let names: Vec<&str> = used.map(|kind| kind.environment_variable()).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 fn check_models(

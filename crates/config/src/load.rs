@@ -93,13 +93,6 @@ pub fn schema() -> Json {
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(generate_schema);
 
-/// Provider types that are used without a file if their key is in the environment.
-const DEFAULT_PROVIDERS: [(&str, &str); 3] = [
-    ("openai", "OPENAI_API_KEY"),
-    ("anthropic", "ANTHROPIC_API_KEY"),
-    ("gemini", "GEMINI_API_KEY"),
-];
-
 fn load_file(path: &Path, environment: &Environment) -> Result<Loaded, Report> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let mut diagnostics = Diagnostics::new(&path.to_string_lossy());
@@ -116,13 +109,17 @@ fn load_file(path: &Path, environment: &Environment) -> Result<Loaded, Report> {
     Ok(loaded)
 }
 
-/// The text of the file that the keys in the environment stand for.
+/// Returns the text of a file with one provider for each type that is used without a file and whose
+/// variable is set.
 fn default_text(environment: &Environment) -> String {
-    let present = DEFAULT_PROVIDERS
-        .iter()
-        .filter(|(_, variable)| environment.non_empty(variable).is_some());
-    let providers = present.map(|(kind, variable)| {
-        format!("  - {{ id: {kind}, type: {kind}, api_key: \"${{{variable}}}\" }}\n")
+    let types = llm_router_providers::all().iter();
+    let used = types.filter(|kind| {
+        let variable = kind.environment_variable();
+        kind.is_used_without_file() && environment.non_empty(variable).is_some()
+    });
+    let providers = used.map(|kind| {
+        let (name, variable) = (kind.name(), kind.environment_variable());
+        format!("  - {{ id: {name}, type: {name}, api_key: \"${{{variable}}}\" }}\n")
     });
     format!("providers:\n{}", providers.collect::<String>())
 }

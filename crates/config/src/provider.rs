@@ -1,9 +1,13 @@
-//! `providers`: the companies and servers that host models.
+//! `providers`: the companies and servers that host models. What a type of provider is, is
+//! `llm-router-providers`'.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use llm_router_domain::format::Compat;
+use llm_router_domain::pattern::PatternList;
+use llm_router_providers::{DefaultBaseUrl, ProviderType, Settings};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -13,65 +17,50 @@ use crate::file::require_readable;
 use crate::items::Items;
 use crate::names::DefinedNames;
 use crate::path::ConfigPath;
+use crate::provider_type::RawProviderType;
 use crate::scalar::{
     BaseUrl, HeaderValue, NamePattern, ProviderId, Scheme, Text, TextSetting, TimeSpan, UrlPath,
     is_link_local,
 };
 use crate::server::require_nonzero;
 
-/// A provider, ready to be called.
+/// A provider that can be called.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// Its name here; unique.
+    /// The id, unique among providers.
     pub id: String,
-    /// What it speaks.
-    pub kind: ProviderKind,
-    /// Where it is; `None`: the mock provider inside this process. Of type anthropic: without
-    /// `/v1`; of type gemini: without `/openai`.
+    /// The provider type.
+    pub kind: &'static dyn ProviderType,
+    /// The settings that the type reads.
+    pub settings: Settings,
+    /// The base URL, without the end that the paths of the type begin with; `None`: requests are
+    /// answered inside this process.
     pub base_url: Option<BaseUrl>,
-    /// What we show it, if anything. Never empty.
+    /// The credential, never empty; `None`: requests carry none.
     pub credential: Option<SecretString>,
-    /// The names it serves; never empty.
-    pub models: Vec<NamePattern>,
-    /// How long its answers may take.
+    /// Names of the models that it serves; never empty.
+    pub models: PatternList,
+    /// Time limits of its answers.
     pub timeouts: Timeouts,
-    /// How it is probed, if it is.
-    pub health_check: Option<HealthCheck>,
+    /// Its health checks.
+    pub health_check: HealthCheck,
     /// Certificates trusted besides the system's, as a PEM file that exists.
     pub ca_file: Option<PathBuf>,
-    /// Whether HTTP/2 is spoken.
+    /// Use of HTTP/2.
     pub http2: Http2,
-    /// What becomes of a stream whose client is gone.
+    /// Treatment of a stream whose client has disconnected.
     pub on_disconnect: OnDisconnect,
-    /// Whether it has OpenAI's responses; else such requests are translated into chat completions.
-    pub responses: bool,
-    /// What becomes of what it can't express, in requests of other formats.
+    /// Treatment of fields that its format can't express.
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
-    /// Whether it takes part: false too if its `api_key` is set to nothing.
+    /// False if it is switched off, or its `api_key` is set to nothing.
     pub enabled: bool,
-    /// Whether it may be at a link-local address.
+    /// True if its address may be link-local.
     pub allow_link_local: bool,
 }
 
-/// The kind of API that a provider has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderKind {
-    /// OpenAI.
-    Openai,
-    /// Anthropic.
-    Anthropic,
-    /// Google Gemini.
-    Gemini,
-    /// Any OpenAI-compatible server.
-    Custom,
-    /// The mock provider, which is spoken to in the client's own format.
-    Mock,
-}
-
-/// How long a provider's answers may take.
+/// Time limits of a provider's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// To open a connection.
@@ -82,27 +71,27 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For all of it, from the first attempt's start.
     pub total: Duration,
-    /// To read on after the client has gone, where the provider's policy is to drain.
+    /// To read on after the client has disconnected, where [`OnDisconnect::Drain`] is set.
     pub drain: Duration,
 }
 
-/// How a provider is probed.
+/// Health checks of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Asked for with GET, below the base URL; begins with a slash.
+    /// Path that a check requests with GET, below the base URL; begins with a slash.
     pub path: String,
-    /// From one probe to the next.
-    pub interval: Duration,
-    /// For one probe; at most the interval.
+    /// From one scheduled check to the next; `None`: checks are made on request only.
+    pub interval: Option<Duration>,
+    /// Time limit of one check; at most the interval.
     pub timeout: Duration,
-    /// Failures in a row after which the provider counts as down.
+    /// Consecutive failures after which the provider is unhealthy.
     pub unhealthy_after: u32,
-    /// Successes in a row after which it counts as up again.
+    /// Consecutive successes after which it is healthy again.
     pub healthy_after: u32,
 }
 
-/// Whether HTTP/2 is spoken with a provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+/// Use of HTTP/2 with a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Http2 {
     /// HTTP/1.1 only.
@@ -114,26 +103,15 @@ pub enum Http2 {
     Always,
 }
 
-/// What becomes of a provider's stream when the client has gone.
+/// Treatment of a provider's stream whose client has disconnected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDisconnect {
-    /// It is ended at once; what it used is estimated.
+    /// End it at once; its usage is estimated.
     #[default]
     Cancel,
-    /// It is read to its end, for at most timeouts.drain, so that its usage is known.
+    /// Read it to its end, for at most timeouts.drain, so that its usage is known.
     Drain,
-}
-
-/// What becomes of a field that a client sent and that the provider's format can't express.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Compat {
-    /// It is left out and named in the answer's header x-llm-router-dropped.
-    #[default]
-    Lenient,
-    /// The request is answered 400, unless another deployment can take it.
-    Strict,
 }
 
 /// A provider of models.
@@ -141,177 +119,125 @@ pub enum Compat {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Provider")]
 pub(crate) struct RawProvider {
-    /// Its name here, and the part before the slash in "provider/model".
+    /// The id: the part before the slash in "provider/model".
     id: Text<ProviderId>,
-    /// What it speaks. "custom" is any OpenAI-compatible server, such as vLLM, Ollama or Groq.
+    /// The kind of API. "custom" is any OpenAI-compatible server, such as vLLM, Ollama or Groq.
     #[serde(rename = "type")]
-    kind: ProviderKind,
-    /// Where it is. The types openai, anthropic and gemini know their own; type mock without it is
-    /// answered inside this process.
+    kind: RawProviderType,
+    /// The base URL of the API. The types openai, anthropic and gemini have a default; without one,
+    /// requests to a provider of type mock are answered inside this process.
     base_url: Option<Text<BaseUrl>>,
-    /// What the provider knows us by. Set to nothing, as by ${NAME:-}, it switches the provider
-    /// off.
+    /// The provider's API key. An empty one, as by ${NAME:-}, switches the provider off.
     api_key: Option<Text<SecretString>>,
-    /// The names it serves; * stands for any text. A name that fits is passed through as
-    /// "provider/NAME" and as NAME.
+    /// Names of the models that it serves; * stands for any text. Clients ask for a matching model
+    /// as "provider/NAME" or as NAME.
     #[serde(default = "any_model")]
     #[schemars(length(min = 1))]
     models: Items<Text<NamePattern>>,
-    /// How long its answers may take.
+    /// Time limits of its answers.
     #[serde(default)]
     timeouts: RawTimeouts,
-    /// How it is probed, or off.
+    /// Health checks, or off.
     #[serde(default)]
     health_check: RawHealthCheck,
-    /// Certificates to trust besides the system's, as a PEM file.
+    /// Certificates to trust in addition to the system's, as a PEM file.
     ca_file: Option<Text<PathBuf>>,
-    /// Whether HTTP/2 is spoken.
+    /// Use of HTTP/2.
     #[serde(default)]
     http2: Http2,
-    /// What becomes of a stream whose client has gone.
+    /// Treatment of a stream whose client has disconnected.
     #[serde(default)]
     on_disconnect: OnDisconnect,
-    /// Whether a server of type custom has /responses. Without it, such requests are translated
-    /// into chat completions.
+    /// Set to false for a server of type custom without /responses: such requests are then
+    /// translated into chat completions.
     #[serde(default = "yes")]
     responses: bool,
-    /// What becomes of fields that it can't express, in requests of clients of other formats.
+    /// Treatment of fields that the provider's format can't express, in requests of other formats.
     #[serde(default)]
     compat: Compat,
     /// Headers to add to every request.
     #[serde(default)]
     headers: RawHeaders,
-    /// Whether it takes part.
+    /// Set to false to switch the provider off.
     #[serde(default = "yes")]
     enabled: bool,
-    /// Allow a link-local address. The metadata services of clouds have one, and hand out secrets of
+    /// Allow a link-local address. The metadata services of clouds have one, and return secrets of
     /// the machine.
     #[serde(default)]
     allow_link_local: bool,
 }
 
-/// How long a provider's answers may take.
+/// Time limits of a provider's answers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Timeouts")]
 struct RawTimeouts {
-    /// To open a connection. Without it: 3s.
+    /// To open a connection; 3s by default.
     connect: Option<Text<TimeSpan>>,
-    /// From the end of the request to the first byte of the answer. Without it: 60s.
+    /// From the end of the request to the first byte of the answer; 60s by default.
     first_byte: Option<Text<TimeSpan>>,
-    /// Between two parts of the answer. Without it: 120s.
+    /// Between two parts of the answer; 120s by default.
     idle: Option<Text<TimeSpan>>,
-    /// For the whole answer. Without it: 10m.
+    /// For the whole answer; 10m by default.
     total: Option<Text<TimeSpan>>,
-    /// To read on to the usage once the client has gone, with `on_disconnect: drain`. Without it:
-    /// 60s.
+    /// To read on after the client has disconnected, with `on_disconnect: drain`; 60s by default.
     drain: Option<Text<TimeSpan>>,
 }
 
-/// Probes of a provider.
+/// Health checks of a provider, or none.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "HealthCheckOrOff")]
 enum RawHealthCheck {
-    /// No probes.
+    /// No scheduled checks.
     Off(Off),
-    /// Probes.
-    On(RawProbe),
+    /// Scheduled checks.
+    On(RawChecks),
 }
 
-/// The word that switches something off.
+/// The word that switches a setting off.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Off {
-    /// Not done.
+    /// Off.
     Off,
 }
 
-/// How a provider is probed.
+/// Scheduled health checks of a provider.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "HealthCheck")]
-struct RawProbe {
-    /// Asked for with GET, below the base URL. Without it: /models, of type anthropic /v1/models.
+struct RawChecks {
+    /// Path to request with GET, below the base URL; by default the path that lists the models.
     path: Option<Text<UrlPath>>,
-    /// From one probe to the next, 1s or more.
+    /// From one check to the next; 1s or more.
     interval: Text<TimeSpan>,
-    /// For one probe, at most the interval. Without it: 5s.
+    /// Time limit of one check, at most the interval; 5s by default.
     timeout: Option<Text<TimeSpan>>,
-    /// Failures in a row after which the provider counts as down.
+    /// Consecutive failures after which the provider is unhealthy.
     #[schemars(range(min = 1))]
     unhealthy_after: u32,
-    /// Successes in a row after which it counts as up again.
+    /// Consecutive successes after which it is healthy again.
     #[schemars(range(min = 1))]
     healthy_after: u32,
 }
 
 impl Provider {
-    /// Whether it serves a model of that name.
+    /// Returns whether it serves a model of that name.
     #[must_use]
     pub fn serves(&self, model: &str) -> bool {
-        self.models.iter().any(|pattern| pattern.matches(model))
+        self.models.allows(model)
     }
-}
 
-impl HealthCheck {
-    /// How a provider of this kind is probed where nothing is said.
+    /// Returns how long an answer is read on once its client has gone; `None`: it is ended at once.
     #[must_use]
-    pub fn by_default(kind: ProviderKind) -> Self {
-        let raw = RawProbe::default();
-        Self {
-            path: kind.models_path().to_owned(),
-            interval: raw.interval.0.0,
-            timeout: PROBE_TIMEOUT,
-            unhealthy_after: raw.unhealthy_after,
-            healthy_after: raw.healthy_after,
-        }
+    pub fn drain_time(&self) -> Option<Duration> {
+        (self.on_disconnect == OnDisconnect::Drain).then_some(self.timeouts.drain)
     }
 }
 
-/// For one probe, where nothing is said and the interval allows it.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
-impl ProviderKind {
-    /// As in the file.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Gemini => "gemini",
-            Self::Custom => "custom",
-            Self::Mock => "mock",
-        }
-    }
-
-    /// Where its models are listed, below the base URL.
-    const fn models_path(self) -> &'static str {
-        match self {
-            Self::Anthropic => "/v1/models",
-            Self::Openai | Self::Gemini | Self::Custom | Self::Mock => "/models",
-        }
-    }
-
-    const fn default_base_url(self) -> Option<&'static str> {
-        match self {
-            Self::Openai => Some("https://api.openai.com/v1"),
-            Self::Anthropic => Some("https://api.anthropic.com"),
-            Self::Gemini => Some("https://generativelanguage.googleapis.com/v1beta"),
-            Self::Custom | Self::Mock => None,
-        }
-    }
-
-    /// The environment variable that its credential is usually in.
-    const fn usual_variable(self) -> &'static str {
-        match self {
-            Self::Openai => "OPENAI_API_KEY",
-            Self::Anthropic => "ANTHROPIC_API_KEY",
-            Self::Gemini => "GEMINI_API_KEY",
-            Self::Custom | Self::Mock => "PROVIDER_API_KEY",
-        }
-    }
-}
+/// Default time limit of one check.
+const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl RawProvider {
     pub(crate) fn check(
@@ -323,7 +249,11 @@ impl RawProvider {
         names
             .providers
             .check_unique(&self.id.0.0, &at.field("id"), diagnostics);
-        let base_url = self.checked_base_url(at, diagnostics);
+        let kind = self.kind.0;
+        let settings = Settings {
+            responses: self.responses,
+        };
+        let base_url = self.checked_base_url(&settings, at, diagnostics);
         self.check_credential(base_url.as_ref(), at, diagnostics);
         if let Some(file) = &self.ca_file {
             check_ca_file(
@@ -333,28 +263,26 @@ impl RawProvider {
                 diagnostics,
             );
         }
-        let models = self
-            .models
-            .with_positions(&at.field("models"), diagnostics)
-            .into_iter();
+        let models = self.models.with_positions(&at.field("models"), diagnostics);
+        let models = models.iter().map(|(_, pattern)| pattern.0.as_str());
         let credential = self.api_key.map(|key| key.0);
         let switched_off = credential.as_ref().is_some_and(is_empty);
         Provider {
             id: self.id.0.0,
-            kind: self.kind,
+            kind,
             base_url,
             credential: credential.filter(|credential| !is_empty(credential)),
-            models: models.map(|(_, pattern)| pattern.0).collect(),
+            models: PatternList::new(models),
             timeouts: self.timeouts.check(&at.field("timeouts"), diagnostics),
             health_check: self.health_check.check(
-                self.kind,
+                &kind.health_path(&settings),
                 &at.field("health_check"),
                 diagnostics,
             ),
+            settings,
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
-            responses: self.responses,
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), diagnostics),
             enabled: self.enabled && !switched_off,
@@ -362,33 +290,34 @@ impl RawProvider {
         }
     }
 
-    fn checked_base_url(&self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Option<BaseUrl> {
-        let default = || BaseUrl::parse(self.kind.default_base_url()?).ok();
+    fn checked_base_url(
+        &self,
+        settings: &Settings,
+        at: &ConfigPath,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<BaseUrl> {
+        let kind = self.kind.0;
+        let default = kind.base_url(settings);
         let url = self.base_url.as_ref().map(|url| url.0.clone());
-        let mut url = url.or_else(default);
-        if url.is_none() && self.kind == ProviderKind::Custom {
+        let mut url = url.or_else(|| match &default {
+            DefaultBaseUrl::Known(url) => BaseUrl::parse(url).ok(),
+            DefaultBaseUrl::Required | DefaultBaseUrl::InProcess => None,
+        });
+        if url.is_none() && default == DefaultBaseUrl::Required {
+            let what = format!("is missing for a {} provider", kind.name());
             let remedy = "add the server's address: http://localhost:8080/v1";
-            diagnostics.error(
-                &at.field("base_url"),
-                "is missing for a custom provider",
-                remedy,
-            );
+            diagnostics.error(&at.field("base_url"), what, remedy);
         }
         let host = url.as_ref().and_then(|url| url.host.parse().ok());
         if host.is_some_and(is_link_local) && !self.allow_link_local {
             diagnostics.error(
                 &at.field("base_url"),
-                "is a link-local address, where machines tell their own secrets",
+                "is a link-local address, where clouds serve the machine's secrets",
                 "correct it, or set allow_link_local",
             );
         }
-        let superfluous = match self.kind {
-            ProviderKind::Anthropic => "/v1",
-            ProviderKind::Gemini => "/openai",
-            _ => "",
-        };
         if let Some(url) = &mut url
-            && let Some(path) = url.path.strip_suffix(superfluous)
+            && let Some(path) = url.path.strip_suffix(kind.redundant_suffix())
         {
             url.path = path.to_owned();
         }
@@ -402,7 +331,7 @@ impl RawProvider {
         diagnostics: &mut Diagnostics,
     ) {
         let key_at = at.field("api_key");
-        let variable = self.kind.usual_variable();
+        let variable = self.kind.0.environment_variable();
         match &self.api_key {
             _ if !self.enabled => {}
             Some(key) if is_empty(&key.0) => diagnostics.warn(
@@ -414,8 +343,8 @@ impl RawProvider {
                 if diagnostics.is_literal(&key_at) {
                     diagnostics.warn(
                         &key_at,
-                        "the credential stands in the file in plain text",
-                        format!("put it into the environment or .env and write ${{{variable}}}"),
+                        "the file has the credential in plain text",
+                        format!("move it to the environment or .env and write ${{{variable}}}"),
                     );
                 }
                 check_privacy(url, at, diagnostics);
@@ -430,14 +359,15 @@ impl RawProvider {
     }
 
     fn must_have_credential(&self, url: Option<&BaseUrl>) -> bool {
-        let hosted = self.kind.default_base_url().is_some();
+        let default = self.kind.0.base_url(&Settings::default());
+        let hosted = matches!(default, DefaultBaseUrl::Known(_));
         let local = url.is_some_and(BaseUrl::is_loopback);
         hosted && !local && self.headers.is_empty()
     }
 }
 
 impl RawTimeouts {
-    /// Times that are not given are made to fit into those that are.
+    /// Shortens defaults so that they fit into the times that are set.
     fn check(self, at: &ConfigPath, diagnostics: &mut Diagnostics) -> Timeouts {
         let seconds = |seconds| TimeSpan(Duration::from_secs(seconds));
         let total = self.total.map_or(seconds(600), |total| total.0);
@@ -470,7 +400,7 @@ impl Default for RawHealthCheck {
     }
 }
 
-impl Default for RawProbe {
+impl Default for RawChecks {
     fn default() -> Self {
         Self {
             path: None,
@@ -485,21 +415,25 @@ impl Default for RawProbe {
 impl RawHealthCheck {
     fn check(
         self,
-        kind: ProviderKind,
+        default_path: &str,
         at: &ConfigPath,
         diagnostics: &mut Diagnostics,
-    ) -> Option<HealthCheck> {
+    ) -> HealthCheck {
         match self {
-            Self::Off(Off::Off) => None,
-            Self::On(probe) => Some(probe.check(kind, at, diagnostics)),
+            // Checks on request have the settings that scheduled ones would have by default.
+            Self::Off(Off::Off) => HealthCheck {
+                interval: None,
+                ..RawChecks::default().check(default_path, at, diagnostics)
+            },
+            Self::On(checks) => checks.check(default_path, at, diagnostics),
         }
     }
 }
 
-impl RawProbe {
+impl RawChecks {
     fn check(
         self,
-        kind: ProviderKind,
+        default_path: &str,
         at: &ConfigPath,
         diagnostics: &mut Diagnostics,
     ) -> HealthCheck {
@@ -508,7 +442,7 @@ impl RawProbe {
             let what = format!("`{interval}` is too often");
             diagnostics.error(&at.field("interval"), what, "write 1s or more");
         }
-        let default = TimeSpan(PROBE_TIMEOUT).min(interval);
+        let default = TimeSpan(DEFAULT_CHECK_TIMEOUT).min(interval);
         let timeout = self.timeout.map_or(default, |timeout| timeout.0);
         if self.timeout.is_some() {
             require_nonzero(timeout, &at.field("timeout"), diagnostics);
@@ -520,8 +454,8 @@ impl RawProbe {
         HealthCheck {
             path: self
                 .path
-                .map_or_else(|| kind.models_path().to_owned(), |path| path.0.0),
-            interval: interval.0,
+                .map_or_else(|| default_path.to_owned(), |path| path.0.0),
+            interval: Some(interval.0),
             timeout: timeout.0,
             unhealthy_after: self.unhealthy_after,
             healthy_after: self.healthy_after,
@@ -534,7 +468,7 @@ fn check_privacy(url: Option<&BaseUrl>, at: &ConfigPath, diagnostics: &mut Diagn
     if exposed {
         diagnostics.warn(
             &at.field("base_url"),
-            "the credential travels over the network unencrypted",
+            "the credential is sent unencrypted",
             "use https",
         );
     }
@@ -571,7 +505,7 @@ const NOT_OURS_TO_SET: [&str; 11] = [
     "x-request-id",
 ];
 
-/// Headers as they are written.
+/// Headers as written in the file.
 pub(crate) type RawHeaders = BTreeMap<String, Text<HeaderValue>>;
 
 pub(crate) fn check_headers(
@@ -604,7 +538,7 @@ pub(crate) fn check_headers(
     checked
 }
 
-/// A token as RFC 9110, section 5.6.2 has it.
+/// Returns whether the name is a token of RFC 9110, section 5.6.2.
 fn is_header_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(allowed)

@@ -1,6 +1,7 @@
 //! Checks one provider that is sent to the admin API, as those of the file are checked.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
@@ -13,7 +14,7 @@ use crate::report::{Problem, Severity};
 ///
 /// # Errors
 /// Returns everything that is wrong with it; paths begin at the provider.
-pub fn check_provider(provider: &Json) -> Result<Provider, Vec<Problem>> {
+pub fn check_provider(provider: &Json) -> Result<Arc<Provider>, Vec<Problem>> {
     let text = json!({ "providers": [escape_variables(provider)] }).to_string();
     let environment = Environment::new([("", ""); 0]);
     let mut report = match load_text(&text, Path::new("request"), &environment) {
@@ -71,7 +72,7 @@ mod tests {
             "api_key": "sk-${NOT_SUBSTITUTED}", "timeouts": null,
         });
         let provider = check_provider(&good).unwrap();
-        let credential = provider.credential.unwrap();
+        let credential = provider.credential.as_ref().unwrap();
         assert_eq!(credential.expose_secret(), "sk-${NOT_SUBSTITUTED}");
         for (wrong, path) in [
             (json!({ "type": "custom", "base_url": "http://h/v1" }), "id"),

@@ -17,7 +17,7 @@ use crate::key::StaticKey;
 use crate::names::DefinedNames;
 use crate::path::ConfigPath;
 use crate::provider::Provider;
-use crate::scalar::{ModelName, NamePattern, Text, TimeSpan};
+use crate::scalar::{ModelName, Text, TimeSpan};
 use crate::server::require_nonzero;
 
 /// The choice of a model for each request.
@@ -223,8 +223,7 @@ fn rule_names<'a>(
     let mut models_by_provider: BTreeMap<&str, PatternList> =
         names.providers.all().map(any_model).collect();
     for provider in providers {
-        let patterns = provider.models.iter().map(NamePattern::as_str);
-        models_by_provider.insert(&provider.id, PatternList::new(patterns));
+        models_by_provider.insert(&provider.id, provider.models.clone());
     }
     RuleNames {
         models: names.models.all().collect(),
@@ -253,8 +252,8 @@ fn find_target(
         return Some(Target::Provider { provider, model });
     }
     let lists = |provider: &Provider| {
-        let mut literals = provider.models.iter().filter_map(|one| one.literal());
-        literals.any(|one| one == name)
+        let mut patterns = provider.models.patterns().iter();
+        patterns.any(|one| one.is_literal() && one.as_str() == name)
     };
     let provider = providers.iter().find(|provider| lists(provider));
     if let Some(provider) = provider.and_then(|one| names.providers.position(&one.id)) {

@@ -1,4 +1,4 @@
-//! What comes out of a file without mistakes: defaults, substitution, paths, references.
+//! Files without mistakes: defaults, substitution, paths, references.
 
 #![expect(clippy::panic, reason = "the helpers of tests fail as tests do")]
 
@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_router_config::{
-    Compat, Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, ProviderKind,
-    StoreUrl, Strategy, Target, load, load_text, schema,
+    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, StoreUrl, Strategy, Target,
+    load, load_text, schema,
 };
 use llm_router_domain::budget::Period;
+use llm_router_domain::format::Compat;
 use llm_router_domain::key::Role;
 use llm_router_domain::limit::Rate;
+use llm_router_domain::pattern::PatternList;
 use secrecy::ExposeSecret;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -90,12 +92,18 @@ fn a_provider_has_defaults_by_its_type() {
     ];
     assert_eq!(urls, expected.map(|url| url.map(str::to_owned)));
     let first = &config(text).providers[0];
-    assert_eq!(patterns(&first.models), ["*"]);
+    assert_eq!(first.models, PatternList::new(["*"]));
     assert_eq!(first.timeouts.connect, Duration::from_secs(3));
     assert_eq!(first.timeouts.first_byte, Duration::from_secs(60));
     assert_eq!(first.timeouts.idle, Duration::from_secs(120));
     assert_eq!(first.timeouts.total, Duration::from_secs(600));
-    assert!(first.health_check.is_none() && first.credential.is_none() && first.enabled);
+    assert!(first.credential.is_none() && first.enabled && first.settings.responses);
+    assert_eq!(first.drain_time(), None);
+    let check = &first.health_check;
+    assert_eq!((check.path.as_str(), check.interval), ("/models", None));
+    assert_eq!(check.timeout, Duration::from_secs(5));
+    assert_eq!((check.unhealthy_after, check.healthy_after), (3, 1));
+    assert_eq!(config(text).providers[1].health_check.path, "/v1/models");
     assert_eq!(
         (first.http2, first.on_disconnect, first.compat),
         (Http2::Never, OnDisconnect::Cancel, Compat::Lenient)
@@ -119,7 +127,7 @@ fn what_a_provider_says_is_kept() {
 ";
     let config = config_with(text, &[("K", KEY)]);
     let provider = &config.providers[0];
-    assert_eq!(provider.kind, ProviderKind::Custom);
+    assert_eq!(provider.kind.name(), "custom");
     assert_eq!(
         provider.base_url.as_ref().unwrap().authority(),
         "[::1]:8100"
@@ -130,11 +138,13 @@ fn what_a_provider_says_is_kept() {
     assert_eq!(provider.timeouts.first_byte, Duration::from_secs(30));
     assert_eq!(provider.timeouts.idle, Duration::from_secs(30));
     assert_eq!(provider.timeouts.connect, Duration::from_secs(3));
-    let probe = provider.health_check.as_ref().unwrap();
+    let check = &provider.health_check;
+    let interval = Duration::from_secs(2);
     assert_eq!(
-        (probe.path.as_str(), probe.timeout),
-        ("/models", Duration::from_secs(2))
+        (check.path.as_str(), check.interval, check.timeout),
+        ("/models", Some(interval), interval)
     );
+    assert_eq!(provider.drain_time(), Some(Duration::from_secs(30)));
     assert_eq!(
         (provider.http2, provider.on_disconnect, provider.compat),
         (Http2::Always, OnDisconnect::Drain, Compat::Strict)
@@ -322,7 +332,7 @@ fn without_a_file_the_keys_of_the_environment_make_the_providers() {
         .map(|provider| provider.id.as_str())
         .collect();
     assert_eq!(ids, ["openai", "gemini"]);
-    assert_eq!(patterns(&providers[0].models), ["*"]);
+    assert_eq!(providers[0].models, PatternList::new(["*"]));
     assert_eq!(
         providers[0].credential.as_ref().unwrap().expose_secret(),
         KEY

@@ -1,6 +1,6 @@
-//! What deciding costs with many rules: 10,000 regular expressions over 1,000 models, against
-//! prompts of 1 and 100 KiB that match none of them, the first or the last; and what building
-//! them costs.
+//! Measures decisions with many rules: 10,000 regular expressions over 1,000 models, against
+//! prompts of 1 and 100 KiB that match none of them, the first or the last; and the cost of
+//! building them.
 
 #![expect(clippy::print_stderr, reason = "memory isn't criterion's to report")]
 

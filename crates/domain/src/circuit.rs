@@ -1,12 +1,11 @@
-//! Whether a deployment may be sent requests: its circuit (closed, open, half-open with one probe),
-//! its cooldown after a refusal, and its slow start after either. State in atomics; the time comes
-//! in as an argument.
+//! Availability of a deployment: its circuit (closed, open, half-open with one probe), its cooldown
+//! after a refusal, and its slow start after either. State is in atomics; time is an argument.
 //!
-//! A closed circuit opens after failures in a row, or when too many of the requests of a sliding
-//! window failed. While open it admits nobody. When its time is over, exactly one request is let
-//! through as a probe: success closes the circuit, failure opens it for twice as long, up to a cap.
-//! A circuit just closed admits a growing share of its requests, so that a deployment that has
-//! barely recovered isn't run over.
+//! A closed circuit opens after consecutive failures, or when too large a share of the requests in
+//! a sliding window failed. While open it admits none. When its time is over, exactly one request
+//! is admitted as a probe: success closes the circuit, failure opens it for twice as long, up to a
+//! maximum. A circuit just closed admits a growing share of its requests, so that a recovering
+//! deployment isn't overloaded.
 
 mod window;
 
@@ -18,22 +17,22 @@ use std::{
 use self::window::Window;
 use crate::rendezvous::{fraction, mix};
 
-/// When a circuit opens, for how long, and how it recovers.
+/// Settings of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CircuitSettings {
-    /// Failures in a row that open it.
+    /// Consecutive failures that open it.
     pub failures_in_row: u32,
-    /// The time over which the share of failures is taken.
+    /// Window over which the share of failures is measured.
     pub window: Duration,
-    /// Requests that must have ended within the window before their share counts.
+    /// Finished requests within the window from which on their share counts.
     pub least_volume: u32,
-    /// The share of failures within the window that opens it, above 0 and at most 1.
+    /// Share of failures within the window that opens it, above 0 and at most 1.
     pub failure_share: f64,
-    /// How long it stays open at first.
+    /// Time that it stays open at first.
     pub open: Duration,
-    /// How long it stays open at most.
+    /// Longest time that it stays open.
     pub open_max: Duration,
-    /// How long its share of requests grows after it has closed.
+    /// Time over which its share of requests grows after it has closed.
     pub slow_start: Duration,
 }
 
@@ -51,52 +50,52 @@ impl Default for CircuitSettings {
     }
 }
 
-/// Failures in a row that open a circuit again while it recovers.
+/// Consecutive failures that reopen a circuit while it recovers.
 const FAILURES_WHILE_RECOVERING: u32 = 2;
-/// The share of requests admitted when recovery begins.
+/// Share of requests admitted at the beginning of recovery.
 const FIRST_SHARE: f64 = 0.1;
-/// A circuit that held out this many slow starts has forgotten how often it opened.
+/// Slow starts after which a circuit that stayed closed resets its count of openings.
 const FORGIVEN_AFTER: u32 = 4;
-/// How far from the nominal time a circuit reopens, so that replicas don't probe in step.
+/// Share of the nominal time by which reopening varies, so that replicas don't probe in step.
 const JITTER: f64 = 0.2;
-/// The cooldown after a refusal that names none; doubled for each in a row.
+/// Cooldown after a refusal that names no time; doubled for each consecutive one.
 const COOLDOWN: Duration = Duration::from_secs(1);
-/// The most that doubling makes of it.
+/// Longest cooldown after doubling.
 const COOLDOWN_MAX: Duration = Duration::from_secs(60);
 
-/// Whether requests may be sent.
+/// Availability of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Availability {
-    /// They may; of those that would come, this share should, from 0 to 1.
+    /// Requests may be sent: this share of them, from 0 to 1.
     Ready {
         /// Less than 1 while the deployment recovers.
         share: f64,
     },
-    /// One may, as a probe.
+    /// One request may be sent, as a probe.
     ProbeDue,
-    /// None may.
+    /// No request may be sent.
     Resting {
-        /// Why.
+        /// The reason.
         why: RestReason,
-        /// Until when; for a probe under way, now.
+        /// End of the rest; now, while a probe is in flight.
         until: Instant,
     },
 }
 
-/// Why a deployment rests.
+/// Reason for which a deployment rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestReason {
     /// Its circuit is open.
     Open,
-    /// Its circuit is half open and the one probe is under way.
+    /// Its circuit is half open and the probe is in flight.
     Probing,
-    /// It refused a request for now: rate limit, overload.
+    /// It refused a request temporarily: rate limit, overload.
     Cooldown,
     /// Its health checks fail.
     Down,
 }
 
-/// What a report did to a circuit, for logs and metrics.
+/// Change of a circuit caused by a report, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitChange {
     /// It opened for this long.
@@ -105,7 +104,7 @@ pub enum CircuitChange {
     Closed,
 }
 
-/// The state of one deployment's circuit.
+/// Circuit breaker of one deployment.
 #[derive(Debug)]
 pub struct Circuit {
     settings: CircuitSettings,
@@ -121,7 +120,7 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// A closed circuit. `seed` tells its jitter from that of others.
+    /// Creates a closed circuit. `seed` makes its jitter differ from others'.
     #[must_use]
     pub fn new(settings: CircuitSettings, seed: u64, now: Instant) -> Self {
         Self {
@@ -137,7 +136,7 @@ impl Circuit {
         }
     }
 
-    /// Whether requests may be sent now.
+    /// Returns whether requests may be sent now.
     #[must_use]
     pub fn availability(&self, now: Instant) -> Availability {
         let ms = self.ms(now);
@@ -173,12 +172,13 @@ impl Circuit {
         }
     }
 
-    /// The share admitted so long after the circuit closed.
+    /// Returns the share admitted at `ms` after the circuit closed.
     fn recovery_share(&self, ms: u64, closed: u64) -> f64 {
         ramp(ms.saturating_sub(closed), millis(self.settings.slow_start))
     }
 
-    /// The share admitted so long after the cooldown ended: it grows for as long as that lasted.
+    /// Returns the share admitted after the cooldown ended. It grows for as long as the cooldown
+    /// lasted.
     fn warmup_share(&self, ms: u64, ended: u64) -> f64 {
         let length = self.cooldown_length.load(Relaxed);
         if length < millis(COOLDOWN) {
@@ -190,7 +190,7 @@ impl Circuit {
         )
     }
 
-    /// Takes the probe that is due; `false` if another has it, or none is due.
+    /// Takes the probe if it is due. Returns `false` if another request has it or none is due.
     #[must_use]
     pub fn take_probe(&self, now: Instant) -> bool {
         let phase = self.phase();
@@ -204,7 +204,7 @@ impl Circuit {
         )
     }
 
-    /// Gives a probe back that came to nothing, neither success nor failure.
+    /// Returns a probe that ended in neither success nor failure.
     pub fn return_probe(&self, now: Instant) {
         let phase = self.phase();
         if phase.kind == PhaseKind::Probing {
@@ -219,8 +219,8 @@ impl Circuit {
         }
     }
 
-    /// A request succeeded. `decisive`: it was the probe, or was sent although the circuit was
-    /// open; such a success closes it.
+    /// Records a success. A `decisive` one, of the probe or of a request sent although the circuit
+    /// was open, closes it.
     pub fn record_success(&self, decisive: bool, now: Instant) -> Option<CircuitChange> {
         self.failures_in_row.store(0, Relaxed);
         self.refusals_in_row.store(0, Relaxed);
@@ -240,12 +240,12 @@ impl Circuit {
         })
     }
 
-    /// A request failed. `probe`: it was the probe.
+    /// Records a failure; `probe` if it was the probe.
     pub fn record_failure(&self, probe: bool, now: Instant) -> Option<CircuitChange> {
         let phase = self.phase();
         match phase.kind {
             PhaseKind::Probing if probe => self.open(phase, now),
-            // Requests sent before it opened still fail; that is no news.
+            // Requests sent before it opened may still fail; that changes nothing.
             PhaseKind::Open | PhaseKind::Probing => None,
             PhaseKind::Closed => {
                 let ms = self.ms(now);
@@ -266,7 +266,8 @@ impl Circuit {
         }
     }
 
-    /// A request was refused for now. `wait`: how long, if the refusal says so.
+    /// Records a temporary refusal and returns the cooldown. `wait` is the time that the refusal
+    /// names.
     pub fn record_refusal(&self, wait: Option<Duration>, now: Instant) -> Duration {
         let in_row = self.refusals_in_row.fetch_add(1, Relaxed);
         let wait = wait.unwrap_or_else(|| backoff(COOLDOWN, in_row, COOLDOWN_MAX));
@@ -323,7 +324,7 @@ impl Circuit {
     }
 
     fn ms(&self, now: Instant) -> u64 {
-        // One is added so that 0 stays what it was before the first request.
+        // One is added so that 0 means the time before the first request.
         millis(now.saturating_duration_since(self.origin)) + 1
     }
 
@@ -345,7 +346,7 @@ fn backoff(time: Duration, times: u32, max: Duration) -> Duration {
         .min(max.max(time))
 }
 
-/// From the first share to 1 over `length`.
+/// Grows from the first share to 1 over `length`.
 fn ramp(passed: u64, length: u64) -> f64 {
     if passed >= length {
         return 1.0;
@@ -353,13 +354,13 @@ fn ramp(passed: u64, length: u64) -> f64 {
     FIRST_SHARE + (1.0 - FIRST_SHARE) * passed as f64 / length as f64
 }
 
-/// What a circuit is in, packed into one word so that one exchange changes all of it.
+/// State of a circuit, packed into one word so that one exchange changes all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Phase {
     kind: PhaseKind,
-    /// How often it opened without having recovered in between; 0 if it never opened.
+    /// Number of openings without recovery in between; 0 if it never opened.
     level: u32,
-    /// When it closed, or until when it is open, in milliseconds.
+    /// Time at which it closed, or until which it is open, in milliseconds.
     at: u64,
 }
 

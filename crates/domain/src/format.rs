@@ -1,6 +1,10 @@
-//! Wire formats and endpoints by name. How a format looks on the wire is `llm-router-wire`'s.
+//! Names of wire formats, their dialects and the endpoints that clients call. What a format looks
+//! like on the wire is `llm-router-wire`'s.
 
 use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// The wire API spoken by a client or by a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +44,28 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Dialect of chat completions that a provider speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChatDialect {
+    /// OpenAI itself: refuses fields it doesn't know.
+    #[default]
+    OpenAi,
+    /// A compatible server (vLLM, DeepSeek, Mistral …): `max_tokens`, `top_k`, and
+    /// `reasoning_content` in the history.
+    Compatible,
+}
+
+/// Treatment of a field that a client sent and that the provider's format can't express.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// Leave it out and name it in the answer's header x-llm-router-dropped.
+    #[default]
+    Lenient,
+    /// Answer the request with 400, unless another deployment can take it.
+    Strict,
 }
 
 /// An inference endpoint that a client can call.

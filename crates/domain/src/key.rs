@@ -19,7 +19,7 @@ use crate::pattern::PatternList;
 
 pub use spec::{BudgetSpec, KeyFieldError, KeySpec, LimitSpec};
 
-/// What a key may do.
+/// Role of a key.
 ///
 /// In ascending order of power.
 #[derive(
@@ -69,11 +69,11 @@ pub struct Key {
     pub name: String,
     /// The team or project that the key belongs to.
     pub owner: Option<String>,
-    /// What the key may do.
+    /// Role of the key.
     pub role: Role,
     /// The models that the key may ask for and be routed to.
     pub models: PatternList,
-    /// When the key stops working; never, if none.
+    /// Time from which on the key is rejected; none if it never expires.
     pub expires_at: Option<SystemTime>,
     /// Ceilings per window.
     pub limits: Limits,
@@ -81,17 +81,17 @@ pub struct Key {
     pub budget: Option<Allowance>,
 }
 
-/// What may be spent.
+/// Money that may be spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// The ceiling.
     pub budget: Budget,
-    /// Whether models without a price may be used all the same.
+    /// Allows models without a price.
     pub allow_unpriced: bool,
 }
 
 impl Key {
-    /// Whether the key's time is over.
+    /// Returns true if the key has expired.
     #[must_use]
     pub fn is_expired(&self, now: SystemTime) -> bool {
         self.expires_at.is_some_and(|end| now >= end)

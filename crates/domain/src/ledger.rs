@@ -1,6 +1,5 @@
-//! The ledger's vocabulary: one [`Entry`] for each attempt that went upstream, who caused it, what
-//! it used and what it cost. Never a word of what was said; where entries are kept is
-//! `llm-router-store`'s.
+//! Vocabulary of the ledger: one [`LedgerEntry`] for each attempt that went upstream, with its key,
+//! usage and cost. Message content must never be in it; storage belongs to `llm-router-store`.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -13,28 +12,28 @@ use crate::format::Format;
 use crate::price::{Cost, Price};
 use crate::usage::{Class, EstimateMethod, Usage, UsageSource};
 
-/// What is known of an attempt when it goes upstream.
+/// Facts about an attempt that are known when it goes upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptStart {
-    /// Names the entry; version 7, so that entries sort by time.
+    /// Id of the entry; version 7, so that entries sort by time.
     pub id: Uuid,
-    /// The request it belongs to: the client's `x-request-id` or ours.
+    /// Id of its request: the client's `x-request-id` or ours.
     pub request_id: Box<str>,
-    /// Which attempt of the request it is, from 1.
+    /// Number of the attempt within the request, from 1.
     pub number: u16,
-    /// When it went upstream.
+    /// Time at which it went upstream.
     pub at: Timestamp,
-    /// The id of the key that pays.
+    /// Id of the key that pays.
     pub key: Box<str>,
-    /// The owner of the key, empty if it has none.
+    /// Owner of the key; empty if it has none.
     pub owner: Box<str>,
     /// The end user that the client named.
     pub end_user: Option<Box<str>>,
-    /// The format the client speaks.
+    /// Format of the client.
     pub format: Format,
     /// The model as the client asked for it.
     pub model_asked: Box<str>,
-    /// The public name it was routed to, if it was one.
+    /// Public name that it was routed to, if any.
     pub model: Option<Box<str>>,
     /// The id of the provider.
     pub provider: Box<str>,
@@ -42,33 +41,34 @@ pub struct AttemptStart {
     pub deployment: Box<str>,
     /// The rule that decided.
     pub rule: Option<Box<str>>,
-    /// Whether the client asked for a stream.
+    /// True if the client asked for a stream.
     pub stream: bool,
-    /// The revision of the snapshot it was routed by.
+    /// Revision of the snapshot used for routing.
     pub revision: u64,
 }
 
 impl AttemptStart {
-    /// The day (UTC) the attempt counts for.
+    /// Returns the day (UTC) that the attempt counts for.
     #[must_use]
     pub fn day(&self) -> Date {
         day(self.at)
     }
 }
 
-/// An attempt that is under way, with what to bill if its end is never seen.
+/// Attempt in flight, with the amount to bill if its end is never recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenEntry {
     /// The attempt.
     pub attempt: AttemptStart,
-    /// What it is believed to use.
+    /// Estimated usage.
     pub estimate: Usage,
     /// The cost of the estimate.
     pub cost: Cost,
 }
 
 impl OpenEntry {
-    /// The entry of an attempt whose end nobody saw: the process died.
+    /// Converts it into the entry of an attempt whose end was never recorded because the process
+    /// died.
     #[must_use]
     pub fn into_interrupted(self) -> LedgerEntry {
         let mut usage = self.estimate;
@@ -91,22 +91,22 @@ impl OpenEntry {
     }
 }
 
-/// How an attempt ended.
+/// End of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
     /// The response was read to its end.
     Complete,
-    /// It was cut off after it had begun: by the client, by the provider or by a crash.
+    /// Cut off after it had begun: by the client, by the provider or by a crash.
     Interrupted,
     /// No response that a client could use: an error status, no connection, a timeout.
     Failed,
 }
 
 impl AttemptEnd {
-    /// Every ending.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Complete, Self::Interrupted, Self::Failed];
 
-    /// The name used in the store and in logs.
+    /// Returns the name used in the store and in logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -117,18 +117,18 @@ impl AttemptEnd {
     }
 }
 
-/// What was done upstream when the client left in the midst of a stream.
+/// Handling of the upstream call after the client has disconnected from a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Disconnect {
-    /// The upstream call was ended; output is estimated from what was received.
+    /// The upstream call was cancelled; output is estimated from the part received.
     #[default]
     Cancel,
-    /// The stream was read on to its usage, bounded in time.
+    /// The stream was read to its end for the usage, within a time limit.
     Drain,
 }
 
 impl Disconnect {
-    /// The name used in the config, the store and logs.
+    /// Returns the name used in the config, the store and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -138,12 +138,12 @@ impl Disconnect {
     }
 }
 
-/// How long the parts of an attempt took, in microseconds.
+/// Durations of the parts of an attempt, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// From the request's arrival until the attempt went upstream.
     pub queue: Option<u32>,
-    /// Until the connection stood; none on a reused one.
+    /// Until the connection was established; none on a reused one.
     pub connect: Option<u32>,
     /// Until the first content arrived.
     pub first_token: Option<u32>,
@@ -151,49 +151,49 @@ pub struct Timings {
     pub total: Option<u32>,
 }
 
-/// What came of an attempt.
+/// Outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptOutcome {
-    /// What it used.
+    /// Usage of the attempt.
     pub usage: Usage,
-    /// What it cost.
+    /// Cost of the attempt.
     pub cost: Cost,
     /// The HTTP status: the provider's, or ours where there was none; 0 if none was sent.
     pub status: u16,
-    /// A short code of what went wrong.
+    /// Short error code.
     pub error: Option<Box<str>>,
-    /// How long it took.
+    /// Durations.
     pub timings: Timings,
-    /// How it ended.
+    /// End of the attempt.
     pub ending: AttemptEnd,
-    /// What was done when the client left; none if it stayed.
+    /// Handling of the upstream call if the client disconnected.
     pub disconnect: Option<Disconnect>,
-    /// Whether the request ended with this attempt: it counts the request.
+    /// True if the request ended with this attempt: it counts the request.
     pub last: bool,
-    /// Why the request went where it went, on its last attempt, where there is something to tell.
+    /// Explanation of the route, on the last attempt, if there is something to explain.
     pub explanation: Option<Box<RouteExplanation>>,
 }
 
-/// Why a request went where it went: what its attempts don't tell themselves. It holds names of
-/// the configuration and of rules' conditions, never a word of the request, and is bounded.
+/// Explanation of a request's route beyond what its attempts tell. It holds names from the
+/// configuration and conditions of rules, never message content, and is bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteExplanation {
-    /// What made the rule match, or why no rule decided.
+    /// Reason for which the rule matched, or for which none did.
     pub why: Box<str>,
-    /// The deployments of its route, as `provider/model`, in the order of the configuration.
+    /// Deployments of its route, as `provider/model`, in the order of the configuration.
     pub candidates: Vec<Box<str>>,
-    /// Those that could not be asked, or were not when it was routed, with the reason.
+    /// Deployments that were not candidates, with the reason.
     pub left_out: Vec<(Box<str>, Box<str>)>,
 }
 
 impl RouteExplanation {
-    /// The longest reason, in bytes.
+    /// Longest reason, in bytes.
     pub const LONGEST: usize = 256;
 
-    /// The most deployments named in each list.
+    /// Most deployments named in each list.
     pub const MOST: usize = 12;
 
-    /// That of a reason, cut to its bound.
+    /// Creates an explanation with a reason, truncated to [`Self::LONGEST`].
     #[must_use]
     pub fn new(why: &str) -> Self {
         Self {
@@ -218,23 +218,23 @@ impl RouteExplanation {
     }
 }
 
-/// The beginning of a reason, cut at a character.
+/// Truncates a reason at a character boundary.
 fn cut(why: &str) -> &str {
     let end = why.floor_char_boundary(RouteExplanation::LONGEST);
     why.get(..end).unwrap_or(why)
 }
 
-/// One line of the ledger.
+/// Entry of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// Who caused it and where it went.
+    /// Facts known at its start.
     pub attempt: AttemptStart,
-    /// What came of it.
+    /// Outcome of the attempt.
     pub outcome: AttemptOutcome,
 }
 
 impl LedgerEntry {
-    /// The user that a cost by end user counts it for: the end user, else the owner.
+    /// Returns the user that the cost counts for: the end user, else the owner.
     #[must_use]
     pub fn user(&self) -> &str {
         self.attempt
@@ -243,12 +243,12 @@ impl LedgerEntry {
             .unwrap_or(&self.attempt.owner)
     }
 
-    /// What the entry adds to a sum.
+    /// Returns the amounts that the entry adds to a sum.
     #[must_use]
     pub fn sums(&self) -> LedgerSums {
         let outcome = &self.outcome;
         let usage = &outcome.usage;
-        // An attempt that wasn't the last and used nothing says nothing about its request.
+        // An attempt that wasn't the last and used nothing has no effect on its request's flags.
         let counts = outcome.last || usage.iter().next().is_some();
         let flag = |set: bool| u64::from(set && counts);
         LedgerSums {
@@ -265,7 +265,7 @@ impl LedgerEntry {
     }
 }
 
-/// What a cost object shows: sums over entries.
+/// Sums over entries, as in a cost object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LedgerSums {
     /// Client requests, whatever their attempts.
@@ -278,11 +278,11 @@ pub struct LedgerSums {
     pub cache_write_tokens: u64,
     /// All output, reasoning included.
     pub output_tokens: u64,
-    /// Output spent on reasoning.
+    /// Output tokens of reasoning.
     pub reasoning_tokens: u64,
     /// USD.
     pub cost: Decimal,
-    /// Requests whose model has no price: they cost something that `cost` leaves out.
+    /// Requests whose model has no price: `cost` doesn't include them.
     pub unpriced_requests: u64,
     /// Requests whose usage is an estimate.
     pub estimated_requests: u64,
@@ -302,8 +302,8 @@ impl std::ops::AddAssign for LedgerSums {
     }
 }
 
-/// The cost of an attempt. One that used nothing costs nothing, whether or not it has a price;
-/// a price by the request is due only for an answer.
+/// Returns the cost of an attempt. One without usage costs nothing, with or without a price; a
+/// price per request is due only for an answer.
 #[must_use]
 pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> Cost {
     let used = usage.iter().next().is_some() || usage.web_searches > 0;
@@ -313,16 +313,16 @@ pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> 
     price.map_or(Cost::Unpriced, |price| price.cost(usage, day))
 }
 
-/// The id of an attempt that was made by a run of the process, from 0 to 2³¹ - 1; `counted` where
-/// that run counts what the attempt costs for a budget that replicas share. It sorts as `id` does:
-/// what is replaced are the last 32 bits, which are random in UUIDs of version 7.
+/// Stamps an attempt's id with the run of the process, from 0 to 2³¹ - 1, and with `counted` if
+/// that run counts its cost for a shared budget. The stamp replaces the last 32 bits, which are
+/// random in UUIDs of version 7, so the order is kept.
 #[must_use]
 pub const fn stamp_run(id: Uuid, run: u32, counted: bool) -> Uuid {
     let stamp = (run << 1) | counted as u32;
     Uuid::from_u128(id.as_u128() >> 32 << 32 | stamp as u128)
 }
 
-/// The run that counts what an attempt costs for a shared budget, if one does.
+/// Returns the run that counts the attempt's cost for a shared budget, if one does.
 #[must_use]
 pub const fn counting_run(id: Uuid) -> Option<u32> {
     let stamp = id.as_u128() as u32;
@@ -333,7 +333,7 @@ pub const fn counting_run(id: Uuid) -> Option<u32> {
     }
 }
 
-/// The day (UTC) of a moment.
+/// Returns the day (UTC) of a timestamp.
 #[must_use]
 pub fn day(at: Timestamp) -> Date {
     at.to_zoned(TimeZone::UTC).date()

@@ -1,5 +1,5 @@
-//! Ceilings per window: requests and tokens by a leaky bucket, requests at the same time by a
-//! count. It must not know whose ceiling it is, nor where its state is kept; time is an argument.
+//! Rate limits: requests and tokens by a leaky bucket, concurrent requests by a count. It must not
+//! know whose limit it is, nor where its state is kept; time is an argument.
 
 mod bucket;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use bucket::{Bucket, LEVEL_OF_ONE, Rate};
 
-/// The ceilings of one subject: a key, an owner, a model or everybody. `None`: no ceiling.
+/// Limits of one subject: a key, an owner, a model or all. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Requests.
@@ -18,7 +18,7 @@ pub struct Limits {
     pub concurrency: Option<u32>,
 }
 
-/// One of a subject's ceilings.
+/// Kind of limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ceiling {
     /// Requests in any 60 seconds.
@@ -29,32 +29,32 @@ pub enum Ceiling {
     Concurrency,
 }
 
-/// A ceiling that leaves no room.
+/// Error of a limit that is exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitExceeded {
-    /// Which one.
+    /// The exhausted limit.
     pub ceiling: Ceiling,
-    /// When there is room again, if nothing else takes it.
+    /// Time until there is room again, if no other request takes it.
     pub wait: Duration,
 }
 
-/// What a subject uses of its ceilings.
+/// Current usage of a subject's limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitUsage {
-    /// Requests let through lately.
+    /// Requests admitted recently.
     pub requests: Bucket,
-    /// Tokens let through lately, reserved ones included.
+    /// Tokens admitted recently, reserved ones included.
     pub tokens: Bucket,
-    /// Requests under way.
+    /// Requests in flight.
     pub in_flight: u32,
 }
 
-/// How long a request that found too many others under way is told to wait: when one of those
-/// ends nobody knows.
+/// Wait suggested to a request that exceeds the concurrency limit: the end of the others is
+/// unknown.
 const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);
 
 impl Ceiling {
-    /// The name in metrics and messages.
+    /// Returns the name used in metrics and messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,14 +66,14 @@ impl Ceiling {
 }
 
 impl Limits {
-    /// No ceiling at all.
+    /// No limits.
     pub const NONE: Self = Self {
         requests: None,
         tokens: None,
         concurrency: None,
     };
 
-    /// Whether there is no ceiling.
+    /// Returns true if there is no limit.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
@@ -81,11 +81,11 @@ impl Limits {
 }
 
 impl LimitUsage {
-    /// Whether `cost` requests find room. Where replicas that don't hear of each other each count
-    /// for all, a request costs as many as there are replicas.
+    /// Checks that `cost` requests fit. While replicas can't share counters, a request costs as
+    /// many as there are replicas.
     ///
     /// # Errors
-    /// When they don't.
+    /// Returns an error if they don't fit.
     pub fn check_requests(
         &self,
         limits: &Limits,
@@ -101,10 +101,10 @@ impl LimitUsage {
         )
     }
 
-    /// Whether `tokens` find room.
+    /// Checks that `tokens` fit.
     ///
     /// # Errors
-    /// When they don't.
+    /// Returns an error if they don't fit.
     pub fn check_tokens(
         &self,
         limits: &Limits,
@@ -114,10 +114,10 @@ impl LimitUsage {
         check(&self.tokens, limits.tokens, tokens, now, Ceiling::Tokens)
     }
 
-    /// Whether one more request may be under way here, if there are `replicas` as busy as this one.
+    /// Checks that one more request may run here if `replicas` are as busy as this one.
     ///
     /// # Errors
-    /// When it may not.
+    /// Returns an error if it may not.
     pub fn check_concurrency(&self, limits: &Limits, replicas: u32) -> Result<(), LimitExceeded> {
         let share = |all: u32| (all / replicas.max(1)).max(1);
         match limits.concurrency.map(share) {
@@ -129,7 +129,7 @@ impl LimitUsage {
         }
     }
 
-    /// Whether nothing of it matters any more.
+    /// Returns true if the usage is zero and can be dropped.
     #[must_use]
     pub fn is_idle(&self, limits: &Limits, now: u64) -> bool {
         let empty = |bucket: &Bucket, rate: Option<Rate>| {
@@ -142,7 +142,7 @@ impl LimitUsage {
 }
 
 impl LimitExceeded {
-    /// A concurrency ceiling that is reached.
+    /// Creates the error of an exhausted concurrency limit.
     #[must_use]
     pub const fn concurrency() -> Self {
         Self {

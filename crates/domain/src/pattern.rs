@@ -23,7 +23,7 @@ impl Pattern {
         }
     }
 
-    /// Whether the whole of `name` matches.
+    /// Returns true if the whole of `name` matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.parts.split_first() else {
@@ -47,13 +47,13 @@ impl Pattern {
         true
     }
 
-    /// Whether the pattern is a plain name: no `*` in it.
+    /// Returns true if the pattern is a plain name without `*`.
     #[must_use]
     pub fn is_literal(&self) -> bool {
         self.parts.len() == 1
     }
 
-    /// Whether the pattern matches every name.
+    /// Returns true if the pattern matches every name.
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.parts.len() > 1 && self.parts.iter().all(String::is_empty)
@@ -82,13 +82,13 @@ impl PatternList {
         Self(texts.into_iter().map(Pattern::new).collect())
     }
 
-    /// Whether any pattern matches `name`.
+    /// Returns true if any pattern matches `name`.
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Whether every name is on the list.
+    /// Returns true if every name is on the list.
     #[must_use]
     pub fn allows_any(&self) -> bool {
         self.0.iter().any(Pattern::is_any)

@@ -1,5 +1,5 @@
-//! What tokens cost: dated prices by provider and model, and the exact cost of a usage. Reading
-//! prices from a file is `llm-router-prices`'; no figure stands here.
+//! Prices of tokens, dated, by provider and model, and the exact cost of a usage. It must not hold
+//! any actual price; reading a prices file belongs to `llm-router-prices`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +20,7 @@ pub const MAX_PRICE: u32 = 1_000_000;
 const TOKENS_PER_PRICE: u32 = 6;
 const SEARCHES_PER_PRICE: u32 = 3;
 
-/// Why a number is no price.
+/// Reason for which a number is not a valid price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// Below zero.
@@ -42,7 +42,8 @@ impl Amount {
     /// Checks a price in USD.
     ///
     /// # Errors
-    /// When it is negative, above [`MAX_PRICE`], or has more than [`MAX_SCALE`] digits.
+    /// Returns an error if it is negative, above [`MAX_PRICE`], or has more than [`MAX_SCALE`]
+    /// digits.
     pub fn new(usd: Decimal) -> Result<Self, AmountError> {
         let usd = usd.normalize();
         if usd.is_sign_negative() && !usd.is_zero() {
@@ -113,7 +114,7 @@ impl Rates {
 
     /// The price a class costs: its own, else that of plain input or output.
     #[must_use]
-    pub fn of(&self, class: Class) -> Option<Amount> {
+    pub fn rate(&self, class: Class) -> Option<Amount> {
         let plain = if class.is_input() {
             Class::Input
         } else {
@@ -140,7 +141,7 @@ impl Rates {
     fn cost(&self, usage: &Usage) -> Option<Decimal> {
         let mut cost = self.per_request.map_or(Decimal::ZERO, Amount::usd);
         for (class, tokens) in usage.iter() {
-            cost += self.of(class)?.times(tokens, TOKENS_PER_PRICE);
+            cost += self.rate(class)?.times(tokens, TOKENS_PER_PRICE);
         }
         if let Some(price) = self.searches_per_1k {
             cost += price.times(usage.web_searches, SEARCHES_PER_PRICE);
@@ -239,7 +240,7 @@ impl Price {
     }
 }
 
-/// What an attempt cost.
+/// Cost of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
     /// Exactly this much.
@@ -289,13 +290,13 @@ impl PriceTable {
         self.prices.insert(name, Arc::new(price));
     }
 
-    /// How many names have a price.
+    /// Returns the number of names with a price.
     #[must_use]
     pub fn len(&self) -> usize {
         self.prices.len()
     }
 
-    /// Whether no name has a price.
+    /// Returns true if no name has a price.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.prices.is_empty()

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Durations from 50 µs to about 20 minutes have buckets of their own.
 const BUCKETS: usize = 180;
 
-/// What lies below is counted as this, in seconds.
+/// Smallest value told apart, in seconds; smaller ones count as this.
 const LEAST: f64 = 50e-6;
 
 /// Each bucket's upper bound is this many times its lower one.

@@ -23,7 +23,7 @@ pub fn stable_hash_of(parts: &[&[u8]]) -> u64 {
     hash.digest()
 }
 
-/// How strongly a value is drawn to a member: the highest score wins. Over many values each member
+/// Returns the score of a member for a value: the highest score wins. Over many values each member
 /// wins in proportion to its weight; a weight of zero never wins against another.
 #[must_use]
 pub fn attraction(value: u64, member: u64, weight: f64) -> f64 {

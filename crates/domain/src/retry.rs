@@ -1,6 +1,6 @@
-//! What follows from the way an attempt ended: is another candidate asked, what does the client
-//! see, what does it say of the deployment's health. One table, [`Ending::verdict`]; and the
-//! headers by which providers say when to come back, and the bounds of trying.
+//! Consequences of the end of an attempt: the next step of the request, the client's answer and the
+//! deployment's health, in one table, [`AttemptResult::decision`]. Also the headers by which
+//! providers name a time to wait, and the bounds of retries. It must not do any of it.
 
 mod hint;
 
@@ -8,85 +8,88 @@ use std::time::Duration;
 
 pub use self::hint::{limit_wait, retry_after};
 
-/// How an attempt ended.
+/// Result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
     /// Content came, or a whole answer.
     Answered,
-    /// The client went away.
+    /// The client disconnected.
     ClientGone,
     /// No connection: refused, no address, TLS, connect timeout.
     NoConnection,
     /// The connection broke before the first byte of the answer, or before any content.
     CutEarly,
-    /// Nothing came within the time for the first byte.
+    /// No byte came before the first-byte timeout.
     SilentEarly,
-    /// The answer's status was a success, but its first event is an error. What it says:
+    /// The status was a success, but the first event is an error of this kind.
     ErrorFirst(StreamErrorKind),
-    /// The answer broke off, fell silent or turned into an error after content had come.
+    /// The answer broke off, timed out or turned into an error after content had come.
     BrokenLate,
-    /// The attempt's whole time was used up.
+    /// The attempt's total timeout passed.
     OutOfTime,
     /// A status other than success.
     Status {
         /// The status.
         status: u16,
-        /// Whether the body says that a spend limit is reached (see [`is_spend_limit`]).
+        /// True if the body says that a spend limit is reached (see [`is_spend_limit`]).
         spend_limit: bool,
-        /// Whether the headers name a time to come back (see [`retry_after`]).
+        /// True if the headers name a time to wait (see [`retry_after`]).
         hinted: bool,
     },
 }
 
-/// What an error event in a stream says.
+/// Kind of an error event in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamErrorKind {
-    /// Too much is asked of the deployment: rate limit, overload.
+    /// Overload of the deployment or a rate limit.
     Overload,
-    /// The request is at fault.
+    /// The request is invalid.
     Request,
     /// Anything else.
     Deployment,
 }
 
-/// What follows from an ending.
+/// Decision that follows from the result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryDecision {
-    /// What happens to the request.
+    /// Next step of the request.
     pub next: NextStep,
-    /// What the deployment's circuit is told.
+    /// Report to the deployment's circuit.
     pub health: HealthReport,
 }
 
-/// What happens to the request.
+/// Next step of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// Nothing more: it is answered, or nobody waits for it.
+    /// None: the request is answered, or the client is gone.
     Done,
-    /// It goes to the next candidate; the last one's answer is the client's.
+    /// Try the next candidate; the last one's answer goes to the client.
     NextCandidate,
-    /// The client sees this answer.
+    /// Send this answer to the client.
     PassOn,
-    /// The client's stream ends with an error event.
+    /// End the client's stream with an error event.
     EndStream,
 }
 
-/// What the deployment's circuit is told.
+/// Report to the deployment's circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthReport {
-    /// It works: [`Flight::answered`](crate::balance::Flight::answered).
+    /// The deployment works:
+    /// [`InFlightGuard::report_content`](crate::balance::InFlightGuard::report_content).
     Good,
-    /// Nothing: the flight is dropped.
+    /// No report: the guard is dropped.
     Unknown,
-    /// It failed: [`Flight::failed`](crate::balance::Flight::failed).
+    /// The deployment failed:
+    /// [`InFlightGuard::report_failure`](crate::balance::InFlightGuard::report_failure).
     Failed,
-    /// It works but refuses for now: [`Flight::refused`](crate::balance::Flight::refused), for this
-    /// long, or else as long as it says itself (see [`limit_wait`]), or else for a time that grows.
+    /// The deployment works but refuses temporarily:
+    /// [`InFlightGuard::report_refusal`](crate::balance::InFlightGuard::report_refusal), for this
+    /// long, or else for the time that it names (see [`limit_wait`]), or else for a growing time.
     Refused(Option<Duration>),
 }
 
-/// How long a deployment rests whose spend limit is reached. The limit may hold for weeks, but the
-/// operator may lift it at any time.
+/// Rest of a deployment whose spend limit is reached. The limit may last for weeks, but the
+/// operator may raise it at any time.
 pub const SPEND_LIMIT_REST: Duration = Duration::from_secs(3_600);
 
 impl AttemptResult {
@@ -133,13 +136,17 @@ impl AttemptResult {
                 status,
                 spend_limit,
                 hinted,
-            } => of_status(status, spend_limit, hinted),
+            } => decide_by_status(status, spend_limit, hinted),
         };
         RetryDecision { next, health }
     }
 }
 
-const fn of_status(status: u16, spend_limit: bool, hinted: bool) -> (NextStep, HealthReport) {
+const fn decide_by_status(
+    status: u16,
+    spend_limit: bool,
+    hinted: bool,
+) -> (NextStep, HealthReport) {
     use HealthReport::{Failed, Good, Refused};
     use NextStep::{Done, NextCandidate, PassOn};
     match status {
@@ -156,8 +163,8 @@ const fn of_status(status: u16, spend_limit: bool, hinted: bool) -> (NextStep, H
     }
 }
 
-/// Whether an error's code or type says that an account has used up its money: asking again, or
-/// soon, is no use.
+/// Returns true if an error's code or type says that an account's money is used up: a retry is of
+/// no use.
 #[must_use]
 pub fn is_spend_limit(code: &str) -> bool {
     matches!(
@@ -167,7 +174,7 @@ pub fn is_spend_limit(code: &str) -> bool {
 }
 
 impl StreamErrorKind {
-    /// What the status that an error event stands for says.
+    /// Returns the kind of error that a status stands for.
     #[must_use]
     pub const fn from_status(status: u16) -> Self {
         match status {
@@ -177,7 +184,7 @@ impl StreamErrorKind {
         }
     }
 
-    /// What the type or code of an error event, or its status as a number, says.
+    /// Returns the kind of error by the type, code or numeric status of an error event.
     #[must_use]
     pub fn from_code(code: &str) -> Self {
         match code {
@@ -203,12 +210,12 @@ impl StreamErrorKind {
     }
 }
 
-/// The bounds of trying.
+/// Bounds of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBounds {
     /// Attempts in all.
     pub attempts: u32,
-    /// The time from the first attempt's beginning after which no other begins.
+    /// Time from the start of the first attempt after which no other begins.
     pub time: Duration,
 }
 
@@ -222,7 +229,8 @@ impl Default for RetryBounds {
 }
 
 impl RetryBounds {
-    /// Whether another attempt may begin after so many, so long after the first began.
+    /// Returns true if another attempt may begin after `attempts` ones, `passed` after the first
+    /// began.
     #[must_use]
     pub fn allow(&self, attempts: u32, passed: Duration) -> bool {
         attempts < self.attempts && passed < self.time

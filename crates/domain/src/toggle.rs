@@ -1,22 +1,22 @@
-//! The switch that turns routing rules on and off: a change waits, can be cancelled while it waits,
-//! takes effect at its instant, and is followed by a cooldown. A pure state: the store keeps it,
-//! replicas share it, and each sees the effect at the same instant by asking with its own clock.
+//! Toggle of the routing rules: a change waits, can be cancelled while it waits, takes effect at
+//! its instant and is followed by a cooldown. Pure state: the store keeps it, replicas share it,
+//! and each applies it at the same instant by its own clock. It must not do I/O.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How the toggle acts.
+/// Settings of the toggle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToggleSettings {
-    /// From a request to its effect, unless the request says otherwise.
+    /// Delay from a request to its effect, unless the request names another.
     pub delay: Duration,
-    /// From an effect until another change may be requested.
+    /// Time after an effect during which other changes are refused.
     pub cooldown: Duration,
 }
 
-/// The toggle's whole state, as it is stored.
+/// State of the toggle, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toggle {
     enabled: bool,
@@ -27,106 +27,106 @@ pub struct Toggle {
     last_id: u64,
 }
 
-/// A change that waits for its instant.
+/// Change that waits for its instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingChange {
     /// Identifies the request.
     pub id: u64,
-    /// What the toggle will be.
+    /// New value of the toggle.
     pub value: bool,
-    /// When.
+    /// Time of its effect.
     pub effective_at: Timestamp,
-    /// Why.
+    /// Reason given.
     pub reason: String,
-    /// Who asked for it.
+    /// Requester.
     pub actor: String,
-    /// When it was asked for.
+    /// Time of the request.
     pub requested_at: Timestamp,
 }
 
-/// A request to change the toggle.
+/// Request to change the toggle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToggleChange {
-    /// What it shall be.
+    /// Requested value.
     pub value: bool,
-    /// Why.
+    /// Reason given.
     pub reason: String,
-    /// Who asks.
+    /// Requester.
     pub actor: String,
-    /// How long it waits, instead of the usual delay.
+    /// Delay instead of the configured one.
     pub delay: Option<Duration>,
-    /// Skips delay and cooldown. That the actor may do so is checked before.
+    /// Skips delay and cooldown. The caller checks that the actor may do so.
     pub force: bool,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToggleAnswer {
-    /// It waits for its instant.
+    /// Waits for its instant.
     Pending,
-    /// It took effect at once.
+    /// Took effect at once.
     Applied,
-    /// The toggle had that value already.
+    /// The toggle already had that value.
     Unchanged,
-    /// The cooldown refuses it for so long.
+    /// Refused by the cooldown for this long.
     Refused(Duration),
 }
 
-/// An entry of the history. An entry with the id of an earlier one replaces it.
+/// Entry of the history. It replaces an earlier entry with the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToggleRecord {
     /// Identifies the request.
     pub id: u64,
-    /// What it asked for.
+    /// Requested value.
     pub value: bool,
-    /// Why.
+    /// Reason given.
     pub reason: String,
-    /// Who asked.
+    /// Requester.
     pub actor: String,
-    /// When.
+    /// Time of the request.
     pub requested_at: Timestamp,
-    /// When it takes or took effect; never, if it was cancelled, superseded or refused.
+    /// Time of its effect; none if it was cancelled, superseded or refused.
     pub effective_at: Option<Timestamp>,
-    /// What became of it.
+    /// Outcome of the request.
     pub outcome: ToggleOutcome,
-    /// Who cancelled or superseded it.
+    /// Actor that cancelled or superseded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToggleOutcome {
-    /// It waits.
+    /// Waiting.
     Pending,
-    /// It took effect.
+    /// In effect.
     Applied,
-    /// It was cancelled while it waited.
+    /// Cancelled while it waited.
     Cancelled,
-    /// Another request took its place while it waited.
+    /// Replaced by another request while it waited.
     Superseded,
-    /// The cooldown refused it.
+    /// Refused by the cooldown.
     Refused,
 }
 
-/// What people see of the toggle.
+/// Toggle as shown by the admin API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ToggleView {
-    /// Whether rules are in force.
+    /// True if rules apply.
     pub enabled: bool,
-    /// The change that waits.
+    /// The pending change.
     pub pending: Option<PendingChange>,
-    /// Until when changes are refused.
+    /// Time until which changes are refused.
     pub cooldown_until: Option<Timestamp>,
-    /// When it last changed.
+    /// Time of the last change.
     pub changed_at: Option<Timestamp>,
     /// Grows with every change of the state.
     pub revision: u64,
 }
 
 impl Toggle {
-    /// The toggle at the very first start.
+    /// Creates the toggle of the very first start.
     #[must_use]
     pub const fn new(enabled: bool) -> Self {
         Self {
@@ -139,25 +139,26 @@ impl Toggle {
         }
     }
 
-    /// Whether rules are in force. A pending change counts from its instant on, settled or not.
+    /// Returns true if rules apply. A pending change counts from its instant on, settled or not.
     #[must_use]
     pub fn is_enabled(&self, now: Timestamp) -> bool {
         self.due(now).map_or(self.enabled, |pending| pending.value)
     }
 
-    /// Grows with every change of the state: what a store compares before it replaces one.
+    /// Returns the revision, which grows with every change of the state. A store compares it before
+    /// replacing a state.
     #[must_use]
     pub const fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// When the pending change takes effect: when to [`Self::settle`] next.
+    /// Returns the instant at which the pending change takes effect and [`Self::settle`] is due.
     #[must_use]
     pub fn effective_at(&self) -> Option<Timestamp> {
         self.pending.as_ref().map(|pending| pending.effective_at)
     }
 
-    /// What people see now.
+    /// Returns the toggle as shown by the admin API.
     #[must_use]
     pub fn status(&self, settings: &ToggleSettings, now: Timestamp) -> ToggleView {
         let mut settled = self.clone();
@@ -171,8 +172,8 @@ impl Toggle {
         }
     }
 
-    /// Puts a pending change into force whose instant has come. The entry to record, if any. Every
-    /// replica that settles the same state comes to the same one.
+    /// Applies a pending change whose instant has come and returns the entry to record, if any. All
+    /// replicas that settle the same state produce the same one.
     pub fn settle(&mut self, settings: &ToggleSettings, now: Timestamp) -> Option<ToggleRecord> {
         self.due(now)?;
         let pending = self.pending.take()?;
@@ -181,7 +182,7 @@ impl Toggle {
         Some(ToggleRecord::new(pending, ToggleOutcome::Applied))
     }
 
-    /// Asks for a change. The entries to record, in order.
+    /// Requests a change and returns the entries to record, in order.
     pub fn request(
         &mut self,
         request: ToggleChange,
@@ -241,8 +242,8 @@ impl Toggle {
         (answer, items)
     }
 
-    /// Cancels the pending change. The entries to record; the last is the one cancelled. Cancelling
-    /// starts no cooldown. `None`: there was nothing to cancel.
+    /// Cancels the pending change and returns the entry to record; `None` if nothing was pending.
+    /// Cancelling starts no cooldown.
     pub fn cancel(&mut self, actor: &str, now: Timestamp) -> Option<ToggleRecord> {
         if self.due(now).is_some() {
             // Its instant has come: it is in force, settled or not.
@@ -259,7 +260,8 @@ impl Toggle {
             .filter(|pending| pending.effective_at <= now)
     }
 
-    /// How long the cooldown still refuses a request. What changes nothing is never refused.
+    /// Returns the time for which the cooldown still refuses a request. A request that changes
+    /// nothing is never refused.
     fn refusal(&self, request: &ToggleChange, now: Timestamp) -> Option<Duration> {
         let until = self.cooldown_until.filter(|until| now < *until)?;
         let left = Duration::try_from(until.duration_since(now)).ok()?;

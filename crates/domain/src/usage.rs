@@ -39,7 +39,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// How many classes there are.
+    /// Number of classes.
     pub const COUNT: usize = 12;
 
     /// Every class, in the order of its number.
@@ -83,21 +83,21 @@ impl Class {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
-    /// Whether the class counts what went to the model, not what came from it.
+    /// Returns true if the class counts input of the model, not output.
     #[must_use]
     pub const fn is_input(self) -> bool {
         (self as usize) < (Self::Output as usize)
     }
 }
 
-/// How a count that no provider reported was arrived at.
+/// Method of an estimated count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EstimateMethod {
     /// A tokenizer counted the text.
     Tokenizer,
     /// From the length of the text and the number of streamed fragments.
     TextLength,
-    /// What was reserved before the call: nothing better was left after a crash.
+    /// The amount reserved before the call, after a crash.
     Reservation,
 }
 
@@ -121,7 +121,7 @@ impl EstimateMethod {
     }
 }
 
-/// Where the counts of a [`Usage`] come from.
+/// Source of the counts of a [`Usage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum UsageSource {
     /// The provider said so.
@@ -167,7 +167,7 @@ impl ServiceTier {
     }
 }
 
-/// What one attempt used.
+/// Usage of one attempt.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     tokens: [u64; Class::COUNT],
@@ -232,7 +232,7 @@ impl Usage {
         self.get(Class::CacheWrite5m) + self.get(Class::CacheWrite1h)
     }
 
-    /// Whether anything of it is an estimate.
+    /// Returns true if any part is an estimate.
     #[must_use]
     pub const fn is_estimated(&self) -> bool {
         matches!(self.source, UsageSource::Estimated(_))

@@ -66,7 +66,7 @@ fn chance() -> impl FnMut() -> u64 {
     }
 }
 
-/// How often each member is the first choice; every request ends at once and well.
+/// Counts how often each member is the first choice; every request succeeds at once.
 fn shares(balancer: &Balancer, picks: u32, now: Instant) -> Vec<u32> {
     let mut random = chance();
     let mut counts = vec![0; balancer.members().len()];
@@ -202,8 +202,8 @@ proptest! {
         prop_assert_eq!(balancer.rank(&Request::default(), now).candidates, up);
     }
 
-    /// When a deployment leaves, only its own conversations move; when it returns, only they come
-    /// back.
+    /// Moves only a deployment's own conversations when it leaves, and only those back when it
+    /// returns.
     #[test]
     fn sticky_moves_only_what_it_must(weights in prop::collection::vec(1_u32..10, 2..8), leaves: prop::sample::Index) {
         let now = origin();
@@ -304,7 +304,7 @@ struct Simulation {
     requests: u64,
 }
 
-/// What a deployment does with a request: answers after so long, or fails at once.
+/// Behaviour of a deployment: it answers after a time, or fails at once.
 type Behaviour<'b> = &'b dyn Fn(usize) -> Option<Duration>;
 
 impl Simulation {

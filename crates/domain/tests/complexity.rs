@@ -20,7 +20,7 @@ enum Label {
 }
 
 /// The labels and scores of a file of the corpus.
-fn scored(file: &str) -> Vec<(Label, f64)> {
+fn score_file(file: &str) -> Vec<(Label, f64)> {
     let path = format!("{}/tests/corpus/{file}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
     let score = |line: &str| {
@@ -63,7 +63,7 @@ fn harder_prompts_score_higher() {
         ("tricky", 0.95),
         ("unseen", 0.90),
     ] {
-        let scored = scored(file);
+        let scored = score_file(file);
         let ranked = auc(&scored, Label::Easy, Label::Hard);
         println!(
             "{file}: {} prompts, AUC easy against hard {ranked:.3}",
@@ -83,7 +83,7 @@ fn harder_prompts_score_higher() {
 #[test]
 fn medium_prompts_lie_between() {
     for file in ["tuning", "held_out"] {
-        let scored = scored(file);
+        let scored = score_file(file);
         let low = auc(&scored, Label::Easy, Label::Medium);
         let high = auc(&scored, Label::Medium, Label::Hard);
         println!("{file}: AUC easy against medium {low:.3}, medium against hard {high:.3}");

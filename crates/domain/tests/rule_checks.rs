@@ -1,4 +1,4 @@
-//! What `compile` reports about rules: one table of mistakes, one of rules never reached.
+//! Problems that `compile` reports: one table of mistakes, one of unreachable rules.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 

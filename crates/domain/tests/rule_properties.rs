@@ -178,7 +178,7 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
-/// What a condition means, told in the plainest way.
+/// Evaluates a condition in the simplest way.
 fn holds(condition: &Condition, request: &Request) -> bool {
     let within = |window: &TimeWindow| {
         let hour = |text: &Option<String>| text.as_ref().unwrap()[..2].parse::<u16>().unwrap();

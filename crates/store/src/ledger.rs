@@ -47,6 +47,11 @@ pub struct CostQuery {
     pub owner: Option<String>,
     /// What to add up by.
     pub group: Group,
+    /// The group's values in the last row of the previous page, in the order of its columns; empty
+    /// for the first page. Ignored for [`Group::Nothing`] and [`Group::Day`].
+    pub after: Vec<String>,
+    /// Most rows; all there are without it.
+    pub limit: Option<u32>,
 }
 
 /// Whose spending to add up by run.

@@ -1,20 +1,24 @@
-//! Which headers cross the router: what a provider is sent of the client's, and what a client is
-//! sent of the provider's. Values are made elsewhere.
+//! Headers that cross the router: the client's that a provider is sent, and the provider's that a
+//! client is sent. How a type authorizes a request is `llm-router-providers`'.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED,
-    HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, HeaderName,
+    HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
+use http::uri::PathAndQuery;
 use llm_router_domain::header::{CREDENTIALS, is_credential_parameter};
+use llm_router_providers::OutgoingRequest;
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, Result};
 use secrecy::ExposeSecret as _;
 
-use crate::snapshot::{Provider, ProviderKind};
+use crate::clock;
+use crate::snapshot::CompiledProvider;
 
 /// Headers of the client's that are about the way to us.
 const NOT_FOR_PROVIDERS: [&str; 5] = [
@@ -31,31 +35,36 @@ const NOT_FOR_CLIENTS: [&str; 3] = ["keep-alive", "proxy-authenticate", "alt-svc
 /// Names the rule that decided on a request.
 pub(crate) const RULE: &str = "x-llm-router-rule";
 
-const ANTHROPIC_VERSION: &str = "anthropic-version";
-
-/// What the headers of formats begin with, that say nothing to a provider of another one.
+/// Prefixes of the headers of a format, which mean nothing to a provider of another one.
 const OF_FORMATS: [&str; 2] = ["anthropic-", "openai-"];
 
-/// What a provider is asked, as far as headers tell of it.
-pub(crate) struct Asked<'a> {
-    /// Below the provider's base.
+/// Target of a request to a provider.
+pub(crate) struct UpstreamTarget<'a> {
+    /// Below the provider's base URL.
     pub(crate) path: Cow<'a, str>,
-    /// Bytes of the body.
-    pub(crate) length: usize,
-    /// Whether the request has been translated: then the path is whole with its query.
+    /// True if the request was translated: then the path has its whole query.
     pub(crate) translated: bool,
 }
 
-/// Turns the client's header into the provider's: path, host, credential and length.
+/// Turns the client's header into the provider's: path, host, length of the body and credential.
+///
+/// # Errors
+/// Returns an error if a header can't be set or the provider's credential can't be used.
 pub(crate) fn for_provider(
     header: &mut RequestHeader,
-    provider: &Provider,
-    asked: &Asked<'_>,
+    provider: &CompiledProvider,
+    target: &UpstreamTarget<'_>,
+    body: &[Bytes],
 ) -> Result<()> {
-    let query = header.uri.query().filter(|_| !asked.translated);
+    let mut path = [&provider.base_path, &*target.path].concat();
+    let query = header.uri.query().filter(|_| !target.translated);
     let query = query.map(without_credentials).unwrap_or_default();
-    header.set_raw_path(format!("{}{}{query}", provider.base_path, asked.path).as_bytes())?;
-    if asked.translated {
+    if !query.is_empty() {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(&query);
+    }
+    header.set_raw_path(path.as_bytes())?;
+    if target.translated {
         remove_foreign(header);
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     }
@@ -66,17 +75,17 @@ pub(crate) fn for_provider(
         header.remove_header(*name);
     }
     header.insert_header(HOST, provider.host_header.clone())?;
-    header.insert_header(CONTENT_LENGTH, asked.length)?;
+    let length: usize = body.iter().map(Bytes::len).sum();
+    header.insert_header(CONTENT_LENGTH, length)?;
     // Bytes that are passed on untouched must also be readable to whoever meters them.
     header.insert_header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    for (name, value) in &provider.headers {
+    for (name, value) in &provider.extra_headers {
         header.insert_header(name.clone(), value.clone())?;
     }
-    insert_credential(header, provider, &asked.path)
+    authorize(header, provider, &target.path, body)
 }
 
-/// Returns a client's query, with its question mark, without the credentials in it; nothing if that
-/// was all.
+/// Returns a client's query without the credentials in it.
 fn without_credentials(query: &str) -> String {
     let is_credential = |parameter: &&str| {
         let name = parameter.split('=').next().unwrap_or_default();
@@ -85,17 +94,7 @@ fn without_credentials(query: &str) -> String {
     let kept = query
         .split('&')
         .filter(|parameter| !is_credential(parameter));
-    let kept = kept.collect::<Vec<_>>().join("&");
-    if kept.is_empty() {
-        kept
-    } else {
-        format!("?{kept}")
-    }
-}
-
-/// Returns whether an answer is a stream of server-sent events.
-pub(crate) fn is_event_stream(header: &ResponseHeader) -> bool {
-    has_type(header, "text/event-stream")
+    kept.collect::<Vec<_>>().join("&")
 }
 
 /// Returns whether an answer has that content type, whatever its parameters.
@@ -110,7 +109,7 @@ pub(crate) fn has_type(header: &ResponseHeader, name: &str) -> bool {
 /// length that was announced.
 ///
 /// # Errors
-/// When a header can't be set.
+/// Returns an error if a header can't be set.
 pub(crate) fn open_length(header: &mut ResponseHeader) -> Result<()> {
     let length = header.headers.get(CONTENT_LENGTH);
     if length.is_some_and(|length| length != "0") {
@@ -131,40 +130,44 @@ fn remove_foreign(header: &mut RequestHeader) {
     }
 }
 
-/// Gemini's paths for clients of OpenAI's format take the credential as OpenAI does.
-const GEMINI_COMPATIBLE: &str = "/openai/";
-
-/// Shows the provider what it knows us by, in the header that it wants.
-pub(crate) fn insert_credential(
+/// Adds the headers that the provider's type wants in every request, then those that authorize
+/// this one, which must be complete. `path` is below the provider's base URL.
+///
+/// # Errors
+/// Returns an error if a header can't be set or the provider's credential can't be used.
+pub(crate) fn authorize(
     header: &mut RequestHeader,
-    provider: &Provider,
+    provider: &CompiledProvider,
     path: &str,
+    body: &[Bytes],
 ) -> Result<()> {
-    let anthropic = provider.kind == ProviderKind::Anthropic;
-    if anthropic && !header.headers.contains_key(ANTHROPIC_VERSION) {
-        header.insert_header(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"))?;
+    for (name, value) in provider.kind.default_headers() {
+        if !header.headers.contains_key(name) {
+            header.insert_header(name.clone(), value.clone())?;
+        }
     }
-    let Some(credential) = &provider.credential else {
+    let Some(credential) = &provider.authorization else {
         return Ok(());
     };
-    match provider.kind {
-        ProviderKind::Anthropic => header.insert_header("x-api-key", credential.clone()),
-        ProviderKind::Gemini if path.starts_with(GEMINI_COMPATIBLE) => {
-            let bearer = [b"Bearer ", credential.as_bytes()].concat();
-            if let Ok(mut bearer) = HeaderValue::from_bytes(&bearer) {
-                bearer.set_sensitive(true);
-                header.insert_header(AUTHORIZATION, bearer)?;
-            }
-            Ok(())
-        }
-        ProviderKind::Gemini => header.insert_header("x-goog-api-key", credential.clone()),
-        ProviderKind::OpenAi | ProviderKind::Mock => {
-            header.insert_header(AUTHORIZATION, credential.clone())
-        }
+    let target = header.uri.path_and_query();
+    let request = OutgoingRequest {
+        method: &header.method,
+        path,
+        target: target.map_or("/", PathAndQuery::as_str),
+        headers: &header.headers,
+        body,
+        time: clock::wall(),
+    };
+    let authorization = provider.kind.authorize(&request, credential);
+    let authorization = authorization
+        .map_err(|error| Error::explain(ErrorType::InternalError, error.to_string()))?;
+    for (name, value) in authorization {
+        header.insert_header(name, value)?;
     }
+    Ok(())
 }
 
-/// What the router says of itself in a response.
+/// Headers that the router adds to a response.
 pub(crate) struct Marks<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) provider: &'a str,
@@ -179,7 +182,7 @@ pub(crate) struct Marks<'a> {
 /// that holds our credential, our marks added.
 pub(crate) fn for_client(
     header: &mut ResponseHeader,
-    provider: &Provider,
+    provider: &CompiledProvider,
     marks: &Marks<'_>,
 ) -> Result<()> {
     header.remove_header(&CONNECTION);
@@ -235,7 +238,7 @@ pub(crate) fn insert(header: &mut ResponseHeader, name: &'static str, value: &st
     }
 }
 
-fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
+fn remove_leaks(header: &mut ResponseHeader, provider: &CompiledProvider) {
     let leaks = |value: &HeaderValue| {
         let holds = |secret: &secrecy::SecretString| {
             memmem::find(value.as_bytes(), secret.expose_secret().as_bytes()).is_some()
@@ -256,11 +259,16 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &Provider) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::snapshot::ProviderKind::{Anthropic, Gemini, OpenAi};
-    use crate::snapshot::testing::provider;
+    use http::header::AUTHORIZATION;
+    use llm_router_domain::format::{Endpoint, Format};
+    use llm_router_providers::{
+        AuthorizeError, Call, Credential, DefaultBaseUrl, ProviderType, Settings,
+    };
 
-    fn sent(kind: ProviderKind, headers: &[(&'static str, &str)]) -> RequestHeader {
+    use super::*;
+    use crate::snapshot::testing::{provider, provider_of};
+
+    fn sent(kind: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
         let target = b"/v1/messages?beta=true";
         let mut header = RequestHeader::build("POST", target, None).unwrap();
         for (name, value) in headers {
@@ -270,13 +278,13 @@ mod tests {
         header
     }
 
-    fn ask(header: &mut RequestHeader, kind: ProviderKind, path: &str, translated: bool) {
-        let asked = Asked {
+    fn ask(header: &mut RequestHeader, kind: &str, path: &str, translated: bool) {
+        let target = UpstreamTarget {
             path: path.into(),
-            length: 7,
             translated,
         };
-        for_provider(header, &provider("p", kind, &["*"]), &asked).unwrap();
+        let body = [Bytes::from_static(b"{\"a\":"), Bytes::from_static(b"1}")];
+        for_provider(header, &provider("p", kind, &["*"]), &target, &body).unwrap();
     }
 
     fn value<'a>(header: &'a RequestHeader, name: &str) -> Option<&'a str> {
@@ -289,13 +297,13 @@ mod tests {
     #[test]
     fn the_clients_key_stays_and_ours_goes() {
         let keys = CREDENTIALS.map(|name| (name, "Bearer sk-ours"));
-        for (kind, name) in [
-            (OpenAi, "authorization"),
-            (Anthropic, "x-api-key"),
-            (Gemini, "x-goog-api-key"),
+        for (kind, name, expected) in [
+            ("openai", "authorization", "Bearer sk-theirs"),
+            ("anthropic", "x-api-key", "sk-theirs"),
+            ("gemini", "x-goog-api-key", "sk-theirs"),
         ] {
             let header = sent(kind, &keys);
-            assert_eq!(value(&header, name), Some("sk-theirs"));
+            assert_eq!(value(&header, name), Some(expected));
             let values: Vec<_> = header.headers.values().collect();
             assert!(
                 values
@@ -313,14 +321,86 @@ mod tests {
             header.append_header(name, "x").unwrap();
         }
         let path = "/models/g:streamGenerateContent?alt=sse";
-        ask(&mut header, Gemini, path, true);
+        ask(&mut header, "gemini", path, true);
         assert_eq!(header.uri.to_string(), format!("/base{path}"));
         for name in ["anthropic-version", "anthropic-beta", "openai-project"] {
             assert_eq!(value(&header, name), None);
         }
         assert_eq!(value(&header, "content-type"), Some("application/json"));
-        ask(&mut header, Gemini, "/openai/embeddings", false);
+        ask(&mut header, "gemini", "/openai/embeddings", false);
         assert_eq!(value(&header, "authorization"), Some("Bearer sk-theirs"));
+    }
+
+    /// A type that signs: what it was handed comes back in a header.
+    struct Signing;
+
+    impl ProviderType for Signing {
+        fn name(&self) -> &'static str {
+            "signing"
+        }
+
+        fn description(&self) -> &'static str {
+            "Signs."
+        }
+
+        fn base_url(&self, _: &Settings) -> DefaultBaseUrl {
+            DefaultBaseUrl::Required
+        }
+
+        fn environment_variable(&self) -> &'static str {
+            "SIGNING_KEY"
+        }
+
+        fn format(&self, endpoint: Endpoint, _: &str, _: &Settings) -> Option<Format> {
+            Some(endpoint.format())
+        }
+
+        fn path<'a>(&self, call: &Call<'a>) -> Cow<'a, str> {
+            Cow::Borrowed(call.format_path)
+        }
+
+        fn authorize(
+            &self,
+            request: &OutgoingRequest<'_>,
+            credential: &Credential,
+        ) -> std::result::Result<Vec<(HeaderName, HeaderValue)>, AuthorizeError> {
+            let body = request.body.concat();
+            if body.is_empty() {
+                return Err(AuthorizeError::new("there is nothing to sign"));
+            }
+            let signature = format!(
+                "{} {} {:?} {:?} {}",
+                request.method,
+                request.target,
+                request.headers.get(HOST).unwrap(),
+                request.headers.get(CONTENT_LENGTH).unwrap(),
+                String::from_utf8(body).unwrap(),
+            );
+            let name = HeaderName::from_static("x-signature");
+            let signature = HeaderValue::from_str(&signature).unwrap();
+            Ok(vec![
+                (name, signature),
+                (AUTHORIZATION, credential.bearer()),
+            ])
+        }
+    }
+
+    #[test]
+    fn what_is_signed_is_what_is_sent() {
+        let provider = provider_of("p", &Signing, &["*"]);
+        let mut header = RequestHeader::build("POST", b"/v1/chat/completions?a=1", None).unwrap();
+        header.append_header("host", "router").unwrap();
+        let target = UpstreamTarget {
+            path: "/deployments/m?api-version=1".into(),
+            translated: false,
+        };
+        let body = [Bytes::from_static(b"{"), Bytes::from_static(b"}")];
+        for_provider(&mut header, &provider, &target, &body).unwrap();
+        let signed = r#"POST /base/deployments/m?api-version=1&a=1 "provider.test" "2" {}"#;
+        assert_eq!(value(&header, "x-signature"), Some(signed));
+        assert_eq!(value(&header, "authorization"), Some("Bearer sk-theirs"));
+        let error = for_provider(&mut header, &provider, &target, &[]).unwrap_err();
+        assert!(error.to_string().contains("nothing to sign"), "{error}");
     }
 
     #[test]
@@ -333,7 +413,7 @@ mod tests {
     #[test]
     fn path_host_and_length_are_the_providers() {
         let header = sent(
-            OpenAi,
+            "openai",
             &[("host", "router"), ("transfer-encoding", "chunked")],
         );
         assert_eq!(header.uri, "/base/v1/messages?beta=true");
@@ -346,15 +426,15 @@ mod tests {
     #[test]
     fn credentials_in_a_query_stay_here() {
         for (query, passed) in [
-            ("beta=true", "?beta=true"),
+            ("beta=true", "beta=true"),
             ("key=sk-ours", ""),
-            ("alt=sse&key=sk-ours&page_token=x", "?alt=sse&page_token=x"),
-            ("KEY=sk-ours&a", "?a"),
+            ("alt=sse&key=sk-ours&page_token=x", "alt=sse&page_token=x"),
+            ("KEY=sk-ours&a", "a"),
             (
                 "%6bey=sk-ours&include%5B%5D=a&access_token=y",
-                "?include%5B%5D=a",
+                "include%5B%5D=a",
             ),
-            ("keys=1&api_key=sk-ours", "?keys=1"),
+            ("keys=1&api_key=sk-ours", "keys=1"),
             ("", ""),
         ] {
             assert_eq!(without_credentials(query), passed, "{query}");
@@ -364,7 +444,7 @@ mod tests {
     #[test]
     fn sdk_headers_pass_and_private_ones_do_not() {
         let header = sent(
-            Anthropic,
+            "anthropic",
             &[
                 ("anthropic-beta", "a"),
                 ("anthropic-beta", "b"),
@@ -380,7 +460,7 @@ mod tests {
         assert_eq!(value(&header, "x-stainless-lang"), Some("python"));
         assert!(value(&header, "cookie").is_none() && value(&header, "x-forwarded-for").is_none());
         assert_eq!(
-            value(&sent(Anthropic, &[]), "anthropic-version"),
+            value(&sent("anthropic", &[]), "anthropic-version"),
             Some("2023-06-01")
         );
     }
@@ -404,7 +484,7 @@ mod tests {
             attempts: 2,
             dropped: &["top_k".to_owned()],
         };
-        for_client(&mut header, &provider("p", OpenAi, &["*"]), &marks).unwrap();
+        for_client(&mut header, &provider("p", "openai", &["*"]), &marks).unwrap();
         let value = |name: &str| header.headers.get(name).map(|value| value.as_bytes());
         assert_eq!(value("set-cookie"), None);
         assert_eq!(value("x-debug"), None);

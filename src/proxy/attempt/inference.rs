@@ -71,8 +71,6 @@ pub(crate) struct Attempts {
     pub(crate) state: State,
     /// Start of the current attempt; `None` once it has failed.
     pub(crate) started: Option<Instant>,
-    /// Length of the body that the current candidate is sent.
-    pub(crate) length: usize,
     pub(crate) response: Response,
     /// The ledger's entry of the latest attempt, until it is settled.
     pub(crate) entry: Option<Box<EntryDraft>>,
@@ -109,7 +107,6 @@ impl Inference {
                 conversation: OnceLock::new(),
                 state: State::default(),
                 started: None,
-                length: 0,
                 response: Response::default(),
                 entry: None,
                 trace,

@@ -34,7 +34,7 @@ pub(crate) struct EntryDraft {
     price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::DeploymentState>,
-    type_name: &'static str,
+    price_type: &'static str,
     /// From the request's arrival until now.
     queue: Duration,
     begun: Instant,
@@ -100,7 +100,7 @@ impl EntryDraft {
         let request = &inference.request;
         let attempt = attempt(id, inference, deployment);
         let prices = &request.snapshot().prices;
-        let price = prices.find(&provider.id, provider.type_name, &deployment.model);
+        let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
         let price = price.cloned();
         let bound = expected.map(|expected| expected.input);
         let typical = expected.map_or(0, |expected| expected.output);
@@ -116,7 +116,7 @@ impl EntryDraft {
             layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
-            type_name: provider.type_name,
+            price_type: provider.kind.price_type(),
             queue: now.saturating_duration_since(request.arrived),
             begun: now,
             connected: false,
@@ -226,7 +226,7 @@ impl EntryDraft {
                 _ => return None,
             };
             let prices = &snapshot.prices;
-            let found = prices.find(&attempt.provider, self.type_name, served);
+            let found = prices.find(&attempt.provider, self.price_type, served);
             found.cloned()
         });
         let cost = bill(price.as_deref(), &usage, answered, attempt.day());

@@ -17,6 +17,7 @@ pub(crate) mod translation;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use llm_router_config::Timeouts;
 use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::retry::{AttemptResult, HealthReport, NextStep, StreamErrorKind};
@@ -35,7 +36,6 @@ use crate::proxy::attempt::response::{Response, Step};
 use crate::proxy::attempt::state::Reaction;
 use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TRY_NEXT, TimeoutKind};
 use crate::proxy::gateway::Gateway;
-use crate::snapshot::Timeouts;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
 /// Effect of a chunk on the answer, beside its bytes.
@@ -84,16 +84,18 @@ impl Gateway {
         let Some(deployment) = inference.deployment() else {
             return Error::err_in(ErrorType::InternalError);
         };
-        let timeouts = deployment.provider.timeouts;
+        let (timeouts, drain) = (
+            deployment.provider.timeouts,
+            deployment.provider.drain_time(),
+        );
         let upstreams = &inference.request.live.upstreams;
         let Some(upstream) = upstreams.get(deployment.provider_index).cloned() else {
             return Error::err_in(ErrorType::InternalError);
         };
         let pieces = inference.body_pieces();
         let attempts = &mut inference.attempts;
-        attempts.length = pieces.iter().map(Bytes::len).sum();
         exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
-        exchange.set_drain(timeouts.drain);
+        exchange.set_drain(drain);
         attempts.response = Response::default();
         attempts.started = Some(now);
         attempts.begun += u32::from(attempts.state.begin(upstream.address_count()));
@@ -168,7 +170,11 @@ impl Gateway {
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
         let status = header.status.as_u16();
-        let stream = headers::is_event_stream(header);
+        let framing = deployment
+            .provider
+            .kind
+            .framing(inference.provider_format());
+        let stream = headers::has_type(header, framing.media_type());
         let events = stream && inference.translated().is_none_or(|sent| sent.stream);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
@@ -492,11 +498,15 @@ pub(crate) enum HeadVerdict {
     Withheld,
 }
 
-/// Addresses the request to the current candidate.
+/// Addresses the request to the current candidate and authorizes it.
 ///
 /// # Errors
-/// When a header can't be set.
-pub(crate) fn address(request: &mut RequestHeader, inference: &Inference) -> Result<()> {
+/// Returns an error if a header can't be set or the candidate's credential can't be used.
+pub(crate) fn address(
+    request: &mut RequestHeader,
+    inference: &Inference,
+    exchange: &Exchange,
+) -> Result<()> {
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };
@@ -509,7 +519,9 @@ pub(crate) fn address(request: &mut RequestHeader, inference: &Inference) -> Res
             request.insert_header(TRACEPARENT, parent)?;
         }
     }
-    headers::for_provider(request, &deployment.provider, &inference.asked())
+    let target = inference.upstream_target();
+    let body = exchange.outgoing();
+    headers::for_provider(request, &deployment.provider, &target, &body)
 }
 
 /// The stream of an answer in the client's own format.

@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::snapshot::Provider;
+use crate::snapshot::CompiledProvider;
 
 /// Overwrites our secrets in what a client is shown.
-pub(crate) fn clean(body: &mut Option<Bytes>, provider: &Provider) {
+pub(crate) fn clean(body: &mut Option<Bytes>, provider: &CompiledProvider) {
     let Some(bytes) = body.as_mut().filter(|_| !provider.secrets.is_empty()) else {
         return;
     };
@@ -21,7 +21,7 @@ pub(crate) fn clean(body: &mut Option<Bytes>, provider: &Provider) {
 }
 
 /// Returns a provider's sentence without our secrets.
-pub(crate) fn clean_text(said: String, provider: &Provider) -> String {
+pub(crate) fn clean_text(said: String, provider: &CompiledProvider) -> String {
     let mut body = Some(Bytes::from(said));
     clean(&mut body, provider);
     String::from_utf8_lossy(&body.unwrap_or_default()).into_owned()

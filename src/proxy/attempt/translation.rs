@@ -2,13 +2,13 @@
 //! provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
 //! candidate is tried is not decided here.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
+use llm_router_providers::{Call, UpstreamRoute};
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::translate::{
     ChatDialect, Compat, RequestOptions, TranslateError, TranslatedRequest, clean_history,
@@ -17,9 +17,9 @@ use llm_router_wire::translate::{
 use llm_router_wire::usage::{Splice, UsageLayout};
 
 use crate::clock;
-use crate::proxy::attempt::headers::Asked;
+use crate::proxy::attempt::headers::UpstreamTarget;
 use crate::proxy::attempt::inference::Inference;
-use crate::snapshot::{Deployment, Way};
+use crate::snapshot::Deployment;
 
 /// The request's body, and what was made of it for candidates so far: the latest of each kind.
 pub(crate) struct Bodies {
@@ -96,10 +96,10 @@ impl Inference {
         let Some(deployment) = self.deployment().cloned() else {
             return Ok(());
         };
-        match deployment.provider.way(self.request.endpoint) {
-            Some(Way::Translated(format)) => self.translate(&deployment, format),
-            Some(Way::Native(_)) => {
-                self.clean(deployment.provider.dialect);
+        match self.upstream_route() {
+            Some(UpstreamRoute::Translated(format)) => self.translate(&deployment, format),
+            Some(UpstreamRoute::Native) => {
+                self.clean(deployment.provider.kind.quirks().chat_dialect);
                 Ok(())
             }
             None => Ok(()),
@@ -111,7 +111,7 @@ impl Inference {
             format,
             model: Arc::clone(&deployment.model),
             compat: deployment.provider.compat,
-            dialect: deployment.provider.dialect,
+            dialect: deployment.provider.kind.quirks().chat_dialect,
         };
         let made = self.attempts.bodies.translated.as_ref();
         if made.is_some_and(|made| made.target == target) {
@@ -166,19 +166,23 @@ impl Inference {
     /// Returns the translation that the current candidate is sent, if it is sent one.
     pub(crate) fn translated(&self) -> Option<&TranslatedRequest> {
         let made = self.attempts.bodies.translated.as_ref();
-        match self.deployment()?.provider.way(self.request.endpoint)? {
-            Way::Translated(_) => made.map(|made| &made.request),
-            Way::Native(_) => None,
+        match self.upstream_route()? {
+            UpstreamRoute::Translated(_) => made.map(|made| &made.request),
+            UpstreamRoute::Native => None,
         }
+    }
+
+    /// Returns how the current candidate is sent the request.
+    fn upstream_route(&self) -> Option<UpstreamRoute> {
+        let deployment = self.deployment()?;
+        let endpoint = self.request.endpoint;
+        deployment.provider.route(endpoint, &deployment.model)
     }
 
     /// Returns the format that the current candidate is asked and answers in.
     pub(crate) fn provider_format(&self) -> Format {
-        let way = self
-            .deployment()
-            .and_then(|deployment| deployment.provider.way(self.request.endpoint));
-        match way {
-            Some(Way::Translated(format)) => format,
+        match self.upstream_route() {
+            Some(UpstreamRoute::Translated(format)) => format,
             _ => self.request.endpoint.format(),
         }
     }
@@ -203,24 +207,28 @@ impl Inference {
         head.rewrite(body, &deployment.model, ask.as_ref()).into()
     }
 
-    /// Returns path, length and manner of the current candidate's request.
-    pub(crate) fn asked(&self) -> Asked<'_> {
-        let way = self
-            .deployment()
-            .and_then(|deployment| deployment.provider.way(self.request.endpoint));
-        let path = match (way, self.translated()) {
-            (Some(Way::Native(path)), _) => path.into(),
-            // Anthropic's base is without the version.
-            (Some(Way::Translated(Format::AnthropicMessages)), Some(sent)) => {
-                format!("/v1{}", sent.path).into()
-            }
-            (_, Some(sent)) => Cow::Borrowed(sent.path.as_str()),
-            (_, None) => Cow::Borrowed(""),
-        };
-        Asked {
-            path,
-            length: self.attempts.length,
-            translated: matches!(way, Some(Way::Translated(_))),
+    /// Returns where the current candidate's request goes, below the provider's base URL.
+    pub(crate) fn upstream_target(&self) -> UpstreamTarget<'_> {
+        let endpoint = self.request.endpoint;
+        let sent = self.translated();
+        let (path, stream) = sent.map_or_else(
+            || (endpoint.path(), self.request.head.stream),
+            |sent| (sent.path.as_str(), sent.stream),
+        );
+        let path = self.deployment().map(|deployment| {
+            let provider = &deployment.provider;
+            provider.kind.path(&Call {
+                endpoint,
+                format: self.provider_format(),
+                format_path: path,
+                model: &deployment.model,
+                stream,
+                settings: &provider.settings,
+            })
+        });
+        UpstreamTarget {
+            path: path.unwrap_or_default(),
+            translated: sent.is_some(),
         }
     }
 

@@ -38,17 +38,7 @@ pub(crate) async fn read(
     if announced.is_some_and(|length| length > limit) {
         return Err(BodyError::Refused(ApiError::request_too_large(limit)));
     }
-    if session
-        .get_header(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        session
-            .downstream_session
-            .write_continue_response()
-            .await
-            .map_err(BodyError::Gone)?;
-    }
-    session.downstream_session.set_read_timeout(None);
+    begin(session).await?;
     let mut body = Gathered::new(announced);
     while let Some(chunk) = next(session, timeout).await? {
         body.add(chunk);
@@ -57,6 +47,42 @@ pub(crate) async fn read(
         }
     }
     Ok(body.finish())
+}
+
+/// Returns true if the client waits for `100 Continue` before it sends its body (RFC 9110, section
+/// 10.1.1).
+pub(crate) fn waits_to_send(session: &Session) -> bool {
+    let expect = session.get_header(EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Begins to read: sends `100 Continue` to a client that waits for it.
+///
+/// # Errors
+/// If the client is gone.
+pub(crate) async fn begin(session: &mut Session) -> Result<(), BodyError> {
+    let waits = waits_to_send(session);
+    let session = &mut session.downstream_session;
+    if waits {
+        let told = session.write_continue_response().await;
+        told.map_err(BodyError::Gone)?;
+    }
+    session.set_read_timeout(None);
+    Ok(())
+}
+
+/// Reads the next piece, without a time limit. Returns `None` at the end.
+///
+/// # Errors
+/// Bad framing, or a client that goes away.
+pub(crate) async fn piece(session: &mut Session) -> Result<Option<Bytes>, BodyError> {
+    let read = session.downstream_session.read_request_body().await;
+    read.map_err(|error| match error.etype() {
+        ErrorType::ConnectionClosed | ErrorType::ReadError => BodyError::Gone(error),
+        _ => BodyError::Unframed(ApiError::bad_request(
+            "The request body is not framed correctly.",
+        )),
+    })
 }
 
 fn announced_length(session: &Session) -> Option<u64> {
@@ -70,16 +96,8 @@ fn announced_length(session: &Session) -> Option<u64> {
 }
 
 async fn next(session: &mut Session, timeout: Duration) -> Result<Option<Bytes>, BodyError> {
-    match fast_timeout(timeout, session.downstream_session.read_request_body()).await {
-        Err(_) => Err(BodyError::Unframed(ApiError::body_timeout(timeout))),
-        Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => Err(match error.etype() {
-            ErrorType::ConnectionClosed | ErrorType::ReadError => BodyError::Gone(error),
-            _ => BodyError::Unframed(ApiError::bad_request(
-                "The request body is not framed correctly.",
-            )),
-        }),
-    }
+    let read = fast_timeout(timeout, piece(session)).await;
+    read.unwrap_or_else(|_| Err(BodyError::Unframed(ApiError::body_timeout(timeout))))
 }
 
 /// Gathers chunks; one that is the whole body is not copied.

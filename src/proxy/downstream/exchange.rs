@@ -143,6 +143,11 @@ impl Exchange {
         state.await_until(now, first_byte, TimeoutKind::FirstByte);
     }
 
+    /// Returns what is left to send of this attempt's body, in order.
+    pub(crate) fn outgoing(&self) -> Vec<Bytes> {
+        self.lock().outgoing.iter().cloned().collect()
+    }
+
     /// Says that the router ends after `left`: what isn't done by then is ended.
     pub(crate) fn stop_in(&self, now: Instant, left: Duration) {
         self.lock().stop = now.checked_add(left);

@@ -11,7 +11,7 @@ use crate::proxy::context::Context;
 use crate::proxy::describe;
 use crate::proxy::downstream::reply::{body_of, send_fault};
 use crate::proxy::gateway::Gateway;
-use crate::snapshot::Provider;
+use crate::snapshot::CompiledProvider;
 
 impl Gateway {
     /// Every attempt failed, or the one under way broke: tells the client, if it can be told.
@@ -88,7 +88,7 @@ impl Gateway {
 }
 
 /// Returns the error for the client when every candidate failed.
-fn last_failure(inference: &Inference, provider: Option<&Provider>) -> ApiError {
+fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> ApiError {
     let name = provider.map_or("The provider", |provider| &provider.id);
     match &inference.attempts.failure {
         Some(Failure::Status {

@@ -18,11 +18,11 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::health::{Checked, Health};
-use crate::proxy::attempt::headers::insert_credential;
+use crate::proxy::attempt::headers::authorize;
 use crate::proxy::describe;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::live::{Live, SharedLive};
-use crate::snapshot::Provider;
+use crate::snapshot::CompiledProvider;
 
 /// Interval at which due checks are looked for.
 const TICK: Duration = Duration::from_millis(250);
@@ -44,7 +44,7 @@ pub(crate) async fn keep_checked(live: SharedLive, health: Arc<Health>) {
             due.retain(|id, _| current.snapshot.provider(id).is_some());
         }
         for provider in &current.snapshot.providers {
-            let Some(interval) = provider.check.interval else {
+            let Some(interval) = provider.health_check.interval else {
                 continue;
             };
             let is_due = due.get(&provider.id).is_none_or(|at| *at <= now);
@@ -67,7 +67,7 @@ pub(crate) async fn check_now(live: &SharedLive, health: &Health, id: &str) -> O
     Some(checked)
 }
 
-fn note(live: &Live, health: &Health, provider: &Provider, checked: Checked) {
+fn note(live: &Live, health: &Health, provider: &CompiledProvider, checked: Checked) {
     let Checked {
         at,
         healthy,
@@ -87,7 +87,7 @@ fn note(live: &Live, health: &Health, provider: &Provider, checked: Checked) {
         error,
         "checked"
     );
-    if health.note(provider, checked) && provider.check.interval.is_some() {
+    if health.note(provider, checked) && provider.health_check.interval.is_some() {
         if healthy {
             tracing::info!(provider = id, "provider is healthy again");
         } else {
@@ -103,16 +103,19 @@ fn note(live: &Live, health: &Health, provider: &Provider, checked: Checked) {
     health.apply_to(provider, &live.snapshot.states, clock::now());
 }
 
-async fn check(upstream: &Upstream, provider: &Provider) -> Checked {
+async fn check(upstream: &Upstream, provider: &CompiledProvider) -> Checked {
     let (at, begun) = (clock::wall(), clock::now());
     let status = Arc::new(AtomicU16::new(0));
-    let checking = timeout(provider.check.timeout, ask(upstream, provider, &status));
+    let checking = timeout(
+        provider.health_check.timeout,
+        ask(upstream, provider, &status),
+    );
     let error = match checking.await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(describe(&error)),
         Err(_) => Some(format!(
             "no answer within {} s",
-            provider.check.timeout.as_secs_f64()
+            provider.health_check.timeout.as_secs_f64()
         )),
     };
     let status = status.load(Relaxed);
@@ -126,7 +129,11 @@ async fn check(upstream: &Upstream, provider: &Provider) -> Checked {
 }
 
 /// Asks one address after the other, until one answers well.
-async fn ask(upstream: &Upstream, provider: &Provider, status: &Arc<AtomicU16>) -> Result<()> {
+async fn ask(
+    upstream: &Upstream,
+    provider: &CompiledProvider,
+    status: &Arc<AtomicU16>,
+) -> Result<()> {
     let template = upstream.peer(&provider.timeouts).await?;
     let check = http_check(*template, request(provider)?, status);
     let mut last = Error::err(ErrorType::ConnectNoRoute);
@@ -161,15 +168,15 @@ fn http_check(
     check
 }
 
-fn request(provider: &Provider) -> Result<RequestHeader> {
-    let path = format!("{}{}", provider.base_path, provider.check.path);
+fn request(provider: &CompiledProvider) -> Result<RequestHeader> {
+    let path = format!("{}{}", provider.base_path, provider.health_check.path);
     let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
     request.insert_header(HOST, provider.host_header.clone())?;
     request.insert_header(ACCEPT, HeaderValue::from_static("application/json"))?;
     request.insert_header(USER_AGENT, HeaderValue::from_static("llm-router"))?;
-    for (name, value) in &provider.headers {
+    for (name, value) in &provider.extra_headers {
         request.insert_header(name.clone(), value.clone())?;
     }
-    insert_credential(&mut request, provider, &provider.check.path)?;
+    authorize(&mut request, provider, &provider.health_check.path, &[])?;
     Ok(request)
 }

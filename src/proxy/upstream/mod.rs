@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use llm_router_config::is_link_local;
+use llm_router_config::{Http2, Timeouts, is_link_local};
 use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::selection::RoundRobin;
 use pingora::lb::{Backend, Backends, LoadBalancer};
@@ -26,7 +26,7 @@ use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use crate::snapshot::{HttpVersions, Origin, Timeouts};
+use crate::snapshot::Origin;
 
 /// Interval at which names are resolved again. Answers are kept while resolving fails.
 pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -130,10 +130,10 @@ impl Upstream {
         options.idle_timeout = Some(IDLE_CONNECTION);
         options.tcp_keepalive = Some(KEEPALIVE);
         options.ca.clone_from(&self.ca);
-        options.alpn = match self.origin.http {
-            HttpVersions::One => ALPN::H1,
-            HttpVersions::Both => ALPN::H2H1,
-            HttpVersions::Two => ALPN::H2,
+        options.alpn = match self.origin.http2 {
+            Http2::Never => ALPN::H1,
+            Http2::Auto => ALPN::H2H1,
+            Http2::Always => ALPN::H2,
         };
         options.max_h2_streams = H2_STREAMS;
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request, Response};
-use llm_router_config::{Scheme, Traces};
+use llm_router_config::{Http2, Scheme, Timeouts, Traces};
 use opentelemetry_http::{HttpClient, HttpError};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -19,7 +19,7 @@ use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
 
 use crate::proxy::upstream::Upstream;
-use crate::snapshot::{HttpVersions, Origin, Timeouts};
+use crate::snapshot::Origin;
 
 /// Timeout of the collector.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Collector {
             port: endpoint.port,
             tls: endpoint.scheme == Scheme::Https,
             ca_file: None,
-            http: HttpVersions::One,
+            http2: Http2::Never,
             allow_link_local: false,
         };
         let mut headers = Vec::with_capacity(settings.headers.len());
@@ -141,7 +141,7 @@ impl Inner {
             first_byte: LIMIT,
             idle: LIMIT,
             total: LIMIT,
-            drain: None,
+            drain: LIMIT,
         };
         let peer = self.upstream.peer(&timeouts).await?;
         let (mut session, _) = self.connector.get_http_session(&*peer).await?;

@@ -8,7 +8,7 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use tokio::time::timeout;
 
-use crate::proxy::attempt::headers::{Asked, for_provider};
+use crate::proxy::attempt::headers::{UpstreamTarget, for_provider};
 use crate::proxy::describe;
 use crate::proxy::upstream::live::Live;
 
@@ -53,12 +53,11 @@ impl Live {
         };
         let peer = upstream.peer(&provider.timeouts).await?;
         let mut header = RequestHeader::build("GET", path.as_bytes(), None)?;
-        let asked = Asked {
+        let target = UpstreamTarget {
             path: path.into(),
-            length: 0,
             translated: false,
         };
-        for_provider(&mut header, provider, &asked)?;
+        for_provider(&mut header, provider, &target, &[])?;
         // A connection of its own: what is to be known is whether a new one can be had.
         let connector = Connector::new(None);
         let (mut session, _) = connector.get_http_session(&*peer).await?;

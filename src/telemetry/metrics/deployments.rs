@@ -9,7 +9,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use crate::clock;
 use crate::health::Health;
-use crate::snapshot::{Provider, Snapshot};
+use crate::snapshot::{CompiledProvider, Snapshot};
 use crate::telemetry::metrics::declare::metrics;
 
 metrics! {
@@ -67,7 +67,7 @@ impl DeploymentMetrics {
         for deployment in snapshot.states.iter() {
             self.show_one(deployment);
         }
-        let checked = |provider: &&Arc<Provider>| provider.check.interval.is_some();
+        let checked = |provider: &&Arc<CompiledProvider>| provider.health_check.interval.is_some();
         for provider in snapshot.providers.iter().filter(checked) {
             let healthy = i64::from(!health.is_down(provider));
             self.healthy.with_label_values(&[&provider.id]).set(healthy);

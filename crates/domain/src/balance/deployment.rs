@@ -1,5 +1,5 @@
-//! What is known of a deployment while it serves: circuit, latency, requests in flight. Shared by
-//! every model it belongs to, and kept across reloads. What it is called and costs is not here.
+//! State of a deployment at run time: circuit, latency, requests in flight. It is shared by every
+//! model it belongs to and kept across reloads. Names and prices must not be here.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use crate::{
     retry::HealthReport,
 };
 
-/// The living state of one deployment.
+/// State of one deployment at run time.
 #[derive(Debug)]
 pub struct DeploymentState {
     id: Box<str>,
@@ -26,16 +26,17 @@ pub struct DeploymentState {
     circuit: Circuit,
     latency: LatencyEstimate,
     in_flight: AtomicU32,
-    /// Whether its health checks fail.
+    /// True while its health checks fail.
     down: AtomicBool,
 }
 
-/// How long a deployment whose health checks fail is said to rest: nobody knows, but longer than
-/// one whose rest has an end.
+/// Rest reported for a deployment whose health checks fail: its end is unknown, but later than any
+/// rest with an end.
 const DOWN: Duration = Duration::from_secs(24 * 3_600);
 
 impl DeploymentState {
-    /// A deployment nothing is known of yet. `seed` tells this replica's jitter from others'.
+    /// Creates the state of a new deployment. `seed` makes this replica's jitter differ from
+    /// others'.
     #[must_use]
     pub fn new(id: &str, settings: CircuitSettings, seed: u64, now: Instant) -> Self {
         let hash = stable_hash(id.as_bytes());
@@ -50,18 +51,18 @@ impl DeploymentState {
         }
     }
 
-    /// What identifies it across reloads.
+    /// Returns the id that identifies it across reloads.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A hash of its id, the same on every replica.
+    /// Returns a hash of the id, the same on every replica.
     pub(super) const fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Whether it may be sent requests now.
+    /// Returns whether requests may be sent now.
     #[must_use]
     pub fn availability(&self, now: Instant) -> Availability {
         if self.is_down() {
@@ -73,36 +74,36 @@ impl DeploymentState {
         self.circuit.availability(now)
     }
 
-    /// Requests under way.
+    /// Returns the number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
 
-    /// The estimated time to the first token; `None` before the first answer.
+    /// Returns the estimated time to the first token; `None` before the first answer.
     #[must_use]
     pub fn latency(&self, now: Instant) -> Option<Duration> {
         self.latency.estimate(now).map(Duration::from_secs_f64)
     }
 
-    /// The same in seconds.
+    /// Returns the same in seconds.
     pub(super) fn seconds(&self, now: Instant) -> Option<f64> {
         self.latency.estimate(now)
     }
 
-    /// Health checks, made apart from any request, have found it down: no request is sent there
-    /// until they find it up.
+    /// Marks it as down, as found by a health check: no request is sent until one finds it up.
     pub fn eject(&self) {
         self.down.store(true, Relaxed);
     }
 
-    /// Whether health checks have found it down.
+    /// Returns true if health checks have found it down.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.down.load(Relaxed)
     }
 
-    /// A health check has found it up. That ends the time of an open circuit which is over, too.
+    /// Marks it as up, as found by a health check. This also closes an open circuit whose time is
+    /// over.
     pub fn readmit(&self, now: Instant) -> Option<CircuitChange> {
         self.down.store(false, Relaxed);
         let taken = self.circuit.take_probe(now);
@@ -114,13 +115,13 @@ impl DeploymentState {
     }
 }
 
-/// The deployments of a snapshot by id.
+/// States of the deployments of a snapshot, by id.
 #[derive(Debug, Default)]
 pub struct DeploymentStates(HashMap<Box<str>, Arc<DeploymentState>>);
 
 impl DeploymentStates {
-    /// The deployments with these ids. What the registry given with one knows of it is kept,
-    /// unless its settings have changed.
+    /// Creates the states of deployments. The state in the registry given with an id is kept unless
+    /// its settings have changed.
     pub fn new<'i, 'p>(
         ids: impl IntoIterator<Item = (&'i str, CircuitSettings, Option<&'p Self>)>,
         seed: u64,
@@ -135,20 +136,20 @@ impl DeploymentStates {
         Self(ids.into_iter().map(one).collect())
     }
 
-    /// The deployment with an id.
+    /// Returns the state of the deployment with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Arc<DeploymentState>> {
         self.0.get(id)
     }
 
-    /// Every deployment, in no order.
+    /// Iterates over all deployments, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<DeploymentState>> {
         self.0.values()
     }
 }
 
-/// One request under way to a deployment. It counts as in flight until dropped; dropped without a
-/// report it says nothing about the deployment's health, and gives back the probe if it was one.
+/// Request in flight to a deployment. It counts as in flight until dropped. Dropped without a
+/// report it has no effect on health, and returns the probe if it was one.
 #[derive(Debug)]
 #[must_use]
 pub struct InFlightGuard {
@@ -161,15 +162,15 @@ pub struct InFlightGuard {
 enum GuardKind {
     Usual,
     Probe,
-    /// Sent although the deployment rests, because nothing else was left.
+    /// Sent although the deployment rests, because no other was left.
     LastResort,
-    /// It has been reported.
+    /// Already reported.
     Reported,
 }
 
 impl InFlightGuard {
-    /// Begins a request: as the probe if one is due. `None` if the deployment rests, or another
-    /// request has the probe.
+    /// Begins a request, as the probe if one is due. Returns `None` if the deployment rests or
+    /// another request has the probe.
     pub fn acquire(deployment: &Arc<DeploymentState>, now: Instant) -> Option<Self> {
         match deployment.availability(now) {
             Availability::Ready { .. } => Some(Self::new(deployment, GuardKind::Usual, now)),
@@ -180,7 +181,7 @@ impl InFlightGuard {
         }
     }
 
-    /// Begins a request whatever the deployment's health.
+    /// Begins a request regardless of the deployment's health.
     pub fn force(deployment: &Arc<DeploymentState>, now: Instant) -> Self {
         Self::acquire(deployment, now)
             .unwrap_or_else(|| Self::new(deployment, GuardKind::LastResort, now))
@@ -195,19 +196,19 @@ impl InFlightGuard {
         }
     }
 
-    /// The deployment it went to.
+    /// Returns the deployment.
     #[must_use]
     pub fn deployment(&self) -> &Arc<DeploymentState> {
         &self.deployment
     }
 
-    /// Whether it is a circuit's probe.
+    /// Returns true if it is a circuit's probe.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.kind == GuardKind::Probe
     }
 
-    /// Content came: the first token, or the whole answer. Call it once.
+    /// Reports content: the first token, or the whole answer. Call it once.
     pub fn report_content(&mut self, now: Instant) -> Option<CircuitChange> {
         self.deployment
             .latency
@@ -216,7 +217,7 @@ impl InFlightGuard {
         self.deployment.circuit.record_success(decisive, now)
     }
 
-    /// The deployment failed: before its answer, or by breaking it off.
+    /// Reports a failure before the answer or in the middle of it.
     pub fn report_failure(&mut self, now: Instant) -> Option<CircuitChange> {
         if self.kind != GuardKind::Reported {
             let waited = now.saturating_duration_since(self.started);
@@ -226,8 +227,9 @@ impl InFlightGuard {
         self.deployment.circuit.record_failure(probe, now)
     }
 
-    /// The deployment refused for now. `wait`: how long, if it said so. Tells how long it rests.
-    /// It is alive, so a probe has succeeded.
+    /// Reports a temporary refusal and returns how long the deployment rests. `wait` is the time
+    /// that the refusal names. A refusal shows that the deployment is alive, so a probe has
+    /// succeeded.
     pub fn report_refusal(&mut self, wait: Option<Duration>, now: Instant) -> Duration {
         if self.take_kind() == GuardKind::Probe {
             self.deployment.circuit.record_success(true, now);
@@ -235,7 +237,7 @@ impl InFlightGuard {
         self.deployment.circuit.record_refusal(wait, now)
     }
 
-    /// It answered, though not with content: it is alive, but not measured.
+    /// Reports an answer without content: the deployment is alive, but its latency is not measured.
     fn report_alive(&mut self, now: Instant) -> Option<CircuitChange> {
         match self.take_kind() {
             GuardKind::Reported => None,
@@ -246,8 +248,8 @@ impl InFlightGuard {
         }
     }
 
-    /// Reports what the table of [`Ending`](crate::retry::Ending) makes of an attempt's end.
-    /// `wait`: how long the answer's headers say to wait.
+    /// Reports the health that [`AttemptResult::decision`](crate::retry::AttemptResult::decision)
+    /// assigns to the end of an attempt. `wait` is the time that the answer's headers name.
     pub fn report(
         &mut self,
         health: HealthReport,
@@ -265,7 +267,7 @@ impl InFlightGuard {
         }
     }
 
-    /// What it was, and from now on it has been reported.
+    /// Returns the kind and marks the request as reported.
     fn take_kind(&mut self) -> GuardKind {
         std::mem::replace(&mut self.kind, GuardKind::Reported)
     }

@@ -1,5 +1,6 @@
-//! Choosing among the deployments of a model: who may be asked, and whom the strategy prefers.
-//! Addresses and connections are the proxy's; the time and chance come in as arguments.
+//! Selection among the deployments of a model: which ones are candidates, and which one the
+//! strategy prefers. Addresses and connections belong to the proxy; time and randomness are
+//! arguments.
 
 mod deployment;
 mod latency;
@@ -24,85 +25,85 @@ use crate::{
     rendezvous::{attraction, fraction, mix},
 };
 
-/// How a model chooses among its deployments.
+/// Strategy by which a model chooses among its deployments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// In proportion to their weights, evenly mixed.
     #[default]
     Weighted,
-    /// Each in turn.
+    /// One after the other.
     RoundRobin,
-    /// Of two taken at random, the one with the lower estimated latency for its load.
+    /// Of two random ones, the one with the lower estimated latency for its load.
     LeastLatency,
-    /// The one with the fewest requests under way for its weight.
+    /// The one with the fewest requests in flight for its weight.
     LeastBusy,
-    /// The one where the request costs least.
+    /// The one where the request costs the least.
     Cheapest,
-    /// The first of the list that may be asked.
+    /// The first available one of the list.
     Priority,
     /// The same for the same conversation.
     Sticky,
 }
 
-/// What a strategy may ask of the request.
+/// Facts about the request that strategies use.
 pub trait SelectionContext {
-    /// What the request is expected to cost at a member; `None` where there is no price.
+    /// Returns the expected cost of the request at a member; `None` if it has no price.
     fn cost(&self, member: usize) -> Option<Decimal>;
-    /// What tells the conversation from others.
+    /// Returns a hash that identifies the conversation.
     fn conversation(&self) -> u64;
 }
 
-/// A deployment as a member of a model.
+/// Deployment as a member of a model.
 #[derive(Clone, Debug)]
 pub struct PoolMember {
     /// The deployment.
     pub deployment: Arc<DeploymentState>,
-    /// Its weight; 0: it is drained, no request goes there.
+    /// Its weight. A member with weight 0 is drained and gets no requests.
     pub weight: u32,
 }
 
-/// The members already tried for a request.
+/// Members already tried for a request.
 #[derive(Clone, Debug, Default)]
 pub struct TriedMembers(Vec<usize>);
 
 impl TriedMembers {
-    /// Whether a member was tried.
+    /// Returns true if a member was tried.
     #[must_use]
     pub fn contains(&self, member: usize) -> bool {
         self.0.contains(&member)
     }
 
-    /// Counts a member as tried, so that it is not chosen.
+    /// Marks a member as tried, so that it is not chosen.
     pub fn insert(&mut self, member: usize) {
         if !self.contains(member) {
             self.0.push(member);
         }
     }
 
-    /// How many were.
+    /// Returns the number of tried members.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.0.len()
     }
 }
 
-/// A member chosen, with the request to it begun.
+/// Chosen member, with the request to it begun.
 #[derive(Debug)]
 #[must_use]
 pub struct Pick {
-    /// The member's place.
+    /// Position of the member.
     pub member: usize,
-    /// The request under way.
+    /// The request in flight.
     pub guard: InFlightGuard,
 }
 
-/// Why a member isn't a candidate.
+/// Reason for which a member isn't a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exclusion {
     /// Its weight is 0.
     Drained,
-    /// It rests for so long.
+    /// It rests for this reason and this long.
     Resting(RestReason, Duration),
 }
 
@@ -128,27 +129,27 @@ impl fmt::Display for Exclusion {
     }
 }
 
-/// What an explanation shows of a model's members.
+/// Order of a model's members, for explanations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranking {
     /// The candidates, the most likely first.
     pub candidates: Vec<usize>,
-    /// The others, and why.
+    /// The other members, with the reason.
     pub left_out: Vec<(usize, Exclusion)>,
 }
 
-/// Chooses among the members of one model.
+/// Load balancer of one model.
 #[derive(Debug)]
 pub struct Balancer {
     strategy: Strategy,
     members: Box<[PoolMember]>,
     turn: AtomicUsize,
-    /// What each member is owed, of smooth weighted round robin. Held for a few additions.
+    /// Credits of smooth weighted round robin, by member. Locked for a few additions.
     credits: Mutex<Box<[i64]>>,
 }
 
 impl Balancer {
-    /// Balances among `members`. What members are owed is kept from `previous`.
+    /// Creates a balancer. Credits and turn are kept from `previous`.
     #[must_use]
     pub fn new(strategy: Strategy, members: Vec<PoolMember>, previous: Option<&Self>) -> Self {
         let owed = |member: &PoolMember| previous.map_or(0, |previous| previous.credit_of(member));
@@ -169,20 +170,20 @@ impl Balancer {
         at.and_then(|at| credits.get(at)).copied().unwrap_or(0)
     }
 
-    /// The strategy.
+    /// Returns the strategy.
     #[must_use]
     pub const fn strategy(&self) -> Strategy {
         self.strategy
     }
 
-    /// The members, in the order given.
+    /// Returns the members, in the order given.
     #[must_use]
     pub fn members(&self) -> &[PoolMember] {
         &self.members
     }
 
-    /// Chooses the next member that may be asked and hasn't been tried, and begins a request to
-    /// it. `None`: there is none left.
+    /// Chooses the next available member that hasn't been tried, and begins a request to it.
+    /// Returns `None` if there is none left.
     pub fn next<A: SelectionContext>(
         &self,
         ask: &A,
@@ -194,7 +195,8 @@ impl Balancer {
             let ready = self.ready(ask, tried, now, &mut random);
             let member = self.choose(&ready, ask, now, &mut random)?;
             tried.0.push(member);
-            // Another request may have taken the probe meanwhile; then this one goes on.
+            // Another request may have taken the probe in the meantime; then the next member is
+            // chosen.
             if let Some(flight) = InFlightGuard::acquire(&self.members[member].deployment, now) {
                 return Some(Pick {
                     member,
@@ -204,8 +206,8 @@ impl Balancer {
         }
     }
 
-    /// When nobody may be asked: of those not tried, the one whose rest ends first. A request that
-    /// succeeds there ends it.
+    /// Chooses, when no member is available, the untried one whose rest ends first. Success there
+    /// ends the rest.
     pub fn last_resort(&self, tried: &mut TriedMembers, now: Instant) -> Option<Pick> {
         let untried = (0..self.members.len()).filter(|member| !tried.contains(*member));
         let left = untried.filter_map(|member| match self.exclusion(member, now) {
@@ -222,7 +224,8 @@ impl Balancer {
         })
     }
 
-    /// Whom [`Self::next`] would choose, in order, and why the others not. It changes nothing.
+    /// Returns the members in the order in which [`Self::next`] would choose them, and the reasons
+    /// for the others. Changes nothing.
     pub fn rank<A: SelectionContext>(&self, ask: &A, now: Instant) -> Ranking {
         let mut ranking = Ranking::default();
         for member in 0..self.members.len() {
@@ -235,7 +238,7 @@ impl Balancer {
         ranking
     }
 
-    /// The members that would not be chosen now, and why.
+    /// Iterates over the members that would not be chosen now, with the reasons.
     pub fn resting(&self, now: Instant) -> impl Iterator<Item = (usize, Exclusion)> + '_ {
         let members = 0..self.members.len();
         members.filter_map(move |member| Some((member, self.exclusion(member, now)?)))
@@ -255,8 +258,8 @@ impl Balancer {
         }
     }
 
-    /// The members that may be asked. A recovering one is passed over now and then, unless there
-    /// are no others.
+    /// Returns the available members. A recovering one is skipped now and then, unless there are no
+    /// others.
     fn ready<A: SelectionContext>(
         &self,
         ask: &A,
@@ -278,7 +281,7 @@ impl Balancer {
                 }),
                 Availability::Ready { share } => {
                     let admitted = share >= 1.0 || {
-                        // A conversation is admitted for good once the share has reached it.
+                        // Once the growing share has reached a conversation, it stays admitted.
                         let draw = match self.strategy {
                             Strategy::Sticky => mix(ask.conversation() ^ mix(!deployment.hash())),
                             _ => random(),
@@ -301,15 +304,15 @@ impl Balancer {
     }
 }
 
-/// A member that may be asked.
+/// Available member.
 #[derive(Clone, Copy, Debug)]
 struct ReadyMember {
     member: usize,
-    /// Its circuit waits for a probe.
+    /// True if its circuit waits for a probe.
     probe: bool,
 }
 
-/// The strategies.
+/// Implementations of the strategies.
 impl Balancer {
     fn choose<A: SelectionContext>(
         &self,
@@ -359,7 +362,7 @@ impl Balancer {
         }
     }
 
-    /// The order in which members are likely to be chosen.
+    /// Sorts members by the likelihood of being chosen.
     fn sort<A: SelectionContext>(&self, members: &mut [usize], ask: &A, now: Instant) {
         match self.strategy {
             Strategy::Weighted => {
@@ -400,8 +403,8 @@ impl Balancer {
         }
     }
 
-    /// Smooth weighted round robin, as nginx does it: everybody is owed its weight, the one owed
-    /// most is chosen and pays for all.
+    /// Smooth weighted round robin, as in nginx: every member gets its weight as credit, the one
+    /// with the highest credit is chosen and pays the total.
     fn highest_credit(&self, ready: &[ReadyMember]) -> Option<usize> {
         let mut credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total = 0;
@@ -420,8 +423,8 @@ impl Balancer {
         Some(member)
     }
 
-    /// The power of two choices (Mitzenmacher 2001). A probe that is due goes first: a deployment
-    /// that was slow before it failed would otherwise never be asked again.
+    /// The power of two choices (Mitzenmacher 2001). A member whose probe is due goes first: a
+    /// deployment that was slow before it failed would otherwise never be probed.
     fn faster_of_two(
         &self,
         ready: &[ReadyMember],
@@ -445,8 +448,9 @@ impl Balancer {
         })
     }
 
-    /// What is assumed of a deployment not measured yet: the mean of the others. So a new one gets
-    /// its turn, and its requests in flight keep it from being flooded before it has answered.
+    /// Returns the latency assumed for an unmeasured deployment: the mean of the others. So a new
+    /// one gets its turn, and its requests in flight protect it from being flooded before its first
+    /// answer.
     fn default_latency(&self, members: impl Iterator<Item = usize>, now: Instant) -> f64 {
         let measured = members.filter_map(|member| self.members[member].deployment.seconds(now));
         let (sum, count) = measured.fold((0.0, 0_u32), |(sum, count), one| (sum + one, count + 1));
@@ -487,7 +491,7 @@ fn by_load(a: &((f64, u64), usize), b: &((f64, u64), usize)) -> std::cmp::Orderi
     a.0.0.total_cmp(&b.0.0).then(a.0.1.cmp(&b.0.1))
 }
 
-/// A number below `len`, from a random one.
+/// Returns a number below `len`, from a random one.
 fn below(len: usize, random: u64) -> Option<usize> {
     (len > 0).then(|| ((u128::from(random) * len as u128) >> 64) as usize)
 }

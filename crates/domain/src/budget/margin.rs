@@ -44,7 +44,7 @@ impl InputMargin {
         }
     }
 
-    /// What to hold for a call whose input is believed to be `input` at most.
+    /// Returns the tokens to reserve for a call whose input is at most `input` by our count.
     #[must_use]
     pub fn apply(&self, provider: &str, model: &str, input: u64) -> u64 {
         if self.peaks.is_empty() {

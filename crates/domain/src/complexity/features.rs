@@ -7,8 +7,8 @@
 //! and half of `tricky.jsonl`, and rounded; those of features that a bare prompt can't have (context,
 //! turns, tools, images, output) are set by hand.
 //!
-//! What a request quotes isn't its task: quotations are left out, and so is a text that is only to
-//! be translated, shortened or sorted.
+//! Quotations aren't part of the task: they are left out, and so is a text that is only to be
+//! translated, shortened or sorted.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
@@ -29,7 +29,7 @@ struct WeightedFeature {
     weight: f64,
 }
 
-const fn weighted(name: &'static str, scale: f64, weight: f64) -> WeightedFeature {
+const fn weighted_feature(name: &'static str, scale: f64, weight: f64) -> WeightedFeature {
     WeightedFeature {
         name,
         scale,
@@ -40,28 +40,28 @@ const fn weighted(name: &'static str, scale: f64, weight: f64) -> WeightedFeatur
 /// The sum that a request with no features has.
 const BIAS: f64 = -1.6;
 
-/// The table of weights. The order is that of [`Counts::of`].
+/// The table of weights. The order is that of [`SignCounts::features_of`].
 const FEATURES: [WeightedFeature; 20] = [
-    weighted("reasoning_words", 2.0, 1.2),
-    weighted("math_words", 2.0, 0.8),
-    weighted("code_words", 3.0, 0.4),
-    weighted("constraint_words", 2.0, 0.5),
-    weighted("instruction_words", 3.0, 0.4),
-    weighted("output_words", 2.0, 0.4),
-    weighted("logic_words", 4.0, 1.5),
-    weighted("simple_words", 2.0, -1.0),
-    weighted("rework", 1.0, -1.3),
-    weighted("length", 40.0, 1.5),
-    weighted("context", 8_000.0, 0.4),
-    weighted("instructions_per_sentence", 1.0, 1.2),
-    weighted("long_words", 10.0, 0.4),
-    weighted("numbers", 4.0, 0.6),
-    weighted("questions", 2.0, 0.4),
-    weighted("code_symbols", 20.0, 0.4),
-    weighted("math_symbols", 6.0, 0.5),
-    weighted("turns", 6.0, 0.6),
-    weighted("tools_and_images", 4.0, 0.8),
-    weighted("output_demands", 1.0, 0.5),
+    weighted_feature("reasoning_words", 2.0, 1.2),
+    weighted_feature("math_words", 2.0, 0.8),
+    weighted_feature("code_words", 3.0, 0.4),
+    weighted_feature("constraint_words", 2.0, 0.5),
+    weighted_feature("instruction_words", 3.0, 0.4),
+    weighted_feature("output_words", 2.0, 0.4),
+    weighted_feature("logic_words", 4.0, 1.5),
+    weighted_feature("simple_words", 2.0, -1.0),
+    weighted_feature("rework", 1.0, -1.3),
+    weighted_feature("length", 40.0, 1.5),
+    weighted_feature("context", 8_000.0, 0.4),
+    weighted_feature("instructions_per_sentence", 1.0, 1.2),
+    weighted_feature("long_words", 10.0, 0.4),
+    weighted_feature("numbers", 4.0, 0.6),
+    weighted_feature("questions", 2.0, 0.4),
+    weighted_feature("code_symbols", 20.0, 0.4),
+    weighted_feature("math_symbols", 6.0, 0.5),
+    weighted_feature("turns", 6.0, 0.6),
+    weighted_feature("tools_and_images", 4.0, 0.8),
+    weighted_feature("output_demands", 1.0, 0.5),
 ];
 
 /// Scores by counted features and fixed weights.
@@ -94,7 +94,7 @@ impl Scorer for Lexical {
 }
 
 fn contributions(input: &ScoreInput<'_>) -> impl Iterator<Item = (f64, f64)> {
-    let counts = SignCounts::of(input);
+    let counts = SignCounts::features_of(input);
     FEATURES.iter().zip(counts).map(|(feature, count)| {
         let value = 1.0 - (-count / feature.scale).exp();
         (value, value * feature.weight)
@@ -105,11 +105,11 @@ fn logistic(sum: f64) -> f64 {
     1.0 / (1.0 + (-sum).exp())
 }
 
-/// What is counted of a request.
+/// Counts of the signs in a request.
 struct SignCounts;
 
 impl SignCounts {
-    fn of(input: &ScoreInput<'_>) -> [f64; FEATURES.len()] {
+    fn features_of(input: &ScoreInput<'_>) -> [f64; FEATURES.len()] {
         let (text, rework) = own_words(input.text);
         let (head, tail) = ends(&text);
         let mut counts = TextCounts::default();
@@ -159,7 +159,7 @@ const GIVEN_WITH_REWORK: [Sign; 5] = [
     Sign::Constraint,
     Sign::Logic,
 ];
-/// What is left of them.
+/// Share of the signs of a given text that still counts.
 const GIVEN_SHARE: f64 = 0.3;
 /// An answer of more tokens than this is a long one.
 const LONG_OUTPUT: u64 = 4_000;
@@ -169,7 +169,7 @@ const FENCE: u32 = 8;
 const OPENING: usize = 40;
 /// … or anywhere in a text this short.
 const SHORT: usize = 120;
-/// What follows a colon this early is what a task of working over is given.
+/// Position up to which a colon starts the text that a task works on.
 const EARLY_COLON: usize = 160;
 /// A quotation is at most this long, in bytes.
 const QUOTATION: usize = 600;
@@ -359,7 +359,7 @@ impl Lexicon {
         })
     }
 
-    /// Whether a word with a sign begins within the first `limit` bytes.
+    /// Returns true if a word with this sign begins within the first `limit` bytes.
     fn first(&self, text: &str, limit: usize, sign: Sign) -> bool {
         let text = &text[..text.floor_char_boundary(limit + 40)];
         let early = self.find(text).take_while(|(start, _)| *start < limit);
@@ -410,7 +410,7 @@ fn forms(word: &str) -> Vec<String> {
     }
 }
 
-/// Whether a character belongs to a script without spaces between words.
+/// Returns true if a character belongs to a script without spaces between words.
 fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
 }

@@ -1,4 +1,4 @@
-//! How hard a request is, as a score from 0 (any model will do) to 1 (only a strong one will).
+//! Complexity of a request, as a score from 0 (any model will do) to 1 (only a strong model will).
 //!
 //! [`Lexical`] scores by counted features of the text and one table of weights: deterministic, a
 //! few microseconds per KiB, no model behind it. [`Scorer`] is what rules know of it, so that a
@@ -11,10 +11,10 @@ use serde::Serialize;
 
 pub use self::features::Lexical;
 
-/// What a scorer may look at.
+/// Input of a scorer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ScoreInput<'a> {
-    /// What the user says last.
+    /// Text of the last user message.
     pub text: &'a str,
     /// Estimated input tokens of the whole request.
     pub tokens: u64,
@@ -24,7 +24,7 @@ pub struct ScoreInput<'a> {
     pub tools: u32,
     /// Images in the messages.
     pub images: u32,
-    /// Whether the answer must obey a JSON schema.
+    /// True if the answer must follow a JSON schema.
     pub json_schema: bool,
     /// The most output tokens that the client allows.
     pub output_limit: Option<u64>,
@@ -44,7 +44,7 @@ pub trait Scorer: Send + Sync {
 pub struct Score {
     /// From 0 to 1.
     pub score: f64,
-    /// What it is made of.
+    /// Features that the score is made of.
     pub features: Vec<ScoreFeature>,
 }
 
@@ -53,8 +53,8 @@ pub struct Score {
 pub struct ScoreFeature {
     /// Its name.
     pub name: &'static str,
-    /// How much of it the request has, from 0 to 1.
+    /// Value of the feature in the request, from 0 to 1.
     pub value: f64,
-    /// What that adds to the score before it is squeezed between 0 and 1.
+    /// Contribution to the score before it is clamped to 0 and 1.
     pub contribution: f64,
 }

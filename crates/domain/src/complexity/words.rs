@@ -4,7 +4,7 @@
 //! Words are parted by `|`. A word stands for itself, in lower case; `word*` for every word that
 //! begins so. Words of scripts without spaces are found anywhere.
 
-/// What a word is a sign of.
+/// Meaning of a word as a sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
     /// Thinking in steps: proving, designing, weighing.

@@ -1,4 +1,5 @@
-//! What a key made by API is to be, as it is sent, stored and shown. The key itself is never in it.
+//! Definition of a key made by API, as it is sent, stored and shown. The key itself must never be
+//! in it.
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -15,7 +16,7 @@ use crate::limit::{Limits, Rate};
 pub struct KeySpec {
     /// Its name, unique among all keys.
     pub name: String,
-    /// What it may do.
+    /// Role of the key.
     #[serde(default)]
     pub role: Role,
     /// The team or project it belongs to; the key's name if it has none.
@@ -34,7 +35,7 @@ pub struct KeySpec {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
-    /// Whether it is accepted.
+    /// False if the key is rejected.
     #[serde(default = "yes")]
     pub enabled: bool,
 }
@@ -76,7 +77,7 @@ pub struct BudgetSpec {
     pub allow_unpriced: bool,
 }
 
-/// Why a key can't be: the field, and what is wrong with it.
+/// Field that makes a key invalid, and the problem with it.
 pub type KeyFieldError = (&'static str, &'static str);
 
 /// The longest name of a key or an owner, in bytes.
@@ -139,7 +140,7 @@ impl LimitSpec {
     }
 }
 
-/// What is in force, burst included.
+/// Converts the limits in force, burst included.
 impl From<Limits> for LimitSpec {
     fn from(limits: Limits) -> Self {
         Self {

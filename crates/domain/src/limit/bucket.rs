@@ -1,17 +1,17 @@
-//! The leaky bucket as a meter (ITU-T I.371, where it is called the continuous-state form of the
-//! GCRA): what is let through fills it, time empties it at an even pace, and what would make it
-//! flow over is refused. In whole numbers, so that no rounding adds up.
+//! Leaky bucket as a meter (ITU-T I.371, where it is called the continuous-state form of the GCRA):
+//! admitted requests fill it, time drains it at a constant rate, and requests that would overflow
+//! it are refused. It uses integers only, so that rounding errors don't accumulate.
 
 use std::time::Duration;
 
-/// The pace at which a bucket empties, and how much it holds.
+/// Drain rate of a bucket, and its capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     per_minute: u64,
     burst: u64,
 }
 
-/// How full a bucket is. It knows neither pace nor size, so that both can change under it.
+/// Fill level of a bucket. It knows neither rate nor capacity, so that both can change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     level: u64,
@@ -19,16 +19,16 @@ pub struct Bucket {
     at: u64,
 }
 
-/// How much one request or token fills a bucket: what leaks out in a minute at a pace of one, with
-/// a microsecond as the unit of time.
+/// Level of one request or token: the amount that drains in a minute at a rate of one, with a
+/// microsecond as the unit of time.
 pub const LEVEL_OF_ONE: u64 = MICROS_PER_MINUTE;
 
 const MICROS_PER_MINUTE: u64 = 60_000_000;
 
 impl Rate {
-    /// A pace of `per_minute`, with `burst` at once beyond it; without one a tenth of the pace.
-    /// Both are one at least. In any 60 seconds less than `per_minute` + `burst` are let through:
-    /// no more than `per_minute` if the burst is one.
+    /// Creates a rate of `per_minute` with `burst` at once beyond it; without a burst a tenth of
+    /// the rate. Both are at least one. In any 60 seconds fewer than `per_minute` + `burst` are
+    /// admitted: no more than `per_minute` if the burst is one.
     #[must_use]
     pub fn new(per_minute: u64, burst: Option<u64>) -> Self {
         let per_minute = per_minute.clamp(1, Self::MOST);
@@ -38,16 +38,16 @@ impl Rate {
         }
     }
 
-    /// Beyond this, numbers would no longer be exact where they are kept as floats.
+    /// Largest value that stays exact where numbers are stored as floats.
     const MOST: u64 = 100_000_000;
 
-    /// The even pace.
+    /// Returns the rate per minute.
     #[must_use]
     pub const fn per_minute(self) -> u64 {
         self.per_minute
     }
 
-    /// What may come at once.
+    /// Returns the number admitted at once.
     #[must_use]
     pub const fn burst(self) -> u64 {
         self.burst
@@ -63,22 +63,22 @@ impl Rate {
 }
 
 impl Bucket {
-    /// A bucket that was `level` full at `now`.
+    /// Creates a bucket that was `level` full at `now`.
     #[must_use]
     pub const fn new(level: u64, now: u64) -> Self {
         Self { level, at: now }
     }
 
-    /// How full it is at `now`, with [`LEVEL_OF_ONE`] for each one let through. A clock that steps
-    /// back empties nothing.
+    /// Returns the level at `now`, with [`LEVEL_OF_ONE`] for each one admitted. A clock that steps
+    /// back drains nothing.
     #[must_use]
     pub const fn level(&self, rate: Rate, now: u64) -> u64 {
         let leaked = now.saturating_sub(self.at).saturating_mul(rate.per_minute);
         self.level.saturating_sub(leaked)
     }
 
-    /// How long until `cost` finds room; zero if it does. More than the bucket holds finds room
-    /// once the bucket is empty, and leaves it overfull: nothing is too large for ever.
+    /// Returns the time until `cost` fits; zero if it does. A cost above the capacity fits once the
+    /// bucket is empty and overfills it, so nothing is refused forever.
     #[must_use]
     pub fn wait(&self, rate: Rate, cost: u64, now: u64) -> Duration {
         let need = cost.min(rate.burst).saturating_mul(LEVEL_OF_ONE);
@@ -86,33 +86,33 @@ impl Bucket {
         rate.time_to_leak(level.saturating_sub(rate.size() - need))
     }
 
-    /// Lets `cost` through, room or not.
+    /// Admits `cost`, whether or not it fits.
     pub fn charge(&mut self, rate: Rate, cost: u64, now: u64) {
         let level = self.level(rate, now);
         self.level = level.saturating_add(cost.saturating_mul(LEVEL_OF_ONE));
         self.at = self.at.max(now);
     }
 
-    /// Takes back what was charged and not used.
+    /// Takes back a charge that was not used.
     pub fn refund(&mut self, rate: Rate, cost: u64, now: u64) {
         let level = self.level(rate, now);
         self.level = level.saturating_sub(cost.saturating_mul(LEVEL_OF_ONE));
         self.at = self.at.max(now);
     }
 
-    /// Fills it up to `level` at least.
+    /// Raises the level to at least `level`.
     pub fn raise(&mut self, rate: Rate, level: u64, now: u64) {
         self.level = self.level(rate, now).max(level);
         self.at = self.at.max(now);
     }
 
-    /// How many would be let through at once now.
+    /// Returns how many would be admitted at once now.
     #[must_use]
     pub const fn room(&self, rate: Rate, now: u64) -> u64 {
         rate.size().saturating_sub(self.level(rate, now)) / LEVEL_OF_ONE
     }
 
-    /// How long until it is empty.
+    /// Returns the time until it is empty.
     #[must_use]
     pub const fn time_to_empty(&self, rate: Rate, now: u64) -> Duration {
         rate.time_to_leak(self.level(rate, now))

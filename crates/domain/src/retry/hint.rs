@@ -1,4 +1,4 @@
-//! When a provider says to come back, read from the headers of a refusal. It judges no status.
+//! Time to wait that the headers of a refusal name. It must not judge statuses.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ const LIMITS: [(&str, &str); 8] = [
     ("ratelimit-remaining", "ratelimit-reset"),
 ];
 
-/// How long to wait as `retry-after-ms` or `retry-after` says, seconds or an HTTP date (RFC 9110
-/// section 10.2.3). `get` finds a header's value by its name in lower case.
+/// Returns the wait named by `retry-after-ms` or `retry-after`, in seconds or as an HTTP date (RFC
+/// 9110 section 10.2.3). `get` finds a header's value by its lower-case name.
 pub fn retry_after<'h>(get: impl Fn(&str) -> Option<&'h str>, now: Timestamp) -> Option<Duration> {
     let millis = get("retry-after-ms")
         .and_then(number)
@@ -55,8 +55,8 @@ pub fn retry_after<'h>(get: impl Fn(&str) -> Option<&'h str>, now: Timestamp) ->
     seconds.map(|seconds| clamp_seconds(seconds, LONGEST))
 }
 
-/// How long to wait as the headers of a 429 say: [`retry_after`], or else until the limits that
-/// are used up are full again.
+/// Returns the wait named by the headers of a 429: [`retry_after`], or else the time until the
+/// exhausted limits reset.
 pub fn limit_wait<'h>(get: impl Fn(&str) -> Option<&'h str>, now: Timestamp) -> Option<Duration> {
     retry_after(&get, now).or_else(|| {
         let used_up = LIMITS.iter().filter(|(remaining, _)| {

@@ -34,7 +34,7 @@ const RESERVED: [(&str, &str); 3] = [
     ),
 ];
 
-/// What [`compile`] makes of rules.
+/// Result of [`compile`].
 #[derive(Debug)]
 pub struct CompiledRules {
     /// The rules without errors, ready to decide.
@@ -44,7 +44,7 @@ pub struct CompiledRules {
 }
 
 impl CompiledRules {
-    /// Whether any problem is an error.
+    /// Returns true if any problem is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.problems
@@ -341,7 +341,7 @@ impl RuleChecker<'_, '_> {
     }
 
     fn time(&mut self, window: &TimeWindow) -> Option<ConditionNode> {
-        match Week::of(window) {
+        match Week::from_window(window) {
             Ok(week) => {
                 if week.is_whole() {
                     self.warn("time", "spans the whole week, so it always holds");

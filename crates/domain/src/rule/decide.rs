@@ -1,5 +1,5 @@
-//! Rules at work: which one a request meets, and why the others not. One piece of code tests
-//! conditions, for deciding and for explaining.
+//! Evaluation of rules: the one that matches a request, and the reasons for the others. The same
+//! code tests conditions for deciding and for explaining. It must not compile rules.
 
 use std::borrow::Cow;
 
@@ -13,46 +13,46 @@ use super::{
     week::WeekMinute,
 };
 
-/// What rules ask of a request. Each is asked only when a rule needs it, some more than once:
-/// implementations remember what is dear to find.
+/// Facts about a request that rules test. Each is read only when a rule needs it, some more than
+/// once: implementations cache what is expensive.
 pub trait Facts {
-    /// The model as asked.
+    /// Returns the requested model.
     fn model(&self) -> &str;
-    /// The text of an area; empty if the request has none.
+    /// Returns the text of an area; empty if the request has none.
     fn text(&self, area: Area) -> &str;
-    /// A header's value; several lines of one header are joined by `, ` (RFC 9110 section 5.3).
-    /// The name is in lower case. One that carries a credential
+    /// Returns a header's value; multiple lines of one header are joined by `, ` (RFC 9110 section
+    /// 5.3). The name is in lower case. A header that carries a credential
     /// ([`is_credential`](crate::header::is_credential)) is absent for every rule.
     fn header(&self, name: &str) -> Option<Cow<'_, str>>;
-    /// The name of the client's key.
+    /// Returns the name of the client's key.
     fn key(&self) -> &str;
-    /// The owner of the client's key.
+    /// Returns the owner of the client's key.
     fn owner(&self) -> Option<&str>;
-    /// The estimated input tokens.
+    /// Returns the estimated input tokens.
     fn tokens(&self) -> u64;
-    /// Whether the request has something.
+    /// Returns true if the request has a feature.
     fn has(&self, feature: Feature) -> bool;
-    /// The complexity score, from 0 to 1.
+    /// Returns the complexity score, from 0 to 1.
     fn complexity(&self) -> f64;
-    /// The time.
+    /// Returns the time.
     fn now(&self) -> WeekMinute;
-    /// A random number, for splits that aren't sticky.
+    /// Returns a random number, for splits that aren't sticky.
     fn random(&self) -> u64;
 }
 
-/// What the rules say of a request.
+/// Decision of the rules on a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleDecision<'r> {
     /// The rule that matched.
     pub rule: Option<Matched<'r>>,
-    /// Where the request goes.
+    /// Route of the request.
     pub route: RuleRoute<'r>,
     /// Fields of the body to set.
     pub set: &'r [(String, Value)],
 }
 
 impl Default for RuleDecision<'_> {
-    /// That of no rule: the request goes where it asked to.
+    /// Decision without a rule: the request goes to the model it asked for.
     fn default() -> Self {
         Self {
             rule: None,
@@ -71,7 +71,7 @@ pub struct Matched<'r> {
     pub name: &'r str,
 }
 
-/// Where a request goes.
+/// Route of a request by rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleRoute<'r> {
     /// To the model it asked for.
@@ -89,21 +89,21 @@ pub enum RuleRoute<'r> {
     },
 }
 
-/// How a rule fared with a request.
+/// Trace of one rule on a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleTrace {
     /// The rule's name.
     pub name: String,
-    /// Whether it decided the request: true for one rule at most.
+    /// True if it decided the request, as at most one rule does.
     pub matched: bool,
-    /// Which of its conditions made it so.
+    /// Conditions that caused the result.
     pub why: String,
 }
 
 /// A compiled rule.
 #[derive(Clone, Debug)]
 pub(super) struct CompiledRule {
-    /// Its place among the rules given.
+    /// Position among the rules given.
     pub(super) index: usize,
     pub(super) name: String,
     pub(super) id: Option<String>,
@@ -142,32 +142,32 @@ impl Rules {
         &self.patterns
     }
 
-    /// How many rules there are.
+    /// Returns the number of rules.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no rules.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Heap bytes of the compiled patterns, without the caches that searches grow.
+    /// Returns the heap bytes of the compiled patterns, without the caches that searches grow.
     #[must_use]
     pub fn pattern_memory(&self) -> usize {
         self.patterns.memory()
     }
 
-    /// The first rule that a request meets, and where that sends it.
+    /// Decides by the first rule that matches.
     pub fn decide<F: Facts>(&self, facts: &F) -> RuleDecision<'_> {
         let found = self.first(facts);
         found.map_or_else(RuleDecision::default, |(entry, _)| entry.decision(facts))
     }
 
-    /// The same, with what made the rule match, if one did. What was found out for the decision is
-    /// used again, so this costs little more.
+    /// Decides and returns the reason of the match, if a rule matched. Facts found for the decision
+    /// are reused, so this costs little more.
     pub fn decide_with_reason<F: Facts>(&self, facts: &F) -> (RuleDecision<'_>, Option<String>) {
         match self.first(facts) {
             Some((entry, mut trial)) => {
@@ -202,7 +202,7 @@ impl Rules {
         None
     }
 
-    /// The decision, with what became of every rule.
+    /// Decides and returns the trace of every rule.
     pub fn explain<F: Facts>(&self, facts: &F) -> (RuleDecision<'_>, Vec<RuleTrace>) {
         let mut trial = Trial::new(&self.patterns, facts);
         let mut winner: Option<&CompiledRule> = None;
@@ -229,7 +229,7 @@ impl Rules {
         (decision, tried)
     }
 
-    /// What is told of every rule when none is tried, and why that is.
+    /// Returns the trace of every rule when none is tried, with the reason for that.
     #[must_use]
     pub fn trace_untried(&self, why: &str) -> Vec<RuleTrace> {
         let tried = self.entries.iter().map(|entry| RuleTrace {
@@ -273,16 +273,16 @@ impl CompiledRule {
     }
 }
 
-/// Spares trying rules that can't match: those that need one of some patterns, of which one pass
-/// over the text saw no literal.
+/// Skips rules that can't match: those that need one of several patterns of which no literal occurs
+/// in the text.
 #[derive(Default)]
 struct Guards {
     enabled: Bits,
-    /// The area whose literals the rule needs.
+    /// Area whose literals the rule needs.
     by_rule: Vec<Option<Area>>,
-    /// Every rule guarded by an area.
+    /// Rules guarded by an area.
     by_area: [Bits; 3],
-    /// The rules that a pattern, seen in an area, makes possible.
+    /// Rules that become possible when a pattern's literal occurs in an area.
     by_pattern: Vec<Vec<(Area, u32)>>,
 }
 
@@ -312,7 +312,7 @@ impl Guards {
         guards
     }
 
-    /// Leaves of the rules guarded by an area those that the search makes possible.
+    /// Keeps, of the rules guarded by an area, those that the search makes possible.
     fn narrow(&self, area: Area, search: &Search<'_, '_>, possible: &mut Bits) {
         possible.remove_all(&self.by_area[area as usize]);
         for pattern in search.candidates() {
@@ -349,10 +349,10 @@ fn guard(node: &ConditionNode, patterns: &Patterns) -> Option<(Area, Vec<Pattern
     }
 }
 
-/// Where reasons go: nowhere when deciding, into a list when explaining.
+/// Sink of reasons: ignored when deciding, a list when explaining.
 trait Reasons {
     fn say(&mut self, reason: impl FnOnce() -> String);
-    /// How many have been said.
+    /// Returns the number of reasons.
     fn count(&self) -> usize;
     /// Forgets those said between `from` and `to`.
     fn forget(&mut self, from: usize, to: usize);
@@ -416,7 +416,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
         (matched, why)
     }
 
-    /// Whether a condition holds. What is said last are the conditions that made it so.
+    /// Returns true if a condition holds. The last reasons are the conditions that decided it.
     fn holds(&mut self, node: &ConditionNode, reasons: &mut impl Reasons) -> bool {
         match node {
             ConditionNode::All(nodes) => self.every(nodes, true, reasons),
@@ -432,8 +432,8 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
         }
     }
 
-    /// Whether every condition comes out as `want`; stops at, and says only, the first that
-    /// doesn't.
+    /// Returns true if every condition evaluates to `want`. Stops at the first that doesn't, and
+    /// gives only that one as a reason.
     fn every(&mut self, nodes: &[ConditionNode], want: bool, reasons: &mut impl Reasons) -> bool {
         let start = reasons.count();
         for node in nodes {

@@ -1,18 +1,18 @@
-//! What can be said of two patterns over names without trying names: whether one takes all that
-//! the other takes, whether they share none.
+//! Relations between two name patterns that are decidable without trying names: one covers the
+//! other, or they exclude each other.
 
 use crate::pattern::Pattern;
 
-/// Whether every name that `narrow` matches is matched by `wide` too. `false` may also mean that
-/// it could not be shown.
+/// Returns true if every name that `narrow` matches is matched by `wide` too. `false` may also mean
+/// that this can't be shown.
 pub(super) fn covers(wide: &Pattern, narrow: &Pattern) -> bool {
     // Of the narrow pattern's characters, its own stars can only be taken by a star.
     let one = |wide: u8, narrow: u8| narrow != b'*' && wide == narrow;
     wild(wide.as_str().as_bytes(), narrow.as_str().as_bytes(), one)
 }
 
-/// Whether it is certain that no name is matched by both: one is literal and the other doesn't
-/// match it.
+/// Returns true if certainly no name is matched by both: one is literal and the other doesn't match
+/// it.
 pub(super) fn exclude(a: &Pattern, b: &Pattern) -> bool {
     a.is_literal() && !b.matches(a.as_str()) || b.is_literal() && !a.matches(b.as_str())
 }

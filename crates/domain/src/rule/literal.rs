@@ -31,13 +31,13 @@ pub(super) fn required_literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
         .then_some(set)
 }
 
-/// What a pattern's syntax tells about the texts it is found in.
+/// Properties of the texts that a pattern is found in, by its syntax.
 pub(super) struct PatternShape {
     /// It is found in every text.
     pub(super) matches_all: bool,
     /// It is found in no text.
     pub(super) matches_none: bool,
-    /// Whether it is found depends on the match alone, not on what stands around it.
+    /// True if a match depends only on the matched text, not on its surroundings.
     pub(super) local: bool,
     /// ASCII letters of either case are the same to it.
     pub(super) caseless: bool,
@@ -47,7 +47,7 @@ pub(super) struct PatternShape {
 }
 
 impl PatternShape {
-    pub(super) fn of(hir: &Hir) -> Self {
+    pub(super) fn from_hir(hir: &Hir) -> Self {
         let properties = hir.properties();
         let local = properties.look_set().is_empty();
         let caseless = is_caseless(hir);
@@ -100,7 +100,7 @@ fn is_caseless(hir: &Hir) -> bool {
     }
 }
 
-/// What is known of the texts that a part of a pattern matches.
+/// Literals of the texts that a part of a pattern matches.
 enum Literals {
     /// Each is one of these.
     Exact(Vec<Vec<u8>>),
@@ -127,15 +127,15 @@ fn literals(hir: &Hir) -> Literals {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Literals::empty(),
         HirKind::Literal(literal) => Literals::Exact(vec![literal.0.to_ascii_lowercase()]),
-        HirKind::Class(class) => of_class(class),
-        HirKind::Repetition(repetition) => of_repetition(repetition),
+        HirKind::Class(class) => class_literals(class),
+        HirKind::Repetition(repetition) => repetition_literals(repetition),
         HirKind::Capture(capture) => literals(&capture.sub),
-        HirKind::Concat(parts) => of_concat(parts),
-        HirKind::Alternation(parts) => of_alternation(parts),
+        HirKind::Concat(parts) => concat_literals(parts),
+        HirKind::Alternation(parts) => alternation_literals(parts),
     }
 }
 
-fn of_class(class: &Class) -> Literals {
+fn class_literals(class: &Class) -> Literals {
     let size: usize = match class {
         Class::Unicode(class) => class.ranges().iter().map(|range| range.len()).sum(),
         Class::Bytes(class) => class.ranges().iter().map(|range| range.len()).sum(),
@@ -174,7 +174,7 @@ fn case_folds(c: char) -> Vec<u8> {
         .to_vec()
 }
 
-fn of_repetition(repetition: &Repetition) -> Literals {
+fn repetition_literals(repetition: &Repetition) -> Literals {
     let inner = literals(&repetition.sub);
     match (repetition.min, repetition.max, inner) {
         (1, Some(1), inner) => inner,
@@ -189,7 +189,7 @@ fn of_repetition(repetition: &Repetition) -> Literals {
 }
 
 /// Multiplies neighbouring exact parts while that stays small, and keeps the best stretch.
-fn of_concat(parts: &[Hir]) -> Literals {
+fn concat_literals(parts: &[Hir]) -> Literals {
     let mut stretch = vec![Vec::new()];
     let mut best: Option<Vec<Vec<u8>>> = None;
     let mut whole = true;
@@ -236,7 +236,7 @@ fn better(best: Option<Vec<Vec<u8>>>, set: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>>
     }
 }
 
-fn of_alternation(parts: &[Hir]) -> Literals {
+fn alternation_literals(parts: &[Hir]) -> Literals {
     let (mut union, mut exact) = (Vec::new(), true);
     for part in parts {
         let part = literals(part);

@@ -1,5 +1,5 @@
-//! Compiled conditions and actions: references checked, patterns numbered. How a request is tested
-//! against them is `decide`'s.
+//! Compiled conditions and actions: references checked, patterns numbered. It must not test
+//! requests: `decide` does.
 
 use regex_automata::meta::Regex;
 use serde_json::Value;
@@ -43,7 +43,7 @@ pub(super) enum Test {
     Time(Week),
 }
 
-/// What a header's value must be.
+/// Condition on a header's value.
 #[derive(Clone, Debug)]
 pub(super) enum HeaderCondition {
     Equals(Box<str>),
@@ -60,12 +60,12 @@ impl HeaderCondition {
 }
 
 impl ConditionNode {
-    /// The condition that no request meets.
+    /// Creates the condition that no request meets.
     pub(super) fn never() -> Self {
         Self::Any(Box::default())
     }
 
-    /// Several conditions that must all hold; one stands for itself.
+    /// Combines conditions that must all hold; a single one stays as it is.
     pub(super) fn all(mut nodes: Vec<Self>) -> Self {
         match nodes.len() {
             1 => nodes.remove(0),
@@ -81,7 +81,7 @@ pub(super) struct CompiledAction {
     pub(super) set: Vec<(String, Value)>,
 }
 
-/// Where a request goes.
+/// Target of an action.
 #[derive(Clone, Debug)]
 pub(super) enum ActionTarget {
     AsAsked,
@@ -100,7 +100,7 @@ pub(super) struct WeightedSplit {
     pub(super) sticky: Option<Sticky>,
 }
 
-/// What keeps its side of a split.
+/// Value that keeps a request on its side of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sticky {
     Key,

@@ -117,7 +117,7 @@ struct TextPattern {
     run: SearchKind,
 }
 
-/// How a pattern is searched.
+/// Kind of search for a pattern.
 enum SearchKind {
     Alone(Arc<Regex>),
     /// In this set.
@@ -159,7 +159,7 @@ impl<'p> PatternCollector<'p> {
         let id = PatternId::try_from(self.patterns.len()).map_err(|error| error.to_string())?;
         self.ids.insert(source.into(), id);
         self.literals.push(literal::required_literals(&hir));
-        self.shapes.push(PatternShape::of(&hir));
+        self.shapes.push(PatternShape::from_hir(&hir));
         self.parsed.push(hir);
         self.patterns.push(TextPattern {
             source: source.into(),
@@ -169,7 +169,7 @@ impl<'p> PatternCollector<'p> {
         Ok(id)
     }
 
-    /// What a pattern's syntax tells.
+    /// Returns the properties of a pattern by its syntax.
     pub(super) fn shape(&self, id: PatternId) -> &PatternShape {
         &self.shapes[id as usize]
     }
@@ -276,12 +276,12 @@ impl Patterns {
         &self.patterns[id as usize].source
     }
 
-    /// How many patterns there are.
+    /// Returns the number of patterns.
     pub(super) fn len(&self) -> usize {
         self.patterns.len()
     }
 
-    /// Whether one pass for literals can rule the pattern out.
+    /// Returns true if a search for literals can rule out the pattern.
     pub(super) fn has_literals(&self, id: PatternId) -> bool {
         matches!(self.patterns[id as usize].run, SearchKind::Alone(_))
     }
@@ -356,7 +356,7 @@ impl<'p, 't> Search<'p, 't> {
         self.candidates.iter().map(|id| id as PatternId)
     }
 
-    /// Whether the pattern is found in the text.
+    /// Returns true if the pattern is found in the text.
     pub(super) fn is_match(&mut self, id: PatternId) -> bool {
         let at = id as usize;
         if !self.known.contains(at) {

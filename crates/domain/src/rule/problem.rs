@@ -1,10 +1,10 @@
-//! What can be wrong with rules: the names they may refer to, and how a mistake is reported.
+//! Problems of rules, and the names that rules may refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pattern::{Pattern, PatternList};
 
-/// How much a problem matters.
+/// Severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The rule works, but hardly as meant.
@@ -22,9 +22,9 @@ pub struct RuleFinding {
     pub rule: String,
     /// The field within the rule, as in `when.any[1].regex`; empty: the rule as a whole.
     pub path: String,
-    /// How much it matters.
+    /// Severity.
     pub severity: Severity,
-    /// What is wrong and, where there is one, the remedy.
+    /// Message with the problem and, where there is one, the remedy.
     pub message: String,
 }
 
@@ -69,7 +69,7 @@ impl RuleNames<'_> {
             })
     }
 
-    /// Whether a request that rules apply to may ask for a model that this matches.
+    /// Returns true if a request that rules apply to may ask for a model that this pattern matches.
     pub(super) fn may_be_asked(&self, glob: &Pattern) -> bool {
         if glob.is_literal() {
             return glob.as_str() == "auto" || self.models.contains(glob.as_str());

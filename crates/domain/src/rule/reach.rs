@@ -1,5 +1,5 @@
-//! Which rules no request can reach, because rules before them take every request they would
-//! match. It reports what it can prove and stays silent about the rest.
+//! Unreachable rules, whose requests are all taken by rules before them. It must report only what
+//! it can prove.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use super::{
 
 /// Comparisons of regions in one check: about a second's work.
 const MAX_COMPARISONS: usize = 20_000_000;
-/// What is left of a rule may fall into this many parts.
+/// Most parts that the rest of a rule may be split into.
 const MAX_PARTS: usize = 16;
 /// Names listed in one message.
 const MAX_NAMES: usize = 3;

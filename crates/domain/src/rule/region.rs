@@ -73,7 +73,7 @@ enum Bound {
 pub(super) struct Atoms<'n> {
     ids: HashMap<Atom<'n>, AtomId>,
     atoms: Vec<Atom<'n>>,
-    /// Which others hold wherever one does.
+    /// Other atoms that hold wherever this one does, by atom.
     implied: Vec<Vec<AtomId>>,
 }
 
@@ -119,7 +119,8 @@ impl<'n> Atoms<'n> {
         }
     }
 
-    /// What is found in one area is found in `any`, unless it depends on where that area ends.
+    /// Returns the atom of the same pattern in `any`, which holds too, unless the match depends on
+    /// where the area ends.
     fn same_in_any(&self, area: Area, pattern: PatternId, shapes: &[PatternShape]) -> Vec<AtomId> {
         if area == Area::Any || !shapes[pattern as usize].local {
             return Vec::new();
@@ -169,7 +170,7 @@ impl<'n> Atoms<'n> {
         id == other || self.implied[id as usize].binary_search(&other).is_ok()
     }
 
-    /// Whether two atoms can't both hold.
+    /// Returns true if two atoms can't both hold.
     fn exclude(&self, a: AtomId, b: AtomId) -> bool {
         match (self.atoms[a as usize], self.atoms[b as usize]) {
             (Atom::Key(a), Atom::Key(b)) | (Atom::Owner(a), Atom::Owner(b)) => a != b,
@@ -354,7 +355,7 @@ fn meet(a: &Region, b: &Region) -> Region {
 
 /// Comparing regions.
 impl Atoms<'_> {
-    /// Whether it is certain that no request lies in the region.
+    /// Returns true if certainly no request lies in the region.
     pub(super) fn is_empty(&self, region: &Region) -> bool {
         let yes = &region.yes;
         region.score.0 > region.score.1
@@ -369,8 +370,8 @@ impl Atoms<'_> {
                 .any(|(i, a)| yes[i + 1..].iter().any(|b| self.exclude(*a, *b)))
     }
 
-    /// What is left of `region` without `taken`, if that can be told and is less. An atom is noted
-    /// as not holding only if `noted` says that this can matter.
+    /// Returns `region` without `taken`, if that is known and smaller. Records that an atom doesn't
+    /// hold only if `noted` says that this can matter.
     pub(super) fn subtract(
         &self,
         region: &Region,

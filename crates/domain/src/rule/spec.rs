@@ -19,16 +19,16 @@ pub struct RuleSpec {
     #[serde(default)]
     pub priority: i64,
     /// A rule that isn't enabled is checked but never matches.
-    #[serde(default = "enabled")]
+    #[serde(default = "default_enabled")]
     pub enabled: bool,
     /// Conditions that must hold. Empty: every request matches.
     #[serde(default)]
     pub when: Condition,
-    /// What happens to a request that matches.
+    /// Action on a request that matches.
     pub then: Action,
 }
 
-const fn enabled() -> bool {
+const fn default_enabled() -> bool {
     true
 }
 
@@ -269,7 +269,7 @@ impl Day {
     }
 }
 
-/// What a rule does: one of `use_model`, `use_provider`, `split` and `block`, with or without
+/// Action of a rule: one of `use_model`, `use_provider`, `split` and `block`, with or without
 /// `set`; or `set` alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -283,8 +283,8 @@ pub struct Action {
     /// Route to one of these models, each with its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Vec<Share>>,
-    /// What keeps its side of a `split`: `key`, or `header NAME` of a header that carries no
-    /// credential. Unset: each request anew.
+    /// Value that keeps a request on its side of a `split`: `key`, or `header NAME` of a header
+    /// that carries no credential. Unset: random for each request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(key|header \S+)$"))]
     pub sticky_by: Option<String>,

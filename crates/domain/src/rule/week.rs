@@ -97,7 +97,7 @@ impl Week {
     }
 
     /// The minutes of a window. The error names the field that is wrong, and says how.
-    pub(super) fn of(window: &TimeWindow) -> Result<Self, (&'static str, String)> {
+    pub(super) fn from_window(window: &TimeWindow) -> Result<Self, (&'static str, String)> {
         let from = clock(window.from.as_deref(), 0).ok_or_else(|| bad("from", &window.from))?;
         let to = clock(window.to.as_deref(), DAY).ok_or_else(|| bad("to", &window.to))?;
         if from == DAY {
@@ -185,7 +185,7 @@ mod tests {
             ("18:00", "", vec![Day::Tue], Day::Tue, 23, 59, true),
             ("18:00", "24:00", vec![Day::Tue], Day::Wed, 0, 0, false),
         ] {
-            let week = Week::of(&window(from, to, &days)).unwrap();
+            let week = Week::from_window(&window(from, to, &days)).unwrap();
             let minute = WeekMinute::at(day, hour, minute);
             assert_eq!(
                 week.contains(minute),
@@ -207,7 +207,7 @@ mod tests {
             ("08:00", "08:00", "to"),
         ] {
             assert_eq!(
-                Week::of(&window(from, to, &[])).unwrap_err().0,
+                Week::from_window(&window(from, to, &[])).unwrap_err().0,
                 field,
                 "{from}-{to}"
             );
@@ -216,7 +216,7 @@ mod tests {
             days: Some(Vec::new()),
             ..TimeWindow::default()
         };
-        assert_eq!(Week::of(&none).unwrap_err().0, "days");
+        assert_eq!(Week::from_window(&none).unwrap_err().0, "days");
     }
 
     #[test]

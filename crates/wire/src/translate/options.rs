@@ -3,21 +3,12 @@
 use bytes::Bytes;
 use llm_router_domain::format::Format;
 
+pub use llm_router_domain::format::ChatDialect;
+
 use super::neutral::{Request, Tool};
 use super::policy::Compat;
 use super::tool_id;
 use crate::formats::codec;
-
-/// Whose chat completions a provider speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ChatDialect {
-    /// OpenAI itself: refuses fields it doesn't know.
-    #[default]
-    OpenAi,
-    /// A compatible server (vLLM, DeepSeek, Mistral …): `max_tokens`, `top_k`, and
-    /// `reasoning_content` in the history.
-    Compatible,
-}
 
 /// What decides a translation besides the request.
 #[derive(Clone, Debug, Default)]

@@ -5,20 +5,12 @@ use std::fmt::Write as _;
 
 use llm_router_domain::format::Format;
 
+pub use llm_router_domain::format::Compat;
+
 use super::TranslateError;
 use crate::formats::codec;
 use Fate::{As, Carried, Lost, Partly};
 use Loss::{Dropped, Refused, Strict};
-
-/// What to do with a field that the target can't express.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// Answer 400 and name the field.
-    Strict,
-    /// Leave it out and name it in the answer's `x-llm-router-dropped`.
-    #[default]
-    Lenient,
-}
 
 /// What the target can't express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
