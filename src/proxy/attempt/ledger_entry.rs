@@ -1,13 +1,14 @@
 //! Ledger entry of an in-flight attempt: opened before bytes go upstream, fed with the response as
 //! it passes, closed with what it used and cost. Knows nothing of Pingora.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::balance;
-use llm_router_domain::format::{Endpoint, Format};
+use llm_router_domain::format::Endpoint;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
     Timings, bill,
@@ -15,6 +16,7 @@ use llm_router_domain::ledger::{
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::formats;
+use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
 use uuid::Uuid;
 
@@ -28,9 +30,7 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
     opened: OpenEntry,
-    /// The provider's format.
-    format: Format,
-    endpoint: Endpoint,
+    layout: &'static UsageLayout,
     price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::DeploymentState>,
@@ -58,7 +58,7 @@ enum Meter {
     /// A response that uses nothing: an error, or a count of tokens.
     Free,
     Body(BodyMeter),
-    /// A stream, which is metered while it is passed on.
+    /// A stream of events, which has a meter of its own.
     Stream,
     Done(Observed),
 }
@@ -113,8 +113,7 @@ impl EntryDraft {
                 estimate,
                 cost,
             },
-            format: inference.provider_format(),
-            endpoint: request.endpoint,
+            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
             price_type: provider.kind.price_type(),
@@ -155,7 +154,8 @@ impl EntryDraft {
         self.first_token.is_some()
     }
 
-    /// Notes the head of the response. `free`: it is nothing that is billed.
+    /// The response's header came. `stream`: its body is a stream of events. `free`: it is not
+    /// billed.
     pub(crate) fn begin_response(&mut self, status: u16, stream: bool, free: bool) {
         self.status = status;
         self.meter = if free || status >= 300 {
@@ -163,34 +163,40 @@ impl EntryDraft {
         } else if stream {
             Meter::Stream
         } else {
-            let layout = UsageLayout::for_endpoint(self.format, self.endpoint);
-            Meter::Body(BodyMeter::new(layout))
+            Meter::Body(BodyMeter::new(self.layout))
         };
     }
 
-    /// Reads more of the response, or its end, unless it is a stream.
-    pub(crate) fn read(&mut self, body: Option<&Bytes>, end: bool, now: Instant) {
-        if let Meter::Body(meter) = &mut self.meter
-            && let Some(chunk) = body.filter(|chunk| !chunk.is_empty())
-        {
+    /// More of the response came, or its end.
+    pub(crate) fn note_body(&mut self, body: Option<&Bytes>, end: bool, now: Instant) {
+        let chunk = body.filter(|chunk| !chunk.is_empty());
+        if let (Meter::Body(meter), Some(chunk)) = (&mut self.meter, chunk) {
             meter.feed(chunk.clone());
             self.note_content(now);
         }
         self.whole |= end;
     }
 
-    /// Notes that content has come.
-    pub(crate) fn note_content(&mut self, now: Instant) {
+    /// Events of the response's stream came.
+    pub(crate) fn note_events(&mut self, observed: &Observed, now: Instant) {
+        if matches!(self.meter, Meter::Stream) && observed.content_started() {
+            self.note_content(now);
+        }
+    }
+
+    fn note_content(&mut self, now: Instant) {
         if self.first_token.is_none() {
             self.first_token = Some(now.saturating_duration_since(self.begun));
         }
     }
 
-    /// Takes over what was observed of the stream.
-    pub(crate) fn observe(&mut self, observed: Observed) {
-        if let Meter::Stream = self.meter {
-            self.meter = Meter::Done(observed);
-        }
+    /// Ends the reading of usage; `stream` is the response, if it is one of events.
+    pub(crate) fn end_response(&mut self, stream: Option<&AnswerStream>) {
+        self.meter = match (mem::replace(&mut self.meter, Meter::Free), stream) {
+            (Meter::Body(meter), _) => Meter::Done(meter.finish()),
+            (Meter::Stream, Some(stream)) => Meter::Done(stream.final_observed()),
+            (meter, _) => meter,
+        };
     }
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
@@ -209,12 +215,8 @@ impl EntryDraft {
         }
     }
 
-    /// The ledger's entry.
-    pub(crate) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
-        self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
-            Meter::Body(meter) => Meter::Done(meter.finish()),
-            other => other,
-        };
+    /// The ledger's entry of an attempt whose response has been ended.
+    pub(crate) fn close(self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
         let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;

@@ -21,6 +21,7 @@ use llm_router_config::Timeouts;
 use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::retry::{AttemptResult, HealthReport, NextStep, StreamErrorKind};
+use llm_router_wire::stream::AnswerStream;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -173,10 +174,11 @@ impl Gateway {
             .provider
             .kind
             .framing(inference.provider_format());
-        let stream = headers::has_type(header, framing.media_type()) && inference.takes_stream();
+        let stream = headers::has_type(header, framing.media_type());
+        let events = stream && inference.translated().is_none_or(|sent| sent.stream);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
-            entry.begin_response(status, stream, free);
+            entry.begin_response(status, events, free);
         }
         let refusal = Refusal::from_header(header);
         let verdict = refusal.ending(false).decision();
@@ -192,52 +194,25 @@ impl Gateway {
             inference.attempts.state.answer();
         }
         inference.attempts.first_byte = Some(now);
-        let response = self.response(inference, header, stream)?;
-        if matches!(response, Response::Plain) {
+        let response = if let Some(answer) = Answer::new(inference, status, stream) {
+            answer.adapt(header)?;
+            Response::Translated(Box::new(answer))
+        } else if declined {
+            Response::Declined(BytesMut::new())
+        } else if stream {
+            headers::open_length(header)?;
+            Response::Stream(Box::new(answer_stream(inference)))
+        } else if headers::has_type(header, "application/json") {
+            Response::Opening(BytesMut::new())
+        } else {
             inference.attempts.bodies.forget();
-        }
+            Response::Plain
+        };
         if !matches!(response, Response::Plain) {
             exchange.set_gate(ResponseGate::Judge);
         }
         inference.attempts.response = response;
         Ok(HeadVerdict::Passed)
-    }
-
-    /// Chooses how an answer is treated, and makes its header the client's.
-    fn response(
-        &self,
-        inference: &Inference,
-        header: &mut ResponseHeader,
-        stream: bool,
-    ) -> Result<Response> {
-        let (endpoint, id) = (inference.request.endpoint, &*inference.request.id);
-        let declined = header.status.is_client_error();
-        if stream && !declined {
-            let events = inference.answer_stream().map_err(|error| {
-                Error::because(
-                    ErrorType::InternalError,
-                    "an answer can't be translated",
-                    error,
-                )
-            })?;
-            if inference.translated().is_some() {
-                answer::adapt_header(header, true, endpoint, id)?;
-            } else {
-                headers::open_length(header)?;
-            }
-            return Ok(Response::Stream(Box::new(events)));
-        }
-        if let Some(answer) = Answer::new(inference, header.status.as_u16()) {
-            answer::adapt_header(header, answer.is_stream(), endpoint, id)?;
-            return Ok(Response::Translated(Box::new(answer)));
-        }
-        Ok(if declined {
-            Response::Declined(BytesMut::new())
-        } else if headers::has_type(header, "application/json") {
-            Response::Opening(BytesMut::new())
-        } else {
-            Response::Plain
-        })
     }
 
     /// The answer is an error that another candidate may not make. Its body is read first where it
@@ -278,7 +253,7 @@ impl Gateway {
         exchange.progress(now, deployment.provider.timeouts.idle);
         let attempts = &mut inference.attempts;
         if let Some(entry) = attempts.entry.as_deref_mut() {
-            entry.read(body.as_ref(), end, now);
+            entry.note_body(body.as_ref(), end, now);
         }
         let refused = attempts
             .state
@@ -292,10 +267,9 @@ impl Gateway {
             return Ok(Passed::Bytes);
         }
         let step = attempts.response.take(body, end);
-        if attempts.response.content_started()
-            && let Some(entry) = attempts.entry.as_deref_mut()
-        {
-            entry.note_content(now);
+        let stream = attempts.response.stream();
+        if let (Some(entry), Some(stream)) = (attempts.entry.as_deref_mut(), stream) {
+            entry.note_events(stream.observed(), now);
         }
         self.step(inference, exchange, body, step, end)
     }
@@ -342,12 +316,12 @@ impl Gateway {
                 dirty = true;
             }
             Step::PassCleaned => dirty = true,
-            Step::Comment | Step::Pass | Step::Untouched => {}
+            Step::Comment | Step::Pass | Step::Continue => {}
         }
         if dirty && let Some(deployment) = inference.deployment() {
             clean(body, &deployment.provider);
         }
-        if step != Step::Untouched {
+        if step != Step::Continue {
             inference.attempts.bodies.forget();
             exchange.set_gate(ResponseGate::Pass);
         }
@@ -548,6 +522,17 @@ pub(crate) fn address(
     let target = inference.upstream_target();
     let body = exchange.outgoing();
     headers::for_provider(request, &deployment.provider, &target, &body)
+}
+
+/// The stream of an answer in the client's own format.
+fn answer_stream(inference: &Inference) -> AnswerStream {
+    let endpoint = inference.request.endpoint;
+    let format = endpoint.format();
+    if inference.request.usage_option.is_some() {
+        AnswerStream::without_usage(format, endpoint)
+    } else {
+        AnswerStream::unchanged(format, endpoint)
+    }
 }
 
 fn connection_failure(error: &Error) -> Failure {

@@ -5,9 +5,8 @@
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
-use llm_router_wire::error::begins_with_error;
+use llm_router_wire::error::{ErrorBody, begins_with_error};
 use llm_router_wire::stream::{AnswerStream, StreamStart};
-use llm_router_wire::usage::Observed;
 
 use crate::proxy::attempt::answer::{Answer, Progress};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
@@ -20,9 +19,9 @@ pub(crate) enum Response {
     Plain,
     /// A JSON body that hasn't shown yet whether it is an error.
     Opening(BytesMut),
-    /// Server-sent events, passed on whole or translated.
+    /// Server-sent events, passed on whole.
     Stream(Box<AnswerStream>),
-    /// An answer in another format than the client's, read whole.
+    /// An answer in another format than the client's.
     Translated(Box<Answer>),
     /// A refusal of the provider's: passed on as it is, but for our credential.
     Declined(BytesMut),
@@ -35,8 +34,8 @@ pub(crate) enum Step {
     Wait,
     /// The rest of the body is a comment of the stream, and its first event has not come.
     Comment,
-    /// The rest of the body goes to the client as it came.
-    Untouched,
+    /// The rest of the body goes to the client like what came before it.
+    Continue,
     /// The rest of the body goes to the client.
     Pass,
     /// The same, and our secrets must be taken out of it.
@@ -60,26 +59,29 @@ impl Response {
         matches!(self, Self::Plain | Self::Stream(_) | Self::Translated(_))
     }
 
-    /// Returns whether content has come, of a stream.
-    pub(crate) fn content_started(&self) -> bool {
-        matches!(self, Self::Stream(stream) if stream.observed().content_started())
+    /// Returns the stream of events that it is.
+    pub(crate) fn stream(&self) -> Option<&AnswerStream> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::Translated(answer) => answer.stream(),
+            Self::Plain | Self::Opening(_) | Self::Declined(_) => None,
+        }
     }
 
-    /// Ends a stream: takes what its meter observed. Nothing of it can be passed on any more.
-    pub(crate) fn take_observed(&mut self) -> Option<Observed> {
-        if !matches!(self, Self::Stream(_)) {
-            return None;
-        }
-        match mem::take(self) {
-            Self::Stream(stream) => Some(stream.into_observed()),
-            _ => None,
+    /// Ends a stream that has begun with an error event, never as if it were complete. The event
+    /// is empty where the client has been told an end already; `None` if this is no stream.
+    pub(crate) fn break_off(&mut self, error: &ErrorBody<'_>) -> Option<Bytes> {
+        match self {
+            Self::Stream(stream) => Some(stream.break_off(error)),
+            Self::Translated(answer) => answer.break_off(error),
+            Self::Plain | Self::Opening(_) | Self::Declined(_) => None,
         }
     }
 
     /// Takes more of the response, or its end, and leaves in `body` what the client may be sent.
     pub(crate) fn take(&mut self, body: &mut Option<Bytes>, end: bool) -> Step {
         match self {
-            Self::Plain => Step::Untouched,
+            Self::Plain => Step::Continue,
             Self::Opening(held) => {
                 held.extend_from_slice(&body.take().unwrap_or_default());
                 match begins_with_error(held) {
@@ -114,6 +116,7 @@ fn take_translated(answer: &mut Answer, body: &mut Option<Bytes>, end: bool) -> 
         Progress::Failed(status, said) => return Step::Unusable(status, said),
         Progress::Pass(passed) => (Step::Pass, passed),
         Progress::Refused(status, passed) => (Step::Refused(status), passed),
+        Progress::BrokenOff(passed) => (Step::BrokenOff, passed),
     };
     if end || !passed.is_empty() {
         *body = Some(passed);
@@ -121,44 +124,29 @@ fn take_translated(answer: &mut Answer, body: &mut Option<Bytes>, end: bool) -> 
     step
 }
 
-/// Passes the events on that are whole, or what they are in the client's format.
+/// Lets whole events through.
 fn take_events(stream: &mut AnswerStream, body: &mut Option<Bytes>, end: bool) -> Step {
-    let ended = stream.has_ended();
-    let pending = *stream.start() == StreamStart::Pending;
-    let mut passed = body
-        .take()
-        .map_or_else(Bytes::new, |chunk| stream.push(chunk));
-    // Only an error ends a translated stream before its last byte.
-    let broken = !ended && stream.has_ended();
-    if let StreamStart::Error { status, message } = stream.start()
-        && pending
-        && broken
-    {
-        let said = message.clone();
-        return Step::Unusable(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
-    }
+    let pending = stream.start().is_pending();
+    let mut passed = stream.push(body.take().unwrap_or_default());
     if end {
+        // The upstream may end its stream without a last blank line, in its own right.
         let rest = stream.end();
-        passed = match (passed.is_empty(), rest.is_empty()) {
-            (_, true) => passed,
-            (true, false) => rest,
-            (false, false) => [passed, rest].concat().into(),
-        };
+        if !rest.is_empty() {
+            passed = [passed, rest].concat().into();
+        }
     }
     if end || !passed.is_empty() {
         *body = Some(passed);
     }
     match stream.start() {
         StreamStart::Error { status, .. } if pending => Step::ErrorEvent(*status),
-        StreamStart::Pending if !end && body.is_none() => Step::Wait,
-        StreamStart::Pending if !end => Step::Comment,
-        _ if broken => Step::BrokenOff,
+        _ if end => Step::Pass,
+        StreamStart::Pending if body.is_none() => Step::Wait,
+        StreamStart::Pending => Step::Comment,
         _ if pending => Step::Pass,
-        _ => Step::Untouched,
+        _ => Step::Continue,
     }
 }
-
-const NOTHING_SAID: &str = "it began its answer with an error";
 
 #[cfg(test)]
 mod tests {
@@ -173,10 +161,8 @@ mod tests {
     }
 
     fn stream() -> Response {
-        Response::Stream(Box::new(AnswerStream::unchanged(
-            Format::OpenAiChat,
-            Endpoint::ChatCompletions,
-        )))
+        let (format, endpoint) = (Format::OpenAiChat, Endpoint::ChatCompletions);
+        Response::Stream(Box::new(AnswerStream::unchanged(format, endpoint)))
     }
 
     #[test]
@@ -192,7 +178,7 @@ mod tests {
         let (step, body) = take(&mut response, "data: {}\n\n", false);
         assert_eq!(
             (step, body.unwrap()),
-            (Step::Untouched, "data: {}\n\n".into())
+            (Step::Continue, "data: {}\n\n".into())
         );
     }
 
@@ -227,7 +213,7 @@ mod tests {
         let (step, body) = take(&mut response, "{\"id\":\"1\",", false);
         assert_eq!((step, body.unwrap()), (Step::Pass, "{\"id\":\"1\",".into()));
         assert!(response.is_answer());
-        assert_eq!(take(&mut response, "}", true).0, Step::Untouched);
+        assert_eq!(take(&mut response, "}", true).0, Step::Continue);
     }
 
     #[test]

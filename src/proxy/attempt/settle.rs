@@ -83,11 +83,9 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         }
         let entry = entry.paid_from(budget.cloned());
-        let observed = attempts.response.take_observed();
-        if let Some(mut failed) = attempts.entry.replace(Box::new(entry)) {
-            if let Some(observed) = observed {
-                failed.observe(observed);
-            }
+        let failed = attempts.take_entry();
+        attempts.entry = Some(Box::new(entry));
+        if let Some(failed) = failed {
             let closing = Closing {
                 now,
                 last: false,
@@ -105,12 +103,9 @@ impl Gateway {
     /// Settles the attempt that the request ends with, unless that is done.
     pub(crate) fn settle(&self, inference: &mut Inference, end: End) {
         let Inference { request, attempts } = inference;
-        let Some(mut entry) = attempts.entry.take() else {
+        let Some(entry) = attempts.take_entry() else {
             return;
         };
-        if let Some(observed) = attempts.response.take_observed() {
-            entry.observe(observed);
-        }
         let closing = Closing {
             now: clock::now(),
             last: true,

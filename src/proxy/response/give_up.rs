@@ -1,6 +1,5 @@
 //! Answers the client when every candidate failed or the answer under way broke off.
 
-use bytes::Bytes;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 
@@ -8,7 +7,6 @@ use crate::error::ApiError;
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::attempt::redact::clean_text;
-use crate::proxy::attempt::response::Response;
 use crate::proxy::context::Context;
 use crate::proxy::describe;
 use crate::proxy::downstream::reply::{body_of, send_fault};
@@ -46,11 +44,9 @@ impl Gateway {
         if !begun {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
-        // Before the stream is settled: what is left of it counts.
-        let end = if begun { break_off(ctx, &fault) } else { None };
         self.settle_last(ctx);
         let sent = if begun {
-            end_stream(session, end).await
+            self.break_off(session, ctx, &fault).await
         } else {
             send_fault(session, ctx, &fault).await.map(|()| true)
         };
@@ -66,31 +62,29 @@ impl Gateway {
             can_reuse_downstream: false,
         }
     }
-}
 
-/// Breaks a stream off that has begun: returns the error event, empty where the client has been told
-/// an end already, or `None` if the answer is no stream.
-fn break_off(ctx: &mut Context, fault: &ApiError) -> Option<Bytes> {
-    let inference = ctx.inference.as_deref_mut()?;
-    let Response::Stream(stream) = &mut inference.attempts.response else {
-        return None;
-    };
-    let event = stream.break_off(&body_of(fault, &inference.request.id));
-    if !event.is_empty() {
-        ctx.answer.broke_off = Some(fault.code);
+    /// Ends a stream that has begun with an error event, never as if it were complete; true if
+    /// that is done. An answer that is no stream is cut off, which every client notices by its
+    /// length.
+    async fn break_off(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        fault: &ApiError,
+    ) -> Result<bool> {
+        let body = body_of(fault, &ctx.request_id);
+        let inference = ctx.inference.as_deref_mut();
+        let event = inference.and_then(|found| found.attempts.response.break_off(&body));
+        let Some(event) = event else {
+            return Ok(false);
+        };
+        let event = Some(event).filter(|event| !event.is_empty());
+        if event.is_some() {
+            ctx.answer.broke_off = Some(fault.code);
+        }
+        session.write_response_body(event, true).await?;
+        Ok(true)
     }
-    Some(event)
-}
-
-/// Ends a stream with an error event, never as if it were complete; true if that is done. An answer
-/// that is no stream is cut off, which every client notices by its length.
-async fn end_stream(session: &mut Session, event: Option<Bytes>) -> Result<bool> {
-    let Some(event) = event else {
-        return Ok(false);
-    };
-    let event = Some(event).filter(|event| !event.is_empty());
-    session.write_response_body(event, true).await?;
-    Ok(true)
 }
 
 /// Returns the error for the client when every candidate failed.
