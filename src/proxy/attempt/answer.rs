@@ -1,14 +1,13 @@
-//! A provider's answer on its way into the client's format: translated event by event, or read
-//! whole. Formats are `llm-router-wire`'s.
+//! A provider's answer that is read whole before it goes to the client in its format. Formats are
+//! `llm-router-wire`'s; streams are passed on by [`response`](crate::proxy::attempt::response).
 
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_wire::error::ErrorBody;
 use llm_router_wire::formats;
-use llm_router_wire::stream::{AnswerStream, StreamStart};
+use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::translate::{
     ResponseContext, translate_count_response, translate_error, translate_response,
 };
@@ -34,8 +33,6 @@ enum Shape {
     Whole { held: BytesMut, stream: bool },
     /// A count of tokens.
     Count(BytesMut),
-    /// Translated event by event.
-    Events(Box<AnswerStream>),
     /// The provider's own refusal.
     Refusal { held: BytesMut, status: u16 },
 }
@@ -48,16 +45,14 @@ pub(crate) enum Progress {
     Pass(Bytes),
     /// This is the client's, and its status.
     Refused(u16, Bytes),
-    /// This is the client's: the stream has ended in an error of the provider's.
-    BrokenOff(Bytes),
     /// It is no answer: with the status and what the provider said, nothing of it was passed on.
     Failed(u16, String),
 }
 
 impl Answer {
-    /// Begins an answer with `status` to the current attempt; `stream` if it is one of events.
-    /// `None` if it is in the client's own format.
-    pub(crate) fn new(inference: &Inference, status: u16, stream: bool) -> Option<Self> {
+    /// Begins an answer with `status` to the current attempt. `None` if it is in the client's own
+    /// format.
+    pub(crate) fn new(inference: &Inference, status: u16) -> Option<Self> {
         let sent = inference.translated()?;
         let (from, endpoint) = (inference.provider_format(), inference.request.endpoint);
         let context = sent.context.clone();
@@ -68,9 +63,6 @@ impl Answer {
             }
         } else if endpoint == Endpoint::CountTokens {
             Shape::Count(BytesMut::new())
-        } else if stream && sent.stream {
-            let stream = AnswerStream::translated(from, endpoint, context.clone());
-            Shape::Events(Box::new(stream.ok()?))
         } else {
             Shape::Whole {
                 held: BytesMut::new(),
@@ -85,33 +77,15 @@ impl Answer {
         })
     }
 
-    /// Makes the header one of the client's format.
-    pub(crate) fn adapt(&self, header: &mut ResponseHeader) -> Result<()> {
-        let events = matches!(
-            self.shape,
-            Shape::Events(_) | Shape::Whole { stream: true, .. }
-        );
-        let content_type = if events {
-            "text/event-stream; charset=utf-8"
-        } else {
-            "application/json"
-        };
-        header.remove_header(&CONTENT_LENGTH);
-        header.insert_header(TRANSFER_ENCODING, "chunked")?;
-        header.insert_header(CONTENT_TYPE, HeaderValue::from_static(content_type))?;
-        if let Some(name) = formats::request_id_header(self.endpoint.format())
-            && let Ok(id) = HeaderValue::from_str(&self.context.request_id)
-        {
-            header.insert_header(name, id)?;
-        }
-        Ok(())
+    /// Returns whether the client is sent events.
+    pub(crate) const fn is_stream(&self) -> bool {
+        matches!(self.shape, Shape::Whole { stream: true, .. })
     }
 
     /// Takes more of the answer, or its end.
     pub(crate) fn take(&mut self, chunk: Option<Bytes>, end: bool) -> Progress {
         let chunk = chunk.unwrap_or_default();
         match &mut self.shape {
-            Shape::Events(stream) => take_events(stream, chunk, end),
             Shape::Whole { held, .. } | Shape::Count(held) => {
                 if held.len() + chunk.len() > LONGEST_ANSWER {
                     return Progress::Failed(502, "its answer is too large".to_owned());
@@ -158,54 +132,30 @@ impl Answer {
         let out = [stream.push(body), stream.end()];
         Some(out.concat().into())
     }
-
-    /// Ends a stream whose upstream broke: the error event, nothing where the client has been told
-    /// an end already, or none if this is no stream.
-    pub(crate) fn break_off(
-        &mut self,
-        status: u16,
-        code: &'static str,
-        message: &str,
-    ) -> Option<Bytes> {
-        let Shape::Events(stream) = &mut self.shape else {
-            return None;
-        };
-        Some(stream.break_off(&ErrorBody {
-            status,
-            code,
-            message,
-            param: None,
-            request_id: &self.context.request_id,
-        }))
-    }
 }
 
-fn take_events(stream: &mut AnswerStream, chunk: Bytes, end: bool) -> Progress {
-    if stream.has_ended() {
-        return Progress::Pass(Bytes::new());
-    }
-    let began = *stream.start() != StreamStart::Pending;
-    let passed = stream.push(chunk);
-    match stream.start() {
-        StreamStart::Error { status, message } if !began => {
-            let said = message.clone();
-            return Progress::Failed(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
-        }
-        StreamStart::Pending if !end => return Progress::Wait,
-        _ => {}
-    }
-    // Only an error ends a stream before its last byte.
-    let failed = stream.has_ended();
-    let passed = if end {
-        [passed, stream.end()].concat().into()
+/// Makes the header of an answer one of the client's format: of events, or of JSON.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn adapt_header(
+    header: &mut ResponseHeader,
+    events: bool,
+    endpoint: Endpoint,
+    request_id: &str,
+) -> Result<()> {
+    let content_type = if events {
+        "text/event-stream; charset=utf-8"
     } else {
-        passed
+        "application/json"
     };
-    if failed {
-        Progress::BrokenOff(passed)
-    } else {
-        Progress::Pass(passed)
+    header.remove_header(&CONTENT_LENGTH);
+    header.insert_header(TRANSFER_ENCODING, "chunked")?;
+    header.insert_header(CONTENT_TYPE, HeaderValue::from_static(content_type))?;
+    if let Some(name) = formats::request_id_header(endpoint.format())
+        && let Ok(id) = HeaderValue::from_str(request_id)
+    {
+        header.insert_header(name, id)?;
     }
+    Ok(())
 }
-
-const NOTHING_SAID: &str = "it began its answer with an error";

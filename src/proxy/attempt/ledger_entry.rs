@@ -15,7 +15,6 @@ use llm_router_domain::ledger::{
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::formats;
-use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
 use uuid::Uuid;
 
@@ -59,9 +58,8 @@ enum Meter {
     /// A response that uses nothing: an error, or a count of tokens.
     Free,
     Body(BodyMeter),
-    Stream(Box<AnswerStream>),
-    /// A stream that was asked for usage on the client's behalf.
-    Filter(Box<AnswerStream>),
+    /// A stream, which is metered while it is passed on.
+    Stream,
     Done(Observed),
 }
 
@@ -157,66 +155,42 @@ impl EntryDraft {
         self.first_token.is_some()
     }
 
-    /// The response's header came. `filter`: the provider was asked for usage that the client
-    /// didn't ask for.
-    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
+    /// Notes the head of the response. `free`: it is nothing that is billed.
+    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, free: bool) {
         self.status = status;
-        let (format, endpoint) = (self.format, self.endpoint);
-        self.meter = match (stream, filter) {
-            _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(Box::new(AnswerStream::without_usage(format, endpoint))),
-            (true, false) => Meter::Stream(Box::new(AnswerStream::unchanged(format, endpoint))),
-            (false, _) => Meter::Body(BodyMeter::new(UsageLayout::for_endpoint(format, endpoint))),
+        self.meter = if free || status >= 300 {
+            Meter::Free
+        } else if stream {
+            Meter::Stream
+        } else {
+            let layout = UsageLayout::for_endpoint(self.format, self.endpoint);
+            Meter::Body(BodyMeter::new(layout))
         };
     }
 
-    /// More of the response came, or its end. What is left in `body` is the client's.
-    pub(crate) fn pass(&mut self, body: &mut Option<Bytes>, end: bool, now: Instant) {
-        let mut content = false;
-        match &mut self.meter {
-            Meter::Waiting | Meter::Free | Meter::Done(_) => {}
-            Meter::Body(meter) => {
-                if let Some(chunk) = body.as_ref().filter(|chunk| !chunk.is_empty()) {
-                    meter.feed(chunk.clone());
-                    content = true;
-                }
-            }
-            Meter::Stream(meter) => {
-                if let Some(chunk) = body.as_ref() {
-                    meter.push(chunk.clone());
-                    content = meter.observed().content_started();
-                }
-            }
-            Meter::Filter(filter) => {
-                let passed = body.take().map(|chunk| filter.push(chunk));
-                *body = passed.filter(|passed| !passed.is_empty());
-                content = filter.observed().content_started();
-            }
+    /// Reads more of the response, or its end, unless it is a stream.
+    pub(crate) fn read(&mut self, body: Option<&Bytes>, end: bool, now: Instant) {
+        if let Meter::Body(meter) = &mut self.meter
+            && let Some(chunk) = body.filter(|chunk| !chunk.is_empty())
+        {
+            meter.feed(chunk.clone());
+            self.note_content(now);
         }
-        if content && self.first_token.is_none() {
+        self.whole |= end;
+    }
+
+    /// Notes that content has come.
+    pub(crate) fn note_content(&mut self, now: Instant) {
+        if self.first_token.is_none() {
             self.first_token = Some(now.saturating_duration_since(self.begun));
         }
-        if end {
-            self.whole = true;
-            self.finish(body);
-        }
     }
 
-    fn finish(&mut self, body: &mut Option<Bytes>) {
-        self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
-            Meter::Body(meter) => Meter::Done(meter.finish()),
-            Meter::Stream(meter) => Meter::Done(meter.into_observed()),
-            Meter::Filter(mut filter) => {
-                let rest = filter.end();
-                *body = Some(match body.take() {
-                    Some(passed) if rest.is_empty() => passed,
-                    Some(passed) => [passed, rest].concat().into(),
-                    None => rest,
-                });
-                Meter::Done(filter.into_observed())
-            }
-            other => other,
-        };
+    /// Takes over what was observed of the stream.
+    pub(crate) fn observe(&mut self, observed: Observed) {
+        if let Meter::Stream = self.meter {
+            self.meter = Meter::Done(observed);
+        }
     }
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
@@ -237,7 +211,10 @@ impl EntryDraft {
 
     /// The ledger's entry.
     pub(crate) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
-        self.finish(&mut None);
+        self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
+            Meter::Body(meter) => Meter::Done(meter.finish()),
+            other => other,
+        };
         let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;

@@ -12,7 +12,6 @@ pub(crate) mod redact;
 pub(crate) mod response;
 pub(crate) mod settle;
 pub(crate) mod state;
-pub(crate) mod stream;
 pub(crate) mod translation;
 
 use std::time::{Duration, Instant};
@@ -174,12 +173,10 @@ impl Gateway {
             .provider
             .kind
             .framing(inference.provider_format());
-        let stream = headers::has_type(header, framing.media_type());
-        let option = inference.request.usage_option.is_some();
-        let filter = stream && option && inference.translated().is_none();
+        let stream = headers::has_type(header, framing.media_type()) && inference.takes_stream();
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
-            entry.begin_response(status, stream, filter, free);
+            entry.begin_response(status, stream, free);
         }
         let refusal = Refusal::from_header(header);
         let verdict = refusal.ending(false).decision();
@@ -195,25 +192,52 @@ impl Gateway {
             inference.attempts.state.answer();
         }
         inference.attempts.first_byte = Some(now);
-        let response = if let Some(answer) = Answer::new(inference, status, stream) {
-            answer.adapt(header)?;
-            Response::Translated(Box::new(answer))
-        } else if declined {
-            Response::Declined(BytesMut::new())
-        } else if stream {
-            headers::open_length(header)?;
-            Response::Stream(Box::default())
-        } else if headers::has_type(header, "application/json") {
-            Response::Opening(BytesMut::new())
-        } else {
+        let response = self.response(inference, header, stream)?;
+        if matches!(response, Response::Plain) {
             inference.attempts.bodies.forget();
-            Response::Plain
-        };
+        }
         if !matches!(response, Response::Plain) {
             exchange.set_gate(ResponseGate::Judge);
         }
         inference.attempts.response = response;
         Ok(HeadVerdict::Passed)
+    }
+
+    /// Chooses how an answer is treated, and makes its header the client's.
+    fn response(
+        &self,
+        inference: &Inference,
+        header: &mut ResponseHeader,
+        stream: bool,
+    ) -> Result<Response> {
+        let (endpoint, id) = (inference.request.endpoint, &*inference.request.id);
+        let declined = header.status.is_client_error();
+        if stream && !declined {
+            let events = inference.answer_stream().map_err(|error| {
+                Error::because(
+                    ErrorType::InternalError,
+                    "an answer can't be translated",
+                    error,
+                )
+            })?;
+            if inference.translated().is_some() {
+                answer::adapt_header(header, true, endpoint, id)?;
+            } else {
+                headers::open_length(header)?;
+            }
+            return Ok(Response::Stream(Box::new(events)));
+        }
+        if let Some(answer) = Answer::new(inference, header.status.as_u16()) {
+            answer::adapt_header(header, answer.is_stream(), endpoint, id)?;
+            return Ok(Response::Translated(Box::new(answer)));
+        }
+        Ok(if declined {
+            Response::Declined(BytesMut::new())
+        } else if headers::has_type(header, "application/json") {
+            Response::Opening(BytesMut::new())
+        } else {
+            Response::Plain
+        })
     }
 
     /// The answer is an error that another candidate may not make. Its body is read first where it
@@ -252,10 +276,9 @@ impl Gateway {
         };
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
-        let format = inference.request.endpoint.format();
         let attempts = &mut inference.attempts;
         if let Some(entry) = attempts.entry.as_deref_mut() {
-            entry.pass(body, end, now);
+            entry.read(body.as_ref(), end, now);
         }
         let refused = attempts
             .state
@@ -268,7 +291,12 @@ impl Gateway {
             }
             return Ok(Passed::Bytes);
         }
-        let step = attempts.response.take(body, end, format);
+        let step = attempts.response.take(body, end);
+        if attempts.response.content_started()
+            && let Some(entry) = attempts.entry.as_deref_mut()
+        {
+            entry.note_content(now);
+        }
         self.step(inference, exchange, body, step, end)
     }
 

@@ -5,12 +5,12 @@
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
-use llm_router_domain::format::Format;
 use llm_router_wire::error::begins_with_error;
+use llm_router_wire::stream::{AnswerStream, StreamStart};
+use llm_router_wire::usage::Observed;
 
 use crate::proxy::attempt::answer::{Answer, Progress};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
-use crate::proxy::attempt::stream::{Stream, Verdict};
 
 /// Treatment of the response.
 #[derive(Default)]
@@ -20,9 +20,9 @@ pub(crate) enum Response {
     Plain,
     /// A JSON body that hasn't shown yet whether it is an error.
     Opening(BytesMut),
-    /// Server-sent events, passed on whole.
-    Stream(Box<Stream>),
-    /// An answer in another format than the client's.
+    /// Server-sent events, passed on whole or translated.
+    Stream(Box<AnswerStream>),
+    /// An answer in another format than the client's, read whole.
     Translated(Box<Answer>),
     /// A refusal of the provider's: passed on as it is, but for our credential.
     Declined(BytesMut),
@@ -60,8 +60,24 @@ impl Response {
         matches!(self, Self::Plain | Self::Stream(_) | Self::Translated(_))
     }
 
+    /// Returns whether content has come, of a stream.
+    pub(crate) fn content_started(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.observed().content_started())
+    }
+
+    /// Ends a stream: takes what its meter observed. Nothing of it can be passed on any more.
+    pub(crate) fn take_observed(&mut self) -> Option<Observed> {
+        if !matches!(self, Self::Stream(_)) {
+            return None;
+        }
+        match mem::take(self) {
+            Self::Stream(stream) => Some(stream.into_observed()),
+            _ => None,
+        }
+    }
+
     /// Takes more of the response, or its end, and leaves in `body` what the client may be sent.
-    pub(crate) fn take(&mut self, body: &mut Option<Bytes>, end: bool, format: Format) -> Step {
+    pub(crate) fn take(&mut self, body: &mut Option<Bytes>, end: bool) -> Step {
         match self {
             Self::Plain => Step::Untouched,
             Self::Opening(held) => {
@@ -76,16 +92,7 @@ impl Response {
                     }
                 }
             }
-            Self::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {
-                Step::Untouched
-            }
-            Self::Stream(stream) => match pass_events(stream, body, end, format) {
-                Verdict::Failed(status) => Step::ErrorEvent(status),
-                Verdict::Wait if end => Step::Pass,
-                Verdict::Wait if body.is_none() => Step::Wait,
-                Verdict::Wait => Step::Comment,
-                Verdict::Begun => Step::Pass,
-            },
+            Self::Stream(stream) => take_events(stream, body, end),
             Self::Translated(answer) => take_translated(answer, body, end),
             Self::Declined(held) => {
                 if let Some(chunk) = body.take() {
@@ -107,7 +114,6 @@ fn take_translated(answer: &mut Answer, body: &mut Option<Bytes>, end: bool) -> 
         Progress::Failed(status, said) => return Step::Unusable(status, said),
         Progress::Pass(passed) => (Step::Pass, passed),
         Progress::Refused(status, passed) => (Step::Refused(status), passed),
-        Progress::BrokenOff(passed) => (Step::BrokenOff, passed),
     };
     if end || !passed.is_empty() {
         *body = Some(passed);
@@ -115,41 +121,62 @@ fn take_translated(answer: &mut Answer, body: &mut Option<Bytes>, end: bool) -> 
     step
 }
 
-/// Lets whole events through.
-fn pass_events(
-    stream: &mut Stream,
-    body: &mut Option<Bytes>,
-    end: bool,
-    format: Format,
-) -> Verdict {
-    let mut chunk = body.take().unwrap_or_default();
-    let verdict = stream.pass(&mut chunk, format);
-    if end && let Some(rest) = stream.rest() {
-        // The upstream ended its stream without a last blank line, in its own right.
-        chunk = if chunk.is_empty() {
-            rest
-        } else {
-            [chunk, rest].concat().into()
+/// Passes the events on that are whole, or what they are in the client's format.
+fn take_events(stream: &mut AnswerStream, body: &mut Option<Bytes>, end: bool) -> Step {
+    let ended = stream.has_ended();
+    let pending = *stream.start() == StreamStart::Pending;
+    let mut passed = body
+        .take()
+        .map_or_else(Bytes::new, |chunk| stream.push(chunk));
+    // Only an error ends a translated stream before its last byte.
+    let broken = !ended && stream.has_ended();
+    if let StreamStart::Error { status, message } = stream.start()
+        && pending
+        && broken
+    {
+        let said = message.clone();
+        return Step::Unusable(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
+    }
+    if end {
+        let rest = stream.end();
+        passed = match (passed.is_empty(), rest.is_empty()) {
+            (_, true) => passed,
+            (true, false) => rest,
+            (false, false) => [passed, rest].concat().into(),
         };
     }
-    if end || !chunk.is_empty() {
-        *body = Some(chunk);
+    if end || !passed.is_empty() {
+        *body = Some(passed);
     }
-    verdict
+    match stream.start() {
+        StreamStart::Error { status, .. } if pending => Step::ErrorEvent(*status),
+        StreamStart::Pending if !end && body.is_none() => Step::Wait,
+        StreamStart::Pending if !end => Step::Comment,
+        _ if broken => Step::BrokenOff,
+        _ if pending => Step::Pass,
+        _ => Step::Untouched,
+    }
 }
+
+const NOTHING_SAID: &str = "it began its answer with an error";
 
 #[cfg(test)]
 mod tests {
+    use llm_router_domain::format::{Endpoint, Format};
+
     use super::*;
 
     fn take(response: &mut Response, chunk: &str, end: bool) -> (Step, Option<Bytes>) {
         let mut body = Some(Bytes::copy_from_slice(chunk.as_bytes()));
-        let step = response.take(&mut body, end, Format::OpenAiChat);
+        let step = response.take(&mut body, end);
         (step, body)
     }
 
     fn stream() -> Response {
-        Response::Stream(Box::default())
+        Response::Stream(Box::new(AnswerStream::unchanged(
+            Format::OpenAiChat,
+            Endpoint::ChatCompletions,
+        )))
     }
 
     #[test]

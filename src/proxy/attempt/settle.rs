@@ -83,7 +83,11 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         }
         let entry = entry.paid_from(budget.cloned());
-        if let Some(failed) = attempts.entry.replace(Box::new(entry)) {
+        let observed = attempts.response.take_observed();
+        if let Some(mut failed) = attempts.entry.replace(Box::new(entry)) {
+            if let Some(observed) = observed {
+                failed.observe(observed);
+            }
             let closing = Closing {
                 now,
                 last: false,
@@ -101,9 +105,12 @@ impl Gateway {
     /// Settles the attempt that the request ends with, unless that is done.
     pub(crate) fn settle(&self, inference: &mut Inference, end: End) {
         let Inference { request, attempts } = inference;
-        let Some(entry) = attempts.entry.take() else {
+        let Some(mut entry) = attempts.entry.take() else {
             return;
         };
+        if let Some(observed) = attempts.response.take_observed() {
+            entry.observe(observed);
+        }
         let closing = Closing {
             now: clock::now(),
             last: true,

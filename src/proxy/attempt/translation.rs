@@ -10,6 +10,7 @@ use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_providers::{Call, UpstreamRoute};
 use llm_router_wire::request::RequestHead;
+use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::translate::{
     ChatDialect, Compat, RequestOptions, TranslateError, TranslatedRequest, clean_history,
     translate_count_request, translate_request,
@@ -169,6 +170,26 @@ impl Inference {
         match self.upstream_route()? {
             UpstreamRoute::Translated(_) => made.map(|made| &made.request),
             UpstreamRoute::Native => None,
+        }
+    }
+
+    /// Returns whether an answer of events is passed on event by event.
+    pub(crate) fn takes_stream(&self) -> bool {
+        self.translated().is_none_or(|sent| sent.stream)
+    }
+
+    /// Begins the stream that answers the current candidate's request.
+    ///
+    /// # Errors
+    /// If no client speaks the endpoint's format.
+    pub(crate) fn answer_stream(&self) -> Result<AnswerStream, TranslateError> {
+        let (from, endpoint) = (self.provider_format(), self.request.endpoint);
+        match self.translated() {
+            Some(sent) => AnswerStream::translated(from, endpoint, sent.context.clone()),
+            None if self.request.usage_option.is_some() => {
+                Ok(AnswerStream::without_usage(from, endpoint))
+            }
+            None => Ok(AnswerStream::unchanged(from, endpoint)),
         }
     }
 

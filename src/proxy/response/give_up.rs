@@ -46,9 +46,11 @@ impl Gateway {
         if !begun {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
+        // Before the stream is settled: what is left of it counts.
+        let end = if begun { break_off(ctx, &fault) } else { None };
         self.settle_last(ctx);
         let sent = if begun {
-            self.break_off(session, ctx, &fault).await
+            end_stream(session, end).await
         } else {
             send_fault(session, ctx, &fault).await.map(|()| true)
         };
@@ -64,45 +66,31 @@ impl Gateway {
             can_reuse_downstream: false,
         }
     }
+}
 
-    /// Ends a stream that has begun with an error event, never as if it were complete; true if
-    /// that is done. An answer that is no stream is cut off, which every client notices by its
-    /// length.
-    async fn break_off(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        fault: &ApiError,
-    ) -> Result<bool> {
-        let response = ctx
-            .inference
-            .as_deref_mut()
-            .map(|inference| &mut inference.attempts.response);
-        let stream = match response {
-            Some(Response::Stream(stream)) => stream,
-            Some(Response::Translated(answer)) => {
-                let event = answer.break_off(fault.status, fault.code, &fault.message);
-                let Some(event) = event else {
-                    return Ok(false);
-                };
-                if !event.is_empty() {
-                    ctx.answer.broke_off = Some(fault.code);
-                }
-                let event = Some(event).filter(|event| !event.is_empty());
-                session.write_response_body(event, true).await?;
-                return Ok(true);
-            }
-            _ => return Ok(false),
-        };
-        let inside = stream.is_inside_event();
+/// Breaks a stream off that has begun: returns the error event, empty where the client has been told
+/// an end already, or `None` if the answer is no stream.
+fn break_off(ctx: &mut Context, fault: &ApiError) -> Option<Bytes> {
+    let inference = ctx.inference.as_deref_mut()?;
+    let Response::Stream(stream) = &mut inference.attempts.response else {
+        return None;
+    };
+    let event = stream.break_off(&body_of(fault, &inference.request.id));
+    if !event.is_empty() {
         ctx.answer.broke_off = Some(fault.code);
-        let mut event = body_of(fault, &ctx.request_id).render_event(ctx.format());
-        if inside {
-            event = [Bytes::from_static(b"\n\n"), event].concat().into();
-        }
-        session.write_response_body(Some(event), true).await?;
-        Ok(true)
     }
+    Some(event)
+}
+
+/// Ends a stream with an error event, never as if it were complete; true if that is done. An answer
+/// that is no stream is cut off, which every client notices by its length.
+async fn end_stream(session: &mut Session, event: Option<Bytes>) -> Result<bool> {
+    let Some(event) = event else {
+        return Ok(false);
+    };
+    let event = Some(event).filter(|event| !event.is_empty());
+    session.write_response_body(event, true).await?;
+    Ok(true)
 }
 
 /// Returns the error for the client when every candidate failed.
