@@ -5,6 +5,7 @@ pub(crate) mod running;
 
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
+use llm_router_admin::{AuthenticationError, Caller, Collection, ExplainError, RuleObject};
 use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
 use llm_router_counters::{Counters, Link, SharedServer};
 use llm_router_domain as domain;
@@ -120,6 +121,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let uses = Arc::clone(live.load().snapshot.keys.uses());
     let parts = Parts {
         budgets: Arc::clone(&budgets),
+        limits: Arc::clone(&limits),
         steering,
         issuing: Issuing {
             editor: editor.clone(),
@@ -257,6 +259,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
 /// Parts that the admin service may change.
 struct Parts {
     budgets: Arc<Budgets>,
+    limits: Arc<Limiter>,
     steering: Steering,
     issuing: Issuing,
     sealer: Option<Sealer>,
@@ -277,6 +280,7 @@ fn admin_source(
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
         budgets: parts.budgets,
+        limits: parts.limits,
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
@@ -494,6 +498,7 @@ struct AdminSource {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
     budgets: Arc<Budgets>,
+    limits: Arc<Limiter>,
     health: Arc<Health>,
     metrics_public: bool,
     clients_port: u16,
@@ -556,10 +561,20 @@ impl llm_router_admin::Backend for AdminSource {
         self.live.load().snapshot.server.body_timeout
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, AuthenticationError> {
         let live = self.live.load();
-        let key = authenticate(&live.snapshot.keys, headers, clock::wall())
-            .map_err(|fault| fault.message.into_owned())?;
+        let key = authenticate(&live.snapshot.keys, headers, clock::wall()).map_err(|error| {
+            let limits = &self.limits;
+            let error = limits.throttle_unknown_key(headers, address, error, clock::now());
+            AuthenticationError {
+                message: error.message.into_owned(),
+                retry_after: error.retry_after,
+            }
+        })?;
         Ok(Caller {
             role: key.role,
             key: key.name.clone(),

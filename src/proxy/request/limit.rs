@@ -2,7 +2,6 @@
 //! [`crate::limits`]' to decide.
 
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 use llm_router_domain::usage::estimate_tokens;
 use pingora::proxy::Session;
@@ -18,13 +17,10 @@ impl Gateway {
     /// Tells a client whose key doesn't work to wait, if it comes too often.
     pub(crate) fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
         let headers = &session.req_header().headers;
-        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
-        if !names.any(|name| headers.contains_key(*name)) {
-            return fault;
-        }
         let address = session.client_addr().and_then(|address| address.as_inet());
-        let slowed = address.and_then(|address| self.limits.stranger(address.ip(), clock::now()));
-        slowed.unwrap_or(fault)
+        let address = address.map(|address| address.ip());
+        self.limits
+            .throttle_unknown_key(headers, address, fault, clock::now())
     }
 
     /// Lets a request in before its body is read.
