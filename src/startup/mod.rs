@@ -33,6 +33,7 @@ use crate::keys::last_used::{UseLog, keep_written};
 use crate::keys::stored_keys::IssuedKeys;
 use crate::ledger::metrics::LedgerMetrics;
 use crate::ledger::{self, Ledger};
+use crate::limits::Limiter;
 use crate::process::listeners::Sockets;
 use crate::proxy::{self, AppState, Collector, Live, SharedLive, SideTask, keep_checked};
 use crate::routing::toggle::ToggleReplica;
@@ -109,6 +110,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let uses = Arc::clone(live.load().snapshot.keys.uses());
     let parts = Parts {
         budgets: Arc::clone(&budgets),
+        limits: Arc::clone(&limits),
         routing,
         keys: KeyEditor {
             editor: editor.clone(),
@@ -246,6 +248,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
 /// Parts that the admin service may change.
 struct Parts {
     budgets: Arc<Budgets>,
+    limits: Arc<Limiter>,
     routing: RoutingEditor,
     keys: KeyEditor,
     sealer: Option<Sealer>,
@@ -266,6 +269,7 @@ fn admin_backend(
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
         budgets: parts.budgets,
+        limits: parts.limits,
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),

@@ -9,6 +9,7 @@ pub mod header;
 pub mod key;
 pub mod ledger;
 pub mod limit;
+pub mod network;
 pub mod pattern;
 pub mod price;
 pub mod quantile;
