@@ -22,7 +22,8 @@ pub use llm_router_domain::store_url::StoreUrl;
 pub use objects::ObjectStore;
 pub use open::{Store, open};
 pub use postgres::{
-    BudgetConnection, BudgetTables, Listener, Listening, PostgresStore, Presence, ReplicaConnection,
+    BudgetConnection, BudgetTables, ChangeListener, ListenConnection, PostgresStore, Presence,
+    ReplicaConnection,
 };
 pub use sqlite::SqliteStore;
 pub use toggle::ToggleStore;
