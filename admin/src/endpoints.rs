@@ -98,7 +98,7 @@ fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Pages for people: public, and not in the API description.
-const PAGES: [&str; 5] = ["/", "/ui/{*file}", "/docs", "/docs/", "/docs/{*rest}"];
+pub(crate) const PAGES: [&str; 5] = ["/", "/ui/{*file}", "/docs", "/docs/", "/docs/{*rest}"];
 
 /// Probes of this listener. Others answer their own.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];

@@ -1,7 +1,7 @@
 //! Idempotency keys: a POST that is sent again under the same key is answered as it was, and done
 //! once. Kept in this process's memory, for an hour, and only so many.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
@@ -103,7 +103,7 @@ impl Answered {
             return entry.answer_to(&body).map(Turn::Answered);
         }
         if entries.len() >= MOST {
-            entries.pop_front();
+            forget_one(&mut entries);
         }
         entries.push_back(Entry {
             id: id.clone(),
@@ -117,6 +117,20 @@ impl Answered {
 
     fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the oldest answer of the caller that has most of them: nobody pushes out the answers of
+/// those who have fewer.
+fn forget_one(entries: &mut VecDeque<Entry>) {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for entry in entries.iter() {
+        *counts.entry(&entry.id.caller).or_default() += 1;
+    }
+    let most = counts.values().copied().max();
+    let of_it = |entry: &Entry| counts.get(entry.id.caller.as_str()).copied() == most;
+    if let Some(position) = entries.iter().position(of_it) {
+        entries.remove(position);
     }
 }
 
@@ -258,6 +272,32 @@ mod tests {
         };
         place.keep(response(503, "")).await;
         assert_eq!(asked(&answered, "a", "k", "1", 0), "new");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_one_caller_leaves_the_answers_of_others() {
+        let answered = Answered::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let make = async |caller: &str, number: usize| {
+            let key = HeaderValue::from_str(&format!("{number}")).unwrap();
+            let headers = HeaderMap::from_iter([(HEADER.parse().unwrap(), key)]);
+            let turn = answered.turn(caller, "/p", &headers, b"", now);
+            if let Ok(Turn::First(place)) = turn {
+                place.keep(response(200, "")).await;
+            }
+        };
+        for number in 0..10 {
+            make("admin", number).await;
+        }
+        for number in 0..2 * MOST {
+            make("viewer", number).await;
+        }
+        assert_eq!(answered.entries().len(), MOST);
+        assert_eq!(asked(&answered, "admin", "0", "", 0), "200");
+        assert_eq!(asked(&answered, "admin", "9", "", 0), "200");
+        // Its own oldest ones are what the flood has pushed out.
+        assert_eq!(asked(&answered, "viewer", "1023", "", 0), "200");
+        assert_eq!(asked(&answered, "viewer", "0", "", 0), "new");
     }
 
     #[tokio::test]

@@ -25,7 +25,6 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa_swagger_ui::SwaggerUi;
 
 use backend::AppState;
 pub use backend::Backend;
@@ -37,7 +36,6 @@ pub use handlers::config::{
     ConfigApi, ConfigError, RejectedConfig, RestoredObject, RollbackError, RollbackReport,
     RunningConfig,
 };
-use handlers::dashboard;
 pub use handlers::explain::ExplainError;
 pub use handlers::keys::{KeyObject, KeysApi};
 pub use handlers::providers::{
@@ -48,6 +46,7 @@ pub use handlers::router_metrics::{
 };
 pub use handlers::rules::{RuleObject, RuleProblem};
 pub use handlers::toggle::{RoutingApi, ToggleStatus};
+use handlers::{api_docs, dashboard};
 pub use objects::{ApiObject, Collection, ObjectError, ObjectSource};
 pub use page::ListPage;
 pub use serving::{ConnectionLimits, serve};
@@ -65,16 +64,13 @@ struct Service {
 pub fn service(backend: Arc<dyn Backend>, cors: &[String]) -> Router {
     let (router, api) = endpoints::router().split_for_parts();
     let document = Arc::new(openapi::complete(&api, &backend.config_schema()));
-    let docs = utoipa_swagger_ui::Config::new(["/openapi.json"]);
-    let docs = docs.persist_authorization(true).validator_url("none");
-    let docs = SwaggerUi::new("/docs").config(docs);
     let service = Service {
         backend: Arc::clone(&backend),
         answered: idempotency::Answered::default(),
         large_bodies: receive::LargeBodies::default(),
     };
     let router = router
-        .merge(docs)
+        .merge(api_docs::router())
         .merge(dashboard::router())
         .fallback(not_found)
         .layer(Extension(document))

@@ -109,13 +109,25 @@ pub(crate) struct NumberedPaging {
 /// # Errors
 /// 400 unless it is a number from 1 to 1,000.
 pub(crate) fn limit(parameters: &HashMap<String, String>) -> Result<u32, AdminError> {
+    limit_up_to(MAX_LIMIT, DEFAULT_LIMIT, parameters)
+}
+
+/// Reads the maximum number of items of a page, for lists with bounds of their own.
+///
+/// # Errors
+/// 400 unless it is a number from 1 to `max`.
+pub(crate) fn limit_up_to(
+    max: u32,
+    default: u32,
+    parameters: &HashMap<String, String>,
+) -> Result<u32, AdminError> {
     match number("limit", parameters)? {
-        None => Ok(DEFAULT_LIMIT),
-        Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-        Some(_) => {
-            let message = format!("limit must be from 1 to {MAX_LIMIT}.");
-            Err(AdminError::invalid("limit", message))
-        }
+        None => Ok(default),
+        Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+        Some(_) => Err(AdminError::invalid(
+            "limit",
+            format!("limit must be from 1 to {max}."),
+        )),
     }
 }
 

@@ -564,3 +564,47 @@ async fn swagger_ui_is_served_from_here() {
         assert_eq!(answer.status, StatusCode::OK, "{path}");
     }
 }
+
+#[tokio::test]
+async fn every_page_says_what_it_may_load_and_who_may_frame_it() {
+    for page in endpoints::PAGES {
+        let path = page
+            .replace("{*file}", "index.html")
+            .replace("{*rest}", "oauth2-redirect.html");
+        let answer = ask(request("GET", &path, None), "").await;
+        let header = |name: &str| {
+            let value = answer.headers.get(name);
+            value.map_or("", |value| value.to_str().unwrap())
+        };
+        assert!(
+            header("content-type").starts_with("text/html") || page == "/docs",
+            "{path}"
+        );
+        let policy = header("content-security-policy");
+        for rule in [
+            "default-src 'none'",
+            "script-src 'self';",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+        assert_eq!(header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+    }
+}
+
+/// A key that is entered in the Swagger UI is forgotten with the page.
+#[tokio::test]
+async fn swagger_ui_keeps_no_key() {
+    let path = "/docs/swagger-initializer.js";
+    let request = request("GET", path, None).body(Body::empty()).unwrap();
+    let service = service(Arc::new(Empty), &[]);
+    let body = service.oneshot(request).await.unwrap().into_body();
+    let script = body.collect().await.unwrap().to_bytes();
+    let script = String::from_utf8_lossy(&script);
+    assert!(
+        script.contains("\"persistAuthorization\": false"),
+        "{script}"
+    );
+}

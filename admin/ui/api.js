@@ -138,14 +138,14 @@ export function withQuery(path, parameters) {
  * Reads the items of a list page by page, up to a maximum.
  * @param {string} path
  * @param {AbortSignal} [signal]
- * @param {number} [most]
+ * @param {{ parameters?: Record<string, any>, limit?: number, most?: number }} [options]
  * @returns {Promise<{ items: any[], more: boolean }>}
  */
-export async function readAll(path, signal, most = 2000) {
+export async function readAll(path, signal, { parameters = {}, limit = 500, most = 2000 } = {}) {
   const items = [];
   let cursor = null;
   do {
-    const page = await read(withQuery(path, { limit: 500, cursor }), signal);
+    const page = await read(withQuery(path, { ...parameters, limit, cursor }), signal);
     items.push(...page.items);
     cursor = page.next_cursor;
   } while (cursor && items.length < most);

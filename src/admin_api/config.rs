@@ -15,12 +15,12 @@ use crate::keys::stored_keys::PREFIX;
 use crate::sync::reload::LoadError;
 
 /// The configuration, for the admin service.
-pub(crate) struct Configuration {
+pub(crate) struct ConfigEditor {
     pub(crate) editor: Editor,
 }
 
 #[async_trait]
-impl llm_router_admin::ConfigApi for Configuration {
+impl llm_router_admin::ConfigApi for ConfigEditor {
     fn running_config(&self) -> RunningConfig {
         let revision = self.editor.reloader.live().snapshot.revision;
         let in_force = self.editor.reloader.in_force();
@@ -81,7 +81,7 @@ const PAGE: u32 = 500;
 /// Objects and what each was; none, where it wasn't there.
 type Earlier = Vec<((ObjectKind, String), Option<Value>)>;
 
-impl Configuration {
+impl ConfigEditor {
     /// What was changed since, as it was then.
     async fn earlier(&self, number: u64) -> Result<Earlier, RollbackError> {
         let mut earlier: HashMap<(ObjectKind, String), Option<Value>> = HashMap::new();

@@ -19,7 +19,7 @@ use crate::routing::toggle::now;
 use crate::snapshot::compile::ADMIN_KEY_NAME;
 
 /// Keys, for the admin service.
-pub(crate) struct Issuing {
+pub(crate) struct KeyEditor {
     pub(crate) editor: Editor,
     pub(crate) live: SharedLive,
     /// Hashes new keys; none without a salt that outlives the process.
@@ -27,7 +27,7 @@ pub(crate) struct Issuing {
 }
 
 #[async_trait]
-impl Collection for Issuing {
+impl Collection for KeyEditor {
     type Object = KeyObject;
     type Spec = KeySpec;
 
@@ -96,7 +96,7 @@ impl Collection for Issuing {
 }
 
 #[async_trait]
-impl llm_router_admin::KeysApi for Issuing {
+impl llm_router_admin::KeysApi for KeyEditor {
     async fn find_by_name(&self, name: &str) -> Result<Option<KeyObject>, ObjectError> {
         self.found(name, Handle::Name(name)).await
     }
@@ -118,7 +118,7 @@ impl llm_router_admin::KeysApi for Issuing {
     }
 }
 
-impl Issuing {
+impl KeyEditor {
     /// The keys of the file.
     fn written(&self) -> Vec<KeyObject> {
         let in_force = self.editor.reloader.in_force();

@@ -1,5 +1,5 @@
-//! What the admin service may do to providers: make, change, delete and ask them. It must not
-//! speak HTTP itself.
+//! Providers in the admin API: lists, creates, changes, deletes and checks them. It must not speak
+//! HTTP itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::routing::toggle::now;
 use crate::snapshot::stored_providers::{self, PRICES, Secrets};
 use crate::sync::reload::ActiveConfig;
 
-/// How long a provider may take to list its models.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a provider to list its models.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Providers, for the admin service.
-pub(crate) struct Hosting {
+pub(crate) struct ProviderEditor {
     pub(crate) editor: Editor,
     pub(crate) sealer: Option<Sealer>,
     pub(crate) live: SharedLive,
@@ -36,7 +36,7 @@ pub(crate) struct Hosting {
 }
 
 #[async_trait]
-impl Collection for Hosting {
+impl Collection for ProviderEditor {
     type Object = ProviderObject;
     type Spec = ProviderFields;
 
@@ -65,13 +65,13 @@ impl Collection for Hosting {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        if self.is_written(&id) {
+        if self.is_in_file(&id) {
             return Err(ObjectError::AlreadyExists);
         }
         let secrets = Secrets::take(&mut fields, Secrets::default());
         let draft = self.draft(id, fields, &secrets)?;
         let object = self.editor.create(draft, actor).await?;
-        Ok(self.made(&object))
+        Ok(self.stored_object(&object))
     }
 
     async fn replace(
@@ -81,7 +81,7 @@ impl Collection for Hosting {
         expected: Option<u64>,
         actor: &str,
     ) -> Result<ProviderObject, ObjectError> {
-        let object = self.made_by_api(id, expected).await?;
+        let object = self.find_stored(id, expected).await?;
         let other = fields
             .get("id")
             .and_then(Value::as_str)
@@ -90,12 +90,13 @@ impl Collection for Hosting {
             let message = "the id of a provider stays; delete it and make another".to_owned();
             return Err(invalid("id", message));
         }
-        let known = stored_providers::opened(&object, self.sealer.as_ref()).unwrap_or_default();
+        let known =
+            stored_providers::open_secrets(&object, self.sealer.as_ref()).unwrap_or_default();
         let secrets = Secrets::take(&mut fields, known);
         let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
         draft.body[PRICES] = object.body[PRICES].clone();
         let object = self.editor.replace(draft, expected, actor).await?;
-        Ok(self.made(&object))
+        Ok(self.stored_object(&object))
     }
 
     async fn delete(
@@ -104,7 +105,7 @@ impl Collection for Hosting {
         expected: Option<u64>,
         actor: &str,
     ) -> Result<(), ObjectError> {
-        self.made_by_api(id, expected).await?;
+        self.find_stored(id, expected).await?;
         self.editor
             .delete(ObjectKind::Provider, id, expected, actor)
             .await
@@ -112,28 +113,28 @@ impl Collection for Hosting {
 }
 
 #[async_trait]
-impl llm_router_admin::ProvidersApi for Hosting {
+impl llm_router_admin::ProvidersApi for ProviderEditor {
     async fn check(&self, id: &str) -> Result<ProviderHealth, ObjectError> {
-        self.configured(id).await?;
+        self.config_of(id).await?;
         let checked = check_now(&self.live, &self.health, id).await;
-        Ok(checked.map_or_else(switched_off, |checked| found(&checked)))
+        Ok(checked.map_or_else(switched_off, |checked| to_health(&checked)))
     }
 
     async fn checks(&self, id: &str) -> Result<Vec<ProviderHealth>, ObjectError> {
-        self.configured(id).await?;
+        self.config_of(id).await?;
         let history = self.health.history(id);
-        Ok(history.iter().rev().map(found).collect())
+        Ok(history.iter().rev().map(to_health).collect())
     }
 
     async fn models(&self, id: &str, ask: bool) -> Result<Vec<ProviderModel>, ObjectError> {
-        let found = self.configured(id).await?;
-        let source = if self.is_written(id) { "file" } else { "api" };
+        let found = self.config_of(id).await?;
+        let source = if self.is_in_file(id) { "file" } else { "api" };
         let served = found.models.patterns().iter().map(Pattern::as_str);
         let mut models: Vec<ProviderModel> = served
             .map(|name| self.model(&found, name, source))
             .collect();
         if ask {
-            for name in self.named_by(&found).await? {
+            for name in self.list_models(&found).await? {
                 if models.iter().all(|model| model.id != name) {
                     models.push(self.model(&found, &name, "provider"));
                 }
@@ -148,17 +149,18 @@ impl llm_router_admin::ProvidersApi for Hosting {
         model: ModelSpec,
         actor: &str,
     ) -> Result<ProviderModel, ObjectError> {
-        let object = self.made_by_api(id, None).await?;
+        let object = self.find_stored(id, None).await?;
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         set_served(&mut fields, &model)?;
         if let Some(price) = &model.price {
             let price = Value::from(price.clone());
-            stored_providers::price_of(id, &model.id, &price)
+            stored_providers::price_table(id, &model.id, &price)
                 .map_err(|message| invalid("price", message))?;
             fields.entry(PRICES).or_insert_with(|| json!({}))[&model.id] = price;
         }
         let prices = fields.remove(PRICES);
-        let known = stored_providers::opened(&object, self.sealer.as_ref()).unwrap_or_default();
+        let known =
+            stored_providers::open_secrets(&object, self.sealer.as_ref()).unwrap_or_default();
         let secrets = Secrets::take(&mut fields, known);
         let mut draft = self.draft(id.to_owned(), fields, &secrets)?;
         draft.body[PRICES] = prices.unwrap_or_default();
@@ -174,66 +176,70 @@ impl llm_router_admin::ProvidersApi for Hosting {
     }
 }
 
-impl Hosting {
+impl ProviderEditor {
     async fn providers(&self) -> Vec<ProviderObject> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
-        let written = in_force.masked["providers"]
+        let in_file = in_force.masked["providers"]
             .as_array()
             .into_iter()
             .flatten();
-        let written = written.filter_map(|fields| self.written(fields));
-        let made = in_force
+        let in_file = in_file.filter_map(|fields| self.file_object(fields));
+        let stored = in_force
             .objects
             .by_kind(ObjectKind::Provider)
-            .map(|object| self.made(object));
-        written.chain(made).collect()
+            .map(|object| self.stored_object(object));
+        in_file.chain(stored).collect()
     }
 
-    fn is_written(&self, id: &str) -> bool {
-        is_written(&self.editor.reloader.in_force(), id)
+    fn is_in_file(&self, id: &str) -> bool {
+        is_in_file(&self.editor.reloader.in_force(), id)
     }
 
-    /// A provider as it is configured, wherever.
-    async fn configured(&self, id: &str) -> Result<Arc<config::Provider>, ObjectError> {
+    /// Returns a provider of the file or of the store.
+    async fn config_of(&self, id: &str) -> Result<Arc<config::Provider>, ObjectError> {
         self.editor.catch_up().await;
         let in_force = self.editor.reloader.in_force();
-        let written = in_force
+        let in_file = in_force
             .config
             .providers
             .iter()
             .find(|provider| provider.id == id);
-        if let Some(written) = written {
-            return Ok(Arc::clone(written));
+        if let Some(provider) = in_file {
+            return Ok(Arc::clone(provider));
         }
-        let mut made = in_force.objects.by_kind(ObjectKind::Provider);
-        let made = made
+        let mut stored = in_force.objects.by_kind(ObjectKind::Provider);
+        let stored = stored
             .find(|object| object.id == id)
             .ok_or(ObjectError::NotFound)?;
-        stored_providers::provider(made, self.sealer.as_ref()).map_err(ObjectError::UpstreamFailed)
+        stored_providers::to_config(stored, self.sealer.as_ref())
+            .map_err(ObjectError::UpstreamFailed)
     }
 
-    /// A stored provider; refuses what the file says, and what isn't there or was changed.
-    async fn made_by_api(
+    /// Returns a stored provider; refuses one of the file, and one that is missing or was changed.
+    async fn find_stored(
         &self,
         id: &str,
         expected: Option<u64>,
     ) -> Result<StoredObject, ObjectError> {
-        let written = |in_force: &ActiveConfig| is_written(in_force, id);
-        let made = self
+        let in_file = |in_force: &ActiveConfig| is_in_file(in_force, id);
+        let object = self
             .editor
-            .made(ObjectKind::Provider, id, expected, written);
-        made.await
+            .made(ObjectKind::Provider, id, expected, in_file);
+        object.await
     }
 
-    /// What is to be stored of a provider, if it can be used.
+    /// Returns the object to store for a provider.
+    ///
+    /// # Errors
+    /// Returns an error if the provider can't be used.
     fn draft(
         &self,
         id: String,
         mut fields: Map<String, Value>,
         secrets: &Secrets,
     ) -> Result<ObjectDraft, ObjectError> {
-        let mut whole = stored_providers::whole(&id, fields.clone(), secrets);
+        let mut whole = stored_providers::with_secrets(&id, fields.clone(), secrets);
         if id.is_empty() {
             whole.remove("id");
         }
@@ -266,7 +272,7 @@ impl Hosting {
         })
     }
 
-    fn written(&self, fields: &Value) -> Option<ProviderObject> {
+    fn file_object(&self, fields: &Value) -> Option<ProviderObject> {
         let mut fields = fields.as_object()?.clone();
         let id = fields.remove("id")?.as_str()?.to_owned();
         Some(ProviderObject {
@@ -279,7 +285,7 @@ impl Hosting {
         })
     }
 
-    fn made(&self, object: &StoredObject) -> ProviderObject {
+    fn stored_object(&self, object: &StoredObject) -> ProviderObject {
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         fields.remove(PRICES);
         ProviderObject {
@@ -287,13 +293,13 @@ impl Hosting {
             fields,
             source: ObjectSource::Api,
             health: self.latest(&object.id),
-            problem: stored_providers::provider(object, self.sealer.as_ref()).err(),
+            problem: stored_providers::to_config(object, self.sealer.as_ref()).err(),
             version: Some(object.version),
         }
     }
 
     fn latest(&self, id: &str) -> Option<ProviderHealth> {
-        self.health.history(id).last().map(found)
+        self.health.history(id).last().map(to_health)
     }
 
     fn model(
@@ -328,11 +334,11 @@ impl Hosting {
         }
     }
 
-    /// The models that a provider names itself.
-    async fn named_by(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
+    /// Asks a provider for the names of its models.
+    async fn list_models(&self, provider: &config::Provider) -> Result<Vec<String>, ObjectError> {
         let path = provider.kind.models_path(&provider.settings);
         let live = self.editor.reloader.live();
-        let answer = live.probe(&provider.id, &path, PATIENCE).await;
+        let answer = live.probe(&provider.id, &path, LIST_TIMEOUT).await;
         let answer = answer.map_err(ObjectError::UpstreamFailed)?;
         if answer.status != 200 {
             let message = format!(
@@ -355,7 +361,7 @@ impl Hosting {
     }
 }
 
-/// Puts a model among those that a provider serves, or takes it out.
+/// Adds a model to those that a provider serves, or removes it.
 fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), ObjectError> {
     if model.id.is_empty() {
         return Err(invalid("id", "id is empty.".to_owned()));
@@ -377,7 +383,7 @@ fn set_served(fields: &mut Map<String, Value>, model: &ModelSpec) -> Result<(), 
     Ok(())
 }
 
-fn found(checked: &Checked) -> ProviderHealth {
+fn to_health(checked: &Checked) -> ProviderHealth {
     let answered = checked.healthy || checked.status.is_some();
     ProviderHealth {
         healthy: checked.healthy,
@@ -398,7 +404,7 @@ fn switched_off() -> ProviderHealth {
     }
 }
 
-fn is_written(in_force: &ActiveConfig, id: &str) -> bool {
+fn is_in_file(in_force: &ActiveConfig, id: &str) -> bool {
     let mut providers = in_force.config.providers.iter();
     providers.any(|provider| provider.id == id)
 }

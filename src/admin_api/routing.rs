@@ -20,13 +20,13 @@ use crate::snapshot::stored_rules::{self, Listed as Written, Refusal};
 use crate::sync::reload::ActiveConfig;
 
 /// The toggle and the rules, for the admin service.
-pub(crate) struct Steering {
+pub(crate) struct RoutingEditor {
     pub(crate) switch: Arc<ToggleReplica>,
     pub(crate) editor: Editor,
 }
 
 #[async_trait]
-impl llm_router_admin::RoutingApi for Steering {
+impl llm_router_admin::RoutingApi for RoutingEditor {
     async fn toggle_status(&self) -> ToggleStatus {
         self.editor.follower.look_unless_away().await;
         self.shown(self.switch.status(now()))
@@ -63,7 +63,7 @@ impl llm_router_admin::RoutingApi for Steering {
 }
 
 #[async_trait]
-impl Collection for Steering {
+impl Collection for RoutingEditor {
     type Object = RuleObject;
     type Spec = RuleSpec;
 
@@ -118,7 +118,7 @@ impl Collection for Steering {
     }
 }
 
-impl Steering {
+impl RoutingEditor {
     fn shown(&self, status: ToggleView) -> ToggleStatus {
         ToggleStatus {
             status,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::pattern::Pattern;
-use llm_router_providers::{Settings, UpstreamRoute};
+use llm_router_providers::UpstreamRoute;
 
 use crate::routing::balance::Tier;
 use crate::routing::{AUTO, RouteRequest};
@@ -154,8 +154,8 @@ fn qualified(snapshot: &Snapshot, name: &str) -> Option<Deployment> {
 fn bare(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Deployment> {
     let find = |in_format: bool| {
         snapshot.providers.iter().enumerate().find(|(_, provider)| {
-            let route = provider.kind.route(endpoint, name, &Settings::default());
-            (route == Some(UpstreamRoute::Native)) == in_format && provider.models.allows(name)
+            let native = provider.route(endpoint, name) == Some(UpstreamRoute::Native);
+            native == in_format && provider.models.allows(name)
         })
     };
     let (index, provider) = find(true).or_else(|| find(false))?;

@@ -132,6 +132,21 @@ fn names_lead_to_deployments() {
 }
 
 #[test]
+fn bare_names_prefer_a_provider_that_has_responses() {
+    let mut chat_only = Arc::into_inner(provider("chat-only", "custom", &["*"])).unwrap();
+    Arc::make_mut(&mut chat_only.config).settings.responses = false;
+    let providers = vec![Arc::new(chat_only), provider("openai", "openai", &["*"])];
+    let snapshot = snapshot(providers, vec![], None);
+    for (endpoint, expected) in [
+        (Endpoint::Responses, "openai:gpt"),
+        (CHAT, "chat-only:gpt"),
+        (MESSAGES, "chat-only:gpt"),
+    ] {
+        assert_eq!(tried(&snapshot, &["*"], "gpt", endpoint), expected);
+    }
+}
+
+#[test]
 fn what_cannot_be_served_is_refused() {
     let snapshot = routing(json!([]));
     for (allowed, asked, endpoint, expected) in [

@@ -66,10 +66,10 @@ pub(crate) struct Snapshot {
 /// A provider as requests see it: the checked configuration, which it dereferences to, and what is
 /// derived from it.
 pub(crate) struct CompiledProvider {
-    /// What the configuration says of it.
+    /// The checked configuration.
     pub(crate) config: Arc<config::Provider>,
-    /// Changes with where requests go and what is shown there: then what was known of the
-    /// provider's deployments is of no more use.
+    /// Hash of the address and of what is sent there to authenticate. Once it changes, the state
+    /// of the provider's deployments begins anew.
     pub(crate) fingerprint: u64,
     pub(crate) origin: Origin,
     /// Path below which the endpoints are, without a slash at the end.
@@ -78,7 +78,7 @@ pub(crate) struct CompiledProvider {
     pub(crate) host_header: HeaderValue,
     /// The configured credential, ready to be sent.
     pub(crate) authorization: Option<Credential>,
-    /// What clients must never be shown: the credential and the values of added headers.
+    /// Texts that clients must never see: the credential and the values of added headers.
     pub(crate) secrets: Vec<secrecy::SecretString>,
     /// The configured headers that are added to every request, ready to be sent.
     pub(crate) extra_headers: Vec<(HeaderName, HeaderValue)>,
@@ -109,7 +109,7 @@ impl fmt::Debug for CompiledProvider {
     }
 }
 
-/// Where a provider's connections go; providers with equal origins share theirs.
+/// Network endpoint of a provider; providers with equal origins share their connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) host: String,
@@ -118,7 +118,7 @@ pub(crate) struct Origin {
     /// Certificates to trust besides the system's.
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) http2: Http2,
-    /// Whether link-local addresses are connected to.
+    /// True if link-local addresses are connected to.
     pub(crate) allow_link_local: bool,
 }
 

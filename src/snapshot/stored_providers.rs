@@ -1,5 +1,5 @@
-//! Providers made by API: what is stored of them becomes what the configuration file would have
-//! said, beside the file's own. One that can't be used is left out, for it is too late to refuse it.
+//! Converts stored provider objects into `config::Provider`, beside those of the file. One that
+//! can't be used is skipped, for it is too late to refuse it.
 
 use std::sync::Arc;
 
@@ -18,26 +18,30 @@ pub(crate) const PRICES: &str = "prices";
 const CREDENTIAL: &str = "api_key";
 const HEADERS: &str = "headers";
 
-/// The configuration of the file with the providers made by API after those of the file.
-pub(crate) fn with_made(config: &Config, objects: &Objects, sealer: Option<&Sealer>) -> Config {
+/// Returns the file's configuration with the stored providers after those of the file.
+pub(crate) fn with_stored_providers(
+    config: &Config,
+    objects: &Objects,
+    sealer: Option<&Sealer>,
+) -> Config {
     let mut config = config.clone();
     for object in objects.by_kind(ObjectKind::Provider) {
         let taken = config
             .providers
             .iter()
             .any(|provider| provider.id == object.id);
-        let made = if taken {
+        let stored = if taken {
             Err("the configuration file has a provider of that id".to_owned())
         } else {
-            provider(object, sealer)
+            to_config(object, sealer)
         };
-        match made {
+        match stored {
             Ok(provider) => config.providers.push(provider),
             Err(problem) => {
                 tracing::warn!(
                     provider.id = object.id,
                     problem,
-                    "a provider made by API is left out"
+                    "skipping a stored provider that can't be used"
                 );
             }
         }
@@ -45,17 +49,17 @@ pub(crate) fn with_made(config: &Config, objects: &Objects, sealer: Option<&Seal
     config
 }
 
-/// A stored provider, as the file would have it.
+/// Converts a stored provider into what the file would have said.
 ///
 /// # Errors
-/// Why it can't be used, for people to read.
-pub(crate) fn provider(
+/// Returns a sentence if it can't be used.
+pub(crate) fn to_config(
     object: &StoredObject,
     sealer: Option<&Sealer>,
 ) -> Result<Arc<Provider>, String> {
-    let secrets = opened(object, sealer)?;
+    let secrets = open_secrets(object, sealer)?;
     let fields = object.body.as_object().cloned().unwrap_or_default();
-    check_provider(&whole(&object.id, fields, &secrets).into()).map_err(|problems| {
+    check_provider(&with_secrets(&object.id, fields, &secrets).into()).map_err(|problems| {
         let problem = problems.into_iter().next();
         problem.map_or_else(String::new, |problem| {
             format!("{}: {}", problem.path, problem.message)
@@ -63,18 +67,18 @@ pub(crate) fn provider(
     })
 }
 
-/// The prices of models of providers made by API.
+/// Returns the prices of stored providers' models.
 pub(crate) fn prices(objects: &Objects) -> PriceTable {
     let mut table = PriceTable::default();
     for object in objects.by_kind(ObjectKind::Provider) {
         for (model, price) in object.body[PRICES].as_object().into_iter().flatten() {
-            match price_of(&object.id, model, price) {
+            match price_table(&object.id, model, price) {
                 Ok(price) => table = table.merge(price),
                 Err(problem) => tracing::warn!(
                     provider.id = object.id,
                     model,
                     problem,
-                    "a price made by API is left out"
+                    "skipping a stored price that can't be used"
                 ),
             }
         }
@@ -82,11 +86,15 @@ pub(crate) fn prices(objects: &Objects) -> PriceTable {
     table
 }
 
-/// A model's price as a table of its own.
+/// Returns the table that holds one model's price.
 ///
 /// # Errors
-/// What is wrong with it, for people to read.
-pub(crate) fn price_of(provider: &str, model: &str, price: &Value) -> Result<PriceTable, String> {
+/// Returns a sentence if the price is invalid.
+pub(crate) fn price_table(
+    provider: &str,
+    model: &str,
+    price: &Value,
+) -> Result<PriceTable, String> {
     let mut period = price.as_object().cloned().unwrap_or_default();
     // The ledger bills by the day of the request: a price without one holds for all.
     let always = date(2000, 1, 1).to_string();
@@ -98,7 +106,7 @@ pub(crate) fn price_of(provider: &str, model: &str, price: &Value) -> Result<Pri
     })
 }
 
-/// What a provider must keep to itself.
+/// Secrets of a stored provider.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Secrets {
     credential: Option<SecretString>,
@@ -106,8 +114,8 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Takes the secrets out of a provider's fields and leaves masks. What is masked already is
-    /// taken from `known`.
+    /// Takes the secrets out of a provider's fields and leaves masks. Fields that are masked already
+    /// keep the secret of `known`.
     pub(crate) fn take(fields: &mut Map<String, Value>, known: Self) -> Self {
         let given = fields.get(CREDENTIAL).and_then(Value::as_str);
         let credential = match given {
@@ -144,10 +152,10 @@ impl Secrets {
         self.credential.is_none() && self.headers.is_empty()
     }
 
-    /// The secrets sealed, for a provider's place in the store.
+    /// Returns the secrets sealed for storage.
     ///
     /// # Errors
-    /// When they can't be.
+    /// Returns an error if they can't be sealed.
     pub(crate) fn seal(&self, id: &str, sealer: &Sealer) -> Result<SecretString, String> {
         let headers: Map<String, Value> = self
             .headers
@@ -166,11 +174,14 @@ impl Secrets {
     }
 }
 
-/// The secrets of a stored provider.
+/// Opens the secrets of a stored provider.
 ///
 /// # Errors
-/// When they can't be opened.
-pub(crate) fn opened(object: &StoredObject, sealer: Option<&Sealer>) -> Result<Secrets, String> {
+/// Returns an error if they can't be opened.
+pub(crate) fn open_secrets(
+    object: &StoredObject,
+    sealer: Option<&Sealer>,
+) -> Result<Secrets, String> {
     let Some(sealed) = &object.sealed else {
         return Ok(Secrets::default());
     };
@@ -186,8 +197,8 @@ pub(crate) fn opened(object: &StoredObject, sealer: Option<&Sealer>) -> Result<S
     })
 }
 
-/// The fields with the secrets in their places.
-pub(crate) fn whole(
+/// Returns the fields of the file, with the secrets in place of their masks.
+pub(crate) fn with_secrets(
     id: &str,
     mut fields: Map<String, Value>,
     secrets: &Secrets,
@@ -206,7 +217,7 @@ pub(crate) fn whole(
     fields
 }
 
-/// What a sealed text is bound to.
+/// Context that a sealed text is bound to.
 fn context(id: &str) -> String {
     format!("provider/{id}")
 }
@@ -244,11 +255,11 @@ mod tests {
         let sealed = secrets.seal("a", &sealer()).unwrap();
         assert!(!sealed.expose_secret().contains("sk-1"));
         let stored = object(fields.clone().into(), Some(sealed));
-        let found = provider(&stored, Some(&sealer())).unwrap();
+        let found = to_config(&stored, Some(&sealer())).unwrap();
         assert_eq!(found.credential.as_ref().unwrap().expose_secret(), "sk-1");
         assert_eq!(found.headers[0].1.expose_secret(), "h-1");
-        assert!(provider(&stored, None).unwrap_err().contains("SECRET_KEY"));
-        let kept = Secrets::take(&mut fields, opened(&stored, Some(&sealer())).unwrap());
+        assert!(to_config(&stored, None).unwrap_err().contains("SECRET_KEY"));
+        let kept = Secrets::take(&mut fields, open_secrets(&stored, Some(&sealer())).unwrap());
         assert_eq!(kept.credential.unwrap().expose_secret(), "sk-1");
         assert_eq!(kept.headers[0].1.expose_secret(), "h-1");
     }
@@ -261,7 +272,7 @@ mod tests {
             items: vec![object(priced, None)],
         };
         assert!(prices(&objects).get("a/m").is_some());
-        assert!(price_of("a", "m", &json!({ "input": -1 })).is_err());
-        assert!(price_of("a", "m", &json!({ "inptu": 1 })).is_err());
+        assert!(price_table("a", "m", &json!({ "input": -1 })).is_err());
+        assert!(price_table("a", "m", &json!({ "inptu": 1 })).is_err());
     }
 }

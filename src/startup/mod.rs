@@ -1,5 +1,6 @@
 //! `serve` and `demo`: loads the configuration, wires the parts and runs them.
 
+pub(crate) mod counters;
 pub(crate) mod predecessors;
 pub(crate) mod running;
 
@@ -11,41 +12,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use futures::future::BoxFuture;
-use http::HeaderMap;
-use jiff::Timestamp;
-use jiff::civil::Date;
-use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
-use llm_router_config::{self as config, Config, CounterUrl, Loaded, LogFormat};
-use llm_router_counters::{Counters, Link, SharedServer};
-use llm_router_domain as domain;
-use llm_router_domain::format::Format;
+use llm_router_config::{Config, Loaded, LogFormat};
 use llm_router_domain::key::KeyHasher;
-use llm_router_domain::rule::RuleSpec;
-use llm_router_store::objects::{ObjectStore, Objects};
+use llm_router_store::objects::Objects;
 use llm_router_store::seal::Sealer;
-use llm_router_store::{LedgerStore, Store, StoreError};
+use llm_router_store::{Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
-use crate::admin_api::config::Configuration;
+use crate::admin_api::AdminBackend;
+use crate::admin_api::config::ConfigEditor;
 use crate::admin_api::editor::Editor;
-use crate::admin_api::keys::Issuing;
-use crate::admin_api::providers::Hosting;
-use crate::admin_api::routing::Steering;
-use crate::budgets::{self, Budgets};
-use crate::clock;
+use crate::admin_api::keys::KeyEditor;
+use crate::admin_api::providers::ProviderEditor;
+use crate::admin_api::routing::RoutingEditor;
+use crate::budgets::Budgets;
 use crate::health::Health;
-use crate::keys::authenticate::authenticate;
 use crate::keys::last_used::{UseLog, keep_written};
 use crate::keys::stored_keys::IssuedKeys;
 use crate::ledger::metrics::LedgerMetrics;
 use crate::ledger::{self, Ledger};
-use crate::limits::Limiter;
 use crate::process::listeners::Sockets;
 use crate::proxy::{self, AppState, Collector, Live, SharedLive, SideTask, keep_checked};
-use crate::routing::explain::{ExplainRequest, explain};
 use crate::routing::toggle::ToggleReplica;
 use crate::snapshot::Snapshot;
 use crate::snapshot::stored_rules::broken;
@@ -66,7 +55,7 @@ pub(crate) struct Start {
     pub(crate) upgrade: bool,
     /// The working directory: `.env` is read here.
     pub(crate) folder: PathBuf,
-    pub(crate) mock: llm_router_mock::Config,
+    pub(crate) mock: llm_router_mock::MockConfig,
     /// A key that the caller has made up for this run.
     pub(crate) admin_key: Option<SecretString>,
     /// Set if the access log is JSON.
@@ -108,27 +97,27 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let ledger = Ledger::open(&config.store, entries, money, &runtime, start.upgrade)?;
     let ledger = Arc::new(ledger);
     metrics.config_loaded(1);
-    let (limits, budgets) = counting(&config, &runtime, &metrics)?;
+    let (limits, budgets) = counters::start(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = access_log(&config, start.json_log)?;
     let traces = traces(&config, &runtime, &metrics)?;
     let health = Arc::<Health>::default();
-    let steering = steer(&runtime, loader, loaded, objects, store, &live, &metrics)?;
-    let editor = steering.editor.clone();
-    let switch = Arc::clone(&steering.switch);
+    let routing = routing_editor(&runtime, loader, loaded, objects, store, &live, &metrics)?;
+    let editor = routing.editor.clone();
+    let switch = Arc::clone(&routing.switch);
     let uses = Arc::clone(live.load().snapshot.keys.uses());
     let parts = Parts {
         budgets: Arc::clone(&budgets),
-        steering,
-        issuing: Issuing {
+        routing,
+        keys: KeyEditor {
             editor: editor.clone(),
             live: Arc::clone(&live),
             hasher: issuer,
         },
         sealer,
     };
-    let source = admin_source(&config, parts, &live, &metrics, &ledger, &health);
+    let source = admin_backend(&config, parts, &live, &metrics, &ledger, &health);
     let admin = llm_router_admin::service(Arc::new(source), &config.admin.cors);
     let running = Running::begin(&config, &runtime, sockets, &ledger)?;
     runtime.spawn(follow_others(Arc::clone(&ledger), Arc::clone(&budgets)));
@@ -250,29 +239,29 @@ const USES: Duration = Duration::from_secs(2);
 async fn write_uses(uses: &UseLog, store: &dyn Store) {
     let writing = tokio::time::timeout(USES, uses.write_out(store));
     if !matches!(writing.await, Ok(Ok(()))) {
-        tracing::warn!("the store doesn't take when keys were last used");
+        tracing::warn!("failed to persist last-used times of keys");
     }
 }
 
 /// Parts that the admin service may change.
 struct Parts {
     budgets: Arc<Budgets>,
-    steering: Steering,
-    issuing: Issuing,
+    routing: RoutingEditor,
+    keys: KeyEditor,
     sealer: Option<Sealer>,
 }
 
-/// Makes the source that the admin service reads from.
-fn admin_source(
+/// Makes the backend of the admin service.
+fn admin_backend(
     config: &Config,
     parts: Parts,
     live: &SharedLive,
     metrics: &Arc<Metrics>,
     ledger: &Arc<Ledger>,
     health: &Arc<Health>,
-) -> AdminSource {
-    let editor = parts.steering.editor.clone();
-    AdminSource {
+) -> AdminBackend {
+    let editor = parts.routing.editor.clone();
+    AdminBackend {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
@@ -280,75 +269,20 @@ fn admin_source(
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
-        hosting: Hosting {
+        providers: ProviderEditor {
             editor: editor.clone(),
             sealer: parts.sealer,
             live: Arc::clone(live),
             health: Arc::clone(health),
         },
-        configuration: Configuration { editor },
-        issuing: parts.issuing,
-        steering: parts.steering,
+        config: ConfigEditor { editor },
+        keys: parts.keys,
+        routing: parts.routing,
     }
 }
 
-/// Timeout of the start for the shared counters; without them this replica begins with its own share.
-const COUNTERS: Duration = Duration::from_secs(1);
-
-/// Interval at which their status goes into the metrics.
-const COUNTERS_NOTED: Duration = Duration::from_millis(500);
-
-/// Starts the counters of limits and budgets: for all replicas together where they have Redis, budgets also
-/// where they have PostgreSQL.
-fn counting(
-    config: &Config,
-    runtime: &Runtime,
-    metrics: &Arc<Metrics>,
-) -> io::Result<(Arc<Limiter>, Arc<Budgets>)> {
-    let counters = counters(config, runtime)?;
-    let handle = runtime.handle();
-    let budgets = if let Some(counters) = &counters {
-        watch_link(counters.link(), runtime, metrics);
-        Budgets::with_store(Arc::new(counters.clone()), handle)
-    } else if let (config::StoreUrl::Postgres(url), true) = (&config.store.url, config.store.ledger)
-    {
-        let book = budgets::postgres::start(url, handle);
-        let book = book.map_err(|error| io::Error::other(format!("store.url: {error}")))?;
-        watch_link(&book, runtime, metrics);
-        Budgets::with_store(book, handle)
-    } else {
-        Budgets::default()
-    };
-    let limits = Limiter::new(Arc::clone(metrics), counters);
-    Ok((Arc::new(limits), Arc::new(budgets)))
-}
-
-fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> {
-    let CounterUrl::Redis(url) = &config.counters.url else {
-        return Ok(None);
-    };
-    let options = llm_router_counters::LinkOptions {
-        timeout: config.counters.timeout,
-    };
-    let counters = Counters::start(url, options, runtime.handle());
-    let counters = counters.map_err(|error| io::Error::other(format!("counters.url: {error}")))?;
-    Ok(Some(counters))
-}
-
-/// Waits a moment for what replicas share, and lets the metrics say how it is.
-fn watch_link<S: SharedServer>(link: &Arc<Link<S>>, runtime: &Runtime, metrics: &Arc<Metrics>) {
-    runtime.block_on(link.ready(COUNTERS));
-    let (link, metrics) = (Arc::clone(link), Arc::clone(metrics));
-    runtime.spawn(async move {
-        loop {
-            metrics.counters(&link.status());
-            tokio::time::sleep(COUNTERS_NOTED).await;
-        }
-    });
-}
-
 /// Parts that keep the running router up to date: with its file, with its store, with its operators.
-fn steer(
+fn routing_editor(
     runtime: &Runtime,
     loader: Loader,
     loaded: Loaded,
@@ -356,7 +290,7 @@ fn steer(
     store: Arc<dyn Store>,
     live: &SharedLive,
     metrics: &Arc<Metrics>,
-) -> Result<Steering, LoadError> {
+) -> Result<RoutingEditor, LoadError> {
     let switch = ToggleReplica::open(
         Arc::clone(&store),
         loaded.config.routing.enabled,
@@ -389,7 +323,7 @@ fn steer(
         follower,
         broadcast,
     };
-    Ok(Steering { switch, editor })
+    Ok(RoutingEditor { switch, editor })
 }
 
 fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
@@ -486,130 +420,4 @@ fn until(
             () = stop => {}
         }
     })
-}
-
-/// Source of the admin service.
-struct AdminSource {
-    live: SharedLive,
-    metrics: Arc<Metrics>,
-    ledger: Arc<Ledger>,
-    budgets: Arc<Budgets>,
-    health: Arc<Health>,
-    metrics_public: bool,
-    clients_port: u16,
-    hosting: Hosting,
-    configuration: Configuration,
-    issuing: Issuing,
-    steering: Steering,
-}
-
-#[async_trait]
-impl llm_router_admin::Backend for AdminSource {
-    fn routing(&self) -> &dyn llm_router_admin::RoutingApi {
-        &self.steering
-    }
-
-    fn rules(&self) -> &dyn Collection<Object = RuleObject, Spec = RuleSpec> {
-        &self.steering
-    }
-
-    fn keys(&self) -> &dyn llm_router_admin::KeysApi {
-        &self.issuing
-    }
-
-    fn providers(&self) -> &dyn llm_router_admin::ProvidersApi {
-        &self.hosting
-    }
-
-    fn config(&self) -> &dyn llm_router_admin::ConfigApi {
-        &self.configuration
-    }
-
-    fn store(&self) -> &dyn ObjectStore {
-        &*self.steering.editor.store
-    }
-
-    fn config_schema(&self) -> serde_json::Value {
-        llm_router_config::schema()
-    }
-
-    fn metrics(&self) -> String {
-        // What the ledger's parts count is taken over when somebody looks.
-        let money = self.ledger.metrics();
-        money.set_reservations(self.budgets.reservations());
-        let enabled = self.steering.switch.is_enabled(clock::wall());
-        self.metrics.routing_enabled(enabled);
-        let live = self.live.load();
-        self.metrics.deployments.show(&live.snapshot, &self.health);
-        self.metrics.render()
-    }
-
-    fn router_metrics(&self) -> llm_router_admin::RouterMetrics {
-        self.metrics.figures()
-    }
-
-    fn metrics_are_public(&self) -> bool {
-        self.metrics_public
-    }
-
-    fn body_timeout(&self) -> Duration {
-        self.live.load().snapshot.server.body_timeout
-    }
-
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
-        let live = self.live.load();
-        let key = authenticate(&live.snapshot.keys, headers, clock::wall())
-            .map_err(|fault| fault.message.into_owned())?;
-        Ok(Caller {
-            role: key.role,
-            key: key.name.clone(),
-            owner: key.owner.clone(),
-        })
-    }
-
-    fn clients_port(&self) -> u16 {
-        self.clients_port
-    }
-
-    fn now(&self) -> Timestamp {
-        clock::timestamp()
-    }
-
-    fn explain(
-        &self,
-        headers: &HeaderMap,
-        format: Option<Format>,
-        body: &[u8],
-    ) -> Result<String, ExplainError> {
-        let live = self.live.load();
-        let snapshot = &live.snapshot;
-        let now = clock::wall();
-        let explained = authenticate(&snapshot.keys, headers, now).and_then(|key| {
-            explain(&ExplainRequest {
-                snapshot,
-                enabled: self.steering.switch.is_enabled(now),
-                key: &key,
-                headers,
-                body,
-                format,
-                now,
-                random: fastrand::u64(..),
-                typical_output: &|provider, model| self.budgets.typical_output(provider, model),
-                pretty: false,
-            })
-        });
-        explained.map_err(|fault| ExplainError {
-            code: fault.code,
-            message: fault.message.into_owned(),
-            field: fault.param,
-        })
-    }
-
-    fn today(&self) -> Date {
-        domain::ledger::day(self.now())
-    }
-
-    async fn ledger(&self) -> Result<Arc<dyn LedgerStore>, StoreError> {
-        self.ledger.up_to_date().await
-    }
 }

@@ -29,7 +29,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileInputs, compile};
 use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
-use crate::snapshot::stored_providers::{self, with_made};
+use crate::snapshot::stored_providers::{self, with_stored_providers};
 use crate::snapshot::stored_rules::broken;
 use crate::telemetry::metrics::Metrics;
 
@@ -43,7 +43,7 @@ pub(crate) struct Loader {
     sealer: Option<Sealer>,
     hasher: KeyHasher,
     mock: MockHost,
-    mock_config: llm_router_mock::Config,
+    mock_config: llm_router_mock::MockConfig,
     /// The files that the latest good configuration was made of.
     files: Mutex<Vec<PathBuf>>,
 }
@@ -71,7 +71,7 @@ impl Loader {
         folder: PathBuf,
         admin_key: Option<SecretString>,
         hasher: KeyHasher,
-        mock_config: llm_router_mock::Config,
+        mock_config: llm_router_mock::MockConfig,
     ) -> Self {
         let default = || Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists());
         Self {
@@ -118,7 +118,7 @@ impl Loader {
         issued: &Arc<IssuedKeys>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
-        let config = &with_made(config, objects, self.sealer.as_ref());
+        let config = &with_stored_providers(config, objects, self.sealer.as_ref());
         let mut providers = config.providers.iter();
         let mock = if providers.any(|provider| provider.base_url.is_none()) {
             Some(self.mock.address(self.mock_config.clone())?)

@@ -87,6 +87,28 @@ async fn both_ports_answer_alike() {
 }
 
 #[tokio::test]
+async fn large_answers_come_whole_on_the_clients_port() {
+    let message = "x".repeat(1024 * 1024);
+    let rule = |number: usize| {
+        let then = json!({ "block": { "message": message } });
+        json!({ "name": format!("rule-{number}"), "when": { "owner": "nobody" }, "then": then })
+    };
+    let rules: Vec<Value> = (0..17).map(rule).collect();
+    let gateway = gateway()
+        .set("/routing", json!({ "rules": rules }))
+        .run()
+        .await;
+    let answer = gateway.send("GET", "/api/v1/router/rules", &[], "").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.body.len() > 17 * message.len(),
+        "{}",
+        answer.body.len()
+    );
+    assert_eq!(answer.json()["items"].as_array().unwrap().len(), 17);
+}
+
+#[tokio::test]
 async fn admin_paths_can_be_kept_off_the_clients_port() {
     let gateway = gateway()
         .set("/server/admin_paths", json!(false))

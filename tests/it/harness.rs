@@ -24,20 +24,20 @@ pub(crate) const CREDENTIAL: &str = "sk-provider-credential-0123456789";
 /// A mock provider of its own, on a port of its own.
 pub(crate) struct Mock {
     pub(crate) address: SocketAddr,
-    pub(crate) meter: llm_router_mock::Meter,
+    pub(crate) meter: llm_router_mock::BillingMeter,
     _stop: oneshot::Sender<()>,
 }
 
 /// Starts a mock provider.
 pub(crate) async fn mock() -> Mock {
-    mock_with(llm_router_mock::Config::default()).await
+    mock_with(llm_router_mock::MockConfig::default()).await
 }
 
 /// Starts a mock provider of another kind.
-pub(crate) async fn mock_with(config: llm_router_mock::Config) -> Mock {
+pub(crate) async fn mock_with(config: llm_router_mock::MockConfig) -> Mock {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mock = llm_router_mock::Mock::new(config);
+    let mock = llm_router_mock::MockProvider::new(config);
     let meter = mock.meter().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(async move {

@@ -50,7 +50,7 @@ pub(crate) fn owed(mock: &Mock, model: &str) -> u64 {
     } else {
         100 * usage.cache_write()
     };
-    100 * usage.uncached() + 10 * usage.cached + writes + 500 * usage.output
+    100 * usage.uncached_input() + 10 * usage.cached + writes + 500 * usage.output
 }
 
 /// An exact amount in hundredths of a micro-dollar.
@@ -405,6 +405,14 @@ async fn users_see_their_own_usage_only() {
     for path in ["by-user", "by-user?group=end_user"] {
         assert_eq!(by_user(cost(&gateway, path).await), expected, "{path}");
     }
+    let first = cost(&gateway, "by-user?limit=2").await;
+    assert_eq!(by_user(first.clone()), expected[..2]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let page = [("limit", "2"), ("cursor", cursor)];
+    let page = reqwest::Url::parse_with_params("http://localhost/", page).unwrap();
+    let rest = cost(&gateway, &format!("by-user?{}", page.query().unwrap())).await;
+    assert_eq!(rest["next_cursor"], Value::Null);
+    assert_eq!(by_user(rest), expected[2..]);
     let summary = cost(&gateway, "summary").await;
     assert_eq!(by_user(json!({ "items": summary["by_user"] })), expected);
 }
@@ -427,6 +435,8 @@ async fn lists_have_pages_and_mistakes_name_their_field() {
         ("/api/v1/cost/daily?from=yesterday", "from"),
         ("/api/v1/cost/summary?from=2026-02-01&to=2026-01-01", "to"),
         ("/api/v1/cost/by-user?group=colour", "group"),
+        ("/api/v1/cost/by-user?limit=10001", "limit"),
+        ("/api/v1/cost/by-user?cursor=x", "cursor"),
         ("/api/v1/requests?limit=0", "limit"),
         ("/api/v1/requests?cursor=x", "cursor"),
         ("/api/v1/requests?status=ok", "status"),

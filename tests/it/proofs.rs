@@ -93,7 +93,7 @@ fn metered(mock: &Mock, wanted: impl Fn(&str) -> bool) -> (Value, u64) {
         } else {
             100 * usage.cache_write()
         };
-        let unit = 100 * usage.uncached() + 10 * usage.cached + writes + 500 * usage.output;
+        let unit = 100 * usage.uncached_input() + 10 * usage.cached + writes + 500 * usage.output;
         owed += unit * (number + 1);
     }
     let names = [
@@ -332,9 +332,9 @@ async fn listed(gateway: &Gateway) -> HashMap<String, Vec<bool>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn crashes_lose_nothing_and_bill_nothing_twice() {
     let rounds = size(3, 50);
-    let mock = mock_with(llm_router_mock::Config {
+    let mock = mock_with(llm_router_mock::MockConfig {
         log_capacity: 1 << 20,
-        ..llm_router_mock::Config::default()
+        ..llm_router_mock::MockConfig::default()
     })
     .await;
     let mut gateway = billed(&mock).run().await;

@@ -2,7 +2,7 @@
 //! wrong on the way. The mock checks what it is sent as strictly as the real provider.
 
 use futures::StreamExt as _;
-use llm_router_mock::Config;
+use llm_router_mock::MockConfig;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Builder, Gateway, Mock, eventually, gateway, mock, mock_with};
@@ -340,9 +340,9 @@ async fn refusals_keep_status_and_message_in_the_callers_shape() {
 
 #[tokio::test]
 async fn a_wrong_credential_is_401_whoever_says_so() {
-    let config = Config {
+    let config = MockConfig {
         require_key: Some("another".into()),
-        ..Config::default()
+        ..MockConfig::default()
     };
     let mock = mock_with(config).await;
     let gateway = all_kinds(&mock).run().await;

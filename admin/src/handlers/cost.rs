@@ -12,15 +12,19 @@ use llm_router_store::LedgerStore;
 use llm_router_store::ledger::{CostQuery, CostRow, SumGroup};
 use rust_decimal::Decimal;
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::backend::{AppState, Backend};
 use crate::caller::{Caller, UsageScope};
 use crate::error::{AdminError, ledger_unavailable};
-use crate::page::{ListPage, Parameters};
+use crate::page::{ListPage, Parameters, invalid_cursor, limit_up_to};
 
 /// Days of `/daily` without a range.
 const DEFAULT_DAYS: i32 = 30;
+
+/// Rows of a list without `limit`, and the largest `limit`: few callers ever need a second page.
+const MAX_ROWS: u32 = 10_000;
 
 /// A cost object.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -96,6 +100,18 @@ struct DateRange {
     to: Option<String>,
 }
 
+/// Parameters of a list of costs, for the description of the API only.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `list_costs` reads")]
+struct CostPaging {
+    /// Maximum number of items; 10,000 by default.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the previous page.
+    cursor: Option<String>,
+}
+
 /// Get the costs of today, this month and all time
 #[utoipa::path(get, path = "/api/v1/cost/current", tag = "cost",
     responses((status = 200, description = "The sums", body = CurrentCost)))]
@@ -125,7 +141,7 @@ pub(crate) async fn current(
 /// List the costs by day
 ///
 /// Of the last 30 days by default.
-#[utoipa::path(get, path = "/api/v1/cost/daily", tag = "cost", params(DateRange),
+#[utoipa::path(get, path = "/api/v1/cost/daily", tag = "cost", params(DateRange, CostPaging),
     responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
 pub(crate) async fn daily(
     State(backend): State<AppState>,
@@ -138,11 +154,11 @@ pub(crate) async fn daily(
         query.from = last.checked_sub((DEFAULT_DAYS - 1).days()).ok();
     }
     query.group = SumGroup::Day;
-    list_costs(backend.as_ref(), &query).await
+    list_costs(backend.as_ref(), query, &parameters).await
 }
 
 /// List the costs by provider and model
-#[utoipa::path(get, path = "/api/v1/cost/by-model", tag = "cost", params(DateRange),
+#[utoipa::path(get, path = "/api/v1/cost/by-model", tag = "cost", params(DateRange, CostPaging),
     responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
 pub(crate) async fn by_model(
     State(backend): State<AppState>,
@@ -153,12 +169,12 @@ pub(crate) async fn by_model(
         group: SumGroup::Model,
         ..cost_query(caller, &parameters)?
     };
-    list_costs(backend.as_ref(), &query).await
+    list_costs(backend.as_ref(), query, &parameters).await
 }
 
 /// List the costs by user
 #[utoipa::path(get, path = "/api/v1/cost/by-user", tag = "cost",
-    params(DateRange, ("group" = inline(Option<CostGroup>), Query,
+    params(DateRange, CostPaging, ("group" = inline(Option<CostGroup>), Query,
         description = "Meaning of `user`: the end user named by the client (default), the key's \
             owner, or the key")),
     responses((status = 200, description = "The sums", body = ListPage<CostItem>)))]
@@ -180,7 +196,7 @@ pub(crate) async fn by_user(
         group,
         ..cost_query(caller, &parameters)?
     };
-    list_costs(backend.as_ref(), &query).await
+    list_costs(backend.as_ref(), query, &parameters).await
 }
 
 /// Get the costs in total and by model, user and provider
@@ -256,7 +272,7 @@ fn cost_query(
         to,
         key: scope.key,
         owner: scope.owner,
-        group: SumGroup::Nothing,
+        ..CostQuery::default()
     })
 }
 
@@ -291,13 +307,50 @@ async fn items(store: &dyn LedgerStore, query: &CostQuery) -> Result<Vec<CostIte
     Ok(rows.into_iter().map(CostItem::from).collect())
 }
 
+/// Answers with the page of a list that the parameters ask for.
 async fn list_costs(
     backend: &dyn Backend,
-    query: &CostQuery,
+    mut query: CostQuery,
+    parameters: &HashMap<String, String>,
 ) -> Result<Json<ListPage<CostItem>>, AdminError> {
+    let limit = limit_up_to(MAX_ROWS, MAX_ROWS, parameters)?;
+    if let Some(cursor) = parameters.get("cursor") {
+        begin_after(&mut query, cursor)?;
+    }
+    // One row more tells whether there is a next page.
+    query.limit = Some(limit + 1);
     let store = ledger(backend).await?;
-    let items = items(store.as_ref(), query).await?;
-    Ok(Json(ListPage::whole(items)))
+    let mut rows = store.costs(&query).await.map_err(ledger_unavailable)?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next_cursor = rows.last().filter(|_| more).map(cursor_after);
+    let items = rows.into_iter().map(CostItem::from).collect();
+    Ok(Json(ListPage { items, next_cursor }))
+}
+
+/// Returns the cursor of the page after a row: the values of its group, as a JSON array.
+fn cursor_after(row: &CostRow) -> String {
+    let day = row.day.map(|day| day.to_string());
+    let group = [&day, &row.provider, &row.model, &row.user];
+    let values: Vec<&String> = group.into_iter().flatten().collect();
+    json!(values).to_string()
+}
+
+/// Makes a query begin after the row that a cursor names.
+fn begin_after(query: &mut CostQuery, cursor: &str) -> Result<(), AdminError> {
+    let values: Vec<String> = serde_json::from_str(cursor).map_err(|_| invalid_cursor())?;
+    match (query.group, values.as_slice()) {
+        (SumGroup::Day, [day]) => {
+            let day: Date = day.parse().map_err(|_| invalid_cursor())?;
+            query.from = Some(day.tomorrow().map_err(|_| invalid_cursor())?);
+        }
+        (SumGroup::Model, [_, _])
+        | (SumGroup::Provider | SumGroup::Owner | SumGroup::Key | SumGroup::EndUser, [_]) => {
+            query.after = values;
+        }
+        _ => return Err(invalid_cursor()),
+    }
+    Ok(())
 }
 
 impl From<CostRow> for CostItem {
@@ -334,6 +387,46 @@ mod tests {
             text.starts_with("{\"user\":\"a\",\"requests\":0,"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn cursors_begin_after_the_row_they_were_made_of() {
+        let text = |text: &str| Some(text.to_owned());
+        let model = CostRow {
+            provider: text("p"),
+            model: text("m, \"x\""),
+            ..CostRow::default()
+        };
+        let user = CostRow {
+            user: text(""),
+            ..CostRow::default()
+        };
+        let day = CostRow {
+            day: Some(jiff::civil::date(2026, 1, 31)),
+            ..CostRow::default()
+        };
+        let begin = |group, row: &CostRow| {
+            let mut query = CostQuery {
+                group,
+                ..CostQuery::default()
+            };
+            begin_after(&mut query, &cursor_after(row)).map(|()| (query.after, query.from))
+        };
+        let (after, _) = begin(SumGroup::Model, &model).unwrap();
+        assert_eq!(after, ["p", "m, \"x\""]);
+        assert_eq!(begin(SumGroup::EndUser, &user).unwrap().0, [""]);
+        let (_, from) = begin(SumGroup::Day, &day).unwrap();
+        assert_eq!(from, Some(jiff::civil::date(2026, 2, 1)));
+        for (group, row) in [
+            (SumGroup::EndUser, &model),
+            (SumGroup::Model, &user),
+            (SumGroup::Day, &user),
+            (SumGroup::Nothing, &user),
+        ] {
+            assert!(begin(group, row).is_err(), "{group:?} {row:?}");
+        }
+        let garbage = begin_after(&mut CostQuery::default(), "x").unwrap_err();
+        assert_eq!(garbage.field.as_deref(), Some("cursor"));
     }
 
     #[test]

@@ -28,18 +28,18 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route(
             "/",
-            get(async |headers: HeaderMap| respond_file(PAGE, &headers, true)),
+            get(async |headers: HeaderMap| respond_file(PAGE, &headers)),
         )
         .route("/ui/{*file}", get(file))
 }
 
 async fn file(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, AdminError> {
-    respond_file(&file, &headers, false)
+    respond_file(&file, &headers)
 }
 
 /// Answers with a file. Browsers cache it but revalidate it each time, so that page and router have the
 /// same version after an upgrade.
-fn respond_file(name: &str, request: &HeaderMap, is_page: bool) -> Result<Response, AdminError> {
+fn respond_file(name: &str, request: &HeaderMap) -> Result<Response, AdminError> {
     let content = Files::get(name).ok_or_else(|| AdminError::not_found("No such file."))?;
     let hash = content.metadata.sha256_hash();
     let etag = hash[..16]
@@ -60,15 +60,16 @@ fn respond_file(name: &str, request: &HeaderMap, is_page: bool) -> Result<Respon
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(header::ETAG, etag);
     }
-    if is_page {
-        add_page_headers(headers);
+    if name.ends_with(".html") {
+        add_page_headers(headers, HeaderValue::from_static(POLICY));
     }
     Ok(response)
 }
 
-fn add_page_headers(headers: &mut HeaderMap) {
+/// Adds the headers of a page, with its content security policy.
+pub(crate) fn add_page_headers(headers: &mut HeaderMap, policy: HeaderValue) {
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
     ] {
@@ -102,7 +103,7 @@ mod tests {
     fn files_have_a_type_and_stay_cached_until_they_change() {
         assert!(Files::iter().count() > 10);
         for name in Files::iter() {
-            let first = respond_file(&name, &HeaderMap::new(), false).unwrap();
+            let first = respond_file(&name, &HeaderMap::new()).unwrap();
             let content_type = &first.headers()[header::CONTENT_TYPE];
             assert_ne!(content_type, "application/octet-stream", "{name}");
             let etag = first.headers()[header::ETAG].to_str().unwrap();
@@ -113,10 +114,10 @@ mod tests {
             ] {
                 let mut asked = HeaderMap::new();
                 asked.insert(header::IF_NONE_MATCH, tags.parse().unwrap());
-                let again = respond_file(&name, &asked, false).unwrap();
+                let again = respond_file(&name, &asked).unwrap();
                 assert_eq!(again.status(), status, "{name} {tags}");
             }
         }
-        assert!(respond_file("../Cargo.toml", &HeaderMap::new(), false).is_err());
+        assert!(respond_file("../Cargo.toml", &HeaderMap::new()).is_err());
     }
 }

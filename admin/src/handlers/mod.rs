@@ -1,6 +1,7 @@
 //! The handlers, one file a topic, each with the description that the OpenAPI document shows. Roles
 //! are not checked here but where every request comes in.
 
+pub(crate) mod api_docs;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod cost;

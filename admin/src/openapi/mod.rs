@@ -230,6 +230,7 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
             "The object was changed since the ETag in `if-match`",
             matches!(method, "put" | "delete"),
         ),
+        ("408", "The body came too slowly", writes),
         ("413", "The body is too large", writes),
         ("415", "The content type of the body is not JSON", writes),
         (

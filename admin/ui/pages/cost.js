@@ -1,17 +1,20 @@
 // Costs by day, model, provider and user, with the exact digits of the API.
 
-import { read, session, may, withQuery } from "../api.js";
+import { read, readAll, session, may, withQuery } from "../api.js";
 import { chart } from "../cost/chart.js";
 import { csvButton } from "../cost/csv.js";
 import { RANGES, rangeOf } from "../cost/range.js";
 import { field, select } from "../dialog.js";
 import { fill, h } from "../dom.js";
 import { roughly } from "../exact.js";
-import { amount, compact, plural } from "../format.js";
+import { amount, compact, count, plural } from "../format.js";
 import { card, empty, whenLoaded, failure, heading, loading, table } from "../parts.js";
 import { caveats } from "../overview/spend.js";
 
 const GROUPS = /** @type {[string, string][]} */ ([["end_user", "End user"], ["owner", "Owner"], ["key", "Key"]]);
+
+/** Rows of the table of users; browsers are slow with many thousands. */
+const MOST_USERS = 500;
 
 /** @param {import("../main.js").View} view */
 export async function cost({ root, query, signal }) {
@@ -97,10 +100,13 @@ function byUser(bounds, group, go, signal) {
   const chosen = GROUPS.find(([name]) => name === group)?.[1] ?? "";
   const pick = select({ "aria-label": "Group by", class: "small", onchange: (/** @type {any} */ event) => go({ group: event.target.value }) }, GROUPS.map(([value, name]) => [value, `By ${name.toLowerCase()}`]), group);
   const aside = h("span", { class: "row" }, pick);
-  const content = read(withQuery("/api/v1/cost/by-user", { ...bounds, group }), signal).then(({ items }) => {
+  const all = readAll("/api/v1/cost/by-user", signal, { parameters: { ...bounds, group }, limit: 10_000, most: 200_000 });
+  const content = all.then(({ items, more }) => {
     aside.append(csvButton(`by-${group}`, ["user"], items));
-    const rows = [...items].sort((one, other) => roughly(other.cost_usd) - roughly(one.cost_usd));
-    return costTable(`Cost by ${chosen}`, [{ name: chosen, cell: (one) => one.user || h("span", { class: "hint" }, "not specified") }], rows);
+    const rows = [...items].sort((one, other) => roughly(other.cost_usd) - roughly(one.cost_usd)).slice(0, MOST_USERS);
+    const rest = items.length > rows.length && h("p", { class: "hint" },
+      `The ${rows.length} with the highest cost of ${more ? "the first " : ""}${count(items.length)}. The CSV file has all of these.`);
+    return [costTable(`Cost by ${chosen}`, [{ name: chosen, cell: (one) => one.user || h("span", { class: "hint" }, "not specified") }], rows), rest];
   });
   return card("By user", whenLoaded(content, signal), { aside });
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 /// How a mock provider answers when a request asks for nothing special.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct MockConfig {
     /// Answers are drawn from this and the request: the same both times, the same answer.
     pub seed: u64,
     /// Wait from the request to the first event of a stream.
@@ -29,7 +29,7 @@ pub struct Config {
     pub drain: Duration,
 }
 
-impl Default for Config {
+impl Default for MockConfig {
     fn default() -> Self {
         Self {
             seed: 0,
@@ -48,7 +48,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl MockConfig {
     /// The pace and length of a hosted model, for demonstrations.
     #[must_use]
     pub fn realistic() -> Self {

@@ -90,7 +90,7 @@ impl Prose {
     }
 
     /// This text brought to exactly `bytes` bytes.
-    pub(crate) fn padded(self, bytes: usize) -> Self {
+    pub(crate) fn pad_to(self, bytes: usize) -> Self {
         let mut text = self.text;
         text.truncate(text.floor_char_boundary(bytes));
         while text.len() < bytes {
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn padding_is_exact_and_streamed_in_large_pieces() {
         for bytes in [0, 1, 5, 100, 5_000, 1 << 20] {
-            let prose = Prose::about("naïve", 30, &mut Rng::with_seed(1)).padded(bytes);
+            let prose = Prose::about("naïve", 30, &mut Rng::with_seed(1)).pad_to(bytes);
             assert_eq!(prose.text().len(), bytes);
             assert_eq!(pieces(&prose).len() as u64, prose.pieces());
             assert!(prose.pieces() <= (bytes / PAD_PIECE + 1) as u64);

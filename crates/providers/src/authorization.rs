@@ -1,5 +1,5 @@
-//! What authorizes a request: the credential of a provider and the finished request it is for. How
-//! a type shows or signs with it is that type's module's.
+//! The credential of a provider, and the finished request that it authorizes. It must not know how
+//! a type uses the one for the other.
 
 use std::time::SystemTime;
 
@@ -67,7 +67,7 @@ pub struct OutgoingRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The body in the pieces in which it is sent.
     pub body: &'a [Bytes],
-    /// When it is sent.
+    /// The time at which it is sent.
     pub time: SystemTime,
 }
 

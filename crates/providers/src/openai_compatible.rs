@@ -22,7 +22,7 @@ pub struct OpenAiCompatible {
     pub environment_variable: &'static str,
     /// See [`ProviderType::is_used_without_file`].
     pub is_used_without_file: bool,
-    /// Whether it has `/responses`.
+    /// True if it has `/responses`.
     pub has_responses: bool,
     /// See [`ProviderType::quirks`].
     pub quirks: Quirks,

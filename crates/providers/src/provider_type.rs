@@ -32,7 +32,7 @@ pub trait ProviderType: Send + Sync {
     /// Returns the environment variable that the credential is usually in.
     fn environment_variable(&self) -> &'static str;
 
-    /// Whether a router without a configuration file uses the type, once its variable is set.
+    /// Returns true if a router without a configuration file uses the type, once its variable is set.
     fn is_used_without_file(&self) -> bool {
         false
     }
@@ -95,7 +95,7 @@ pub trait ProviderType: Send + Sync {
         self.name()
     }
 
-    /// Whether calls cost money, so that a model without a price is worth a warning.
+    /// Returns true if calls cost money, so that a model without a price is worth a warning.
     fn is_billed(&self) -> bool {
         true
     }
@@ -109,7 +109,7 @@ pub trait ProviderType: Send + Sync {
 /// Settings of a provider that its type reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Whether a server that speaks OpenAI's formats has `/responses`.
+    /// True if a server that speaks OpenAI's formats has `/responses`.
     pub responses: bool,
 }
 
@@ -139,7 +139,7 @@ pub enum UpstreamRoute {
     Translated(Format),
 }
 
-/// What the path of a call is built from.
+/// Parts that the path of a call is built from.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The endpoint that the client called.
@@ -151,7 +151,7 @@ pub struct Call<'a> {
     pub format_path: &'a str,
     /// The provider's name of the model.
     pub model: &'a str,
-    /// Whether a stream is asked for.
+    /// True if a stream is asked for.
     pub stream: bool,
     /// Settings of the provider.
     pub settings: &'a Settings,

@@ -1,4 +1,4 @@
-//! What the tests of the types have in common: one check of all endpoints, one of the headers.
+//! Checks that the tests of all types share: of every endpoint, and of the headers.
 
 use std::time::SystemTime;
 

@@ -78,8 +78,7 @@ pub(crate) fn statement(dialect: &SqlDialect, query: &CostQuery) -> Option<State
     }
     builder.sql.push_str(") AS parts");
     if !group.is_empty() {
-        let names = group.join(", ");
-        let _ = write!(builder.sql, " GROUP BY {names} ORDER BY {names}");
+        builder.page(group, query);
     }
     Some(Statement {
         sql: builder.sql,
@@ -205,16 +204,31 @@ impl SqlBuilder<'_> {
         self.condition("owner =", query.owner.clone().map(Param::Text));
     }
 
+    /// Adds the rows up by their group, and takes those of one page.
+    fn page(&mut self, group: &[&str], query: &CostQuery) {
+        let names = group.join(", ");
+        if query.group != SumGroup::Day && query.after.len() == group.len() {
+            let values = query.after.iter().cloned().map(Param::Text);
+            let marks: Vec<String> = values.map(|value| self.mark(value)).collect();
+            let _ = write!(self.sql, " WHERE ({names}) > ({})", marks.join(", "));
+        }
+        let _ = write!(self.sql, " GROUP BY {names} ORDER BY {names}");
+        if let Some(limit) = query.limit {
+            let _ = write!(self.sql, " LIMIT {limit}");
+        }
+    }
+
     fn condition(&mut self, left: &str, right: Option<Param>) {
         if let Some(param) = right {
-            self.params.push(param);
-            let _ = write!(
-                self.sql,
-                " AND {left} {}{}",
-                self.dialect.mark,
-                self.params.len()
-            );
+            let mark = self.mark(param);
+            let _ = write!(self.sql, " AND {left} {mark}");
         }
+    }
+
+    /// Adds a parameter and returns its placeholder.
+    fn mark(&mut self, param: Param) -> String {
+        self.params.push(param);
+        format!("{}{}", self.dialect.mark, self.params.len())
     }
 }
 

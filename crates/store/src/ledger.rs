@@ -47,6 +47,11 @@ pub struct CostQuery {
     pub owner: Option<String>,
     /// Key of the sums.
     pub group: SumGroup,
+    /// The group's values in the last row of the previous page, in the order of its columns; empty
+    /// for the first page. Ignored for [`SumGroup::Nothing`] and [`SumGroup::Day`].
+    pub after: Vec<String>,
+    /// Most rows; all there are without it.
+    pub limit: Option<u32>,
 }
 
 /// Query for spending by run.

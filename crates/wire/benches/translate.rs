@@ -1,14 +1,13 @@
-//! What translation costs: requests of three sizes between every two formats, and each chunk of a
-//! stream.
+//! The cost of translation: requests of three sizes between every two formats, and each chunk of a
+//! stream, metered too.
 
 use std::hint::black_box;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use llm_router_domain::format::Format;
-use llm_router_wire::translate::{
-    RequestOptions, ResponseContext, StreamTranslator, translate_request,
-};
+use llm_router_domain::format::{Endpoint, Format};
+use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::translate::{RequestOptions, ResponseContext, translate_request};
 use serde_json::{Value, json};
 
 const CHAT: Format = Format::OpenAiChat;
@@ -116,17 +115,17 @@ fn chunks(c: &mut Criterion) {
         (GEMINI, MESSAGES),
     ] {
         let (begin, chunk) = stream_of(from);
-        let Ok(mut translator) = StreamTranslator::new(from, to, ResponseContext::default()) else {
+        let Some(endpoint) = Endpoint::ALL.into_iter().find(|e| e.format() == to) else {
             continue;
         };
-        let mut out = BytesMut::new();
-        translator.feed(Bytes::from(begin), &mut out);
+        let context = ResponseContext::default();
+        let Ok(mut stream) = AnswerStream::translated(from, endpoint, context) else {
+            continue;
+        };
+        stream.push(Bytes::from(begin));
         let chunk = Bytes::from(chunk);
         group.bench_function(format!("{from}_to_{to}"), |b| {
-            b.iter(|| {
-                out.clear();
-                translator.feed(black_box(chunk.clone()), &mut out);
-            });
+            b.iter(|| stream.push(black_box(chunk.clone())));
         });
     }
     group.finish();

@@ -25,6 +25,17 @@ pub enum Piece {
     },
 }
 
+impl Piece {
+    /// The bytes as they came.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Event(event) => event.into_raw(),
+            Self::Part { bytes, .. } => bytes,
+        }
+    }
+}
+
 /// One event as it stood in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -134,7 +145,7 @@ impl Splitter {
         }
     }
 
-    /// Takes the next chunk. Call [`Self::next_piece`] until it answers none before the next one.
+    /// Takes the next chunk. Call [`Self::next_piece`] until it returns none before the next one.
     pub fn push(&mut self, chunk: Bytes) {
         if self.chunk.is_empty() {
             self.chunk = chunk;
@@ -159,18 +170,25 @@ impl Splitter {
         }
     }
 
-    /// What is left of the stream at its end: an event without its blank line, or none.
-    pub fn finish(&mut self) -> Option<Bytes> {
+    /// Ends the stream and returns what is left of it: an event without its blank line, or the
+    /// last part of a long one.
+    pub fn finish(&mut self) -> Option<Piece> {
         let held = std::mem::take(&mut self.held);
         let rest = std::mem::take(&mut self.chunk);
-        let left = if held.is_empty() {
+        let bytes = if held.is_empty() {
             rest
         } else {
             joined(held, &rest)
         };
+        let is_empty = bytes.is_empty();
         self.scan = Scan::default();
-        self.in_parts = false;
-        (!left.is_empty()).then_some(left)
+        let in_parts = std::mem::take(&mut self.in_parts);
+        let piece = if in_parts {
+            Piece::Part { bytes, last: true }
+        } else {
+            Piece::Event(Event::new(bytes))
+        };
+        (!is_empty).then_some(piece)
     }
 
     /// Whether bytes of an unfinished event are held back.
@@ -342,11 +360,10 @@ mod tests {
             splitter.push(Bytes::copy_from_slice(chunk));
             out.extend(std::iter::from_fn(|| splitter.next_piece()));
         }
-        out.extend(
-            splitter
-                .finish()
-                .map(|bytes| Piece::Part { bytes, last: true }),
-        );
+        out.extend(splitter.finish().map(|rest| Piece::Part {
+            bytes: rest.into_bytes(),
+            last: true,
+        }));
         out
     }
 
@@ -480,7 +497,7 @@ mod tests {
                 }
                 prop_assert!(splitter.held.len() <= limit);
             }
-            out.extend(splitter.finish().unwrap_or_default());
+            out.extend(splitter.finish().map(Piece::into_bytes).unwrap_or_default());
             prop_assert_eq!(out, stream);
         }
     }

@@ -6,18 +6,17 @@ use std::mem;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_wire::error::provider_message;
+use llm_router_wire::error::ErrorBody;
 use llm_router_wire::formats;
+use llm_router_wire::stream::{AnswerStream, StreamStart};
 use llm_router_wire::translate::{
-    ResponseContext, StreamEnd, StreamTranslator, TranslateError, translate_count_response,
-    translate_error, translate_response,
+    ResponseContext, translate_count_response, translate_error, translate_response,
 };
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
-use crate::proxy::attempt::stream::{Stream, Verdict};
 
 /// The longest plain answer that is translated, in bytes: generated images fit.
 const LONGEST_ANSWER: usize = 64 << 20;
@@ -25,7 +24,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// A provider's answer on its way into the client's format.
 pub(crate) struct Answer {
     from: Format,
-    to: Format,
+    endpoint: Endpoint,
     context: ResponseContext,
     shape: Shape,
 }
@@ -35,11 +34,8 @@ enum Shape {
     Whole { held: BytesMut, stream: bool },
     /// A count of tokens.
     Count(BytesMut),
-    /// Translated event by event. Until the answer has begun, `first` looks for an error.
-    Events {
-        first: Option<Box<Stream>>,
-        translator: Box<StreamTranslator>,
-    },
+    /// Translated event by event.
+    Events(Box<AnswerStream>),
     /// The provider's own refusal.
     Refusal { held: BytesMut, status: u16 },
 }
@@ -63,23 +59,18 @@ impl Answer {
     /// `None` if it is in the client's own format.
     pub(crate) fn new(inference: &Inference, status: u16, stream: bool) -> Option<Self> {
         let sent = inference.translated()?;
-        let (from, to) = (
-            inference.provider_format(),
-            inference.request.endpoint.format(),
-        );
+        let (from, endpoint) = (inference.provider_format(), inference.request.endpoint);
         let context = sent.context.clone();
         let shape = if status >= 400 {
             Shape::Refusal {
                 held: BytesMut::new(),
                 status,
             }
-        } else if inference.request.endpoint == Endpoint::CountTokens {
+        } else if endpoint == Endpoint::CountTokens {
             Shape::Count(BytesMut::new())
         } else if stream && sent.stream {
-            Shape::Events {
-                first: Some(Box::default()),
-                translator: Box::new(StreamTranslator::new(from, to, context.clone()).ok()?),
-            }
+            let stream = AnswerStream::translated(from, endpoint, context.clone());
+            Shape::Events(Box::new(stream.ok()?))
         } else {
             Shape::Whole {
                 held: BytesMut::new(),
@@ -88,7 +79,7 @@ impl Answer {
         };
         Some(Self {
             from,
-            to,
+            endpoint,
             context,
             shape,
         })
@@ -98,7 +89,7 @@ impl Answer {
     pub(crate) fn adapt(&self, header: &mut ResponseHeader) -> Result<()> {
         let events = matches!(
             self.shape,
-            Shape::Events { .. } | Shape::Whole { stream: true, .. }
+            Shape::Events(_) | Shape::Whole { stream: true, .. }
         );
         let content_type = if events {
             "text/event-stream; charset=utf-8"
@@ -108,7 +99,7 @@ impl Answer {
         header.remove_header(&CONTENT_LENGTH);
         header.insert_header(TRANSFER_ENCODING, "chunked")?;
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static(content_type))?;
-        if let Some(name) = formats::request_id_header(self.to)
+        if let Some(name) = formats::request_id_header(self.endpoint.format())
             && let Ok(id) = HeaderValue::from_str(&self.context.request_id)
         {
             header.insert_header(name, id)?;
@@ -120,9 +111,7 @@ impl Answer {
     pub(crate) fn take(&mut self, chunk: Option<Bytes>, end: bool) -> Progress {
         let chunk = chunk.unwrap_or_default();
         match &mut self.shape {
-            Shape::Events { first, translator } => {
-                take_events(first, translator, self.from, chunk, end)
-            }
+            Shape::Events(stream) => take_events(stream, chunk, end),
             Shape::Whole { held, .. } | Shape::Count(held) => {
                 if held.len() + chunk.len() > LONGEST_ANSWER {
                     return Progress::Failed(502, "its answer is too large".to_owned());
@@ -137,7 +126,8 @@ impl Answer {
                     return Progress::Wait;
                 }
                 let id = &self.context.request_id;
-                let (status, body) = translate_error(self.from, self.to, *status, held, id);
+                let to = self.endpoint.format();
+                let (status, body) = translate_error(self.from, to, *status, held, id);
                 Progress::Refused(status, body)
             }
         }
@@ -150,7 +140,7 @@ impl Answer {
         };
         let translated = match &self.shape {
             Shape::Count(_) => translate_count_response(self.from, &body),
-            _ => translate_response(self.from, self.to, &body, &self.context),
+            _ => translate_response(self.from, self.endpoint.format(), &body, &self.context),
         };
         match translated {
             Ok(translated) if matches!(self.shape, Shape::Whole { stream: true, .. }) => {
@@ -163,12 +153,10 @@ impl Answer {
 
     /// A plain answer to a client that wants a stream.
     fn as_events(&self, body: Bytes) -> Option<Bytes> {
-        let translator = StreamTranslator::new(self.from, self.to, self.context.clone());
-        let mut translator = translator.ok()?;
-        let mut out = BytesMut::new();
-        translator.feed(body, &mut out);
-        translator.finish(StreamEnd::Complete, &mut out);
-        Some(out.freeze())
+        let stream = AnswerStream::translated(self.from, self.endpoint, self.context.clone());
+        let mut stream = stream.ok()?;
+        let out = [stream.push(body), stream.end()];
+        Some(out.concat().into())
     }
 
     /// Ends a stream whose upstream broke: the error event, nothing where the client has been told
@@ -179,65 +167,45 @@ impl Answer {
         code: &'static str,
         message: &str,
     ) -> Option<Bytes> {
-        let Shape::Events { translator, .. } = &mut self.shape else {
+        let Shape::Events(stream) = &mut self.shape else {
             return None;
         };
-        let broken = StreamEnd::Broken(TranslateError {
+        Some(stream.break_off(&ErrorBody {
             status,
-            code: code.into(),
-            message: message.to_owned(),
+            code,
+            message,
             param: None,
-        });
-        let mut out = BytesMut::new();
-        translator.finish(broken, &mut out);
-        Some(out.freeze())
+            request_id: &self.context.request_id,
+        }))
     }
 }
 
-fn take_events(
-    first: &mut Option<Box<Stream>>,
-    translator: &mut StreamTranslator,
-    from: Format,
-    mut chunk: Bytes,
-    end: bool,
-) -> Progress {
-    let mut out = BytesMut::new();
-    if let Some(stream) = first {
-        let verdict = stream.pass(&mut chunk, from);
-        if let Verdict::Failed(status) = verdict {
-            let said = error_message(&chunk).unwrap_or_else(|| NOTHING_SAID.to_owned());
-            return Progress::Failed(status, said);
-        }
-        translator.feed(chunk, &mut out);
-        if verdict == Verdict::Wait && !end {
-            return Progress::Wait;
-        }
-        // The translator cuts events itself from here on.
-        chunk = stream.rest().unwrap_or_default();
-        *first = None;
+fn take_events(stream: &mut AnswerStream, chunk: Bytes, end: bool) -> Progress {
+    if stream.has_ended() {
+        return Progress::Pass(Bytes::new());
     }
-    if translator.has_ended() {
-        return Progress::Pass(out.freeze());
+    let began = *stream.start() != StreamStart::Pending;
+    let passed = stream.push(chunk);
+    match stream.start() {
+        StreamStart::Error { status, message } if !began => {
+            let said = message.clone();
+            return Progress::Failed(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
+        }
+        StreamStart::Pending if !end => return Progress::Wait,
+        _ => {}
     }
-    translator.feed(chunk, &mut out);
     // Only an error ends a stream before its last byte.
-    let failed = translator.has_ended();
-    if end {
-        translator.finish(StreamEnd::Complete, &mut out);
-    }
-    if failed {
-        Progress::BrokenOff(out.freeze())
+    let failed = stream.has_ended();
+    let passed = if end {
+        [passed, stream.end()].concat().into()
     } else {
-        Progress::Pass(out.freeze())
+        passed
+    };
+    if failed {
+        Progress::BrokenOff(passed)
+    } else {
+        Progress::Pass(passed)
     }
 }
 
 const NOTHING_SAID: &str = "it began its answer with an error";
-
-/// Finds the message of the error among the events of a chunk.
-fn error_message(chunk: &[u8]) -> Option<String> {
-    let lines = chunk.split(|byte| matches!(byte, b'\n' | b'\r'));
-    lines
-        .filter_map(|line| line.strip_prefix(b"data:"))
-        .find_map(provider_message)
-}

@@ -1,5 +1,5 @@
-//! Which headers cross the router: what a provider is sent of the client's, and what a client is
-//! sent of the provider's. Values are made elsewhere.
+//! Headers that cross the router: the client's that a provider is sent, and the provider's that a
+//! client is sent. How a type authorizes a request is `llm-router-providers`'.
 
 use std::borrow::Cow;
 
@@ -35,14 +35,14 @@ const NOT_FOR_CLIENTS: [&str; 3] = ["keep-alive", "proxy-authenticate", "alt-svc
 /// Names the rule that decided on a request.
 pub(crate) const RULE: &str = "x-llm-router-rule";
 
-/// What the headers of formats begin with, that say nothing to a provider of another one.
+/// Prefixes of the headers of a format, which mean nothing to a provider of another one.
 const OF_FORMATS: [&str; 2] = ["anthropic-", "openai-"];
 
 /// Target of a request to a provider.
 pub(crate) struct UpstreamTarget<'a> {
     /// Below the provider's base URL.
     pub(crate) path: Cow<'a, str>,
-    /// Whether the request has been translated: then the path is whole with its query.
+    /// True if the request was translated: then the path has its whole query.
     pub(crate) translated: bool,
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn has_type(header: &ResponseHeader, name: &str) -> bool {
 /// length that was announced.
 ///
 /// # Errors
-/// When a header can't be set.
+/// Returns an error if a header can't be set.
 pub(crate) fn open_length(header: &mut ResponseHeader) -> Result<()> {
     let length = header.headers.get(CONTENT_LENGTH);
     if length.is_some_and(|length| length != "0") {
@@ -167,7 +167,7 @@ pub(crate) fn authorize(
     Ok(())
 }
 
-/// What the router says of itself in a response.
+/// Headers that the router adds to a response.
 pub(crate) struct Marks<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) provider: &'a str,

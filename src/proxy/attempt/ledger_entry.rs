@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::balance;
-use llm_router_domain::format::Endpoint;
+use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
     Timings, bill,
@@ -15,7 +15,8 @@ use llm_router_domain::ledger::{
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::formats;
-use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
+use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
 use uuid::Uuid;
 
 use crate::budgets::{Expected, KeyBudget};
@@ -28,7 +29,9 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
     opened: OpenEntry,
-    layout: &'static UsageLayout,
+    /// The provider's format.
+    format: Format,
+    endpoint: Endpoint,
     price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::DeploymentState>,
@@ -56,9 +59,9 @@ enum Meter {
     /// A response that uses nothing: an error, or a count of tokens.
     Free,
     Body(BodyMeter),
-    Stream(StreamMeter),
+    Stream(Box<AnswerStream>),
     /// A stream that was asked for usage on the client's behalf.
-    Filter(UsageFilter),
+    Filter(Box<AnswerStream>),
     Done(Observed),
 }
 
@@ -112,7 +115,8 @@ impl EntryDraft {
                 estimate,
                 cost,
             },
-            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
+            format: inference.provider_format(),
+            endpoint: request.endpoint,
             price,
             deployment: Arc::clone(&deployment.state),
             price_type: provider.kind.price_type(),
@@ -157,11 +161,12 @@ impl EntryDraft {
     /// didn't ask for.
     pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
         self.status = status;
+        let (format, endpoint) = (self.format, self.endpoint);
         self.meter = match (stream, filter) {
             _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(UsageFilter::new(self.layout)),
-            (true, false) => Meter::Stream(StreamMeter::new(self.layout)),
-            (false, _) => Meter::Body(BodyMeter::new(self.layout)),
+            (true, true) => Meter::Filter(Box::new(AnswerStream::without_usage(format, endpoint))),
+            (true, false) => Meter::Stream(Box::new(AnswerStream::unchanged(format, endpoint))),
+            (false, _) => Meter::Body(BodyMeter::new(UsageLayout::for_endpoint(format, endpoint))),
         };
     }
 
@@ -178,12 +183,12 @@ impl EntryDraft {
             }
             Meter::Stream(meter) => {
                 if let Some(chunk) = body.as_ref() {
-                    meter.feed(chunk.clone());
+                    meter.push(chunk.clone());
                     content = meter.observed().content_started();
                 }
             }
             Meter::Filter(filter) => {
-                let passed = body.take().map(|chunk| filter.pass(chunk));
+                let passed = body.take().map(|chunk| filter.push(chunk));
                 *body = passed.filter(|passed| !passed.is_empty());
                 content = filter.observed().content_started();
             }
@@ -200,15 +205,15 @@ impl EntryDraft {
     fn finish(&mut self, body: &mut Option<Bytes>) {
         self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
             Meter::Body(meter) => Meter::Done(meter.finish()),
-            Meter::Stream(meter) => Meter::Done(meter.finish()),
-            Meter::Filter(filter) => {
-                let (rest, observed) = filter.finish();
+            Meter::Stream(meter) => Meter::Done(meter.into_observed()),
+            Meter::Filter(mut filter) => {
+                let rest = filter.end();
                 *body = Some(match body.take() {
                     Some(passed) if rest.is_empty() => passed,
                     Some(passed) => [passed, rest].concat().into(),
                     None => rest,
                 });
-                Meter::Done(observed)
+                Meter::Done(filter.into_observed())
             }
             other => other,
         };

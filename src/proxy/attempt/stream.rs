@@ -79,7 +79,7 @@ impl Stream {
 
     /// Takes the bytes that are left when the upstream has ended the stream.
     pub(crate) fn rest(&mut self) -> Option<Bytes> {
-        self.splitter.finish()
+        self.splitter.finish().map(Piece::into_bytes)
     }
 }
 

@@ -10,7 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -21,9 +21,6 @@ use crate::error::ApiError;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::body::{self, BodyError};
 use crate::proxy::downstream::reply::{deliver, send_fault};
-
-/// The largest answer; the largest there is now is a script of the API's documentation.
-const MOST_ANSWERED: usize = 16 * 1024 * 1024;
 
 /// Asks the admin service. Nothing of the body is read from the connection before the service asks
 /// for it, which it does once it knows that the caller may send one.
@@ -80,7 +77,8 @@ pub(crate) async fn send(
     ctx: &mut Context,
 ) -> Result<()> {
     let (parts, body) = answer.into_parts();
-    let Ok(body) = Limited::new(body, MOST_ANSWERED).collect().await else {
+    // The service makes its answers whole, in memory: a bound here would save none.
+    let Ok(body) = body.collect().await else {
         return send_fault(session, ctx, &ApiError::internal()).await;
     };
     ctx.answer.status = Some((parts.status.as_u16(), None));

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::{Downstream, keep};
 use crate::proxy::gateway::Gateway;
-use crate::proxy::request::limit::settle_limits;
+use crate::proxy::request::reserve::settle_limits;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::{CLIENT_CLOSED_REQUEST, Finished, OTHER};
 use crate::telemetry::traces::{self, Trace};

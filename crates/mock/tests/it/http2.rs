@@ -5,7 +5,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use llm_router_mock::Running;
+use llm_router_mock::RunningMock;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -13,7 +13,7 @@ use crate::client::{eventually, mock};
 
 type Sender = http2::SendRequest<Full<Bytes>>;
 
-async fn connect(mock: &Running) -> Sender {
+async fn connect(mock: &RunningMock) -> Sender {
     let stream = TcpStream::connect(mock.addr()).await.unwrap();
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = connected.unwrap();

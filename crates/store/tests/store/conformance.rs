@@ -29,6 +29,7 @@ async fn conforms(place: StorePlace) {
     gives_back_every_field(&place).await;
     counts_nothing_twice(&place).await;
     sums_are_exact(&place).await;
+    pages_of_sums_follow_each_other(&place).await;
     tells_what_each_run_spent(&place).await;
     writers_do_not_disturb_each_other(&place).await;
     lists_requests_by_page_and_filter(&place).await;
@@ -211,6 +212,7 @@ async fn sums_are_exact(place: &StorePlace) {
             key: (random.below(4) == 0).then(|| format!("key-{}", random.below(15))),
             owner: (random.below(4) == 0).then(|| format!("team-{}", random.below(5))),
             group: GROUPS[round % GROUPS.len()],
+            ..CostQuery::default()
         };
         let mut found = store.costs(&query).await.unwrap();
         let mut expected = oracle(&entries, &query);
@@ -244,6 +246,43 @@ async fn sums_are_exact(place: &StorePlace) {
             .normalize(),
         expected
     );
+}
+
+async fn pages_of_sums_follow_each_other(place: &StorePlace) {
+    let store = empty(place, "cost_pages").await;
+    store.insert(&entries(6, 2_000, 40)).await.unwrap();
+    for group in [
+        SumGroup::Model,
+        SumGroup::Provider,
+        SumGroup::Owner,
+        SumGroup::Key,
+        SumGroup::EndUser,
+    ] {
+        let whole = CostQuery {
+            group,
+            // Read out of months and days.
+            from: Some(date(2026, 1, 5)),
+            ..CostQuery::default()
+        };
+        let expected = store.costs(&whole).await.unwrap();
+        assert!(expected.len() > 2, "{group:?}");
+        let mut page = CostQuery {
+            limit: Some(2),
+            ..whole
+        };
+        let mut rows: Vec<CostRow> = Vec::new();
+        loop {
+            let found = store.costs(&page).await.unwrap();
+            let Some(last) = found.last() else {
+                break;
+            };
+            assert!(found.len() <= 2, "{group:?}");
+            let values = [&last.provider, &last.model, &last.user];
+            page.after = values.into_iter().flatten().cloned().collect();
+            rows.extend(found);
+        }
+        assert_eq!(rows, expected, "{group:?}");
+    }
 }
 
 async fn writers_do_not_disturb_each_other(place: &StorePlace) {

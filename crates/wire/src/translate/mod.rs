@@ -38,7 +38,7 @@ pub use failure::translate_error;
 pub use history::clean_history;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
-pub use stream::{StreamEnd, StreamTranslator};
+pub(crate) use stream::{StreamEnd, StreamTranslator};
 
 use crate::formats::{client_codec, codec};
 use json::Json;

@@ -1,7 +1,7 @@
-//! Translates a provider's stream into a client's, event by event, whatever chunks it comes in. It
-//! knows no format: readers and writers do.
+//! Translates a provider's stream into a client's, event by event. It must not cut the stream, nor
+//! know a format: readers and writers do.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use llm_router_domain::format::Format;
 
 use super::TranslateError;
@@ -10,55 +10,32 @@ use super::failure::Failure;
 use super::json::{self, Json};
 use super::options::ResponseContext;
 use super::sequence::Sequencer;
-use crate::formats::{client_codec, codec};
-use crate::sse::{Piece, Splitter};
-
-/// The longest event that is taken in: a generated image fits.
-const EVENT_LIMIT: usize = 64 << 20;
+use crate::formats::{Codec, client_codec, codec};
+use crate::sse;
 
 /// Ends the streams of OpenAI chat, and of some servers of other formats too.
 pub(crate) const DONE: &str = "[DONE]";
 
-/// How a provider's stream ended.
+/// The end of a provider's stream.
 #[derive(Clone, Debug)]
-pub enum StreamEnd {
+pub(crate) enum StreamEnd {
     /// The provider closed it properly.
     Complete,
     /// It broke: the connection did, or a time ran out.
     Broken(TranslateError),
 }
 
-/// Translates one answer's stream.
+/// Translates the events of one answer.
 ///
-/// Feed it the provider's bytes as they come, whatever their boundaries; what it appends are whole
-/// events of the client's format. An answer that breaks off ends in an error event and never in a
-/// stop that the provider didn't send.
-pub struct StreamTranslator {
-    splitter: Splitter,
-    source: Source,
+/// What it appends are whole events of the client's format. An answer that breaks off ends in an
+/// error event and never in a stop that the provider didn't send.
+pub(crate) struct StreamTranslator {
+    codec: &'static dyn Codec,
+    reader: Box<dyn ReadStream>,
     sequencer: Sequencer,
     writer: Box<dyn WriteStream>,
-    format: Format,
     context: ResponseContext,
     ended: bool,
-}
-
-/// What comes from the provider.
-enum Source {
-    /// Nothing yet, or only white space.
-    Unknown(BytesMut),
-    Events(Box<dyn ReadStream>),
-    /// One JSON document: the provider doesn't stream though asked to.
-    Document(BytesMut),
-}
-
-impl std::fmt::Debug for StreamTranslator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamTranslator")
-            .field("from", &self.format)
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
-    }
 }
 
 impl StreamTranslator {
@@ -66,71 +43,60 @@ impl StreamTranslator {
     ///
     /// # Errors
     /// [`TranslateError`] when there are no clients of the format `to`.
-    pub fn new(from: Format, to: Format, context: ResponseContext) -> Result<Self, TranslateError> {
-        let writer = client_codec(to)?.stream_writer(context.clone());
+    pub(crate) fn new(
+        from: Format,
+        to: Format,
+        context: ResponseContext,
+    ) -> Result<Self, TranslateError> {
+        let codec = codec(from);
         Ok(Self {
-            splitter: Splitter::with_limit(EVENT_LIMIT),
-            source: Source::Unknown(BytesMut::new()),
+            codec,
+            reader: codec.stream_reader(&context),
             sequencer: Sequencer::default(),
-            writer,
-            format: from,
+            writer: client_codec(to)?.stream_writer(context.clone()),
             context,
             ended: false,
         })
     }
 
-    /// Takes the next bytes and appends what they say to `out`.
-    pub fn feed(&mut self, chunk: Bytes, out: &mut BytesMut) {
+    /// Takes an event, whose data is `data`, and appends what it says to `out`.
+    pub(crate) fn event(&mut self, event: &sse::Event, data: &[u8], out: &mut BytesMut) {
         if self.ended {
             return;
         }
-        let chunk = match &mut self.source {
-            Source::Events(_) => chunk,
-            Source::Document(held) if held.len() + chunk.len() > EVENT_LIMIT => {
-                return self.fail(&too_large(), out);
-            }
-            Source::Document(held) => return held.extend_from_slice(&chunk),
-            Source::Unknown(held) => {
-                held.extend_from_slice(&chunk);
-                match first_byte(held) {
-                    None => return,
-                    Some(b'{' | b'[') => {
-                        let held = std::mem::take(held);
-                        self.source = Source::Document(held);
-                        return;
-                    }
-                    Some(_) => {
-                        let held = std::mem::take(held);
-                        self.source =
-                            Source::Events(codec(self.format).stream_reader(&self.context));
-                        held.freeze()
-                    }
-                }
-            }
+        let data = String::from_utf8_lossy(data);
+        let name = event.name().and_then(|name| std::str::from_utf8(name).ok());
+        self.drive(out, |reader, sink| reader.read(name, &data, sink));
+    }
+
+    /// Fails because an event is too long to be held.
+    pub(crate) fn too_large(&mut self, out: &mut BytesMut) {
+        let message = "The provider sent an event that is too large.";
+        self.fail(&Failure::new(502, "upstream_error", message), out);
+    }
+
+    /// Takes a whole answer that came as one JSON document; what is no JSON is passed over.
+    pub(crate) fn document(&mut self, body: &[u8], out: &mut BytesMut) {
+        let text = String::from_utf8_lossy(body);
+        let Ok(json) = Json::parse(&text) else {
+            return;
         };
-        self.splitter.push(chunk);
-        while let Some(piece) = self.splitter.next_piece() {
-            match piece {
-                Piece::Event(event) => self.event(&event, out),
-                Piece::Part { .. } => self.fail(&too_large(), out),
-            }
+        let (writer, mut ended) = (self.writer.as_mut(), false);
+        self.codec.read_document(json, &self.context, &mut |event| {
+            write(event, writer, &mut ended, out);
+        });
+        if !ended {
+            self.writer.end(out);
         }
+        self.ended = true;
     }
 
     /// Ends the stream. Nothing is appended if it has ended already.
-    pub fn finish(&mut self, end: StreamEnd, out: &mut BytesMut) {
-        if let Some(rest) = self.splitter.finish() {
-            self.event(&crate::sse::Event::new(rest), out);
-        }
-        if let Source::Document(held) = &mut self.source {
-            let held = std::mem::take(held);
-            self.document(&held, out);
-        }
+    pub(crate) fn finish(&mut self, end: StreamEnd, out: &mut BytesMut) {
         if self.ended {
             return;
         }
-        let complete = matches!(&self.source, Source::Events(reader) if reader.is_complete());
-        if complete {
+        if self.reader.is_complete() {
             self.drive(out, |reader, sink| reader.end(sink));
             if !self.ended {
                 self.writer.end(out);
@@ -148,19 +114,9 @@ impl StreamTranslator {
         self.fail(&failure, out);
     }
 
-    /// Whether an end was written: whatever follows is ignored.
-    #[must_use]
-    pub const fn has_ended(&self) -> bool {
+    /// Returns true if an end was written: whatever follows is ignored.
+    pub(crate) const fn has_ended(&self) -> bool {
         self.ended
-    }
-
-    fn event(&mut self, event: &crate::sse::Event, out: &mut BytesMut) {
-        let Some(data) = event.data().filter(|_| !self.ended) else {
-            return;
-        };
-        let data = String::from_utf8_lossy(&data);
-        let name = event.name().and_then(|name| std::str::from_utf8(name).ok());
-        self.drive(out, |reader, sink| reader.read(name, &data, sink));
     }
 
     /// Lets the reader speak and writes what it says, in turn.
@@ -169,31 +125,12 @@ impl StreamTranslator {
         out: &mut BytesMut,
         speak: impl FnOnce(&mut dyn ReadStream, &mut Sink<'_>),
     ) {
-        let Source::Events(reader) = &mut self.source else {
-            return;
-        };
         let (sequencer, writer, ended) = (&mut self.sequencer, &mut self.writer, &mut self.ended);
-        speak(reader.as_mut(), &mut |event| {
+        speak(self.reader.as_mut(), &mut |event| {
             sequencer.push(event, &mut |event| {
                 write(event, writer.as_mut(), ended, out)
             });
         });
-    }
-
-    /// A plain answer where a stream was expected.
-    fn document(&mut self, body: &[u8], out: &mut BytesMut) {
-        let text = String::from_utf8_lossy(body);
-        let Ok(json) = Json::parse(&text) else {
-            return;
-        };
-        let (writer, mut ended) = (self.writer.as_mut(), false);
-        codec(self.format).read_document(json, &self.context, &mut |event| {
-            write(event, writer, &mut ended, out);
-        });
-        if !ended {
-            self.writer.end(out);
-        }
-        self.ended = true;
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
@@ -203,29 +140,12 @@ impl StreamTranslator {
     }
 }
 
-fn too_large() -> Failure {
-    Failure::new(
-        502,
-        "upstream_error",
-        "The provider sent an event that is too large.",
-    )
-}
-
 fn write(event: Event<'_>, writer: &mut dyn WriteStream, ended: &mut bool, out: &mut BytesMut) {
     if *ended {
         return;
     }
     *ended = matches!(event, Event::Failed(_));
     writer.write(&event, out);
-}
-
-/// The first byte that is no white space and no byte order mark.
-fn first_byte(bytes: &[u8]) -> Option<u8> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    bytes
-        .iter()
-        .copied()
-        .find(|byte| !byte.is_ascii_whitespace())
 }
 
 /// Parses an event's data. What is no JSON is passed over, as SDKs do with keep-alives, unless it

@@ -1,154 +1,46 @@
-//! Taking out of a stream what only [`super::ask_for_usage`] put in: the extra chunk and the
-//! `"usage":null` of the others. Every other byte passes as it came.
+//! Removes from a stream what only [`super::ask_for_usage`] brought into it: the extra chunk and the
+//! `"usage":null` of the others. It must not change any other byte.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 use crate::json;
-use crate::sse::{Event, Piece, Splitter};
+use crate::sse::Event;
 
-use super::stream::{EventMeter, may_hold_usage};
-use super::{Observed, UsageLayout};
+use super::stream::may_hold_usage;
 
 const NULL: &[u8] = b"\"usage\":null";
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
-/// Meters a stream like [`super::StreamMeter`] and passes it on as it would have been without the
-/// usage option.
-///
-/// An event is passed on once it is whole: half of it is of no use to a client, and whether it
-/// may pass is known only then. Events past the splitter's limit pass as they are.
-#[derive(Debug)]
-pub struct UsageFilter {
-    splitter: Splitter,
-    events: EventMeter,
-}
-
-impl UsageFilter {
-    /// A filter for a stream of chat or completions chunks.
-    #[must_use]
-    pub fn new(layout: &'static UsageLayout) -> Self {
-        Self {
-            splitter: Splitter::default(),
-            events: EventMeter::new(layout),
-        }
-    }
-
-    /// Takes the next chunk; what the client may see by now. It is the chunk itself, uncopied,
-    /// where nothing had to be changed or held back.
-    pub fn pass(&mut self, chunk: Bytes) -> Bytes {
-        let carried = self.splitter.holds_bytes();
-        self.splitter.push(chunk.clone());
-        let mut out = Output {
-            chunk,
-            same: if carried { None } else { Some(0) },
-            own: BytesMut::new(),
-        };
-        while let Some(piece) = self.splitter.next_piece() {
-            self.events.piece(&piece);
-            out.piece(&piece);
-        }
-        out.into_bytes()
-    }
-
-    /// What was seen so far.
-    #[must_use]
-    pub const fn observed(&self) -> &Observed {
-        &self.events.observed
-    }
-
-    /// Ends the stream: the bytes held back and what was seen.
-    #[must_use]
-    pub fn finish(mut self) -> (Bytes, Observed) {
-        let rest = self.splitter.finish().unwrap_or_default();
-        if rest.is_empty() {
-            return (rest, self.events.observed);
-        }
-        self.events.rest(rest.clone());
-        let event = Event::new(rest.clone());
-        let left = match change(&event) {
-            Change::None => rest,
-            Change::Drop => Bytes::new(),
-            Change::Cut(cut) => without(&rest, cut).freeze(),
-        };
-        (left, self.events.observed)
-    }
-}
-
-/// The bytes of one chunk that pass: a prefix of the chunk as long as nothing was changed.
-struct Output {
-    chunk: Bytes,
-    /// How much of the chunk passes unchanged, while all of it up to there does.
-    same: Option<usize>,
-    own: BytesMut,
-}
-
-impl Output {
-    fn piece(&mut self, piece: &Piece) {
-        match piece {
-            Piece::Part { bytes, .. } => self.keep(bytes),
-            Piece::Event(event) => match change(event) {
-                Change::None => self.keep(event.raw()),
-                Change::Drop => self.diverge(),
-                Change::Cut(cut) => {
-                    self.diverge();
-                    let raw = event.raw();
-                    self.own
-                        .extend_from_slice(raw.get(..cut.start).unwrap_or_default());
-                    self.own
-                        .extend_from_slice(raw.get(cut.end..).unwrap_or_default());
-                }
-            },
-        }
-    }
-
-    fn keep(&mut self, raw: &Bytes) {
-        match &mut self.same {
-            Some(end) => *end += raw.len(),
-            None => self.own.extend_from_slice(raw),
-        }
-    }
-
-    fn diverge(&mut self) {
-        if let Some(end) = self.same.take() {
-            self.own.reserve(self.chunk.len());
-            self.own
-                .extend_from_slice(self.chunk.get(..end).unwrap_or_default());
-        }
-    }
-
-    fn into_bytes(self) -> Bytes {
-        match self.same {
-            Some(end) => self.chunk.slice(..end.min(self.chunk.len())),
-            None => self.own.freeze(),
-        }
-    }
-}
-
-enum Change {
+/// What becomes of an event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It passes as it came.
     None,
-    /// The extra chunk: no choices, but usage.
+    /// It is the extra chunk, without choices but with usage, and doesn't pass.
     Drop,
-    /// These bytes of the event go.
+    /// It passes without these bytes.
     Cut(Range<usize>),
 }
 
-fn change(event: &Event) -> Change {
-    let Some(Cow::Borrowed(data)) = event.data() else {
+/// What becomes of an event in a stream that the client didn't ask for usage. `data` is the
+/// event's.
+pub(crate) fn without_usage(event: &Event, data: &[u8]) -> Change {
+    let start = event.raw().as_ptr_range();
+    if !start.contains(&data.as_ptr()) {
+        // Data that is spread over lines was copied; no server that knows the option sends it.
         return Change::None;
-    };
+    }
     if may_hold_usage(data) && is_extra(data) {
         return Change::Drop;
     }
     let Some(cut) = null_usage(data) else {
         return Change::None;
     };
-    let offset = data.as_ptr().addr() - event.raw().as_ptr().addr();
+    let offset = data.as_ptr().addr() - start.start.addr();
     Change::Cut(offset + cut.start..offset + cut.end)
 }
 
@@ -221,11 +113,4 @@ fn after_comma(data: &[u8], end: usize) -> usize {
     } else {
         end
     }
-}
-
-fn without(raw: &[u8], cut: Range<usize>) -> BytesMut {
-    let mut kept = BytesMut::with_capacity(raw.len());
-    kept.extend_from_slice(raw.get(..cut.start).unwrap_or_default());
-    kept.extend_from_slice(raw.get(cut.end..).unwrap_or_default());
-    kept
 }

@@ -27,8 +27,10 @@ impl Splice {
 /// The change that makes the body of a streaming chat or completions request ask for usage; none
 /// if it asks already, or if it isn't an object with members.
 ///
-/// When this is some, the response needs [`super::UsageFilter`] to take out again what the client
-/// didn't ask for.
+/// When this is some, the response needs [`AnswerStream::without_usage`] to remove again what the
+/// client didn't ask for.
+///
+/// [`AnswerStream::without_usage`]: crate::stream::AnswerStream::without_usage
 #[must_use]
 pub fn ask_for_usage(body: &[u8]) -> Option<Splice> {
     let mut first = None;

@@ -1,14 +1,11 @@
-//! The meter of a stream: what each event says of usage, text, model, end and failure. It must
-//! not hold more of the stream than the event it stands in, and of that only up to a limit.
+//! The meter of a stream: reads usage, text, model, end and failure in each event. It must not cut
+//! the stream, nor hold any of it.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use memchr::memmem::Finder;
 
 use crate::json;
-use crate::sse::{Event, Piece, Splitter};
 
 use super::body::Scanner;
 use super::counts::Counts;
@@ -21,58 +18,18 @@ static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage
 static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model"));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
-/// Meters a stream of server-sent events as its chunks go by.
+/// Meters the events of a stream.
 #[derive(Debug)]
-pub struct StreamMeter {
-    splitter: Splitter,
-    events: EventMeter,
-}
-
-impl StreamMeter {
-    /// A meter for a stream in this layout.
-    #[must_use]
-    pub fn new(layout: &'static UsageLayout) -> Self {
-        Self {
-            splitter: Splitter::default(),
-            events: EventMeter::new(layout),
-        }
-    }
-
-    /// Takes the next chunk, of any size.
-    pub fn feed(&mut self, chunk: Bytes) {
-        self.splitter.push(chunk);
-        while let Some(piece) = self.splitter.next_piece() {
-            self.events.piece(&piece);
-        }
-    }
-
-    /// What was seen so far.
-    #[must_use]
-    pub const fn observed(&self) -> &Observed {
-        &self.events.observed
-    }
-
-    /// Ends the stream: an event that lacks its blank line counts too.
-    #[must_use]
-    pub fn finish(mut self) -> Observed {
-        if let Some(rest) = self.splitter.finish() {
-            self.events.rest(rest);
-        }
-        self.events.observed
-    }
-}
-
-/// Meters events that are already cut.
-#[derive(Debug)]
-pub(super) struct EventMeter {
-    pub(super) observed: Observed,
+pub(crate) struct StreamMeter {
+    observed: Observed,
     model_tries: u8,
     /// Reads an event that is too long to hold.
     long: Option<Box<Scanner>>,
 }
 
-impl EventMeter {
-    pub(super) const fn new(layout: &'static UsageLayout) -> Self {
+impl StreamMeter {
+    /// A meter for a stream in this layout.
+    pub(crate) const fn new(layout: &'static UsageLayout) -> Self {
         Self {
             observed: Observed::new(layout),
             model_tries: MODEL_TRIES,
@@ -80,23 +37,18 @@ impl EventMeter {
         }
     }
 
-    pub(super) fn piece(&mut self, piece: &Piece) {
-        match piece {
-            Piece::Event(event) => self.event(event),
-            Piece::Part { bytes, last } => self.part(bytes, *last),
-        }
+    /// The observations so far.
+    pub(crate) const fn observed(&self) -> &Observed {
+        &self.observed
     }
 
-    /// What the stream ended in without a blank line.
-    pub(super) fn rest(&mut self, rest: Bytes) {
-        if self.long.is_some() {
-            self.part(&rest, true);
-        } else {
-            self.event(&Event::new(rest));
-        }
+    /// Ends the stream.
+    pub(crate) fn into_observed(self) -> Observed {
+        self.observed
     }
 
-    fn part(&mut self, bytes: &[u8], last: bool) {
+    /// Takes a part of an event that is too long to hold.
+    pub(crate) fn part(&mut self, bytes: &[u8], last: bool) {
         let scanner = self
             .long
             .get_or_insert_with(|| Box::new(Scanner::in_event()));
@@ -106,15 +58,8 @@ impl EventMeter {
         }
     }
 
-    fn event(&mut self, event: &Event) {
-        match event.data() {
-            None => {}
-            Some(Cow::Borrowed(data)) => self.data(data),
-            Some(Cow::Owned(data)) => self.data(&data),
-        }
-    }
-
-    fn data(&mut self, data: &[u8]) {
+    /// Takes the data of an event.
+    pub(crate) fn data(&mut self, data: &[u8]) {
         if data.starts_with(b"[DONE]") {
             self.observed.finished = true;
             return;
@@ -291,37 +236,7 @@ fn has_finish_reason(layout: &UsageLayout, data: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use llm_router_domain::format::{Endpoint, Format};
-    use llm_router_domain::usage::Class;
-
     use super::*;
-    use crate::sse::DEFAULT_LIMIT;
-
-    #[test]
-    fn an_event_too_long_to_hold_is_read_in_parts() {
-        let echo = "p".repeat(DEFAULT_LIMIT);
-        let stream = format!(
-            "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\
-             \"model\":\"m\",\"instructions\":\"{echo}\",\"service_tier\":\"default\",\
-             \"usage\":{{\"input_tokens\":300,\"output_tokens\":12,\
-             \"input_tokens_details\":{{\"cached_tokens\":100}}}}}}}}\n\n"
-        );
-        for size in [1000, 4096, 65_536] {
-            let mut meter = StreamMeter::new(UsageLayout::for_endpoint(
-                Format::OpenAiResponses,
-                Endpoint::Responses,
-            ));
-            for chunk in stream.as_bytes().chunks(size) {
-                meter.feed(Bytes::copy_from_slice(chunk));
-            }
-            let observed = meter.finish();
-            let usage = observed.reported().unwrap();
-            let classes = [Class::Input, Class::CacheRead, Class::Output].map(|c| usage.get(c));
-            assert_eq!(classes, [200, 100, 12], "{size}");
-            assert_eq!(observed.model.as_deref(), Some("m"));
-            assert!(observed.finished && observed.text_bytes == 0);
-        }
-    }
 
     #[test]
     fn only_an_object_may_be_usage() {

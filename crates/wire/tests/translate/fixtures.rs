@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use llm_router_domain::format::Format;
+use llm_router_domain::format::{Endpoint, Format};
 use llm_router_wire::translate::{ChatDialect, Compat, RequestOptions, ResponseContext};
 use serde_json::Value;
 
@@ -20,6 +20,12 @@ pub(crate) const PROVIDERS: [Format; 4] = [
     Format::AnthropicMessages,
     Format::Gemini,
 ];
+
+/// The endpoint at which clients of a format ask for an answer.
+pub(crate) fn endpoint(client: Format) -> Endpoint {
+    let found = Endpoint::ALL.into_iter().find(|e| e.format() == client);
+    found.unwrap_or_else(|| panic!("no client speaks {client}"))
+}
 
 /// A file of a fixture folder: its name without extension, and its content.
 pub(crate) struct Fixture {

@@ -3,18 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use llm_router_domain::format::Format;
+use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::translate::{
-    RequestOptions, StreamEnd, StreamTranslator, translate_error, translate_request,
-    translate_response,
+    RequestOptions, translate_error, translate_request, translate_response,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use crate::fixtures::{CLIENTS, PROVIDERS, context, model, options};
-use crate::streams::{marks, stream};
+use crate::fixtures::{CLIENTS, PROVIDERS, context, endpoint, model, options};
+use crate::streams::{StreamEnd, marks, stream};
 
 /// Text with everything that escapes and splits could trip over, and never blank.
 fn text() -> impl Strategy<Value = String> {
@@ -323,13 +323,13 @@ fn all_ways(bytes: &[u8]) {
                 assert!(body.len() <= limit);
                 serde_json::from_slice::<serde::de::IgnoredAny>(&body).unwrap();
             }
-            let Ok(mut translator) = StreamTranslator::new(from, to, context()) else {
+            if !CLIENTS.contains(&to) {
                 continue;
-            };
-            let mut out = BytesMut::new();
-            translator.feed(Bytes::copy_from_slice(bytes), &mut out);
-            translator.finish(StreamEnd::Complete, &mut out);
-            assert!(translator.has_ended() && out.len() <= limit);
+            }
+            let stream = AnswerStream::translated(from, endpoint(to), context());
+            let mut stream = stream.unwrap();
+            let first = stream.push(Bytes::copy_from_slice(bytes));
+            assert!(first.len() + stream.end().len() <= limit && stream.has_ended());
         }
     }
 }

@@ -4,13 +4,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use llm_router_domain::format::Format;
-use llm_router_wire::translate::{
-    StreamEnd, translate_error, translate_request, translate_response,
-};
+use llm_router_wire::translate::{translate_error, translate_request, translate_response};
 use serde_json::Value;
 
 use crate::fixtures::{CLIENTS, PROVIDERS, context, model, options};
-use crate::streams::{marks, stream};
+use crate::streams::{StreamEnd, marks, stream};
 
 struct Recording {
     id: String,

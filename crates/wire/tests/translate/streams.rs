@@ -4,11 +4,13 @@
 //! The first line of a fixture may be a comment with words: `broken` for a connection that broke,
 //! `no-usage` for a client that didn't ask for usage.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use llm_router_domain::format::Format;
-use llm_router_wire::translate::{ResponseContext, StreamEnd, StreamTranslator, TranslateError};
+use llm_router_wire::error::ErrorBody;
+use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::translate::ResponseContext;
 
-use crate::fixtures::{CLIENTS, Fixture, PROVIDERS, assert_golden, context, fixtures};
+use crate::fixtures::{CLIENTS, Fixture, PROVIDERS, assert_golden, context, endpoint, fixtures};
 
 /// Translates a stream that comes in the chunks given.
 pub(crate) fn stream<'c>(
@@ -18,15 +20,36 @@ pub(crate) fn stream<'c>(
     end: StreamEnd,
     context: ResponseContext,
 ) -> String {
-    let mut translator = StreamTranslator::new(from, to, context).unwrap();
-    let mut out = BytesMut::new();
+    let mut stream = AnswerStream::translated(from, endpoint(to), context).unwrap();
+    let mut out = Vec::new();
     for chunk in chunks {
-        translator.feed(Bytes::copy_from_slice(chunk), &mut out);
+        out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
     }
-    translator.finish(end, &mut out);
-    assert!(translator.has_ended());
-    String::from_utf8(out.to_vec()).unwrap()
+    let rest = match end {
+        StreamEnd::Complete => stream.end(),
+        StreamEnd::Broken => stream.break_off(&BROKEN),
+    };
+    out.extend_from_slice(&rest);
+    assert!(stream.has_ended());
+    String::from_utf8(out).unwrap()
 }
+
+/// The end of a provider's stream.
+#[derive(Clone, Copy)]
+pub(crate) enum StreamEnd {
+    /// The provider closed it properly.
+    Complete,
+    /// It broke.
+    Broken,
+}
+
+const BROKEN: ErrorBody<'static> = ErrorBody {
+    status: 504,
+    code: "upstream_timeout",
+    message: "The provider went silent.",
+    param: None,
+    request_id: "req-1",
+};
 
 /// The end and the context that a fixture's first line asks for.
 fn case(fixture: &Fixture) -> (StreamEnd, ResponseContext) {
@@ -36,12 +59,7 @@ fn case(fixture: &Fixture) -> (StreamEnd, ResponseContext) {
         None => Vec::new(),
     };
     let end = if words.contains(&"broken") {
-        StreamEnd::Broken(TranslateError {
-            status: 504,
-            code: "upstream_timeout".into(),
-            message: "The provider went silent.".to_owned(),
-            param: None,
-        })
+        StreamEnd::Broken
     } else {
         StreamEnd::Complete
     };
@@ -95,15 +113,9 @@ fn chunks_may_end_anywhere() {
     for (from, to, fixture) in all() {
         let (end, context) = case(&fixture);
         let bytes = fixture.text.as_bytes();
-        let whole = stream(
-            from,
-            to,
-            std::iter::once(bytes),
-            end.clone(),
-            context.clone(),
-        );
+        let whole = stream(from, to, std::iter::once(bytes), end, context.clone());
         for size in [1, 7, 64] {
-            let out = stream(from, to, bytes.chunks(size), end.clone(), context.clone());
+            let out = stream(from, to, bytes.chunks(size), end, context.clone());
             assert_eq!(
                 out, whole,
                 "{from} {to} {} in chunks of {size}",
@@ -121,7 +133,7 @@ fn line_ends_may_be_any() {
             from,
             to,
             std::iter::once(fixture.text.as_bytes()),
-            end.clone(),
+            end,
             context.clone(),
         );
         let crlf = fixture.text.replace('\n', "\r\n");
@@ -193,11 +205,11 @@ pub(crate) fn marks(to: Format, out: &str) -> (usize, usize, usize) {
     }
 }
 
-/// A proxy keeps translators in contexts that its threads share.
+/// A proxy keeps streams in contexts that its threads share.
 #[test]
-fn translators_can_be_shared_between_threads() {
+fn streams_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
-    shared::<StreamTranslator>();
+    shared::<AnswerStream>();
 }
 
 /// What streams as it comes: nothing waits for the next event.
@@ -209,10 +221,10 @@ fn every_event_is_passed_on_at_once() {
         )
     };
     for to in [Format::AnthropicMessages, Format::OpenAiResponses] {
-        let mut translator = StreamTranslator::new(Format::OpenAiChat, to, context()).unwrap();
+        let stream = AnswerStream::translated(Format::OpenAiChat, endpoint(to), context());
+        let mut stream = stream.unwrap();
         for text in ["one", "two", "three"] {
-            let mut out = BytesMut::new();
-            translator.feed(Bytes::from(chunk(text)), &mut out);
+            let out = stream.push(Bytes::from(chunk(text)));
             let out = String::from_utf8(out.to_vec()).unwrap();
             assert!(out.contains(text) && out.ends_with("\n\n"), "{out}");
         }

@@ -9,7 +9,7 @@ use llm_router_domain::usage::{Class, ServiceTier, Usage, UsageSource};
 use llm_router_wire::usage::Observed;
 use serde_json::Value;
 
-use super::{SIZES, filter_stream, layout, meter_body, meter_stream};
+use super::{SIZES, filter_stream, kind, meter_body, meter_stream};
 
 const DAY: Date = date(2026, 6, 1);
 
@@ -126,7 +126,7 @@ fn check_usage(name: &str, expect: &Value, usage: &Usage) {
 fn usage_and_cost_of_every_fixture() {
     let fixtures = fixtures();
     for (name, fixture) in &fixtures {
-        let kind = layout(fixture["dialect"].as_str().unwrap());
+        let kind = kind(fixture["dialect"].as_str().unwrap());
         for size in SIZES {
             let observed = match stream_bytes(fixture) {
                 Some(bytes) => meter_stream(kind, &bytes, size),
@@ -152,7 +152,7 @@ fn clients_see_what_they_asked_for() {
             .iter()
             .map(|line| format!("{}{end}", line.as_str().unwrap()))
             .collect();
-        let kind = layout(fixture["dialect"].as_str().unwrap());
+        let kind = kind(fixture["dialect"].as_str().unwrap());
         for size in SIZES {
             let (out, observed) = filter_stream(kind, &stream_bytes(fixture).unwrap(), size);
             assert_eq!(

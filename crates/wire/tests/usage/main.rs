@@ -12,10 +12,14 @@ mod recordings;
 
 use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
-use llm_router_wire::usage::{BodyMeter, Observed, StreamMeter, UsageFilter, UsageLayout};
+use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
 
-fn layout(name: &str) -> &'static UsageLayout {
-    let (format, endpoint) = match name {
+/// A provider's format and the endpoint that was asked.
+type Kind = (Format, Endpoint);
+
+fn kind(name: &str) -> Kind {
+    match name {
         "chat" => (Format::OpenAiChat, Endpoint::ChatCompletions),
         "completions" => (Format::OpenAiChat, Endpoint::Completions),
         "embeddings" => (Format::OpenAiChat, Endpoint::Embeddings),
@@ -24,35 +28,34 @@ fn layout(name: &str) -> &'static UsageLayout {
         "gemini" | "generateContent" | "streamGenerateContent" => {
             (Format::Gemini, Endpoint::ChatCompletions)
         }
-        other => panic!("no layout {other}"),
-    };
-    UsageLayout::for_endpoint(format, endpoint)
+        other => panic!("no kind {other}"),
+    }
 }
 
-fn meter_body(layout: &'static UsageLayout, body: &[u8], size: usize) -> Observed {
-    let mut meter = BodyMeter::new(layout);
+fn meter_body((format, endpoint): Kind, body: &[u8], size: usize) -> Observed {
+    let mut meter = BodyMeter::new(UsageLayout::for_endpoint(format, endpoint));
     body.chunks(size)
         .for_each(|chunk| meter.feed(Bytes::copy_from_slice(chunk)));
     meter.finish()
 }
 
-fn meter_stream(layout: &'static UsageLayout, stream: &[u8], size: usize) -> Observed {
-    let mut meter = StreamMeter::new(layout);
-    stream
-        .chunks(size)
-        .for_each(|chunk| meter.feed(Bytes::copy_from_slice(chunk)));
-    meter.finish()
+fn meter_stream((format, endpoint): Kind, text: &[u8], size: usize) -> Observed {
+    let (out, observed) = pass(AnswerStream::unchanged(format, endpoint), text, size);
+    assert!(out == text, "an unchanged stream passes as it came");
+    observed
 }
 
-fn filter_stream(layout: &'static UsageLayout, stream: &[u8], size: usize) -> (Vec<u8>, Observed) {
-    let mut filter = UsageFilter::new(layout);
+fn filter_stream((format, endpoint): Kind, text: &[u8], size: usize) -> (Vec<u8>, Observed) {
+    pass(AnswerStream::without_usage(format, endpoint), text, size)
+}
+
+fn pass(mut stream: AnswerStream, text: &[u8], size: usize) -> (Vec<u8>, Observed) {
     let mut out = Vec::new();
-    for chunk in stream.chunks(size) {
-        out.extend_from_slice(&filter.pass(Bytes::copy_from_slice(chunk)));
+    for chunk in text.chunks(size) {
+        out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
     }
-    let (rest, observed) = filter.finish();
-    out.extend_from_slice(&rest);
-    (out, observed)
+    out.extend_from_slice(&stream.end());
+    (out, stream.into_observed())
 }
 
 /// Chunk sizes that cut at every byte, at odd places and not at all.

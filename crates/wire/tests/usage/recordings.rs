@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use llm_router_domain::usage::{Class, Usage, UsageSource};
 use serde_json::Value;
 
-use super::{SIZES, filter_stream, layout, meter_body, meter_stream};
+use super::{SIZES, filter_stream, kind, meter_body, meter_stream};
 
 /// Where the recordings lie, seen from a work tree beside `shared/` or from one level below.
 fn folder() -> Option<PathBuf> {
@@ -193,7 +193,7 @@ fn usage_of_every_recording() {
             } else {
                 meter_body
             };
-            let observed = meter(layout(&item.api), item.body.as_bytes(), size);
+            let observed = meter(kind(&item.api), item.body.as_bytes(), size);
             assert_eq!(
                 observed.reported().as_ref().map(figures),
                 expected,
@@ -254,7 +254,7 @@ fn says_its_end(item: &Recording) -> bool {
 #[test]
 fn every_recorded_stream_is_seen_to_end_or_to_fail() {
     for item in metered().iter().filter(|item| item.stream) {
-        let observed = meter_stream(layout(&item.api), item.body.as_bytes(), usize::MAX);
+        let observed = meter_stream(kind(&item.api), item.body.as_bytes(), usize::MAX);
         let error = documents(true, &item.body).iter().any(|doc| {
             doc.get("error").is_some_and(Value::is_object)
                 || matches!(doc["type"].as_str(), Some("error" | "response.failed"))
@@ -304,7 +304,7 @@ fn the_filter_takes_out_only_what_was_asked_for() {
         let expected = filtered(&item.body);
         changed += usize::from(expected != item.body);
         for size in SIZES {
-            let kind = layout(&item.api);
+            let kind = kind(&item.api);
             let (out, observed) = filter_stream(kind, item.body.as_bytes(), size);
             assert_eq!(
                 String::from_utf8(out).unwrap(),

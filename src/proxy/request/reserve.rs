@@ -1,11 +1,9 @@
-//! A request's way past the limits: let in, charged, told of, settled. What is let through is
-//! [`crate::limits`]' to decide.
+//! Reserve: admits a request past the limits, charges the tokens that it is expected to use, and
+//! settles what it used. The limits themselves are [`crate::limits`]'.
 
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 use llm_router_domain::usage::estimate_tokens;
-use pingora::proxy::Session;
 
 use crate::clock;
 use crate::error::ApiError;
@@ -15,18 +13,6 @@ use crate::proxy::context::Context;
 use crate::proxy::gateway::Gateway;
 
 impl Gateway {
-    /// Tells a client whose key doesn't work to wait, if it comes too often.
-    pub(crate) fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
-        let headers = &session.req_header().headers;
-        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
-        if !names.any(|name| headers.contains_key(*name)) {
-            return fault;
-        }
-        let address = session.client_addr().and_then(|address| address.as_inet());
-        let slowed = address.and_then(|address| self.limits.stranger(address.ip(), clock::now()));
-        slowed.unwrap_or(fault)
-    }
-
     /// Lets a request in before its body is read.
     pub(crate) fn admit(&self, ctx: &mut Context, key: &Key) -> Result<(), ApiError> {
         let live = ctx.live.clone().ok_or_else(ApiError::internal)?;
