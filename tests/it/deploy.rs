@@ -50,7 +50,7 @@ fn names(text: &str, prefix: &str) -> BTreeSet<String> {
 }
 
 /// Names in docs/metrics.md, where `_name` after another one stands for `llm_router_name`.
-fn documented() -> BTreeSet<String> {
+fn documented_metrics() -> BTreeSet<String> {
     let text = text("docs/metrics.md");
     let short = text.split('`').filter(|part| part.starts_with('_'));
     let short = short.map(|part| format!("llm_router{part}"));
@@ -75,7 +75,7 @@ fn expressions(dashboard: &Value) -> Vec<String> {
 
 #[test]
 fn every_metric_that_is_watched_is_documented() {
-    let documented = documented();
+    let documented = documented_metrics();
     assert!(documented.len() > 40, "{documented:?}");
     for file in [
         "deploy/prometheus/alerts.yaml",

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use crate::harness::{Builder, Gateway, eventually, free_address, gateway, mock};
+use crate::harness::{Gateway, GatewayBuilder, eventually, free_address, gateway, mock};
 
-fn model(builder: Builder, strategy: &str, providers: &[&str]) -> Builder {
+fn model(builder: GatewayBuilder, strategy: &str, providers: &[&str]) -> GatewayBuilder {
     let deployments = providers
         .iter()
         .map(|id| json!({ "provider": id, "model": "mock-gpt" }));
@@ -18,7 +18,7 @@ fn model(builder: Builder, strategy: &str, providers: &[&str]) -> Builder {
     )
 }
 
-fn impatient(builder: Builder, id: &str, address: SocketAddr) -> Builder {
+fn impatient(builder: GatewayBuilder, id: &str, address: SocketAddr) -> GatewayBuilder {
     builder.add(
         "providers",
         json!({

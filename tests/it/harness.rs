@@ -82,13 +82,13 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 /// What a gateway is to be started with.
-pub(crate) struct Builder {
+pub(crate) struct GatewayBuilder {
     config: Value,
     environment: Vec<(String, String)>,
     files: Vec<(&'static str, &'static str)>,
 }
 
-pub(crate) fn gateway() -> Builder {
+pub(crate) fn gateway() -> GatewayBuilder {
     let config = json!({
         "server": { "listen": free_address().to_string(), "drain_timeout": "5s" },
         "admin": { "listen": free_address().to_string(), "metrics_public": true },
@@ -98,14 +98,14 @@ pub(crate) fn gateway() -> Builder {
     });
     let environment = [("CLIENT_KEY", KEY), ("CREDENTIAL", CREDENTIAL)];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Builder {
+    GatewayBuilder {
         config,
         environment: environment.into(),
         files: Vec::new(),
     }
 }
 
-impl Builder {
+impl GatewayBuilder {
     /// Adds a provider that speaks both formats.
     pub(crate) fn provider(self, id: &str, mock: &Mock) -> Self {
         self.provider_at(id, "mock", &mock.base_url())
@@ -344,7 +344,7 @@ impl Gateway {
     }
 
     /// Replaces the process by a new one, as an operator does; the old one, which is ending.
-    pub(crate) async fn upgrade(&mut self) -> Ending {
+    pub(crate) async fn upgrade(&mut self) -> EndingProcess {
         let next = self.start_next(&self.config_file());
         let upgrades = self.log().matches(HANDED_OVER).count();
         self.signal("QUIT");
@@ -352,7 +352,7 @@ impl Gateway {
             self.log().matches(HANDED_OVER).count() > upgrades
         })
         .await;
-        Ending(std::mem::replace(&mut self.child, next))
+        EndingProcess(std::mem::replace(&mut self.child, next))
     }
 
     /// Asks the admin service, with the usual key or as the given `authorization`.
@@ -409,7 +409,7 @@ impl Gateway {
     }
 
     /// Waits for the process to end and gives its exit code.
-    pub(crate) async fn ended(&mut self) -> Option<i32> {
+    pub(crate) async fn wait_for_exit(&mut self) -> Option<i32> {
         exit_code(&mut self.child).await
     }
 
@@ -514,11 +514,11 @@ impl Gateway {
 const HANDED_OVER: &str = "a new process has the sockets";
 
 /// A process that has handed its sockets over.
-pub(crate) struct Ending(Child);
+pub(crate) struct EndingProcess(Child);
 
-impl Ending {
+impl EndingProcess {
     /// Waits for the process to end and gives its exit code.
-    pub(crate) async fn ended(mut self) -> Option<i32> {
+    pub(crate) async fn wait_for_exit(mut self) -> Option<i32> {
         exit_code(&mut self.0).await
     }
 

@@ -7,7 +7,7 @@ use crate::harness::{
     CREDENTIAL, Gateway, KEY, chat_body, eventually, free_address, gateway, mock,
 };
 use crate::http2::{certificate, curl};
-use crate::traces::Seen;
+use crate::traces::ReceivedRequests;
 
 /// The secrets that a router was started with: what its environment and its configuration hold.
 pub(crate) fn secrets_of(environment: &[(String, String)], config: &Value) -> Vec<String> {
@@ -213,7 +213,7 @@ async fn send_secrets(gateway: &Gateway) {
 
 #[tokio::test]
 async fn no_answer_metric_trace_or_log_line_shows_a_secret() {
-    let (mock, collector) = (mock().await, Seen::default());
+    let (mock, collector) = (mock().await, ReceivedRequests::default());
     let endpoint = collector
         .serve("/v1/traces", 200, "application/x-protobuf", "")
         .await;

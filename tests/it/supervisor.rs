@@ -95,13 +95,13 @@ async fn the_supervisor_hears_of_every_step() {
     assert_eq!(systemd.hears().await, "READY=1\nSTATUS=serving\n");
     is_open(&gateway).await;
     stream.bytes().await.unwrap();
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
     // The service goes on: its old process says nothing of stopping.
     systemd.hears_no_more();
 
     gateway.signal("TERM");
     assert_eq!(systemd.hears().await, "STOPPING=1\nSTATUS=draining\n");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     systemd.hears_no_more();
 }
 
