@@ -84,7 +84,7 @@ impl Incomplete {
     }
 }
 
-/// How many connections do it at once, and what each of them may make the process hold, in KiB.
+/// Connections at once, and the memory in KiB that each may make the process hold.
 const CONNECTIONS: u64 = 32;
 const MOST_HELD: u64 = 200;
 

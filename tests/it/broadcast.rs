@@ -1,5 +1,5 @@
-//! What is changed on one replica is told to the other at once, by Redis or by PostgreSQL: here they
-//! look at the store so seldom that nothing else explains what the other knows.
+//! Changes on one replica reach the other at once, through Redis or PostgreSQL. The replicas poll
+//! the store so rarely that nothing else explains it.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::redis::Redis;
 /// As seldom as the configuration allows.
 const SELDOM: &str = "1m";
 
-/// How long a test may take that must not see a look at the store.
+/// Longest time of a test that must not see a poll of the store.
 const SOON: Duration = Duration::from_secs(45);
 
 /// The servers that two replicas share, and the mock behind them.

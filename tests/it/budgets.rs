@@ -44,7 +44,7 @@ async fn two_hundred(gateway: &Gateway, text: &str, headers: &[(&str, &str)]) ->
     answered
 }
 
-/// What was spent by the ledger, once nothing is under way and nothing reserved.
+/// Returns the spending in the ledger, once no call is in flight and nothing is reserved.
 async fn settled_spending(gateway: &Gateway) -> u64 {
     eventually("nothing is reserved", || async {
         gateway.metric("llm_router_requests_in_flight", &[]).await == 0.0

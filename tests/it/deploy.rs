@@ -1,5 +1,5 @@
-//! What is there to run the router by: the metrics it names exist, and the tools that will read
-//! the files can read them. A tool that is absent is told of; the checks in Rust always run.
+//! Checks of the deployment files: the metrics they name exist, and the tools that read them accept
+//! them. A missing tool is reported; the checks in Rust always run.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -20,7 +20,7 @@ async fn explain(gateway: &Gateway, headers: &[(&str, &str)], query: &str, body:
     }
 }
 
-/// What an explanation says will be done, in the words of [`done`].
+/// Returns the outcome that an explanation predicts, in the words of [`outcome_of`].
 fn foretold(explanation: &Value) -> String {
     let rule = explanation["rule"]["name"].as_str().unwrap_or("-");
     if let Some(refused) = explanation["refused"].as_object() {

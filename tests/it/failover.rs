@@ -1,5 +1,5 @@
-//! What fails at one deployment is tried at the next, until the answer has begun; one that fails
-//! again and again is left alone.
+//! Failover: a request that fails at one deployment is tried at the next, until the answer has
+//! begun; a deployment that fails repeatedly rests.
 
 use std::net::SocketAddr;
 

@@ -81,7 +81,7 @@ pub(crate) fn free_address() -> SocketAddr {
         .unwrap()
 }
 
-/// What a gateway is to be started with.
+/// Settings that a gateway is started with.
 pub(crate) struct GatewayBuilder {
     config: Value,
     environment: Vec<(String, String)>,
@@ -255,7 +255,7 @@ pub(crate) struct Gateway {
     child: Child,
     folder: TempDir,
     log: PathBuf,
-    /// What none of its answers, metrics and log lines may show.
+    /// Texts that no answer, metric or log line may contain.
     secrets: Vec<String>,
 }
 
@@ -510,7 +510,7 @@ impl Gateway {
     }
 }
 
-/// What a process says once another one has its sockets.
+/// Log line of a process that has handed over its sockets.
 const HANDED_OVER: &str = "a new process has the sockets";
 
 /// A process that has handed its sockets over.

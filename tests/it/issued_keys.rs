@@ -127,7 +127,7 @@ impl Gateway {
         status_with(self, key).await == 200
     }
 
-    /// Who shows many unknown keys is told so.
+    /// Returns true if a client with many unknown keys is refused with a limit.
     pub(crate) async fn refuses(&self, key: &str) -> bool {
         matches!(status_with(self, key).await, 401 | 429)
     }

@@ -1,4 +1,4 @@
-//! How the ledger is kept: for how long, and what happens when its disk is full.
+//! Retention of the ledger, and its behaviour with a full disk.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

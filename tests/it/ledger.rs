@@ -1,4 +1,4 @@
-//! What was used and what it cost, with the mock's own meter as the judge.
+//! Usage and cost of requests, compared with the mock's own meter.
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub(crate) fn metered_usage(mock: &Mock, model: &str) -> Value {
     })
 }
 
-/// What the mock's tokens of a model cost at the prices above, in hundredths of a micro-dollar.
+/// Returns the cost of the mock's tokens of a model at the prices above, in hundredths of a
+/// micro-dollar.
 pub(crate) fn expected_cost(mock: &Mock, model: &str) -> u64 {
     // One that no request has reached isn't there.
     let usage = mock

@@ -19,7 +19,7 @@ const USERS: u64 = 20;
 /// Requests under way at once.
 const WORKERS: usize = 48;
 
-/// How large a proof is.
+/// Returns the size of a proof.
 fn size(small: usize, full: usize) -> usize {
     match std::env::var("LEDGER_PROOF").as_deref() {
         Ok("full") => full,
@@ -68,8 +68,8 @@ fn priced_by_user(mock: &Mock) -> GatewayBuilder {
         .set("/prices", "prices.yaml".into())
 }
 
-/// What the meter says of the models that `wanted` keeps: counts, and the cost in hundredths of a
-/// micro-dollar.
+/// Returns the meter's totals of the models that `wanted` keeps: counts, and the cost in hundredths
+/// of a micro-dollar.
 fn metered_totals(mock: &Mock, wanted: impl Fn(&str) -> bool) -> (Value, u64) {
     let totals = mock.meter.totals();
     let mut counts = [0_u64; 5];
@@ -201,7 +201,7 @@ impl ProofLoad {
     }
 }
 
-/// Whether request `n` was answered whole.
+/// Returns true if request `n` was answered completely.
 async fn send(client: &reqwest::Client, url: &str, n: u64, tokens: u64) -> bool {
     let (path, body) = request_body(n);
     let request = client

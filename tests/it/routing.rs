@@ -25,7 +25,7 @@ fn gateway_with_rules(one: &Mock, two: &Mock, rules: Value) -> GatewayBuilder {
         )
 }
 
-/// Where an answer came from and by which rule, or the code of its error.
+/// Returns the provider of an answer and the rule, or the code of its error.
 fn outcome(answer: &Answer) -> String {
     let header = |name| answer.header(name).unwrap_or("-").to_owned();
     match answer.status {

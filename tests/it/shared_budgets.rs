@@ -16,11 +16,11 @@ const BUDGET: u64 = 2_600_000;
 
 const KEY: &str = "Bearer sk-of-poor-0123456789";
 
-/// Where Redis has the budget, and its reservations.
+/// Redis key of the budget; its reservations are beside it.
 const LINE: &str = "{llm-router}:budget:key:poor:total:";
 const HOLDS: &str = "{llm-router}:holds:key:poor:total:";
 
-/// Where the replicas have their book.
+/// Store of the replicas' budgets.
 enum BudgetPlace {
     /// Each has a store of its own.
     Redis(Redis),
@@ -93,7 +93,7 @@ impl BudgetPlace {
         }
     }
 
-    /// What the book says was spent and is reserved, in hundredths of a micro-dollar.
+    /// Returns the amounts spent and reserved in the store, in hundredths of a micro-dollar.
     fn figures(&self) -> (u64, u64) {
         match self {
             Self::Redis(server) => figures_in_redis(server),
@@ -107,7 +107,7 @@ impl BudgetPlace {
         }
     }
 
-    /// How many reservations it has.
+    /// Returns the number of reservations in the store.
     fn holds(&self) -> u64 {
         match self {
             Self::Redis(server) => whole(&server.ask(&["ZCARD", HOLDS])),
@@ -185,7 +185,7 @@ async fn all_up(replicas: &[Gateway]) {
     }
 }
 
-/// What became of requests.
+/// Outcomes of requests.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct AnswerTally {
     answered: usize,

@@ -1,4 +1,4 @@
-//! What systemd is told, and the unit that it starts the router by.
+//! Notifications to systemd, and the unit that starts the router.
 
 use std::process::Command;
 
@@ -36,7 +36,8 @@ impl Systemd {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// What begins like this, whatever comes before: a file may be read more than once.
+    /// Waits for a notification that begins like this, whatever comes before: a file may be read
+    /// more than once.
     async fn hears_at_last(&self, beginning: &str) {
         while !self.hears().await.starts_with(beginning) {}
     }

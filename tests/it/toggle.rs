@@ -182,7 +182,7 @@ async fn a_flip_takes_effect_at_its_instant(a: &Gateway, b: &Gateway) {
     }
 }
 
-/// What a request met, and when it was under way.
+/// Route of a request, and its time.
 #[derive(Debug)]
 struct ToggleSample {
     began: Timestamp,
@@ -463,7 +463,7 @@ async fn nothing_can_be_changed(gateway: &Gateway) {
 }
 
 impl Gateway {
-    /// Whether a request that asks for `fast` is sent to `strong` by a rule.
+    /// Returns true if a request for `fast` is sent to `strong` by a rule.
     pub(crate) async fn follows_rules(&self) -> bool {
         let answer = self.chat("fast", &[]).await;
         assert_eq!(answer.status, 200);

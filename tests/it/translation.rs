@@ -82,7 +82,7 @@ impl ClientKind {
         }
     }
 
-    /// What a stream ends with, if it ends well.
+    /// Returns the last part of a complete stream.
     const fn end(self) -> &'static str {
         match self {
             Chat => "data: [DONE]",

@@ -13,10 +13,10 @@ use crate::{
     usage::{MockUsage, UsageControl},
 };
 
-/// How much of the prompt an answer is drawn from, in bytes.
+/// Bytes of the prompt that an answer is derived from.
 const PROMPT_READ: usize = 4_096;
 
-/// What a request asks for.
+/// Request for an answer, in no particular format.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerRequest {
     /// Text of the last user message.
@@ -25,7 +25,7 @@ pub(crate) struct AnswerRequest {
     pub(crate) cache: PromptCache,
     pub(crate) max_tokens: Option<u64>,
     pub(crate) stops: Vec<String>,
-    /// How many texts are wanted; none by embeddings.
+    /// Number of texts; none for embeddings.
     pub(crate) choices: usize,
     pub(crate) tools: Vec<RequestedTool>,
     pub(crate) tool_choice: RequestedToolChoice,
@@ -53,7 +53,7 @@ pub(crate) struct RequestedTool {
     pub(crate) schema: Value,
 }
 
-/// Which tools a request wants called.
+/// Tool choice of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) enum RequestedToolChoice {
     #[default]
@@ -63,7 +63,7 @@ pub(crate) enum RequestedToolChoice {
     Named(String),
 }
 
-/// What the text of an answer must look like.
+/// Required shape of an answer's text.
 #[derive(Debug, Default)]
 pub(crate) enum OutputShape {
     #[default]
@@ -72,7 +72,7 @@ pub(crate) enum OutputShape {
     Schema(Value),
 }
 
-/// Whether to think before answering, for how many tokens at most, and in sight of the client.
+/// Reasoning before the answer: its token limit, and its visibility to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReasoningMode {
     #[default]
@@ -86,7 +86,7 @@ pub(crate) enum ReasoningMode {
 pub(crate) struct MockAnswer {
     pub(crate) choices: Vec<AnswerChoice>,
     pub(crate) usage: MockUsage,
-    /// Whether usage is told to the client.
+    /// True if usage is reported to the client.
     pub(crate) usage_told: bool,
 }
 
@@ -315,14 +315,14 @@ impl AnswerWriter<'_> {
     }
 }
 
-/// Where the first of `stops` begins in `text`, and which one it is.
+/// Returns the position of the first of `stops` in `text`, and the stop.
 fn first_stop(text: &str, stops: &[String]) -> Option<(usize, String)> {
     let found = stops.iter().filter(|stop| !stop.is_empty());
     let found = found.filter_map(|stop| Some((text.find(stop.as_str())?, stop.clone())));
     found.min_by_key(|(at, _)| *at)
 }
 
-/// How long the request is thought about: at most half of what it may spend.
+/// Returns the reasoning tokens: at most half of the token limit.
 fn reasoning_tokens(ask: &AnswerRequest, rng: &mut Rng) -> u64 {
     let (ReasoningMode::Hidden(most) | ReasoningMode::Visible(most)) = ask.reasoning else {
         return 0;

@@ -21,7 +21,7 @@ use crate::{
     socket::{PlannedEnd, SocketEnd},
 };
 
-/// What an error event says.
+/// Message of an error event.
 pub(crate) const ERROR_EVENT: &str = "The mock failed within the stream, as it was asked to";
 
 /// Time for the frames of an HTTP/2 stream to be sent before it is reset.
@@ -32,17 +32,17 @@ const HTTP2_FLUSH: Duration = Duration::from_millis(20);
 #[error("the mock broke off, as it was asked to")]
 pub(crate) struct BrokenOff;
 
-/// When the events of a stream are sent.
+/// Timing of the events of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyPace {
-    /// When the first event is due.
+    /// Time of the first event.
     pub(crate) first: Instant,
     pub(crate) between: Duration,
-    /// How far the time between two events strays, in percent.
+    /// Variation of the time between two events, in percent.
     pub(crate) jitter_percent: u8,
 }
 
-/// How a body is to be sent.
+/// Delivery of a body.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) failure: Option<ForcedFailure>,
@@ -50,7 +50,7 @@ pub(crate) struct Delivery {
     pub(crate) split_delay: Duration,
     /// Leaves out the length of a whole body.
     pub(crate) chunked: bool,
-    /// How the request has ended when the body has.
+    /// State of the request when the body has ended.
     pub(crate) end: RecordState,
     /// The connection's fate; none over HTTP/2, where a stream ends alone.
     pub(crate) fate: Option<Arc<PlannedEnd>>,
@@ -69,13 +69,13 @@ pub(crate) struct AnswerBody {
     waiting: bool,
     /// The wait before the step at hand is over.
     waited: bool,
-    /// When the last token event was due; none before the first.
+    /// Time at which the last token event was due; none before the first.
     last_due: Option<Instant>,
     sent_events: u64,
     sent_bytes: u64,
-    /// What a split body has not sent of the events it has taken.
+    /// Bytes of the taken events that a split body has not sent.
     unsplit: BytesMut,
-    /// What comes after `unsplit` is sent.
+    /// Result that follows once `unsplit` is sent.
     held: Option<Pull>,
     /// Lets hyper flush before the next piece.
     yielding: bool,
@@ -87,7 +87,7 @@ pub(crate) struct AnswerBody {
     resetting: bool,
 }
 
-/// What comes next.
+/// Next part of a body.
 enum Pull {
     Event(Bytes),
     WaitUntil(Instant),
@@ -95,7 +95,7 @@ enum Pull {
     End,
 }
 
-/// How a body breaks off.
+/// Way in which a body breaks off.
 #[derive(Clone, Copy)]
 enum Break {
     Off(SocketEnd),
@@ -206,8 +206,8 @@ impl AnswerBody {
         }
     }
 
-    /// When the step is due, if that is yet to come. Token events keep to a timetable, so that a
-    /// timer that fires late does not delay those after.
+    /// Returns the time at which the step is due, if that is in the future. Token events follow a
+    /// timetable, so that a late timer does not delay later ones.
     fn wait_before(&mut self, step: ScriptStep) -> Option<Instant> {
         if std::mem::replace(&mut self.waited, true) {
             return None;
@@ -294,8 +294,8 @@ impl AnswerBody {
         Frame::data(piece)
     }
 
-    /// Whether nothing comes after what was sent: then hyper can end the body in one write. A body
-    /// that has its full length is never asked for more.
+    /// Returns true if nothing follows: then hyper can end the body in one write. A body that has
+    /// its full length is never polled again.
     fn is_last(&self) -> bool {
         if self.length == Some(self.sent_bytes) {
             return true;

@@ -1,5 +1,5 @@
-//! What a single request asks of the mock, read from its model name and its `x-mock-*` headers.
-//! The grammar is documented in the crate's root; carrying it out is `service`'s and `body`'s.
+//! Controls of a single request, read from its model name and its `x-mock-*` headers. The grammar
+//! is documented in the crate's root. It must not carry them out: `service` and `body` do.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const NAMES: &str = "status, retry_after, delay, first_token, token_delay, token
     no_usage, reset, reset_after, hang, hang_after, cut_after, cut_bytes, error_event, \
     error_after, split, split_delay, fail_first, key, chunked, pad, echo, stamp, tools, seed";
 
-/// What a request asks for; `None` leaves it to the next source and at last to the config.
+/// Controls of a request; `None` leaves a setting to the next source and finally to the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Controls {
     pub(crate) failure: Option<ForcedFailure>,
@@ -42,7 +42,7 @@ pub(crate) struct Controls {
     pub(crate) seed: Option<u64>,
 }
 
-/// How a request is to go wrong. Counts are of events and bytes sent before.
+/// Failure forced by a request. Counts are of events and bytes sent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForcedFailure {
     /// An error answer of this status.

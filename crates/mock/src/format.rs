@@ -23,7 +23,7 @@ pub(crate) mod responses;
 
 /// One endpoint of a provider: how its requests are read and its answers written.
 pub(crate) trait Surface: Sync {
-    /// What the request asks for, or what is wrong with it.
+    /// Reads a request, or returns the refusal of an invalid one.
     fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal>;
 
     /// The answer in one JSON body.
@@ -34,7 +34,7 @@ pub(crate) trait Surface: Sync {
         None
     }
 
-    /// Whether a provider charges for the tokens.
+    /// Returns true if a provider charges for the tokens.
     fn bills(&self) -> bool {
         true
     }
@@ -74,7 +74,7 @@ impl AnswerJob {
     }
 }
 
-/// What a provider says to a request it does not take.
+/// Refusal of a request by a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MockRefusal {
     pub(crate) status: u16,
@@ -101,7 +101,7 @@ impl MockRefusal {
     }
 }
 
-/// Where in an answer a piece belongs.
+/// Position of a piece in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PiecePosition {
     pub(crate) choice: usize,

@@ -148,7 +148,7 @@ impl MockProvider {
         })
     }
 
-    /// What has been asked and served so far.
+    /// Returns the meter of requests and served tokens.
     #[must_use]
     pub fn meter(&self) -> &BillingMeter {
         &self.shared.meter
@@ -176,7 +176,7 @@ pub struct RunningMock {
 }
 
 impl RunningMock {
-    /// Where it listens.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -188,7 +188,7 @@ impl RunningMock {
         &self.mock
     }
 
-    /// What has been asked and served so far.
+    /// Returns the meter of requests and served tokens.
     #[must_use]
     pub fn meter(&self) -> &BillingMeter {
         self.mock.meter()

@@ -1,5 +1,5 @@
-//! What reached the mock and what it served: a bounded log of requests, and totals by model. It
-//! is told; it decides nothing.
+//! Meter of requests and served tokens: a bounded log of requests, and totals by model. It must not
+//! decide anything.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,7 +18,7 @@ use crate::{clock, prose, usage::MockUsage};
 
 mod record;
 
-/// How many models are counted apart; further ones are counted together.
+/// Models counted separately; further ones are counted together.
 const MOST_MODELS: usize = 4_096;
 
 /// The name under which further models are counted.
@@ -212,7 +212,7 @@ struct AskedFor {
     stream: bool,
 }
 
-/// What is served when an answer is sent whole, and in how many pieces it is sent.
+/// Usage served when an answer is sent whole, and the number of pieces it is sent in.
 #[derive(Debug)]
 struct ServingPlan {
     usage: MockUsage,

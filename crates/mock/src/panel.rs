@@ -12,7 +12,7 @@ use crate::{control::Controls, format::json, meter::MeterRecord, service::Servic
 /// Records shown when the request does not say how many.
 const USUAL_LIMIT: usize = 100;
 
-/// Whether a path is the mock's own.
+/// Returns true if a path is the mock's own.
 pub(crate) fn serves(path: &str) -> bool {
     path == "/healthz" || path.starts_with("/mock/")
 }

@@ -40,7 +40,7 @@ const SENTENCES: [&str; 24] = [
     "With that in mind, the rest of the plan follows almost by itself.",
 ];
 
-/// How a text falls into pieces when it is streamed.
+/// Unit in which a text is split when streamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grain {
     /// Words with the space before them.
@@ -110,12 +110,12 @@ impl Prose {
         &self.text
     }
 
-    /// How many pieces the text is streamed in.
+    /// Returns the number of pieces in which the text is streamed.
     pub(crate) fn pieces(&self) -> u64 {
         self.pieces
     }
 
-    /// How many tokens a model would have spent on it.
+    /// Returns the tokens that a model would have spent on it.
     pub(crate) fn tokens(&self) -> u64 {
         match self.grain {
             Grain::Word => self.pieces,

@@ -4,13 +4,13 @@
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-/// How deep values nest before they are kept as small as the schema lets them be.
+/// Depth of nesting from which values are as small as the schema allows.
 const DEEP: usize = 6;
 
-/// Where a schema that refers to itself without an end is given up.
+/// Depth at which a schema with endless references is cut off.
 const TOO_DEEP: usize = 24;
 
-/// How many values one schema may ask for, whatever it says.
+/// Most values generated for one schema.
 const MOST_VALUES: usize = 4_000;
 
 /// A value that fits `schema`.
@@ -226,7 +226,7 @@ impl<'a> SchemaSampler<'a> {
     }
 }
 
-/// What to call things, by a part of the property's name.
+/// Words for values, by a part of the property's name.
 const WORDS: [(&str, &[&str; 3]); 13] = [
     (
         "email",

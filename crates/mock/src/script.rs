@@ -16,7 +16,7 @@ pub(crate) struct Script {
     sent: u64,
 }
 
-/// What is to be written next.
+/// Next part to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptStep {
     Begin,
@@ -46,7 +46,7 @@ impl Script {
         self.at
     }
 
-    /// How many pieces have been written.
+    /// Returns the number of pieces written.
     pub(crate) fn pieces_sent(&self) -> u64 {
         self.sent
     }

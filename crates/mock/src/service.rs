@@ -34,10 +34,10 @@ use crate::{
     socket::{PlannedEnd, SocketEnd},
 };
 
-/// How many counts of `fail_first` are kept.
+/// Most counters kept for `fail_first`.
 const MOST_FAIL_COUNTS: usize = 100_000;
 
-/// What every connection of a mock shares.
+/// State shared by all connections of a mock.
 #[derive(Debug)]
 pub(crate) struct ServiceState {
     pub(crate) config: MockConfig,
@@ -58,7 +58,7 @@ impl ServiceState {
         }
     }
 
-    /// Whether this request still is one of the first that are to fail.
+    /// Returns true if this request is still one of the first that must fail.
     fn fails_yet(&self, key: &str, first: u64) -> bool {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() >= MOST_FAIL_COUNTS && !failed.contains_key(key) {
@@ -70,7 +70,7 @@ impl ServiceState {
     }
 }
 
-/// What a path and method stand for.
+/// Call that a path and method stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum MockCall {
     Infer(Endpoint),
@@ -82,7 +82,7 @@ enum MockCall {
     WrongMethod,
 }
 
-/// What Gemini can be asked to do with a model.
+/// Method of Gemini's API on a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GeminiMethod {
     Generate,
@@ -112,7 +112,7 @@ impl GeminiMethod {
     }
 }
 
-/// Where Gemini's own paths begin, and those that it has for clients of OpenAI's format.
+/// Prefixes of Gemini's own paths, and of those for clients of OpenAI's format.
 const GEMINI_VERSION: &str = "/v1beta";
 const GEMINI_COMPATIBLE: &str = "/openai";
 
@@ -211,7 +211,7 @@ pub(crate) async fn answer(
     Ok(exchange.run(call, events, body).await?.map(Either::Left))
 }
 
-/// Whether Gemini's stream is to be server-sent events: otherwise it is one list.
+/// Returns true if Gemini's stream must be server-sent events; otherwise it is one list.
 fn wants_events(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "alt" && value == "sse")
 }
@@ -254,7 +254,7 @@ struct CallContext {
     rng: Rng,
 }
 
-/// What is answered.
+/// Reply to a call.
 enum MockReply {
     Whole(Vec<u8>),
     /// An error in the body of a 200, as some providers send it.
@@ -262,7 +262,7 @@ enum MockReply {
     Stream(Script, BodyPace),
 }
 
-/// Why nothing is answered, or a refusal.
+/// Failure without an answer, or a refusal.
 enum MockFault {
     Refused(MockRefusal),
     Broken,

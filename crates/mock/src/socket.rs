@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How a connection is to end.
+/// Planned end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum SocketEnd {

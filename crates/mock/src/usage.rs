@@ -50,8 +50,8 @@ impl MockUsage {
         }
     }
 
-    /// What a provider has spent after `sent` of `whole` parts of an answer went out: the input
-    /// in full, the output in proportion, reasoning first.
+    /// Returns the usage after `sent` of `whole` parts of an answer: the input in full, the output
+    /// in proportion, reasoning first.
     pub(crate) fn served_share(&self, sent: u64, whole: u64) -> Self {
         if sent >= whole {
             return *self;

@@ -96,7 +96,8 @@ const FINGERPRINT: &str = "fp_mock000001";
 /// A prompt this long or longer is cached by itself.
 const CACHED_FROM: u64 = 1_024;
 
-/// What an automatic cache holds of a prompt: half of a long one, in steps of 128 tokens.
+/// Returns the cached part of a prompt by an automatic cache: half of a long one, in steps of 128
+/// tokens.
 pub(crate) fn automatic_cache(input: u64) -> PromptCache {
     let read = if input >= CACHED_FROM {
         input / 256 * 128
@@ -109,7 +110,7 @@ pub(crate) fn automatic_cache(input: u64) -> PromptCache {
     }
 }
 
-/// How many answers are asked for.
+/// Returns the number of answers requested.
 pub(crate) fn choices(body: &Value) -> Result<usize, MockRefusal> {
     match reading::count(body, "n")?.unwrap_or(1) {
         n @ 1..=128 => Ok(usize::try_from(n).unwrap_or(1)),
@@ -120,7 +121,7 @@ pub(crate) fn choices(body: &Value) -> Result<usize, MockRefusal> {
     }
 }
 
-/// What `response_format` or `text.format` wants the answer to look like.
+/// Returns the shape of the answer required by `response_format` or `text.format`.
 pub(crate) fn shape(format: &Value, schema: &Value) -> OutputShape {
     match format["type"].as_str() {
         Some("json_schema") => OutputShape::Schema(schema.clone()),
@@ -129,7 +130,7 @@ pub(crate) fn shape(format: &Value, schema: &Value) -> OutputShape {
     }
 }
 
-/// What other providers' messages have and this one refuses.
+/// Fields of other providers' messages that this one refuses.
 const FOREIGN: [&str; 1] = ["thinking_blocks"];
 
 /// Tool results must answer calls that were made, as the provider insists too.
@@ -187,7 +188,7 @@ fn tool_choice(choice: &Value) -> RequestedToolChoice {
     }
 }
 
-/// Why an answer ended, in OpenAI's words.
+/// Returns OpenAI's reason for the end of an answer.
 pub(crate) fn finish_reason(stop: &AnswerStop) -> &'static str {
     match stop {
         AnswerStop::End | AnswerStop::Sequence(_) => "stop",

@@ -124,7 +124,7 @@ struct GeminiCause {
     domain: &'static str,
 }
 
-/// What a wrong key is told; with status 400.
+/// Message for a wrong key; with status 400.
 pub(crate) const GEMINI_WRONG_KEY: &str = "API key not valid. Please pass a valid API key.";
 
 /// An error as Gemini writes it.

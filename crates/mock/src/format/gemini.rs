@@ -165,7 +165,7 @@ fn shape(config: &Value) -> OutputShape {
     }
 }
 
-/// How long is thought, and whether the client is shown it.
+/// Returns the reasoning mode: token limit and visibility.
 fn thinking(config: &Value) -> ReasoningMode {
     let level = config["thinkingLevel"].as_str().map(str::to_lowercase);
     let tokens = match config["thinkingBudget"].as_i64() {
@@ -180,8 +180,8 @@ fn thinking(config: &Value) -> ReasoningMode {
     }
 }
 
-/// Whether the first call of an answer is signed: where the model thought, and always from
-/// Gemini 3 on.
+/// Returns true if the first call of an answer is signed: after reasoning, and always from Gemini 3
+/// on.
 fn signs(model: &str, usage: &MockUsage) -> bool {
     usage.reasoning > 0 || check::wants_signatures(model)
 }
@@ -287,7 +287,7 @@ fn text_part(text: &str, thought: bool) -> WirePart<'_> {
     }
 }
 
-/// What a signature of the mock's begins with, so that it knows its own.
+/// Prefix of the mock's signatures, by which it recognises them.
 const SIGNED: &[u8] = b"mock-thought";
 
 fn signature(ids: &mut Rng) -> String {

@@ -263,9 +263,9 @@ fn thinking(thinking: &Value, max_tokens: u64) -> Result<ReasoningMode, MockRefu
     }
 }
 
-/// What the cache holds of a prompt with `cache_control` marks: half of what stands before the
-/// last mark was written by an earlier request, the rest is written now, for as long as the mark
-/// after it says.
+/// Returns the cached part of a prompt with `cache_control` marks: half of the text before the last
+/// mark was written by an earlier request, the rest is written now, with the time to live of the
+/// following mark.
 fn cache(body: &Value) -> PromptCache {
     let mut marks = CacheMarks::default();
     for field in INPUT {

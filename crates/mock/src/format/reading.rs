@@ -101,7 +101,8 @@ fn content_text(content: &Value) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
-/// What a provider would count for these fields of a request: a token for four bytes of text.
+/// Returns the tokens that a provider would count for these fields of a request: one for four bytes
+/// of text.
 pub(crate) fn tokens(body: &Value, fields: &[&str]) -> u64 {
     fields
         .iter()
@@ -110,7 +111,7 @@ pub(crate) fn tokens(body: &Value, fields: &[&str]) -> u64 {
         .max(1)
 }
 
-/// What a provider would count for a value.
+/// Returns the tokens that a provider would count for a value.
 pub(crate) fn value_tokens(value: &Value) -> u64 {
     match value {
         Value::String(text) => text_tokens(text),

@@ -124,7 +124,7 @@ impl ResponseStatus {
     }
 }
 
-/// What stands around the output of a response: its id, and the request's settings said back.
+/// Fields around the output of a response: its id, and the request's settings echoed.
 struct ResponseFrame {
     id: String,
     created_at: u64,

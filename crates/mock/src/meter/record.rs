@@ -1,4 +1,4 @@
-//! What the meter tells: requests and totals as they stood when they were asked for.
+//! Records of the meter: requests and totals at the time of the query.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::usage::MockUsage;
 
-/// Where a request stands.
+/// State of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -43,7 +43,7 @@ impl RecordState {
 pub struct MeterRecord {
     /// Number of the request since the mock started, from 1.
     pub seq: u64,
-    /// When its head arrived, in Unix milliseconds.
+    /// Arrival of its head, in Unix milliseconds.
     pub received_ms: u64,
     /// HTTP method.
     pub method: String,
@@ -53,13 +53,13 @@ pub struct MeterRecord {
     pub format: &'static str,
     /// The model's name as asked for, controls included; empty until the body was read.
     pub model: String,
-    /// Whether a stream was asked for.
+    /// True if a stream was requested.
     pub stream: bool,
     /// The `x-request-id` header.
     pub request_id: Option<String>,
     /// Status answered; 0 before the answer.
     pub status: u16,
-    /// Where the request stands.
+    /// State of the request.
     pub state: RecordState,
     /// Events sent; a whole answer is one.
     pub events: u64,
@@ -69,7 +69,7 @@ pub struct MeterRecord {
     pub body_sha256: String,
     /// The credential that came with the request.
     pub credential: Option<Credential>,
-    /// What has been served so far.
+    /// Usage served so far.
     pub usage: MockUsage,
     /// Request headers in order; credentials as `sha256:` and the hash of their value.
     pub headers: Vec<(String, String)>,
@@ -84,7 +84,7 @@ pub struct Credential {
     pub sha256: String,
 }
 
-/// What was counted since the start or the last reset.
+/// Totals since the start or the last reset.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MeterTotals {
     /// Requests begun.

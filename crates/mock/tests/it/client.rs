@@ -11,14 +11,14 @@ use tokio::{
     time::timeout,
 };
 
-/// How long anything may take that should take no time.
+/// Timeout of anything that should be immediate.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn mock() -> RunningMock {
     MockProvider::start(MockConfig::default()).await.unwrap()
 }
 
-/// How a connection ended.
+/// End of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyEnd {
     /// The message was complete.
@@ -176,7 +176,7 @@ impl TestAnswer {
         assert_eq!(end, None, "ended before there was more");
     }
 
-    /// Whether nothing more arrives for a while.
+    /// Returns true if nothing more arrives for a while.
     pub(crate) async fn is_silent(&mut self) -> bool {
         let before = self.received.len();
         let read = timeout(Duration::from_millis(80), self.read()).await;

@@ -30,7 +30,7 @@ async fn ask(sender: &mut Sender, model: &str) -> hyper::Result<Response<Incomin
     sender.send_request(request).await
 }
 
-/// What arrives until the end, and whether that is a failure.
+/// Reads until the end, and returns true if that is a failure.
 async fn until_end(mut body: Incoming) -> (Vec<u8>, bool) {
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {

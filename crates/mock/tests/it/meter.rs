@@ -1,4 +1,4 @@
-//! What the mock tells about the requests it saw.
+//! Checks the meter's records of requests.
 
 use llm_router_mock::{MockUsage, RecordState};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! What Gemini refuses in a request: fields that it doesn't know, turns out of order, calls and
-//! results that don't match, signatures that are not its own.
+//! Checks of a Gemini request: unknown fields, turns out of order, calls and results that don't
+//! match, foreign signatures. It must not answer.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::SIGNED;
 use crate::format::MockRefusal;
 
-/// What stands where a call was made by another model (ai.google.dev, "Thought signatures").
+/// Signature of a call made by another model (ai.google.dev, "Thought signatures").
 const UNSIGNED: &str = "skip_thought_signature_validator";
 
 const REQUEST: &[&str] = &[
@@ -86,7 +86,7 @@ pub(super) fn request(body: &Value) -> Result<(), MockRefusal> {
     signatures(body["model"].as_str().unwrap_or_default(), contents)
 }
 
-/// Whether a model refuses calls of the current turn without a signature.
+/// Returns true if a model refuses calls of the current turn without a signature.
 pub(super) fn wants_signatures(model: &str) -> bool {
     model.contains("gemini-3")
 }
