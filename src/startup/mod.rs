@@ -56,7 +56,7 @@ pub(crate) struct Start {
     pub(crate) upgrade: bool,
     /// The working directory: `.env` is read here.
     pub(crate) folder: PathBuf,
-    pub(crate) mock: llm_router_mock::Config,
+    pub(crate) mock: llm_router_mock::MockConfig,
     /// A key that the caller has made up for this run.
     pub(crate) admin_key: Option<SecretString>,
     /// Set if the access log is JSON.

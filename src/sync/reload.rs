@@ -45,7 +45,7 @@ pub(crate) struct Loader {
     sealer: Option<Sealer>,
     hasher: KeyHasher,
     mock: MockHost,
-    mock_config: llm_router_mock::Config,
+    mock_config: llm_router_mock::MockConfig,
     /// The files that the latest good configuration was made of.
     files: Mutex<Vec<PathBuf>>,
 }
@@ -72,7 +72,7 @@ impl Loader {
         file: Option<PathBuf>,
         folder: PathBuf,
         hasher: KeyHasher,
-        mock_config: llm_router_mock::Config,
+        mock_config: llm_router_mock::MockConfig,
     ) -> Self {
         let default = || Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists());
         Self {

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Builder, Gateway, KEY, eventually, gateway};
+use crate::harness::{Gateway, GatewayBuilder, KEY, eventually, gateway};
 use crate::http2::{certificate, curl};
 
 /// A key of the lowest role.
 const USER_KEY: &str = "sk-user-key-0123456789";
 
-fn with_user() -> Builder {
+fn with_user() -> GatewayBuilder {
     gateway()
         .environment("USER_KEY", USER_KEY)
         .environment("API_KEY_SALT", "salt-0123456789abcdef0123456789")
@@ -69,7 +69,7 @@ impl Incomplete {
         }
     }
 
-    fn sent(self) -> Vec<u8> {
+    fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Huge => vec![b' '; 1 << 19],
             Self::Dripped => {
@@ -84,7 +84,7 @@ impl Incomplete {
     }
 }
 
-/// How many connections do it at once, and what each of them may make the process hold, in KiB.
+/// Connections at once, and the memory in KiB that each may make the process hold.
 const CONNECTIONS: u64 = 32;
 const MOST_HELD: u64 = 200;
 
@@ -168,7 +168,7 @@ async fn send_incomplete(
     let (mut read, mut write) = stream.split();
     let sending = async {
         // Who was refused may be cut off.
-        let _ = write.write_all(&body.sent()).await;
+        let _ = write.write_all(&body.into_bytes()).await;
     };
     let reading = async {
         if !answered.is_empty() {

@@ -21,17 +21,17 @@ mod service;
 mod socket;
 mod usage;
 
-pub use config::Config;
-pub use meter::{Credential, Ended, Meter, Record, State, Totals};
-pub use usage::Usage;
+pub use config::MockConfig;
+pub use meter::{BillingMeter, Credential, EndedTotals, MeterRecord, MeterTotals, RecordState};
+pub use usage::MockUsage;
 
 use control::Controls;
-use service::Shared;
+use service::ServiceState;
 
 /// A mock provider. Clones share its meter and its controls.
 #[derive(Clone, Debug)]
-pub struct Mock {
-    shared: Arc<Shared>,
+pub struct MockProvider {
+    shared: Arc<ServiceState>,
 }
 
 /// Controls that could not be read; says which and why.
@@ -39,12 +39,12 @@ pub struct Mock {
 #[error("{0}")]
 pub struct ControlError(String);
 
-impl Mock {
+impl MockProvider {
     /// A mock that answers by `config`.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: MockConfig) -> Self {
         Self {
-            shared: Arc::new(Shared::new(config)),
+            shared: Arc::new(ServiceState::new(config)),
         }
     }
 
@@ -65,7 +65,7 @@ impl Mock {
     ///
     /// # Errors
     /// If no port can be had.
-    pub async fn start(config: Config) -> io::Result<Running> {
+    pub async fn start(config: MockConfig) -> io::Result<RunningMock> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
         let mock = Self::new(config);
@@ -75,7 +75,7 @@ impl Mock {
             let shutdown = async move { stopped.await.unwrap_or_default() };
             served.serve(listener, shutdown).await
         });
-        Ok(Running {
+        Ok(RunningMock {
             mock,
             addr,
             stop: Some(stop),
@@ -83,9 +83,9 @@ impl Mock {
         })
     }
 
-    /// What has been asked and served so far.
+    /// Returns the meter of requests and served tokens.
     #[must_use]
-    pub fn meter(&self) -> &Meter {
+    pub fn meter(&self) -> &BillingMeter {
         &self.shared.meter
     }
 
@@ -103,15 +103,15 @@ impl Mock {
 
 /// A mock that serves in a task of its own, until it is stopped or dropped.
 #[derive(Debug)]
-pub struct Running {
-    mock: Mock,
+pub struct RunningMock {
+    mock: MockProvider,
     addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
 }
 
-impl Running {
-    /// Where it listens.
+impl RunningMock {
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -119,13 +119,13 @@ impl Running {
 
     /// The mock that serves.
     #[must_use]
-    pub fn mock(&self) -> &Mock {
+    pub fn mock(&self) -> &MockProvider {
         &self.mock
     }
 
-    /// What has been asked and served so far.
+    /// Returns the meter of requests and served tokens.
     #[must_use]
-    pub fn meter(&self) -> &Meter {
+    pub fn meter(&self) -> &BillingMeter {
         self.mock.meter()
     }
 
@@ -142,7 +142,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningMock {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -155,8 +155,8 @@ impl Drop for Running {
 /// As [`Mock::serve`].
 pub async fn serve(
     listener: TcpListener,
-    config: Config,
+    config: MockConfig,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    Mock::new(config).serve(listener, shutdown).await
+    MockProvider::new(config).serve(listener, shutdown).await
 }

@@ -45,7 +45,7 @@ pub struct CostQuery {
     pub key: Option<String>,
     /// Only this owner's.
     pub owner: Option<String>,
-    /// What to add up by.
+    /// Key of the sums.
     pub group: SumGroup,
     /// The group's values in the last row of the previous page, in the order of its columns; empty
     /// for the first page. Ignored for [`SumGroup::Nothing`] and [`SumGroup::Day`].
