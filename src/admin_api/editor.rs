@@ -1,4 +1,4 @@
-//! What changing providers, rules and keys by API has in common: the store is changed, this replica
+//! Changes providers, rules and keys by API: the store is changed, this replica
 //! follows at once, the others are told to. What an object means is its own module's.
 
 use std::sync::Arc;
@@ -125,7 +125,7 @@ pub(crate) fn fresh(
     Ok(object)
 }
 
-/// Who changes something, now.
+/// Returns who changes something, and when.
 pub(crate) fn by(actor: &str) -> ChangedBy {
     ChangedBy {
         actor: actor.to_owned(),
@@ -133,7 +133,7 @@ pub(crate) fn by(actor: &str) -> ChangedBy {
     }
 }
 
-/// What is wrong with a field.
+/// Returns the error of a field.
 pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
     ObjectError::Invalid {
         field: field.to_owned(),
@@ -141,7 +141,7 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
     }
 }
 
-/// Why the store refuses a change.
+/// Converts the reason that the store refuses a change.
 pub(crate) fn refused(error: ChangeError) -> ObjectError {
     match error {
         ChangeError::Taken => ObjectError::AlreadyExists,

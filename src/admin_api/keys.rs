@@ -1,4 +1,4 @@
-//! What the admin service may do to keys: those of the file are shown, those of the store are made,
+//! Edits keys for the admin service: those of the file are shown, those of the store are made,
 //! changed, rotated and ended. It must not speak HTTP, and a key's text leaves it once.
 
 use std::time::Duration;
@@ -168,7 +168,7 @@ impl KeyEditor {
         fresh(object.ok_or(ObjectError::NotFound)?, expected)
     }
 
-    /// Whether a key may be so; other names of the store are the store's to see.
+    /// Checks a key; whether its name is taken in the store is the store's to check.
     fn check(&self, spec: &KeySpec) -> Result<(), ObjectError> {
         checked(spec)?;
         if self.is_written(&spec.name) || spec.name == ADMIN_KEY_NAME {

@@ -1,4 +1,4 @@
-//! What the admin service may do to routing: the toggle, and the rules made by API. It must not
+//! Edits routing for the admin service: the toggle, and the rules made by API. It must not
 //! speak HTTP.
 
 use std::sync::Arc;

@@ -34,7 +34,7 @@ pub(crate) struct Listed {
     pub(crate) problems: Vec<RuleFinding>,
 }
 
-/// When a rule was made by API, and which version it has.
+/// Creation time and version of a rule made by API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) version: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Made {
     pub(crate) updated_at: Timestamp,
 }
 
-/// Why a rule can't be made.
+/// Reason that a rule can't be made.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// Another rule has its name.
@@ -90,7 +90,7 @@ pub(crate) fn compile(
     }
 }
 
-/// Whether a rule could be made, or take the place of the one with the id `replaces`.
+/// Checks that a rule can be made, or replace the one with the id `replaces`.
 ///
 /// # Errors
 /// Why not.
@@ -147,7 +147,7 @@ pub(crate) fn tell_of_broken(rules: &[Listed], before: &[Listed]) {
 }
 
 impl Listed {
-    /// Whether it can't work and is left out.
+    /// Returns whether it can't work and is left out.
     pub(crate) fn is_broken(&self) -> bool {
         self.problems.iter().any(is_error)
     }
@@ -232,7 +232,7 @@ fn is_error(problem: &RuleFinding) -> bool {
     problem.severity == Severity::Error
 }
 
-/// What rules may refer to: what the file names and what was made by API. Of the keys made by API
+/// Names that rules may refer to: those of the file and those made by API. Of the keys made by API
 /// only those that the rules name: there may be very many.
 fn names<'a>(
     config: &'a Config,

@@ -1,4 +1,4 @@
-//! What each candidate is sent: the client's body with another model name, the same without what a
+//! Prepares what each candidate is sent: the client's body with another model name, the same without what a
 //! provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
 //! candidate is tried is not decided here.
 
@@ -71,7 +71,7 @@ struct Translated {
     request: TranslatedRequest,
 }
 
-/// What decides how a request is translated.
+/// Facts that decide how a request is translated.
 #[derive(PartialEq, Eq)]
 struct Target {
     format: Format,
