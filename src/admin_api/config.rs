@@ -30,7 +30,7 @@ impl llm_router_admin::ConfigApi for ConfigEditor {
             .into_iter()
             .filter(|kind| *kind != ObjectKind::Key)
         {
-            let objects = in_force.objects.by_kind(kind).map(shown);
+            let objects = in_force.objects.by_kind(kind).map(to_api);
             made.insert(kind.name().to_owned(), objects.collect());
         }
         RunningConfig {
@@ -183,7 +183,7 @@ impl ConfigEditor {
     }
 }
 
-fn shown(object: &StoredObject) -> Value {
+fn to_api(object: &StoredObject) -> Value {
     json!({
         "id": object.id,
         "name": object.name,

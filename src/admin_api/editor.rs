@@ -34,7 +34,7 @@ impl Editor {
     ///
     /// # Errors
     /// Why it can't be changed.
-    pub(crate) async fn made(
+    pub(crate) async fn find_stored(
         &self,
         kind: ObjectKind,
         id: &str,
@@ -95,7 +95,7 @@ impl Editor {
         let id = id.to_owned();
         let change = ObjectChange::Delete { kind, id, expected };
         let deleted = self.store.change(change, by(actor)).await;
-        deleted.map_err(refused)?;
+        deleted.map_err(to_object_error)?;
         self.broadcast.tell();
         self.follower.look().await;
         Ok(())
@@ -104,7 +104,9 @@ impl Editor {
     async fn change(&self, change: ObjectChange, actor: &str) -> Result<StoredObject, ObjectError> {
         self.follower.must_answer()?;
         let changed = self.store.change(change, by(actor)).await;
-        let object = changed.map_err(refused)?.ok_or(ObjectError::NotFound)?;
+        let object = changed
+            .map_err(to_object_error)?
+            .ok_or(ObjectError::NotFound)?;
         self.broadcast.tell();
         self.follower.look().await;
         Ok(object)
@@ -142,7 +144,7 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
 }
 
 /// Converts the reason that the store refuses a change.
-pub(crate) fn refused(error: ChangeError) -> ObjectError {
+pub(crate) fn to_object_error(error: ChangeError) -> ObjectError {
     match error {
         ChangeError::Taken => ObjectError::AlreadyExists,
         ChangeError::Missing => ObjectError::NotFound,

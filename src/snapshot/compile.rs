@@ -165,7 +165,7 @@ fn deployments(
 
 fn provider(raw: &Arc<config::Provider>, mock: Option<SocketAddr>) -> Option<CompiledProvider> {
     let (origin, base_path, host) = match &raw.base_url {
-        Some(url) => located(raw, url),
+        Some(url) => with_location(raw, url),
         None => built_in(mock?),
     };
     let headers = raw.headers.iter().filter_map(|(name, value)| {
@@ -199,7 +199,7 @@ fn fingerprint(raw: &config::Provider, origin: &Origin, base_path: &str) -> u64 
     hasher.finish()
 }
 
-fn located(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, String) {
+fn with_location(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, String) {
     let origin = Origin {
         host: url.host.clone(),
         port: url.port,

@@ -58,7 +58,7 @@ pub(crate) fn compile(
     issued: &IssuedKeys,
     previous: Option<&Rules>,
 ) -> RuleSet {
-    let mut listed = written(config, objects);
+    let mut listed = file_rules(config, objects);
     if listed.iter().all(|rule| rule.made.is_none()) {
         // Then the file's have been compiled already.
         listed.sort_by_key(|rule| rule.spec.priority);
@@ -102,7 +102,7 @@ pub(crate) fn check(
     issued: &IssuedKeys,
     previous: Option<&Rules>,
 ) -> Result<(), Refusal> {
-    let mut listed = written(config, objects);
+    let mut listed = file_rules(config, objects);
     listed.retain(|rule| replaces.is_none_or(|id| rule.id != id));
     if listed.iter().any(|rule| rule.spec.name == spec.name) {
         return Err(Refusal::Taken);
@@ -154,18 +154,18 @@ impl Listed {
 }
 
 /// All rules in the order they are compiled: the file's, then those made by API, oldest first.
-fn written(config: &Config, objects: &Objects) -> Vec<Listed> {
+fn file_rules(config: &Config, objects: &Objects) -> Vec<Listed> {
     let of_file = config.routing.rules.iter().map(|spec| Listed {
         id: spec.id.clone().unwrap_or_else(|| spec.name.clone()),
         spec: spec.clone(),
         made: None,
         problems: Vec::new(),
     });
-    let made = objects.by_kind(ObjectKind::Rule).map(made);
+    let made = objects.by_kind(ObjectKind::Rule).map(stored_rule);
     of_file.chain(made).collect()
 }
 
-fn made(object: &StoredObject) -> Listed {
+fn stored_rule(object: &StoredObject) -> Listed {
     let (mut spec, problems) = read(object);
     spec.id = Some(object.id.clone());
     Listed {

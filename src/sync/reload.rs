@@ -300,7 +300,7 @@ impl Reloader {
     /// snapshot is built anew, unless `keys_only`.
     pub(crate) fn apply(&self, changes: &Changes, keys_only: bool) -> bool {
         let mut in_force = self.in_force();
-        let issued = Arc::clone(self.live().snapshot.keys.issued());
+        let issued = Arc::clone(self.live().snapshot.keys.stored_keys());
         issued.apply(changes);
         match in_force.objects.with(changes) {
             None => {
@@ -364,7 +364,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let previous = self.live();
-        let issued = Arc::clone(previous.snapshot.keys.issued());
+        let issued = Arc::clone(previous.snapshot.keys.stored_keys());
         let snapshot = self.compile(&loaded.config, &in_force.objects, &issued, &previous)?;
         let before = Contents::new(&in_force.masked, &previous.snapshot);
         let after = Contents::new(&loaded.masked, &snapshot);
@@ -426,7 +426,7 @@ impl Reloader {
         systemd::reloading();
         // What is wrong with it has been logged and counted.
         let reloaded = self.reload_as(reason, "file").await;
-        systemd::reloaded(reloaded.is_err());
+        systemd::notify_reloaded(reloaded.is_err());
     }
 }
 

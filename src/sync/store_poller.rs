@@ -95,8 +95,8 @@ impl Follower {
     pub(crate) async fn look(&self) {
         let _turn = self.turn.lock().await;
         match self.catch_up().await {
-            Ok(()) => self.answered(),
-            Err(error) => self.failed(&error),
+            Ok(()) => self.note_success(),
+            Err(error) => self.note_failure(&error),
         }
     }
 
@@ -159,7 +159,7 @@ impl Follower {
     async fn read_anew(&self) -> Result<Read, StoreError> {
         tracing::info!("everything made by API is read anew");
         let objects = self.store.objects().await?;
-        let known = Arc::clone(self.reloader.live().snapshot.keys.issued());
+        let known = Arc::clone(self.reloader.live().snapshot.keys.stored_keys());
         let issued = IssuedKeys::load(self.store.as_ref(), &known).await?;
         Ok(Read::All(objects, issued))
     }
@@ -200,7 +200,7 @@ impl Follower {
         trouble.clock_is_off = off;
     }
 
-    fn answered(&self) {
+    fn note_success(&self) {
         self.metrics.store_polled();
         if let Some(since) = self.trouble().away_since.take() {
             tracing::info!(%since, "the store answers again");
@@ -208,7 +208,7 @@ impl Follower {
     }
 
     /// Told once for each time that the store goes away.
-    fn failed(&self, error: &StoreError) {
+    fn note_failure(&self, error: &StoreError) {
         self.metrics.store_poll_failed();
         let mut trouble = self.trouble();
         if trouble.away_since.is_none() {

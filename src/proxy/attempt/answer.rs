@@ -58,7 +58,7 @@ impl Answer {
     /// Begins an answer with `status` to the current attempt; `stream` if it is one of events.
     /// `None` if it is in the client's own format.
     pub(crate) fn new(inference: &Inference, status: u16, stream: bool) -> Option<Self> {
-        let sent = inference.translated()?;
+        let sent = inference.translation()?;
         let (from, endpoint) = (inference.provider_format(), inference.request.endpoint);
         let context = sent.context.clone();
         let shape = if status >= 400 {

@@ -175,7 +175,7 @@ impl Gateway {
             .kind
             .framing(inference.provider_format());
         let stream = headers::has_type(header, framing.media_type());
-        let events = stream && inference.translated().is_none_or(|sent| sent.stream);
+        let events = stream && inference.translation().is_none_or(|sent| sent.stream);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
             entry.begin_response(status, events, free);
