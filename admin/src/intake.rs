@@ -16,11 +16,11 @@ use crate::idempotency::Turn;
 use crate::receive::{BodyLimits, ORDINARY, Received};
 use crate::{Backend, Service};
 
-/// Where whole requests to models are sent, which may hold pictures.
+/// Path that takes whole inference requests, which may contain images.
 const EXPLAIN: &str = "/api/v1/router/explain";
 const MOST_EXPLAINED: usize = 32 * 1024 * 1024;
 
-/// Lets a request through to its handler, or answers it.
+/// Passes a request to its handler, or answers it with an error.
 pub(crate) async fn admit(
     State(service): State<Service>,
     request: Request,
@@ -137,7 +137,7 @@ async fn receive(
     Ok(received)
 }
 
-/// Whether a body is said to be JSON; one that nothing is said of may be.
+/// Returns true if the content type is JSON or missing.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else {
         return true;
@@ -148,13 +148,13 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// Handlers take the caller as an argument.
+/// Lets handlers take the caller as an argument.
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = AdminError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
         let caller = parts.extensions.get::<Self>().cloned();
-        // Only a path that `roles.rs` opens to everybody has no caller.
+        // Only public endpoints have no caller.
         caller.ok_or_else(|| forbidden("This path has no caller."))
     }
 }
