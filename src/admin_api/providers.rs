@@ -399,7 +399,7 @@ fn switched_off() -> ProviderHealth {
         healthy: false,
         latency_ms: None,
         status: None,
-        error: Some("the provider is switched off".to_owned()),
+        error: Some("the provider is disabled".to_owned()),
         checked_at: now(),
     }
 }

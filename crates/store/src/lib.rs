@@ -1,6 +1,4 @@
-//! Persistence in SQLite or PostgreSQL: the ledger, objects made by API and the routing toggle, a
-//! trait for each; the journal that entries reach before any store does, and the comparison of the
-//! two. It must not price, nor route.
+#![doc = include_str!("../README.md")]
 
 mod cost_sql;
 mod error;
