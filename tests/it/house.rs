@@ -63,6 +63,9 @@ fn counts_are_at_their_ceilings() {
     found.insert("src files_directly".into(), in_src);
 
     let wrong = compare(&found, &ceilings);
+    if std::env::var_os("UPDATE_HOUSE").is_some() {
+        lower_ceilings(&root.join("tests/it/house.txt"), &found);
+    }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -104,6 +107,30 @@ fn read_ceilings(path: &Path) -> BTreeMap<String, usize> {
         }
     }
     ceilings
+}
+
+/// Writes numbers that have fallen into the table of ceilings. A number that has risen stays.
+fn lower_ceilings(path: &Path, found: &BTreeMap<String, usize>) {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        let mut line = line.to_owned();
+        for (column, count) in found.iter().filter_map(|(key, count)| {
+            let (row, column) = key.split_once(' ')?;
+            (row == name).then_some((column, *count))
+        }) {
+            let Some((before, after)) = line.split_once(&format!("{column}=")) else {
+                continue;
+            };
+            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let ceiling: usize = after[..digits].parse().unwrap();
+            let number = count.min(ceiling);
+            line = format!("{before}{column}={number:<digits$}{}", &after[digits..]);
+        }
+        lines.push(line.trim_end().to_owned());
+    }
+    fs::write(path, lines.join("\n") + "\n").unwrap();
 }
 
 /// Folders whose words are counted, by the name of their line in the table.

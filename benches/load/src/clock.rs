@@ -9,7 +9,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Nanoseconds since the Unix epoch, for stamps that another process on this machine reads.
-/// 0 should the clock stand before the epoch.
+/// 0 if the clock is before the epoch.
 #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
 pub(crate) fn unix_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

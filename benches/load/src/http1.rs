@@ -40,7 +40,7 @@ impl From<httparse::Error> for HttpFault {
 /// Framing of a body (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// By the chunk of size 0.
     Chunked,

@@ -1,4 +1,4 @@
-//! One POST over HTTP/2 and TLS, whoever signed the certificate. Hyper does the protocol.
+//! One POST over HTTP/2 and TLS with any certificate. Hyper does the protocol.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio_openssl::SslStream;
 
 use crate::bed::KEY;
 
-/// Frames of a body without declared length hold so many bytes.
+/// Bytes in a frame of a body without declared length.
 const PIECE: usize = 10_007;
 
 type Http2Body = BoxBody<Bytes, std::convert::Infallible>;

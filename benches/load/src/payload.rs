@@ -6,7 +6,7 @@ use crate::event::EventPlan;
 /// leaves the bytes unchanged.
 pub(crate) const MODEL: &str = "bench";
 
-/// A message is about so long before the next begins.
+/// Approximate length of a message.
 const MESSAGE: usize = 4096;
 const END: &str = "\"}]}";
 const NEXT: [&str; 2] = [
@@ -24,7 +24,7 @@ const SENTENCES: [&str; 6] = [
 ];
 
 /// A chat completion request of exactly `size` bytes, or of its least size if that is more.
-/// With a `plan` it asks for a stream, and tells the bench upstream what to stream.
+/// With a `plan` it requests a stream, and names its shape for the bench upstream.
 pub(crate) fn chat(model: &str, size: usize, plan: Option<&EventPlan>) -> Vec<u8> {
     let mut body = opening(model, plan).into_bytes();
     let room = size.saturating_sub(END.len());

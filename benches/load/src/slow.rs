@@ -24,7 +24,7 @@ use crate::{clock, output, to_its_end};
 pub(crate) struct SlowOptions {
     #[command(flatten)]
     subject: ProxyUnderTest,
-    /// Slow connections; one that is closed is opened anew
+    /// Slow connections; one that is closed is opened again
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
     /// Seconds without them, and then with them

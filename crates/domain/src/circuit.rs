@@ -441,7 +441,7 @@ mod tests {
             circuit.record_failure(false, now),
             Some(CircuitChange::Opened(s(10)))
         );
-        assert_eq!(circuit.record_failure(false, now), None, "no news");
+        assert_eq!(circuit.record_failure(false, now), None, "already open");
         let resting = Availability::Resting {
             why: RestReason::Open,
             until: now + s(10),

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Returns the address that stands for all addresses of one client: of IPv6 that of its /64, since
-/// whoever has one address of it has all of them (RFC 4291, section 2.5.4). An IPv4 address stands for
-/// itself, also in the form in which a socket for both versions shows it.
+/// Returns the address that represents all addresses of one client: of IPv6 that of its /64, since
+/// a client with one address of it has all of them (RFC 4291, section 2.5.4). An IPv4 address
+/// represents itself, also where it is mapped into IPv6.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

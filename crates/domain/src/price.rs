@@ -14,7 +14,7 @@ use crate::usage::{Class, ServiceTier, Usage};
 /// is a whole number of 10⁻¹⁵ USD, which is what the stores keep.
 pub const MAX_SCALE: u32 = 9;
 
-/// The dearest price that is believed, in USD per million tokens.
+/// Highest price accepted, in USD per million tokens.
 pub const MAX_PRICE: u32 = 1_000_000;
 
 const TOKENS_PER_PRICE: u32 = 6;

@@ -7,13 +7,13 @@ use std::time::Duration;
 /// Durations from 50 µs to about 20 minutes have buckets of their own.
 const BUCKETS: usize = 180;
 
-/// Smallest value told apart, in seconds; smaller ones count as this.
+/// Smallest value distinguished, in seconds; smaller ones count as this.
 const LEAST: f64 = 50e-6;
 
 /// Each bucket's upper bound is this many times its lower one.
 const GROWTH: f64 = 1.1;
 
-/// Counts of durations. What is told of them is of all that were ever noted.
+/// Counts of durations. Quantiles are over all durations ever recorded.
 #[derive(Debug)]
 pub struct Sketch {
     counts: [AtomicU64; BUCKETS],

@@ -542,8 +542,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever settles, and when, makes no difference to what is in force; ids and revisions
-        /// grow; no change but a forced one comes within a cooldown.
+        /// Gives the same state in effect whichever replica settles, and when; ids and revisions
+        /// grow; only a forced change comes within a cooldown.
         #[test]
         fn any_history_is_sound(steps in proptest::collection::vec((0..5_u8, any::<bool>(), 0..40_i64), 0..60)) {
             let (mut eager, mut lazy) = (Toggle::new(true), Toggle::new(true));

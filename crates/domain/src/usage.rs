@@ -157,7 +157,8 @@ impl ServiceTier {
         }
     }
 
-    /// The tier a provider names; any name but those of a dearer or cheaper tier is standard.
+    /// Returns the tier that a provider names; any name but those of a more expensive or cheaper
+    /// tier is standard.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         [Self::Flex, Self::Priority, Self::Batch]

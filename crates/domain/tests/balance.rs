@@ -120,7 +120,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// At no moment is a member more than one turn from what it is owed; so nobody starves.
+    /// Keeps every member within one turn of its credit, so that none starves.
     #[test]
     fn weighted_is_smooth(weights in prop::collection::vec(1_u32..20, 2..6)) {
         let now = origin();
@@ -150,7 +150,7 @@ proptest! {
         prop_assert!(counts[resting..].iter().all(|count| count.abs_diff(each) <= 1), "{:?}", counts);
     }
 
-    /// The least busy is never busier than another, and over time nobody is left out.
+    /// Never chooses a member busier than another, and uses every member over time.
     #[test]
     fn least_busy_evens_out(weights in prop::collection::vec(1_u32..5, 2..6), ends: Vec<u16>) {
         let now = origin();
@@ -299,7 +299,7 @@ struct Simulation {
     balancer: Balancer,
     now: Instant,
     random: Box<dyn FnMut() -> u64>,
-    /// Answers under way, by the time they come.
+    /// Pending answers, by the time at which they arrive.
     answers: BTreeMap<(Instant, u64), llm_router_domain::balance::Pick>,
     requests: u64,
 }
@@ -320,8 +320,8 @@ impl Simulation {
         }
     }
 
-    /// Sends requests for so long, one every `pace`. How often each member was asked, and how
-    /// many requests found nobody.
+    /// Sends requests for `time`, one every `pace`. Returns the requests of each member, and the
+    /// number of requests without one.
     fn run(&mut self, time: Duration, pace: Duration, behave: Behaviour<'_>) -> (Vec<u32>, u32) {
         let end = self.now + time;
         let mut asked = vec![0; self.balancer.members().len()];
@@ -472,7 +472,7 @@ fn a_lost_probe_goes_back() {
         .unwrap();
     assert!(
         again.guard.is_probe(),
-        "the client went away before the answer"
+        "the client disconnected before the answer"
     );
 }
 
@@ -555,7 +555,7 @@ fn state_survives_a_reload() {
     assert_eq!(
         new.get("b").unwrap().in_flight(),
         1,
-        "a request under way is still counted"
+        "a request in flight is still counted"
     );
     drop(flight);
     assert_eq!(new.get("b").unwrap().in_flight(), 0);

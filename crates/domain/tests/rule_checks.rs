@@ -86,7 +86,7 @@ fn every_mistake_is_reported() {
         ),
         (
             json!({"when": {"in": "any", "key": "ci"}}),
-            vec!["error when.in: stands beside"],
+            vec!["error when.in: is allowed beside"],
         ),
         (
             json!({"when": {"complexity": {"min": 0.9, "max": 0.1}}}),
@@ -257,7 +257,7 @@ fn every_mistake_is_reported() {
         ),
         (
             json!({"then": {"use_model": "fast", "sticky_by": "key"}}),
-            vec!["error then.sticky_by: stands beside `split` only"],
+            vec!["error then.sticky_by: is allowed beside `split` only"],
         ),
         (
             json!({"then": {"split": [{"model": "fast", "weight": 1}], "sticky_by": "user"}}),

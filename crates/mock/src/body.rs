@@ -52,7 +52,7 @@ pub(crate) struct Delivery {
     pub(crate) chunked: bool,
     /// State of the request when the body has ended.
     pub(crate) end: RecordState,
-    /// The connection's fate; none over HTTP/2, where a stream ends alone.
+    /// The planned end of the connection; none over HTTP/2, where only the stream ends.
     pub(crate) fate: Option<Arc<PlannedEnd>>,
 }
 
@@ -221,7 +221,7 @@ impl AnswerBody {
             (ScriptStep::Piece(..), Some(last)) if !self.pace.between.is_zero() => {
                 let between = self.with_jitter(self.pace.between);
                 let now = Instant::now();
-                // One that could not keep up, for its client did not read, begins anew.
+                // A timetable that fell behind because the client did not read starts again.
                 let due = if last + between * 2 < now {
                     now
                 } else {

@@ -91,7 +91,7 @@ impl Controls {
         Ok((name, controls))
     }
 
-    /// Reads controls alone, in the grammar of the model name: `status=503:delay=1s`.
+    /// Reads controls without a model, in the grammar of the model name: `status=503:delay=1s`.
     pub(crate) fn from_text(text: &str) -> Result<Self, String> {
         let mut controls = Self::default();
         for segment in text

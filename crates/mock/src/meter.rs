@@ -179,7 +179,7 @@ impl MeterCounts {
     }
 }
 
-/// A lock whose holder panicked holds counts all the same.
+/// Locks the counts. They stay consistent if a holder panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

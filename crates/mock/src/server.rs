@@ -1,5 +1,5 @@
-//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them until told to stop. What is
-//! answered is `service`'s.
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them until stopped. Answers belong to
+//! `service`.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 

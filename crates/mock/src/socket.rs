@@ -1,5 +1,4 @@
-//! A TCP stream that can be told, from within a request, to end once what was written is out.
-//! Knows nothing of HTTP.
+//! TCP stream that a request can end after everything written has been sent. It must not know HTTP.
 
 use std::{
     io,

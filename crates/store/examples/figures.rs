@@ -224,14 +224,14 @@ fn rare() -> Vec<(&'static str, RequestQuery)> {
             },
         ),
         (
-            "requests: dear, some",
+            "requests: expensive, some",
             RequestQuery {
                 min_cost: "0.9".parse().ok(),
                 ..all()
             },
         ),
         (
-            "requests: dear, none",
+            "requests: expensive, none",
             RequestQuery {
                 min_cost: "2".parse().ok(),
                 ..all()

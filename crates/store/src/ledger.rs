@@ -212,7 +212,8 @@ pub trait LedgerStore: Send + Sync {
     /// Deletes at most `limit` entries of before a moment; sums stay. Returns how many.
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError>;
 
-    /// Adds the entries up anew and compares with the sums, for the days no entry was pruned of.
+    /// Sums the entries again and compares with the stored sums, for the days without pruned
+    /// entries.
     async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError>;
 
     /// Checks that the store answers.

@@ -132,7 +132,7 @@ pub enum ChangeError {
     Store(#[from] StoreError),
 }
 
-/// Numbers that tell whether something changed, and the time.
+/// Numbers that change with every change, and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMarks {
     /// Grows with every change of an object.

@@ -130,7 +130,7 @@ fn parse_config(url: &str) -> Result<(Config, tls::ServerAddress), StoreError> {
     Ok((config, address))
 }
 
-/// An error with all its causes: the first alone says little of a connection.
+/// Formats an error with all its causes: the first one says little about a connection.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

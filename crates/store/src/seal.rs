@@ -121,7 +121,7 @@ fn cipher(key: &SecretString) -> Result<Aes256Gcm, SealError> {
     Ok(Aes256Gcm::new(&derived.into()))
 }
 
-/// 96 random bits, out of the 122 of a version 4 UUID: the fixed ones stand in bytes 6 and 8.
+/// Returns 96 of the 122 random bits of a version 4 UUID: the fixed ones are in bytes 6 and 8.
 fn random_nonce() -> [u8; NONCE_BYTES] {
     let [a, b, c, d, e, f, _, _, _, g, h, i, j, k, l, _] = *Uuid::new_v4().as_bytes();
     [a, b, c, d, e, f, g, h, i, j, k, l]

@@ -51,7 +51,7 @@ impl LatencyReport {
     }
 }
 
-/// A stream just long enough to tell its first event from its end.
+/// Returns a stream just long enough to tell its first event from its end.
 pub(crate) fn short_stream() -> EventPlan {
     EventPlan {
         events: 2,

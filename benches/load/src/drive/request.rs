@@ -15,7 +15,7 @@ use crate::target::{self, LoadTarget};
 /// Condition to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    /// After so many requests.
+    /// After this many requests.
     Count(u64),
     /// After this time; requests in flight are finished.
     After(Duration),

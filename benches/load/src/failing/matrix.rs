@@ -146,7 +146,7 @@ async fn one(
     })
 }
 
-/// Asks until the failing deployment is left alone.
+/// Sends requests until the failing deployment rests.
 async fn eject(stage: &Stage, ask: &ChatClients) -> anyhow::Result<Vec<String>> {
     let one = ChatClients {
         clients: 1,

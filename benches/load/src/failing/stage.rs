@@ -113,7 +113,7 @@ impl Stage {
         LoadTarget::new(&format!("http://{}{CHAT}", self.listen), Some(KEY), &[])
     }
 
-    /// Tells a mock how to treat its requests, in the mock's own words.
+    /// Sets the controls of a mock, in the mock's own grammar.
     ///
     /// # Errors
     /// Returns an error if it refuses them.

@@ -14,7 +14,7 @@ use crate::bed::KEY;
 pub(crate) enum CallerFormat {
     OpenAi,
     Anthropic,
-    /// The request is too broken to tell: either will do.
+    /// The request is too broken to know: either format will do.
     Unknown,
 }
 
@@ -144,7 +144,7 @@ impl CaseDraft {
         }
     }
 
-    /// Another request line. Only the path tells the format, so either will do then.
+    /// Another request line. Only the path decides the format, so either will do then.
     pub(super) fn line(self, line: &str) -> Self {
         Self {
             line: line.to_owned(),

@@ -39,7 +39,7 @@ pub(crate) struct MalformedOptions {
     /// Connections at once
     #[arg(long, default_value_t = 16)]
     connections: usize,
-    /// A request without an answer for so many seconds hangs
+    /// A request without an answer for this many seconds hangs
     #[arg(long, default_value_t = 15)]
     deadline: u64,
     /// Only the request with this number, shown whole
@@ -90,7 +90,7 @@ struct MalformedReport {
     /// Examples of incorrect answers.
     examples: Vec<Example>,
     memory: [Reading; 3],
-    /// Lines of the proxy's log that tell of a panic.
+    /// Lines of the proxy's log about a panic.
     panics: usize,
     /// Valid requests that failed afterwards.
     failed_after: u64,

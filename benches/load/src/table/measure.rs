@@ -183,7 +183,7 @@ struct CpuUse {
     busy: f64,
 }
 
-/// Warms up, then reads the CPU clock on both sides of a closed loop with nothing under way.
+/// Warms up, then reads the CPU clock before and after a closed loop, with nothing in flight.
 async fn saturate(
     proxy: &Proxy,
     size: usize,

@@ -36,7 +36,7 @@ pub(crate) struct TableOptions {
     /// Address of the upstream; a free port by default
     #[arg(long, value_name = "HOST:PORT")]
     upstream_at: Option<std::net::SocketAddr>,
-    /// Rounds; in each, every proxy is started anew and measured with everything
+    /// Rounds; in each, every proxy is started again and measured with everything
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds of each measurement

@@ -137,7 +137,7 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
         one.reserve(&next).await.unwrap(),
         ReserveOutcome::Exceeded { .. }
     ));
-    eventually("it is let go", async || {
+    eventually("it expires", async || {
         matches!(one.reserve(&next).await.unwrap(), ReserveOutcome::Held(_))
     })
     .await;
@@ -162,7 +162,7 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
     let one = counters(&redis).await;
     tell(&one, &news(ReservationChange::None, &[(9, "2")], true)).await;
     assert!(!one.link().status().synced, "its epoch is new");
-    eventually("all had the time to tell", async || {
+    eventually("all had the time to report", async || {
         one.link().status().synced
     })
     .await;
@@ -179,7 +179,7 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
     })
     .await;
     assert!(!one.link().status().synced);
-    // What a run tells before the store is asked is kept.
+    // A run's report from before the ledger was read is kept.
     let standing = one
         .apply_spend_update(&news(ReservationChange::None, &[(1, "1")], false))
         .await

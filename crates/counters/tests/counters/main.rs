@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test that can't go on panics, and tells of what it can't check"
+    reason = "a test that can't go on panics, and prints what it can't check"
 )]
 
 mod budgets;

@@ -392,7 +392,7 @@ mod tests {
                 .reserve(id(1), &budget, usd(2), NOW, later(1))
                 .is_err()
         );
-        // What was settled here is no one else's: it stays when the others' is told again.
+        // Spending settled here stays when that of other processes is restored again.
         budgets.settle(id(1), &budget, NOW, usd(1));
         for others in [10, 20] {
             let start = Period::Month.start(NOW);

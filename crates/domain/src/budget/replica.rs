@@ -701,7 +701,7 @@ mod tests {
         assert!(take(&mut replica, 1, 150));
         assert!(!take(&mut replica, 2, 51), "2 USD are its part");
         assert!(take(&mut replica, 3, 50));
-        // What a call didn't use is free again, and nobody has to be told of it.
+        // Money that a call didn't use is free again, without a report.
         assert!(!replica.end(id(1), usd(20)));
         replica.spend(&budget[0].0, NOW, usd(20));
         assert!(take(&mut replica, 4, 130));

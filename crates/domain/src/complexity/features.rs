@@ -163,7 +163,7 @@ const GIVEN_WITH_REWORK: [Sign; 5] = [
 const GIVEN_SHARE: f64 = 0.3;
 /// An answer of more tokens than this is a long one.
 const LONG_OUTPUT: u64 = 4_000;
-/// A fence of a code block counts as so many symbols.
+/// Number of symbols that a fence of a code block counts as.
 const FENCE: u32 = 8;
 /// A task of working over is named so early in the text, in bytes …
 const OPENING: usize = 40;
@@ -396,7 +396,7 @@ impl Lexicon {
     }
 }
 
-/// The word as it stands in the table and at the start of a sentence.
+/// Returns the word as in the table and as at the start of a sentence.
 fn forms(word: &str) -> Vec<String> {
     let mut chars = word.chars();
     let Some(first) = chars.next() else {

@@ -222,7 +222,7 @@ impl RuleChecker<'_, '_> {
                     Err(message) => self.error("regex", &message),
                 }
             }
-            (None, Some(_)) => self.error("in", "stands beside `regex` only"),
+            (None, Some(_)) => self.error("in", "is allowed beside `regex` only"),
             (None, None) => {}
         }
         for feature in spec.has.iter().flatten() {
@@ -233,7 +233,7 @@ impl RuleChecker<'_, '_> {
         }
     }
 
-    /// Warns of a pattern that tells no texts apart.
+    /// Warns of a pattern that matches every text.
     fn idle(&mut self, pattern: PatternId) {
         let shape = self.patterns.shape(pattern);
         if shape.matches_all {
@@ -418,7 +418,7 @@ impl RuleChecker<'_, '_> {
             );
         }
         if then.sticky_by.is_some() && then.split.is_none() {
-            self.error("sticky_by", "stands beside `split` only");
+            self.error("sticky_by", "is allowed beside `split` only");
         }
         CompiledAction {
             target: self.target(spec),

@@ -58,7 +58,7 @@ pub(super) fn check(
             .extend(message.map(|text| whole(entry.index, &entry.name, Severity::Warning, text)));
         earlier.add(&entry.name, regions);
         if earlier.comparisons > MAX_COMPARISONS {
-            let text = "rules from here on are too many to tell which are never reached";
+            let text = "too many rules from here on to find out which are never reached";
             problems.push(whole(
                 entry.index,
                 &entry.name,
@@ -108,8 +108,8 @@ impl<'n> EarlierRules<'n> {
     fn add(&mut self, rule: &'n str, regions: Vec<Region>) {
         for region in regions {
             let at = self.regions.len();
-            // To bear on another region, at most one of its conditions may be news there; and an
-            // atom that no rule negates is never worth noting as news.
+            // To affect another region, at most one of its conditions may be new there; and an
+            // atom that no rule negates is never worth recording as new.
             match region.yes.iter().find(|id| !self.negated.contains(id)) {
                 Some(id) => self.by_atom.entry(*id).or_default().push(at),
                 None => self.general.push(at),
@@ -166,7 +166,7 @@ impl<'n> EarlierRules<'n> {
         None
     }
 
-    /// Takes a region away from what is left; whether that changed anything.
+    /// Subtracts a region from the rest, and returns true if that changed anything.
     fn take(&self, left: &mut Vec<Region>, taken: &Region) -> bool {
         let mut changed = false;
         let mut rest = Vec::with_capacity(left.len());

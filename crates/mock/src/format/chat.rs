@@ -281,7 +281,7 @@ fn tool_call<'a>(
     }
 }
 
-/// Usage as chat completions and completions tell it: the details are part of the totals.
+/// Usage in the format of chat completions and completions: the details are part of the totals.
 #[derive(Serialize)]
 pub(crate) struct ChatUsage {
     prompt_tokens: u64,
@@ -336,7 +336,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// The `usage` of a chunk: left out, null on every chunk but the last, or told.
+/// The `usage` of a chunk: absent, null on every chunk but the last, or present.
 pub(crate) enum ChunkUsage {
     Absent,
     Null,

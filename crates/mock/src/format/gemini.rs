@@ -317,7 +317,7 @@ struct UsageMetadata {
 }
 
 impl UsageMetadata {
-    /// Usage as Gemini tells it: thoughts come on top of the candidates.
+    /// Creates usage in Gemini's format: thoughts are added to the candidates.
     fn new(usage: &MockUsage) -> Self {
         let above_zero = |count: u64| (count > 0).then_some(count);
         Self {

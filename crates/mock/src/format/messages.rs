@@ -419,7 +419,7 @@ struct AnthropicOutputDetails {
     thinking_tokens: u64,
 }
 
-/// Usage as Anthropic tells it: input without what the cache read and wrote.
+/// Usage in Anthropic's format: input without what the cache read and wrote.
 fn usage(usage: &MockUsage, output_tokens: u64) -> MessageUsage {
     MessageUsage {
         input_tokens: usage.uncached_input(),

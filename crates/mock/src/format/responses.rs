@@ -211,7 +211,7 @@ impl ResponseFrame {
         }
     }
 
-    /// The response as it stands; with usage once there is an `answer`.
+    /// Builds the response; with usage once there is an `answer`.
     fn response(
         &self,
         status: ResponseStatus,

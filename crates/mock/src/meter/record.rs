@@ -75,7 +75,7 @@ pub struct MeterRecord {
     pub headers: Vec<(String, String)>,
 }
 
-/// A credential that is not told.
+/// Credential that is never shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Credential {
     /// The header it came in.

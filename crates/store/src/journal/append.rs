@@ -301,7 +301,7 @@ impl JournalState {
         }
         if let Err(error) = active.write(record) {
             if active.length > 0 {
-                // Segments are deleted whole: a new one lets go of the full one, once moved.
+                // Segments are deleted as a whole: a new one makes the full one deletable.
                 drop(self.rotate(&mut active));
             }
             return Err(self.note_failure(error));

@@ -195,7 +195,7 @@ impl MoverWorker {
         }
     }
 
-    /// Moves everything up to where the journal stands now.
+    /// Moves everything up to the current end of the journal.
     async fn move_all(&mut self) -> Result<(), StoreError> {
         let target = self.journal.follow(self.at);
         loop {

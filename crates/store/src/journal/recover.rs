@@ -1,4 +1,4 @@
-//! Reading a journal that nobody is writing: after a crash, and to inspect it.
+//! Reads a journal without a writer: after a crash, and for inspection.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

@@ -38,7 +38,7 @@ pub(super) fn list(folder: &Path) -> Result<Vec<u64>, JournalError> {
     Ok(numbers)
 }
 
-/// Writes the header of a record whose payload stands in `buffer` past [`HEADER`] bytes.
+/// Writes the header of a record whose payload is in `buffer` after [`HEADER`] bytes.
 pub(super) fn seal(buffer: &mut [u8]) {
     let Some((header, payload)) = buffer.split_first_chunk_mut::<HEADER>() else {
         return;

@@ -1,5 +1,6 @@
-//! Hears of changes as they are made: what a transaction announces is told to every connection
-//! that listens, once it is committed. It must not know what changed: whoever hears of it looks.
+//! Receives change notifications of PostgreSQL: a notification of a transaction reaches every
+//! listening connection after the commit. It must not know what changed: subscribers read the
+//! store.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket, Transacti
 use super::{CONNECT, parse_config, store_error};
 use crate::error::StoreError;
 
-/// Changes of one database are announced on this channel of it. Whoever connects to the database
-/// may announce on it and listen to it, so nothing is said there but a number.
+/// Channel of change notifications. Everyone who can connect to the database may publish and listen
+/// on it, so a message holds only a number.
 const CHANNEL: &str = "llm_router_changes";
 
 /// Idle time after which a connection is checked.
@@ -26,10 +27,10 @@ pub struct ChangeListener {
     connector: MakeTlsConnector,
 }
 
-/// A connection that hears of changes.
+/// Connection that receives notifications.
 pub struct ListenConnection {
     client: Client,
-    /// Several changes that nobody has asked for yet are one.
+    /// Multiple notifications that were not yet taken count as one.
     heard: mpsc::Receiver<()>,
     /// Reads the connection. It ends with this.
     _reading: JoinSet<()>,
@@ -46,7 +47,7 @@ impl ChangeListener {
         Ok(Self { config, connector })
     }
 
-    /// Hears of all changes that are committed from now on.
+    /// Subscribes to all changes committed from now on.
     ///
     /// # Errors
     /// Returns an error if the server is unavailable.

@@ -177,7 +177,7 @@ fn requests_sql(query: &RequestQuery) -> (String, Vec<Value>) {
         }
     }
     if query.status.is_some_and(|status| status != 200) {
-        // Which the planner can't tell from a parameter; there is an index for it.
+        // The planner can't know this of a parameter; there is an index for it.
         sql.push_str(" AND status <> 200");
     }
     let _ = write!(

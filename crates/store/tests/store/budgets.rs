@@ -1,5 +1,5 @@
-//! The book of budgets in PostgreSQL: nothing is held twice, lost or counted twice, whoever asks at
-//! the same time and whatever comes late.
+//! Shared budgets in PostgreSQL: nothing is reserved twice, lost or counted twice, with concurrent
+//! and with late calls.
 
 use std::time::Duration;
 
@@ -214,7 +214,7 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(20), let_go).await;
-    assert!(waited.is_ok(), "it is never let go");
+    assert!(waited.is_ok(), "it never expires");
     let hold = ReservationChange::Hold {
         id: Uuid::now_v7(),
         amount: usd("3"),
@@ -335,7 +335,7 @@ async fn a_server_that_crashed_says_that_it_forgot() {
     assert_eq!(present.replicas, 1);
     let asked = claim(1, "0", "1", &[(KEY, "4")]);
     assert_eq!(two.claim(&asked).await, ReserveOutcome::Unknown);
-    // What a run tells before the ledger is asked is kept.
+    // A run's report from before the ledger was read is kept.
     let told = news(ReservationChange::None, &[KEY], &[(1, "1")], false);
     let told = two
         .connection

@@ -250,7 +250,7 @@ async fn entries_move_and_done_segments_go() {
     mover.stop().await.unwrap();
 }
 
-/// A store that fails as often as told before it does what it should.
+/// Store that fails a given number of times before it works.
 struct Flaky {
     inner: Arc<dyn LedgerStore>,
     failures: AtomicUsize,
@@ -267,7 +267,7 @@ impl LedgerStore for Flaky {
                 // Stored, but the answer was lost: the batch comes again.
                 self.inner.insert(&entries).await?;
             }
-            return Err(StoreError::Unavailable("told to".to_owned()));
+            return Err(StoreError::Unavailable("planned failure".to_owned()));
         }
         self.inner.insert_shared(entries).await
     }
@@ -458,7 +458,7 @@ struct Truth {
     settled: BTreeMap<Uuid, LedgerEntry>,
 }
 
-/// Opens the folder once the thread of the "process" before has let go of it.
+/// Opens the folder once the thread of the "process" before has released it.
 async fn reopen(folder: &Path) -> Journal {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {

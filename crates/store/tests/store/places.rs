@@ -24,7 +24,7 @@ fn each_process_has_a_place_and_free_ones_are_taken_again() {
     assert!(Journal::is_locked(root) && !Journal::is_locked(&root.join("beside-2")));
     drop(first);
     assert_eq!(beside(root).folder(), root);
-    // Whoever starts alone is alone.
+    // A process that starts without another one has no subfolder beside its own.
     let alone = Journal::open_alone(JournalSettings::new(root));
     assert!(matches!(alone, Err(JournalError::Locked(place)) if place == root.join("beside-1")));
     drop(second);

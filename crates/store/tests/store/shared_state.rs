@@ -139,7 +139,7 @@ async fn ends_are_final(store: &dyn Store, rule: &StoredObject) {
     assert!(store.change(delete(), by(10)).await.unwrap().is_none());
     let again = store.change(delete(), by(11)).await;
     assert!(matches!(again, Err(ChangeError::Missing)), "{again:?}");
-    // An id that is used anew has another version than before.
+    // A reused id has another version than before.
     let anew = create(store, draft(ObjectKind::Rule, "r1", "one", json!({})), 12).await;
     assert!(anew.version > rule.version);
     assert_eq!(store.objects().await.unwrap().items.len(), 2);
@@ -304,7 +304,7 @@ async fn uses_are_kept(store: &dyn Store) {
         .note_uses(vec![used("k1", 5), used("k2", 6)])
         .await
         .unwrap();
-    // What is told late doesn't take back what is known.
+    // A late report doesn't undo a later one.
     store
         .note_uses(vec![used("k1", 9), used("k2", 3)])
         .await

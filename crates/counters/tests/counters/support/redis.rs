@@ -70,7 +70,7 @@ impl Redis {
         let _ = server.wait();
     }
 
-    /// Pauses the server: its connections stand, nothing is answered.
+    /// Pauses the server: its connections stay open, but get no answers.
     pub(crate) fn pause(&self) {
         self.signal("STOP");
     }

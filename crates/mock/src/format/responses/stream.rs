@@ -225,7 +225,7 @@ struct WithItem {
     item: Value,
 }
 
-/// The fields that tell to which text an event belongs, and its text.
+/// Fields that identify the text of an event, and the text.
 #[derive(Serialize)]
 struct OfText<'a> {
     item_id: &'a str,
