@@ -29,7 +29,7 @@ pub(crate) async fn admit(
     let (mut parts, body) = request.into_parts();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let caller = allowed(service.backend.as_ref(), &parts, path)?;
+    let caller = authorize(service.backend.as_ref(), &parts, path)?;
     if let Some(caller) = &caller {
         parts.extensions.insert(caller.clone());
     }
@@ -58,13 +58,17 @@ pub(crate) async fn admit(
 }
 
 /// Returns the caller, if it may use the path and the method.
-fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Caller>, AdminError> {
+fn authorize(
+    backend: &dyn Backend,
+    parts: &Parts,
+    path: &str,
+) -> Result<Option<Caller>, AdminError> {
     // A key comes first: without one nobody learns what is here.
     match look_up(&parts.method, path) {
-        Lookup::Needs(access) => permitted(backend, parts, access),
+        Lookup::Needs(access) => check_role(backend, parts, access),
         Lookup::OtherMethods { allow, least } => {
             caller(backend, parts)?;
-            permitted(backend, parts, least)?;
+            check_role(backend, parts, least)?;
             Err(not_allowed(&parts.method, allow))
         }
         Lookup::Missing => {
@@ -78,7 +82,7 @@ fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Ca
     }
 }
 
-fn permitted(
+fn check_role(
     backend: &dyn Backend,
     parts: &Parts,
     access: Access,
