@@ -202,7 +202,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is set has its value, what isn't keeps it, and bodies stay JSON.
+        /// Parameters that are set have their value, others keep it, and bodies stay JSON.
         #[test]
         fn only_what_is_set_changes(
             given in proptest::collection::btree_map("[a-e]", 0..9, 0..5),

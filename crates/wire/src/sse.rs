@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-/// How many bytes of one unfinished event a [`Splitter`] holds before it hands it out in parts.
+/// The most bytes of one unfinished event that a [`Splitter`] holds before it hands it out in parts.
 pub const DEFAULT_LIMIT: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a [`Splitter`] cuts a stream into. The bytes of all pieces, in order, are the stream.
+/// A piece that a [`Splitter`] cuts off a stream. The bytes of all pieces, in order, are the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A whole event with the blank line that ends it. It may be empty of fields, as a comment is.
@@ -20,7 +20,7 @@ pub enum Piece {
     Part {
         /// The bytes of this part.
         bytes: Bytes,
-        /// Whether the event ends with this part.
+        /// True if the event ends with this part.
         last: bool,
     },
 }
@@ -193,7 +193,7 @@ impl Splitter {
         })
     }
 
-    /// Whether bytes of an unfinished event are held back.
+    /// Returns true if bytes of an unfinished event are held back.
     #[must_use]
     pub fn holds_bytes(&self) -> bool {
         !self.held.is_empty()
@@ -246,12 +246,12 @@ enum LineEnd {
     CrLf,
 }
 
-/// Where in a line the scan stands, kept from chunk to chunk.
+/// Position of the scan within a line, kept from chunk to chunk.
 #[derive(Debug, Default)]
 struct Scan {
     /// The current line has at least one byte.
     in_line: bool,
-    /// How the previous line of this event ended.
+    /// The end of the previous line of this event.
     previous: Option<LineEnd>,
     /// The last byte was a CR whose LF may follow in the next chunk; says if its line was blank.
     open_cr: Option<bool>,
@@ -286,7 +286,7 @@ impl Scan {
         None
     }
 
-    /// How the line whose terminator ends before `at` ends, or none if the next chunk has to tell.
+    /// The end of the line whose terminator ends before `at`; none if the next chunk decides it.
     fn line_end(&mut self, bytes: &[u8], at: usize, blank: bool) -> Option<LineEnd> {
         if bytes.get(at - 1) == Some(&b'\n') {
             return Some(LineEnd::Lf);

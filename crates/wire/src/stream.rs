@@ -33,7 +33,7 @@ pub struct AnswerStream {
     inside_event: bool,
 }
 
-/// What the client is sent.
+/// Form in which the client is sent the answer.
 enum Output {
     /// Every event as it came.
     Unchanged,
@@ -169,7 +169,7 @@ impl AnswerStream {
         }
     }
 
-    /// What the first event said.
+    /// The verdict on the first event.
     #[must_use]
     pub const fn start(&self) -> &StreamStart {
         &self.start
@@ -345,7 +345,7 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 /// The bytes of one chunk that pass: a prefix of the chunk, shared, as long as nothing was changed.
 struct Passed {
     chunk: Bytes,
-    /// How much of the chunk passes unchanged, while all of it up to there does.
+    /// Length of the chunk's part that passes unchanged, while all of it up to there does.
     same: Option<usize>,
     own: BytesMut,
 }
@@ -394,7 +394,7 @@ impl Passed {
     }
 }
 
-/// What a stream's first event says of the answer.
+/// Begin of a stream, by its first event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StreamStart {
     /// Nothing yet: no whole event so far, or comments only.
@@ -419,8 +419,7 @@ impl StreamStart {
     }
 }
 
-/// What an event says of a stream in `format` that hasn't begun; `data` is the event's. Comments
-/// say nothing.
+/// Judges a stream in `format` by its first event; `data` is the event's. Comments decide nothing.
 fn judge(format: Format, event: &Event, data: Option<&[u8]>) -> StreamStart {
     let Some(data) = data else {
         return StreamStart::Pending;

@@ -1,5 +1,5 @@
-//! What an attempt used, out of the bytes the provider sent: plain bodies and streams of every
-//! format, at the cost of a memory search where there is nothing to find. It must not price
+//! Meters responses: reads the tokens used out of plain bodies and streams of every format, at the
+//! cost of a memory search where there is nothing to find. It must not price
 //! anything, nor change bytes except to ask for the usage chunk and to take it out again.
 
 mod body;

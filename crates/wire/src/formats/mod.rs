@@ -129,7 +129,7 @@ pub(crate) trait Codec: Sync {
         format!("data: {}\n\n", self.error_body(error)).into()
     }
 
-    /// Where the responses of an endpoint have their usage and text.
+    /// The layout of usage and text in the responses of an endpoint.
     fn usage_layout(&self, endpoint: Endpoint) -> &'static UsageLayout;
 }
 

@@ -1,4 +1,4 @@
-//! How many input tokens a provider can count for a body, at most: what a budget holds before the
+//! The most input tokens that a provider can count for a body: a budget reserves them before the
 //! call. An estimate is right on average; a bound must be right for every request, or a budget is
 //! overspent by the sum of its errors.
 //!
@@ -30,7 +30,7 @@ const NEAR: usize = 96;
 /// The images that a body carries in itself, in base64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Embedded {
-    /// How many.
+    /// Their number.
     pub images: u64,
     /// Bytes of their data, as it stands in the body.
     pub bytes: usize,
@@ -106,8 +106,8 @@ pub fn embedded(body: &[u8]) -> Embedded {
     found
 }
 
-/// Where texts of base64 may begin, in order. Each way is searched for once over the whole body, so
-/// that many of one kind don't have the other searched for again and again.
+/// Offsets at which texts of base64 may begin, in order. Each form is searched for once over the
+/// whole body, so that many of one kind don't have the other searched for again and again.
 fn starts(body: &[u8]) -> impl Iterator<Item = usize> {
     let urls = memmem::find_iter(body, b";base64,").map(|found| found + 8);
     let fields = memmem::find_iter(body, b"\"data\"");
@@ -120,7 +120,7 @@ fn starts(body: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Where the text behind a field's name begins.
+/// The offset at which the text behind a field's name begins.
 fn value(body: &[u8], at: usize) -> Option<usize> {
     let rest = body.get(at..)?;
     let skipped = rest

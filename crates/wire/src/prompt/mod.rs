@@ -1,5 +1,5 @@
-//! What routing reads in a request body: its texts by role, what it has, an estimate of its
-//! tokens. It reads the bodies of all formats alike and judges none: what it doesn't know it skips.
+//! Reads request bodies for routing: texts by role, features, an estimate of tokens. It reads the
+//! bodies of all formats alike and must not judge them: unknown fields are skipped.
 //!
 //! One pass over the body; texts without escapes are borrowed from it.
 
@@ -29,7 +29,7 @@ const TOOL_BYTES_PER_TOKEN: u64 = 4;
 #[error("the body can't be read: {0}")]
 pub struct Unreadable(#[from] serde_json::Error);
 
-/// Who says something.
+/// Author of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     System,
@@ -43,7 +43,7 @@ enum Role {
 struct Piece<'a> {
     /// `None` while the message is being read.
     role: Option<Role>,
-    /// What the role itself says, as against tool calls, tool results, documents and reasoning.
+    /// The role's own words, as against tool calls, tool results, documents and reasoning.
     said: bool,
     /// The message it belongs to.
     message: u32,
@@ -89,7 +89,7 @@ impl<'a> Prompt<'a> {
         })
     }
 
-    /// What the user says in the first message; empty if the user says nothing.
+    /// The user's own words in the first message; empty if there are none.
     #[must_use]
     pub fn first_user(&self) -> Cow<'_, str> {
         let first = self.pieces.iter().find(|piece| piece.is_users());
@@ -97,7 +97,7 @@ impl<'a> Prompt<'a> {
         self.joined(|piece| piece.is_users() && Some(piece.message) == message)
     }
 
-    /// Whether the request has something.
+    /// Returns true if the request has the feature.
     #[must_use]
     pub const fn has(&self, feature: Feature) -> bool {
         match feature {
@@ -107,7 +107,7 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    /// How many tools are offered to the model.
+    /// The number of tools that are offered to the model.
     #[must_use]
     pub const fn tools(&self) -> u32 {
         self.tools
@@ -119,7 +119,7 @@ impl<'a> Prompt<'a> {
         self.tool_bytes
     }
 
-    /// How many images the messages have.
+    /// The number of images in the messages.
     #[must_use]
     pub const fn images(&self) -> u32 {
         self.images
@@ -131,7 +131,7 @@ impl<'a> Prompt<'a> {
         self.output_limit
     }
 
-    /// How many messages the user says something in.
+    /// The number of messages with the user's own words.
     #[must_use]
     pub fn turns(&self) -> u32 {
         let mut last = None;
@@ -160,7 +160,7 @@ impl<'a> Prompt<'a> {
         })
     }
 
-    /// What a complexity scorer looks at.
+    /// The input of a complexity scorer.
     #[must_use]
     pub fn complexity(&self) -> complexity::ScoreInput<'_> {
         complexity::ScoreInput {
@@ -174,8 +174,8 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    /// What tells a conversation from others: the client's key, the system prompt and what the
-    /// user said first.
+    /// A hash that identifies the conversation: of the client's key, the system prompt and the
+    /// user's first words.
     #[must_use]
     pub fn conversation(&self, key: &str) -> u64 {
         let (system, first) = (self.text(Area::System), self.first_user());

@@ -134,7 +134,7 @@ fn count_tools(prompt: &mut Prompt<'_>, raw: &RawValue) {
     prompt.tool_bytes += tools.iter().map(|tool| tool.get().len()).sum::<usize>();
 }
 
-/// Whether an output format, or one within, is a JSON schema.
+/// Returns true if an output format, or one within, is a JSON schema.
 fn is_schema(raw: &RawValue) -> bool {
     #[derive(Deserialize)]
     struct Output<'a> {
@@ -201,7 +201,7 @@ impl<'a> DeserializeSeed<'a> for Message<'_, 'a> {
 struct Content<'p, 'a> {
     prompt: &'p mut Prompt<'a>,
     said: bool,
-    /// Whether a list is one of messages.
+    /// A list is one of messages.
     list: bool,
     depth: usize,
 }
@@ -221,7 +221,7 @@ impl<'a> Content<'_, 'a> {
         Ok(None)
     }
 
-    /// What stands one level deeper.
+    /// The content one level deeper.
     fn inner(&mut self, said: bool) -> Content<'_, 'a> {
         let said = self.said && said;
         Content {
@@ -342,7 +342,7 @@ impl<'a> Visitor<'a> for Content<'_, 'a> {
     }
 }
 
-/// What the `type` of a message, an item or a block tells.
+/// Kind of a message, an item or a block, by its `type`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,

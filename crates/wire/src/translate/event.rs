@@ -49,7 +49,7 @@ pub(crate) enum Event<'e> {
     Failed(Failure),
 }
 
-/// What an answer begins with.
+/// Begin of an answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Start<'e> {
     pub(crate) id: Option<Text<'e>>,
@@ -59,7 +59,7 @@ pub(crate) struct Start<'e> {
     pub(crate) usage: Option<Usage>,
 }
 
-/// What a block is.
+/// Kind of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Block<'e> {
     Text,
@@ -110,7 +110,7 @@ pub(crate) trait ReadStream: Send + Sync {
     /// Takes one server-sent event.
     fn read(&mut self, name: Option<&str>, data: &str, sink: &mut Sink<'_>);
 
-    /// Whether the answer is whole, so that the stream may end.
+    /// Returns true if the answer is whole, so that the stream may end.
     fn is_complete(&self) -> bool;
 
     /// Ends a whole answer: what is still open is closed.

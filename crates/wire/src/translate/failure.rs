@@ -134,7 +134,8 @@ impl From<super::TranslateError> for Failure {
     }
 }
 
-/// Whether an event of a stream is an error: any of the shapes that providers send after a 200.
+/// Returns true if an event of a stream is an error, in any of the shapes that providers send after
+/// a 200.
 pub(crate) fn is_failure(json: &Json<'_>) -> bool {
     let set = |key: &str| json.get(key).is_some_and(|value| !value.is_null());
     set("error")
@@ -230,8 +231,8 @@ const fn is_client(status: u16) -> bool {
     matches!(status, 400 | 413 | 422)
 }
 
-/// Whether a message says that the context window is exceeded, in the words of Anthropic, OpenAI,
-/// Google, Ollama and vLLM.
+/// Returns true if a message says that the context window is exceeded, in the words of Anthropic,
+/// OpenAI, Google, Ollama and vLLM.
 fn overflows(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     [

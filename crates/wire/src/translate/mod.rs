@@ -43,7 +43,7 @@ use crate::formats::{client_codec, codec};
 use json::Json;
 use policy::Losses;
 
-/// Why a request or an answer can't be translated, as the client is to see it.
+/// Error of a translation, as the client is to see it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TranslateError {
@@ -51,7 +51,7 @@ pub struct TranslateError {
     pub status: u16,
     /// Machine-readable code, for OpenAI's `code`.
     pub code: Cow<'static, str>,
-    /// What is wrong and what to do.
+    /// The problem and its remedy.
     pub message: String,
     /// The field at fault, as the client spells it.
     pub param: Option<String>,

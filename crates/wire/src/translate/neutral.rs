@@ -12,7 +12,7 @@ use super::signature::Signature;
 /// Text borrowed from the body, or owned where escapes were resolved.
 pub(crate) type Text<'a> = Cow<'a, str>;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Debug, Default)]
 pub(crate) struct Request<'a> {
     pub(crate) stream: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Extra<'a> {
     pub(crate) value: Json<'a>,
 }
 
-/// How tokens are drawn and when to stop.
+/// Settings of sampling, and the conditions to stop at.
 #[derive(Debug, Default)]
 pub(crate) struct Sampling<'a> {
     pub(crate) max_tokens: Option<u64>,
@@ -61,7 +61,7 @@ pub(crate) struct Sampling<'a> {
     pub(crate) top_logprobs: Option<u64>,
 }
 
-/// Whether a number is one, the default of temperature and nucleus sampling.
+/// Returns true if a number is one, the default of temperature and nucleus sampling.
 pub(crate) fn is_one(number: &Number) -> bool {
     number
         .as_f64()
@@ -82,18 +82,18 @@ pub(crate) enum Output<'a> {
     },
 }
 
-/// How much the model should think.
+/// Settings of thinking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reasoning {
     pub(crate) mode: Mode,
     pub(crate) effort: Option<Effort>,
     /// Tokens to think with.
     pub(crate) budget: Option<u64>,
-    /// Whether the thoughts are to be shown.
+    /// Show the thoughts, or not; the model's default where unset.
     pub(crate) show: Option<bool>,
 }
 
-/// Whether to think at all.
+/// Switch of thinking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The client gave an effort or nothing.
@@ -168,7 +168,7 @@ impl Effort {
 }
 
 impl Reasoning {
-    /// Whether the model is asked not to think.
+    /// Returns true if the model is asked not to think.
     pub(crate) fn is_off(self) -> bool {
         self.mode == Mode::Off
             || (self.mode == Mode::Unsaid && matches!(self.effort, Some(Effort::None)))
@@ -210,7 +210,7 @@ pub(crate) struct Message<'a> {
     pub(crate) name: Option<Text<'a>>,
 }
 
-/// Who speaks. Tool results are the user's.
+/// Author of a message. Tool results are the user's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     System,
@@ -220,7 +220,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Whether this is an instruction and not a turn.
+    /// Returns true for instructions, which are no turns.
     pub(crate) const fn is_instruction(self) -> bool {
         matches!(self, Self::System | Self::Developer)
     }
@@ -244,7 +244,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What a piece is.
+/// Content of a part.
 #[derive(Debug)]
 pub(crate) enum Kind<'a> {
     Text(Text<'a>),
@@ -259,7 +259,7 @@ pub(crate) enum Kind<'a> {
     Thinking(Thinking<'a>),
     ToolCall(ToolCall<'a>),
     ToolResult(ToolResult<'a>),
-    /// What only its own format has: server tools and their results, search results.
+    /// Content that only its own format has: server tools and their results, search results.
     Foreign {
         kind: Text<'a>,
     },
@@ -278,12 +278,12 @@ pub(crate) struct Image<'a> {
 pub(crate) struct File<'a> {
     pub(crate) source: Source<'a>,
     pub(crate) name: Option<Text<'a>>,
-    /// What the client says about the document, and whether it wants citations.
+    /// The client's description of the document.
     pub(crate) context: Option<Text<'a>>,
     pub(crate) citations: bool,
 }
 
-/// Where the content of an image or document is.
+/// Place of an image's or document's content.
 #[derive(Debug)]
 pub(crate) enum Source<'a> {
     Base64 {
@@ -317,7 +317,7 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) custom: bool,
 }
 
-/// What a tool is called with.
+/// Arguments of a tool call.
 #[derive(Debug)]
 pub(crate) enum Arguments<'a> {
     /// The text of a JSON object.
@@ -355,7 +355,7 @@ impl Arguments<'_> {
     }
 }
 
-/// What a tool answered.
+/// Result of a tool call.
 #[derive(Debug)]
 pub(crate) struct ToolResult<'a> {
     pub(crate) id: Text<'a>,
@@ -407,7 +407,7 @@ pub(crate) enum ToolChoice<'a> {
     },
 }
 
-/// What a provider answered.
+/// A provider's response.
 #[derive(Debug, Default)]
 pub(crate) struct Response<'a> {
     pub(crate) id: Option<Text<'a>>,
@@ -451,7 +451,7 @@ impl Citation<'_> {
     }
 }
 
-/// Why the model stopped.
+/// Reason that the model stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finish<'a> {
     Stop,

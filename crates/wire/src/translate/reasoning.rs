@@ -1,5 +1,5 @@
-//! How much a model should think, from each format's words to each other's. Which models can is
-//! [`capability`](super::capability)'s to know.
+//! Reads settings of thinking, and plans those of OpenAI's formats. It must not know models by name:
+//! [`capability`](super::capability) does.
 
 use super::TranslateError;
 use super::capability::{OpenAiThinking, openai_thinking};
@@ -96,7 +96,7 @@ pub(crate) fn openai_effort(
     }
 }
 
-/// Whether an OpenAI model refuses `temperature` and `top_p` in this request.
+/// Returns true if an OpenAI model refuses `temperature` and `top_p` in this request.
 pub(crate) fn openai_refuses_sampling(model: &str, effort: Option<&str>) -> bool {
     matches!(openai_thinking(model), OpenAiThinking::Yes { .. }) && effort != Some("none")
 }

@@ -27,7 +27,7 @@ pub(crate) enum StreamEnd {
 
 /// Translates the events of one answer.
 ///
-/// What it appends are whole events of the client's format. An answer that breaks off ends in an
+/// It appends whole events of the client's format. An answer that breaks off ends in an
 /// error event and never in a stop that the provider didn't send.
 pub(crate) struct StreamTranslator {
     codec: &'static dyn Codec,

@@ -17,7 +17,7 @@ pub(crate) fn make(answer: &str, at: usize) -> String {
     format!("{MADE}{:016x}_{at}", hash(answer))
 }
 
-/// Whether the router made the id.
+/// Returns true if the router made the id.
 pub(crate) fn is_made(id: &str) -> bool {
     id.starts_with(MADE)
 }

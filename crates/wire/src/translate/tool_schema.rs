@@ -89,8 +89,8 @@ fn described<'t>(
     }
 }
 
-/// Whether the target gets any tool. If not, those it can't have are reported, and a choice among
-/// them too.
+/// Returns true if the target gets any tool. If not, those it can't have are reported, and a choice
+/// among them too.
 pub(crate) fn any_sent(request: &Request<'_>, losses: &mut Losses) -> bool {
     let built_in = |tool: &Tool<'_>| matches!(tool, Tool::BuiltIn { .. });
     if !request.tools.iter().all(built_in) {

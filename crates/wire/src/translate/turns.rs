@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use super::neutral::{Kind, Message, Part, Role};
 
-/// What one side said before the other.
+/// One side's messages before the other's.
 pub(crate) struct Turn<'r, 'a> {
     pub(crate) assistant: bool,
     pub(crate) parts: Vec<&'r Part<'a>>,
-    /// Whether a participant's name is lost.
+    /// A participant's name is lost.
     pub(crate) named: bool,
 }
 
@@ -89,12 +89,12 @@ fn add<'r, 'a>(turns: &mut Vec<Turn<'r, 'a>>, message: &'r Message<'a>) {
     }
 }
 
-/// Whether a part is a tool's result.
+/// Returns true if a part is a tool's result.
 pub(crate) const fn is_result(part: &Part<'_>) -> bool {
     matches!(part.kind, Kind::ToolResult(_))
 }
 
-/// Whether a part is text of white space alone, which Anthropic refuses.
+/// Returns true if a part is text of white space alone, which Anthropic refuses.
 pub(crate) fn is_blank(part: &Part<'_>) -> bool {
     matches!(&part.kind, Kind::Text(text) if text.trim().is_empty())
 }

@@ -128,7 +128,7 @@ impl Key {
     }
 }
 
-/// Where the scan stands between two chunks.
+/// Position of the scan between two chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Between strings and brackets.
@@ -305,7 +305,7 @@ impl Scanner {
         }
     }
 
-    /// Whether the scan stands in the body itself or in a member known to hold what it looks for.
+    /// Returns true if the scan is in the body itself or in a member known to hold what it seeks.
     fn is_own_member(&self) -> bool {
         self.depth == 1 || (self.depth == 2 && self.holder == Key::Holder)
     }

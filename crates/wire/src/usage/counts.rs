@@ -35,7 +35,7 @@ pub(super) struct Counts {
     compaction: Compaction,
 }
 
-/// What compacting the context took, which Anthropic's top-level figures leave out.
+/// Tokens used by compacting the context, which Anthropic's top-level figures leave out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Compaction {
     input: u64,
@@ -264,7 +264,7 @@ impl Counts {
         usage.set(Class::Output, left);
     }
 
-    /// Whether the output figure leaves the reasoning out.
+    /// Returns true if the output figure leaves the reasoning out.
     fn reasoning_left_out(&self, output: u64, reasoning: u64, layout: &UsageLayout) -> bool {
         if layout.counting == Counting::Anthropic || reasoning == 0 {
             return false;

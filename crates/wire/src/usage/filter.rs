@@ -15,7 +15,7 @@ const NULL: &[u8] = b"\"usage\":null";
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
-/// What becomes of an event.
+/// Treatment of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It passes as it came.
@@ -26,7 +26,7 @@ pub(crate) enum Change {
     Cut(Range<usize>),
 }
 
-/// What becomes of an event in a stream that the client didn't ask for usage. `data` is the
+/// Decides how an event passes in a stream whose client didn't ask for usage. `data` is the
 /// event's.
 pub(crate) fn without_usage(event: &Event, data: &[u8]) -> Change {
     let start = event.raw().as_ptr_range();
@@ -72,7 +72,8 @@ fn null_usage(data: &[u8]) -> Option<Range<usize>> {
     }
 }
 
-/// Whether what follows a value closes just the outermost object: the value was a member of it.
+/// Returns true if the text after a value closes just the outermost object: the value was a member
+/// of it.
 fn closes_the_top(rest: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = rest.get(at) {

@@ -1,12 +1,12 @@
-//! What a meter saw of a response, and the usage that follows from it: reported, or estimated
-//! where the provider left it out or was cut off. It must not look at bytes.
+//! A meter's observations of a response, and the usage that follows from them: reported, or
+//! estimated where the provider left it out or was cut off. It must not look at bytes.
 
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource, estimate_tokens};
 
 use super::UsageLayout;
 use super::counts::Counts;
 
-/// What a meter saw of a response so far.
+/// A meter's observations of a response so far.
 #[derive(Clone, Debug)]
 pub struct Observed {
     layout: &'static UsageLayout,
@@ -45,13 +45,13 @@ impl Observed {
         self.layout
     }
 
-    /// Whether generated content has begun to arrive: from then on nothing is retried.
+    /// Returns true once generated content has begun to arrive: from then on nothing is retried.
     #[must_use]
     pub const fn content_started(&self) -> bool {
         self.fragments > 0
     }
 
-    /// What the provider has reported so far, final or not.
+    /// The usage that the provider has reported so far, final or not.
     #[must_use]
     pub fn reported(&self) -> Option<Usage> {
         self.counts.as_ref().map(|counts| counts.usage(self.layout))
@@ -73,7 +73,7 @@ impl Observed {
         }
     }
 
-    /// Whether text arrived that the reported counts can't have seen: those of a
+    /// Returns true if text arrived that the reported counts don't include: those of a
     /// placeholder alone, or a server that fills in zeros.
     fn lacks_output(&self, usage: &Usage) -> bool {
         let placeholder = self.layout.placeholder.is_some() && !self.counts_are_final;

@@ -8,9 +8,9 @@ use crate::json;
 /// A change of a body: the bytes in `at` are replaced by `with`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
-    /// What is replaced; empty where bytes are only put in.
+    /// The range that is replaced; empty where bytes are only inserted.
     pub at: Range<usize>,
-    /// What stands there instead.
+    /// The replacement.
     pub with: &'static str,
 }
 
@@ -27,8 +27,8 @@ impl Splice {
 /// The change that makes the body of a streaming chat or completions request ask for usage; none
 /// if it asks already, or if it isn't an object with members.
 ///
-/// When this is some, the response needs [`AnswerStream::without_usage`] to remove again what the
-/// client didn't ask for.
+/// A change means that the response needs [`AnswerStream::without_usage`], which removes again what
+/// the client didn't ask for.
 ///
 /// [`AnswerStream::without_usage`]: crate::stream::AnswerStream::without_usage
 #[must_use]

@@ -210,7 +210,7 @@ fn usage_in(value: &[u8]) -> Option<&[u8]> {
     found.filter(|usage| json::is_object(usage))
 }
 
-/// Whether a usage object may stand in the data: a memory search, for most events have none and
+/// Returns true if the data may hold a usage object: a memory search, for most events have none and
 /// many say `"usage":null`.
 pub(super) fn may_hold_usage(data: &[u8]) -> bool {
     USAGE.find_iter(data).any(|at| {

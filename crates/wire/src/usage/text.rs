@@ -1,10 +1,10 @@
-//! How much generated text a piece of a response carries, by the length of its strings. It must
-//! not keep the text: only its size leaves this file.
+//! Measures the generated text in a piece of a response, by the length of its strings. It must not
+//! keep the text: only its size leaves this file.
 
 use super::UsageLayout;
 use crate::json;
 
-/// How deep content nests in what providers send; deeper is not followed.
+/// The deepest nesting of content that is followed; providers nest less.
 const MAX_DEPTH: u8 = 8;
 
 /// Bytes of generated text in the data of one streamed event.
@@ -54,7 +54,7 @@ fn holds_more(value: &[u8]) -> bool {
     matches!(value.first(), Some(b'{' | b'['))
 }
 
-/// Whether a string under this key is generated text.
+/// Returns true if a string under this key is generated text.
 pub(super) fn carries_text(key: &[u8]) -> bool {
     matches!(
         key,

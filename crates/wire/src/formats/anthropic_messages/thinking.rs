@@ -10,7 +10,7 @@ use crate::translate::reasoning::read_effort;
 /// The least budget that the API takes.
 const LEAST_BUDGET: u64 = 1_024;
 
-/// What Anthropic is asked for.
+/// The thinking and the effort to ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ThinkingPlan {
     pub(super) thinking: ThinkingField,
@@ -30,7 +30,7 @@ pub(super) enum ThinkingField {
     },
 }
 
-/// What bears on whether Anthropic can think.
+/// Facts of a request that decide on thinking.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) model: Claude,
@@ -41,7 +41,7 @@ pub(super) struct Situation {
     pub(super) unsigned_calls: bool,
 }
 
-/// What to ask Anthropic for.
+/// Plans the thinking and the effort to ask for.
 ///
 /// Thinking with a budget needs at least 1,024 tokens and fewer than `max_tokens`, excludes forced
 /// tools, and needs the last calls' thoughts back (docs.claude.com, "Extended thinking"). Where it

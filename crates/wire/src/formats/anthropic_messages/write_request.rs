@@ -72,7 +72,7 @@ pub(crate) fn write_request(
     });
 }
 
-/// Whether anything of a part reaches Anthropic.
+/// Returns true if anything of a part is written.
 fn is_written(part: &Part<'_>) -> bool {
     match part.kind {
         Kind::Thinking(_) => own_thought(part).is_some(),
@@ -122,7 +122,8 @@ fn plan(
     thinking::plan(request.reasoning, situation, losses)
 }
 
-/// Whether the conversation ends in results of calls before which no thought of Anthropic's stands.
+/// Returns true if the conversation ends in results of calls that no thought of Anthropic's
+/// precedes.
 fn has_unsigned_calls(turns: &[Turn<'_, '_>]) -> bool {
     let [.., calls, results] = turns else {
         return false;

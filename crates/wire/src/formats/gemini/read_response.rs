@@ -106,7 +106,7 @@ pub(super) fn read_finish(reason: &str) -> Result<Finish<'static>, failure::Fail
     }
 }
 
-/// What a part holds.
+/// Content of a part.
 pub(super) enum Found<'a> {
     Text(Text<'a>),
     Thought(Text<'a>),

@@ -33,7 +33,7 @@ pub(super) fn read_list(chunks: Vec<Json<'_>>, context: &ResponseContext, sink: 
     }
 }
 
-/// How far a candidate is.
+/// Progress of a candidate.
 #[derive(Debug)]
 struct Progress {
     index: u64,

@@ -18,11 +18,11 @@ use crate::translate::tool_id::{NAME_LIMIT, fit_name, is_made};
 use crate::translate::tool_schema::{self, Sent};
 use crate::translate::turns::{Turn, Turns, is_blank, is_result, turns};
 
-/// What Google says to send where a call has no signature because another model made it
-/// (ai.google.dev, "Thought signatures").
+/// The signature to send with a call that another model made, as Google says (ai.google.dev, "Thought
+/// signatures").
 const UNSIGNED: &str = "skip_thought_signature_validator";
 
-/// How many texts to stop at Gemini takes.
+/// The most texts to stop at that Gemini takes.
 const STOP_LIMIT: usize = 5;
 
 /// Writes the body of `POST …:generateContent`.

@@ -129,7 +129,7 @@ fn read_choice<'a>(mut choice: Object<'a>, seed: &str) -> Choice<'a> {
     }
 }
 
-/// What servers call the thoughts they show.
+/// Reads the thoughts, under the names that servers have for them.
 pub(super) fn thoughts<'a>(message: &mut Object<'a>) -> Option<Text<'a>> {
     ["reasoning_content", "reasoning"]
         .into_iter()

@@ -21,7 +21,7 @@ pub(crate) struct Reader {
     done: bool,
     blocks: usize,
     calls: usize,
-    /// What ids are made from where the provider gives none.
+    /// Seed of ids where the provider gives none.
     seed: String,
     choices: Vec<Progress>,
     /// Sources that wait for a text to stand at.
@@ -30,7 +30,7 @@ pub(crate) struct Reader {
     searched: bool,
 }
 
-/// How far a choice is.
+/// Progress of a choice.
 #[derive(Debug)]
 struct Progress {
     index: u64,

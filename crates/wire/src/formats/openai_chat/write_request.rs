@@ -16,7 +16,7 @@ use crate::translate::policy::{Feature, Losses};
 use crate::translate::tool_id::{NAME_LIMIT, fit_name};
 use crate::translate::{data_url, reasoning, tool_schema};
 
-/// How many texts to stop at OpenAI takes.
+/// The most texts to stop at that OpenAI takes.
 const STOP_LIMIT: usize = 4;
 
 /// Writes the body of `POST /v1/chat/completions`.

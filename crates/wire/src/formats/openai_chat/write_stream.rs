@@ -26,7 +26,7 @@ pub(crate) struct Writer {
     usage: Option<Usage>,
 }
 
-/// How far a choice is.
+/// Progress of a choice.
 #[derive(Debug)]
 struct Progress {
     index: u64,
@@ -42,7 +42,7 @@ struct Progress {
 struct Open {
     block: usize,
     kind: OpenKind,
-    /// What is written only once it is whole: a thought's block, a free-text tool's input.
+    /// Text that is written only once it is whole: a thought's block, a free-text tool's input.
     text: String,
     signature: Option<Signature<'static>>,
 }

@@ -23,7 +23,7 @@ use crate::translate::typed::{
 
 type Read<T> = Result<T, TranslateError>;
 
-/// What `include` holds when probabilities are asked for.
+/// The entry of `include` that asks for probabilities.
 pub(super) const INCLUDE_LOGPROBS: &str = "message.output_text.logprobs";
 
 /// Reads the body of `POST /v1/responses`.
@@ -48,7 +48,7 @@ pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
     Ok(request)
 }
 
-/// What every answer repeats of its request, as fields ready to be written.
+/// The fields of the request that every answer repeats, ready to be written.
 pub(crate) fn echo(body: &Object<'_>) -> String {
     let mut out = BytesMut::new();
     write_object(&mut out, |fields| {
@@ -249,7 +249,7 @@ fn call_id<'m>(message: &'m Message<'_>) -> Option<&'m str> {
     }
 }
 
-/// Whether an item belongs to the assistant's message before it. Two texts are two messages.
+/// Returns true if an item belongs to the assistant's message before it. Two texts are two messages.
 fn continues(last: &Message<'_>, item: &Message<'_>) -> bool {
     let is_text = |part: Option<&Part<'_>>| matches!(part, Some(part) if matches!(part.kind, Kind::Text(_) | Kind::Refusal(_)));
     last.role == Role::Assistant && !(is_text(last.parts.last()) && is_text(item.parts.first()))

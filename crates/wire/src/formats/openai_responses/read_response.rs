@@ -50,7 +50,7 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
     })
 }
 
-/// What stands at the texts of an answer.
+/// Citations and probabilities beside the texts of an answer.
 #[derive(Default)]
 struct Found<'a> {
     citations: Vec<Citation<'a>>,
@@ -89,7 +89,7 @@ pub(super) fn read_usage(usage: &Json<'_>) -> Usage {
     }
 }
 
-/// Why a response ended: an incomplete one says so, a refusal is in its content.
+/// Reads the reason that a response ended: an incomplete one says so, a refusal is in its content.
 fn read_finish(body: &Object<'_>, parts: &[Part<'_>]) -> Finish<'static> {
     let calls = parts
         .iter()
@@ -102,7 +102,7 @@ fn read_finish(body: &Object<'_>, parts: &[Part<'_>]) -> Finish<'static> {
     finish_of(body.str("status"), reason, calls, refused)
 }
 
-/// Why a response ended, by its status and the reason it gives for being incomplete.
+/// The reason that a response ended, by its status and its reason for being incomplete.
 pub(super) fn finish_of(
     status: Option<&str>,
     reason: Option<&str>,

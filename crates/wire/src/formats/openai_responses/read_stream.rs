@@ -30,7 +30,7 @@ struct Item {
     kind: ItemKind,
     /// The open block, and the number of its part.
     open: Option<(usize, u64)>,
-    /// Whether any text came: servers that don't stream a part give it at its end.
+    /// Text came: servers that don't stream a part give it at its end.
     filled: bool,
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn write_response(
     });
 }
 
-/// What every snapshot of a response begins with.
+/// The fields that every snapshot of a response begins with.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     pub(super) id: String,
@@ -91,7 +91,7 @@ impl Head {
     }
 }
 
-/// Why a response is incomplete, if it is.
+/// The reason that a response is incomplete, if it is.
 pub(super) const fn incomplete_reason(finish: &Finish<'_>) -> Option<&'static str> {
     match finish {
         Finish::Length | Finish::Context => Some("max_output_tokens"),
@@ -308,7 +308,7 @@ fn write_call(
     write_called(item, &id, &call.id, name, text, custom, "completed");
 }
 
-/// How ids of calls begin.
+/// The prefix of calls' ids.
 pub(super) const fn call_prefix(custom: bool) -> &'static str {
     if custom { "ctc" } else { "fc" }
 }
