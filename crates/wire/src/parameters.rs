@@ -56,7 +56,7 @@ pub fn set(body: &[u8], endpoint: Endpoint, parameters: &[(String, Value)]) -> O
     }
     edits.retain(|(at, with)| body.get(at.clone()) != Some(with));
     edits.sort_by_key(|(at, _)| at.start);
-    (!edits.is_empty()).then(|| spliced(body, &edits))
+    (!edits.is_empty()).then(|| splice(body, &edits))
 }
 
 /// A parameter that formats name differently.
@@ -82,7 +82,7 @@ impl<'n> Parameter<'n> {
     }
 }
 
-fn spliced(body: &[u8], edits: &[Edit]) -> Bytes {
+fn splice(body: &[u8], edits: &[Edit]) -> Bytes {
     let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
     let mut spliced = BytesMut::with_capacity(body.len() + added);
     let mut from = 0;

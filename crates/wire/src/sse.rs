@@ -63,7 +63,7 @@ impl Event {
 
     /// The fields in order; a comment is a field with an empty name.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        Lines {
+        FieldLines {
             rest: self.raw.strip_prefix(BOM).unwrap_or(&self.raw),
         }
         .map(split_field)
@@ -113,7 +113,7 @@ impl Event {
 
 /// Cuts a stream into events, whatever the chunks it arrives in.
 ///
-/// Lines end in LF, CRLF or CR, also mixed (WHATWG HTML, section 9.2.5). The cut doesn't depend on
+/// FieldLines end in LF, CRLF or CR, also mixed (WHATWG HTML, section 9.2.5). The cut doesn't depend on
 /// where the chunks end. Events within one chunk are slices of it; only what straddles two chunks
 /// is copied.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ pub struct Splitter {
     limit: usize,
     chunk: Bytes,
     held: BytesMut,
-    scan: Scan,
+    scan: LineScan,
     /// The current event passed the limit and is being handed out in parts.
     in_parts: bool,
 }
@@ -140,7 +140,7 @@ impl Splitter {
             limit,
             chunk: Bytes::new(),
             held: BytesMut::new(),
-            scan: Scan::default(),
+            scan: LineScan::default(),
             in_parts: false,
         }
     }
@@ -184,7 +184,7 @@ impl Splitter {
         let bytes = match (self.held.is_empty(), self.chunk.is_empty()) {
             (true, true) => return None,
             (true, false) => self.chunk.clone(),
-            (false, _) => joined(self.held.clone(), &self.chunk),
+            (false, _) => join(self.held.clone(), &self.chunk),
         };
         Some(if self.in_parts {
             Piece::Part { bytes, last: true }
@@ -204,7 +204,7 @@ impl Splitter {
         let raw = if held.is_empty() {
             tail
         } else {
-            joined(held, &tail)
+            join(held, &tail)
         };
         if std::mem::take(&mut self.in_parts) {
             Piece::Part {
@@ -228,13 +228,13 @@ impl Splitter {
         let bytes = if held.is_empty() {
             rest
         } else {
-            joined(held, &rest)
+            join(held, &rest)
         };
         Some(Piece::Part { bytes, last: false })
     }
 }
 
-fn joined(mut held: BytesMut, tail: &[u8]) -> Bytes {
+fn join(mut held: BytesMut, tail: &[u8]) -> Bytes {
     held.extend_from_slice(tail);
     held.freeze()
 }
@@ -248,7 +248,7 @@ enum LineEnd {
 
 /// Position of the scan within a line, kept from chunk to chunk.
 #[derive(Debug, Default)]
-struct Scan {
+struct LineScan {
     /// The current line has at least one byte.
     in_line: bool,
     /// The end of the previous line of this event.
@@ -259,7 +259,7 @@ struct Scan {
     skip_lf: bool,
 }
 
-impl Scan {
+impl LineScan {
     /// The offset just past the blank line that ends the current event, if it is in `bytes`.
     fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
@@ -316,11 +316,11 @@ impl Scan {
 }
 
 /// The lines that are not empty.
-struct Lines<'a> {
+struct FieldLines<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for FieldLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {

@@ -12,9 +12,9 @@ mod stream;
 mod text;
 
 pub use body::BodyMeter;
-pub(crate) use filter::{Change, without_usage};
+pub(crate) use filter::{EventChange, without_usage};
 pub use layout::UsageLayout;
 pub(crate) use layout::{Counting, EventTypes, finder};
-pub use observed::Observed;
+pub use observed::Observations;
 pub use option::{Splice, ask_for_usage};
 pub(crate) use stream::StreamMeter;

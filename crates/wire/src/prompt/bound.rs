@@ -54,7 +54,7 @@ pub fn image_tokens(anthropic: bool, model: &str) -> u64 {
 /// may be lists of token numbers.
 #[must_use]
 pub fn input_at_most(body: &[u8], image: u64, numbers: bool) -> u64 {
-    let embedded = embedded(body);
+    let embedded = find_embedded(body);
     let rest = body.len().saturating_sub(embedded.bytes) as u64;
     let Ok(prompt) = Prompt::read(body) else {
         return rest + embedded.images * image;
@@ -83,7 +83,7 @@ pub fn input_at_most(body: &[u8], image: u64, numbers: bool) -> u64 {
 
 /// Finds embedded images by the two ways there are: data URLs, and `data` beside a media type.
 #[must_use]
-pub fn embedded(body: &[u8]) -> Embedded {
+pub fn find_embedded(body: &[u8]) -> Embedded {
     let mut found = Embedded::default();
     if memmem::find(body, b"image/").is_none() {
         return found;
@@ -187,9 +187,9 @@ mod tests {
             images: 1,
             bytes: data.len(),
         };
-        assert_eq!(embedded(openai.as_bytes()), images);
-        assert_eq!(embedded(after.as_bytes()), images);
-        assert_eq!(embedded(linked.as_bytes()), Embedded::default());
+        assert_eq!(find_embedded(openai.as_bytes()), images);
+        assert_eq!(find_embedded(after.as_bytes()), images);
+        assert_eq!(find_embedded(linked.as_bytes()), Embedded::default());
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
     fn nothing_that_is_cut_off_panics() {
         let body = r#"{"a":"data:image/png;base64,AAAA","data" : "x","data":"#;
         for end in 0..=body.len() {
-            let _ = embedded(&body.as_bytes()[..end]);
+            let _ = find_embedded(&body.as_bytes()[..end]);
             let _ = bound(&body[..end]);
         }
     }

@@ -14,7 +14,7 @@ use llm_router_domain::{
     rule::{Area, Feature},
 };
 
-pub use self::bound::{Embedded, embedded, image_tokens, input_at_most};
+pub use self::bound::{Embedded, find_embedded, image_tokens, input_at_most};
 pub use self::tokens::estimate as estimate_tokens;
 
 /// Tokens taken for one image: between OpenAI's 765 and Anthropic's 1,600 for usual sizes.
@@ -31,7 +31,7 @@ pub struct Unreadable(#[from] serde_json::Error);
 
 /// Author of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+enum PromptRole {
     System,
     User,
     Assistant,
@@ -40,9 +40,9 @@ enum Role {
 
 /// One text of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece<'a> {
+struct PromptPiece<'a> {
     /// `None` while the message is being read.
-    role: Option<Role>,
+    role: Option<PromptRole>,
     /// The role's own words, as against tool calls, tool results, documents and reasoning.
     said: bool,
     /// The message it belongs to.
@@ -53,7 +53,7 @@ struct Piece<'a> {
 /// The texts of a request and what it has.
 #[derive(Clone, Debug, Default)]
 pub struct Prompt<'a> {
-    pieces: Vec<Piece<'a>>,
+    pieces: Vec<PromptPiece<'a>>,
     messages: u32,
     tools: u32,
     tool_bytes: usize,
@@ -79,12 +79,12 @@ impl<'a> Prompt<'a> {
     #[must_use]
     pub fn text(&self, area: Area) -> &str {
         self.texts[area as usize].get_or_init(|| match area {
-            Area::Any => self.joined(|_| true),
-            Area::System => self.joined(|piece| piece.role == Some(Role::System)),
+            Area::Any => self.join(|_| true),
+            Area::System => self.join(|piece| piece.role == Some(PromptRole::System)),
             Area::LastUser => {
                 let last = self.pieces.iter().rev().find(|piece| piece.is_users());
                 let message = last.map(|piece| piece.message);
-                self.joined(|piece| piece.is_users() && Some(piece.message) == message)
+                self.join(|piece| piece.is_users() && Some(piece.message) == message)
             }
         })
     }
@@ -94,7 +94,7 @@ impl<'a> Prompt<'a> {
     pub fn first_user(&self) -> Cow<'_, str> {
         let first = self.pieces.iter().find(|piece| piece.is_users());
         let message = first.map(|piece| piece.message);
-        self.joined(|piece| piece.is_users() && Some(piece.message) == message)
+        self.join(|piece| piece.is_users() && Some(piece.message) == message)
     }
 
     /// Returns true if the request has the feature.
@@ -182,7 +182,7 @@ impl<'a> Prompt<'a> {
         rendezvous::stable_hash_of(&[key.as_bytes(), system.as_bytes(), first.as_bytes()])
     }
 
-    fn joined(&self, wanted: impl Fn(&Piece<'a>) -> bool) -> Cow<'a, str> {
+    fn join(&self, wanted: impl Fn(&PromptPiece<'a>) -> bool) -> Cow<'a, str> {
         let mut pieces = self.pieces.iter().filter(|piece| wanted(piece));
         let Some(first) = pieces.next() else {
             return Cow::Borrowed("");
@@ -199,7 +199,7 @@ impl<'a> Prompt<'a> {
     }
 
     fn into_owned<'b>(self) -> Prompt<'b> {
-        let own = |piece: Piece<'a>| Piece {
+        let own = |piece: PromptPiece<'a>| PromptPiece {
             text: Cow::Owned(piece.text.into_owned()),
             ..piece
         };
@@ -217,8 +217,8 @@ impl<'a> Prompt<'a> {
     }
 }
 
-impl Piece<'_> {
+impl PromptPiece<'_> {
     fn is_users(&self) -> bool {
-        self.role == Some(Role::User) && self.said
+        self.role == Some(PromptRole::User) && self.said
     }
 }

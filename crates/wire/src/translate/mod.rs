@@ -12,12 +12,12 @@ pub(crate) mod data_url;
 pub(crate) mod emit;
 pub(crate) mod event;
 pub(crate) mod extra;
-pub(crate) mod failure;
 mod history;
 pub(crate) mod json;
 pub(crate) mod neutral;
 pub(crate) mod options;
 pub(crate) mod policy;
+pub(crate) mod provider_error;
 pub(crate) mod reasoning;
 mod sequence;
 pub(crate) mod signature;
@@ -33,10 +33,10 @@ use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 
 pub use count::{translate_count_request, translate_count_response};
-pub use failure::translate_error;
 pub use history::clean_history;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
+pub use provider_error::translate_error;
 pub(crate) use stream::{StreamEnd, StreamTranslator};
 
 use crate::formats::{client_codec, codec};
@@ -76,7 +76,7 @@ impl TranslateError {
         }
     }
 
-    pub(crate) fn unsupported(param: &str, message: String) -> Self {
+    pub(crate) fn unsupported_field(param: &str, message: String) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("unsupported_parameter"),

@@ -5,7 +5,7 @@ use llm_router_domain::format::Format;
 
 pub use llm_router_domain::format::ChatDialect;
 
-use super::neutral::{Request, Tool};
+use super::neutral::{NeutralRequest, Tool};
 use super::policy::Compat;
 use super::tool_id;
 use crate::formats::codec;
@@ -67,7 +67,7 @@ impl RequestOptions {
         &self,
         to: Format,
         model: &str,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         echo: String,
     ) -> ResponseContext {
         ResponseContext {
@@ -76,7 +76,7 @@ impl RequestOptions {
             request_id: self.request_id.clone(),
             include_usage: request.include_usage,
             custom_tools: custom_tools(request),
-            renamed_tools: tool_id::renamed(request, codec(to).tool_name_limit()),
+            renamed_tools: tool_id::renames(request, codec(to).tool_name_limit()),
             echo,
         }
     }
@@ -104,7 +104,7 @@ impl ResponseContext {
     }
 }
 
-fn custom_tools(request: &Request<'_>) -> Vec<String> {
+fn custom_tools(request: &NeutralRequest<'_>) -> Vec<String> {
     let custom = |tool: &Tool<'_>| match tool {
         Tool::Custom { name, .. } => Some(name.to_string()),
         _ => None,

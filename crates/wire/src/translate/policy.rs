@@ -9,8 +9,8 @@ pub use llm_router_domain::format::Compat;
 
 use super::TranslateError;
 use crate::formats::codec;
-use Fate::{As, Carried, Lost, Partly};
 use Loss::{Dropped, Refused, Strict};
+use Treatment::{As, Carried, Lost, Partly};
 
 /// Consequence of a field that the target can't express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Loss {
 
 /// Treatment of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Treatment {
     /// The target spells it alike.
     Carried,
     /// Converted.
@@ -51,13 +51,13 @@ const TARGETS: [(Format, &str); 4] = [
 ];
 
 /// A line of the table.
-pub(crate) struct Row {
+pub(crate) struct PolicyRow {
     #[cfg(test)]
     pub(crate) feature: Feature,
     /// The field's name for clients of each format in [`CLIENTS`].
     pub(crate) names: [&'static str; CLIENTS.len()],
     /// Its treatment towards each format in [`TARGETS`].
-    pub(crate) fates: [Fate; TARGETS.len()],
+    pub(crate) fates: [Treatment; TARGETS.len()],
 }
 
 macro_rules! table {
@@ -71,7 +71,7 @@ macro_rules! table {
         }
 
         /// The table. Its order is the order of [`Feature`].
-        pub(crate) const TABLE: &[Row] = &[$(Row {
+        pub(crate) const TABLE: &[PolicyRow] = &[$(PolicyRow {
             #[cfg(test)]
             feature: Feature::$feature,
             names: [$chat, $responses, $anthropic],
@@ -316,7 +316,7 @@ impl Losses {
                 "\"{name}\" has no equivalent at this model's provider, which speaks {to}. \
                  Leave it out, or ask for a model whose provider supports it."
             );
-            TranslateError::unsupported(name, message)
+            TranslateError::unsupported_field(name, message)
         });
     }
 }
@@ -366,7 +366,7 @@ pub fn table_as_markdown() -> String {
     out
 }
 
-fn describe(fate: Fate) -> String {
+fn describe(fate: Treatment) -> String {
     match fate {
         Carried => "carried".to_owned(),
         As(how) => how.to_owned(),

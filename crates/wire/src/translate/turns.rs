@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::neutral::{Kind, Message, Part, Role};
+use super::neutral::{Message, Part, PartKind, Role};
 
 /// One side's messages before the other's.
 pub(crate) struct Turn<'r, 'a> {
@@ -58,7 +58,7 @@ pub(crate) fn turns<'r, 'a>(
 
 fn place(part: &Part<'_>, calls: &HashMap<&str, usize>) -> usize {
     match &part.kind {
-        Kind::ToolResult(result) => {
+        PartKind::ToolResult(result) => {
             let call = calls.get(result.id.as_ref());
             call.copied().unwrap_or(calls.len())
         }
@@ -68,7 +68,7 @@ fn place(part: &Part<'_>, calls: &HashMap<&str, usize>) -> usize {
 
 fn call_id<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::ToolCall(call) => Some(&call.id),
+        PartKind::ToolCall(call) => Some(&call.id),
         _ => None,
     }
 }
@@ -91,12 +91,12 @@ fn add<'r, 'a>(turns: &mut Vec<Turn<'r, 'a>>, message: &'r Message<'a>) {
 
 /// Returns true if a part is a tool's result.
 pub(crate) const fn is_result(part: &Part<'_>) -> bool {
-    matches!(part.kind, Kind::ToolResult(_))
+    matches!(part.kind, PartKind::ToolResult(_))
 }
 
 /// Returns true if a part is text of white space alone, which Anthropic refuses.
 pub(crate) fn is_blank(part: &Part<'_>) -> bool {
-    matches!(&part.kind, Kind::Text(text) if text.trim().is_empty())
+    matches!(&part.kind, PartKind::Text(text) if text.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn joins_neighbours_and_puts_results_first() {
-        let result = Part::new(Kind::ToolResult(ToolResult {
+        let result = Part::new(PartKind::ToolResult(ToolResult {
             id: "1".into(),
             parts: Vec::new(),
             is_error: false,

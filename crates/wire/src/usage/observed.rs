@@ -4,13 +4,13 @@
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource, estimate_tokens};
 
 use super::UsageLayout;
-use super::counts::Counts;
+use super::counts::ProviderCounts;
 
 /// A meter's observations of a response so far.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct Observations {
     layout: &'static UsageLayout,
-    counts: Option<Counts>,
+    counts: Option<ProviderCounts>,
     /// The counts are those of the end, not a running total or a placeholder.
     counts_are_final: bool,
     /// The model that the provider says it served.
@@ -25,7 +25,7 @@ pub struct Observed {
     pub fragments: u64,
 }
 
-impl Observed {
+impl Observations {
     pub(super) const fn new(layout: &'static UsageLayout) -> Self {
         Self {
             layout,
@@ -53,7 +53,7 @@ impl Observed {
 
     /// The usage that the provider has reported so far, final or not.
     #[must_use]
-    pub fn reported(&self) -> Option<Usage> {
+    pub fn reported_usage(&self) -> Option<Usage> {
         self.counts.as_ref().map(|counts| counts.usage(self.layout))
     }
 
@@ -66,7 +66,7 @@ impl Observed {
     #[must_use]
     pub fn usage(&self, complete: bool, input_estimate: u64) -> Usage {
         let is_final = self.counts_are_final || complete || self.finished;
-        match self.reported() {
+        match self.reported_usage() {
             Some(usage) if is_final && !self.lacks_output(&usage) => usage,
             Some(usage) => self.estimated_from(usage),
             None => self.estimated_from(Usage::default().with(Class::Input, input_estimate)),
@@ -91,7 +91,7 @@ impl Observed {
         usage
     }
 
-    pub(super) fn saw_counts(&mut self, found: Counts, is_final: bool) {
+    pub(super) fn saw_counts(&mut self, found: ProviderCounts, is_final: bool) {
         let merged = self
             .counts
             .as_ref()

@@ -17,7 +17,7 @@ pub struct Splice {
 impl Splice {
     /// The body with the change made.
     #[must_use]
-    pub fn applied(&self, body: &[u8]) -> Vec<u8> {
+    pub fn apply(&self, body: &[u8]) -> Vec<u8> {
         let head = body.get(..self.at.start).unwrap_or_default();
         let tail = body.get(self.at.end..).unwrap_or_default();
         [head, self.with.as_bytes(), tail].concat()
@@ -125,8 +125,7 @@ mod tests {
             ("[]", None),
             ("", None),
         ] {
-            let asked =
-                ask_for_usage(body.as_bytes()).map(|splice| splice.applied(body.as_bytes()));
+            let asked = ask_for_usage(body.as_bytes()).map(|splice| splice.apply(body.as_bytes()));
             assert_eq!(asked.as_deref(), expected.map(str::as_bytes), "{body}");
         }
     }

@@ -8,7 +8,7 @@ use crate::json;
 const MAX_DEPTH: u8 = 8;
 
 /// Bytes of generated text in the data of one streamed event.
-pub(super) fn streamed(layout: &UsageLayout, data: &[u8]) -> u64 {
+pub(super) fn streamed_bytes(layout: &UsageLayout, data: &[u8]) -> u64 {
     let mut bytes = 0_u64;
     for at in layout.text.find_iter(data) {
         let after = at + layout.text.needle().len();
@@ -179,7 +179,7 @@ mod tests {
         ];
         for ((format, endpoint), data, bytes) in cases {
             let layout = UsageLayout::for_endpoint(*format, *endpoint);
-            assert_eq!(streamed(layout, data.as_bytes()), *bytes, "{data}");
+            assert_eq!(streamed_bytes(layout, data.as_bytes()), *bytes, "{data}");
         }
     }
 }
