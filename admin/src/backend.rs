@@ -1,6 +1,7 @@
 //! The seam to the router: what the admin service reads from it and changes through it. Nothing here
 //! knows HTTP handlers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use llm_router_store::objects::ObjectStore;
 use llm_router_store::{LedgerStore, StoreError};
 use serde_json::Value;
 
-use crate::caller::Caller;
+use crate::caller::{AuthenticationError, Caller};
 use crate::handlers::config::ConfigApi;
 use crate::handlers::explain::ExplainError;
 use crate::handlers::keys::KeysApi;
@@ -69,8 +70,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Authenticates a request by its headers.
     ///
     /// # Errors
-    /// A message for the client if the request has no valid key.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String>;
+    /// If the request has no valid key. Unknown keys are counted by the client's address.
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, AuthenticationError>;
 
     /// Returns the current time.
     fn now(&self) -> Timestamp;

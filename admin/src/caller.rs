@@ -1,7 +1,10 @@
 //! The caller of a request: its key, its role and the usage it may see. Which role an endpoint needs
 //! is in `endpoints.rs`.
 
-use axum::http::{HeaderMap, StatusCode};
+use std::net::IpAddr;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use llm_router_domain::key::Role;
 
 use crate::backend::Backend;
@@ -18,14 +21,41 @@ pub struct Caller {
     pub owner: Option<String>,
 }
 
+/// The address that a request came from. Listeners add it to the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub IpAddr);
+
+/// The reason for which a request isn't authenticated.
+#[derive(Debug)]
+pub struct AuthenticationError {
+    /// A sentence for the client.
+    pub message: String,
+    /// Seconds to wait, if too many unknown keys came from the client's address.
+    pub retry_after: Option<String>,
+}
+
 /// Authenticates a request.
 ///
 /// # Errors
-/// 401 without a valid key.
-pub(crate) fn caller(backend: &dyn Backend, headers: &HeaderMap) -> Result<Caller, AdminError> {
-    backend
-        .authenticate(headers)
-        .map_err(|message| AdminError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+/// 401 without a valid key; 429 instead if too many unknown keys came from the client's address.
+pub(crate) fn caller(backend: &dyn Backend, parts: &Parts) -> Result<Caller, AdminError> {
+    let address = parts.extensions.get::<ClientAddress>();
+    let address = address.map(|address| address.0);
+    let authenticated = backend.authenticate(&parts.headers, address);
+    authenticated.map_err(|error| {
+        let Some(retry_after) = error.retry_after else {
+            return AdminError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", error.message);
+        };
+        let retry_after = HeaderValue::try_from(retry_after).ok();
+        AdminError {
+            header: retry_after.map(|value| Box::new((header::RETRY_AFTER, value))),
+            ..AdminError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_exceeded",
+                error.message,
+            )
+        }
+    })
 }
 
 impl Caller {

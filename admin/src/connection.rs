@@ -22,6 +22,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Sleep, sleep};
 use tower::ServiceExt as _;
 
+use crate::caller::ClientAddress;
+
 /// The longest wait for the next request, as on the clients' port.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -139,6 +141,7 @@ impl Phase {
 /// closed as soon as no request is under way.
 pub(crate) async fn serve<T>(
     io: T,
+    address: ClientAddress,
     router: Router,
     activity: Arc<Activity>,
     header_timeout: Duration,
@@ -151,7 +154,7 @@ pub(crate) async fn serve<T>(
         activity: Arc::clone(&activity),
     };
     let of_service = Arc::clone(&activity);
-    let service = service_fn(move |request| answer(router.clone(), request, &of_service));
+    let service = service_fn(move |request| answer(router.clone(), request, address, &of_service));
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MOST_BUFFERED);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
@@ -187,11 +190,13 @@ enum End {
 /// Answers a request by the service.
 fn answer(
     router: Router,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    address: ClientAddress,
     activity: &Arc<Activity>,
 ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
     let activity = Arc::clone(activity);
     activity.enter(Phase::Handling);
+    request.extensions_mut().insert(address);
     async move {
         let response = router.oneshot(request.map(Body::new)).await?;
         activity.enter(Phase::Answering);
@@ -322,6 +327,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Observed<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use axum::routing::{get, post};
     use http_body_util::channel::Channel;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -329,6 +336,7 @@ mod tests {
 
     use super::*;
 
+    const ADDRESS: ClientAddress = ClientAddress(IpAddr::V4(Ipv4Addr::LOCALHOST));
     const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// More than fits into the pipe and the connection's buffers.
@@ -351,7 +359,14 @@ mod tests {
         let (client, server) = duplex(1024);
         let activity = Arc::new(Activity::new(Arc::default()));
         let (ending, ended) = watch::channel(false);
-        let serving = serve(server, router, Arc::clone(&activity), HEADER_TIMEOUT, ended);
+        let serving = serve(
+            server,
+            ADDRESS,
+            router,
+            Arc::clone(&activity),
+            HEADER_TIMEOUT,
+            ended,
+        );
         tokio::spawn(serving);
         Served {
             client,

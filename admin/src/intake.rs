@@ -63,12 +63,12 @@ fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Ca
     match look_up(&parts.method, path) {
         Lookup::Needs(access) => permitted(backend, parts, access),
         Lookup::OtherMethods { allow, least } => {
-            caller(backend, &parts.headers)?;
+            caller(backend, parts)?;
             permitted(backend, parts, least)?;
             Err(not_allowed(&parts.method, allow))
         }
         Lookup::Missing => {
-            caller(backend, &parts.headers)?;
+            caller(backend, parts)?;
             Err(if path.is_empty() {
                 AdminError::not_found("There is nothing at this path.")
             } else {
@@ -92,7 +92,7 @@ fn permitted(
 }
 
 fn least(backend: &dyn Backend, parts: &Parts, role: Role) -> Result<Option<Caller>, AdminError> {
-    let caller = caller(backend, &parts.headers)?;
+    let caller = caller(backend, parts)?;
     caller.must_be(role, "This")?;
     Ok(Some(caller))
 }

@@ -28,7 +28,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use backend::AppState;
 pub use backend::Backend;
-pub use caller::Caller;
+pub use caller::{AuthenticationError, Caller, ClientAddress};
 pub use diff::{Difference, differences};
 pub use endpoints::serves;
 pub use error::AdminError;

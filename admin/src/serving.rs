@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::caller::ClientAddress;
 use crate::connection::{self, Activity};
 
 /// The limits of the admin port's connections.
@@ -48,16 +49,24 @@ pub async fn serve(
     let mut serving = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = &mut stop => break,
-            stream = accept(&listener) => stream,
+            accepted = accept(&listener) => accepted,
         };
         // Comes soon. A connection that was accepted is served, even if the process is to end.
         let place = places.enter().await;
         let (router, ended) = (router.clone(), ended.clone());
         serving.spawn(async move {
             let activity = Arc::clone(&place.activity);
-            connection::serve(stream, router, activity, limits.header_timeout, ended).await;
+            connection::serve(
+                stream,
+                address,
+                router,
+                activity,
+                limits.header_timeout,
+                ended,
+            )
+            .await;
             drop(place);
         });
         while serving.try_join_next().is_some() {}
@@ -76,10 +85,10 @@ pub async fn serve(
 const NO_FILES: Duration = Duration::from_millis(100);
 
 /// Returns the next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, ClientAddress) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, address)) => return (stream, ClientAddress(address.ip())),
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "the admin service can't accept a connection");

@@ -1,5 +1,6 @@
 //! Tests of the service over every path: roles, the shape of errors, and the API description.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+
+/// An address that has presented too many unknown keys.
+const UNWELCOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// A router without objects. Its keys are the names of the roles.
 struct Empty;
@@ -88,11 +92,19 @@ impl Backend for Empty {
         Duration::from_secs(60)
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, AuthenticationError> {
         let roles = [Role::User, Role::Viewer, Role::Operator, Role::Admin];
         let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
         let role = roles.into_iter().find(|role| Some(role.name()) == key);
-        let role = role.ok_or("No key.")?;
+        let role = role.ok_or_else(|| AuthenticationError {
+            message: "No key.".to_owned(),
+            // Whoever comes from here has presented too many.
+            retry_after: (address == Some(UNWELCOME)).then(|| "3".to_owned()),
+        })?;
         Ok(Caller {
             role,
             key: role.name().to_owned(),
@@ -271,7 +283,7 @@ impl ConfigApi for Empty {
 
 #[async_trait]
 impl ObjectStore for Empty {
-    async fn marks(&self) -> Result<stored::Marks, StoreError> {
+    async fn marks(&self) -> Result<stored::ChangeMarks, StoreError> {
         Err(outage())
     }
 
@@ -285,34 +297,34 @@ impl ObjectStore for Empty {
 
     async fn page(
         &self,
-        _: stored::Kind,
+        _: stored::ObjectKind,
         _: Option<&str>,
         _: u32,
-    ) -> Result<Vec<stored::Object>, StoreError> {
+    ) -> Result<Vec<stored::StoredObject>, StoreError> {
         Err(outage())
     }
 
     async fn find(
         &self,
-        _: stored::Kind,
+        _: stored::ObjectKind,
         _: stored::Handle<'_>,
-    ) -> Result<Option<stored::Object>, StoreError> {
+    ) -> Result<Option<stored::StoredObject>, StoreError> {
         Err(outage())
     }
 
-    async fn note_uses(&self, _: Vec<stored::Use>) -> Result<(), StoreError> {
+    async fn note_uses(&self, _: Vec<stored::KeyUse>) -> Result<(), StoreError> {
         Err(outage())
     }
 
-    async fn uses(&self, _: Vec<String>) -> Result<Vec<stored::Use>, StoreError> {
+    async fn uses(&self, _: Vec<String>) -> Result<Vec<stored::KeyUse>, StoreError> {
         Err(outage())
     }
 
     async fn change(
         &self,
-        _: stored::Change,
-        _: stored::By,
-    ) -> Result<Option<stored::Object>, stored::ChangeError> {
+        _: stored::ObjectChange,
+        _: stored::ChangedBy,
+    ) -> Result<Option<stored::StoredObject>, stored::ChangeError> {
         Err(outage().into())
     }
 
@@ -508,6 +520,22 @@ async fn errors_have_one_shape() {
     }
     let refused = ask(request("DELETE", "/metrics", admin), "").await;
     assert_eq!(refused.headers["allow"], "GET, HEAD");
+}
+
+#[tokio::test]
+async fn unknown_keys_of_an_address_are_slowed_down() {
+    let from = |role| {
+        let address = ClientAddress(UNWELCOME);
+        request("GET", "/api/v1/router/status", role).extension(address)
+    };
+    let refused = ask(from(None), "").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.body["error"]["code"], "rate_limit_exceeded");
+    assert_eq!(refused.headers["retry-after"], "3");
+    assert_eq!(
+        ask(from(Some(Role::Viewer)), "").await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]

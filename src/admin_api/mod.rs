@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod providers;
 pub(crate) mod routing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::{Caller, Collection, ExplainError, RuleObject};
+use llm_router_admin::{AuthenticationError, Caller, Collection, ExplainError, RuleObject};
 use llm_router_domain::format::Format;
 use llm_router_domain::ledger;
 use llm_router_domain::rule::RuleSpec;
@@ -30,6 +31,7 @@ use crate::clock;
 use crate::health::Health;
 use crate::keys::authenticate::authenticate;
 use crate::ledger::Ledger;
+use crate::limits::Limiter;
 use crate::proxy::SharedLive;
 use crate::routing::explain::{ExplainRequest, explain};
 use crate::telemetry::metrics::Metrics;
@@ -40,6 +42,7 @@ pub(crate) struct AdminBackend {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) budgets: Arc<Budgets>,
+    pub(crate) limits: Arc<Limiter>,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics_public: bool,
     pub(crate) clients_port: u16,
@@ -102,10 +105,20 @@ impl llm_router_admin::Backend for AdminBackend {
         self.live.load().snapshot.server.body_timeout
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, String> {
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, AuthenticationError> {
         let live = self.live.load();
-        let key = authenticate(&live.snapshot.keys, headers, clock::wall())
-            .map_err(|fault| fault.message.into_owned())?;
+        let key = authenticate(&live.snapshot.keys, headers, clock::wall()).map_err(|error| {
+            let limits = &self.limits;
+            let error = limits.throttle_unknown_key(headers, address, error, clock::now());
+            AuthenticationError {
+                message: error.message.into_owned(),
+                retry_after: error.retry_after,
+            }
+        })?;
         Ok(Caller {
             role: key.role,
             key: key.name.clone(),

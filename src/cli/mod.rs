@@ -79,7 +79,7 @@ pub(crate) fn serve(config: Option<PathBuf>, upgrade: bool, json_log: bool) -> O
         file: config,
         upgrade,
         folder: env::current_dir()?,
-        mock: llm_router_mock::Config::default(),
+        mock: llm_router_mock::MockConfig::default(),
         admin_key: None,
         json_log,
     })?;
@@ -143,7 +143,7 @@ pub(crate) fn mock(listen: SocketAddr) -> Outcome {
                 _ = tokio::signal::ctrl_c() => {}
             }
         };
-        llm_router_mock::serve(listener, llm_router_mock::Config::default(), stop).await?;
+        llm_router_mock::serve(listener, llm_router_mock::MockConfig::default(), stop).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -153,7 +153,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
     let folder = env::temp_dir().join(format!("llm-router-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let file = folder.join("llm-router.yaml");
-    let mock = MockHost::default().address(llm_router_mock::Config::realistic())?;
+    let mock = MockHost::default().address(llm_router_mock::MockConfig::realistic())?;
     fs::write(&file, demo_config(listen, admin_listen, mock))?;
     fs::write(folder.join("prices.yaml"), DEMO_PRICES)?;
     let key = random_key();
@@ -167,7 +167,7 @@ pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool)
         file: Some(file),
         upgrade: false,
         folder: folder.clone(),
-        mock: llm_router_mock::Config::default(),
+        mock: llm_router_mock::MockConfig::default(),
         admin_key: Some(key),
         json_log,
     });

@@ -11,10 +11,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use llm_router_config::{OnCounterFailure, RouterLimits};
 use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
+use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 use llm_router_domain::limit::{Bucket, Ceiling, LimitExceeded, Limits, Rate};
+use llm_router_domain::network::client_network;
 use uuid::Uuid;
 
 use crate::clock;
@@ -30,7 +33,7 @@ pub(crate) struct Limiter {
     /// Held for a few look-ups at a time.
     uses: Mutex<Uses>,
     /// Clients that present unknown keys.
-    strangers: Mutex<HashMap<IpAddr, Bucket>>,
+    unknown_key_clients: Mutex<HashMap<IpAddr, Bucket>>,
     metrics: Arc<Metrics>,
     origin: Instant,
     /// Counters that all replicas share, if they do.
@@ -82,7 +85,7 @@ impl Limiter {
     pub(crate) fn new(metrics: Arc<Metrics>, shared: Option<Counters>) -> Self {
         Self {
             uses: Mutex::default(),
-            strangers: Mutex::default(),
+            unknown_key_clients: Mutex::default(),
             metrics,
             origin: clock::now(),
             shared,
@@ -349,21 +352,36 @@ impl Limiter {
         lines.iter().map(question).collect()
     }
 
-    /// Counts a key that isn't known; a refusal once its address has presented too many. Those who
-    /// present a known one from there are let in all the same.
-    pub(crate) fn stranger(&self, address: IpAddr, now: Instant) -> Option<ApiError> {
-        let (rate, at) = (Rate::new(STRANGERS, None), self.micros(now));
-        let mut strangers = self
-            .strangers
+    /// Returns the error for a client whose key doesn't work: `error`, or 429 once too many such keys
+    /// came from its address. A request without a key isn't counted.
+    pub(crate) fn throttle_unknown_key(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+        error: ApiError,
+        now: Instant,
+    ) -> ApiError {
+        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
+        let address = address.filter(|_| names.any(|name| headers.contains_key(*name)));
+        let throttled = address.and_then(|address| self.count_unknown_key(address, now));
+        throttled.unwrap_or(error)
+    }
+
+    /// Counts an unknown key. Returns an error once its address has presented too many. Clients that
+    /// present a known key from there are admitted all the same.
+    fn count_unknown_key(&self, address: IpAddr, now: Instant) -> Option<ApiError> {
+        let (rate, at) = (Rate::new(UNKNOWN_KEYS, None), self.micros(now));
+        let mut clients = self
+            .unknown_key_clients
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if strangers.len() >= MOST_STRANGERS {
-            strangers.retain(|_, bucket| bucket.level(rate, at) > 0);
-            if strangers.len() >= MOST_STRANGERS {
-                strangers.clear();
+        if clients.len() >= MOST_CLIENTS {
+            clients.retain(|_, bucket| bucket.level(rate, at) > 0);
+            if clients.len() >= MOST_CLIENTS {
+                clients.clear();
             }
         }
-        let bucket = strangers.entry(address).or_default();
+        let bucket = clients.entry(client_network(address)).or_default();
         let wait = bucket.wait(rate, 1, at);
         if wait.is_zero() {
             bucket.charge(rate, 1, at);
@@ -471,11 +489,11 @@ impl Drop for Permit {
     }
 }
 
-/// Unknown keys in a minute that an address may present, a tenth of them at once.
-const STRANGERS: u64 = 200;
+/// Unknown keys that a client may present in a minute, a tenth of them at once.
+const UNKNOWN_KEYS: u64 = 200;
 
-/// Addresses that are remembered.
-const MOST_STRANGERS: usize = 10_000;
+/// The number of clients with unknown keys that are remembered.
+const MOST_CLIENTS: usize = 10_000;
 
 /// Seconds to wait, rounded up so that waiting them is enough.
 fn whole_seconds(wait: Duration) -> u64 {
@@ -678,27 +696,49 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_slowed_down_and_not_remembered_for_ever() {
+    fn clients_with_unknown_keys_are_slowed_down_and_not_remembered_for_ever() {
         let (limiter, now) = (limiter(), clock::now());
         let address = |number: u32| IpAddr::from(number.to_be_bytes());
         for _ in 0..20 {
-            assert!(limiter.stranger(address(1), now).is_none());
+            assert!(limiter.count_unknown_key(address(1), now).is_none());
         }
-        let refused = limiter.stranger(address(1), now).unwrap();
+        let refused = limiter.count_unknown_key(address(1), now).unwrap();
         assert_eq!(
             (refused.status, refused.retry_after.as_deref()),
             (429, Some("1"))
         );
-        assert!(limiter.stranger(address(2), now).is_none());
+        assert!(limiter.count_unknown_key(address(2), now).is_none());
         assert!(
             limiter
-                .stranger(address(1), now + Duration::from_secs(1))
+                .count_unknown_key(address(1), now + Duration::from_secs(1))
                 .is_none()
         );
         for number in 0..30_000 {
-            let _ = limiter.stranger(address(number), now);
+            let _ = limiter.count_unknown_key(address(number), now);
         }
-        assert!(limiter.strangers.lock().unwrap().len() <= MOST_STRANGERS);
+        assert!(limiter.unknown_key_clients.lock().unwrap().len() <= MOST_CLIENTS);
+    }
+
+    #[test]
+    fn unknown_keys_are_counted_by_network_and_only_if_there_is_one() {
+        let (limiter, now) = (limiter(), clock::now());
+        let status = |header: &'static str, number: u16| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header, http::HeaderValue::from_static("sk-unknown"));
+            let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 1, 2, 3, number]);
+            let error = ApiError::invalid_api_key("No.");
+            let error = limiter.throttle_unknown_key(&headers, Some(address), error, now);
+            error.status
+        };
+        for number in 0..40 {
+            assert_eq!(status("accept", number), 401);
+        }
+        for number in 0..20 {
+            assert_eq!(status("x-api-key", number), 401);
+        }
+        // Another address of the same /64 is the same client.
+        assert_eq!(status("authorization", 99), 429);
+        assert_eq!(status("accept", 99), 401);
     }
 
     #[test]

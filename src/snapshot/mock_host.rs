@@ -18,7 +18,7 @@ impl MockHost {
     ///
     /// # Errors
     /// When no port or no thread is to be had.
-    pub(crate) fn address(&self, config: llm_router_mock::Config) -> io::Result<SocketAddr> {
+    pub(crate) fn address(&self, config: llm_router_mock::MockConfig) -> io::Result<SocketAddr> {
         let mut address = self.address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = *address {
             return Ok(address);
@@ -38,7 +38,7 @@ impl MockHost {
     }
 }
 
-fn serve(listener: TcpListener, config: llm_router_mock::Config) -> io::Result<()> {
+fn serve(listener: TcpListener, config: llm_router_mock::MockConfig) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

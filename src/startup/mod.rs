@@ -33,6 +33,7 @@ use crate::keys::last_used::{UseLog, keep_written};
 use crate::keys::stored_keys::IssuedKeys;
 use crate::ledger::metrics::LedgerMetrics;
 use crate::ledger::{self, Ledger};
+use crate::limits::Limiter;
 use crate::process::listeners::Sockets;
 use crate::proxy::{self, AppState, Collector, Live, SharedLive, SideTask, keep_checked};
 use crate::routing::toggle::ToggleReplica;
@@ -55,7 +56,7 @@ pub(crate) struct Start {
     pub(crate) upgrade: bool,
     /// The working directory: `.env` is read here.
     pub(crate) folder: PathBuf,
-    pub(crate) mock: llm_router_mock::Config,
+    pub(crate) mock: llm_router_mock::MockConfig,
     /// A key that the caller has made up for this run.
     pub(crate) admin_key: Option<SecretString>,
     /// Set if the access log is JSON.
@@ -67,20 +68,16 @@ pub(crate) struct Start {
 /// # Errors
 /// A configuration that can't be used, a port that can't be had, or a ledger that can't be opened.
 pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
-    let Secrets { issuer, admin_key } = Secrets::read(&start);
-    let hasher = issuer.clone();
-    let loader = Loader::new(
-        start.file,
-        start.folder,
-        admin_key.clone(),
-        hasher.unwrap_or_else(|| KeyHasher::new(&random_secret())),
-        start.mock,
-    );
+    let hasher = KeyHasher::new(&random_secret());
+    let loader = Loader::new(start.file, start.folder, hasher, start.mock);
     let loaded = loader.load()?;
     tell_warnings(&loaded);
     let config = loaded.config.clone();
     let sealer = sealer(&config)?;
-    let loader = with_some_key(loader, &config, admin_key.is_some())?;
+    // Stored keys would be void after a run in which they were hashed with a salt of its own.
+    let issuer = config.secrets.key_salt.as_ref().map(KeyHasher::new);
+    let admin_key = start.admin_key.or_else(|| config.secrets.admin_key.clone());
+    let loader = with_some_key(loader.with_hasher(issuer.clone()), &config, admin_key)?;
     let loader = loader.with_sealer(sealer.clone());
     let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
     let money = LedgerMetrics::new(metrics.registry()).map_err(io::Error::other)?;
@@ -109,6 +106,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let uses = Arc::clone(live.load().snapshot.keys.uses());
     let parts = Parts {
         budgets: Arc::clone(&budgets),
+        limits: Arc::clone(&limits),
         routing,
         keys: KeyEditor {
             editor: editor.clone(),
@@ -212,27 +210,6 @@ async fn made_by_api(store: &dyn Store) -> Result<(Objects, Arc<IssuedKeys>), St
     Ok((objects, Arc::new(issued)))
 }
 
-/// Secrets of the environment.
-struct Secrets {
-    /// Hashes keys that are stored: under a salt of this run they would be worthless after it.
-    issuer: Option<KeyHasher>,
-    /// The key that always works.
-    admin_key: Option<SecretString>,
-}
-
-impl Secrets {
-    fn read(start: &Start) -> Self {
-        let environment = llm_router_config::Environment::read(&start.folder);
-        let secret = |name| environment.non_empty(name).map(SecretString::from);
-        let salt = secret("API_KEY_SALT");
-        let admin_key = start.admin_key.clone();
-        Self {
-            issuer: salt.as_ref().map(KeyHasher::new),
-            admin_key: admin_key.or_else(|| secret("ADMIN_API_KEY")),
-        }
-    }
-}
-
 /// Timeout of writing the last uses of keys at shutdown.
 const USES: Duration = Duration::from_secs(2);
 
@@ -246,6 +223,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
 /// Parts that the admin service may change.
 struct Parts {
     budgets: Arc<Budgets>,
+    limits: Arc<Limiter>,
     routing: RoutingEditor,
     keys: KeyEditor,
     sealer: Option<Sealer>,
@@ -266,6 +244,7 @@ fn admin_backend(
         metrics: Arc::clone(metrics),
         ledger: Arc::clone(ledger),
         budgets: parts.budgets,
+        limits: parts.limits,
         health: Arc::clone(health),
         metrics_public: config.admin.metrics_public,
         clients_port: config.server.listen.port(),
@@ -339,9 +318,17 @@ fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
     );
 }
 
-/// A router that nobody has a key for is of no use: makes one up for this run and shows it.
-fn with_some_key(loader: Loader, config: &Config, has_admin_key: bool) -> io::Result<Loader> {
-    if has_admin_key || config.keys.iter().any(|key| key.enabled) {
+/// Gives the loader the bootstrap admin key. Without one and without keys in the file nobody could use
+/// the router: a key is generated for this run and printed.
+fn with_some_key(
+    loader: Loader,
+    config: &Config,
+    admin_key: Option<SecretString>,
+) -> io::Result<Loader> {
+    if let Some(key) = admin_key {
+        return Ok(loader.with_admin_key(key));
+    }
+    if config.keys.iter().any(|key| key.enabled) {
         return Ok(loader);
     }
     let key = random_key();

@@ -45,7 +45,7 @@ pub(crate) struct Loader {
     sealer: Option<Sealer>,
     hasher: KeyHasher,
     mock: MockHost,
-    mock_config: llm_router_mock::Config,
+    mock_config: llm_router_mock::MockConfig,
     /// The files that the latest good configuration was made of.
     files: Mutex<Vec<PathBuf>>,
 }
@@ -71,15 +71,14 @@ impl Loader {
     pub(crate) fn new(
         file: Option<PathBuf>,
         folder: PathBuf,
-        admin_key: Option<SecretString>,
         hasher: KeyHasher,
-        mock_config: llm_router_mock::Config,
+        mock_config: llm_router_mock::MockConfig,
     ) -> Self {
         let default = || Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists());
         Self {
             file: file.or_else(default),
             folder,
-            admin_key,
+            admin_key: None,
             sealer: None,
             hasher,
             mock: MockHost::default(),
@@ -88,7 +87,15 @@ impl Loader {
         }
     }
 
-    /// The same loader with another key that always works.
+    /// The same loader with another hasher of keys, if there is one.
+    pub(crate) fn with_hasher(self, hasher: Option<KeyHasher>) -> Self {
+        Self {
+            hasher: hasher.unwrap_or(self.hasher),
+            ..self
+        }
+    }
+
+    /// The same loader with a key that always works.
     pub(crate) fn with_admin_key(self, key: SecretString) -> Self {
         Self {
             admin_key: Some(key),

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Builder, Gateway, KEY, eventually, gateway};
+use crate::harness::{Gateway, GatewayBuilder, KEY, eventually, gateway};
 use crate::http2::{certificate, curl};
 
 /// A key of the lowest role.
 const USER_KEY: &str = "sk-user-key-0123456789";
 
-fn with_user() -> Builder {
+fn with_user() -> GatewayBuilder {
     gateway()
         .environment("USER_KEY", USER_KEY)
         .environment("API_KEY_SALT", "salt-0123456789abcdef0123456789")
@@ -69,7 +69,7 @@ impl Incomplete {
         }
     }
 
-    fn sent(self) -> Vec<u8> {
+    fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Huge => vec![b' '; 1 << 19],
             Self::Dripped => {
@@ -84,7 +84,7 @@ impl Incomplete {
     }
 }
 
-/// How many connections do it at once, and what each of them may make the process hold, in KiB.
+/// Connections at once, and the memory in KiB that each may make the process hold.
 const CONNECTIONS: u64 = 32;
 const MOST_HELD: u64 = 200;
 
@@ -95,7 +95,7 @@ async fn nobody_makes_the_process_hold_bodies() {
     for (_, address) in ports(&gateway) {
         for body in [Incomplete::Huge, Incomplete::Dripped] {
             let request = head("GET", "/healthz", "", &body.framing());
-            hold(&gateway, address, &request, body, Some(200)).await;
+            hold(&gateway, address, &request, body, &[200]).await;
         }
     }
     for (port, address) in ports(&gateway) {
@@ -113,6 +113,12 @@ async fn nobody_makes_the_process_hold_bodies() {
                         continue;
                     }
                     let request = head(method, path, key, &body.framing());
+                    let unknown = [401, 429];
+                    let answered = match &answered {
+                        // The first ones of an address are told so, others to wait.
+                        Some(401) if !key.is_empty() => &unknown[..],
+                        answered => answered.as_slice(),
+                    };
                     let held = hold(&gateway, address, &request, body, answered).await;
                     let cell = format!("{port}, {method} {path}, {key:?}, {body:?}");
                     assert!(held <= MOST_HELD, "{cell}: {held} KiB a connection");
@@ -128,7 +134,7 @@ async fn hold(
     address: SocketAddr,
     head: &str,
     body: Incomplete,
-    answered: Option<u16>,
+    answered: &[u16],
 ) -> u64 {
     let before = memory(gateway);
     let mut most = before;
@@ -155,19 +161,20 @@ async fn send_incomplete(
     address: SocketAddr,
     head: &str,
     body: Incomplete,
-    answered: Option<u16>,
+    answered: &[u16],
 ) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let (mut read, mut write) = stream.split();
     let sending = async {
         // Who was refused may be cut off.
-        let _ = write.write_all(&body.sent()).await;
+        let _ = write.write_all(&body.into_bytes()).await;
     };
     let reading = async {
-        if let Some(expected) = answered {
+        if !answered.is_empty() {
             let line = first_line(&mut read).await;
-            assert_eq!(line, format!("HTTP/1.1 {expected}"), "{head}");
+            let expected = |status: &u16| line == format!("HTTP/1.1 {status}");
+            assert!(answered.iter().any(expected), "{line} to {head}");
         }
     };
     tokio::join!(sending, reading);
@@ -284,6 +291,34 @@ async fn streams_are_looked_at_before_their_bodies() {
         ]);
         assert_eq!(outcome, expected, "{header}, {body}: {answer}");
     }
+}
+
+/// Unknown keys are counted by address, whatever the port and the path.
+#[tokio::test]
+async fn whoever_tries_keys_is_slowed_down() {
+    let gateway = with_user().run().await;
+    let mut statuses = Vec::new();
+    for (_, address) in ports(&gateway) {
+        for path in ["/api/v1/keys", "/metrics", "/v1/models"] {
+            for _ in 0..20 {
+                let request = head("POST", path, "sk-unknown-0123456789", "connection: close");
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(request.as_bytes()).await.unwrap();
+                statuses.push(first_line(&mut stream).await);
+            }
+        }
+    }
+    let count = |status: &str| {
+        statuses
+            .iter()
+            .filter(|line| line.ends_with(status))
+            .count()
+    };
+    // 20 at once, and then 200 a minute.
+    assert!((20..60).contains(&count("401")), "{statuses:?}");
+    assert_eq!(count("401") + count("429"), 120, "{statuses:?}");
+    // A key that works is let in from there.
+    assert_eq!(gateway.admin("/api/v1/me", None).await.status, 200);
 }
 
 /// Reads to the end of a connection, which must come in time.

@@ -39,7 +39,7 @@ fn hash(body: &[u8]) -> String {
 }
 
 /// The same bytes without a length, so that they are sent chunked.
-fn chunked(body: Vec<u8>) -> reqwest::Body {
+fn chunked_body(body: Vec<u8>) -> reqwest::Body {
     let pieces: Vec<_> = body.chunks(100_000).map(Bytes::copy_from_slice).collect();
     let pieces = pieces.into_iter().map(Ok::<_, Infallible>);
     reqwest::Body::wrap_stream(futures::stream::iter(pieces))
@@ -49,10 +49,10 @@ async fn check(gateway: &Gateway, mock: &Mock, asked: &str, sent_as: &str, attem
     for size in SIZES {
         for is_chunked in [false, true] {
             let body = body_of(asked, size);
-            let expected = hash(&renamed(&body, asked, sent_as));
+            let expected = hash(&replace_model(&body, asked, sent_as));
             let what = format!("{size} bytes, chunked: {is_chunked}");
             let body = if is_chunked {
-                chunked(body)
+                chunked_body(body)
             } else {
                 body.into()
             };
@@ -68,7 +68,7 @@ async fn check(gateway: &Gateway, mock: &Mock, asked: &str, sent_as: &str, attem
     }
 }
 
-fn renamed(body: &[u8], from: &str, to: &str) -> Vec<u8> {
+fn replace_model(body: &[u8], from: &str, to: &str) -> Vec<u8> {
     let start = b"{\"model\":\"".len();
     [&body[..start], to.as_bytes(), &body[start + from.len()..]].concat()
 }
@@ -127,7 +127,7 @@ async fn a_megabyte_is_sent_again_whole_after_any_failure() {
         };
         let gateway = two_fail(&mock, first, second).await;
         let body = body_of("f", 1 << 20);
-        let expected = hash(&renamed(&body, "f", "mock-gpt"));
+        let expected = hash(&replace_model(&body, "f", "mock-gpt"));
         let answer = gateway.send("POST", "/v1/embeddings", &[], body).await;
         assert_eq!(answer.header("x-llm-router-attempts"), Some("3"));
         let received = mock.meter.requests(1, |_| true).pop().unwrap();
@@ -144,7 +144,7 @@ async fn the_ceiling_is_inclusive() {
         for is_chunked in [false, true] {
             let body = body_of("mock-gpt", size);
             let body = if is_chunked {
-                chunked(body)
+                chunked_body(body)
             } else {
                 body.into()
             };

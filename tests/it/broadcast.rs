@@ -1,5 +1,5 @@
-//! What is changed on one replica is told to the other at once, by Redis or by PostgreSQL: here they
-//! look at the store so seldom that nothing else explains what the other knows.
+//! Changes on one replica reach the other at once, through Redis or PostgreSQL. The replicas poll
+//! the store so rarely that nothing else explains it.
 
 use std::time::{Duration, Instant};
 
@@ -13,17 +13,17 @@ use crate::redis::Redis;
 /// As seldom as the configuration allows.
 const SELDOM: &str = "1m";
 
-/// How long a test may take that must not see a look at the store.
+/// Longest time of a test that must not see a poll of the store.
 const SOON: Duration = Duration::from_secs(45);
 
 /// The servers that two replicas share, and the mock behind them.
-struct Bed {
+struct ReplicaPair {
     postgres: Postgres,
     redis: Option<Redis>,
     mock: Mock,
 }
 
-impl Bed {
+impl ReplicaPair {
     /// None where what it needs isn't installed.
     async fn new(with_redis: bool) -> Option<Self> {
         let postgres = Postgres::start()?;
@@ -61,7 +61,7 @@ impl Bed {
             .await
     }
 
-    async fn heard(&self, gateways: &[&Gateway], up: bool) {
+    async fn wait_until_notified(&self, gateways: &[&Gateway], up: bool) {
         let by = if self.redis.is_some() {
             "by=\"redis\""
         } else {
@@ -124,9 +124,9 @@ async fn a_toggle_holds_on_the_other(a: &Gateway, b: &Gateway) {
     assert_eq!(cancelled.status, 200);
 }
 
-async fn changes_are_told(bed: &mut Bed) {
+async fn changes_are_told(bed: &mut ReplicaPair) {
     let (a, b) = (bed.replica(SELDOM).await, bed.replica(SELDOM).await);
-    bed.heard(&[&a, &b], true).await;
+    bed.wait_until_notified(&[&a, &b], true).await;
     let began = Instant::now();
     a_revoked_key_is_refused_by_the_other(&a, &b, "one").await;
     a_key_revoked_from_the_shell_is_refused(&a, &b).await;
@@ -136,12 +136,12 @@ async fn changes_are_told(bed: &mut Bed) {
         Some(redis) => redis.stop(),
         None => bed.postgres.stop(),
     }
-    bed.heard(&[&a, &b], false).await;
+    bed.wait_until_notified(&[&a, &b], false).await;
     match &mut bed.redis {
         Some(redis) => redis.run(),
         None => bed.postgres.run(),
     }
-    bed.heard(&[&a, &b], true).await;
+    bed.wait_until_notified(&[&a, &b], true).await;
     for gateway in [&a, &b] {
         gateway.shows("llm_router_store_up", &[], 1.0).await;
     }
@@ -151,27 +151,27 @@ async fn changes_are_told(bed: &mut Bed) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_told_by_redis() {
-    if let Some(mut bed) = Bed::new(true).await {
+    if let Some(mut bed) = ReplicaPair::new(true).await {
         changes_are_told(&mut bed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_told_by_postgres() {
-    if let Some(mut bed) = Bed::new(false).await {
+    if let Some(mut bed) = ReplicaPair::new(false).await {
         changes_are_told(&mut bed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_broadcast_replicas_look() {
-    let Some(mut bed) = Bed::new(true).await else {
+    let Some(mut bed) = ReplicaPair::new(true).await else {
         return;
     };
     let (a, b) = (bed.replica("300ms").await, bed.replica("300ms").await);
-    bed.heard(&[&a, &b], true).await;
+    bed.wait_until_notified(&[&a, &b], true).await;
     bed.redis.as_mut().unwrap().stop();
-    bed.heard(&[&a, &b], false).await;
+    bed.wait_until_notified(&[&a, &b], false).await;
     a_revoked_key_is_refused_by_the_other(&a, &b, "one").await;
     a_key_revoked_from_the_shell_is_refused(&a, &b).await;
     a_toggle_holds_on_the_other(&b, &a).await;

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Gateway, Mock, chat_body, eventually, header_map, mock};
-use crate::ledger::{cost, hundredths, owed, priced};
+use crate::ledger::{cost, expected_cost, hundredths, priced_gateway};
 
 /// 0.026 USD: what 50 requests with 20 tokens of input and 100 of output cost.
 const BUDGET: u64 = 2_600_000;
 
 async fn poor(mock: &Mock) -> Gateway {
-    priced(mock)
+    priced_gateway(mock)
         .add(
             "keys",
             json!({ "name": "poor", "key": "sk-of-poor-0123456789",
@@ -44,8 +44,8 @@ async fn two_hundred(gateway: &Gateway, text: &str, headers: &[(&str, &str)]) ->
     answered
 }
 
-/// What was spent by the ledger, once nothing is under way and nothing reserved.
-async fn spent(gateway: &Gateway) -> u64 {
+/// Returns the spending in the ledger, once no call is in flight and nothing is reserved.
+async fn settled_spending(gateway: &Gateway) -> u64 {
     eventually("nothing is reserved", || async {
         gateway.metric("llm_router_requests_in_flight", &[]).await == 0.0
             && gateway.metric("llm_router_budget_reservations", &[]).await == 0.0
@@ -70,14 +70,14 @@ async fn a_budget_is_never_overspent() {
         let mut gateway = poor(&mock).await;
         let answered = two_hundred(&gateway, text, headers).await;
         assert!(answered >= least, "{answered} were answered");
-        let first = spent(&gateway).await;
-        assert_eq!(first, owed(&mock, "mock-gpt"));
+        let first = settled_spending(&gateway).await;
+        assert_eq!(first, expected_cost(&mock, "mock-gpt"));
         assert!(first <= BUDGET, "{text}: {first}");
         // Whoever starts anew knows what was spent.
         gateway.kill_and_restart().await;
         two_hundred(&gateway, text, headers).await;
-        let second = spent(&gateway).await;
-        assert_eq!(second, owed(&mock, "mock-gpt"));
+        let second = settled_spending(&gateway).await;
+        assert_eq!(second, expected_cost(&mock, "mock-gpt"));
         assert!((first..=BUDGET).contains(&second), "{text}: {second}");
     }
 }
@@ -101,9 +101,9 @@ async fn a_budget_outlives_a_crash_in_its_midst() {
     for _ in 0..2 {
         two_hundred(&gateway, text, &[usage]).await;
     }
-    let spent = spent(&gateway).await;
+    let spent = settled_spending(&gateway).await;
     assert!(spent <= BUDGET, "{spent}");
-    assert!(owed(&mock, "mock-gpt") <= spent, "{spent}");
+    assert!(expected_cost(&mock, "mock-gpt") <= spent, "{spent}");
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_budget_needs_prices_unless_told_otherwise() {
         json!({ "name": name, "key": format!("sk-of-{name}-0123456789"),
             "budget": { "usd": 1, "period": "month", "allow_unpriced": allow } })
     };
-    let gateway = priced(&mock)
+    let gateway = priced_gateway(&mock)
         .add("keys", key("strict", false))
         .add("keys", key("loose", true))
         .run()
@@ -132,7 +132,7 @@ async fn keys_of_one_owner_share_its_budget() {
     let mock = mock().await;
     let key = |name: &str, owner: &str| json!({ "name": name, "owner": owner, "key": format!("sk-of-{name}-0123456789") });
     // Each request costs 0.00052 USD and holds little more.
-    let gateway = priced(&mock)
+    let gateway = priced_gateway(&mock)
         .add("keys", key("ann", "team"))
         .add("keys", key("bob", "team"))
         .add("keys", key("eve", "other"))

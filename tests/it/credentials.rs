@@ -2,12 +2,12 @@
 //! of somebody else's requests and reads which rule matched.
 
 use jiff::Timestamp;
-use llm_router_store::objects::{By, Change, Draft, Kind};
+use llm_router_store::objects::{ChangedBy, ObjectChange, ObjectDraft, ObjectKind};
 use llm_router_store::{StoreUrl, open};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Gateway, KEY, chat_body, eventually, mock};
-use crate::toggle::{OPERATOR, Shared};
+use crate::toggle::{OPERATOR, SharedStore};
 
 const RULES: &str = "/api/v1/router/rules";
 
@@ -116,7 +116,7 @@ async fn rule_told_of(gateway: &Gateway) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_tell_what_a_header_holds_but_no_credential() {
     let mock = mock().await;
-    let gateway = Shared::sqlite().replica(&mock, json!({})).await;
+    let gateway = SharedStore::sqlite().replica(&mock, json!({})).await;
     // The attack works on what is no secret.
     let mut attacker = Attacker::new(&gateway, "x-region");
     assert_eq!(attacker.read(4).await, "eu-w");
@@ -142,7 +142,7 @@ async fn make(gateway: &Gateway, rule: &Value) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_about_credentials_are_refused_with_the_remedy() {
     let mock = mock().await;
-    let gateway = Shared::sqlite().replica(&mock, json!({})).await;
+    let gateway = SharedStore::sqlite().replica(&mock, json!({})).await;
     let key = about("Authorization", "^Bearer sk-[a-m]");
     let equals = json!({ "header": { "name": "x_api_key", "equals": KEY } });
     let split = |by: &str| {
@@ -194,31 +194,31 @@ async fn the_file_may_not_either(gateway: &Gateway, rule: &Value) {
 }
 
 /// Puts rules into the store past every check, as a version without the check has left them.
-async fn plant(shared: &Shared, rules: &[Value]) {
+async fn plant(shared: &SharedStore, rules: &[Value]) {
     let store = open(&StoreUrl::parse(&shared.url()).unwrap())
         .await
         .unwrap();
     for rule in rules {
         let name = rule["name"].as_str().unwrap().to_owned();
-        let draft = Draft {
-            kind: Kind::Rule,
+        let draft = ObjectDraft {
+            kind: ObjectKind::Rule,
             id: format!("id-of-{name}"),
             name,
             body: rule.clone(),
             sealed: None,
         };
-        let by = By {
+        let by = ChangedBy {
             actor: "operator".to_owned(),
             at: Timestamp::now(),
         };
-        store.change(Change::Create(draft), by).await.unwrap();
+        store.change(ObjectChange::Create(draft), by).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_rules_about_credentials_are_left_out_and_shown() {
     let mock = mock().await;
-    let shared = Shared::sqlite();
+    let shared = SharedStore::sqlite();
     let mut gateway = shared.replica(&mock, json!({})).await;
     let mut planted = Vec::new();
     for header in credentials() {

@@ -1,5 +1,5 @@
-//! What is there to run the router by: the metrics it names exist, and the tools that will read
-//! the files can read them. A tool that is absent is told of; the checks in Rust always run.
+//! Checks of the deployment files: the metrics they name exist, and the tools that read them accept
+//! them. A missing tool is reported; the checks in Rust always run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ fn names(text: &str, prefix: &str) -> BTreeSet<String> {
 }
 
 /// Names in docs/metrics.md, where `_name` after another one stands for `llm_router_name`.
-fn documented() -> BTreeSet<String> {
+fn documented_metrics() -> BTreeSet<String> {
     let text = text("docs/metrics.md");
     let short = text.split('`').filter(|part| part.starts_with('_'));
     let short = short.map(|part| format!("llm_router{part}"));
@@ -75,7 +75,7 @@ fn expressions(dashboard: &Value) -> Vec<String> {
 
 #[test]
 fn every_metric_that_is_watched_is_documented() {
-    let documented = documented();
+    let documented = documented_metrics();
     assert!(documented.len() > 40, "{documented:?}");
     for file in [
         "deploy/prometheus/alerts.yaml",

@@ -6,17 +6,19 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, Gateway, Mock, chat_body, eventually, messages_body, mock};
-use crate::ledger::{assert_counts, cost, hundredths, metered, owed, priced};
+use crate::harness::{Gateway, GatewayBuilder, Mock, chat_body, eventually, messages_body, mock};
+use crate::ledger::{
+    assert_counts, cost, expected_cost, hundredths, metered_usage, priced_gateway,
+};
 
-fn draining(mock: &Mock, longest: &str) -> Builder {
-    priced(mock)
+fn draining(mock: &Mock, longest: &str) -> GatewayBuilder {
+    priced_gateway(mock)
         .set("/providers/0/on_disconnect", "drain".into())
         .set("/providers/0/timeouts/drain", longest.into())
 }
 
 /// The only request, once it is settled.
-async fn settled(gateway: &Gateway) -> Value {
+async fn settled_request(gateway: &Gateway) -> Value {
     eventually("it is settled", || async {
         cost(gateway, "current").await["total"]["requests"] == 1
     })
@@ -53,12 +55,15 @@ async fn a_stream_is_read_on_to_its_usage() {
             stream.next().await.unwrap().unwrap();
         }
         drop(stream);
-        let request = settled(&gateway).await;
+        let request = settled_request(&gateway).await;
         assert_eq!(request["attempts"][0]["disconnect"], "drain", "{request}");
         assert_eq!(request["attempts"][0]["error"], "client_gone", "{request}");
         assert_eq!(request["estimated"], false, "{request}");
-        assert_counts(&request["usage"], &metered(&mock, model));
-        assert_eq!(hundredths(&request["cost_usd"]), owed(&mock, model));
+        assert_counts(&request["usage"], &metered_usage(&mock, model));
+        assert_eq!(
+            hundredths(&request["cost_usd"]),
+            expected_cost(&mock, model)
+        );
         let gone = "llm_router_client_disconnects_total";
         eventually("it is counted as left", || async {
             gateway.metric(gone, &[]).await == 1.0
@@ -76,9 +81,9 @@ async fn an_answer_that_has_not_begun_is_waited_for() {
     let request = gateway.start("POST", "/v1/chat/completions", &headers, body);
     let left = tokio::time::timeout(Duration::from_millis(200), request).await;
     assert!(left.is_err(), "the answer came too early");
-    let request = settled(&gateway).await;
+    let request = settled_request(&gateway).await;
     assert_eq!(request["estimated"], false, "{request}");
-    assert_counts(&request["usage"], &metered(&mock, "mock-gpt"));
+    assert_counts(&request["usage"], &metered_usage(&mock, "mock-gpt"));
 }
 
 #[tokio::test]
@@ -93,7 +98,7 @@ async fn reading_on_has_an_end() {
     let mut stream = response.unwrap().bytes_stream();
     stream.next().await.unwrap().unwrap();
     drop(stream);
-    let request = settled(&gateway).await;
+    let request = settled_request(&gateway).await;
     assert_eq!(request["attempts"][0]["disconnect"], "drain", "{request}");
     assert_eq!(
         (&request["complete"], &request["estimated"]),
@@ -130,7 +135,7 @@ async fn nobody_waits_for_another_attempt() {
     let request = gateway.start("POST", "/v1/chat/completions", &[], body);
     let left = tokio::time::timeout(Duration::from_millis(200), request).await;
     assert!(left.is_err(), "the answer came too early");
-    let request = settled(&gateway).await;
+    let request = settled_request(&gateway).await;
     assert_eq!(
         request["attempts"].as_array().unwrap().len(),
         1,

@@ -6,7 +6,7 @@ use crate::harness::{Answer, Gateway, Mock, gateway, mock};
 
 const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
-async fn explained(gateway: &Gateway, headers: &[(&str, &str)], query: &str, body: &str) -> Answer {
+async fn explain(gateway: &Gateway, headers: &[(&str, &str)], query: &str, body: &str) -> Answer {
     let url = format!("{}/api/v1/router/explain{query}", gateway.admin_url);
     let request = gateway
         .client
@@ -20,7 +20,7 @@ async fn explained(gateway: &Gateway, headers: &[(&str, &str)], query: &str, bod
     }
 }
 
-/// What an explanation says will be done, in the words of [`done`].
+/// Returns the outcome that an explanation predicts, in the words of [`outcome_of`].
 fn foretold(explanation: &Value) -> String {
     let rule = explanation["rule"]["name"].as_str().unwrap_or("-");
     if let Some(refused) = explanation["refused"].as_object() {
@@ -31,7 +31,7 @@ fn foretold(explanation: &Value) -> String {
     format!("{} {} by {rule}", first["provider"], first["model"])
 }
 
-fn done(answer: &Answer) -> String {
+fn outcome_of(answer: &Answer) -> String {
     let header = |name| answer.header(name).unwrap_or("-");
     let rule = header("x-llm-router-rule");
     if answer.status == 200 {
@@ -46,7 +46,7 @@ fn done(answer: &Answer) -> String {
     format!("{} {code} by {rule}", answer.status)
 }
 
-async fn routed() -> (Gateway, [Mock; 2]) {
+async fn routed_gateway() -> (Gateway, [Mock; 2]) {
     let (one, two) = (mock().await, mock().await);
     let gateway = gateway()
         .provider("one", &one)
@@ -75,7 +75,7 @@ async fn routed() -> (Gateway, [Mock; 2]) {
 
 #[tokio::test]
 async fn what_is_explained_is_done() {
-    let (gateway, _mocks) = routed().await;
+    let (gateway, _mocks) = routed_gateway().await;
     let hard = "Prove that there are infinitely many primes, derive a bound and analyze it.";
     let narrow = ("authorization", "Bearer sk-narrow-key-0123456789");
     let mut seen = std::collections::BTreeSet::new();
@@ -109,11 +109,11 @@ async fn what_is_explained_is_done() {
                     let mut headers = headers.clone();
                     headers.push(VERSION);
                     let query = format!("?format={format}");
-                    let explanation = explained(&gateway, &headers, &query, &body).await;
+                    let explanation = explain(&gateway, &headers, &query, &body).await;
                     assert_eq!(explanation.status, 200, "{explanation:?}");
                     let explanation = explanation.json();
                     let answer = gateway.send("POST", path, &headers, body.clone()).await;
-                    let (mut told, mut got) = (foretold(&explanation), done(&answer));
+                    let (mut told, mut got) = (foretold(&explanation), outcome_of(&answer));
                     if path == "/v1/messages" && answer.status != 200 {
                         // Anthropic's errors have no code.
                         got = got.replace("null ", "");
@@ -133,10 +133,10 @@ async fn what_is_explained_is_done() {
 
 #[tokio::test]
 async fn explanations_show_rules_scores_and_prices() {
-    let (gateway, _mocks) = routed().await;
+    let (gateway, _mocks) = routed_gateway().await;
     let body = json!({ "model": "auto", "messages": [{ "role": "user", "content": "the sea" }] });
     let body = body.to_string();
-    let told = explained(&gateway, &[], "", &body).await.json();
+    let told = explain(&gateway, &[], "", &body).await.json();
     assert_eq!(told["enabled"], true);
     let rules = told["rules"].as_array().unwrap();
     let names: Vec<&str> = rules
@@ -156,7 +156,7 @@ async fn explanations_show_rules_scores_and_prices() {
     );
     assert_eq!(told["left_out"], json!([]));
     let foreign = json!({ "model": "foreign", "input": "sea" }).to_string();
-    let told = explained(&gateway, &[], "?format=openai-chat", &foreign)
+    let told = explain(&gateway, &[], "?format=openai-chat", &foreign)
         .await
         .json();
     assert_eq!(told["left_out"][0]["provider"], "claude");
@@ -171,7 +171,7 @@ async fn explanations_show_rules_scores_and_prices() {
 
 #[tokio::test]
 async fn explaining_needs_a_viewer_and_a_body() {
-    let (gateway, _mocks) = routed().await;
+    let (gateway, _mocks) = routed_gateway().await;
     let user = [("authorization", "Bearer sk-user-key-0123456789")];
     let good = r#"{"model":"auto","messages":[]}"#;
     for (headers, query, body, status, code) in [
@@ -187,7 +187,7 @@ async fn explaining_needs_a_viewer_and_a_body() {
             "invalid_api_key",
         ),
     ] {
-        let answer = explained(&gateway, headers, query, body).await;
+        let answer = explain(&gateway, headers, query, body).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (status, code),
@@ -198,7 +198,7 @@ async fn explaining_needs_a_viewer_and_a_body() {
 
 #[tokio::test]
 async fn the_command_line_explains_too() {
-    let (gateway, _mocks) = routed().await;
+    let (gateway, _mocks) = routed_gateway().await;
     let file = gateway.folder().join("request.json");
     let body = r#"{"model":"auto","messages":[{"role":"user","content":"the sea"}]}"#;
     std::fs::write(&file, body).unwrap();
@@ -290,11 +290,11 @@ async fn every_strategy_that_does_not_draw_is_explained_as_it_is_served() {
                     body["max_tokens"] = limit.into();
                 }
                 let body = body.to_string();
-                let explanation = explained(&gateway, &[], "", &body).await.json();
+                let explanation = explain(&gateway, &[], "", &body).await.json();
                 let path = "/v1/chat/completions";
                 let answer = gateway.send("POST", path, &[], body.clone()).await;
                 let told = foretold(&explanation);
-                assert_eq!(told, done(&answer), "{body}: {explanation}");
+                assert_eq!(told, outcome_of(&answer), "{body}: {explanation}");
                 if strategy == "cheapest" {
                     cheapest.insert(told);
                 }

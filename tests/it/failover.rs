@@ -1,13 +1,13 @@
-//! What fails at one deployment is tried at the next, until the answer has begun; one that fails
-//! again and again is left alone.
+//! Failover: a request that fails at one deployment is tried at the next, until the answer has
+//! begun; a deployment that fails repeatedly rests.
 
 use std::net::SocketAddr;
 
 use serde_json::json;
 
-use crate::harness::{Builder, Gateway, eventually, free_address, gateway, mock};
+use crate::harness::{Gateway, GatewayBuilder, eventually, free_address, gateway, mock};
 
-fn model(builder: Builder, strategy: &str, providers: &[&str]) -> Builder {
+fn model(builder: GatewayBuilder, strategy: &str, providers: &[&str]) -> GatewayBuilder {
     let deployments = providers
         .iter()
         .map(|id| json!({ "provider": id, "model": "mock-gpt" }));
@@ -18,7 +18,7 @@ fn model(builder: Builder, strategy: &str, providers: &[&str]) -> Builder {
     )
 }
 
-fn impatient(builder: Builder, id: &str, address: SocketAddr) -> Builder {
+fn impatient(builder: GatewayBuilder, id: &str, address: SocketAddr) -> GatewayBuilder {
     builder.add(
         "providers",
         json!({

@@ -24,20 +24,20 @@ pub(crate) const CREDENTIAL: &str = "sk-provider-credential-0123456789";
 /// A mock provider of its own, on a port of its own.
 pub(crate) struct Mock {
     pub(crate) address: SocketAddr,
-    pub(crate) meter: llm_router_mock::Meter,
+    pub(crate) meter: llm_router_mock::BillingMeter,
     _stop: oneshot::Sender<()>,
 }
 
 /// Starts a mock provider.
 pub(crate) async fn mock() -> Mock {
-    mock_with(llm_router_mock::Config::default()).await
+    mock_with(llm_router_mock::MockConfig::default()).await
 }
 
 /// Starts a mock provider of another kind.
-pub(crate) async fn mock_with(config: llm_router_mock::Config) -> Mock {
+pub(crate) async fn mock_with(config: llm_router_mock::MockConfig) -> Mock {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mock = llm_router_mock::Mock::new(config);
+    let mock = llm_router_mock::MockProvider::new(config);
     let meter = mock.meter().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(async move {
@@ -81,14 +81,14 @@ pub(crate) fn free_address() -> SocketAddr {
         .unwrap()
 }
 
-/// What a gateway is to be started with.
-pub(crate) struct Builder {
+/// Settings that a gateway is started with.
+pub(crate) struct GatewayBuilder {
     config: Value,
     environment: Vec<(String, String)>,
     files: Vec<(&'static str, &'static str)>,
 }
 
-pub(crate) fn gateway() -> Builder {
+pub(crate) fn gateway() -> GatewayBuilder {
     let config = json!({
         "server": { "listen": free_address().to_string(), "drain_timeout": "5s" },
         "admin": { "listen": free_address().to_string(), "metrics_public": true },
@@ -98,14 +98,14 @@ pub(crate) fn gateway() -> Builder {
     });
     let environment = [("CLIENT_KEY", KEY), ("CREDENTIAL", CREDENTIAL)];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Builder {
+    GatewayBuilder {
         config,
         environment: environment.into(),
         files: Vec::new(),
     }
 }
 
-impl Builder {
+impl GatewayBuilder {
     /// Adds a provider that speaks both formats.
     pub(crate) fn provider(self, id: &str, mock: &Mock) -> Self {
         self.provider_at(id, "mock", &mock.base_url())
@@ -255,7 +255,7 @@ pub(crate) struct Gateway {
     child: Child,
     folder: TempDir,
     log: PathBuf,
-    /// What none of its answers, metrics and log lines may show.
+    /// Texts that no answer, metric or log line may contain.
     secrets: Vec<String>,
 }
 
@@ -344,7 +344,7 @@ impl Gateway {
     }
 
     /// Replaces the process by a new one, as an operator does; the old one, which is ending.
-    pub(crate) async fn upgrade(&mut self) -> Ending {
+    pub(crate) async fn upgrade(&mut self) -> EndingProcess {
         let next = self.start_next(&self.config_file());
         let upgrades = self.log().matches(HANDED_OVER).count();
         self.signal("QUIT");
@@ -352,7 +352,7 @@ impl Gateway {
             self.log().matches(HANDED_OVER).count() > upgrades
         })
         .await;
-        Ending(std::mem::replace(&mut self.child, next))
+        EndingProcess(std::mem::replace(&mut self.child, next))
     }
 
     /// Asks the admin service, with the usual key or as the given `authorization`.
@@ -409,7 +409,7 @@ impl Gateway {
     }
 
     /// Waits for the process to end and gives its exit code.
-    pub(crate) async fn ended(&mut self) -> Option<i32> {
+    pub(crate) async fn wait_for_exit(&mut self) -> Option<i32> {
         exit_code(&mut self.child).await
     }
 
@@ -510,15 +510,15 @@ impl Gateway {
     }
 }
 
-/// What a process says once another one has its sockets.
+/// Log line of a process that has handed over its sockets.
 const HANDED_OVER: &str = "a new process has the sockets";
 
 /// A process that has handed its sockets over.
-pub(crate) struct Ending(Child);
+pub(crate) struct EndingProcess(Child);
 
-impl Ending {
+impl EndingProcess {
     /// Waits for the process to end and gives its exit code.
-    pub(crate) async fn ended(mut self) -> Option<i32> {
+    pub(crate) async fn wait_for_exit(mut self) -> Option<i32> {
         exit_code(&mut self.0).await
     }
 

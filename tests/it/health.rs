@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{Builder, Mock, eventually, gateway, mock};
+use crate::harness::{GatewayBuilder, Mock, eventually, gateway, mock};
 
-fn checked(builder: Builder, id: &str, mock: &Mock, path: &str) -> Builder {
+fn with_health_check(builder: GatewayBuilder, id: &str, mock: &Mock, path: &str) -> GatewayBuilder {
     builder.add(
         "providers",
         json!({
@@ -17,7 +17,7 @@ fn checked(builder: Builder, id: &str, mock: &Mock, path: &str) -> Builder {
 #[tokio::test]
 async fn a_failed_check_ejects_and_a_good_one_readmits() {
     let (bad, good) = (mock().await, mock().await);
-    let builder = checked(gateway(), "bad", &bad, "/models").provider("good", &good);
+    let builder = with_health_check(gateway(), "bad", &bad, "/models").provider("good", &good);
     let deployments = json!([
         { "provider": "bad", "model": "mock-gpt" }, { "provider": "good", "model": "mock-gpt" },
     ]);
@@ -57,7 +57,7 @@ async fn a_failed_check_ejects_and_a_good_one_readmits() {
 #[tokio::test]
 async fn a_deployment_that_is_down_is_asked_when_nothing_else_is_left() {
     let only = mock().await;
-    let builder = checked(gateway(), "only", &only, "/no-such-path");
+    let builder = with_health_check(gateway(), "only", &only, "/no-such-path");
     let gateway = builder.model("f", "only", "mock-gpt").run().await;
     eventually("it is found down", || async {
         gateway.metric("llm_router_deployment_resting", &[]).await > 0.0

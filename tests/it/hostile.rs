@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::harness::{Gateway, KEY, chat_body, eventually, gateway, mock, raw};
 
 /// An upstream that answers each request with the same bytes and then closes.
-async fn scripted(answer: &'static str) -> SocketAddr {
+async fn scripted_upstream(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -25,7 +25,7 @@ async fn scripted(answer: &'static str) -> SocketAddr {
 }
 
 async fn before(answer: &'static str) -> Gateway {
-    let url = format!("http://{}/v1", scripted(answer).await);
+    let url = format!("http://{}/v1", scripted_upstream(answer).await);
     gateway().provider_at("up", "custom", &url).run().await
 }
 

@@ -26,7 +26,7 @@ const NO_PARTICIPLE: &str = "bed bleed breed embed exceed feed heed need proceed
 const FILES_IN_SRC: usize = 6;
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
+struct WordCounts {
     docs: usize,
     questions: usize,
     functions: usize,
@@ -40,7 +40,7 @@ fn counts_are_at_their_ceilings() {
     let mut found = BTreeMap::new();
     let mut types: BTreeMap<String, usize> = BTreeMap::new();
     for (name, folder) in source_folders(root) {
-        let mut counts = Counts::default();
+        let mut counts = WordCounts::default();
         for file in rust_files(&folder) {
             let text = fs::read_to_string(&file).unwrap();
             count_words(&text, &mut counts);
@@ -143,7 +143,7 @@ fn files_directly_in(folder: &Path) -> usize {
 }
 
 /// Adds what a file has to `counts`. A doc comment is a run of `///` or of `//!` lines.
-fn count_words(text: &str, counts: &mut Counts) {
+fn count_words(text: &str, counts: &mut WordCounts) {
     let mut block = None;
     for line in text.lines().map(str::trim_start) {
         let doc = match line.get(..3) {
@@ -233,9 +233,9 @@ fn counts_see_docs_functions_and_types() {
         "//// Why not.",
         "let f: fn(u8) = g;",
     ];
-    let mut counts = Counts::default();
+    let mut counts = WordCounts::default();
     count_words(&text.join("\n"), &mut counts);
-    let expected = Counts {
+    let expected = WordCounts {
         docs: 4,
         questions: 2,
         functions: 4,

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Builder, Gateway, KEY, Mock, eventually, gateway, mock};
-use crate::toggle::Shared;
+use crate::harness::{Gateway, GatewayBuilder, KEY, Mock, eventually, gateway, mock};
+use crate::toggle::SharedStore;
 
 pub(crate) const SALT: &str = "salt-of-the-tests-0123456789abcdef";
 
-fn replica(mock: &Mock, folder: &TempDir) -> Builder {
+fn replica(mock: &Mock, folder: &TempDir) -> GatewayBuilder {
     let store = format!("sqlite:{}", folder.path().join("keys.db").display());
     gateway()
         .environment("API_KEY_SALT", SALT)
@@ -96,7 +96,7 @@ async fn without_a_salt_that_lasts_no_key_is_stored() {
 const KEYS: &str = "/api/v1/keys";
 
 /// Of replicas that share a database.
-async fn sharing(shared: &Shared, mock: &Mock) -> Gateway {
+async fn sharing(shared: &SharedStore, mock: &Mock) -> Gateway {
     gateway()
         .environment("API_KEY_SALT", SALT)
         .provider("up", mock)
@@ -127,7 +127,7 @@ impl Gateway {
         status_with(self, key).await == 200
     }
 
-    /// Who shows many unknown keys is told so.
+    /// Returns true if a client with many unknown keys is refused with a limit.
     pub(crate) async fn refuses(&self, key: &str) -> bool {
         matches!(status_with(self, key).await, 401 | 429)
     }
@@ -139,17 +139,17 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_live_on_two_replicas_with_sqlite() {
-    keys_live_on_two_replicas(&Shared::sqlite()).await;
+    keys_live_on_two_replicas(&SharedStore::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_live_on_two_replicas_with_postgres() {
-    if let Some(shared) = Shared::postgres() {
+    if let Some(shared) = SharedStore::postgres() {
         keys_live_on_two_replicas(&shared).await;
     }
 }
 
-async fn keys_live_on_two_replicas(shared: &Shared) {
+async fn keys_live_on_two_replicas(shared: &SharedStore) {
     let mock = mock().await;
     let (a, b) = (sharing(shared, &mock).await, sharing(shared, &mock).await);
     let key = a_key_is_shown_once(&a, &b).await;

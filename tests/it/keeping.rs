@@ -1,4 +1,4 @@
-//! How the ledger is kept: for how long, and what happens when its disk is full.
+//! Retention of the ledger, and its behaviour with a full disk.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,12 +6,12 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::{Gateway, chat_body, eventually, mock};
-use crate::ledger::{cost, hundredths, owed, priced};
+use crate::ledger::{cost, expected_cost, hundredths, priced_gateway};
 
 #[tokio::test]
 async fn entries_past_their_time_go_and_sums_stay() {
     let mock = mock().await;
-    let gateway = priced(&mock)
+    let gateway = priced_gateway(&mock)
         .set("/store", json!({ "retention": "2s" }))
         .run()
         .await;
@@ -28,14 +28,14 @@ async fn entries_past_their_time_go_and_sums_stay() {
     assert_eq!(cost(&gateway, "current").await, before);
     assert_eq!(
         hundredths(&before["total"]["cost_usd"]),
-        owed(&mock, "mock-gpt")
+        expected_cost(&mock, "mock-gpt")
     );
 }
 
 #[tokio::test]
 async fn without_the_ledger_requests_pass_and_nothing_is_kept() {
     let mock = mock().await;
-    let gateway = priced(&mock)
+    let gateway = priced_gateway(&mock)
         .set("/store", json!({ "ledger": false }))
         .run()
         .await;
@@ -59,7 +59,7 @@ async fn without_the_ledger_requests_pass_and_nothing_is_kept() {
 #[tokio::test]
 async fn a_model_without_a_price_is_warned_of_once() {
     let mock = mock().await;
-    let gateway = priced(&mock)
+    let gateway = priced_gateway(&mock)
         .provider_at("other", "custom", &mock.base_url())
         .model("free", "other", "homemade")
         .run()
@@ -130,7 +130,7 @@ impl Drop for SmallDisk {
 async fn on_disk(disk: &SmallDisk, mock: &crate::harness::Mock, policy: &str) -> Gateway {
     let journal = disk.path().join("journal");
     let store = json!({ "journal": journal, "on_journal_failure": policy });
-    priced(mock).set("/store", store).run().await
+    priced_gateway(mock).set("/store", store).run().await
 }
 
 /// Asks until an answer has the status.
@@ -148,13 +148,16 @@ async fn until_status(gateway: &Gateway, status: u16) -> Value {
 async fn is_whole(mut gateway: Gateway, mock: &crate::harness::Mock) {
     let total = cost(&gateway, "current").await["total"].clone();
     assert_eq!(total["requests"], mock.meter.totals().requests, "{total}");
-    assert_eq!(hundredths(&total["cost_usd"]), owed(mock, "mock-gpt"));
+    assert_eq!(
+        hundredths(&total["cost_usd"]),
+        expected_cost(mock, "mock-gpt")
+    );
     let lost = gateway
         .metric("llm_router_ledger_lost_entries_total", &[])
         .await;
     assert_eq!(lost, 0.0);
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     let verified = gateway.command(&["ledger", "verify"]);
     let printed = String::from_utf8(verified.stdout).unwrap();
     assert_eq!(verified.status.code(), Some(0), "{printed}");
@@ -178,10 +181,10 @@ async fn a_full_disk_refuses_until_there_is_room() {
             >= 1.0
     })
     .await;
-    gateway.logs("the journal can't be written").await;
+    gateway.logs("failed to write to the journal").await;
     disk.free();
     until_status(&gateway, 200).await;
-    gateway.logs("the journal is written again").await;
+    gateway.logs("writing to the journal again").await;
     is_whole(gateway, &mock).await;
 }
 

@@ -1,4 +1,4 @@
-//! What was used and what it cost, with the mock's own meter as the judge.
+//! Usage and cost of requests, compared with the mock's own meter.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Builder, Gateway, Mock, binary, chat_body, eventually, free_address, gateway, messages_body,
-    mock,
+    Gateway, GatewayBuilder, Mock, binary, chat_body, eventually, free_address, gateway,
+    messages_body, mock,
 };
 
 /// USD per million tokens.
 pub(crate) const PRICES: &str = "up/mock-gpt:\n  - { from: 2026-01-01, input: 1, cached_input: 0.1, output: 5 }\n\
      up/mock-claude:\n  - { from: 2026-01-01, input: 1, cached_input: 0.1, cache_write_5m: 1.25, cache_write_1h: 2, output: 5 }\n";
 
-pub(crate) fn priced(mock: &Mock) -> Builder {
+pub(crate) fn priced_gateway(mock: &Mock) -> GatewayBuilder {
     gateway()
         .provider("up", mock)
         .file("prices.yaml", PRICES)
@@ -22,7 +22,7 @@ pub(crate) fn priced(mock: &Mock) -> Builder {
 }
 
 /// A cost object's counts as the mock's meter has them, by the model's name.
-pub(crate) fn metered(mock: &Mock, model: &str) -> Value {
+pub(crate) fn metered_usage(mock: &Mock, model: &str) -> Value {
     let totals = mock.meter.totals();
     let ended = &totals.models[model];
     json!({
@@ -34,8 +34,9 @@ pub(crate) fn metered(mock: &Mock, model: &str) -> Value {
     })
 }
 
-/// What the mock's tokens of a model cost at the prices above, in hundredths of a micro-dollar.
-pub(crate) fn owed(mock: &Mock, model: &str) -> u64 {
+/// Returns the cost of the mock's tokens of a model at the prices above, in hundredths of a
+/// micro-dollar.
+pub(crate) fn expected_cost(mock: &Mock, model: &str) -> u64 {
     // One that no request has reached isn't there.
     let usage = mock
         .meter
@@ -50,7 +51,7 @@ pub(crate) fn owed(mock: &Mock, model: &str) -> u64 {
     } else {
         100 * usage.cache_write()
     };
-    100 * usage.uncached() + 10 * usage.cached + writes + 500 * usage.output
+    100 * usage.uncached_input() + 10 * usage.cached + writes + 500 * usage.output
 }
 
 /// An exact amount in hundredths of a micro-dollar.
@@ -77,7 +78,7 @@ pub(crate) async fn cost(gateway: &Gateway, path: &str) -> Value {
 #[tokio::test]
 async fn every_path_is_billed_to_the_last_digit() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let version = ("anthropic-version", "2023-06-01");
     let headers = [("x-mock-usage", "random"), version];
     let requests = [
@@ -116,14 +117,18 @@ async fn every_path_is_billed_to_the_last_digit() {
         assert_eq!(item["requests"], count, "{item}");
         assert_eq!(item["unpriced_requests"], 0, "{item}");
         assert_eq!(item["estimated_requests"], 0, "{item}");
-        assert_counts(item, &metered(&mock, model));
-        assert_eq!(hundredths(&item["cost_usd"]), owed(&mock, model), "{item}");
+        assert_counts(item, &metered_usage(&mock, model));
+        assert_eq!(
+            hundredths(&item["cost_usd"]),
+            expected_cost(&mock, model),
+            "{item}"
+        );
     }
     let listed = gateway.admin("/api/v1/requests", None).await.json();
     for request in listed["items"].as_array().unwrap() {
         assert_eq!(request["complete"], true, "{request}");
     }
-    let total = owed(&mock, "mock-gpt") + owed(&mock, "mock-claude");
+    let total = expected_cost(&mock, "mock-gpt") + expected_cost(&mock, "mock-claude");
     let current = cost(&gateway, "current").await;
     for period in ["today", "month", "total"] {
         assert_eq!(hundredths(&current[period]["cost_usd"]), total, "{current}");
@@ -139,7 +144,7 @@ async fn every_path_is_billed_to_the_last_digit() {
 #[tokio::test]
 async fn embeddings_are_billed_and_counting_is_free() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let body = r#"{"model":"mock-gpt","input":"The sea"}"#;
     let answer = gateway.send("POST", "/v1/embeddings", &[], body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -158,7 +163,7 @@ async fn embeddings_are_billed_and_counting_is_free() {
             .find(|item| item["model"] == model);
         found.unwrap().clone()
     };
-    assert_counts(&of("mock-gpt"), &metered(&mock, "mock-gpt"));
+    assert_counts(&of("mock-gpt"), &metered_usage(&mock, "mock-gpt"));
     let counted = of("mock-claude");
     assert_eq!(
         (&counted["requests"], &counted["input_tokens"]),
@@ -170,7 +175,7 @@ async fn embeddings_are_billed_and_counting_is_free() {
 #[tokio::test]
 async fn models_without_a_price_are_counted_not_free() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     assert_eq!(gateway.chat("up/mock-free", &[]).await.status, 200);
     let current = cost(&gateway, "current").await;
     assert_eq!(current["total"]["unpriced_requests"], 1, "{current}");
@@ -181,7 +186,7 @@ async fn models_without_a_price_are_counted_not_free() {
 #[tokio::test]
 async fn a_stream_without_usage_is_estimated() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let headers = [("x-mock-no-usage", "1")];
     for stream in [false, true] {
         let body = chat_body("up/mock-gpt", stream);
@@ -201,7 +206,7 @@ async fn failed_attempts_cost_nothing_and_are_one_request() {
     let deployments = json!([
         { "provider": "bad", "model": "mock-gpt" }, { "provider": "up", "model": "mock-gpt" }
     ]);
-    let gateway = priced(&good)
+    let gateway = priced_gateway(&good)
         .provider("bad", &bad)
         .provider_at("dead", "custom", &format!("http://{}/v1", free_address()))
         .add(
@@ -224,7 +229,7 @@ async fn failed_attempts_cost_nothing_and_are_one_request() {
     assert_eq!(total["requests"], 2, "{total}");
     assert_eq!(
         hundredths(&total["cost_usd"]),
-        owed(&good, "mock-gpt"),
+        expected_cost(&good, "mock-gpt"),
         "{total}"
     );
     let path = "/api/v1/requests/two-attempts";
@@ -261,7 +266,7 @@ async fn failed_attempts_cost_nothing_and_are_one_request() {
 #[tokio::test]
 async fn a_client_that_leaves_is_billed_what_it_got() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let headers = [
         ("x-mock-token-delay", "20ms"),
         ("x-mock-tokens", "2000"),
@@ -300,7 +305,7 @@ async fn a_client_that_leaves_is_billed_what_it_got() {
 #[tokio::test]
 async fn a_stream_that_breaks_is_interrupted() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let answer = gateway
         .chat_stream("up/mock-gpt", &[("x-mock-reset-after", "5")])
         .await;
@@ -320,7 +325,7 @@ async fn a_stream_that_breaks_is_interrupted() {
 #[tokio::test]
 async fn usage_is_asked_for_and_taken_out_again() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let plain = gateway
         .chat_stream("up/mock-gpt", &[("x-mock-seed", "7")])
         .await;
@@ -342,7 +347,7 @@ async fn usage_is_asked_for_and_taken_out_again() {
     );
     let total = cost(&gateway, "current").await["total"].clone();
     assert_eq!(total["estimated_requests"], 0, "{total}");
-    assert_counts(&total, &metered(&mock, "mock-gpt"));
+    assert_counts(&total, &metered_usage(&mock, "mock-gpt"));
 }
 
 #[tokio::test]
@@ -352,7 +357,7 @@ async fn users_see_their_own_usage_only() {
         json!({ "name": name, "owner": owner, "role": role,
             "key": format!("sk-of-{name}-0123456789") })
     };
-    let gateway = priced(&mock)
+    let gateway = priced_gateway(&mock)
         .add("keys", key("ann", "team-a", "user"))
         .add("keys", key("bob", "team-b", "user"))
         .add("keys", key("eve", "team-e", "viewer"))
@@ -420,7 +425,7 @@ async fn users_see_their_own_usage_only() {
 #[tokio::test]
 async fn lists_have_pages_and_mistakes_name_their_field() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     for _ in 0..3 {
         gateway.chat("up/mock-gpt", &[]).await;
     }
@@ -463,7 +468,7 @@ async fn lists_have_pages_and_mistakes_name_their_field() {
 #[tokio::test]
 async fn a_clean_end_leaves_nothing_behind_and_verifies() {
     let mock = mock().await;
-    let mut gateway = priced(&mock).run().await;
+    let mut gateway = priced_gateway(&mock).run().await;
     for stream in [false, true] {
         let body = chat_body("up/mock-gpt", stream);
         gateway
@@ -471,7 +476,7 @@ async fn a_clean_end_leaves_nothing_behind_and_verifies() {
             .await;
     }
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     let verified = gateway.command(&["ledger", "verify"]);
     let printed = String::from_utf8(verified.stdout).unwrap();
     assert_eq!(verified.status.code(), Some(0), "{printed}");
@@ -485,7 +490,7 @@ async fn a_clean_end_leaves_nothing_behind_and_verifies() {
 #[tokio::test]
 async fn a_killed_router_bills_what_was_under_way_once() {
     let mock = mock().await;
-    let mut gateway = priced(&mock).run().await;
+    let mut gateway = priced_gateway(&mock).run().await;
     assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);
     let headers = [("x-mock-token-delay", "50ms"), ("x-mock-tokens", "2000")];
     let mut streams = Vec::new();
@@ -559,7 +564,7 @@ fn a_ledger_that_cannot_be_opened_is_told_of() {
 #[tokio::test]
 async fn silent_clients_leave_an_entry_too() {
     let mock = mock().await;
-    let gateway = priced(&mock).run().await;
+    let gateway = priced_gateway(&mock).run().await;
     let body = chat_body("up/mock-gpt", false);
     let request = gateway.start(
         "POST",

@@ -1,4 +1,4 @@
-//! What the router tells of itself: `/metrics`, and the figures of `GET /api/v1/router/metrics`.
+//! Metrics of the router: `/metrics`, and the figures of `GET /api/v1/router/metrics`.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

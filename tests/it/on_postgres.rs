@@ -21,7 +21,7 @@ async fn chats(gateway: &Gateway, count: usize) {
     }
 }
 
-/// Whether answers name exactly these dependencies as away.
+/// Returns true if answers name exactly these dependencies as unavailable.
 async fn says_degraded(gateway: &Gateway, away: Option<&str>) -> bool {
     let models = gateway.client.get(format!("{}/v1/models", gateway.url));
     let answer = models

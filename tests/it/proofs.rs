@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, Gateway, KEY, Mock, eventually, gateway, mock, mock_with};
+use crate::harness::{Gateway, GatewayBuilder, KEY, Mock, eventually, gateway, mock, mock_with};
 use crate::ledger::{assert_counts, cost, hundredths};
 use crate::postgres::Postgres;
 
@@ -19,7 +19,7 @@ const USERS: u64 = 20;
 /// Requests under way at once.
 const WORKERS: usize = 48;
 
-/// How large a proof is.
+/// Returns the size of a proof.
 fn size(small: usize, full: usize) -> usize {
     match std::env::var("LEDGER_PROOF").as_deref() {
         Ok("full") => full,
@@ -61,16 +61,16 @@ fn prices() -> String {
     text
 }
 
-fn billed(mock: &Mock) -> Builder {
+fn priced_by_user(mock: &Mock) -> GatewayBuilder {
     gateway()
         .provider("up", mock)
         .file("prices.yaml", Box::leak(prices().into_boxed_str()))
         .set("/prices", "prices.yaml".into())
 }
 
-/// What the meter says of the models that `wanted` keeps: counts, and the cost in hundredths of a
-/// micro-dollar.
-fn metered(mock: &Mock, wanted: impl Fn(&str) -> bool) -> (Value, u64) {
+/// Returns the meter's totals of the models that `wanted` keeps: counts, and the cost in hundredths
+/// of a micro-dollar.
+fn metered_totals(mock: &Mock, wanted: impl Fn(&str) -> bool) -> (Value, u64) {
     let totals = mock.meter.totals();
     let mut counts = [0_u64; 5];
     let mut owed = 0;
@@ -93,7 +93,7 @@ fn metered(mock: &Mock, wanted: impl Fn(&str) -> bool) -> (Value, u64) {
         } else {
             100 * usage.cache_write()
         };
-        let unit = 100 * usage.uncached() + 10 * usage.cached + writes + 500 * usage.output;
+        let unit = 100 * usage.uncached_input() + 10 * usage.cached + writes + 500 * usage.output;
         owed += unit * (number + 1);
     }
     let names = [
@@ -112,7 +112,7 @@ fn metered(mock: &Mock, wanted: impl Fn(&str) -> bool) -> (Value, u64) {
 }
 
 /// The path and body of request `n`: every format, plain and streaming, by every user.
-fn asked(n: u64) -> (&'static str, Value) {
+fn request_body(n: u64) -> (&'static str, Value) {
     let (model, user) = (n % MODELS, n / MODELS % USERS);
     let stream = (n / (MODELS * USERS)).is_multiple_of(2);
     let name = name(model, user);
@@ -140,14 +140,14 @@ fn asked(n: u64) -> (&'static str, Value) {
 }
 
 /// Clients that ask one request after the other until they are told to stop.
-struct Load {
+struct ProofLoad {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     failed: Arc<AtomicUsize>,
     workers: Vec<tokio::task::JoinHandle<()>>,
 }
 
-impl Load {
+impl ProofLoad {
     /// Begins at request `first` and ends before `last`. `pause` is what a client waits between.
     fn start(gateway: &Gateway, range: std::ops::Range<u64>, tokens: u64, pause: Duration) -> Self {
         let load = Self {
@@ -201,9 +201,9 @@ impl Load {
     }
 }
 
-/// Whether request `n` was answered whole.
+/// Returns true if request `n` was answered completely.
 async fn send(client: &reqwest::Client, url: &str, n: u64, tokens: u64) -> bool {
-    let (path, body) = asked(n);
+    let (path, body) = request_body(n);
     let request = client
         .post(format!("{url}{path}"))
         .header("authorization", format!("Bearer {KEY}"))
@@ -245,7 +245,7 @@ fn assert_agrees(item: &Value, (counts, owed): &(Value, u64)) {
 
 /// Totals by model, by user and by day are the meter's, to the last token and digit.
 async fn books_agree(gateway: &Gateway, mock: &Mock, requests: usize) {
-    let all = metered(mock, |_| true);
+    let all = metered_totals(mock, |_| true);
     let current = cost(gateway, "current").await;
     assert_eq!(current["total"]["requests"], requests, "{current}");
     assert_agrees(&current["total"], &all);
@@ -258,13 +258,13 @@ async fn books_agree(gateway: &Gateway, mock: &Mock, requests: usize) {
     for model in mock.meter.totals().models.keys() {
         assert_agrees(
             find(&models, "model", model),
-            &metered(mock, |one| one == model),
+            &metered_totals(mock, |one| one == model),
         );
     }
     let users = cost(gateway, "by-user").await;
     for user in 0..USERS {
         let suffix = format!("-u{user}");
-        let of_user = metered(mock, |model| model.ends_with(&suffix));
+        let of_user = metered_totals(mock, |model| model.ends_with(&suffix));
         assert_agrees(find(&users, "user", &format!("user-{user}")), &of_user);
     }
 }
@@ -272,17 +272,17 @@ async fn books_agree(gateway: &Gateway, mock: &Mock, requests: usize) {
 /// Journal, store and sums say the same once the router has ended.
 async fn verifies(mut gateway: Gateway) {
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     let verified = gateway.command(&["ledger", "verify"]);
     let printed = String::from_utf8(verified.stdout).unwrap();
     assert_eq!(verified.status.code(), Some(0), "{printed}");
 }
 
-async fn random_usage(name: &str, builder: Builder, mock: &Mock) {
+async fn random_usage(name: &str, builder: GatewayBuilder, mock: &Mock) {
     let count = size(400, 100_000);
     let gateway = builder.run().await;
     let began = Instant::now();
-    let load = Load::start(&gateway, 0..count as u64, 3, Duration::ZERO);
+    let load = ProofLoad::start(&gateway, 0..count as u64, 3, Duration::ZERO);
     assert_eq!(load.end().await, (count, 0));
     let took = began.elapsed();
     books_agree(&gateway, mock, count).await;
@@ -290,7 +290,7 @@ async fn random_usage(name: &str, builder: Builder, mock: &Mock) {
         "random usage, {name}: {count} requests in {took:?}; {} models, {USERS} users and the day \
          agree with the meter: {}",
         mock.meter.totals().models.len(),
-        metered(mock, |_| true).0
+        metered_totals(mock, |_| true).0
     );
     verifies(gateway).await;
 }
@@ -298,7 +298,7 @@ async fn random_usage(name: &str, builder: Builder, mock: &Mock) {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_usage_agrees_on_sqlite() {
     let mock = mock().await;
-    random_usage("sqlite", billed(&mock), &mock).await;
+    random_usage("sqlite", priced_by_user(&mock), &mock).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,12 +307,12 @@ async fn random_usage_agrees_on_postgres() {
         return;
     };
     let mock = mock().await;
-    let builder = billed(&mock).set("/store", json!({ "url": server.database("router") }));
+    let builder = priced_by_user(&mock).set("/store", json!({ "url": server.database("router") }));
     random_usage("postgresql", builder, &mock).await;
 }
 
 /// Every request in the ledger by its id: how often it is there, and whether it is complete.
-async fn listed(gateway: &Gateway) -> HashMap<String, Vec<bool>> {
+async fn list_requests(gateway: &Gateway) -> HashMap<String, Vec<bool>> {
     let mut found: HashMap<String, Vec<bool>> = HashMap::new();
     let mut cursor = String::new();
     loop {
@@ -332,15 +332,15 @@ async fn listed(gateway: &Gateway) -> HashMap<String, Vec<bool>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn crashes_lose_nothing_and_bill_nothing_twice() {
     let rounds = size(3, 50);
-    let mock = mock_with(llm_router_mock::Config {
+    let mock = mock_with(llm_router_mock::MockConfig {
         log_capacity: 1 << 20,
-        ..llm_router_mock::Config::default()
+        ..llm_router_mock::MockConfig::default()
     })
     .await;
-    let mut gateway = billed(&mock).run().await;
+    let mut gateway = priced_by_user(&mock).run().await;
     let mut first = 0;
     for _ in 0..rounds {
-        let load = Load::start(&gateway, first..u64::MAX, 30, Duration::ZERO);
+        let load = ProofLoad::start(&gateway, first..u64::MAX, 30, Duration::ZERO);
         let moment = Duration::from_millis(fastrand::u64(100..900));
         tokio::time::sleep(moment).await;
         gateway.kill_and_restart().await;
@@ -353,7 +353,7 @@ async fn crashes_lose_nothing_and_bill_nothing_twice() {
     })
     .await;
     let total = cost(&gateway, "current").await["total"].clone();
-    let listed = listed(&gateway).await;
+    let listed = list_requests(&gateway).await;
     let records = mock.meter.requests(usize::MAX, |_| true);
     let mut complete = 0;
     for record in &records {
@@ -389,11 +389,11 @@ async fn outage(name: &str, server: &mut Postgres, paused: bool) {
     let away = Duration::from_secs(size(3, 60) as u64);
     let mock = mock().await;
     let url = server.database(name);
-    let gateway = billed(&mock)
+    let gateway = priced_by_user(&mock)
         .set("/store", json!({ "url": url }))
         .run()
         .await;
-    let load = Load::start(&gateway, 0..u64::MAX, 3, Duration::from_millis(40));
+    let load = ProofLoad::start(&gateway, 0..u64::MAX, 3, Duration::from_millis(40));
     tokio::time::sleep(away / 6).await;
     let before = memory(gateway.pid());
     if paused {
@@ -471,15 +471,15 @@ async fn the_store_speaks_tls() {
     let mock = mock().await;
     let verified = format!("{url}?sslmode=verify-full&sslrootcert={}", root.display());
     for url in [format!("{url}?sslmode=require"), verified] {
-        let builder = billed(&mock).set("/store", json!({ "url": url }));
+        let builder = priced_by_user(&mock).set("/store", json!({ "url": url }));
         let gateway = builder.run().await;
-        let load = Load::start(&gateway, 0..100, 3, Duration::ZERO);
+        let load = ProofLoad::start(&gateway, 0..100, 3, Duration::ZERO);
         assert_eq!(load.end().await, (100, 0));
         let requests = mock.meter.totals().requests;
         books_agree(&gateway, &mock, usize::try_from(requests).unwrap()).await;
         verifies(gateway).await;
     }
-    let unknown = billed(&mock).set(
+    let unknown = priced_by_user(&mock).set(
         "/store",
         json!({ "url": format!("{url}?sslmode=verify-full") }),
     );

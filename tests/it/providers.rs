@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{CREDENTIAL, Gateway, KEY, Mock, eventually, gateway, mock};
-use crate::toggle::Shared;
+use crate::toggle::SharedStore;
 
 const PROVIDERS: &str = "/api/v1/providers";
 
@@ -19,7 +19,7 @@ fn spec(id: &str, mock: &Mock) -> Value {
     })
 }
 
-async fn replica(shared: &Shared, mock: &Mock) -> Gateway {
+async fn replica(shared: &SharedStore, mock: &Mock) -> Gateway {
     gateway()
         .provider("up", mock)
         .set("/providers/0/models", json!(["mock-*"]))
@@ -40,12 +40,12 @@ impl Gateway {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Answered {
+    ) -> ProviderCounts {
         let answer = self.administer(KEY, method, path, headers, body).await;
         let etag = answer.header("etag").map(str::to_owned);
         let text = String::from_utf8(answer.body).unwrap();
         assert!(!text.contains(CREDENTIAL), "{method} {path}: {text}");
-        Answered {
+        ProviderCounts {
             status: answer.status,
             etag,
             body: serde_json::from_str(&text).unwrap_or_default(),
@@ -53,7 +53,7 @@ impl Gateway {
     }
 }
 
-struct Answered {
+struct ProviderCounts {
     status: u16,
     etag: Option<String>,
     body: Value,
@@ -61,17 +61,17 @@ struct Answered {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_lives_on_two_replicas_with_sqlite() {
-    a_provider_lives_on_two_replicas(&Shared::sqlite()).await;
+    a_provider_lives_on_two_replicas(&SharedStore::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_lives_on_two_replicas_with_postgres() {
-    if let Some(shared) = Shared::postgres() {
+    if let Some(shared) = SharedStore::postgres() {
         a_provider_lives_on_two_replicas(&shared).await;
     }
 }
 
-async fn a_provider_lives_on_two_replicas(shared: &Shared) {
+async fn a_provider_lives_on_two_replicas(shared: &SharedStore) {
     let mock = mock().await;
     let a = replica(shared, &mock).await;
     let b = replica(shared, &mock).await;
@@ -125,7 +125,7 @@ async fn a_provider_lives_on_two_replicas(shared: &Shared) {
 #[tokio::test]
 async fn providers_that_cannot_be_are_refused_with_the_field() {
     let mock = mock().await;
-    let gateway = replica(&Shared::sqlite(), &mock).await;
+    let gateway = replica(&SharedStore::sqlite(), &mock).await;
     let up = format!("{PROVIDERS}/up");
     let with = |field: &str, value: Value| {
         let mut spec = spec("made", &mock);
@@ -206,7 +206,7 @@ async fn providers_that_cannot_be_are_refused_with_the_field() {
 #[tokio::test]
 async fn providers_are_asked_for_their_health_and_their_models() {
     let mock = mock().await;
-    let gateway = replica(&Shared::sqlite(), &mock).await;
+    let gateway = replica(&SharedStore::sqlite(), &mock).await;
     let ask =
         async |method: &str, path: &str, body: Value| gateway.ask(method, path, &[], &body).await;
     let well = ask("POST", "/api/v1/providers/up/health", Value::Null).await;
@@ -279,7 +279,7 @@ async fn providers_are_asked_for_their_health_and_their_models() {
 #[tokio::test]
 async fn what_was_made_by_api_can_be_rolled_back() {
     let mock = mock().await;
-    let gateway = replica(&Shared::sqlite(), &mock).await;
+    let gateway = replica(&SharedStore::sqlite(), &mock).await;
     let ask =
         async |method: &str, path: &str, body: Value| gateway.ask(method, path, &[], &body).await;
     let open = json!({ "id": "open", "type": "mock", "base_url": mock.base_url() });
@@ -343,7 +343,7 @@ async fn what_was_made_by_api_can_be_rolled_back() {
 #[tokio::test]
 async fn the_file_is_shown_without_secrets_and_loaded_again() {
     let mock = mock().await;
-    let gateway = replica(&Shared::sqlite(), &mock).await;
+    let gateway = replica(&SharedStore::sqlite(), &mock).await;
     let ask = async |method: &str, path: &str| gateway.ask(method, path, &[], &Value::Null).await;
     let shown = ask("GET", "/api/v1/config").await;
     assert_eq!(

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::harness::{Answer, Builder, Gateway, Mock, chat_body, gateway, messages_body, mock};
+use crate::harness::{
+    Answer, Gateway, GatewayBuilder, Mock, chat_body, gateway, messages_body, mock,
+};
 
 /// Messages are refused without it.
 const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 /// Two providers with a public name each, and the rules given.
-fn ruled(one: &Mock, two: &Mock, rules: Value) -> Builder {
+fn gateway_with_rules(one: &Mock, two: &Mock, rules: Value) -> GatewayBuilder {
     gateway()
         .provider("one", one)
         .provider("two", two)
@@ -23,7 +25,7 @@ fn ruled(one: &Mock, two: &Mock, rules: Value) -> Builder {
         )
 }
 
-/// Where an answer came from and by which rule, or the code of its error.
+/// Returns the provider of an answer and the rule, or the code of its error.
 fn outcome(answer: &Answer) -> String {
     let header = |name| answer.header(name).unwrap_or("-").to_owned();
     match answer.status {
@@ -38,7 +40,7 @@ fn outcome(answer: &Answer) -> String {
     }
 }
 
-fn said(model: &str, text: &str) -> String {
+fn chat_text(model: &str, text: &str) -> String {
     let messages = json!([{ "role": "user", "content": text }]);
     json!({ "model": model, "messages": messages }).to_string()
 }
@@ -62,29 +64,37 @@ async fn rules_decide_for_auto_and_public_names() {
         { "name": "hard", "priority": 4, "when": { "complexity": { "min": 0.6 } },
           "then": { "use_model": "two/mock-claude" } },
     ]);
-    let gateway = ruled(&one, &two, rules).run().await;
+    let gateway = gateway_with_rules(&one, &two, rules).run().await;
     let hard = "Prove that there are infinitely many primes, derive a bound and analyze it.";
     for (headers, body, expected) in [
-        (&[][..], said("auto", "hello"), "one by -"),
-        (&[], said("fast", "hello"), "one by -"),
-        (&[], said("strong", "hello"), "two by -"),
-        (&[], said("auto", "a SegFault"), "two by code"),
-        (&[], said("fast", "a SegFault"), "two by code"),
-        (&[], said("one/mock-gpt", "a SegFault"), "one by -"),
-        (&[], said("mock-gpt", "a SegFault"), "one by -"),
-        (&[], said("auto", hard), "two by hard"),
+        (&[][..], chat_text("auto", "hello"), "one by -"),
+        (&[], chat_text("fast", "hello"), "one by -"),
+        (&[], chat_text("strong", "hello"), "two by -"),
+        (&[], chat_text("auto", "a SegFault"), "two by code"),
+        (&[], chat_text("fast", "a SegFault"), "two by code"),
+        (&[], chat_text("one/mock-gpt", "a SegFault"), "one by -"),
+        (&[], chat_text("mock-gpt", "a SegFault"), "one by -"),
+        (&[], chat_text("auto", hard), "two by hard"),
         (
             &[("x-region", "eu")],
-            said("strong", "hello"),
+            chat_text("strong", "hello"),
             "one by here",
         ),
-        (&[("x-region", "eu")], said("fast", "hello"), "one by -"),
+        (
+            &[("x-region", "eu")],
+            chat_text("fast", "hello"),
+            "one by -",
+        ),
         (
             &[("x-app", "older")],
-            said("auto", "hello"),
+            chat_text("auto", "hello"),
             "451 blocked by blocked",
         ),
-        (&[("x-app", "older")], said("none", "hello"), "one by -"),
+        (
+            &[("x-app", "older")],
+            chat_text("none", "hello"),
+            "one by -",
+        ),
     ] {
         let answer = ask(&gateway, headers, body.clone()).await;
         assert_eq!(outcome(&answer), expected, "{headers:?} {body}");
@@ -116,7 +126,7 @@ async fn rules_decide_for_auto_and_public_names() {
 async fn rules_see_both_formats_and_stand_in_log_and_ledger() {
     let (one, two) = (mock().await, mock().await);
     let rules = json!([{ "name": "sea", "when": { "regex": "\\bsea\\b" }, "then": { "use_model": "strong" } }]);
-    let gateway = ruled(&one, &two, rules).run().await;
+    let gateway = gateway_with_rules(&one, &two, rules).run().await;
     for (path, body) in [
         ("/v1/chat/completions", chat_body("auto", true)),
         ("/v1/messages", messages_body("auto", true)),
@@ -145,7 +155,7 @@ async fn parameters_are_set_in_the_clients_own_bytes() {
           "then": { "use_model": "strong", "set": { "max_tokens": 7, "temperature": 0 } } },
         { "name": "cool", "then": { "set": { "temperature": 0 } } },
     ]);
-    let gateway = ruled(&one, &two, rules).run().await;
+    let gateway = gateway_with_rules(&one, &two, rules).run().await;
     let short = &[("x-short", "1"), VERSION][..];
     let usage = r#""stream_options":{"include_usage":true},"#;
     let text = r#""messages":[{"role":"user","content":"hi"}]"#;
@@ -226,10 +236,10 @@ async fn splits_follow_their_weights_and_stick() {
         { "name": "user", "when": when("user"), "then": split(Some("header x-user")) },
         { "name": "key", "when": when("key"), "then": split(Some("key")) },
     ]);
-    let gateway = ruled(&one, &two, rules).run().await;
+    let gateway = gateway_with_rules(&one, &two, rules).run().await;
     let side = async |mode: &str, user: &str| {
         let headers = [("x-mode", mode), ("x-user", user)];
-        let answer = ask(&gateway, &headers, said("auto", "hi")).await;
+        let answer = ask(&gateway, &headers, chat_text("auto", "hi")).await;
         answer.header("x-llm-router-provider").unwrap().to_owned()
     };
     let (mut random, mut sides) = (0, BTreeMap::new());
@@ -253,7 +263,7 @@ async fn splits_follow_their_weights_and_stick() {
 async fn switched_off_rules_decide_nothing() {
     let (one, two) = (mock().await, mock().await);
     let rules = json!([{ "name": "all", "then": { "use_model": "strong" } }]);
-    let gateway = ruled(&one, &two, rules)
+    let gateway = gateway_with_rules(&one, &two, rules)
         .set("/routing/enabled", false.into())
         .run()
         .await;
@@ -262,7 +272,7 @@ async fn switched_off_rules_decide_nothing() {
         ("fast", "one by -"),
         ("strong", "two by -"),
     ] {
-        let answer = ask(&gateway, &[], said(model, "hi")).await;
+        let answer = ask(&gateway, &[], chat_text(model, "hi")).await;
         assert_eq!(outcome(&answer), expected, "{model}");
     }
 }
@@ -271,9 +281,9 @@ async fn switched_off_rules_decide_nothing() {
 async fn reloads_bring_new_rules_and_refuse_bad_ones() {
     let (one, two) = (mock().await, mock().await);
     let rules = json!([{ "name": "all", "then": { "use_model": "strong" } }]);
-    let gateway = ruled(&one, &two, rules).run().await;
+    let gateway = gateway_with_rules(&one, &two, rules).run().await;
     assert_eq!(
-        outcome(&ask(&gateway, &[], said("auto", "hi")).await),
+        outcome(&ask(&gateway, &[], chat_text("auto", "hi")).await),
         "two by all"
     );
     let reload = async |rules: Value, expected: &str| {
@@ -288,7 +298,7 @@ async fn reloads_bring_new_rules_and_refuse_bad_ones() {
         .logs("routing.rules[0].when.regex: unclosed group")
         .await;
     assert_eq!(
-        outcome(&ask(&gateway, &[], said("auto", "hi")).await),
+        outcome(&ask(&gateway, &[], chat_text("auto", "hi")).await),
         "two by all"
     );
     let dead = json!([
@@ -297,7 +307,7 @@ async fn reloads_bring_new_rules_and_refuse_bad_ones() {
     ]);
     reload(dead, "never reached: rule `first`").await;
     crate::harness::eventually("the new rules decide", || async {
-        outcome(&ask(&gateway, &[], said("auto", "hi")).await) == "one by first"
+        outcome(&ask(&gateway, &[], chat_text("auto", "hi")).await) == "one by first"
     })
     .await;
 }
@@ -307,7 +317,7 @@ async fn auto_is_listed_where_it_leads_somewhere() {
     let (one, two) = (mock().await, mock().await);
     let rules = json!([{ "name": "all", "then": { "use_model": "strong" } }]);
     let keyed = |rules: Value| {
-        ruled(&one, &two, rules).add(
+        gateway_with_rules(&one, &two, rules).add(
             "keys",
             json!({ "name": "narrow", "key": "sk-narrow-key-0123456789", "models": ["strong"] }),
         )

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Gateway, eventually, mock};
-use crate::toggle::{OPERATOR, Shared, VIEWER};
+use crate::toggle::{OPERATOR, SharedStore, VIEWER};
 
 const RULES: &str = "/api/v1/router/rules";
 
@@ -37,17 +37,17 @@ impl Gateway {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_lives_on_two_replicas_with_sqlite() {
-    a_rule_lives_on_two_replicas(&Shared::sqlite()).await;
+    a_rule_lives_on_two_replicas(&SharedStore::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_lives_on_two_replicas_with_postgres() {
-    if let Some(shared) = Shared::postgres() {
+    if let Some(shared) = SharedStore::postgres() {
         a_rule_lives_on_two_replicas(&shared).await;
     }
 }
 
-async fn a_rule_lives_on_two_replicas(shared: &Shared) {
+async fn a_rule_lives_on_two_replicas(shared: &SharedStore) {
     let mock = mock().await;
     let a = shared.replica(&mock, json!({})).await;
     let b = shared.replica(&mock, json!({})).await;
@@ -128,7 +128,7 @@ async fn rules_that_are_no_good_are_refused() {
     let routing = json!({ "rules": [
         { "name": "of the file", "priority": 7, "when": {}, "then": { "use_model": "fast" } },
     ] });
-    let shared = Shared::sqlite();
+    let shared = SharedStore::sqlite();
     let gateway = shared.replica(&mock, routing).await;
     let of_file = "of%20the%20file";
     let shown = gateway.rule("GET", of_file, &[], &Value::Null).await;
@@ -206,7 +206,7 @@ async fn rules_that_are_no_good_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_breaks_is_left_out_and_shown() {
     let mock = mock().await;
-    let shared = Shared::sqlite();
+    let shared = SharedStore::sqlite();
     let mut gateway = shared.replica(&mock, json!({})).await;
     let made = gateway
         .rule("POST", "", &[], &all_to_strong("to strong"))

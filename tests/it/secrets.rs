@@ -7,7 +7,7 @@ use crate::harness::{
     CREDENTIAL, Gateway, KEY, chat_body, eventually, free_address, gateway, mock,
 };
 use crate::http2::{certificate, curl};
-use crate::traces::Seen;
+use crate::traces::Inbox;
 
 /// The secrets that a router was started with: what its environment and its configuration hold.
 pub(crate) fn secrets_of(environment: &[(String, String)], config: &Value) -> Vec<String> {
@@ -102,7 +102,7 @@ const STORED: &str = "sk-stored-credential-0123456789";
 const COLLECTOR: &str = "token-of-the-collector-0123";
 const HEADER: &str = "value-of-a-header-0123456789";
 const STORED_HEADER: &str = "value-of-a-stored-header-0123456789";
-/// What clients send that is theirs and nobody else's.
+/// Private texts that clients send.
 const SENT: [(&str, &str); 6] = [
     ("cookie", "session=secret-of-a-session-0123456789"),
     ("proxy-authorization", "Basic secret-of-a-proxy-0123456789"),
@@ -148,7 +148,7 @@ async fn router(collector: &str, up: &str) -> Gateway {
         .await
 }
 
-/// What is asked of a router, and the new secrets that it made and told of once.
+/// Uses every part of a router, and returns the new secrets that it showed once.
 async fn use_everything(gateway: &Gateway) -> Vec<String> {
     let provider = json!({ "id": "made", "type": "mock", "base_url": gateway.config["providers"][0]["base_url"],
         "api_key": STORED, "headers": { "x-made": STORED_HEADER } });
@@ -213,7 +213,7 @@ async fn send_secrets(gateway: &Gateway) {
 
 #[tokio::test]
 async fn no_answer_metric_trace_or_log_line_shows_a_secret() {
-    let (mock, collector) = (mock().await, Seen::default());
+    let (mock, collector) = (mock().await, Inbox::default());
     let endpoint = collector
         .serve("/v1/traces", 200, "application/x-protobuf", "")
         .await;

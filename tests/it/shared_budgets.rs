@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, Gateway, Mock, eventually, gateway, mock};
-use crate::ledger::{PRICES, owed};
+use crate::harness::{Gateway, GatewayBuilder, Mock, eventually, gateway, mock};
+use crate::ledger::{PRICES, expected_cost};
 use crate::postgres::Postgres;
 use crate::redis::Redis;
 
@@ -16,19 +16,19 @@ const BUDGET: u64 = 2_600_000;
 
 const KEY: &str = "Bearer sk-of-poor-0123456789";
 
-/// Where Redis has the budget, and its reservations.
+/// Redis key of the budget; its reservations are beside it.
 const LINE: &str = "{llm-router}:budget:key:poor:total:";
 const HOLDS: &str = "{llm-router}:holds:key:poor:total:";
 
-/// Where the replicas have their book.
-enum Place {
+/// Store of the replicas' budgets.
+enum BudgetPlace {
     /// Each has a store of its own.
     Redis(Redis),
     /// They share the store, by the database's name, and have no Redis.
     Postgres(Postgres, String),
 }
 
-impl Place {
+impl BudgetPlace {
     fn redis() -> Option<Self> {
         Redis::start().map(Self::Redis)
     }
@@ -51,7 +51,7 @@ impl Place {
     }
 
     /// Sets up a replica.
-    fn equip(&self, builder: Builder) -> Builder {
+    fn equip(&self, builder: GatewayBuilder) -> GatewayBuilder {
         match self {
             // A busy machine must not look like a slow Redis.
             Self::Redis(server) => {
@@ -93,7 +93,7 @@ impl Place {
         }
     }
 
-    /// What the book says was spent and is reserved, in hundredths of a micro-dollar.
+    /// Returns the amounts spent and reserved in the store, in hundredths of a micro-dollar.
     fn figures(&self) -> (u64, u64) {
         match self {
             Self::Redis(server) => figures_in_redis(server),
@@ -107,7 +107,7 @@ impl Place {
         }
     }
 
-    /// How many reservations it has.
+    /// Returns the number of reservations in the store.
     fn holds(&self) -> u64 {
         match self {
             Self::Redis(server) => whole(&server.ask(&["ZCARD", HOLDS])),
@@ -136,10 +136,10 @@ fn figures_in_redis(redis: &Redis) -> (u64, u64) {
     (amount("spent"), amount("reserved"))
 }
 
-async fn replica(place: &Place, mock: &Mock, on_counter_failure: &str) -> Gateway {
+async fn replica(place: &BudgetPlace, mock: &Mock, on_counter_failure: &str) -> Gateway {
     // Where not each replica goes by its share, a limit of one request shows who counts.
     let limits = match place {
-        Place::Redis(_) if on_counter_failure != "local" => json!({ "rpm": 1, "burst": 1 }),
+        BudgetPlace::Redis(_) if on_counter_failure != "local" => json!({ "rpm": 1, "burst": 1 }),
         _ => json!({}),
     };
     let builder = gateway()
@@ -164,7 +164,7 @@ async fn replica(place: &Place, mock: &Mock, on_counter_failure: &str) -> Gatewa
     place.equip(builder).run().await
 }
 
-async fn three(place: &Place, mock: &Mock) -> Vec<Gateway> {
+async fn three(place: &BudgetPlace, mock: &Mock) -> Vec<Gateway> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
         replicas.push(replica(place, mock, "local").await);
@@ -185,9 +185,9 @@ async fn all_up(replicas: &[Gateway]) {
     }
 }
 
-/// What became of requests.
+/// Outcomes of requests.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct AnswerTally {
     answered: usize,
     over_budget: usize,
     unavailable: usize,
@@ -197,7 +197,7 @@ struct Tally {
 }
 
 /// Asks `each` times of every replica, all at once.
-async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> Tally {
+async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> AnswerTally {
     let body = json!({ "model": "up/mock-gpt", "max_tokens": 100,
         "messages": [{ "role": "user", "content": "Tell me about the sea." }] });
     let asked = replicas.iter().flat_map(|gateway| {
@@ -210,7 +210,7 @@ async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> Tally {
             request.body(body.to_string()).send()
         })
     });
-    let mut tally = Tally::default();
+    let mut tally = AnswerTally::default();
     for answer in futures::future::join_all(asked.collect::<Vec<_>>()).await {
         let Ok(answer) = answer else {
             tally.lost += 1;
@@ -230,7 +230,7 @@ async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> Tally {
 }
 
 /// Waits until the book knows what the mock was paid, and nothing is reserved.
-async fn settled(place: &Place, replicas: &[Gateway], mock: &Mock) {
+async fn wait_until_settled(place: &BudgetPlace, replicas: &[Gateway], mock: &Mock) {
     for gateway in replicas {
         eventually("nothing is reserved", || async {
             gateway.metric("llm_router_requests_in_flight", &[]).await == 0.0
@@ -239,7 +239,7 @@ async fn settled(place: &Place, replicas: &[Gateway], mock: &Mock) {
         .await;
     }
     eventually("the book knows what was spent", || async {
-        place.figures() == (owed(mock, "mock-gpt"), 0)
+        place.figures() == (expected_cost(mock, "mock-gpt"), 0)
     })
     .await;
     assert_eq!(place.holds(), 0);
@@ -249,91 +249,91 @@ async fn settled(place: &Place, replicas: &[Gateway], mock: &Mock) {
 async fn spent_but_little(replicas: &[Gateway], mock: &Mock) {
     eventually("all is spent", || async {
         ask(replicas, 1, "10ms").await;
-        owed(mock, "mock-gpt") > BUDGET - 200_000
+        expected_cost(mock, "mock-gpt") > BUDGET - 200_000
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_redis_never_overspend_together() {
-    if let Some(mut place) = Place::redis() {
+    if let Some(mut place) = BudgetPlace::redis() {
         never_overspend_together(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_postgres_never_overspend_together() {
-    if let Some(mut place) = Place::postgres() {
+    if let Some(mut place) = BudgetPlace::postgres() {
         never_overspend_together(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_redis_share_what_was_left_while_it_is_away() {
-    if let Some(mut place) = Place::redis() {
+    if let Some(mut place) = BudgetPlace::redis() {
         share_what_was_left_while_it_is_away(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_postgres_share_what_was_left_while_it_is_away() {
-    if let Some(mut place) = Place::postgres() {
+    if let Some(mut place) = BudgetPlace::postgres() {
         share_what_was_left_while_it_is_away(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_redis_let_go_of_what_a_killed_one_reserved() {
-    if let Some(mut place) = Place::redis() {
+    if let Some(mut place) = BudgetPlace::redis() {
         let_go_of_what_a_killed_one_reserved(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_postgres_let_go_of_what_a_killed_one_reserved() {
-    if let Some(mut place) = Place::postgres() {
+    if let Some(mut place) = BudgetPlace::postgres() {
         let_go_of_what_a_killed_one_reserved(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_redis_do_as_configured_while_it_is_away() {
-    if let Some(mut place) = Place::redis() {
+    if let Some(mut place) = BudgetPlace::redis() {
         do_as_configured_while_it_is_away(&mut place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_with_postgres_do_as_configured_while_it_is_away() {
-    if let Some(mut place) = Place::postgres() {
+    if let Some(mut place) = BudgetPlace::postgres() {
         do_as_configured_while_it_is_away(&mut place).await;
     }
 }
 
-async fn never_overspend_together(place: &mut Place) {
+async fn never_overspend_together(place: &mut BudgetPlace) {
     let mock = mock().await;
     let replicas = three(place, &mock).await;
     for _ in 0..2 {
         let tally = ask(&replicas, 60, "10ms").await;
         assert_eq!(tally.answered + tally.over_budget, 180, "{tally:?}");
-        settled(place, &replicas, &mock).await;
+        wait_until_settled(place, &replicas, &mock).await;
     }
     spent_but_little(&replicas, &mock).await;
-    let spent = owed(&mock, "mock-gpt");
+    let spent = expected_cost(&mock, "mock-gpt");
     assert!(spent <= BUDGET, "{spent}");
     // Who comes later knows, also where the book has forgotten everything.
     let late = vec![replica(place, &mock, "local").await];
     ask(&late, 30, "10ms").await;
-    let spent = owed(&mock, "mock-gpt");
+    let spent = expected_cost(&mock, "mock-gpt");
     assert!(spent <= BUDGET, "{spent}");
 }
 
-async fn share_what_was_left_while_it_is_away(place: &mut Place) {
+async fn share_what_was_left_while_it_is_away(place: &mut BudgetPlace) {
     for restart in [false, true] {
         let mock = mock().await;
         let replicas = three(place, &mock).await;
         assert_eq!(ask(&replicas, 3, "10ms").await.answered, 9);
-        settled(place, &replicas, &mock).await;
+        wait_until_settled(place, &replicas, &mock).await;
         // Every replica hears once a second how the lines stand that are in use.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         if restart {
@@ -344,7 +344,7 @@ async fn share_what_was_left_while_it_is_away(place: &mut Place) {
         let tally = ask(&replicas, 60, "10ms").await;
         assert_eq!(tally.answered + tally.over_budget, 180, "{tally:?}");
         assert!(tally.answered >= 20 && tally.degraded > 0, "{tally:?}");
-        let away = owed(&mock, "mock-gpt");
+        let away = expected_cost(&mock, "mock-gpt");
         assert!(away <= BUDGET, "{away} while it is away");
         if restart {
             place.run();
@@ -353,17 +353,17 @@ async fn share_what_was_left_while_it_is_away(place: &mut Place) {
         }
         all_up(&replicas).await;
         ask(&replicas, 30, "10ms").await;
-        settled(place, &replicas, &mock).await;
+        wait_until_settled(place, &replicas, &mock).await;
         // Not only their shares: what one replica left is free for all again.
         spent_but_little(&replicas, &mock).await;
-        let spent = owed(&mock, "mock-gpt");
+        let spent = expected_cost(&mock, "mock-gpt");
         assert!(spent <= BUDGET, "{spent} after it came back");
         drop(replicas);
         place.begin_anew();
     }
 }
 
-async fn let_go_of_what_a_killed_one_reserved(place: &mut Place) {
+async fn let_go_of_what_a_killed_one_reserved(place: &mut BudgetPlace) {
     let mock = mock().await;
     let mut replicas = three(place, &mock).await;
     let mut victim = replicas.pop().unwrap();
@@ -405,12 +405,12 @@ async fn let_go_of_what_a_killed_one_reserved(place: &mut Place) {
     let replicas = vec![victim];
     eventually("it is spent", || async {
         ask(&replicas, 1, "10ms").await;
-        place.figures().0 >= owed(&mock, "mock-gpt") + 10 * 50_000
+        place.figures().0 >= expected_cost(&mock, "mock-gpt") + 10 * 50_000
     })
     .await;
 }
 
-async fn do_as_configured_while_it_is_away(place: &mut Place) {
+async fn do_as_configured_while_it_is_away(place: &mut BudgetPlace) {
     for (failure, answered) in [("allow", 100), ("refuse", 0)] {
         let mock = mock().await;
         let replicas = vec![replica(place, &mock, failure).await];
@@ -426,7 +426,7 @@ async fn do_as_configured_while_it_is_away(place: &mut Place) {
         assert_eq!(tally.degraded, 100, "{failure}: {tally:?}");
         place.run();
         all_up(&replicas).await;
-        settled(place, &replicas, &mock).await;
+        wait_until_settled(place, &replicas, &mock).await;
         drop(replicas);
         place.begin_anew();
     }

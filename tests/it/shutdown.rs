@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 
 use crate::harness::{chat_body, eventually, gateway, mock};
-use crate::ledger::priced;
+use crate::ledger::priced_gateway;
 
 #[tokio::test]
 async fn open_streams_finish() {
@@ -30,7 +30,7 @@ async fn open_streams_finish() {
         text.extend_from_slice(&chunk.unwrap());
     }
     assert!(String::from_utf8_lossy(&text).ends_with("data: [DONE]\n\n"));
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     assert!(
         gateway.log().contains("/v1/chat/completions"),
         "the access line is missing"
@@ -40,7 +40,7 @@ async fn open_streams_finish() {
 #[tokio::test]
 async fn what_is_not_done_in_the_drain_time_is_ended_and_told_of() {
     let mock = mock().await;
-    let builder = priced(&mock)
+    let builder = priced_gateway(&mock)
         .set("/server/drain_timeout", "2s".into())
         .set("/providers/0/timeouts/first_byte", "60s".into());
     let mut gateway = builder.run().await;
@@ -83,7 +83,7 @@ async fn what_is_not_done_in_the_drain_time_is_ended_and_told_of() {
         !text.contains("\"stop\"") && !text.contains("[DONE]"),
         "{text}"
     );
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     assert!(
         begun.elapsed() < Duration::from_secs(12),
         "{:?}",
@@ -107,7 +107,7 @@ async fn an_idle_router_ends_at_once() {
     gateway.send("GET", "/v1/models", &[], "").await;
     let begun = Instant::now();
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     assert!(
         begun.elapsed() < Duration::from_secs(3),
         "{:?}",

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Gateway, chat_body, gateway, messages_body, mock};
 
-/// What the same request gives when it is sent to the mock itself.
+/// Returns the answer to the same request from the mock itself.
 pub(crate) async fn direct(
     base_url: &str,
     path: &str,

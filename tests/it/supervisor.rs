@@ -1,4 +1,4 @@
-//! What systemd is told, and the unit that it starts the router by.
+//! Notifications to systemd, and the unit that starts the router.
 
 use std::process::Command;
 
@@ -36,7 +36,8 @@ impl Systemd {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// What begins like this, whatever comes before: a file may be read more than once.
+    /// Waits for a notification that begins like this, whatever comes before: a file may be read
+    /// more than once.
     async fn hears_at_last(&self, beginning: &str) {
         while !self.hears().await.starts_with(beginning) {}
     }
@@ -95,13 +96,13 @@ async fn the_supervisor_hears_of_every_step() {
     assert_eq!(systemd.hears().await, "READY=1\nSTATUS=serving\n");
     is_open(&gateway).await;
     stream.bytes().await.unwrap();
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
     // The service goes on: its old process says nothing of stopping.
     systemd.hears_no_more();
 
     gateway.signal("TERM");
     assert_eq!(systemd.hears().await, "STOPPING=1\nSTATUS=draining\n");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     systemd.hears_no_more();
 }
 

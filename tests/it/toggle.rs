@@ -15,12 +15,12 @@ pub(crate) const VIEWER: &str = "sk-viewer-key-0123456789";
 pub(crate) const USER: &str = "sk-user-key-0123456789";
 
 /// A database that replicas share.
-pub(crate) enum Shared {
+pub(crate) enum SharedStore {
     Sqlite(TempDir),
     Postgres(Postgres),
 }
 
-impl Shared {
+impl SharedStore {
     pub(crate) fn sqlite() -> Self {
         Self::Sqlite(TempDir::new().unwrap())
     }
@@ -94,17 +94,17 @@ fn now() -> Timestamp {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lives_on_two_replicas_with_sqlite() {
-    lives_on_two_replicas(&Shared::sqlite()).await;
+    lives_on_two_replicas(&SharedStore::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lives_on_two_replicas_with_postgres() {
-    if let Some(shared) = Shared::postgres() {
+    if let Some(shared) = SharedStore::postgres() {
         lives_on_two_replicas(&shared).await;
     }
 }
 
-async fn lives_on_two_replicas(shared: &Shared) {
+async fn lives_on_two_replicas(shared: &SharedStore) {
     let mock = mock().await;
     let a = shared.replica(&mock, short()).await;
     let mut b = shared.replica(&mock, short()).await;
@@ -182,23 +182,23 @@ async fn a_flip_takes_effect_at_its_instant(a: &Gateway, b: &Gateway) {
     }
 }
 
-/// What a request met, and when it was under way.
+/// Route of a request, and its time.
 #[derive(Debug)]
-struct Seen {
+struct ToggleSample {
     began: Timestamp,
     ended: Timestamp,
     enabled: bool,
 }
 
 /// Sends requests, one after the other, until well after an instant.
-async fn watch(gateway: &Gateway, instant: Timestamp) -> Vec<Seen> {
+async fn watch(gateway: &Gateway, instant: Timestamp) -> Vec<ToggleSample> {
     let end = instant.checked_add(3 * TOLERANCE).unwrap();
     let mut seen = Vec::new();
     while now() < end {
         let began = now();
         let enabled = gateway.follows_rules().await;
         let ended = now();
-        seen.push(Seen {
+        seen.push(ToggleSample {
             began,
             ended,
             enabled,
@@ -322,7 +322,7 @@ async fn the_history_is_complete(a: &Gateway, b: &Gateway) {
 async fn wishes_that_are_no_good_are_refused() {
     let mock = mock().await;
     let routing = json!({ "enabled": false, "toggle": { "delay": "1h", "cooldown": "1h" } });
-    let shared = Shared::sqlite();
+    let shared = SharedStore::sqlite();
     let gateway = shared.replica(&mock, routing).await;
     assert_eq!(
         gateway.status().await["enabled"],
@@ -389,14 +389,14 @@ async fn wishes_that_are_no_good_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_on_while_the_store_is_away() {
-    let Some(shared) = Shared::postgres() else {
+    let Some(shared) = SharedStore::postgres() else {
         return;
     };
     let mock = mock().await;
     let gateway = shared.replica(&mock, short()).await;
     let answer = gateway.toggle(OPERATOR, flip(false, "outage")).await;
     assert_eq!(answer.status, 202);
-    let Shared::Postgres(server) = &shared else {
+    let SharedStore::Postgres(server) = &shared else {
         return;
     };
     server.pause();
@@ -463,7 +463,7 @@ async fn nothing_can_be_changed(gateway: &Gateway) {
 }
 
 impl Gateway {
-    /// Whether a request that asks for `fast` is sent to `strong` by a rule.
+    /// Returns true if a request for `fast` is sent to `strong` by a rule.
     pub(crate) async fn follows_rules(&self) -> bool {
         let answer = self.chat("fast", &[]).await;
         assert_eq!(answer.status, 200);

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Gateway, chat_body, eventually, gateway, mock};
 
-/// What a server of the test's was sent.
+/// Requests received by a server of the test.
 #[derive(Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
+pub(crate) struct Inbox(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
 
-impl Seen {
+impl Inbox {
     pub(crate) fn all(&self) -> Vec<(HeaderMap, Bytes)> {
         self.0.lock().unwrap().clone()
     }
@@ -48,7 +48,7 @@ impl Seen {
 }
 
 /// The spans that a collector got, with the headers of the request that had the last ones.
-fn spans(collector: &Seen) -> Vec<Span> {
+fn spans(collector: &Inbox) -> Vec<Span> {
     let requests = collector.all().into_iter();
     let requests = requests.map(|(_, body)| ExportTraceServiceRequest::decode(body).unwrap());
     let resources = requests.flat_map(|request| request.resource_spans);
@@ -78,8 +78,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a collector is told besides the spans, and is not.
-fn collected(collector: &Seen) {
+/// Checks what a collector receives besides the spans, and what it must not.
+fn check_collected(collector: &Inbox) {
     let (headers, body) = &collector.all()[0];
     assert_eq!(headers["x-team"], "secret-of-the-collector");
     assert_eq!(headers["content-type"], "application/x-protobuf");
@@ -94,7 +94,7 @@ const PARENT: &str = "00f067aa0ba902b7";
 const ANSWER: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,\"total_tokens\":10}}\n\ndata: [DONE]\n\n";
 
 /// A router with a bad and a good upstream behind one name, and a collector.
-async fn traced(collector: &Seen, upstreams: [&Seen; 2], sample: f64) -> Gateway {
+async fn gateway_with_traces(collector: &Inbox, upstreams: [&Inbox; 2], sample: f64) -> Gateway {
     let [bad, good] = upstreams;
     let bad = bad
         .serve("/v1/chat/completions", 503, "application/json", "{}")
@@ -125,8 +125,8 @@ async fn traced(collector: &Seen, upstreams: [&Seen; 2], sample: f64) -> Gateway
 
 #[tokio::test]
 async fn a_failed_over_stream_is_one_trace() {
-    let (collector, bad, good) = (Seen::default(), Seen::default(), Seen::default());
-    let gateway = traced(&collector, [&bad, &good], 0.0).await;
+    let (collector, bad, good) = (Inbox::default(), Inbox::default(), Inbox::default());
+    let gateway = gateway_with_traces(&collector, [&bad, &good], 0.0).await;
     let parent = format!("00-{TRACE}-{PARENT}-01");
     let headers = [
         ("x-request-id", "traced"),
@@ -201,7 +201,7 @@ async fn a_failed_over_stream_is_one_trace() {
         assert_eq!(headers["traceparent"], sent.as_str());
         assert_eq!(headers["tracestate"], "acme=1,other=2");
     }
-    collected(&collector);
+    check_collected(&collector);
     gateway.logs(TRACE).await;
     gateway
         .shows("llm_router_trace_exports_total", &["taken"], 1.0)
@@ -210,8 +210,8 @@ async fn a_failed_over_stream_is_one_trace() {
 
 #[tokio::test]
 async fn the_head_of_a_trace_decides_whether_it_is_made() {
-    let (collector, bad, good) = (Seen::default(), Seen::default(), Seen::default());
-    let gateway = traced(&collector, [&bad, &good], 1.0).await;
+    let (collector, bad, good) = (Inbox::default(), Inbox::default(), Inbox::default());
+    let gateway = gateway_with_traces(&collector, [&bad, &good], 1.0).await;
     let refused = format!("00-{TRACE}-{PARENT}-00");
     let broken = [("traceparent", "00-nonsense"), ("tracestate", "acme=1")];
     gateway
@@ -244,7 +244,7 @@ async fn the_head_of_a_trace_decides_whether_it_is_made() {
 
 #[tokio::test]
 async fn without_traces_the_clients_context_passes() {
-    let seen = Seen::default();
+    let seen = Inbox::default();
     let url = seen
         .serve("/v1/chat/completions", 200, "text/event-stream", ANSWER)
         .await;

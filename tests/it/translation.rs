@@ -2,25 +2,25 @@
 //! wrong on the way. The mock checks what it is sent as strictly as the real provider.
 
 use futures::StreamExt as _;
-use llm_router_mock::Config;
+use llm_router_mock::MockConfig;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Builder, Gateway, Mock, eventually, gateway, mock, mock_with};
+use crate::harness::{Answer, Gateway, GatewayBuilder, Mock, eventually, gateway, mock, mock_with};
 
 /// A client's format, by its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Client {
+enum ClientKind {
     Chat,
     Responses,
     Messages,
 }
-use Client::{Chat, Messages, Responses};
+use ClientKind::{Chat, Messages, Responses};
 
-const CLIENTS: [Client; 3] = [Chat, Responses, Messages];
+const CLIENTS: [ClientKind; 3] = [Chat, Responses, Messages];
 const PROVIDERS: [&str; 3] = ["openai", "anthropic", "gemini"];
 const USAGE: (&str, &str) = ("x-mock-usage", "input=100,cached=40,output=30,reasoning=10");
 
-impl Client {
+impl ClientKind {
     const fn path(self) -> &'static str {
         match self {
             Chat => "/v1/chat/completions",
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// What a stream ends with, if it ends well.
+    /// Returns the last part of a complete stream.
     const fn end(self) -> &'static str {
         match self {
             Chat => "data: [DONE]",
@@ -112,7 +112,7 @@ fn events(body: &str) -> impl Iterator<Item = Value> {
     lines.filter_map(|data| serde_json::from_str(data).ok())
 }
 
-fn all_kinds(mock: &Mock) -> Builder {
+fn all_kinds(mock: &Mock) -> GatewayBuilder {
     let builder = PROVIDERS.iter().fold(gateway(), |builder, kind| {
         builder.provider_at(kind, kind, &mock.url_for(kind))
     });
@@ -121,7 +121,7 @@ fn all_kinds(mock: &Mock) -> Builder {
 
 async fn ask(
     gateway: &Gateway,
-    client: Client,
+    client: ClientKind,
     model: &str,
     more: &Value,
     headers: &[(&str, &str)],
@@ -139,7 +139,7 @@ async fn ask(
         .await
 }
 
-fn pairs() -> impl Iterator<Item = (Client, &'static str)> {
+fn pairs() -> impl Iterator<Item = (ClientKind, &'static str)> {
     CLIENTS
         .into_iter()
         .flat_map(|client| PROVIDERS.map(|provider| (client, provider)))
@@ -269,7 +269,7 @@ async fn events_reach_the_client_when_they_are_sent() {
 
 /// Reads until there is some text of the answer.
 async fn eventually_text(
-    client: Client,
+    client: ClientKind,
     stream: &mut (impl futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin),
     seen: &mut Vec<u8>,
 ) {
@@ -340,9 +340,9 @@ async fn refusals_keep_status_and_message_in_the_callers_shape() {
 
 #[tokio::test]
 async fn a_wrong_credential_is_401_whoever_says_so() {
-    let config = Config {
+    let config = MockConfig {
         require_key: Some("another".into()),
-        ..Config::default()
+        ..MockConfig::default()
     };
     let mock = mock_with(config).await;
     let gateway = all_kinds(&mock).run().await;
@@ -451,7 +451,7 @@ async fn streams_that_begin_with_an_error_are_answers_of_that_status() {
 #[tokio::test]
 async fn what_cannot_be_expressed_is_dropped_refused_or_put_to_another() {
     let mock = mock().await;
-    let strict = |builder: Builder| {
+    let strict = |builder: GatewayBuilder| {
         builder.add(
             "providers",
             json!({ "id": "strict", "type": "anthropic", "base_url": mock.url_for("anthropic"),

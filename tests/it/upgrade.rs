@@ -17,20 +17,20 @@ use crate::harness::{
     Gateway, KEY, Mock, chat_body, eventually, exit_code, gateway, header_map, mock,
 };
 use crate::http2::{certificate, curl};
-use crate::ledger::{cost, hundredths, owed, priced};
+use crate::ledger::{cost, expected_cost, hundredths, priced_gateway};
 use crate::streams::{comparable, direct};
 
 const CHAT: &str = "/v1/chat/completions";
 
 /// Short requests one after the other on kept connections and on new ones, until stopped. None is
 /// sent twice.
-struct Load {
+struct UpgradeLoad {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     workers: Vec<JoinHandle<()>>,
 }
 
-impl Load {
+impl UpgradeLoad {
     fn on(gateway: &Gateway) -> Self {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let clients = (0..6).map(|worker| {
@@ -168,7 +168,10 @@ async fn books_agree(gateway: &Gateway, mock: &Mock, requests: usize) {
     .await;
     let total = cost(gateway, "current").await["total"].clone();
     assert_eq!(total["estimated_requests"], 0, "{total}");
-    assert_eq!(hundredths(&total["cost_usd"]), owed(mock, "mock-gpt"));
+    assert_eq!(
+        hundredths(&total["cost_usd"]),
+        expected_cost(mock, "mock-gpt")
+    );
     let verified = gateway.command(&["ledger", "verify"]);
     let told = String::from_utf8(verified.stdout).unwrap();
     assert_eq!(verified.status.code(), Some(0), "{told}");
@@ -177,14 +180,14 @@ async fn books_agree(gateway: &Gateway, mock: &Mock, requests: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_refused_cut_or_lost_when_a_router_is_replaced_twice() {
     let mock = mock().await;
-    let mut gateway = priced(&mock)
+    let mut gateway = priced_gateway(&mock)
         .set("/providers/0/timeouts/total", "1m".into())
         .run()
         .await;
     let mut olds = Vec::new();
     let first = streams(&gateway, 20, 8).await;
     let second = streams(&gateway, 20, 3).await;
-    let load = Load::on(&gateway);
+    let load = UpgradeLoad::on(&gateway);
     load.goes_on(50).await;
     olds.push(gateway.upgrade().await);
     let third = streams(&gateway, 20, 4).await;
@@ -195,7 +198,7 @@ async fn nothing_is_refused_cut_or_lost_when_a_router_is_replaced_twice() {
         streams.await.unwrap();
     }
     for old in olds {
-        assert_eq!(old.ended().await, Some(0));
+        assert_eq!(old.wait_for_exit().await, Some(0));
     }
     load.goes_on(50).await;
     let answered = load.end().await;
@@ -207,7 +210,7 @@ async fn connections_that_speak_tls_go_on_too() {
     let folder = tempfile::TempDir::new().unwrap();
     let (cert, key) = certificate(folder.path());
     let mock = mock().await;
-    let mut gateway = priced(&mock)
+    let mut gateway = priced_gateway(&mock)
         .set("/server/tls", json!({ "cert": cert, "key": key }))
         .run()
         .await;
@@ -258,15 +261,15 @@ async fn connections_that_speak_tls_go_on_too() {
     for stream in long {
         stream.await.unwrap();
     }
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
     books_agree(&gateway, &mock, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_process_that_is_of_no_use_harms_nobody() {
     let mock = mock().await;
-    let mut gateway = priced(&mock).run().await;
-    let load = Load::on(&gateway);
+    let mut gateway = priced_gateway(&mock).run().await;
+    let load = UpgradeLoad::on(&gateway);
     let socket = gateway.folder().join("data/journal/upgrade.sock");
     // One that can't begin.
     let broken = gateway.folder().join("broken.yaml");
@@ -296,7 +299,7 @@ async fn a_new_process_that_is_of_no_use_harms_nobody() {
     // And then one that works.
     let old = gateway.upgrade().await;
     load.goes_on(50).await;
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
     let answered = load.end().await;
     books_agree(&gateway, &mock, answered).await;
 }
@@ -346,7 +349,7 @@ async fn a_key_revoked_after_the_handover_is_void_in_both_processes() {
     }
     assert!(refused, "the old process goes on taking the key");
     streams.await.unwrap();
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
 }
 
 #[tokio::test]
@@ -354,7 +357,7 @@ async fn what_is_not_done_in_the_time_of_an_upgrade_is_ended_and_told_of() {
     // By the time that the configuration gives, and by SIGTERM, which leaves the shorter one.
     for (longest, terminated) in [("2s", false), ("1m", true)] {
         let mock = mock().await;
-        let mut gateway = priced(&mock)
+        let mut gateway = priced_gateway(&mock)
             .set("/server/upgrade_drain_timeout", longest.into())
             .set("/server/drain_timeout", "2s".into())
             .run()
@@ -369,7 +372,7 @@ async fn what_is_not_done_in_the_time_of_an_upgrade_is_ended_and_told_of() {
         }
         let text = stream.text().await.unwrap();
         assert!(text.contains("router_stopping"), "{text}");
-        assert_eq!(old.ended().await, Some(0));
+        assert_eq!(old.wait_for_exit().await, Some(0));
         assert!(
             begun.elapsed() < Duration::from_secs(10),
             "{:?}",
@@ -395,14 +398,14 @@ async fn a_router_without_a_ledger_is_replaced_as_well() {
     let old = gateway.upgrade().await;
     begun.await.unwrap();
     assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
 }
 
 #[tokio::test]
 async fn without_a_running_router_there_is_nothing_to_take_over() {
     let mut gateway = gateway().run().await;
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     let mut next = gateway.start_next(&gateway.config_file());
     assert_eq!(exit_code(&mut next).await, Some(1));
     let log = gateway.log();
@@ -412,12 +415,12 @@ async fn without_a_running_router_there_is_nothing_to_take_over() {
 #[tokio::test]
 async fn a_router_replaces_itself_when_told_to() {
     let mock = mock().await;
-    let mut gateway = priced(&mock).run().await;
+    let mut gateway = priced_gateway(&mock).run().await;
     let begun = streams(&gateway, 3, 2).await;
     gateway.signal("USR2");
     gateway.logs("a new process has the sockets").await;
     begun.await.unwrap();
-    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
     assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);
     books_agree(&gateway, &mock, 4).await;
     // It is nobody's child any more, so it is ended by its number, which is in the log.
@@ -444,7 +447,7 @@ async fn a_router_replaces_itself_when_told_to() {
 #[tokio::test]
 async fn what_the_old_process_spends_counts_in_the_new_one() {
     let mock = mock().await;
-    let mut gateway = priced(&mock)
+    let mut gateway = priced_gateway(&mock)
         .add(
             "keys",
             json!({ "name": "poor", "key": "sk-of-poor-0123456789",
@@ -481,7 +484,7 @@ async fn what_the_old_process_spends_counts_in_the_new_one() {
     // The new process knows nothing of the stream yet.
     assert_eq!(cheap().await, 200);
     stream.bytes().await.unwrap();
-    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.wait_for_exit().await, Some(0));
     // So few requests of six millionths of a dollar don't use it up.
     let mut asked = 0;
     while cheap().await == 200 {
@@ -497,7 +500,7 @@ async fn what_the_old_process_spends_counts_in_the_new_one() {
 #[tokio::test]
 async fn what_a_crash_of_the_old_process_left_open_is_billed_by_the_new_one() {
     let mock = mock().await;
-    let mut gateway = priced(&mock).run().await;
+    let mut gateway = priced_gateway(&mock).run().await;
     let headers = [("x-mock-tokens", "400"), ("x-mock-token-delay", "50ms")];
     let body = chat_body("up/mock-gpt", true);
     let stream = gateway.start("POST", CHAT, &headers, body).await.unwrap();

@@ -232,6 +232,11 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
         ),
         ("408", "The body came too slowly", writes),
         ("413", "The body is too large", writes),
+        (
+            "429",
+            "Too many unknown keys came from the client's address",
+            access != Some(Access::Public),
+        ),
         ("415", "The content type of the body is not JSON", writes),
         (
             "503",

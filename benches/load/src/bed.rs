@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::child::Process;
 use crate::payload::{self, MODEL};
 use crate::proc::{self, Memory};
-use crate::target::{self, Target};
+use crate::target::{self, LoadTarget};
 use crate::{certificate, clock};
 
 /// The key that clients of the router use here.
@@ -28,7 +28,7 @@ pub(crate) const CHAT: &str = "/v1/chat/completions";
 /// A process has to answer within this time of its start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Which CPU carries what; `None`: anywhere.
+/// CPUs by part of the bench; `None`: any.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cpus {
     pub(crate) proxy: Option<usize>,
@@ -48,7 +48,7 @@ impl Cpus {
 
 /// A kind of proxy.
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum ProxyKind {
     /// The plain Pingora pass-through.
     Floor,
     /// The router's binary.
@@ -68,7 +68,7 @@ pub(crate) enum Kind {
 /// The proxy that a command is about.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Subject {
+pub(crate) struct ProxyUnderTest {
     /// The router's binary; it is started with a config made for this
     #[arg(long)]
     pub(crate) router: Option<PathBuf>,
@@ -77,13 +77,13 @@ pub(crate) struct Subject {
     pub(crate) router_cmd: Option<String>,
 }
 
-impl Subject {
-    /// What to start.
-    pub(crate) fn kind(&self) -> Kind {
+impl ProxyUnderTest {
+    /// Returns the kind of proxy to start.
+    pub(crate) fn kind(&self) -> ProxyKind {
         match (&self.router, &self.router_cmd) {
-            (Some(path), _) => Kind::Router(path.clone()),
-            (None, Some(command)) => Kind::Command(command.clone()),
-            (None, None) => Kind::Floor,
+            (Some(path), _) => ProxyKind::Router(path.clone()),
+            (None, Some(command)) => ProxyKind::Command(command.clone()),
+            (None, None) => ProxyKind::Floor,
         }
     }
 }
@@ -92,7 +92,7 @@ impl Subject {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) name: String,
-    pub(crate) target: Target,
+    pub(crate) target: LoadTarget,
     pub(crate) pid: u32,
     process: Option<Process>,
 }
@@ -101,7 +101,7 @@ impl Proxy {
     /// CPU time used so far, in nanoseconds.
     ///
     /// # Errors
-    /// When the proxy has ended.
+    /// Returns an error if the proxy has exited.
     pub(crate) fn cpu_nanos(&self) -> anyhow::Result<u64> {
         proc::cpu_nanos(self.pid).with_context(|| format!("{} has ended", self.name))
     }
@@ -109,7 +109,7 @@ impl Proxy {
     /// Memory held now.
     ///
     /// # Errors
-    /// When the proxy has ended.
+    /// Returns an error if the proxy has exited.
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
         proc::memory(self.pid).with_context(|| format!("{} has ended", self.name))
     }
@@ -123,18 +123,18 @@ impl Proxy {
 }
 
 /// Upstream and temporary folder; dropping it ends the upstream.
-pub(crate) struct Bed {
+pub(crate) struct TestBed {
     pub(crate) cpus: Cpus,
     pub(crate) upstream: SocketAddr,
     folder: TempDir,
     _upstream: Process,
 }
 
-impl Bed {
+impl TestBed {
     /// Starts the upstream, and moves this thread to the load's CPU.
     ///
     /// # Errors
-    /// When the upstream doesn't answer.
+    /// Returns an error if the upstream doesn't answer.
     pub(crate) async fn start(
         cpus: Cpus,
         at: Option<SocketAddr>,
@@ -166,12 +166,12 @@ impl Bed {
     /// Starts a proxy and waits until it answers a chat.
     ///
     /// # Errors
-    /// When it doesn't, with the last it had to say.
-    pub(crate) async fn proxy(&self, name: &str, kind: &Kind) -> anyhow::Result<Proxy> {
+    /// Returns an error with the end of its log if it doesn't.
+    pub(crate) async fn proxy(&self, name: &str, kind: &ProxyKind) -> anyhow::Result<Proxy> {
         let listen = free_address()?;
         let url = format!("http://{listen}{CHAT}");
-        if let Kind::Running(url, pid) = kind {
-            let target = Target::new(url, Some(KEY), &[])?;
+        if let ProxyKind::Running(url, pid) = kind {
+            let target = LoadTarget::new(url, Some(KEY), &[])?;
             return Ok(Proxy {
                 name: name.to_owned(),
                 target,
@@ -182,12 +182,14 @@ impl Bed {
         let command = self.command(kind, listen)?;
         let log = self.folder.path().join(format!("{name}.log"));
         let mut process = Process::start(command, self.cpus.proxy, log)?;
-        let target = Target::new(&url, Some(KEY), &[])?;
-        ready(&mut process, &target, matches!(kind, Kind::RouterTls(_)))
-            .await
-            .with_context(|| {
-                format!("{name} doesn't answer; it said:\n{}", process.last_words())
-            })?;
+        let target = LoadTarget::new(&url, Some(KEY), &[])?;
+        ready(
+            &mut process,
+            &target,
+            matches!(kind, ProxyKind::RouterTls(_)),
+        )
+        .await
+        .with_context(|| format!("{name} doesn't answer; it said:\n{}", process.last_words()))?;
         Ok(Proxy {
             name: name.to_owned(),
             target,
@@ -199,11 +201,11 @@ impl Bed {
     /// Streams that the upstream has open now.
     ///
     /// # Errors
-    /// When it doesn't answer.
+    /// Returns an error if it doesn't answer.
     pub(crate) async fn open_streams(&self) -> anyhow::Result<u64> {
-        let target = Target::new(&format!("http://{}/bench/open", self.upstream), None, &[])?;
+        let target = LoadTarget::new(&format!("http://{}/bench/open", self.upstream), None, &[])?;
         let (_, body) = target::once(target.address, &target.get()).await?;
-        Ok(serde_json::from_slice::<Counts>(&body)?.open)
+        Ok(serde_json::from_slice::<UpstreamCounts>(&body)?.open)
     }
 
     async fn open_streams_when_ready(&self) -> anyhow::Result<()> {
@@ -215,15 +217,15 @@ impl Bed {
         Ok(())
     }
 
-    fn command(&self, kind: &Kind, listen: SocketAddr) -> anyhow::Result<Command> {
+    fn command(&self, kind: &ProxyKind, listen: SocketAddr) -> anyhow::Result<Command> {
         match kind {
-            Kind::Floor => self.floor(listen),
-            Kind::Router(path) => self.router(path, listen, Variant::Usual),
-            Kind::RouterTls(path) => self.router(path, listen, Variant::Tls),
-            Kind::RouterUnbilled(path) => self.router(path, listen, Variant::Unbilled),
-            Kind::Command(template) => self.templated(template, listen),
-            Kind::Nginx(path) => self.nginx(path, listen),
-            Kind::Running(..) => bail!("runs already"),
+            ProxyKind::Floor => self.floor(listen),
+            ProxyKind::Router(path) => self.router(path, listen, RouterVariant::Usual),
+            ProxyKind::RouterTls(path) => self.router(path, listen, RouterVariant::Tls),
+            ProxyKind::RouterUnbilled(path) => self.router(path, listen, RouterVariant::Unbilled),
+            ProxyKind::Command(template) => self.command_from_template(template, listen),
+            ProxyKind::Nginx(path) => self.nginx(path, listen),
+            ProxyKind::Running(..) => bail!("runs already"),
         }
     }
 
@@ -234,12 +236,17 @@ impl Bed {
         Ok(command)
     }
 
-    fn router(&self, path: &Path, listen: SocketAddr, variant: Variant) -> anyhow::Result<Command> {
+    fn router(
+        &self,
+        path: &Path,
+        listen: SocketAddr,
+        variant: RouterVariant,
+    ) -> anyhow::Result<Command> {
         let folder = tempfile::tempdir_in(self.folder.path())?.keep();
         let (tls, store) = match variant {
-            Variant::Usual => (String::new(), ""),
-            Variant::Tls => (certificate::write(&folder)?, ""),
-            Variant::Unbilled => (String::new(), "store:\n  ledger: false\n"),
+            RouterVariant::Usual => (String::new(), ""),
+            RouterVariant::Tls => (certificate::write(&folder)?, ""),
+            RouterVariant::Unbilled => (String::new(), "store:\n  ledger: false\n"),
         };
         let config = folder.join("router.yaml");
         let text = router_config(listen, free_address()?, self.upstream, &tls);
@@ -262,7 +269,7 @@ impl Bed {
         Ok(command)
     }
 
-    fn templated(&self, template: &str, listen: SocketAddr) -> anyhow::Result<Command> {
+    fn command_from_template(&self, template: &str, listen: SocketAddr) -> anyhow::Result<Command> {
         let words = shlex::split(template).context("unbalanced quotes in the command")?;
         let fill = |word: String| {
             word.replace("{listen}", &listen.to_string())
@@ -284,20 +291,20 @@ impl Bed {
     }
 }
 
-/// How the router is set up.
+/// Configuration of the router.
 #[derive(Clone, Copy)]
-enum Variant {
+enum RouterVariant {
     Usual,
     Tls,
     Unbilled,
 }
 
-/// What the model costs: an amount is worked out, as for models that are paid for.
+/// Prices of the model, so that costs are computed as for paid models.
 const PRICES: &str =
     "bench/bench:\n  - { from: 2026-01-01, input: 0.15, cached_input: 0.075, output: 0.60 }\n";
 
 #[derive(Deserialize)]
-struct Counts {
+struct UpstreamCounts {
     open: u64,
 }
 
@@ -341,7 +348,7 @@ fn nginx_config(folder: &Path, listen: SocketAddr, upstream: SocketAddr) -> Stri
 }
 
 /// Waits until a chat is answered with 200, or until the port is open for TLS.
-async fn ready(process: &mut Process, target: &Target, tls: bool) -> anyhow::Result<()> {
+async fn ready(process: &mut Process, target: &LoadTarget, tls: bool) -> anyhow::Result<()> {
     let request = target.post(&payload::chat(MODEL, 256, None));
     let end = clock::now() + PATIENCE;
     loop {

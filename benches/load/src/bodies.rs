@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::bed::{Bed, CHAT, Cpus, Kind, Proxy, Subject};
+use crate::bed::{CHAT, Cpus, Proxy, ProxyKind, ProxyUnderTest, TestBed};
 use crate::digest::sha256;
-use crate::http1::{Channel, Fault};
+use crate::http1::{Channel, HttpFault};
 use crate::payload::{self, MODEL};
 use crate::{http2, output, target, to_its_end};
 
 /// Options of `bodies`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct BodiesOptions {
     #[command(flatten)]
-    subject: Subject,
+    subject: ProxyUnderTest,
     /// Bytes of the bodies
     #[arg(long, value_delimiter = ',', default_values_t = SIZES)]
     sizes: Vec<usize>,
@@ -30,8 +30,8 @@ pub(crate) struct Options {
 /// Runs the matrix; fails if a body arrived changed or not at all.
 ///
 /// # Errors
-/// When upstream or proxy don't start.
-pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Returns an error if upstream or proxy don't start.
+pub(crate) fn run(options: &BodiesOptions) -> anyhow::Result<ExitCode> {
     let outcomes = to_its_end(matrix(options))?;
     output::report(options.json, &outcomes, &text(&outcomes))?;
     let good = outcomes.iter().all(|outcome| outcome.verdict.is_good());
@@ -46,9 +46,9 @@ const SIZES: [usize; 7] = [0, 1, 65_535, 65_536, 65_537, 1 << 20, 32 << 20];
 /// Chunks are of a size that is no divisor of a buffer's.
 const CHUNK: usize = 10_007;
 
-/// How a body is sent.
+/// Framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum Sent {
+pub(crate) enum BodyFraming {
     #[serde(rename = "HTTP/1.1 content-length")]
     Length,
     #[serde(rename = "HTTP/1.1 chunked")]
@@ -59,7 +59,7 @@ pub(crate) enum Sent {
     H2Open,
 }
 
-impl Sent {
+impl BodyFraming {
     fn name(self) -> &'static str {
         match self {
             Self::Length => "HTTP/1.1 content-length",
@@ -71,18 +71,18 @@ impl Sent {
 }
 
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct BodyOutcome {
     size: usize,
-    sent: Sent,
+    sent: BodyFraming,
     sha256: String,
     #[serde(flatten)]
-    verdict: Verdict,
+    verdict: BodyVerdict,
 }
 
-/// What became of a body.
+/// Verdict on a body.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-enum Verdict {
+enum BodyVerdict {
     /// The upstream got these bytes.
     Equal,
     /// The upstream got others.
@@ -95,7 +95,7 @@ enum Verdict {
     Broken { fault: String },
 }
 
-impl Verdict {
+impl BodyVerdict {
     fn is_good(&self) -> bool {
         matches!(self, Self::Equal | Self::Refused { .. })
     }
@@ -111,8 +111,8 @@ impl Verdict {
     }
 }
 
-async fn matrix(options: &Options) -> anyhow::Result<Vec<Outcome>> {
-    let bed = Bed::start(
+async fn matrix(options: &BodiesOptions) -> anyhow::Result<Vec<BodyOutcome>> {
+    let bed = TestBed::start(
         Cpus {
             proxy: None,
             load: None,
@@ -123,15 +123,27 @@ async fn matrix(options: &Options) -> anyhow::Result<Vec<Outcome>> {
     .await?;
     let kind = options.subject.kind();
     let plain = bed.proxy("router", &kind).await?;
-    let mut outcomes = series(&plain, &options.sizes, [Sent::Length, Sent::Chunked]).await;
-    if let (Kind::Router(path), false) = (kind, options.no_http2) {
-        let tls = bed.proxy("router-tls", &Kind::RouterTls(path)).await?;
-        outcomes.extend(series(&tls, &options.sizes, [Sent::H2Length, Sent::H2Open]).await);
+    let mut outcomes = series(
+        &plain,
+        &options.sizes,
+        [BodyFraming::Length, BodyFraming::Chunked],
+    )
+    .await;
+    if let (ProxyKind::Router(path), false) = (kind, options.no_http2) {
+        let tls = bed.proxy("router-tls", &ProxyKind::RouterTls(path)).await?;
+        outcomes.extend(
+            series(
+                &tls,
+                &options.sizes,
+                [BodyFraming::H2Length, BodyFraming::H2Open],
+            )
+            .await,
+        );
     }
     Ok(outcomes)
 }
 
-async fn series(proxy: &Proxy, sizes: &[usize], ways: [Sent; 2]) -> Vec<Outcome> {
+async fn series(proxy: &Proxy, sizes: &[usize], ways: [BodyFraming; 2]) -> Vec<BodyOutcome> {
     let mut outcomes = Vec::new();
     for sent in ways {
         for &size in sizes {
@@ -139,7 +151,7 @@ async fn series(proxy: &Proxy, sizes: &[usize], ways: [Sent; 2]) -> Vec<Outcome>
             let answer = send(proxy, sent, &body).await;
             let sha256 = sha256(&body);
             let verdict = judge(&body, &sha256, answer);
-            outcomes.push(Outcome {
+            outcomes.push(BodyOutcome {
                 size,
                 sent,
                 sha256,
@@ -157,18 +169,18 @@ fn body(size: usize) -> Vec<u8> {
     body
 }
 
-async fn send(proxy: &Proxy, sent: Sent, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+async fn send(proxy: &Proxy, sent: BodyFraming, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
     let target = &proxy.target;
     Ok(match sent {
-        Sent::Length => exchange(proxy, &target.post(body)).await?,
-        Sent::Chunked => exchange(proxy, &target.post_chunked(body, CHUNK)).await?,
-        Sent::H2Length => http2::post(target.address, CHAT, body, Some(body.len())).await?,
-        Sent::H2Open => http2::post(target.address, CHAT, body, None).await?,
+        BodyFraming::Length => exchange(proxy, &target.post(body)).await?,
+        BodyFraming::Chunked => exchange(proxy, &target.post_chunked(body, CHUNK)).await?,
+        BodyFraming::H2Length => http2::post(target.address, CHAT, body, Some(body.len())).await?,
+        BodyFraming::H2Open => http2::post(target.address, CHAT, body, None).await?,
     })
 }
 
 /// One exchange; an answer that comes before the request is sent counts too.
-async fn exchange(proxy: &Proxy, request: &[u8]) -> Result<(u16, Vec<u8>), Fault> {
+async fn exchange(proxy: &Proxy, request: &[u8]) -> Result<(u16, Vec<u8>), HttpFault> {
     let mut channel = Channel::connect(proxy.target.address).await?;
     let sent = channel.send(request).await;
     let mut body = Vec::new();
@@ -184,27 +196,27 @@ async fn exchange(proxy: &Proxy, request: &[u8]) -> Result<(u16, Vec<u8>), Fault
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    received: Received,
+struct DigestAnswer {
+    received: ReceivedDigest,
 }
 
 #[derive(Deserialize)]
-struct Received {
+struct ReceivedDigest {
     length: u64,
     sha256: String,
 }
 
-fn judge(body: &[u8], sha256: &str, answer: anyhow::Result<(u16, Vec<u8>)>) -> Verdict {
+fn judge(body: &[u8], sha256: &str, answer: anyhow::Result<(u16, Vec<u8>)>) -> BodyVerdict {
     let (status, answer) = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            return Verdict::Broken {
+            return BodyVerdict::Broken {
                 fault: format!("{error:#}"),
             };
         }
     };
-    if let Ok(Answer {
-        received: Received {
+    if let Ok(DigestAnswer {
+        received: ReceivedDigest {
             length,
             sha256: got,
         },
@@ -212,22 +224,22 @@ fn judge(body: &[u8], sha256: &str, answer: anyhow::Result<(u16, Vec<u8>)>) -> V
     {
         let equal = got == sha256 && length == body.len() as u64;
         return if equal {
-            Verdict::Equal
+            BodyVerdict::Equal
         } else {
-            Verdict::Changed {
+            BodyVerdict::Changed {
                 length,
                 sha256: got,
             }
         };
     }
     if status == 400 && serde_json::from_slice::<serde_json::Value>(body).is_err() {
-        return Verdict::Refused { status };
+        return BodyVerdict::Refused { status };
     }
     let answer = String::from_utf8_lossy(&answer).chars().take(200).collect();
-    Verdict::Failed { status, answer }
+    BodyVerdict::Failed { status, answer }
 }
 
-fn text(outcomes: &[Outcome]) -> String {
+fn text(outcomes: &[BodyOutcome]) -> String {
     let rows: Vec<Vec<String>> = outcomes
         .iter()
         .map(|outcome| {
@@ -256,7 +268,7 @@ fn text(outcomes: &[Outcome]) -> String {
 mod tests {
     use super::*;
 
-    fn told(length: usize, sha256: &str) -> Vec<u8> {
+    fn digest_answer(length: usize, sha256: &str) -> Vec<u8> {
         format!(r#"{{"received":{{"length":{length},"sha256":"{sha256}"}}}}"#).into_bytes()
     }
 
@@ -274,21 +286,27 @@ mod tests {
         let judged = |body: &[u8], status, answer: &[u8]| {
             judge(body, &sha256(body), Ok((status, answer.to_vec())))
         };
-        assert_eq!(judged(&valid, 200, &told(1000, &hash)), Verdict::Equal);
-        assert!(!judged(&valid, 200, &told(999, &hash)).is_good());
-        assert!(!judged(&valid, 200, &told(1000, "00")).is_good());
+        assert_eq!(
+            judged(&valid, 200, &digest_answer(1000, &hash)),
+            BodyVerdict::Equal
+        );
+        assert!(!judged(&valid, 200, &digest_answer(999, &hash)).is_good());
+        assert!(!judged(&valid, 200, &digest_answer(1000, "00")).is_good());
         assert!(matches!(
             judged(&valid, 400, b"{}"),
-            Verdict::Failed { status: 400, .. }
+            BodyVerdict::Failed { status: 400, .. }
         ));
-        assert_eq!(judged(b"", 400, b"{}"), Verdict::Refused { status: 400 });
+        assert_eq!(
+            judged(b"", 400, b"{}"),
+            BodyVerdict::Refused { status: 400 }
+        );
         assert!(matches!(
             judged(b"{", 500, b"{}"),
-            Verdict::Failed { status: 500, .. }
+            BodyVerdict::Failed { status: 500, .. }
         ));
         assert!(matches!(
             judge(b"", "", Err(anyhow::anyhow!("x"))),
-            Verdict::Broken { .. }
+            BodyVerdict::Broken { .. }
         ));
     }
 }

@@ -14,7 +14,7 @@ use openssl::x509::{X509, X509NameBuilder};
 /// Writes certificate and key to `folder`: the lines of the router's config that name them.
 ///
 /// # Errors
-/// When a file can't be written.
+/// Returns an error if a file can't be written.
 pub(crate) fn write(folder: &Path) -> anyhow::Result<String> {
     let key = PKey::from_ec_key(EcKey::generate(
         EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?.as_ref(),

@@ -26,7 +26,7 @@ impl Process {
     /// Starts `command` on `cpu` with all its output going to `log`.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// Returns an error if it can't be started.
     pub(crate) fn start(
         mut command: Command,
         cpu: Option<usize>,
@@ -48,12 +48,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Returns true while it runs.
     pub(crate) fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Where its output goes.
+    /// Returns the file of its output.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }

@@ -6,13 +6,13 @@ use sha2::{Digest, Sha256};
 
 /// A digest being made of what arrives.
 #[derive(Default)]
-pub(crate) struct Running {
+pub(crate) struct RunningDigest {
     hash: Sha256,
     /// Bytes so far.
     pub(crate) length: u64,
 }
 
-impl Running {
+impl RunningDigest {
     /// Adds the next bytes.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
@@ -32,7 +32,7 @@ impl Running {
 
 /// The digest of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let mut running = Running::default();
+    let mut running = RunningDigest::default();
     running.add(bytes);
     running.hex()
 }
@@ -48,7 +48,7 @@ mod tests {
         let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(sha256(b"abc"), abc);
         assert_eq!(sha256(b""), nothing);
-        let mut running = Running::default();
+        let mut running = RunningDigest::default();
         running.add(b"a");
         running.add(b"bc");
         assert_eq!((running.length, running.hex().as_str()), (3, abc));

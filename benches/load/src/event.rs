@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-/// What an upstream streams for one request.
+/// Stream of an upstream for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct EventPlan {
     /// Events before the end.
     pub(crate) events: u64,
     /// Time from one event to the next; zero: as fast as it goes.
@@ -14,7 +14,7 @@ pub(crate) struct Plan {
     pub(crate) size: usize,
 }
 
-impl Default for Plan {
+impl Default for EventPlan {
     fn default() -> Self {
         Self {
             events: 100,
@@ -24,7 +24,7 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
+impl EventPlan {
     /// The plan as the words that [`Self::apply`] understands.
     pub(crate) fn knob(&self) -> String {
         let micros = self.interval.as_micros();
@@ -62,7 +62,7 @@ const LARGEST: usize = 1 << 20;
 const OPENING: &[u8] = b"data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\
     \"created\":1764000000,\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"";
 const CLOSING: &[u8] = b"\"},\"finish_reason\":null}]}\n\n";
-/// What follows the last event: the finish, the usage, the terminator.
+/// Events after the last one: the finish, the usage, the terminator.
 pub(crate) const TAIL: &[u8] =
     b"data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\
     \"created\":1764000000,\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{},\
@@ -105,8 +105,8 @@ fn digits(out: &mut Vec<u8>, value: u64, width: usize) {
 
 /// Compares a stream as it arrives with the one that was to be sent.
 #[derive(Debug)]
-pub(crate) struct Checker {
-    plan: Plan,
+pub(crate) struct EventChecker {
+    plan: EventPlan,
     partial: Vec<u8>,
     expected: Vec<u8>,
     /// Events that were right so far.
@@ -116,9 +116,9 @@ pub(crate) struct Checker {
     pub(crate) fault: Option<String>,
 }
 
-impl Checker {
+impl EventChecker {
     /// Expects the stream of `plan`.
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: EventPlan) -> Self {
         let (partial, expected) = (Vec::new(), Vec::new());
         Self {
             plan,
@@ -204,10 +204,10 @@ mod tests {
 
     const NOW: u64 = 1_764_000_000_123_456_789;
 
-    fn plan(events: u64) -> Plan {
-        Plan {
+    fn plan(events: u64) -> EventPlan {
+        EventPlan {
             events,
-            ..Plan::default()
+            ..EventPlan::default()
         }
     }
 
@@ -220,8 +220,8 @@ mod tests {
         bytes
     }
 
-    fn check(parts: &[&[u8]]) -> (Checker, Vec<u64>) {
-        let (mut checker, mut stamps) = (Checker::new(plan(3)), Vec::new());
+    fn check(parts: &[&[u8]]) -> (EventChecker, Vec<u64>) {
+        let (mut checker, mut stamps) = (EventChecker::new(plan(3)), Vec::new());
         for part in parts {
             checker.feed(part, &mut |stamp| stamps.push(stamp));
         }
@@ -246,18 +246,18 @@ mod tests {
 
     #[test]
     fn knobs_come_back_as_the_plan_they_were() {
-        let plan = Plan {
+        let plan = EventPlan {
             events: 7,
             interval: Duration::from_micros(1500),
             size: 300,
         };
-        let mut read = Plan::default();
+        let mut read = EventPlan::default();
         read.apply(&plan.knob());
         assert_eq!(read, plan);
         read.apply("events=x;nonsense;size=99999999999");
         assert_eq!(
             read,
-            Plan {
+            EventPlan {
                 size: LARGEST,
                 ..plan
             }

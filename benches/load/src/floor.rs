@@ -15,7 +15,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 /// Options of `floor`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct FloorOptions {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8100")]
     listen: SocketAddr,
@@ -28,7 +28,7 @@ pub(crate) struct Options {
 }
 
 /// Serves until a signal ends the process.
-pub(crate) fn run(options: &Options) -> ! {
+pub(crate) fn run(options: &FloorOptions) -> ! {
     let mut server = Server::new_with_opt_and_conf(None, configuration(options.threads));
     server.bootstrap();
     let mut service = http_proxy_service(

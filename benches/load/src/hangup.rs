@@ -7,17 +7,17 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::bed::{Bed, Cpus, Subject};
-use crate::drive::hold::{ENDLESS, Held};
-use crate::event::Plan;
+use crate::bed::{Cpus, ProxyUnderTest, TestBed};
+use crate::drive::hold::{ENDLESS, HeldStreams};
+use crate::event::EventPlan;
 use crate::payload::MODEL;
 use crate::{clock, output, to_its_end};
 
 /// Options of `hangup`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct HangupOptions {
     #[command(flatten)]
-    subject: Subject,
+    subject: ProxyUnderTest,
     /// Streams
     #[arg(long, default_value_t = 500)]
     streams: usize,
@@ -32,22 +32,22 @@ pub(crate) struct Options {
 /// Opens streams, hangs up on all of them, and prints how many the upstream still has.
 ///
 /// # Errors
-/// When upstream or proxy don't start, or the streams don't flow.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Returns an error if upstream or proxy don't start, or the streams don't flow.
+pub(crate) fn run(options: &HangupOptions) -> anyhow::Result<()> {
     let report = to_its_end(hang_up(options))?;
     output::report(options.json, &report, &report.text())
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct HangupReport {
     streams: u64,
     /// Streams that the upstream had open one second after all clients had hung up.
     open_after_one_second: u64,
-    /// When the upstream had none open any more; absent if some stayed for ten seconds.
+    /// Time until the upstream had no open streams; absent if some stayed for ten seconds.
     all_closed_after_ms: Option<u64>,
 }
 
-impl Report {
+impl HangupReport {
     fn text(&self) -> String {
         let closed = self
             .all_closed_after_ms
@@ -60,8 +60,8 @@ impl Report {
     }
 }
 
-async fn hang_up(options: &Options) -> anyhow::Result<Report> {
-    let bed = Bed::start(
+async fn hang_up(options: &HangupOptions) -> anyhow::Result<HangupReport> {
+    let bed = TestBed::start(
         Cpus {
             proxy: None,
             load: None,
@@ -72,12 +72,12 @@ async fn hang_up(options: &Options) -> anyhow::Result<Report> {
     .await?;
     let proxy = bed.proxy("router", &options.subject.kind()).await?;
     let interval = Duration::from_millis(options.interval_ms);
-    let plan = Plan {
+    let plan = EventPlan {
         events: ENDLESS,
         interval,
-        ..Plan::default()
+        ..EventPlan::default()
     };
-    let held = Held::open(&proxy.target, MODEL, &plan, options.streams).await?;
+    let held = HeldStreams::open(&proxy.target, MODEL, &plan, options.streams).await?;
     sleep(Duration::from_secs(1)).await;
     held.check()?;
     let streams = bed.open_streams().await?;
@@ -89,9 +89,9 @@ async fn hang_up(options: &Options) -> anyhow::Result<Report> {
     watch(&bed, streams).await
 }
 
-async fn watch(bed: &Bed, streams: u64) -> anyhow::Result<Report> {
+async fn watch(bed: &TestBed, streams: u64) -> anyhow::Result<HangupReport> {
     let began = clock::now();
-    let mut report = Report {
+    let mut report = HangupReport {
         streams,
         open_after_one_second: 0,
         all_closed_after_ms: None,

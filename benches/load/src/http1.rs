@@ -17,9 +17,9 @@ const READ: usize = 64 << 10;
 /// With less room than this a read is not worth its system call.
 const ROOM: usize = 8 << 10;
 
-/// Why an exchange broke off.
+/// Reason for which an exchange broke off.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum HttpFault {
     /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -31,13 +31,13 @@ pub(crate) enum Fault {
     Malformed(&'static str),
 }
 
-impl From<httparse::Error> for Fault {
+impl From<httparse::Error> for HttpFault {
     fn from(_: httparse::Error) -> Self {
         Self::Malformed("head")
     }
 }
 
-/// How the end of a body is found (RFC 9112, section 6).
+/// Framing of a body (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// After so many bytes.
@@ -52,7 +52,7 @@ pub(crate) enum Framing {
 ///
 /// # Errors
 /// A length that is no number.
-pub(crate) fn framing(headers: &[httparse::Header<'_>]) -> Result<Option<Framing>, Fault> {
+pub(crate) fn framing(headers: &[httparse::Header<'_>]) -> Result<Option<Framing>, HttpFault> {
     if find(headers, "transfer-encoding").is_some() {
         return Ok(Some(Framing::Chunked));
     }
@@ -64,7 +64,7 @@ pub(crate) fn framing(headers: &[httparse::Header<'_>]) -> Result<Option<Framing
         .and_then(|text| text.trim().parse().ok());
     length
         .map(|length| Some(Framing::Length(length)))
-        .ok_or(Fault::Malformed("content-length"))
+        .ok_or(HttpFault::Malformed("content-length"))
 }
 
 /// The value of the first header called `name`, whatever its case.
@@ -75,7 +75,7 @@ pub(crate) fn find<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&
         .map(|header| header.value)
 }
 
-/// What a client reads of an answer's head.
+/// Fields that a client reads of an answer's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AnswerHead {
     pub(crate) status: u16,
@@ -87,7 +87,7 @@ pub(crate) struct AnswerHead {
 }
 
 /// Parses the head of an answer: its length in bytes and what it says, `None` if incomplete.
-pub(crate) fn parse_answer(bytes: &[u8]) -> Result<Option<(usize, AnswerHead)>, Fault> {
+pub(crate) fn parse_answer(bytes: &[u8]) -> Result<Option<(usize, AnswerHead)>, HttpFault> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let Status::Complete(length) = parsed.parse(bytes)? else {
@@ -160,11 +160,11 @@ impl Channel {
     /// Reads a head with `parse`; `None` when the peer closed before its first byte.
     ///
     /// # Errors
-    /// What `parse` refuses, a head cut short or over 1 MiB, socket errors.
+    /// Returns the error of `parse`, of a truncated head, of one over 1 MiB, or of the socket.
     pub(crate) async fn head<T>(
         &mut self,
-        parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Fault>,
-    ) -> Result<Option<T>, Fault> {
+        parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, HttpFault>,
+    ) -> Result<Option<T>, HttpFault> {
         loop {
             if !self.buffer.is_empty()
                 && let Some((length, head)) = parse(&self.buffer)?
@@ -173,20 +173,20 @@ impl Channel {
                 return Ok(Some(head));
             }
             if self.buffer.len() > HEAD_LIMIT {
-                return Err(Fault::Malformed("head too long"));
+                return Err(HttpFault::Malformed("head too long"));
             }
             if self.fill().await? == 0 {
                 return if self.buffer.is_empty() {
                     Ok(None)
                 } else {
-                    Err(Fault::CutShort)
+                    Err(HttpFault::CutShort)
                 };
             }
         }
     }
 
     /// Reads the head of a final answer, passing over interim ones; `None` as for [`Self::head`].
-    pub(crate) async fn answer(&mut self) -> Result<Option<AnswerHead>, Fault> {
+    pub(crate) async fn answer(&mut self) -> Result<Option<AnswerHead>, HttpFault> {
         loop {
             match self.head(parse_answer).await? {
                 Some(head) if head.status < 200 => {}
@@ -203,7 +203,7 @@ impl Channel {
         &mut self,
         framing: Framing,
         sink: &mut impl FnMut(&[u8]),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), HttpFault> {
         let mut decoder = Decoder::new(framing);
         loop {
             let used = decoder.feed(&self.buffer, sink)?;
@@ -215,7 +215,7 @@ impl Channel {
                 return if framing == Framing::Close {
                     Ok(())
                 } else {
-                    Err(Fault::CutShort)
+                    Err(HttpFault::CutShort)
                 };
             }
         }
@@ -224,10 +224,10 @@ impl Channel {
 
 /// Takes a body out of its framing, whatever pieces it comes in.
 #[derive(Debug)]
-struct Decoder(State);
+struct Decoder(DecoderState);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     Length(u64),
     Close,
     ChunkSize,
@@ -240,20 +240,20 @@ enum State {
 impl Decoder {
     fn new(framing: Framing) -> Self {
         Self(match framing {
-            Framing::Length(0) => State::Done,
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::ChunkSize,
-            Framing::Close => State::Close,
+            Framing::Length(0) => DecoderState::Done,
+            Framing::Length(length) => DecoderState::Length(length),
+            Framing::Chunked => DecoderState::ChunkSize,
+            Framing::Close => DecoderState::Close,
         })
     }
 
     fn is_done(&self) -> bool {
-        self.0 == State::Done
+        self.0 == DecoderState::Done
     }
 
     /// Decodes what is complete in `input` and returns how many of its bytes that was; the rest
     /// has to be given again with more behind it.
-    fn feed(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<usize, Fault> {
+    fn feed(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<usize, HttpFault> {
         let mut rest = input;
         while let Some(used) = self.step(rest, sink)? {
             rest = rest.get(used..).unwrap_or_default();
@@ -262,45 +262,65 @@ impl Decoder {
     }
 
     /// One step; `None` when there is too little input for it.
-    fn step(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<Option<usize>, Fault> {
+    fn step(
+        &mut self,
+        input: &[u8],
+        sink: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<usize>, HttpFault> {
         if input.is_empty() || self.is_done() {
             return Ok(None);
         }
         let (used, next) = match self.0 {
-            State::Length(left) => content(input, left, sink, State::Length, State::Done),
-            State::ChunkData(left) => content(input, left, sink, State::ChunkData, State::ChunkEnd),
-            State::Close => content(input, u64::MAX, sink, |_| State::Close, State::Close),
-            State::ChunkSize => return self.chunk_size(input),
-            State::ChunkEnd | State::Trailer | State::Done => return self.line(input),
+            DecoderState::Length(left) => {
+                content(input, left, sink, DecoderState::Length, DecoderState::Done)
+            }
+            DecoderState::ChunkData(left) => content(
+                input,
+                left,
+                sink,
+                DecoderState::ChunkData,
+                DecoderState::ChunkEnd,
+            ),
+            DecoderState::Close => content(
+                input,
+                u64::MAX,
+                sink,
+                |_| DecoderState::Close,
+                DecoderState::Close,
+            ),
+            DecoderState::ChunkSize => return self.chunk_size(input),
+            DecoderState::ChunkEnd | DecoderState::Trailer | DecoderState::Done => {
+                return self.line(input);
+            }
         };
         self.0 = next;
         Ok(Some(used))
     }
 
-    fn chunk_size(&mut self, input: &[u8]) -> Result<Option<usize>, Fault> {
+    fn chunk_size(&mut self, input: &[u8]) -> Result<Option<usize>, HttpFault> {
         let parsed =
-            httparse::parse_chunk_size(input).map_err(|_| Fault::Malformed("chunk size"))?;
+            httparse::parse_chunk_size(input).map_err(|_| HttpFault::Malformed("chunk size"))?;
         let Status::Complete((used, size)) = parsed else {
             return Ok(None);
         };
         self.0 = if size == 0 {
-            State::Trailer
+            DecoderState::Trailer
         } else {
-            State::ChunkData(size)
+            DecoderState::ChunkData(size)
         };
         Ok(Some(used))
     }
 
     /// The empty line after a chunk's data, or a line of the trailer, whose last is empty.
-    fn line(&mut self, input: &[u8]) -> Result<Option<usize>, Fault> {
+    fn line(&mut self, input: &[u8]) -> Result<Option<usize>, HttpFault> {
         let Some(end) = memchr::memchr(b'\n', input) else {
             return Ok(None);
         };
         let empty = input.get(..end) == Some(b"\r");
         match (self.0, empty) {
-            (State::ChunkEnd, true) => self.0 = State::ChunkSize,
-            (State::ChunkEnd, false) => return Err(Fault::Malformed("end of a chunk")),
-            (_, true) => self.0 = State::Done,
+            (DecoderState::ChunkEnd, true) => self.0 = DecoderState::ChunkSize,
+            (DecoderState::ChunkEnd, false) => return Err(HttpFault::Malformed("end of a chunk")),
+            (_, true) => self.0 = DecoderState::Done,
             (_, false) => {}
         }
         Ok(Some(end + 1))
@@ -311,9 +331,9 @@ fn content(
     input: &[u8],
     left: u64,
     sink: &mut impl FnMut(&[u8]),
-    more: impl Fn(u64) -> State,
-    end: State,
-) -> (usize, State) {
+    more: impl Fn(u64) -> DecoderState,
+    end: DecoderState,
+) -> (usize, DecoderState) {
     let take = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     sink(input.get(..take).unwrap_or_default());
     let left = left - take as u64;
@@ -325,7 +345,7 @@ mod tests {
     use super::*;
 
     /// Decodes `body` given in two pieces cut at `cut`.
-    fn decode_cut(framing: Framing, body: &[u8], cut: usize) -> Result<(Vec<u8>, bool), Fault> {
+    fn decode_cut(framing: Framing, body: &[u8], cut: usize) -> Result<(Vec<u8>, bool), HttpFault> {
         let mut decoder = Decoder::new(framing);
         let mut out = Vec::new();
         let mut sink = |part: &[u8]| out.extend_from_slice(part);

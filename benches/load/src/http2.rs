@@ -19,13 +19,13 @@ use crate::bed::KEY;
 /// Frames of a body without declared length hold so many bytes.
 const PIECE: usize = 10_007;
 
-type Body = BoxBody<Bytes, std::convert::Infallible>;
+type Http2Body = BoxBody<Bytes, std::convert::Infallible>;
 
 /// Posts `body` to `path` at `address`: status and body of the answer. Without `length` the
 /// request has no `content-length`.
 ///
 /// # Errors
-/// When the server doesn't speak HTTP/2, or breaks off.
+/// Returns an error if the server doesn't speak HTTP/2, or breaks off.
 pub(crate) async fn post(
     address: SocketAddr,
     path: &str,
@@ -54,7 +54,7 @@ pub(crate) async fn post(
 }
 
 /// A body that doesn't know its length, so that none is declared.
-fn pieces(bytes: Bytes) -> Body {
+fn pieces(bytes: Bytes) -> Http2Body {
     let (mut sender, body) = Channel::new(4);
     tokio::spawn(async move {
         for start in (0..bytes.len()).step_by(PIECE) {
@@ -68,7 +68,7 @@ fn pieces(bytes: Bytes) -> Body {
     body.boxed()
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Body>> {
+async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Http2Body>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;

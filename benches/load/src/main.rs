@@ -1,5 +1,4 @@
-//! Load generator, bare upstream, plain Pingora floor and the checks that set a proxy against
-//! them: one command each, see README.md.
+#![doc = include_str!("../README.md")]
 
 mod bed;
 mod bodies;
@@ -42,34 +41,34 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Measures LLM Router against a plain Pingora pass-through
 #[derive(Parser, Debug)]
 #[command(version)]
-enum Command {
+enum LoadCommand {
     /// Serve the plain Pingora pass-through
-    Floor(floor::Options),
+    Floor(floor::FloorOptions),
     /// Serve the bare upstream
-    Upstream(upstream::Options),
+    Upstream(upstream::UpstreamOptions),
     /// Load a URL
     #[command(subcommand)]
-    Drive(drive::Mode),
+    Drive(drive::DriveMode),
     /// Print the bench table: router against floor in one run
-    Table(table::Options),
+    Table(table::TableOptions),
     /// Send bodies of all sizes and compare what the upstream received
-    Bodies(bodies::Options),
+    Bodies(bodies::BodiesOptions),
     /// Hang up on streams and see how long the upstream's live on
-    Hangup(hangup::Options),
+    Hangup(hangup::HangupOptions),
     /// See what thousands of slow clients do to the requests of others
-    Slow(slow::Options),
+    Slow(slow::SlowOptions),
     /// Send malformed requests and see how they are refused
-    Malformed(malformed::Options),
+    Malformed(malformed::MalformedOptions),
     /// Let one of three deployments fail in seven ways and see what clients notice
-    Matrix(failing::matrix::Options),
+    Matrix(failing::matrix::MatrixOptions),
     /// Set least_latency against round_robin while an upstream slows down
-    Race(failing::race::Options),
+    Race(failing::race::RaceOptions),
     /// Reload again and again under load, now and then a broken file
-    Reloads(failing::reloads::Options),
+    Reloads(failing::reloads::ReloadsOptions),
 }
 
 fn main() -> ExitCode {
-    match run(&Command::parse()) {
+    match run(&LoadCommand::parse()) {
         Ok(code) => code,
         Err(error) => {
             output::remark(&format!("error: {error:#}"));
@@ -78,19 +77,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> anyhow::Result<ExitCode> {
+fn run(command: &LoadCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Floor(options) => floor::run(options),
-        Command::Upstream(options) => upstream::run(options)?,
-        Command::Drive(mode) => drive::run(mode)?,
-        Command::Table(options) => table::run(options)?,
-        Command::Bodies(options) => return bodies::run(options),
-        Command::Hangup(options) => hangup::run(options)?,
-        Command::Slow(options) => slow::run(options)?,
-        Command::Malformed(options) => return malformed::run(options),
-        Command::Matrix(options) => failing::matrix::run(options)?,
-        Command::Race(options) => failing::race::run(options)?,
-        Command::Reloads(options) => failing::reloads::run(options)?,
+        LoadCommand::Floor(options) => floor::run(options),
+        LoadCommand::Upstream(options) => upstream::run(options)?,
+        LoadCommand::Drive(mode) => drive::run(mode)?,
+        LoadCommand::Table(options) => table::run(options)?,
+        LoadCommand::Bodies(options) => return bodies::run(options),
+        LoadCommand::Hangup(options) => hangup::run(options)?,
+        LoadCommand::Slow(options) => slow::run(options)?,
+        LoadCommand::Malformed(options) => return malformed::run(options),
+        LoadCommand::Matrix(options) => failing::matrix::run(options)?,
+        LoadCommand::Race(options) => failing::race::run(options)?,
+        LoadCommand::Reloads(options) => failing::reloads::run(options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ pub(crate) fn remark(text: &str) {
 /// Prints `report` as JSON if `json`, else `text`.
 ///
 /// # Errors
-/// When the report can't be serialised.
+/// Returns an error if the report can't be serialised.
 pub(crate) fn report(json: bool, report: &impl Serialize, text: &str) -> anyhow::Result<()> {
     if json {
         result(&serde_json::to_string_pretty(report)?);

@@ -1,9 +1,9 @@
 //! Request bodies for the load: valid chats of an exact size. It must not know HTTP.
 
-use crate::event::Plan;
+use crate::event::EventPlan;
 
-/// What the body's model field says; also the upstream's name for it, so that a proxy that
-/// splices names leaves the bytes alone.
+/// Model named in the body, and the upstream's name for it, so that a proxy that splices names
+/// leaves the bytes unchanged.
 pub(crate) const MODEL: &str = "bench";
 
 /// A message is about so long before the next begins.
@@ -25,7 +25,7 @@ const SENTENCES: [&str; 6] = [
 
 /// A chat completion request of exactly `size` bytes, or of its least size if that is more.
 /// With a `plan` it asks for a stream, and tells the bench upstream what to stream.
-pub(crate) fn chat(model: &str, size: usize, plan: Option<&Plan>) -> Vec<u8> {
+pub(crate) fn chat(model: &str, size: usize, plan: Option<&EventPlan>) -> Vec<u8> {
     let mut body = opening(model, plan).into_bytes();
     let room = size.saturating_sub(END.len());
     let (mut begun, mut roles) = (body.len(), NEXT.iter().cycle());
@@ -47,7 +47,7 @@ pub(crate) fn chat(model: &str, size: usize, plan: Option<&Plan>) -> Vec<u8> {
 /// The longest of `NEXT`.
 const MESSAGE_FRAME: usize = NEXT[0].len();
 
-fn opening(model: &str, plan: Option<&Plan>) -> String {
+fn opening(model: &str, plan: Option<&EventPlan>) -> String {
     let stream = plan.map_or(String::new(), |plan| {
         format!(
             r#""stream":true,"stream_options":{{"include_usage":true}},"metadata":{{"bench":"{}"}},"#,
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn bodies_have_the_size_asked_for_and_are_json() {
-        let plan = Plan::default();
+        let plan = EventPlan::default();
         for plan in [None, Some(&plan)] {
             for size in [300, 1024, 4200, 65_535, 65_536, 65_537, 256 << 10, 1 << 20] {
                 let body = chat(MODEL, size, plan);

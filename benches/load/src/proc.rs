@@ -15,7 +15,7 @@ use serde::Serialize;
 /// `/proc/PID/stat` count, threads that have ended included, but by the nanosecond.
 ///
 /// # Errors
-/// When the process is gone.
+/// Returns an error if the process is gone.
 pub(crate) fn cpu_nanos(pid: u32) -> anyhow::Result<u64> {
     tree(pid).into_iter().map(cpu_of).sum()
 }
@@ -32,7 +32,7 @@ pub(crate) struct Memory {
 /// Memory that process `pid` and its descendants hold.
 ///
 /// # Errors
-/// When the process is gone.
+/// Returns an error if the process is gone.
 pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
     let mut sum = Memory::default();
     for pid in tree(pid) {
@@ -47,7 +47,7 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
 /// Runs `start` with this thread on `cpu` only, so that a process it starts stays there.
 ///
 /// # Errors
-/// When there is no such CPU, or what `start` returns.
+/// Returns an error if there is no such CPU, or that of `start`.
 pub(crate) fn on_cpu<T>(
     cpu: Option<usize>,
     start: impl FnOnce() -> io::Result<T>,
@@ -63,7 +63,7 @@ pub(crate) fn on_cpu<T>(
 /// Keeps this thread on `cpu`.
 ///
 /// # Errors
-/// When there is no such CPU.
+/// Returns an error if there is no such CPU.
 pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
@@ -75,14 +75,14 @@ const THIS: Pid = Pid::from_raw(0);
 /// Raises the limit of open files as far as it goes, for this process and those it starts.
 ///
 /// # Errors
-/// When the system refuses.
+/// Returns an error if the system refuses.
 pub(crate) fn raise_open_files() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(())
 }
 
-/// How many processes wanted to run over the last minute, on average.
+/// Returns the average number of processes that wanted to run in the last minute.
 pub(crate) fn load_average() -> Option<f64> {
     fs::read_to_string("/proc/loadavg")
         .ok()?

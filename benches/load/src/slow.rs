@@ -14,16 +14,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::bed::{Bed, Cpus, Subject};
-use crate::drive::latency::{self, Pace};
+use crate::bed::{Cpus, ProxyUnderTest, TestBed};
+use crate::drive::latency::{self, RequestPace};
 use crate::payload::{self, MODEL};
 use crate::{clock, output, to_its_end};
 
 /// Options of `slow`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct SlowOptions {
     #[command(flatten)]
-    subject: Subject,
+    subject: ProxyUnderTest,
     /// Slow connections; one that is closed is opened anew
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
@@ -44,25 +44,25 @@ pub(crate) struct Options {
 /// Measures requests without and with slow clients, and prints both.
 ///
 /// # Errors
-/// When upstream or proxy don't start, or the slow clients can't connect.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Returns an error if upstream or proxy don't start, or the slow clients can't connect.
+pub(crate) fn run(options: &SlowOptions) -> anyhow::Result<()> {
     let report = to_its_end(compare(options))?;
     output::report(options.json, &report, &report.text())
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
-    without: latency::Report,
-    with: latency::Report,
+struct SlowReport {
+    without: latency::LatencyReport,
+    with: latency::LatencyReport,
     /// Slow connections open when the measurement with them began.
     slow: u64,
-    /// How often the proxy closed one, answered or not.
+    /// Connections that the proxy closed, with or without an answer.
     closed: u64,
     /// The proxy's memory before and with them, in MiB.
     memory: [f64; 2],
 }
 
-impl Report {
+impl SlowReport {
     fn text(&self) -> String {
         let [before, with] = self.memory;
         format!(
@@ -78,17 +78,17 @@ impl Report {
     }
 }
 
-/// What the slow clients have seen.
+/// Observations of the slow clients.
 #[derive(Default)]
-struct Tally {
+struct SlowTally {
     open: AtomicU64,
     closed: AtomicU64,
 }
 
-async fn compare(options: &Options) -> anyhow::Result<Report> {
-    let bed = Bed::start(Cpus::default_here(), None, false).await?;
+async fn compare(options: &SlowOptions) -> anyhow::Result<SlowReport> {
+    let bed = TestBed::start(Cpus::default_here(), None, false).await?;
     let proxy = bed.proxy("router", &options.subject.kind()).await?;
-    let pace = Pace {
+    let pace = RequestPace {
         rate: options.rate,
         connections: 4,
         duration: Duration::from_secs_f64(options.seconds),
@@ -96,7 +96,7 @@ async fn compare(options: &Options) -> anyhow::Result<Report> {
     let request = proxy.target.post(&payload::chat(MODEL, 1024, None));
     let without = latency::run(&proxy.target, request.clone(), &pace).await;
     let before = proxy.memory()?.pss;
-    let tally = Arc::<Tally>::default();
+    let tally = Arc::<SlowTally>::default();
     let mut clients = JoinSet::new();
     let pause = Duration::from_secs_f64(options.pause);
     for _ in 0..options.connections {
@@ -115,7 +115,7 @@ async fn compare(options: &Options) -> anyhow::Result<Report> {
     let with = latency::run(&proxy.target, request, &pace).await;
     let memory = [before, proxy.memory()?.pss].map(|bytes| bytes as f64 / f64::from(1 << 20));
     clients.shutdown().await;
-    Ok(Report {
+    Ok(SlowReport {
         without,
         with,
         slow,
@@ -128,7 +128,7 @@ async fn compare(options: &Options) -> anyhow::Result<Report> {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends a request's head byte by byte, again and again on a new connection.
-async fn dawdle(address: SocketAddr, pause: Duration, tally: Arc<Tally>) {
+async fn dawdle(address: SocketAddr, pause: Duration, tally: Arc<SlowTally>) {
     loop {
         let Ok(mut stream) = TcpStream::connect(address).await else {
             sleep(pause).await;
@@ -150,6 +150,6 @@ async fn dawdle(address: SocketAddr, pause: Duration, tally: Arc<Tally>) {
     }
 }
 
-/// What is sent of a request: it never comes to its end.
+/// Part of a request that is sent: it never ends.
 const HEAD: &[u8] =
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: slow\r\nx-pad: aaaaaaaaaaaaaaaaaaaaaaaa\r\n";

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Order statistics of a set of durations, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Summary {
+pub(crate) struct SampleSummary {
     /// Number of samples.
     pub(crate) count: usize,
     pub(crate) min: u64,
@@ -13,9 +13,9 @@ pub(crate) struct Summary {
     pub(crate) max: u64,
 }
 
-impl Summary {
+impl SampleSummary {
     /// Sorts and summarises; all zero without samples.
-    pub(crate) fn of(mut samples: Vec<u64>) -> Self {
+    pub(crate) fn from_samples(mut samples: Vec<u64>) -> Self {
         samples.sort_unstable();
         Self {
             count: samples.len(),
@@ -64,7 +64,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Summarises `values`; all zero without values.
-    pub(crate) fn of(values: &[f64]) -> Self {
+    pub(crate) fn from_values(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else {
@@ -79,13 +79,13 @@ impl Spread {
 
     /// Compares the pairs of two equally long series one by one: taken in the same round they
     /// share the machine's mood, so that the quotient or difference is steadier than either.
-    pub(crate) fn of_pairs(ours: &[f64], base: &[f64], compare: fn(f64, f64) -> f64) -> Self {
+    pub(crate) fn from_pairs(ours: &[f64], base: &[f64], compare: fn(f64, f64) -> f64) -> Self {
         let pairs: Vec<f64> = ours
             .iter()
             .zip(base)
             .map(|(&a, &b)| compare(a, b))
             .collect();
-        Self::of(&pairs)
+        Self::from_values(&pairs)
     }
 }
 
@@ -131,10 +131,10 @@ mod tests {
 
     #[test]
     fn a_summary_sorts_first() {
-        let summary = Summary::of(vec![30, 10, 20]);
+        let summary = SampleSummary::from_samples(vec![30, 10, 20]);
         assert_eq!(
             summary,
-            Summary {
+            SampleSummary {
                 count: 3,
                 min: 10,
                 p50: 20,
@@ -142,7 +142,10 @@ mod tests {
                 max: 30
             }
         );
-        assert_eq!(Summary::of(vec![]), Summary::default());
+        assert_eq!(
+            SampleSummary::from_samples(vec![]),
+            SampleSummary::default()
+        );
     }
 
     #[test]
@@ -155,7 +158,7 @@ mod tests {
         ];
         for &(values, median, min, max) in table {
             assert_eq!(
-                Spread::of(values),
+                Spread::from_values(values),
                 Spread { median, min, max },
                 "{values:?}"
             );
@@ -167,7 +170,7 @@ mod tests {
         let noise = [1.0, 3.0, 10.0];
         let base: Vec<f64> = noise.iter().map(|n| 10.0 * n).collect();
         let ours: Vec<f64> = noise.iter().map(|n| 12.0 * n).collect();
-        let ratio = Spread::of_pairs(&ours, &base, |a, b| a / b);
+        let ratio = Spread::from_pairs(&ours, &base, |a, b| a / b);
         assert!((ratio.median - 1.2).abs() < 1e-12 && (ratio.max - ratio.min).abs() < 1e-12);
     }
 }

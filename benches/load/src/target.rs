@@ -1,15 +1,15 @@
-//! What the load goes to: an address, a path and headers, made into request bytes.
+//! Target of the load: an address, a path and headers, made into request bytes.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, ensure};
 use http::Uri;
 
-use crate::http1::{AnswerHead, Channel, Fault};
+use crate::http1::{AnswerHead, Channel, HttpFault};
 
 /// One URL with the headers that every request to it carries.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct LoadTarget {
     pub(crate) address: SocketAddr,
     authority: String,
     path: String,
@@ -17,7 +17,7 @@ pub(crate) struct Target {
     headers: String,
 }
 
-impl Target {
+impl LoadTarget {
     /// Resolves `url`; `headers` are `name: value`.
     ///
     /// # Errors
@@ -114,8 +114,8 @@ fn header_lines(key: Option<&str>, headers: &[String]) -> anyhow::Result<String>
 pub(crate) async fn answer(
     channel: &mut Channel,
     sink: &mut impl FnMut(&[u8]),
-) -> Result<AnswerHead, Fault> {
-    let head = channel.answer().await?.ok_or(Fault::CutShort)?;
+) -> Result<AnswerHead, HttpFault> {
+    let head = channel.answer().await?.ok_or(HttpFault::CutShort)?;
     channel.body(head.framing, sink).await?;
     Ok(head)
 }
@@ -124,7 +124,7 @@ pub(crate) async fn answer(
 ///
 /// # Errors
 /// As for [`answer`].
-pub(crate) async fn once(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u8>), Fault> {
+pub(crate) async fn once(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u8>), HttpFault> {
     let mut channel = Channel::connect(address).await?;
     channel.send(request).await?;
     let mut body = Vec::new();
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn requests_as_bytes() {
         let headers = ["x-a: b".to_owned()];
-        let target = Target::new("http://127.0.0.1:81/v1/x?y=z", Some("k"), &headers).unwrap();
+        let target = LoadTarget::new("http://127.0.0.1:81/v1/x?y=z", Some("k"), &headers).unwrap();
         let start = "POST /v1/x?y=z HTTP/1.1\r\nhost: 127.0.0.1:81\r\nauthorization: Bearer k\r\n\
                      x-a: b\r\ncontent-type: application/json\r\n";
         let plain = format!("{start}content-length: 5\r\n\r\nhello");
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn what_can_not_be_driven_is_said() {
-        assert!(Target::new("https://127.0.0.1/", None, &[]).is_err());
-        assert!(Target::new("/v1", None, &[]).is_err());
-        assert!(Target::new("http://127.0.0.1/", None, &["nocolon".into()]).is_err());
+        assert!(LoadTarget::new("https://127.0.0.1/", None, &[]).is_err());
+        assert!(LoadTarget::new("/v1", None, &[]).is_err());
+        assert!(LoadTarget::new("http://127.0.0.1/", None, &["nocolon".into()]).is_err());
     }
 }

@@ -13,14 +13,14 @@ use memchr::memmem;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-use crate::digest::Running;
-use crate::event::{self, Plan};
-use crate::http1::{self, Channel, Fault, Framing, HEADERS};
+use crate::digest::RunningDigest;
+use crate::event::{self, EventPlan};
+use crate::http1::{self, Channel, Framing, HEADERS, HttpFault};
 use crate::{clock, runtime};
 
 /// Options of `upstream`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct UpstreamOptions {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
@@ -35,9 +35,9 @@ pub(crate) struct Options {
 /// Serves until the process is ended.
 ///
 /// # Errors
-/// When it can't listen.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let state = Arc::new(State::new(options.digest));
+/// Returns an error if it can't listen.
+pub(crate) fn run(options: &UpstreamOptions) -> anyhow::Result<()> {
+    let state = Arc::new(UpstreamState::new(options.digest));
     runtime(options.threads)?.block_on(async {
         let listener = TcpListener::bind(options.listen).await?;
         loop {
@@ -58,14 +58,14 @@ const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 #[derive(Debug)]
-struct State {
+struct UpstreamState {
     answer: Bytes,
     digest: bool,
     open: AtomicUsize,
     served: AtomicUsize,
 }
 
-impl State {
+impl UpstreamState {
     fn new(digest: bool) -> Self {
         let answer = message(200, &chat_answer("")).into();
         Self {
@@ -84,22 +84,22 @@ impl State {
 }
 
 /// Counts a stream as open while it lives.
-struct Open<'a>(&'a AtomicUsize);
+struct OpenStream<'a>(&'a AtomicUsize);
 
-impl<'a> Open<'a> {
+impl<'a> OpenStream<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenStream<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>) {
+async fn connection(stream: TcpStream, state: Arc<UpstreamState>) {
     let Ok(mut channel) = Channel::new(stream) else {
         return;
     };
@@ -107,7 +107,7 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
 }
 
 /// One request and its answer; false when the connection is at its end.
-async fn exchange(channel: &mut Channel, state: &State) -> Result<bool, Fault> {
+async fn exchange(channel: &mut Channel, state: &UpstreamState) -> Result<bool, HttpFault> {
     let Some(head) = channel.head(parse_request).await? else {
         return Ok(false);
     };
@@ -126,15 +126,15 @@ async fn exchange(channel: &mut Channel, state: &State) -> Result<bool, Fault> {
 
 async fn answer(
     channel: &mut Channel,
-    state: &State,
-    head: RequestHead,
-    body: Received,
-) -> Result<bool, Fault> {
+    state: &UpstreamState,
+    head: UpstreamRequestHead,
+    body: ReceivedBody,
+) -> Result<bool, HttpFault> {
     state.served.fetch_add(1, Ordering::Relaxed);
-    if head.path == Path::Counts {
+    if head.path == UpstreamPath::Counts {
         channel.send(&state.counts()).await?;
     } else if let Some(plan) = plan(head.plan, &body.start) {
-        let _open = Open::new(&state.open);
+        let _open = OpenStream::new(&state.open);
         return stream(channel, &plan).await;
     } else if let Some(digest) = body.digest {
         channel.send(&digest_answer(digest)).await?;
@@ -145,7 +145,7 @@ async fn answer(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
+enum UpstreamPath {
     /// `/bench/open`: how many streams are open.
     Counts,
     /// Everything else is a chat.
@@ -153,26 +153,26 @@ enum Path {
 }
 
 #[derive(Debug)]
-struct RequestHead {
-    path: Path,
+struct UpstreamRequestHead {
+    path: UpstreamPath,
     framing: Framing,
     /// The client waits for a `100 Continue` before it sends the body.
     continues: bool,
     close: bool,
     /// The stream that `x-bench-…` headers ask for.
-    plan: Option<Plan>,
+    plan: Option<EventPlan>,
 }
 
-fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>, Fault> {
+fn parse_request(bytes: &[u8]) -> Result<Option<(usize, UpstreamRequestHead)>, HttpFault> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let Status::Complete(length) = parsed.parse(bytes)? else {
         return Ok(None);
     };
     let path = if parsed.path == Some("/bench/open") {
-        Path::Counts
+        UpstreamPath::Counts
     } else {
-        Path::Chat
+        UpstreamPath::Chat
     };
     let framing = http1::framing(parsed.headers)?.unwrap_or(Framing::Length(0));
     let says = |name: &str, value: &[u8]| {
@@ -185,7 +185,7 @@ fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>, Fault> {
     let plan = plan_of_headers(parsed.headers);
     Ok(Some((
         length,
-        RequestHead {
+        UpstreamRequestHead {
             path,
             framing,
             continues,
@@ -195,7 +195,7 @@ fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>, Fault> {
     )))
 }
 
-fn plan_of_headers(headers: &[httparse::Header<'_>]) -> Option<Plan> {
+fn plan_of_headers(headers: &[httparse::Header<'_>]) -> Option<EventPlan> {
     let mut plan = None;
     for header in headers {
         let Some((prefix, rest)) = header.name.split_at_checked("x-bench-".len()) else {
@@ -206,14 +206,15 @@ fn plan_of_headers(headers: &[httparse::Header<'_>]) -> Option<Plan> {
             str::from_utf8(header.value),
         ) {
             let name = rest.to_ascii_lowercase().replace('-', "_");
-            plan.get_or_insert_with(Plan::default).set(&name, value);
+            plan.get_or_insert_with(EventPlan::default)
+                .set(&name, value);
         }
     }
     plan
 }
 
-/// What to stream, if a stream was asked for: headers win over the body.
-fn plan(asked: Option<Plan>, body: &[u8]) -> Option<Plan> {
+/// Returns the stream to send, if one was requested: headers take precedence over the body.
+fn plan(asked: Option<EventPlan>, body: &[u8]) -> Option<EventPlan> {
     if asked.is_some() {
         return asked;
     }
@@ -221,7 +222,7 @@ fn plan(asked: Option<Plan>, body: &[u8]) -> Option<Plan> {
     if !streams(br#""stream":true"#) && !streams(br#""stream": true"#) {
         return None;
     }
-    let mut plan = Plan::default();
+    let mut plan = EventPlan::default();
     if let Some(knob) = knob(body) {
         plan.apply(knob);
     }
@@ -234,15 +235,19 @@ fn knob(body: &[u8]) -> Option<&str> {
     str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
 }
 
-struct Received {
+struct ReceivedBody {
     start: Vec<u8>,
-    digest: Option<Running>,
+    digest: Option<RunningDigest>,
 }
 
-async fn receive(channel: &mut Channel, framing: Framing, digest: bool) -> Result<Received, Fault> {
-    let mut received = Received {
+async fn receive(
+    channel: &mut Channel,
+    framing: Framing,
+    digest: bool,
+) -> Result<ReceivedBody, HttpFault> {
+    let mut received = ReceivedBody {
         start: Vec::new(),
-        digest: digest.then(Running::default),
+        digest: digest.then(RunningDigest::default),
     };
     let mut sink = |part: &[u8]| {
         let room = SEARCHED
@@ -260,7 +265,7 @@ async fn receive(channel: &mut Channel, framing: Framing, digest: bool) -> Resul
 }
 
 /// Sends the events of `plan`, each in a write of its own; false if the client left.
-async fn stream(channel: &mut Channel, plan: &Plan) -> Result<bool, Fault> {
+async fn stream(channel: &mut Channel, plan: &EventPlan) -> Result<bool, HttpFault> {
     channel.send(STREAM_HEAD).await?;
     let (start, mut due) = (Instant::now(), std::time::Duration::ZERO);
     let (mut chunk, mut event) = (Vec::new(), Vec::new());
@@ -282,7 +287,7 @@ async fn stream(channel: &mut Channel, plan: &Plan) -> Result<bool, Fault> {
 }
 
 /// Waits until `due`; false as soon as the client closes.
-async fn wait(channel: &mut Channel, due: Instant) -> Result<bool, Fault> {
+async fn wait(channel: &mut Channel, due: Instant) -> Result<bool, HttpFault> {
     loop {
         tokio::select! {
             biased;
@@ -310,7 +315,7 @@ fn message(status: u16, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} {reason}\r\n{head} {length}\r\n\r\n{body}").into_bytes()
 }
 
-fn digest_answer(digest: Running) -> Vec<u8> {
+fn digest_answer(digest: RunningDigest) -> Vec<u8> {
     let (length, sha256) = (digest.length, digest.hex());
     let field = format!(r#""received":{{"length":{length},"sha256":"{sha256}"}},"#);
     message(200, &chat_answer(&field))
@@ -335,7 +340,7 @@ mod tests {
         assert!((950..1100).contains(&answer.len()), "{}", answer.len());
         let json: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(json["choices"][0]["finish_reason"], "stop");
-        let digest = digest_answer(Running::default());
+        let digest = digest_answer(RunningDigest::default());
         let body = digest.split(|&byte| byte == b'\n').next_back().unwrap();
         assert_eq!(
             serde_json::from_slice::<serde_json::Value>(body).unwrap()["received"]["length"],
@@ -351,7 +356,10 @@ mod tests {
             (found.events, found.interval),
             (3, Duration::from_micros(5))
         );
-        assert_eq!(plan(None, br#"{"stream": true}"#), Some(Plan::default()));
+        assert_eq!(
+            plan(None, br#"{"stream": true}"#),
+            Some(EventPlan::default())
+        );
         assert_eq!(plan(None, br#"{"stream":false}"#), None);
         let head =
             b"POST /v1/messages HTTP/1.1\r\nX-Bench-Events: 9\r\nx-bench-interval-us: 7\r\n\r\n";
@@ -371,6 +379,6 @@ mod tests {
         let (_, head) = parse_request(b"GET /bench/open HTTP/1.1\r\n\r\n")
             .unwrap()
             .unwrap();
-        assert_eq!(head.path, Path::Counts);
+        assert_eq!(head.path, UpstreamPath::Counts);
     }
 }

@@ -54,7 +54,7 @@ pub struct Provider {
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
-    /// False if it is switched off, or its `api_key` is set to nothing.
+    /// False if it is disabled, also because its `api_key` is empty.
     pub enabled: bool,
     /// True if its address may be link-local.
     pub allow_link_local: bool,
@@ -127,7 +127,8 @@ pub(crate) struct RawProvider {
     /// The base URL of the API. The types openai, anthropic and gemini have a default; without one,
     /// requests to a provider of type mock are answered inside this process.
     base_url: Option<Text<BaseUrl>>,
-    /// The provider's API key. An empty one, as by ${NAME:-}, switches the provider off.
+    /// The provider's API key. An empty one, for example from ${NAME:-}, disables
+    /// the provider.
     api_key: Option<Text<SecretString>>,
     /// Names of the models that it serves; * stands for any text. Clients ask for a matching model
     /// as "provider/NAME" or as NAME.
@@ -158,7 +159,7 @@ pub(crate) struct RawProvider {
     /// Headers to add to every request.
     #[serde(default)]
     headers: RawHeaders,
-    /// Set to false to switch the provider off.
+    /// Set to false to disable the provider.
     #[serde(default = "yes")]
     enabled: bool,
     /// Allow a link-local address. The metadata services of clouds have one, and return secrets of
@@ -172,15 +173,15 @@ pub(crate) struct RawProvider {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Timeouts")]
 struct RawTimeouts {
-    /// To open a connection; 3s by default.
+    /// To open a connection. Default: 3s.
     connect: Option<Text<TimeSpan>>,
-    /// From the end of the request to the first byte of the answer; 60s by default.
+    /// From the end of the request to the first byte of the answer. Default: 60s.
     first_byte: Option<Text<TimeSpan>>,
-    /// Between two parts of the answer; 120s by default.
+    /// Between two parts of the answer. Default: 120s.
     idle: Option<Text<TimeSpan>>,
-    /// For the whole answer; 10m by default.
+    /// For the whole answer. Default: 10m.
     total: Option<Text<TimeSpan>>,
-    /// To read on after the client has disconnected, with `on_disconnect: drain`; 60s by default.
+    /// To read on after the client has disconnected, with `on_disconnect: drain`. Default: 60s.
     drain: Option<Text<TimeSpan>>,
 }
 
@@ -212,7 +213,7 @@ struct RawChecks {
     path: Option<Text<UrlPath>>,
     /// From one check to the next; 1s or more.
     interval: Text<TimeSpan>,
-    /// Time limit of one check, at most the interval; 5s by default.
+    /// Time limit of one check, at most the interval. Default: 5s.
     timeout: Option<Text<TimeSpan>>,
     /// Consecutive failures after which the provider is unhealthy.
     #[schemars(range(min = 1))]
@@ -304,9 +305,9 @@ impl RawProvider {
             DefaultBaseUrl::Required | DefaultBaseUrl::InProcess => None,
         });
         if url.is_none() && default == DefaultBaseUrl::Required {
-            let what = format!("is missing for a {} provider", kind.name());
+            let problem = format!("is missing for a {} provider", kind.name());
             let remedy = "add the server's address: http://localhost:8080/v1";
-            diagnostics.error(&at.field("base_url"), what, remedy);
+            diagnostics.error(&at.field("base_url"), problem, remedy);
         }
         let host = url.as_ref().and_then(|url| url.host.parse().ok());
         if host.is_some_and(is_link_local) && !self.allow_link_local {
@@ -336,14 +337,14 @@ impl RawProvider {
             _ if !self.enabled => {}
             Some(key) if is_empty(&key.0) => diagnostics.warn(
                 &key_at,
-                "is empty, so the provider is switched off",
+                "is empty, so the provider is disabled",
                 "set the variable, or remove the line if no credential is needed",
             ),
             Some(_) => {
                 if diagnostics.is_literal(&key_at) {
                     diagnostics.warn(
                         &key_at,
-                        "the file has the credential in plain text",
+                        "the credential is in the file in plain text",
                         format!("move it to the environment or .env and write ${{{variable}}}"),
                     );
                 }
@@ -351,7 +352,7 @@ impl RawProvider {
             }
             None if self.must_have_credential(url) => diagnostics.warn(
                 &key_at,
-                "is missing, so the provider will refuse every request",
+                "is missing, so the provider will reject every request",
                 format!("add api_key: ${{{variable}}}"),
             ),
             None => {}
@@ -379,8 +380,8 @@ impl RawTimeouts {
             };
             require_nonzero(span, &at, diagnostics);
             if span > total {
-                let what = format!("`{span}` is longer than total, which is {total}");
-                diagnostics.error(&at, what, "shorten it, or lengthen timeouts.total");
+                let problem = format!("`{span}` is longer than timeouts.total, which is {total}");
+                diagnostics.error(&at, problem, "shorten it, or raise timeouts.total");
             }
             span.0
         };
@@ -439,8 +440,8 @@ impl RawChecks {
     ) -> HealthCheck {
         let interval = self.interval.0;
         if interval.0 < Duration::from_secs(1) {
-            let what = format!("`{interval}` is too often");
-            diagnostics.error(&at.field("interval"), what, "write 1s or more");
+            let problem = format!("`{interval}` is too short");
+            diagnostics.error(&at.field("interval"), problem, "write a time of 1s or more");
         }
         let default = TimeSpan(DEFAULT_CHECK_TIMEOUT).min(interval);
         let timeout = self.timeout.map_or(default, |timeout| timeout.0);
@@ -448,8 +449,12 @@ impl RawChecks {
             require_nonzero(timeout, &at.field("timeout"), diagnostics);
         }
         if timeout > interval {
-            let what = format!("`{timeout}` is longer than interval, which is {interval}");
-            diagnostics.error(&at.field("timeout"), what, "shorten it");
+            let problem = format!("`{timeout}` is longer than interval, which is {interval}");
+            diagnostics.error(
+                &at.field("timeout"),
+                problem,
+                "write a shorter time, or raise interval",
+            );
         }
         HealthCheck {
             path: self
@@ -521,7 +526,7 @@ pub(crate) fn check_headers(
         if !is_header_name(&name) {
             diagnostics.error(
                 &at,
-                "is not the name of a header",
+                "is not a valid header name",
                 "use letters, digits and `-`",
             );
         } else if NOT_OURS_TO_SET.contains(&name.as_str()) {
@@ -529,7 +534,7 @@ pub(crate) fn check_headers(
         } else if !names.insert(name.clone()) {
             diagnostics.error(
                 &at,
-                "is set twice, in capitals and small letters",
+                "is set twice with different capitalization",
                 "remove one",
             );
         }

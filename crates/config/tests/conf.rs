@@ -61,9 +61,7 @@ fn the_commented_file_runs_on_a_machine_without_keys() {
     assert_eq!(on, ["mock"]);
     assert!(config.keys.iter().all(|key| !key.enabled));
     for warning in bare.warnings.warnings() {
-        let message = &warning.message;
-        let expected = message.contains("disabled") || message.contains("switched off");
-        assert!(expected, "{warning}");
+        assert!(warning.message.contains("disabled"), "{warning}");
     }
 }
 
@@ -107,7 +105,8 @@ fn the_commented_file_has_every_setting_and_its_doc_comment() {
     let text = fs::read_to_string(commented_file()).unwrap();
     let schema = schema();
     let (generated, described) = with_comments(&text, &schema);
-    if std::env::var_os("UPDATE_CONF").is_some() {
+    let update = std::env::var_os("UPDATE_CONF").is_some();
+    if update {
         fs::write(commented_file(), &generated).unwrap();
     }
     let mut settings = BTreeSet::new();
@@ -116,7 +115,7 @@ fn the_commented_file_has_every_setting_and_its_doc_comment() {
     let missing: Vec<_> = settings.difference(&described).collect();
     assert!(missing.is_empty(), "not in the file: {missing:#?}");
     assert!(
-        text == generated,
+        update || text == generated,
         "the comments differ from the types: run with UPDATE_CONF=1"
     );
 }

@@ -6,41 +6,41 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::Config,
+    config::MockConfig,
     control::Controls,
     prose::{self, Prose},
     schema,
-    usage::{Usage, UsageControl},
+    usage::{MockUsage, UsageControl},
 };
 
-/// How much of the prompt an answer is drawn from, in bytes.
+/// Bytes of the prompt that an answer is derived from.
 const PROMPT_READ: usize = 4_096;
 
-/// What a request asks for.
+/// Request for an answer, in no particular format.
 #[derive(Debug, Default)]
-pub(crate) struct Ask {
+pub(crate) struct AnswerRequest {
     /// Text of the last user message.
     pub(crate) prompt: String,
     pub(crate) input_tokens: u64,
-    pub(crate) cache: Cache,
+    pub(crate) cache: PromptCache,
     pub(crate) max_tokens: Option<u64>,
     pub(crate) stops: Vec<String>,
-    /// How many texts are wanted; none by embeddings.
+    /// Number of texts; none for embeddings.
     pub(crate) choices: usize,
-    pub(crate) tools: Vec<Tool>,
-    pub(crate) tool_choice: ToolChoice,
+    pub(crate) tools: Vec<RequestedTool>,
+    pub(crate) tool_choice: RequestedToolChoice,
     pub(crate) parallel_tools: bool,
     /// The last turn carries tool results.
     pub(crate) answered: bool,
     /// The format puts a sentence before a tool call.
     pub(crate) preface: bool,
-    pub(crate) shape: Shape,
-    pub(crate) reasoning: Reasoning,
+    pub(crate) shape: OutputShape,
+    pub(crate) reasoning: ReasoningMode,
 }
 
 /// Input tokens by what the provider's cache does with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cache {
+pub(crate) struct PromptCache {
     pub(crate) read: u64,
     pub(crate) write_5m: u64,
     pub(crate) write_1h: u64,
@@ -48,14 +48,14 @@ pub(crate) struct Cache {
 
 /// A tool that can be called.
 #[derive(Debug)]
-pub(crate) struct Tool {
+pub(crate) struct RequestedTool {
     pub(crate) name: String,
     pub(crate) schema: Value,
 }
 
-/// Which tools a request wants called.
+/// Tool choice of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) enum ToolChoice {
+pub(crate) enum RequestedToolChoice {
     #[default]
     Auto,
     Never,
@@ -63,18 +63,18 @@ pub(crate) enum ToolChoice {
     Named(String),
 }
 
-/// What the text of an answer must look like.
+/// Required shape of an answer's text.
 #[derive(Debug, Default)]
-pub(crate) enum Shape {
+pub(crate) enum OutputShape {
     #[default]
     Prose,
     Object,
     Schema(Value),
 }
 
-/// Whether to think before answering, for how many tokens at most, and in sight of the client.
+/// Reasoning before the answer: its token limit, and its visibility to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Reasoning {
+pub(crate) enum ReasoningMode {
     #[default]
     Off,
     Hidden(u64),
@@ -83,21 +83,21 @@ pub(crate) enum Reasoning {
 
 /// An answer of one or several choices.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) choices: Vec<Choice>,
-    pub(crate) usage: Usage,
-    /// Whether usage is told to the client.
+pub(crate) struct MockAnswer {
+    pub(crate) choices: Vec<AnswerChoice>,
+    pub(crate) usage: MockUsage,
+    /// True if usage is reported to the client.
     pub(crate) usage_told: bool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Choice {
-    pub(crate) parts: Vec<Part>,
-    pub(crate) stop: Stop,
+pub(crate) struct AnswerChoice {
+    pub(crate) parts: Vec<AnswerPart>,
+    pub(crate) stop: AnswerStop,
 }
 
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum AnswerPart {
     /// Reasoning; without text where the client does not see it.
     Thinking(Prose),
     Text(Prose),
@@ -109,14 +109,14 @@ pub(crate) enum Part {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum AnswerStop {
     End,
     Length,
     Tools,
     Sequence(String),
 }
 
-impl Answer {
+impl MockAnswer {
     /// Pieces that all choices are streamed in.
     pub(crate) fn pieces(&self) -> u64 {
         self.choices
@@ -127,7 +127,7 @@ impl Answer {
     }
 }
 
-impl Part {
+impl AnswerPart {
     pub(crate) fn prose(&self) -> &Prose {
         match self {
             Self::Thinking(prose)
@@ -141,15 +141,15 @@ impl Part {
 
 /// Answers `ask`. `echo` is the text to give in place of prose.
 pub(crate) fn answer(
-    ask: &Ask,
+    ask: &AnswerRequest,
     controls: &Controls,
     echo: Option<String>,
-    config: &Config,
-) -> Answer {
+    config: &MockConfig,
+) -> MockAnswer {
     let seed = controls.seed.unwrap_or(config.seed);
-    let mut rng = seeded(seed, &ask.prompt);
+    let mut rng = seed_rng(seed, &ask.prompt);
     let reasoning = reasoning_tokens(ask, &mut rng);
-    let mut writer = Writer {
+    let mut writer = AnswerWriter {
         ask,
         controls,
         config,
@@ -157,13 +157,13 @@ pub(crate) fn answer(
         reasoning,
         rng,
     };
-    let choices: Vec<Choice> = (0..ask.choices).map(|_| writer.choice()).collect();
+    let choices: Vec<AnswerChoice> = (0..ask.choices).map(|_| writer.choice()).collect();
     let usage = match controls.usage {
         Some(UsageControl::Exact(usage)) => usage,
-        Some(UsageControl::Random) => Usage::random(&mut writer.rng),
+        Some(UsageControl::Random) => MockUsage::random(&mut writer.rng),
         None => usage(ask, &choices, reasoning),
     };
-    Answer {
+    MockAnswer {
         choices,
         usage,
         usage_told: !controls.no_usage.unwrap_or_default(),
@@ -171,7 +171,7 @@ pub(crate) fn answer(
 }
 
 /// A generator that gives the same for the same seed and text, on every machine and version.
-pub(crate) fn seeded(seed: u64, text: &str) -> Rng {
+pub(crate) fn seed_rng(seed: u64, text: &str) -> Rng {
     let read = &text[..text.floor_char_boundary(PROMPT_READ)];
     let hash = Sha256::new()
         .chain_update(seed.to_le_bytes())
@@ -182,43 +182,43 @@ pub(crate) fn seeded(seed: u64, text: &str) -> Rng {
     Rng::with_seed(u64::from_le_bytes(first))
 }
 
-struct Writer<'a> {
-    ask: &'a Ask,
+struct AnswerWriter<'a> {
+    ask: &'a AnswerRequest,
     controls: &'a Controls,
-    config: &'a Config,
+    config: &'a MockConfig,
     echo: Option<String>,
     reasoning: u64,
     rng: Rng,
 }
 
-impl Writer<'_> {
-    fn choice(&mut self) -> Choice {
-        let mut parts: Vec<Part> = self.thinking().into_iter().collect();
+impl AnswerWriter<'_> {
+    fn choice(&mut self) -> AnswerChoice {
+        let mut parts: Vec<AnswerPart> = self.thinking().into_iter().collect();
         let calls = self.calls();
         if calls.is_empty() {
             let (text, stop) = self.text();
-            parts.push(Part::Text(text));
-            return Choice { parts, stop };
+            parts.push(AnswerPart::Text(text));
+            return AnswerChoice { parts, stop };
         }
-        if self.ask.preface && self.ask.tool_choice == ToolChoice::Auto {
-            parts.push(Part::Text(Prose::plain(
+        if self.ask.preface && self.ask.tool_choice == RequestedToolChoice::Auto {
+            parts.push(AnswerPart::Text(Prose::plain(
                 "Let me look that up for you.".to_owned(),
             )));
         }
         parts.extend(calls);
-        Choice {
+        AnswerChoice {
             parts,
-            stop: Stop::Tools,
+            stop: AnswerStop::Tools,
         }
     }
 
-    fn thinking(&mut self) -> Option<Part> {
+    fn thinking(&mut self) -> Option<AnswerPart> {
         match self.ask.reasoning {
-            Reasoning::Off => None,
-            Reasoning::Hidden(_) => Some(Part::Thinking(Prose::plain(String::new()))),
-            Reasoning::Visible(_) => {
+            ReasoningMode::Off => None,
+            ReasoningMode::Hidden(_) => Some(AnswerPart::Thinking(Prose::plain(String::new()))),
+            ReasoningMode::Visible(_) => {
                 let topic = prose::topic(&self.ask.prompt);
-                Some(Part::Thinking(Prose::about(
+                Some(AnswerPart::Thinking(Prose::about(
                     &topic,
                     self.reasoning,
                     &mut self.rng,
@@ -227,7 +227,7 @@ impl Writer<'_> {
         }
     }
 
-    fn calls(&mut self) -> Vec<Part> {
+    fn calls(&mut self) -> Vec<AnswerPart> {
         let ask = self.ask;
         let wanted = self.controls.tools.unwrap_or(1);
         let count = if ask.parallel_tools {
@@ -235,11 +235,13 @@ impl Writer<'_> {
         } else {
             wanted.min(1)
         };
-        let tools: Vec<&Tool> = match &ask.tool_choice {
-            ToolChoice::Never => Vec::new(),
+        let tools: Vec<&RequestedTool> = match &ask.tool_choice {
+            RequestedToolChoice::Never => Vec::new(),
             _ if ask.answered => Vec::new(),
-            ToolChoice::Named(name) => ask.tools.iter().filter(|t| t.name == *name).collect(),
-            ToolChoice::Auto | ToolChoice::Any => ask.tools.iter().collect(),
+            RequestedToolChoice::Named(name) => {
+                ask.tools.iter().filter(|t| t.name == *name).collect()
+            }
+            RequestedToolChoice::Auto | RequestedToolChoice::Any => ask.tools.iter().collect(),
         };
         tools
             .into_iter()
@@ -249,43 +251,43 @@ impl Writer<'_> {
             .collect()
     }
 
-    fn call(&mut self, tool: &Tool) -> Part {
+    fn call(&mut self, tool: &RequestedTool) -> AnswerPart {
         let arguments = schema::value(&tool.schema, &mut self.rng);
         let arguments = if arguments.is_object() {
             arguments.to_string()
         } else {
             "{}".to_owned()
         };
-        Part::Call {
+        AnswerPart::Call {
             name: tool.name.clone(),
             arguments: Prose::json(arguments),
         }
     }
 
-    fn text(&mut self) -> (Prose, Stop) {
+    fn text(&mut self) -> (Prose, AnswerStop) {
         let (prose, stop) = match (&self.echo, &self.ask.shape) {
-            (Some(echo), _) => (Prose::plain(echo.clone()), Stop::End),
-            (None, Shape::Schema(schema)) => (
+            (Some(echo), _) => (Prose::plain(echo.clone()), AnswerStop::End),
+            (None, OutputShape::Schema(schema)) => (
                 Prose::json(schema::value(schema, &mut self.rng).to_string()),
-                Stop::End,
+                AnswerStop::End,
             ),
-            (None, Shape::Object) => (
+            (None, OutputShape::Object) => (
                 Prose::json(r#"{"answer":"forty-two","certain":true}"#.to_owned()),
-                Stop::End,
+                AnswerStop::End,
             ),
-            (None, Shape::Prose) => self.prose(),
+            (None, OutputShape::Prose) => self.prose(),
         };
         match self
             .controls
             .pad
             .and_then(|bytes| usize::try_from(bytes).ok())
         {
-            Some(bytes) => (prose.padded(bytes), stop),
+            Some(bytes) => (prose.pad_to(bytes), stop),
             None => (prose, stop),
         }
     }
 
-    fn prose(&mut self) -> (Prose, Stop) {
+    fn prose(&mut self) -> (Prose, AnswerStop) {
         let wanted = self.controls.tokens.unwrap_or_else(|| self.usual_length());
         let room = self
             .ask
@@ -294,14 +296,14 @@ impl Writer<'_> {
         let length = wanted.min(room.max(1));
         let prose = Prose::about(&prose::topic(&self.ask.prompt), length, &mut self.rng);
         if let Some((end, sequence)) = first_stop(prose.text(), &self.ask.stops) {
-            return (prose.cut(end), Stop::Sequence(sequence));
+            return (prose.cut(end), AnswerStop::Sequence(sequence));
         }
         (
             prose,
             if length < wanted {
-                Stop::Length
+                AnswerStop::Length
             } else {
-                Stop::End
+                AnswerStop::End
             },
         )
     }
@@ -313,30 +315,30 @@ impl Writer<'_> {
     }
 }
 
-/// Where the first of `stops` begins in `text`, and which one it is.
+/// Returns the position of the first of `stops` in `text`, and the stop.
 fn first_stop(text: &str, stops: &[String]) -> Option<(usize, String)> {
     let found = stops.iter().filter(|stop| !stop.is_empty());
     let found = found.filter_map(|stop| Some((text.find(stop.as_str())?, stop.clone())));
     found.min_by_key(|(at, _)| *at)
 }
 
-/// How long the request is thought about: at most half of what it may spend.
-fn reasoning_tokens(ask: &Ask, rng: &mut Rng) -> u64 {
-    let (Reasoning::Hidden(most) | Reasoning::Visible(most)) = ask.reasoning else {
+/// Returns the reasoning tokens: at most half of the token limit.
+fn reasoning_tokens(ask: &AnswerRequest, rng: &mut Rng) -> u64 {
+    let (ReasoningMode::Hidden(most) | ReasoningMode::Visible(most)) = ask.reasoning else {
         return 0;
     };
     let most = most.min(ask.max_tokens.unwrap_or(u64::MAX) / 2).max(1);
     rng.u64(most.div_ceil(4)..=most)
 }
 
-fn usage(ask: &Ask, choices: &[Choice], reasoning: u64) -> Usage {
+fn usage(ask: &AnswerRequest, choices: &[AnswerChoice], reasoning: u64) -> MockUsage {
     let parts = choices.iter().flat_map(|choice| &choice.parts);
     let told: u64 = parts
-        .filter(|part| !matches!(part, Part::Thinking(_)))
+        .filter(|part| !matches!(part, AnswerPart::Thinking(_)))
         .map(|part| part.prose().tokens())
         .sum();
     let reasoning = reasoning * choices.len() as u64;
-    Usage {
+    MockUsage {
         input: ask.input_tokens,
         cached: ask.cache.read,
         cache_write_5m: ask.cache.write_5m,
@@ -344,7 +346,7 @@ fn usage(ask: &Ask, choices: &[Choice], reasoning: u64) -> Usage {
         output: told + reasoning,
         reasoning,
     }
-    .fitted()
+    .clamp_parts()
 }
 
 #[cfg(test)]
@@ -353,35 +355,35 @@ mod tests {
 
     use super::*;
 
-    fn ask() -> Ask {
-        Ask {
+    fn ask() -> AnswerRequest {
+        AnswerRequest {
             prompt: "Explain backpressure".to_owned(),
             input_tokens: 9,
             choices: 1,
             parallel_tools: true,
-            ..Ask::default()
+            ..AnswerRequest::default()
         }
     }
 
-    fn tools() -> Vec<Tool> {
+    fn tools() -> Vec<RequestedTool> {
         ["get_weather", "get_time"]
-            .map(|name| Tool {
+            .map(|name| RequestedTool {
                 name: name.to_owned(),
                 schema: json!({"type": "object", "properties": {"city": {"type": "string"}}}),
             })
             .into()
     }
 
-    fn reply(ask: &Ask, controls: &str) -> Answer {
+    fn reply(ask: &AnswerRequest, controls: &str) -> MockAnswer {
         let controls = Controls::from_text(controls).unwrap();
-        answer(ask, &controls, None, &Config::default())
+        answer(ask, &controls, None, &MockConfig::default())
     }
 
-    fn called(answer: &Answer) -> Vec<&str> {
+    fn tool_names(answer: &MockAnswer) -> Vec<&str> {
         let parts = answer.choices[0].parts.iter();
         parts
             .filter_map(|part| match part {
-                Part::Call { name, .. } => Some(name.as_str()),
+                AnswerPart::Call { name, .. } => Some(name.as_str()),
                 _ => None,
             })
             .collect()
@@ -389,7 +391,7 @@ mod tests {
 
     #[test]
     fn the_same_request_gets_the_same_answer() {
-        let text = |ask: &Ask, controls: &str| {
+        let text = |ask: &AnswerRequest, controls: &str| {
             reply(ask, controls).choices[0].parts[0]
                 .prose()
                 .text()
@@ -397,7 +399,7 @@ mod tests {
         };
         assert_eq!(text(&ask(), ""), text(&ask(), ""));
         assert_ne!(text(&ask(), ""), text(&ask(), "seed=1"));
-        let other = Ask {
+        let other = AnswerRequest {
             prompt: "Explain queues".to_owned(),
             ..ask()
         };
@@ -409,15 +411,15 @@ mod tests {
         assert_eq!(reply(&ask(), "").usage.output, 40);
         assert_eq!(
             reply(&ask(), "tokens=7").usage,
-            Usage {
+            MockUsage {
                 input: 9,
                 output: 7,
-                ..Usage::default()
+                ..MockUsage::default()
             }
         );
         assert_eq!(
             reply(
-                &Ask {
+                &AnswerRequest {
                     choices: 3,
                     ..ask()
                 },
@@ -431,16 +433,19 @@ mod tests {
 
     #[test]
     fn an_answer_ends_at_the_limit_or_at_a_stop_sequence() {
-        let short = Ask {
+        let short = AnswerRequest {
             max_tokens: Some(5),
             ..ask()
         };
         let cut = reply(&short, "");
-        assert_eq!((cut.usage.output, &cut.choices[0].stop), (5, &Stop::Length));
-        assert_eq!(reply(&short, "tokens=5").choices[0].stop, Stop::End);
+        assert_eq!(
+            (cut.usage.output, &cut.choices[0].stop),
+            (5, &AnswerStop::Length)
+        );
+        assert_eq!(reply(&short, "tokens=5").choices[0].stop, AnswerStop::End);
 
         let stopped = reply(
-            &Ask {
+            &AnswerRequest {
                 stops: vec!["e".to_owned(), "t".to_owned()],
                 ..ask()
             },
@@ -448,43 +453,51 @@ mod tests {
         );
         let text = stopped.choices[0].parts[0].prose().text();
         assert!(!text.contains(['e', 't']), "{text}");
-        assert!(matches!(&stopped.choices[0].stop, Stop::Sequence(s) if s == "e" || s == "t"));
+        assert!(
+            matches!(&stopped.choices[0].stop, AnswerStop::Sequence(s) if s == "e" || s == "t")
+        );
     }
 
     #[test]
     fn tools_are_called_as_the_choice_says() {
-        let with = |tool_choice| Ask {
+        let with = |tool_choice| AnswerRequest {
             tools: tools(),
             tool_choice,
             ..ask()
         };
-        assert_eq!(called(&reply(&with(ToolChoice::Auto), "")), ["get_weather"]);
         assert_eq!(
-            called(&reply(&with(ToolChoice::Auto), "tools=2")),
+            tool_names(&reply(&with(RequestedToolChoice::Auto), "")),
+            ["get_weather"]
+        );
+        assert_eq!(
+            tool_names(&reply(&with(RequestedToolChoice::Auto), "tools=2")),
             ["get_weather", "get_time"]
         );
-        assert_eq!(called(&reply(&with(ToolChoice::Auto), "tools=3")).len(), 3);
-        assert!(called(&reply(&with(ToolChoice::Auto), "tools=0")).is_empty());
-        assert!(called(&reply(&with(ToolChoice::Never), "tools=2")).is_empty());
-        let named = with(ToolChoice::Named("get_time".to_owned()));
-        assert_eq!(called(&reply(&named, "")), ["get_time"]);
-        let single = Ask {
+        assert_eq!(
+            tool_names(&reply(&with(RequestedToolChoice::Auto), "tools=3")).len(),
+            3
+        );
+        assert!(tool_names(&reply(&with(RequestedToolChoice::Auto), "tools=0")).is_empty());
+        assert!(tool_names(&reply(&with(RequestedToolChoice::Never), "tools=2")).is_empty());
+        let named = with(RequestedToolChoice::Named("get_time".to_owned()));
+        assert_eq!(tool_names(&reply(&named, "")), ["get_time"]);
+        let single = AnswerRequest {
             parallel_tools: false,
-            ..with(ToolChoice::Any)
+            ..with(RequestedToolChoice::Any)
         };
-        assert_eq!(called(&reply(&single, "tools=2")), ["get_weather"]);
-        let answered = Ask {
+        assert_eq!(tool_names(&reply(&single, "tools=2")), ["get_weather"]);
+        let answered = AnswerRequest {
             answered: true,
-            ..with(ToolChoice::Auto)
+            ..with(RequestedToolChoice::Auto)
         };
-        assert!(called(&reply(&answered, "")).is_empty());
-        assert!(called(&reply(&ask(), "tools=2")).is_empty());
+        assert!(tool_names(&reply(&answered, "")).is_empty());
+        assert!(tool_names(&reply(&ask(), "tools=2")).is_empty());
     }
 
     #[test]
     fn a_preface_stands_before_calls_nobody_forced() {
         let kinds = |tool_choice| {
-            let ask = Ask {
+            let ask = AnswerRequest {
                 tools: tools(),
                 preface: true,
                 tool_choice,
@@ -492,14 +505,20 @@ mod tests {
             };
             reply(&ask, "").choices[0].parts.len()
         };
-        assert_eq!((kinds(ToolChoice::Auto), kinds(ToolChoice::Any)), (2, 1));
+        assert_eq!(
+            (
+                kinds(RequestedToolChoice::Auto),
+                kinds(RequestedToolChoice::Any)
+            ),
+            (2, 1)
+        );
     }
 
     #[test]
     fn reasoning_is_counted_and_shown_where_asked() {
         let hidden = reply(
-            &Ask {
-                reasoning: Reasoning::Hidden(100),
+            &AnswerRequest {
+                reasoning: ReasoningMode::Hidden(100),
                 ..ask()
             },
             "tokens=10",
@@ -508,8 +527,8 @@ mod tests {
         assert_eq!(hidden.usage.output, hidden.usage.reasoning + 10);
         assert_eq!(hidden.choices[0].parts[0].prose().text(), "");
         let seen = reply(
-            &Ask {
-                reasoning: Reasoning::Visible(100),
+            &AnswerRequest {
+                reasoning: ReasoningMode::Visible(100),
                 ..ask()
             },
             "tokens=10",
@@ -518,8 +537,8 @@ mod tests {
             seen.choices[0].parts[0].prose().pieces(),
             seen.usage.reasoning
         );
-        let tight = Ask {
-            reasoning: Reasoning::Visible(100),
+        let tight = AnswerRequest {
+            reasoning: ReasoningMode::Visible(100),
             max_tokens: Some(20),
             ..ask()
         };
@@ -533,11 +552,11 @@ mod tests {
         let exact = reply(&ask(), "usage=input=5,cached=2,output=3");
         assert_eq!(
             exact.usage,
-            Usage {
+            MockUsage {
                 input: 5,
                 cached: 2,
                 output: 3,
-                ..Usage::default()
+                ..MockUsage::default()
             }
         );
         assert_eq!(
@@ -552,8 +571,8 @@ mod tests {
         let schema =
             json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
         let structured = reply(
-            &Ask {
-                shape: Shape::Schema(schema),
+            &AnswerRequest {
+                shape: OutputShape::Schema(schema),
                 ..ask()
             },
             "",
@@ -562,8 +581,8 @@ mod tests {
             serde_json::from_str(structured.choices[0].parts[0].prose().text()).unwrap();
         assert!(made["n"].is_i64());
         let object = reply(
-            &Ask {
-                shape: Shape::Object,
+            &AnswerRequest {
+                shape: OutputShape::Object,
                 ..ask()
             },
             "",

@@ -14,14 +14,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    control::{Failure, Split},
-    format::Events,
-    meter::{State, Ticket},
-    script::{Script, Step},
-    socket::{End, Fate},
+    control::{ChunkSplit, ForcedFailure},
+    format::EventBuffer,
+    meter::{RecordState, Ticket},
+    script::{Script, ScriptStep},
+    socket::{PlannedEnd, SocketEnd},
 };
 
-/// What an error event says.
+/// Message of an error event.
 pub(crate) const ERROR_EVENT: &str = "The mock failed within the stream, as it was asked to";
 
 /// Time for the frames of an HTTP/2 stream to be sent before it is reset.
@@ -32,36 +32,36 @@ const HTTP2_FLUSH: Duration = Duration::from_millis(20);
 #[error("the mock broke off, as it was asked to")]
 pub(crate) struct BrokenOff;
 
-/// When the events of a stream are sent.
+/// Timing of the events of a stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    /// When the first event is due.
+pub(crate) struct BodyPace {
+    /// Time of the first event.
     pub(crate) first: Instant,
     pub(crate) between: Duration,
-    /// How far the time between two events strays, in percent.
+    /// Variation of the time between two events, in percent.
     pub(crate) jitter_percent: u8,
 }
 
-/// How a body is to be sent.
+/// Delivery of a body.
 #[derive(Debug)]
-pub(crate) struct Manner {
-    pub(crate) failure: Option<Failure>,
-    pub(crate) split: Option<Split>,
+pub(crate) struct Delivery {
+    pub(crate) failure: Option<ForcedFailure>,
+    pub(crate) split: Option<ChunkSplit>,
     pub(crate) split_delay: Duration,
     /// Leaves out the length of a whole body.
     pub(crate) chunked: bool,
-    /// How the request has ended when the body has.
-    pub(crate) end: State,
+    /// State of the request when the body has ended.
+    pub(crate) end: RecordState,
     /// The connection's fate; none over HTTP/2, where a stream ends alone.
-    pub(crate) fate: Option<Arc<Fate>>,
+    pub(crate) fate: Option<Arc<PlannedEnd>>,
 }
 
 /// The body of an answer.
 pub(crate) struct AnswerBody {
     script: Option<Script>,
-    events: Events,
-    pace: Pace,
-    manner: Manner,
+    events: EventBuffer,
+    pace: BodyPace,
+    manner: Delivery,
     ticket: Ticket,
     rng: Rng,
     /// One timer for whatever is waited for; made when first needed.
@@ -69,13 +69,13 @@ pub(crate) struct AnswerBody {
     waiting: bool,
     /// The wait before the step at hand is over.
     waited: bool,
-    /// When the last token event was due; none before the first.
+    /// Time at which the last token event was due; none before the first.
     last_due: Option<Instant>,
     sent_events: u64,
     sent_bytes: u64,
-    /// What a split body has not sent of the events it has taken.
+    /// Bytes of the taken events that a split body has not sent.
     unsplit: BytesMut,
-    /// What comes after `unsplit` is sent.
+    /// Result that follows once `unsplit` is sent.
     held: Option<Pull>,
     /// Lets hyper flush before the next piece.
     yielding: bool,
@@ -87,7 +87,7 @@ pub(crate) struct AnswerBody {
     resetting: bool,
 }
 
-/// What comes next.
+/// Next part of a body.
 enum Pull {
     Event(Bytes),
     WaitUntil(Instant),
@@ -95,18 +95,18 @@ enum Pull {
     End,
 }
 
-/// How a body breaks off.
+/// Way in which a body breaks off.
 #[derive(Clone, Copy)]
 enum Break {
-    Off(End),
+    Off(SocketEnd),
     Stall,
 }
 
 impl AnswerBody {
     /// A body sent as one piece, if the manner does not say otherwise.
-    pub(crate) fn whole(body: Vec<u8>, manner: Manner, ticket: Ticket) -> Self {
+    pub(crate) fn whole(body: Vec<u8>, manner: Delivery, ticket: Ticket) -> Self {
         let length = body.len() as u64;
-        let pace = Pace {
+        let pace = BodyPace {
             first: Instant::now(),
             between: Duration::ZERO,
             jitter_percent: 0,
@@ -122,15 +122,15 @@ impl AnswerBody {
     }
 
     /// A body of the script's events.
-    pub(crate) fn stream(script: Script, pace: Pace, manner: Manner, ticket: Ticket) -> Self {
+    pub(crate) fn stream(script: Script, pace: BodyPace, manner: Delivery, ticket: Ticket) -> Self {
         Self::new(Some(script), pace, manner, ticket)
     }
 
-    fn new(script: Option<Script>, pace: Pace, manner: Manner, ticket: Ticket) -> Self {
+    fn new(script: Option<Script>, pace: BodyPace, manner: Delivery, ticket: Ticket) -> Self {
         let rng = Rng::with_seed(ticket.seq());
         Self {
             script,
-            events: Events::default(),
+            events: EventBuffer::default(),
             pace,
             manner,
             ticket,
@@ -153,15 +153,16 @@ impl AnswerBody {
 
     /// The next bytes to send as they are: an event, or a piece of the size asked for.
     fn pull(&mut self) -> Pull {
-        if matches!(self.manner.failure, Some(Failure::CutBytes(most)) if self.sent_bytes >= most) {
-            return Pull::Break(Break::Off(End::Close));
+        if matches!(self.manner.failure, Some(ForcedFailure::CutBytes(most)) if self.sent_bytes >= most)
+        {
+            return Pull::Break(Break::Off(SocketEnd::Close));
         }
         let Some(split) = self.manner.split else {
             return self.pull_event();
         };
         let size = match split {
-            Split::Every(size) => size,
-            Split::Random => self.rng.usize(1..=64),
+            ChunkSplit::Every(size) => size,
+            ChunkSplit::Random => self.rng.usize(1..=64),
         };
         while self.unsplit.len() < size && self.held.is_none() {
             match self.pull_event() {
@@ -185,14 +186,14 @@ impl AnswerBody {
             if let Some(event) = self.events.pop() {
                 self.sent_events += 1;
                 self.ticket
-                    .sent(self.script.as_ref().map_or(u64::MAX, Script::sent));
+                    .note_sent(self.script.as_ref().map_or(u64::MAX, Script::pieces_sent));
                 return Pull::Event(event);
             }
             let Some(script) = self.script.as_ref() else {
                 return Pull::End;
             };
             let step = script.next_step();
-            if step == Step::Done {
+            if step == ScriptStep::Done {
                 return Pull::End;
             }
             if let Some(due) = self.wait_before(step) {
@@ -205,20 +206,20 @@ impl AnswerBody {
         }
     }
 
-    /// When the step is due, if that is yet to come. Token events keep to a timetable, so that a
-    /// timer that fires late does not delay those after.
-    fn wait_before(&mut self, step: Step) -> Option<Instant> {
+    /// Returns the time at which the step is due, if that is in the future. Token events follow a
+    /// timetable, so that a late timer does not delay later ones.
+    fn wait_before(&mut self, step: ScriptStep) -> Option<Instant> {
         if std::mem::replace(&mut self.waited, true) {
             return None;
         }
         let due = match (step, self.last_due) {
-            (Step::Begin, _) => self.pace.first,
-            (Step::Piece(..), None) => {
+            (ScriptStep::Begin, _) => self.pace.first,
+            (ScriptStep::Piece(..), None) => {
                 self.last_due = Some(self.pace.first);
                 return None;
             }
-            (Step::Piece(..), Some(last)) if !self.pace.between.is_zero() => {
-                let between = self.strayed(self.pace.between);
+            (ScriptStep::Piece(..), Some(last)) if !self.pace.between.is_zero() => {
+                let between = self.with_jitter(self.pace.between);
                 let now = Instant::now();
                 // One that could not keep up, for its client did not read, begins anew.
                 let due = if last + between * 2 < now {
@@ -234,7 +235,7 @@ impl AnswerBody {
         (due > Instant::now()).then_some(due)
     }
 
-    fn strayed(&mut self, usual: Duration) -> Duration {
+    fn with_jitter(&mut self, usual: Duration) -> Duration {
         let stray = u32::from(self.pace.jitter_percent.min(100));
         if stray == 0 {
             return usual;
@@ -246,16 +247,19 @@ impl AnswerBody {
     /// written here.
     fn due_break(&mut self) -> Option<Break> {
         let (due, broken) = match self.manner.failure? {
-            Failure::ResetAfter(n) => (self.sent_events >= n, Break::Off(End::Reset)),
-            Failure::CutAfter(n) => (self.sent_events >= n, Break::Off(End::Close)),
-            Failure::HangAfter(n) => (self.sent_events >= n, Break::Stall),
-            Failure::ErrorAfter(n) => {
+            ForcedFailure::ResetAfter(n) => (self.sent_events >= n, Break::Off(SocketEnd::Reset)),
+            ForcedFailure::CutAfter(n) => (self.sent_events >= n, Break::Off(SocketEnd::Close)),
+            ForcedFailure::HangAfter(n) => (self.sent_events >= n, Break::Stall),
+            ForcedFailure::ErrorAfter(n) => {
                 if self.sent_events >= n {
                     self.write_error();
                 }
                 return None;
             }
-            Failure::CutBytes(_) | Failure::Status(_) | Failure::Reset | Failure::Hang => {
+            ForcedFailure::CutBytes(_)
+            | ForcedFailure::Status(_)
+            | ForcedFailure::Reset
+            | ForcedFailure::Hang => {
                 return None;
             }
         };
@@ -265,16 +269,16 @@ impl AnswerBody {
     fn write_error(&mut self) {
         self.manner.failure = None;
         if let Some(script) = self.script.as_mut() {
-            self.events = Events::default();
+            self.events = EventBuffer::default();
             script.fail(ERROR_EVENT, &mut self.events);
-            self.manner.end = State::Failed;
+            self.manner.end = RecordState::Failed;
             self.waited = false;
         }
     }
 
     /// Shortens a piece to where the body is to be cut.
     fn up_to_cut(&self, mut piece: Bytes) -> Bytes {
-        if let Some(Failure::CutBytes(most)) = self.manner.failure {
+        if let Some(ForcedFailure::CutBytes(most)) = self.manner.failure {
             let left = usize::try_from(most - self.sent_bytes).unwrap_or(usize::MAX);
             piece.truncate(left);
         }
@@ -290,8 +294,8 @@ impl AnswerBody {
         Frame::data(piece)
     }
 
-    /// Whether nothing comes after what was sent: then hyper can end the body in one write. A body
-    /// that has its full length is never asked for more.
+    /// Returns true if nothing follows: then hyper can end the body in one write. A body that has
+    /// its full length is never polled again.
     fn is_last(&self) -> bool {
         if self.length == Some(self.sent_bytes) {
             return true;
@@ -299,7 +303,7 @@ impl AnswerBody {
         let done = self
             .script
             .as_ref()
-            .is_none_or(|script| script.next_step() == Step::Done);
+            .is_none_or(|script| script.next_step() == ScriptStep::Done);
         done && self.manner.failure.is_none() && self.events.is_empty() && self.unsplit.is_empty()
     }
 
@@ -320,7 +324,7 @@ impl AnswerBody {
         let Break::Off(end) = broken else {
             return Poll::Pending;
         };
-        self.ticket.end(State::Cut);
+        self.ticket.end(RecordState::Cut);
         if let Some(fate) = &self.manner.fate {
             fate.decide(end);
             // The connection must be polled once more to find out what was decided.

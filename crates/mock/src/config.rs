@@ -1,12 +1,12 @@
-//! What a mock provider is started with. What a single request asks for is `control`'s.
+//! Settings of a mock provider. Those of a single request belong to `control`.
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-/// How a mock provider answers when a request asks for nothing special.
+/// Settings of a mock provider for requests without controls.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct MockConfig {
     /// Answers are drawn from this and the request: the same both times, the same answer.
     pub seed: u64,
     /// Wait from the request to the first event of a stream.
@@ -15,7 +15,7 @@ pub struct Config {
     pub token_delay: Duration,
     /// Usual length of an answer in tokens.
     pub tokens: u32,
-    /// How far waits and lengths stray from the usual, in percent.
+    /// Variation of waits and lengths, in percent.
     pub jitter_percent: u8,
     /// Names listed by `/v1/models`. Any name is answered.
     pub models: Vec<String>,
@@ -23,13 +23,13 @@ pub struct Config {
     pub require_key: Option<SecretString>,
     /// Largest request body in bytes; a larger one is answered 413.
     pub max_body: usize,
-    /// How many requests the meter's log holds.
+    /// Number of requests in the meter's log.
     pub log_capacity: usize,
-    /// How long open streams may go on after a shutdown.
+    /// Time that open streams have after a shutdown.
     pub drain: Duration,
 }
 
-impl Default for Config {
+impl Default for MockConfig {
     fn default() -> Self {
         Self {
             seed: 0,
@@ -48,7 +48,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl MockConfig {
     /// The pace and length of a hosted model, for demonstrations.
     #[must_use]
     pub fn realistic() -> Self {

@@ -1,5 +1,5 @@
-//! What a single request asks of the mock, read from its model name and its `x-mock-*` headers.
-//! The grammar is documented in the crate's root; carrying it out is `service`'s and `body`'s.
+//! Controls of a single request, read from its model name and its `x-mock-*` headers. The grammar
+//! is documented in the crate's root. It must not carry them out: `service` and `body` do.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ const NAMES: &str = "status, retry_after, delay, first_token, token_delay, token
     no_usage, reset, reset_after, hang, hang_after, cut_after, cut_bytes, error_event, \
     error_after, split, split_delay, fail_first, key, chunked, pad, echo, stamp, tools, seed";
 
-/// What a request asks for; `None` leaves it to the next source and at last to the config.
+/// Controls of a request; `None` leaves a setting to the next source and finally to the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Controls {
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<ForcedFailure>,
     pub(crate) status: Option<u16>,
     pub(crate) retry_after: Option<RetryAfter>,
     pub(crate) delay: Option<Duration>,
@@ -30,7 +30,7 @@ pub(crate) struct Controls {
     pub(crate) tokens: Option<u64>,
     pub(crate) usage: Option<UsageControl>,
     pub(crate) no_usage: Option<bool>,
-    pub(crate) split: Option<Split>,
+    pub(crate) split: Option<ChunkSplit>,
     pub(crate) split_delay: Option<Duration>,
     pub(crate) fail_first: Option<u64>,
     pub(crate) key: Option<String>,
@@ -42,9 +42,9 @@ pub(crate) struct Controls {
     pub(crate) seed: Option<u64>,
 }
 
-/// How a request is to go wrong. Counts are of events and bytes sent before.
+/// Failure forced by a request. Counts are of events and bytes sent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum ForcedFailure {
     /// An error answer of this status.
     Status(u16),
     /// A TCP reset instead of an answer.
@@ -69,7 +69,7 @@ pub(crate) enum RetryAfter {
 
 /// In pieces of which size a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Split {
+pub(crate) enum ChunkSplit {
     Every(usize),
     Random,
 }
@@ -199,15 +199,15 @@ impl Controls {
             "key" => self.key = Some(value.to_owned()),
             "retry_after" => self.retry_after = Some(retry_after(value)?),
             "status" => self.set_status(value)?,
-            "reset" if flag(value)? => self.fail(Failure::Reset)?,
-            "hang" if flag(value)? => self.fail(Failure::Hang)?,
-            "error_event" if flag(value)? => self.fail(Failure::ErrorAfter(0))?,
+            "reset" if flag(value)? => self.fail(ForcedFailure::Reset)?,
+            "hang" if flag(value)? => self.fail(ForcedFailure::Hang)?,
+            "error_event" if flag(value)? => self.fail(ForcedFailure::ErrorAfter(0))?,
             "reset" | "hang" | "error_event" => {}
-            "reset_after" => self.fail(Failure::ResetAfter(count(value)?))?,
-            "hang_after" => self.fail(Failure::HangAfter(count(value)?))?,
-            "cut_after" => self.fail(Failure::CutAfter(count(value)?))?,
-            "cut_bytes" => self.fail(Failure::CutBytes(count(value)?))?,
-            "error_after" => self.fail(Failure::ErrorAfter(count(value)?))?,
+            "reset_after" => self.fail(ForcedFailure::ResetAfter(count(value)?))?,
+            "hang_after" => self.fail(ForcedFailure::HangAfter(count(value)?))?,
+            "cut_after" => self.fail(ForcedFailure::CutAfter(count(value)?))?,
+            "cut_bytes" => self.fail(ForcedFailure::CutBytes(count(value)?))?,
+            "error_after" => self.fail(ForcedFailure::ErrorAfter(count(value)?))?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -219,12 +219,12 @@ impl Controls {
                 self.status = Some(status);
                 Ok(())
             }
-            Ok(status @ 400..=599) => self.fail(Failure::Status(status)),
+            Ok(status @ 400..=599) => self.fail(ForcedFailure::Status(status)),
             _ => Err("takes a status from 200 to 599".to_owned()),
         }
     }
 
-    fn fail(&mut self, failure: Failure) -> Result<(), String> {
+    fn fail(&mut self, failure: ForcedFailure) -> Result<(), String> {
         match self.failure.replace(failure) {
             None => Ok(()),
             Some(_) => Err("is a second failure; a request fails in one way".to_owned()),
@@ -256,12 +256,12 @@ fn count(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| "takes a whole number".to_owned())
 }
 
-fn split(value: &str) -> Result<Split, String> {
+fn split(value: &str) -> Result<ChunkSplit, String> {
     if value == "random" {
-        return Ok(Split::Random);
+        return Ok(ChunkSplit::Random);
     }
     match value.parse() {
-        Ok(bytes @ 1..) => Ok(Split::Every(bytes)),
+        Ok(bytes @ 1..) => Ok(ChunkSplit::Every(bytes)),
         _ => Err("takes a number of bytes or `random`".to_owned()),
     }
 }
@@ -298,7 +298,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::usage::Usage;
+    use crate::usage::MockUsage;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let parsed = pairs.iter().map(|(name, value)| {
@@ -313,7 +313,7 @@ mod tests {
         let (name, controls) =
             Controls::from_model("ft:mock-gpt:org:status=429:delay=200ms:stamp::x").unwrap();
         assert_eq!(name, "ft:mock-gpt:org::x");
-        assert_eq!(controls.failure, Some(Failure::Status(429)));
+        assert_eq!(controls.failure, Some(ForcedFailure::Status(429)));
         assert_eq!(controls.delay, Some(Duration::from_millis(200)));
         assert_eq!(controls.stamp, Some(true));
     }
@@ -327,15 +327,15 @@ mod tests {
     #[test]
     fn every_failure_is_read() {
         for (text, failure) in [
-            ("status=503", Failure::Status(503)),
-            ("reset", Failure::Reset),
-            ("reset_after=3", Failure::ResetAfter(3)),
-            ("hang", Failure::Hang),
-            ("hang_after=0", Failure::HangAfter(0)),
-            ("cut_after=2", Failure::CutAfter(2)),
-            ("cut_bytes=99", Failure::CutBytes(99)),
-            ("error_event", Failure::ErrorAfter(0)),
-            ("error_after=4", Failure::ErrorAfter(4)),
+            ("status=503", ForcedFailure::Status(503)),
+            ("reset", ForcedFailure::Reset),
+            ("reset_after=3", ForcedFailure::ResetAfter(3)),
+            ("hang", ForcedFailure::Hang),
+            ("hang_after=0", ForcedFailure::HangAfter(0)),
+            ("cut_after=2", ForcedFailure::CutAfter(2)),
+            ("cut_bytes=99", ForcedFailure::CutBytes(99)),
+            ("error_event", ForcedFailure::ErrorAfter(0)),
+            ("error_after=4", ForcedFailure::ErrorAfter(4)),
         ] {
             assert_eq!(
                 Controls::from_text(text).unwrap().failure,
@@ -360,13 +360,13 @@ mod tests {
             first_token: Some(Duration::from_secs(1)),
             token_delay: Some(Duration::from_micros(80)),
             tokens: Some(7),
-            usage: Some(UsageControl::Exact(Usage {
+            usage: Some(UsageControl::Exact(MockUsage {
                 input: 9,
                 output: 2,
-                ..Usage::default()
+                ..MockUsage::default()
             })),
             no_usage: Some(true),
-            split: Some(Split::Every(3)),
+            split: Some(ChunkSplit::Every(3)),
             split_delay: Some(Duration::from_millis(1)),
             fail_first: Some(2),
             key: Some("a".to_owned()),
@@ -390,7 +390,7 @@ mod tests {
             ("accept", "x"),
         ]));
         let merged = header.unwrap().or(model);
-        assert_eq!(merged.failure, Some(Failure::ResetAfter(2)));
+        assert_eq!(merged.failure, Some(ForcedFailure::ResetAfter(2)));
         assert_eq!(merged.stamp, Some(false));
         assert_eq!(merged.first_token, Some(Duration::from_millis(7)));
         assert_eq!(merged.delay, Some(Duration::from_secs(1)));

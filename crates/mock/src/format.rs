@@ -9,7 +9,7 @@ use llm_router_domain::format::Endpoint;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ask::{Answer, Ask, Choice, Part, Stop};
+use crate::ask::{AnswerChoice, AnswerPart, AnswerRequest, AnswerStop, MockAnswer};
 
 pub(crate) mod chat;
 pub(crate) mod completions;
@@ -23,18 +23,18 @@ pub(crate) mod responses;
 
 /// One endpoint of a provider: how its requests are read and its answers written.
 pub(crate) trait Surface: Sync {
-    /// What the request asks for, or what is wrong with it.
-    fn read(&self, body: &Value) -> Result<Ask, Refusal>;
+    /// Reads a request, or returns the refusal of an invalid one.
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal>;
 
     /// The answer in one JSON body.
-    fn whole(&self, body: &Value, job: &mut Job) -> Vec<u8>;
+    fn whole(&self, body: &Value, job: &mut AnswerJob) -> Vec<u8>;
 
     /// Writes the answer as events; `None` where the endpoint has no streams.
-    fn encoder(&self, _body: &Value, _job: &mut Job) -> Option<Box<dyn Encoder>> {
+    fn encoder(&self, _body: &Value, _job: &mut AnswerJob) -> Option<Box<dyn Encoder>> {
         None
     }
 
-    /// Whether a provider charges for the tokens.
+    /// Returns true if a provider charges for the tokens.
     fn bills(&self) -> bool {
         true
     }
@@ -54,35 +54,35 @@ pub(crate) fn surface(endpoint: Endpoint) -> &'static dyn Surface {
 
 /// An answer on its way out, with what every format writes around it.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct AnswerJob {
     /// The model's name as the request had it.
     pub(crate) model: String,
     /// Unix time in seconds.
     pub(crate) created: u64,
-    pub(crate) answer: Answer,
+    pub(crate) answer: MockAnswer,
     /// Draws ids, which differ from request to request.
     pub(crate) ids: Rng,
 }
 
-impl Job {
+impl AnswerJob {
     /// The one choice of formats that have but one.
-    pub(crate) fn first(&self) -> (&[Part], &Stop) {
+    pub(crate) fn first(&self) -> (&[AnswerPart], &AnswerStop) {
         match self.answer.choices.first() {
-            Some(Choice { parts, stop }) => (parts, stop),
-            None => (&[], &Stop::End),
+            Some(AnswerChoice { parts, stop }) => (parts, stop),
+            None => (&[], &AnswerStop::End),
         }
     }
 }
 
-/// What a provider says to a request it does not take.
+/// Refusal of a request by a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct MockRefusal {
     pub(crate) status: u16,
     pub(crate) message: String,
     pub(crate) param: Option<String>,
 }
 
-impl Refusal {
+impl MockRefusal {
     /// A 400 that names the field at fault.
     pub(crate) fn field(param: &str, message: impl Into<String>) -> Self {
         Self {
@@ -101,9 +101,9 @@ impl Refusal {
     }
 }
 
-/// Where in an answer a piece belongs.
+/// Position of a piece in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct PiecePosition {
     pub(crate) choice: usize,
     pub(crate) part: usize,
 }
@@ -111,25 +111,25 @@ pub(crate) struct Place {
 /// Turns the steps through an answer into a format's events. Steps that a format has no event for
 /// write nothing.
 pub(crate) trait Encoder: Send {
-    fn begin(&mut self, _events: &mut Events) {}
-    fn open_choice(&mut self, _index: usize, _choice: &Choice, _events: &mut Events) {}
-    fn open_part(&mut self, at: Place, part: &Part, events: &mut Events);
-    fn piece(&mut self, at: Place, part: &Part, text: &str, events: &mut Events);
-    fn close_part(&mut self, _at: Place, _part: &Part, _events: &mut Events) {}
-    fn close_choice(&mut self, _choice: usize, _stop: &Stop, _events: &mut Events) {}
-    fn finish(&mut self, answer: &Answer, events: &mut Events);
+    fn begin(&mut self, _events: &mut EventBuffer) {}
+    fn open_choice(&mut self, _index: usize, _choice: &AnswerChoice, _events: &mut EventBuffer) {}
+    fn open_part(&mut self, at: PiecePosition, part: &AnswerPart, events: &mut EventBuffer);
+    fn piece(&mut self, at: PiecePosition, part: &AnswerPart, text: &str, events: &mut EventBuffer);
+    fn close_part(&mut self, _at: PiecePosition, _part: &AnswerPart, _events: &mut EventBuffer) {}
+    fn close_choice(&mut self, _choice: usize, _stop: &AnswerStop, _events: &mut EventBuffer) {}
+    fn finish(&mut self, answer: &MockAnswer, events: &mut EventBuffer);
     /// An error in the midst of the stream.
-    fn failure(&mut self, message: &str, events: &mut Events);
+    fn failure(&mut self, message: &str, events: &mut EventBuffer);
 }
 
 /// Events written and not yet sent, each a whole SSE event.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub(crate) struct EventBuffer {
     queue: VecDeque<Bytes>,
     buffer: BytesMut,
 }
 
-impl Events {
+impl EventBuffer {
     /// Writes an event of JSON `data`.
     pub(crate) fn push(&mut self, name: Option<&str>, data: &impl Serialize) {
         self.push_padded(name, data, 0);

@@ -1,69 +1,4 @@
-//! A mock LLM provider: a small HTTP server that speaks the OpenAI, Anthropic and Gemini formats,
-//! keeps the pace it is told, fails in the ways it is told, and counts what it served. It calls no
-//! model and knows nothing of the router in front of it.
-//!
-//! # What it answers
-//!
-//! `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`,
-//! `/v1/messages`, `/v1/messages/count_tokens` and `GET /v1/models`, `/v1/models/{id}`, each also
-//! without `/v1`; `POST /v1beta/models/{id}:generateContent`, `:streamGenerateContent?alt=sse`,
-//! `:countTokens` and `GET /v1beta/models`, and OpenAI's paths below `/v1beta/openai`; HTTP/1.1
-//! and HTTP/2 with prior knowledge. Answers are prose drawn from the seed and the last user
-//! message, so the same question gets the same answer. Tools are called with arguments that fit
-//! their schema, a turn with tool results gets text, `json_schema` gets JSON that fits, thinking is
-//! shown where Anthropic and Gemini show it and counted where OpenAI counts it. Requests are
-//! checked about as strictly as the providers check them.
-//!
-//! Without controls a stream's events leave as fast as the client reads. Tokens of input are a
-//! quarter of the bytes of text, tokens of output the words. A prompt of 1,024 tokens or more is
-//! half cached in the OpenAI formats; `cache_control` marks fill Anthropic's cache classes.
-//!
-//! # Controls
-//!
-//! A request asks for special treatment by a header `x-mock-NAME: VALUE` or by a suffix of its
-//! model name, `mock-gpt:status=500:delay=200ms`. A header wins over the model name, and both win
-//! over the mock's own standing controls ([`Mock::set_controls`], `PUT /mock/controls`). Segments
-//! of a model name without `=` that are no control belong to the name (`ft:gpt:org`); an unknown
-//! `name=value` or header is answered 400. Flags need no value. Durations are `80us`, `200ms`,
-//! `1.5s`, `2m`, or a bare number of milliseconds. Names may be written with `-` in headers.
-//!
-//! | control | what it does |
-//! |---|---|
-//! | `delay=D` | waits before the response headers |
-//! | `first_token=D` | waits before the first event; the headers are out by then |
-//! | `token_delay=D` | waits between token events; the events around them leave with their neighbours. A whole answer takes as long as its stream |
-//! | `split=N`, `split=random` | writes the body in pieces of N (or 1 to 64) bytes, across the bounds of events, each flushed by itself |
-//! | `split_delay=D` | waits between those pieces |
-//! | `chunked` | leaves out the `content-length` of a whole answer |
-//! | `tokens=N` | length of the text: exactly N token events |
-//! | `pad=N` | text of exactly N bytes, streamed by the kibibyte |
-//! | `echo` | the text is `sha256=HEX bytes=N` of the request body as received |
-//! | `stamp` | text events carry `@NANOS ` (Unix time in nanoseconds when written) as their text |
-//! | `tools=N` | calls N tools, in turn, if the request has any and allows it; 0 for none |
-//! | `usage=CLASS=N,…` | the usage to tell: `input` (all of it), `cached`, `cache_write_5m`, `cache_write_1h`, `output` (all of it), `reasoning`; as JSON too in a header; or `random` |
-//! | `no_usage` | tells no usage, not even where it was asked for |
-//! | `seed=N` | seed of the answer and of random usage |
-//! | `status=N` | from 400: an error in the provider's shape; below: the status of the answer |
-//! | `retry_after=D` | the `retry-after` header, in seconds if bare; `none` to leave it out where it is usual (429, 503, 529: one second) |
-//! | `reset` | a TCP reset instead of an answer |
-//! | `reset_after=N`, `cut_after=N`, `hang_after=N` | a TCP reset, a close without terminator, or silence, after N events |
-//! | `cut_bytes=N` | a close after N bytes of body |
-//! | `hang` | reads the request and never answers |
-//! | `error_event`, `error_after=N` | an error event, first or after N events, then the end; a whole answer is a 200 with the error as its body for `error_event` |
-//! | `fail_first=N` | the failure named beside it (else a 500) strikes the first N requests of this model name and key only |
-//! | `key=TEXT` | keeps counts of `fail_first` apart |
-//!
-//! A request fails in one way: two failures in one place are answered 400. A whole answer is one
-//! event, so of the `…_after` controls only those with N = 0 strike it. Over HTTP/2, `reset` and
-//! cuts reset the one stream. Events are counted as the client sees them, pings and `[DONE]`
-//! included.
-//!
-//! # Meter
-//!
-//! [`Mock::meter`] and `GET /mock/meter` tell totals, in all and by model; `GET
-//! /mock/requests?limit=&model=&request_id=` tells the latest requests, newest first, with their
-//! headers (credentials as hashes); `DELETE /mock/meter` sets everything to nothing. Usage of an
-//! answer that was broken off counts its input in full and its output as far as it was sent.
+#![doc = include_str!("../README.md")]
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
@@ -86,17 +21,17 @@ mod service;
 mod socket;
 mod usage;
 
-pub use config::Config;
-pub use meter::{Credential, Ended, Meter, Record, State, Totals};
-pub use usage::Usage;
+pub use config::MockConfig;
+pub use meter::{BillingMeter, Credential, EndedTotals, MeterRecord, MeterTotals, RecordState};
+pub use usage::MockUsage;
 
 use control::Controls;
-use service::Shared;
+use service::ServiceState;
 
 /// A mock provider. Clones share its meter and its controls.
 #[derive(Clone, Debug)]
-pub struct Mock {
-    shared: Arc<Shared>,
+pub struct MockProvider {
+    shared: Arc<ServiceState>,
 }
 
 /// Controls that could not be read; says which and why.
@@ -104,12 +39,12 @@ pub struct Mock {
 #[error("{0}")]
 pub struct ControlError(String);
 
-impl Mock {
+impl MockProvider {
     /// A mock that answers by `config`.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: MockConfig) -> Self {
         Self {
-            shared: Arc::new(Shared::new(config)),
+            shared: Arc::new(ServiceState::new(config)),
         }
     }
 
@@ -130,7 +65,7 @@ impl Mock {
     ///
     /// # Errors
     /// If no port can be had.
-    pub async fn start(config: Config) -> io::Result<Running> {
+    pub async fn start(config: MockConfig) -> io::Result<RunningMock> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
         let mock = Self::new(config);
@@ -140,7 +75,7 @@ impl Mock {
             let shutdown = async move { stopped.await.unwrap_or_default() };
             served.serve(listener, shutdown).await
         });
-        Ok(Running {
+        Ok(RunningMock {
             mock,
             addr,
             stop: Some(stop),
@@ -148,9 +83,9 @@ impl Mock {
         })
     }
 
-    /// What has been asked and served so far.
+    /// Returns the meter of requests and served tokens.
     #[must_use]
-    pub fn meter(&self) -> &Meter {
+    pub fn meter(&self) -> &BillingMeter {
         &self.shared.meter
     }
 
@@ -168,15 +103,15 @@ impl Mock {
 
 /// A mock that serves in a task of its own, until it is stopped or dropped.
 #[derive(Debug)]
-pub struct Running {
-    mock: Mock,
+pub struct RunningMock {
+    mock: MockProvider,
     addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
 }
 
-impl Running {
-    /// Where it listens.
+impl RunningMock {
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -184,13 +119,13 @@ impl Running {
 
     /// The mock that serves.
     #[must_use]
-    pub fn mock(&self) -> &Mock {
+    pub fn mock(&self) -> &MockProvider {
         &self.mock
     }
 
-    /// What has been asked and served so far.
+    /// Returns the meter of requests and served tokens.
     #[must_use]
-    pub fn meter(&self) -> &Meter {
+    pub fn meter(&self) -> &BillingMeter {
         self.mock.meter()
     }
 
@@ -207,7 +142,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningMock {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -220,8 +155,8 @@ impl Drop for Running {
 /// As [`Mock::serve`].
 pub async fn serve(
     listener: TcpListener,
-    config: Config,
+    config: MockConfig,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    Mock::new(config).serve(listener, shutdown).await
+    MockProvider::new(config).serve(listener, shutdown).await
 }

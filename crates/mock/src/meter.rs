@@ -1,5 +1,5 @@
-//! What reached the mock and what it served: a bounded log of requests, and totals by model. It
-//! is told; it decides nothing.
+//! Meter of requests and served tokens: a bounded log of requests, and totals by model. It must not
+//! decide anything.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,12 +13,12 @@ use http::{HeaderMap, Method};
 use llm_router_domain::header::{CREDENTIALS, is_credential};
 use sha2::{Digest as _, Sha256};
 
-pub use self::record::{Credential, Ended, Record, State, Totals};
-use crate::{clock, prose, usage::Usage};
+pub use self::record::{Credential, EndedTotals, MeterRecord, MeterTotals, RecordState};
+use crate::{clock, prose, usage::MockUsage};
 
 mod record;
 
-/// How many models are counted apart; further ones are counted together.
+/// Models counted separately; further ones are counted together.
 const MOST_MODELS: usize = 4_096;
 
 /// The name under which further models are counted.
@@ -26,31 +26,31 @@ const OTHER_MODELS: &str = "(other)";
 
 /// Reads what the mock counts; clones read the same counts.
 #[derive(Clone, Debug)]
-pub struct Meter(Arc<Counts>);
+pub struct BillingMeter(Arc<MeterCounts>);
 
 #[derive(Debug)]
-struct Counts {
+struct MeterCounts {
     capacity: usize,
     seq: AtomicU64,
     open_requests: AtomicUsize,
     open_streams: AtomicUsize,
     /// Held for one push or one copy at a time.
     log: Mutex<VecDeque<Arc<Slot>>>,
-    totals: Mutex<Sums>,
+    totals: Mutex<MeterSums>,
 }
 
 #[derive(Debug, Default)]
-struct Sums {
+struct MeterSums {
     /// Raised by a reset: what began before it is not counted after.
     epoch: u64,
     requests: u64,
-    ended: Ended,
-    models: BTreeMap<String, Ended>,
+    ended: EndedTotals,
+    models: BTreeMap<String, EndedTotals>,
 }
 
-impl Meter {
+impl BillingMeter {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self(Arc::new(Counts {
+        Self(Arc::new(MeterCounts {
             capacity,
             seq: AtomicU64::new(0),
             open_requests: AtomicUsize::new(0),
@@ -62,9 +62,9 @@ impl Meter {
 
     /// Everything counted so far.
     #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> MeterTotals {
         let sums = lock(&self.0.totals);
-        Totals {
+        MeterTotals {
             requests: sums.requests,
             open_requests: self.0.open_requests.load(Relaxed),
             open_streams: self.0.open_streams.load(Relaxed),
@@ -75,7 +75,11 @@ impl Meter {
 
     /// The latest requests, newest first, that `wanted` keeps; at most `limit`.
     #[must_use]
-    pub fn requests(&self, limit: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+    pub fn requests(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&MeterRecord) -> bool,
+    ) -> Vec<MeterRecord> {
         let slots: Vec<Arc<Slot>> = lock(&self.0.log).iter().rev().cloned().collect();
         slots
             .iter()
@@ -96,9 +100,9 @@ impl Meter {
     pub fn reset(&self) {
         lock(&self.0.log).clear();
         let mut sums = lock(&self.0.totals);
-        *sums = Sums {
+        *sums = MeterSums {
             epoch: sums.epoch + 1,
-            ..Sums::default()
+            ..MeterSums::default()
         };
     }
 
@@ -115,7 +119,7 @@ impl Meter {
             body: OnceLock::new(),
             asked: OnceLock::new(),
             plan: OnceLock::new(),
-            live: Live::default(),
+            live: LiveRecord::default(),
         });
         counts.open_requests.fetch_add(1, Relaxed);
         counts.remember(Arc::clone(&slot));
@@ -134,7 +138,7 @@ impl Meter {
     }
 }
 
-impl Counts {
+impl MeterCounts {
     fn remember(&self, slot: Arc<Slot>) {
         if self.capacity == 0 {
             return;
@@ -150,7 +154,7 @@ impl Counts {
         drop(oldest);
     }
 
-    fn count(&self, epoch: u64, slot: &Slot, state: State) {
+    fn count(&self, epoch: u64, slot: &Slot, state: RecordState) {
         let (events, usage) = (slot.live.events.load(Relaxed), slot.usage());
         let mut sums = lock(&self.totals);
         if sums.epoch != epoch {
@@ -190,9 +194,9 @@ struct Slot {
     headers: HeaderMap,
     format: OnceLock<&'static str>,
     body: OnceLock<BodySeen>,
-    asked: OnceLock<Asked>,
-    plan: OnceLock<Plan>,
-    live: Live,
+    asked: OnceLock<AskedFor>,
+    plan: OnceLock<ServingPlan>,
+    live: LiveRecord,
 }
 
 /// A request body that was read to its end.
@@ -203,20 +207,20 @@ pub(crate) struct BodySeen {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct AskedFor {
     model: String,
     stream: bool,
 }
 
-/// What is served when an answer is sent whole, and in how many pieces it is sent.
+/// Usage served when an answer is sent whole, and the number of pieces it is sent in.
 #[derive(Debug)]
-struct Plan {
-    usage: Usage,
+struct ServingPlan {
+    usage: MockUsage,
     pieces: u64,
 }
 
 #[derive(Debug, Default)]
-struct Live {
+struct LiveRecord {
     status: AtomicU16,
     state: AtomicU8,
     events: AtomicU64,
@@ -224,18 +228,18 @@ struct Live {
 }
 
 impl Slot {
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> MockUsage {
         let sent = self.live.pieces.load(Relaxed);
         self.plan
             .get()
-            .map(|plan| plan.usage.served(sent, plan.pieces))
+            .map(|plan| plan.usage.served_share(sent, plan.pieces))
             .unwrap_or_default()
     }
 
-    fn record(&self) -> Record {
+    fn record(&self) -> MeterRecord {
         let asked = self.asked.get();
         let body = self.body.get();
-        Record {
+        MeterRecord {
             seq: self.seq,
             received_ms: self.received_ms,
             method: self.method.to_string(),
@@ -245,7 +249,7 @@ impl Slot {
             stream: asked.is_some_and(|asked| asked.stream),
             request_id: self.header("x-request-id").map(String::from),
             status: self.live.status.load(Relaxed),
-            state: State::from_u8(self.live.state.load(Relaxed)),
+            state: RecordState::from_u8(self.live.state.load(Relaxed)),
             events: self.live.events.load(Relaxed),
             body_bytes: body.map(|body| body.bytes).unwrap_or_default(),
             body_sha256: body
@@ -256,7 +260,7 @@ impl Slot {
             headers: self
                 .headers
                 .iter()
-                .map(|(name, value)| shown(name.as_str(), value))
+                .map(|(name, value)| masked_header(name.as_str(), value))
                 .collect(),
         }
     }
@@ -277,7 +281,7 @@ impl Slot {
     }
 }
 
-fn shown(name: &str, value: &http::HeaderValue) -> (String, String) {
+fn masked_header(name: &str, value: &http::HeaderValue) -> (String, String) {
     let value = if is_credential(name) {
         format!("sha256:{}", fingerprint(value.as_bytes()))
     } else {
@@ -294,7 +298,7 @@ fn fingerprint(value: &[u8]) -> String {
 /// as gone: hyper drops a request's future and its body when the connection is lost.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    meter: Meter,
+    meter: BillingMeter,
     slot: Arc<Slot>,
     epoch: u64,
     streaming: bool,
@@ -318,8 +322,8 @@ impl Ticket {
         let _ = self.slot.body.set(seen);
     }
 
-    pub(crate) fn asked(&self, model: &str, stream: bool) {
-        let _ = self.slot.asked.set(Asked {
+    pub(crate) fn note_request(&self, model: &str, stream: bool) {
+        let _ = self.slot.asked.set(AskedFor {
             model: model.to_owned(),
             stream,
         });
@@ -330,8 +334,8 @@ impl Ticket {
     }
 
     /// Notes what will be served, and that a stream of it begins.
-    pub(crate) fn plan(&mut self, usage: Usage, pieces: u64, stream: bool) {
-        let _ = self.slot.plan.set(Plan { usage, pieces });
+    pub(crate) fn plan(&mut self, usage: MockUsage, pieces: u64, stream: bool) {
+        let _ = self.slot.plan.set(ServingPlan { usage, pieces });
         if stream && !self.streaming {
             self.streaming = true;
             self.meter.0.open_streams.fetch_add(1, Relaxed);
@@ -339,13 +343,13 @@ impl Ticket {
     }
 
     /// Notes an event sent, and how many pieces were sent up to it.
-    pub(crate) fn sent(&self, pieces: u64) {
+    pub(crate) fn note_sent(&self, pieces: u64) {
         self.slot.live.events.fetch_add(1, Relaxed);
         self.slot.live.pieces.store(pieces, Relaxed);
     }
 
     /// Ends the request; what ends a second time keeps its first end.
-    pub(crate) fn end(&mut self, state: State) {
+    pub(crate) fn end(&mut self, state: RecordState) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -361,7 +365,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.end(State::ClientGone);
+        self.end(RecordState::ClientGone);
     }
 }
 
@@ -371,35 +375,35 @@ mod tests {
 
     use super::*;
 
-    fn open(meter: &Meter, model: &str) -> Ticket {
+    fn open(meter: &BillingMeter, model: &str) -> Ticket {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
         headers.append("x-seen", HeaderValue::from_static("a"));
         headers.append("x-seen", HeaderValue::from_static("b"));
         let ticket = meter.open(&Method::POST, "/v1/x", headers);
-        ticket.asked(model, true);
+        ticket.note_request(model, true);
         ticket
     }
 
-    fn usage() -> Usage {
-        Usage {
+    fn usage() -> MockUsage {
+        MockUsage {
             input: 10,
             output: 4,
-            ..Usage::default()
+            ..MockUsage::default()
         }
     }
 
     #[test]
     fn a_request_is_counted_by_its_end() {
-        let meter = Meter::new(10);
+        let meter = BillingMeter::new(10);
         let mut whole = open(&meter, "a");
         whole.plan(usage(), 4, true);
         assert_eq!(meter.open_streams(), 1);
-        (1..=4).for_each(|pieces| whole.sent(pieces));
-        whole.end(State::Complete);
+        (1..=4).for_each(|pieces| whole.note_sent(pieces));
+        whole.end(RecordState::Complete);
         let mut half = open(&meter, "b");
         half.plan(usage(), 4, true);
-        half.sent(2);
+        half.note_sent(2);
         drop(half);
         let totals = meter.totals();
         assert_eq!(
@@ -409,10 +413,10 @@ mod tests {
         assert_eq!((totals.ended.complete, totals.ended.client_gone), (1, 1));
         assert_eq!(
             totals.ended.usage,
-            Usage {
+            MockUsage {
                 input: 20,
                 output: 6,
-                ..Usage::default()
+                ..MockUsage::default()
             }
         );
         assert_eq!(totals.models["b"].usage.output, 2);
@@ -420,7 +424,7 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_and_newest_first() {
-        let meter = Meter::new(2);
+        let meter = BillingMeter::new(2);
         ["a", "b", "c"]
             .iter()
             .for_each(|model| drop(open(&meter, model)));
@@ -435,7 +439,7 @@ mod tests {
 
     #[test]
     fn credentials_are_never_told() {
-        let meter = Meter::new(2);
+        let meter = BillingMeter::new(2);
         drop(open(&meter, "a"));
         let record = &meter.requests(1, |_| true)[0];
         let told = serde_json::to_string(record).unwrap();
@@ -456,19 +460,19 @@ mod tests {
 
     #[test]
     fn a_reset_forgets_what_began_before() {
-        let meter = Meter::new(10);
+        let meter = BillingMeter::new(10);
         let early = open(&meter, "a");
         meter.reset();
         assert_eq!(meter.totals().open_requests, 1);
         drop(early);
         let totals = meter.totals();
         assert_eq!((totals.requests, totals.open_requests), (0, 0));
-        assert_eq!(totals.ended, Ended::default());
+        assert_eq!(totals.ended, EndedTotals::default());
     }
 
     #[test]
     fn models_beyond_the_bound_are_counted_together() {
-        let meter = Meter::new(0);
+        let meter = BillingMeter::new(0);
         (0..MOST_MODELS + 3).for_each(|n| drop(open(&meter, &n.to_string())));
         assert_eq!(meter.totals().models[OTHER_MODELS].client_gone, 3);
     }

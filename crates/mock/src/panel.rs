@@ -7,19 +7,19 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::{control::Controls, format::json, meter::Record, service::Shared};
+use crate::{control::Controls, format::json, meter::MeterRecord, service::ServiceState};
 
 /// Records shown when the request does not say how many.
 const USUAL_LIMIT: usize = 100;
 
-/// Whether a path is the mock's own.
+/// Returns true if a path is the mock's own.
 pub(crate) fn serves(path: &str) -> bool {
     path == "/healthz" || path.starts_with("/mock/")
 }
 
 /// Answers a request to one of the mock's own paths.
 pub(crate) fn answer(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServiceState>,
     method: &Method,
     uri: &Uri,
     body: &Bytes,
@@ -39,11 +39,11 @@ pub(crate) fn answer(
 
 #[derive(Serialize)]
 struct Requests {
-    items: Vec<Record>,
+    items: Vec<MeterRecord>,
 }
 
 /// `?limit=` of the latest requests; of one model or one request id, if the query says so.
-fn requests(shared: &Shared, query: &str) -> Response<Full<Bytes>> {
+fn requests(shared: &ServiceState, query: &str) -> Response<Full<Bytes>> {
     let mut limit = USUAL_LIMIT;
     let (mut model, mut request_id) = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -57,7 +57,7 @@ fn requests(shared: &Shared, query: &str) -> Response<Full<Bytes>> {
             _ => return problem(StatusCode::BAD_REQUEST, "known: limit, model, request_id"),
         }
     }
-    let wanted = |record: &Record| {
+    let wanted = |record: &MeterRecord| {
         model.as_ref().is_none_or(|model| *model == record.model)
             && (request_id.is_none() || request_id == record.request_id)
     };
@@ -66,7 +66,7 @@ fn requests(shared: &Shared, query: &str) -> Response<Full<Bytes>> {
     })
 }
 
-fn set_controls(shared: &Shared, body: &Bytes) -> Response<Full<Bytes>> {
+fn set_controls(shared: &ServiceState, body: &Bytes) -> Response<Full<Bytes>> {
     match Controls::from_text(&String::from_utf8_lossy(body)) {
         Ok(controls) => {
             shared.controls.store(Arc::new(controls));
@@ -82,10 +82,14 @@ fn show(value: &impl Serialize) -> Response<Full<Bytes>> {
 
 fn problem(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     #[derive(Serialize)]
-    struct Problem<'a> {
+    struct PanelError<'a> {
         error: &'a str,
     }
-    respond(status, json(&Problem { error: text }), "application/json")
+    respond(
+        status,
+        json(&PanelError { error: text }),
+        "application/json",
+    )
 }
 
 fn respond(status: StatusCode, body: Vec<u8>, content_type: &'static str) -> Response<Full<Bytes>> {

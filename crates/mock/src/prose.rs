@@ -40,7 +40,7 @@ const SENTENCES: [&str; 24] = [
     "With that in mind, the rest of the plan follows almost by itself.",
 ];
 
-/// How a text falls into pieces when it is streamed.
+/// Unit in which a text is split when streamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grain {
     /// Words with the space before them.
@@ -90,7 +90,7 @@ impl Prose {
     }
 
     /// This text brought to exactly `bytes` bytes.
-    pub(crate) fn padded(self, bytes: usize) -> Self {
+    pub(crate) fn pad_to(self, bytes: usize) -> Self {
         let mut text = self.text;
         text.truncate(text.floor_char_boundary(bytes));
         while text.len() < bytes {
@@ -110,12 +110,12 @@ impl Prose {
         &self.text
     }
 
-    /// How many pieces the text is streamed in.
+    /// Returns the number of pieces in which the text is streamed.
     pub(crate) fn pieces(&self) -> u64 {
         self.pieces
     }
 
-    /// How many tokens a model would have spent on it.
+    /// Returns the tokens that a model would have spent on it.
     pub(crate) fn tokens(&self) -> u64 {
         match self.grain {
             Grain::Word => self.pieces,
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn padding_is_exact_and_streamed_in_large_pieces() {
         for bytes in [0, 1, 5, 100, 5_000, 1 << 20] {
-            let prose = Prose::about("naïve", 30, &mut Rng::with_seed(1)).padded(bytes);
+            let prose = Prose::about("naïve", 30, &mut Rng::with_seed(1)).pad_to(bytes);
             assert_eq!(prose.text().len(), bytes);
             assert_eq!(pieces(&prose).len() as u64, prose.pieces());
             assert!(prose.pieces() <= (bytes / PAD_PIECE + 1) as u64);

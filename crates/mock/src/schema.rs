@@ -4,18 +4,18 @@
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-/// How deep values nest before they are kept as small as the schema lets them be.
+/// Depth of nesting from which values are as small as the schema allows.
 const DEEP: usize = 6;
 
-/// Where a schema that refers to itself without an end is given up.
+/// Depth at which a schema with endless references is cut off.
 const TOO_DEEP: usize = 24;
 
-/// How many values one schema may ask for, whatever it says.
+/// Most values generated for one schema.
 const MOST_VALUES: usize = 4_000;
 
 /// A value that fits `schema`.
 pub(crate) fn value(schema: &Value, rng: &mut Rng) -> Value {
-    Maker {
+    SchemaSampler {
         root: schema,
         rng,
         left: MOST_VALUES,
@@ -23,13 +23,13 @@ pub(crate) fn value(schema: &Value, rng: &mut Rng) -> Value {
     .value(schema, "", 0)
 }
 
-struct Maker<'a> {
+struct SchemaSampler<'a> {
     root: &'a Value,
     rng: &'a mut Rng,
     left: usize,
 }
 
-impl<'a> Maker<'a> {
+impl<'a> SchemaSampler<'a> {
     fn value(&mut self, schema: &'a Value, name: &str, depth: usize) -> Value {
         self.left = self.left.saturating_sub(1);
         if depth > TOO_DEEP || self.left == 0 {
@@ -38,15 +38,15 @@ impl<'a> Maker<'a> {
         if let Some(target) = schema["$ref"].as_str() {
             return self.reference(target, name, depth);
         }
-        if let Some(fixed) = self.fixed(schema) {
+        if let Some(fixed) = self.fixed_value(schema) {
             return fixed;
         }
         if let Some(parts) = schema["allOf"].as_array() {
-            return self.merged(schema, parts, name, depth);
+            return self.merge_parts(schema, parts, name, depth);
         }
         match alternatives(schema) {
             Some(options) => self.alternative(options, name, depth),
-            None => self.typed(schema, name, depth),
+            None => self.value_of_type(schema, name, depth),
         }
     }
 
@@ -61,7 +61,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn fixed(&mut self, schema: &Value) -> Option<Value> {
+    fn fixed_value(&mut self, schema: &Value) -> Option<Value> {
         if let Some(value) = schema.get("const") {
             return Some(value.clone());
         }
@@ -71,8 +71,14 @@ impl<'a> Maker<'a> {
         Some(options[self.rng.usize(..options.len())].clone())
     }
 
-    fn merged(&mut self, schema: &'a Value, parts: &'a [Value], name: &str, depth: usize) -> Value {
-        let mut merged = self.typed(schema, name, depth);
+    fn merge_parts(
+        &mut self,
+        schema: &'a Value,
+        parts: &'a [Value],
+        name: &str,
+        depth: usize,
+    ) -> Value {
+        let mut merged = self.value_of_type(schema, name, depth);
         for part in parts {
             match (&mut merged, self.value(part, name, depth + 1)) {
                 (Value::Object(all), Value::Object(more)) => all.extend(more),
@@ -95,7 +101,7 @@ impl<'a> Maker<'a> {
         chosen.map_or(Value::Null, |option| self.value(option, name, depth + 1))
     }
 
-    fn typed(&mut self, schema: &'a Value, name: &str, depth: usize) -> Value {
+    fn value_of_type(&mut self, schema: &'a Value, name: &str, depth: usize) -> Value {
         match kind(schema) {
             "object" => self.object(schema, depth),
             "array" => self.array(schema, name, depth),
@@ -166,8 +172,8 @@ impl<'a> Maker<'a> {
 
     fn string(&mut self, schema: &Value, name: &str) -> String {
         let mut text = match schema["format"].as_str() {
-            Some(format) => self.formatted(format),
-            None => self.named(name),
+            Some(format) => self.text_of_format(format),
+            None => self.text_for_name(name),
         };
         let least = size(schema, "minLength").unwrap_or(0).min(65_536);
         let most = size(schema, "maxLength").unwrap_or(usize::MAX);
@@ -179,7 +185,7 @@ impl<'a> Maker<'a> {
         text
     }
 
-    fn formatted(&mut self, format: &str) -> String {
+    fn text_of_format(&mut self, format: &str) -> String {
         let day = self.rng.u8(1..=28);
         match format {
             "date" => format!("2026-03-{day:02}"),
@@ -209,7 +215,7 @@ impl<'a> Maker<'a> {
     }
 
     /// A string that suits the property's name.
-    fn named(&mut self, name: &str) -> String {
+    fn text_for_name(&mut self, name: &str) -> String {
         let name = name.to_ascii_lowercase();
         let known = WORDS.iter().find(|(part, _)| name.contains(part));
         let words = known.map_or(
@@ -220,7 +226,7 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// What to call things, by a part of the property's name.
+/// Words for values, by a part of the property's name.
 const WORDS: [(&str, &[&str; 3]); 13] = [
     (
         "email",

@@ -2,29 +2,29 @@
 //! which step comes next, so that the caller can wait before it; never waits itself.
 
 use crate::{
-    ask::{Answer, Part},
+    ask::{AnswerPart, MockAnswer},
     clock,
-    format::{Encoder, Events, Place},
+    format::{Encoder, EventBuffer, PiecePosition},
 };
 
 /// An answer on its way through an encoder.
 pub(crate) struct Script {
-    answer: Answer,
+    answer: MockAnswer,
     encoder: Box<dyn Encoder>,
     stamp: bool,
-    at: Step,
+    at: ScriptStep,
     sent: u64,
 }
 
-/// What is to be written next.
+/// Next part to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ScriptStep {
     Begin,
     OpenChoice(usize),
-    OpenPart(Place),
+    OpenPart(PiecePosition),
     /// The piece that starts at this byte of the part's text.
-    Piece(Place, usize),
-    ClosePart(Place),
+    Piece(PiecePosition, usize),
+    ClosePart(PiecePosition),
     CloseChoice(usize),
     Finish,
     Done,
@@ -32,109 +32,109 @@ pub(crate) enum Step {
 
 impl Script {
     /// With `stamp`, pieces of text are replaced by the time they are written at.
-    pub(crate) fn new(answer: Answer, encoder: Box<dyn Encoder>, stamp: bool) -> Self {
+    pub(crate) fn new(answer: MockAnswer, encoder: Box<dyn Encoder>, stamp: bool) -> Self {
         Self {
             answer,
             encoder,
             stamp,
-            at: Step::Begin,
+            at: ScriptStep::Begin,
             sent: 0,
         }
     }
 
-    pub(crate) fn next_step(&self) -> Step {
+    pub(crate) fn next_step(&self) -> ScriptStep {
         self.at
     }
 
-    /// How many pieces have been written.
-    pub(crate) fn sent(&self) -> u64 {
+    /// Returns the number of pieces written.
+    pub(crate) fn pieces_sent(&self) -> u64 {
         self.sent
     }
 
     /// Writes the next step; that may be no event at all.
-    pub(crate) fn advance(&mut self, events: &mut Events) {
+    pub(crate) fn advance(&mut self, events: &mut EventBuffer) {
         let Self {
             answer, encoder, ..
         } = self;
-        let part = |at: Place| answer.choices.get(at.choice)?.parts.get(at.part);
+        let part = |at: PiecePosition| answer.choices.get(at.choice)?.parts.get(at.part);
         self.at = match self.at {
-            Step::Begin => {
+            ScriptStep::Begin => {
                 encoder.begin(events);
-                Step::OpenChoice(0)
+                ScriptStep::OpenChoice(0)
             }
-            Step::OpenChoice(index) => match answer.choices.get(index) {
+            ScriptStep::OpenChoice(index) => match answer.choices.get(index) {
                 Some(choice) => {
                     encoder.open_choice(index, choice, events);
-                    Step::OpenPart(Place {
+                    ScriptStep::OpenPart(PiecePosition {
                         choice: index,
                         part: 0,
                     })
                 }
-                None => Step::Finish,
+                None => ScriptStep::Finish,
             },
-            Step::OpenPart(at) => match part(at) {
+            ScriptStep::OpenPart(at) => match part(at) {
                 Some(part) => {
                     encoder.open_part(at, part, events);
                     after_text(at, part, 0)
                 }
-                None => Step::CloseChoice(at.choice),
+                None => ScriptStep::CloseChoice(at.choice),
             },
-            Step::Piece(at, start) => match part(at) {
+            ScriptStep::Piece(at, start) => match part(at) {
                 Some(part) => {
                     let piece = part.prose().piece(start);
                     write_piece(encoder.as_mut(), at, part, piece, self.stamp, events);
                     self.sent += 1;
                     after_text(at, part, start + piece.len())
                 }
-                None => Step::CloseChoice(at.choice),
+                None => ScriptStep::CloseChoice(at.choice),
             },
-            Step::ClosePart(at) => {
+            ScriptStep::ClosePart(at) => {
                 if let Some(part) = part(at) {
                     encoder.close_part(at, part, events);
                 }
-                Step::OpenPart(Place {
+                ScriptStep::OpenPart(PiecePosition {
                     part: at.part + 1,
                     ..at
                 })
             }
-            Step::CloseChoice(choice) => {
+            ScriptStep::CloseChoice(choice) => {
                 if let Some(ended) = answer.choices.get(choice) {
                     encoder.close_choice(choice, &ended.stop, events);
                 }
-                Step::OpenChoice(choice + 1)
+                ScriptStep::OpenChoice(choice + 1)
             }
-            Step::Finish => {
+            ScriptStep::Finish => {
                 encoder.finish(answer, events);
-                Step::Done
+                ScriptStep::Done
             }
-            Step::Done => Step::Done,
+            ScriptStep::Done => ScriptStep::Done,
         };
     }
 
     /// Writes an error in place of what was still to come.
-    pub(crate) fn fail(&mut self, message: &str, events: &mut Events) {
+    pub(crate) fn fail(&mut self, message: &str, events: &mut EventBuffer) {
         self.encoder.failure(message, events);
-        self.at = Step::Done;
+        self.at = ScriptStep::Done;
     }
 }
 
-fn after_text(at: Place, part: &Part, position: usize) -> Step {
+fn after_text(at: PiecePosition, part: &AnswerPart, position: usize) -> ScriptStep {
     if position < part.prose().text().len() {
-        Step::Piece(at, position)
+        ScriptStep::Piece(at, position)
     } else {
-        Step::ClosePart(at)
+        ScriptStep::ClosePart(at)
     }
 }
 
 fn write_piece(
     encoder: &mut dyn Encoder,
-    at: Place,
-    part: &Part,
+    at: PiecePosition,
+    part: &AnswerPart,
     piece: &str,
     stamp: bool,
-    events: &mut Events,
+    events: &mut EventBuffer,
 ) {
-    if stamp && matches!(part, Part::Text(_)) {
+    if stamp && matches!(part, AnswerPart::Text(_)) {
         let time = format!("@{} ", clock::unix_nanos());
         encoder.piece(at, part, &time, events);
     } else {

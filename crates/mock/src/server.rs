@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    service::{self, Shared},
-    socket::{Fate, Socket},
+    service::{self, ServiceState},
+    socket::{PlannedEnd, Socket},
 };
 
 /// Rest after an accept that failed, as it does while there are no file descriptors left.
@@ -25,7 +25,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(20);
 /// Serves until `shutdown` is ready and the open answers are finished or their time is up.
 pub(crate) async fn serve(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<ServiceState>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let builder = builder();
@@ -52,10 +52,10 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-type Builder = auto::Builder<TokioExecutor>;
+type HttpBuilder = auto::Builder<TokioExecutor>;
 
-fn builder() -> Builder {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder() -> HttpBuilder {
+    let mut builder = HttpBuilder::new(TokioExecutor::new());
     // Idle connections are the client's to close, as a pool of a gateway expects.
     builder.http1().header_read_timeout(None);
     builder.http2().max_concurrent_streams(10_000);
@@ -64,8 +64,8 @@ fn builder() -> Builder {
 
 fn connect(
     stream: TcpStream,
-    builder: &Builder,
-    shared: &Arc<Shared>,
+    builder: &HttpBuilder,
+    shared: &Arc<ServiceState>,
     graceful: &GracefulShutdown,
     connections: &mut JoinSet<()>,
 ) {
@@ -73,7 +73,7 @@ fn connect(
         tracing::debug!(%error, "mock: a connection was lost at once");
         return;
     }
-    let fate = Arc::new(Fate::default());
+    let fate = Arc::new(PlannedEnd::default());
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&fate)));
     let shared = Arc::clone(shared);
     let service =

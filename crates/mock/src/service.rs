@@ -22,43 +22,43 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     ask,
-    body::{AnswerBody, BrokenOff, ERROR_EVENT, Manner, Pace},
+    body::{AnswerBody, BodyPace, BrokenOff, Delivery, ERROR_EVENT},
     clock,
-    config::Config,
-    control::{Controls, Failure},
-    format::{self, Job, Refusal, Surface, gemini, models, reading},
+    config::MockConfig,
+    control::{Controls, ForcedFailure},
+    format::{self, AnswerJob, MockRefusal, Surface, gemini, models, reading},
     headers,
-    meter::{BodySeen, Meter, State, Ticket},
+    meter::{BillingMeter, BodySeen, RecordState, Ticket},
     panel, prose,
     script::Script,
-    socket::{End, Fate},
+    socket::{PlannedEnd, SocketEnd},
 };
 
-/// How many counts of `fail_first` are kept.
+/// Most counters kept for `fail_first`.
 const MOST_FAIL_COUNTS: usize = 100_000;
 
-/// What every connection of a mock shares.
+/// State shared by all connections of a mock.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) meter: Meter,
+pub(crate) struct ServiceState {
+    pub(crate) config: MockConfig,
+    pub(crate) meter: BillingMeter,
     /// Controls of every request that does not say otherwise.
     pub(crate) controls: ArcSwap<Controls>,
     /// Failures so far by `fail_first` key; held for one look-up at a time.
     failed: Mutex<HashMap<String, u64>>,
 }
 
-impl Shared {
-    pub(crate) fn new(config: Config) -> Self {
+impl ServiceState {
+    pub(crate) fn new(config: MockConfig) -> Self {
         Self {
-            meter: Meter::new(config.log_capacity),
+            meter: BillingMeter::new(config.log_capacity),
             controls: ArcSwap::default(),
             failed: Mutex::default(),
             config,
         }
     }
 
-    /// Whether this request still is one of the first that are to fail.
+    /// Returns true if this request is still one of the first that must fail.
     fn fails_yet(&self, key: &str, first: u64) -> bool {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() >= MOST_FAIL_COUNTS && !failed.contains_key(key) {
@@ -70,9 +70,9 @@ impl Shared {
     }
 }
 
-/// What a path and method stand for.
+/// Call that a path and method stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Call {
+enum MockCall {
     Infer(Endpoint),
     /// One of Gemini's methods, with the model that the path names.
     Gemini(GeminiMethod, String),
@@ -82,7 +82,7 @@ enum Call {
     WrongMethod,
 }
 
-/// What Gemini can be asked to do with a model.
+/// Method of Gemini's API on a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GeminiMethod {
     Generate,
@@ -92,7 +92,7 @@ enum GeminiMethod {
 
 impl GeminiMethod {
     /// Reads the path of a model below the version, such as `/models/NAME:countTokens`.
-    fn of(path: &str) -> Option<(Self, String)> {
+    fn parse(path: &str) -> Option<(Self, String)> {
         let (model, method) = path.strip_prefix("/models/")?.rsplit_once(':')?;
         let method = match method {
             "generateContent" => Self::Generate,
@@ -106,25 +106,25 @@ impl GeminiMethod {
 
     fn surface(self) -> &'static dyn Surface {
         match self {
-            Self::Generate | Self::Stream => &gemini::Generate,
-            Self::Count => &gemini::Count,
+            Self::Generate | Self::Stream => &gemini::GenerateContent,
+            Self::Count => &gemini::GeminiCountTokens,
         }
     }
 }
 
-/// Where Gemini's own paths begin, and those that it has for clients of OpenAI's format.
+/// Prefixes of Gemini's own paths, and of those for clients of OpenAI's format.
 const GEMINI_VERSION: &str = "/v1beta";
 const GEMINI_COMPATIBLE: &str = "/openai";
 
-impl Call {
+impl MockCall {
     /// Reads the path below `/v1` or `/v1beta`; the `/v1` itself may be missing.
-    fn of(method: &Method, path: &str) -> Self {
+    fn from_request(method: &Method, path: &str) -> Self {
         let path = path
             .strip_prefix(GEMINI_VERSION)
             .map(|path| path.strip_prefix(GEMINI_COMPATIBLE).unwrap_or(path))
             .or_else(|| path.strip_prefix("/v1"))
             .unwrap_or(path);
-        if let Some((asked, model)) = GeminiMethod::of(path) {
+        if let Some((asked, model)) = GeminiMethod::parse(path) {
             return if method == Method::POST {
                 Self::Gemini(asked, model)
             } else {
@@ -167,8 +167,8 @@ pub(crate) type MockBody = Either<AnswerBody, Full<Bytes>>;
 
 /// Answers a request. An error ends the connection (or the HTTP/2 stream) without an answer.
 pub(crate) async fn answer(
-    shared: Arc<Shared>,
-    fate: Arc<Fate>,
+    shared: Arc<ServiceState>,
+    fate: Arc<PlannedEnd>,
     request: Request<Incoming>,
 ) -> Result<Response<MockBody>, BrokenOff> {
     let (parts, body) = request.into_parts();
@@ -184,7 +184,7 @@ pub(crate) async fn answer(
         let body = body.unwrap_or_default();
         return Ok(panel::answer(&shared, &method, &uri, &body).map(Either::Right));
     }
-    let call = Call::of(&method, uri.path());
+    let call = MockCall::from_request(&method, uri.path());
     let format = call.format(uri.path(), &headers);
     let events = uri.query().is_some_and(wants_events);
     let path = uri
@@ -192,7 +192,7 @@ pub(crate) async fn answer(
         .map(PathAndQuery::as_str)
         .unwrap_or_default();
     let ticket = shared.meter.open(&method, path, headers);
-    ticket.format(if call == Call::UnknownPath {
+    ticket.format(if call == MockCall::UnknownPath {
         ""
     } else {
         format.name()
@@ -200,7 +200,7 @@ pub(crate) async fn answer(
     let fate = (version < Version::HTTP_2).then_some(fate);
     let rng = Rng::with_seed(clock::unix_nanos() ^ ticket.seq().rotate_left(40));
     let controls = Controls::default();
-    let exchange = Exchange {
+    let exchange = CallContext {
         shared,
         fate,
         format,
@@ -211,41 +211,41 @@ pub(crate) async fn answer(
     Ok(exchange.run(call, events, body).await?.map(Either::Left))
 }
 
-/// Whether Gemini's stream is to be server-sent events: otherwise it is one list.
+/// Returns true if Gemini's stream must be server-sent events; otherwise it is one list.
 fn wants_events(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "alt" && value == "sse")
 }
 
 /// A request body with its hash.
-struct Read {
+struct ReadRequest {
     bytes: Bytes,
     sha256: [u8; 32],
 }
 
-async fn read_body(mut body: Incoming, config: &Config) -> Result<Read, Fault> {
+async fn read_body(mut body: Incoming, config: &MockConfig) -> Result<ReadRequest, MockFault> {
     let mut bytes = BytesMut::new();
     let mut hash = Sha256::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Fault::Broken)?.into_data() else {
+        let Ok(data) = frame.map_err(|_| MockFault::Broken)?.into_data() else {
             continue;
         };
         if bytes.len() + data.len() > config.max_body {
-            return Err(Refusal::new(413, "Request exceeds the maximum allowed size").into());
+            return Err(MockRefusal::new(413, "Request exceeds the maximum allowed size").into());
         }
         hash.update(&data);
         bytes.extend_from_slice(&data);
     }
-    Ok(Read {
+    Ok(ReadRequest {
         bytes: bytes.freeze(),
         sha256: hash.finalize().into(),
     })
 }
 
 /// One request and what is needed to answer it.
-struct Exchange {
-    shared: Arc<Shared>,
+struct CallContext {
+    shared: Arc<ServiceState>,
     /// The connection's fate; none over HTTP/2.
-    fate: Option<Arc<Fate>>,
+    fate: Option<Arc<PlannedEnd>>,
     format: Format,
     ticket: Ticket,
     /// The controls in force; none until the request was understood.
@@ -254,28 +254,28 @@ struct Exchange {
     rng: Rng,
 }
 
-/// What is answered.
-enum Reply {
+/// Reply to a call.
+enum MockReply {
     Whole(Vec<u8>),
     /// An error in the body of a 200, as some providers send it.
-    Disguised(Refusal),
-    Stream(Script, Pace),
+    Disguised(MockRefusal),
+    Stream(Script, BodyPace),
 }
 
-/// Why nothing is answered, or a refusal.
-enum Fault {
-    Refused(Refusal),
+/// Failure without an answer, or a refusal.
+enum MockFault {
+    Refused(MockRefusal),
     Broken,
 }
 
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
+impl From<MockRefusal> for MockFault {
+    fn from(refusal: MockRefusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
 /// An inference request that was understood as far as formats have in common.
-struct Understood {
+struct PreparedAnswer {
     surface: &'static dyn Surface,
     body: Value,
     model: String,
@@ -284,26 +284,31 @@ struct Understood {
     echo: Option<String>,
 }
 
-impl Exchange {
+impl CallContext {
     async fn run(
         mut self,
-        call: Call,
+        call: MockCall,
         events: bool,
         body: Incoming,
     ) -> Result<Response<AnswerBody>, BrokenOff> {
         match self.reply(call, events, body).await {
-            Ok(Reply::Whole(body)) => {
+            Ok(MockReply::Whole(body)) => {
                 let status = self.controls.status.unwrap_or(200);
-                Ok(self.send_whole(status, body, State::Complete))
+                Ok(self.send_whole(status, body, RecordState::Complete))
             }
-            Ok(Reply::Disguised(refusal)) => Ok(self.send_refusal(200, &refusal)),
-            Ok(Reply::Stream(script, pace)) => Ok(self.send_stream(script, pace)),
-            Err(Fault::Refused(refusal)) => Ok(self.send_refusal(refusal.status, &refusal)),
-            Err(Fault::Broken) => Err(BrokenOff),
+            Ok(MockReply::Disguised(refusal)) => Ok(self.send_refusal(200, &refusal)),
+            Ok(MockReply::Stream(script, pace)) => Ok(self.send_stream(script, pace)),
+            Err(MockFault::Refused(refusal)) => Ok(self.send_refusal(refusal.status, &refusal)),
+            Err(MockFault::Broken) => Err(BrokenOff),
         }
     }
 
-    async fn reply(&mut self, call: Call, events: bool, body: Incoming) -> Result<Reply, Fault> {
+    async fn reply(
+        &mut self,
+        call: MockCall,
+        events: bool,
+        body: Incoming,
+    ) -> Result<MockReply, MockFault> {
         let read = read_body(body, &self.shared.config).await?;
         self.ticket.body(BodySeen {
             bytes: read.bytes.len() as u64,
@@ -311,30 +316,32 @@ impl Exchange {
         });
         self.check_key()?;
         match call {
-            Call::Infer(endpoint) => {
+            MockCall::Infer(endpoint) => {
                 let understood = self.understand(endpoint, &read)?;
                 self.infer(understood).await
             }
-            Call::Gemini(method, model) => {
+            MockCall::Gemini(method, model) => {
                 let stream = method == GeminiMethod::Stream;
                 let understood = self.understand_gemini(method, model, &read)?;
-                let reply = self.infer(Understood {
+                let reply = self.infer(PreparedAnswer {
                     stream: stream && events,
                     ..understood
                 });
                 Ok(match reply.await? {
-                    Reply::Whole(body) if stream => Reply::Whole([b"[", &body[..], b"]"].concat()),
+                    MockReply::Whole(body) if stream => {
+                        MockReply::Whole([b"[", &body[..], b"]"].concat())
+                    }
                     reply => reply,
                 })
             }
-            Call::ListModels => self.list_models(None).await,
-            Call::GetModel(id) => self.list_models(Some(id)).await,
-            Call::UnknownPath => Err(Refusal::new(404, "Unknown path").into()),
-            Call::WrongMethod => Err(Refusal::new(405, "Method not allowed").into()),
+            MockCall::ListModels => self.list_models(None).await,
+            MockCall::GetModel(id) => self.list_models(Some(id)).await,
+            MockCall::UnknownPath => Err(MockRefusal::new(404, "Unknown path").into()),
+            MockCall::WrongMethod => Err(MockRefusal::new(405, "Method not allowed").into()),
         }
     }
 
-    async fn list_models(&mut self, id: Option<String>) -> Result<Reply, Fault> {
+    async fn list_models(&mut self, id: Option<String>) -> Result<MockReply, MockFault> {
         self.take_controls(Controls::default())?;
         self.delay_or_fail().await?;
         let names = &self.shared.config.models;
@@ -343,16 +350,16 @@ impl Exchange {
             Some(id) if names.contains(&id) => models::one(self.format, &id),
             Some(id) => {
                 let message = format!("The model '{id}' does not exist");
-                return Err(Refusal::new(404, message).into());
+                return Err(MockRefusal::new(404, message).into());
             }
         };
-        Ok(Reply::Whole(format::json(&listed)))
+        Ok(MockReply::Whole(format::json(&listed)))
     }
 
-    async fn infer(&mut self, understood: Understood) -> Result<Reply, Fault> {
+    async fn infer(&mut self, understood: PreparedAnswer) -> Result<MockReply, MockFault> {
         self.keep_first_failures(&understood.model);
         self.delay_or_fail().await?;
-        let Understood {
+        let PreparedAnswer {
             surface,
             body,
             model,
@@ -362,11 +369,11 @@ impl Exchange {
         let ask = surface.read(&body)?;
         let answer = ask::answer(&ask, &self.controls, echo, &self.shared.config);
         let pieces = answer.pieces();
-        if self.controls.failure == Some(Failure::ErrorAfter(0)) && !stream {
-            return Ok(Reply::Disguised(Refusal::new(500, ERROR_EVENT)));
+        if self.controls.failure == Some(ForcedFailure::ErrorAfter(0)) && !stream {
+            return Ok(MockReply::Disguised(MockRefusal::new(500, ERROR_EVENT)));
         }
         let created = clock::unix_seconds();
-        let mut job = Job {
+        let mut job = AnswerJob {
             model,
             created,
             answer,
@@ -384,34 +391,44 @@ impl Exchange {
         let pace = self.pace();
         if let Some(encoder) = encoder {
             let stamp = self.controls.stamp.unwrap_or_default();
-            return Ok(Reply::Stream(Script::new(job.answer, encoder, stamp), pace));
+            return Ok(MockReply::Stream(
+                Script::new(job.answer, encoder, stamp),
+                pace,
+            ));
         }
         let body = surface.whole(&body, &mut job);
         drop((job, ask));
         wait_for_whole(&pace, pieces).await;
-        Ok(Reply::Whole(body))
+        Ok(MockReply::Whole(body))
     }
 
     /// Reads the request up to where formats part.
-    fn understand(&mut self, endpoint: Endpoint, read: &Read) -> Result<Understood, Refusal> {
+    fn understand(
+        &mut self,
+        endpoint: Endpoint,
+        read: &ReadRequest,
+    ) -> Result<PreparedAnswer, MockRefusal> {
         let headers = self.ticket.headers();
         let anthropic = self.format == Format::AnthropicMessages;
         if anthropic && !headers.contains_key("anthropic-version") {
-            return Err(Refusal::new(400, "anthropic-version: header is required"));
+            return Err(MockRefusal::new(
+                400,
+                "anthropic-version: header is required",
+            ));
         }
         let body = object(read)?;
         let model = reading::text(&body, "model")?
             .unwrap_or_default()
             .to_owned();
         let stream = reading::flag(&body, "stream")?.unwrap_or(false);
-        self.ticket.asked(&model, stream);
+        self.ticket.note_request(&model, stream);
         if model.is_empty() {
-            return Err(Refusal::field(
+            return Err(MockRefusal::field(
                 "model",
                 "you must provide a model parameter",
             ));
         }
-        self.understood(format::surface(endpoint), body, model, stream, read)
+        self.prepare_answer(format::surface(endpoint), body, model, stream, read)
     }
 
     /// Reads a request whose model and method stand in its path. The surface finds the model in
@@ -420,22 +437,23 @@ impl Exchange {
         &mut self,
         method: GeminiMethod,
         model: String,
-        read: &Read,
-    ) -> Result<Understood, Refusal> {
-        self.ticket.asked(&model, method == GeminiMethod::Stream);
+        read: &ReadRequest,
+    ) -> Result<PreparedAnswer, MockRefusal> {
+        self.ticket
+            .note_request(&model, method == GeminiMethod::Stream);
         let mut body = object(read)?;
         body["model"] = model.as_str().into();
-        self.understood(method.surface(), body, model, false, read)
+        self.prepare_answer(method.surface(), body, model, false, read)
     }
 
-    fn understood(
+    fn prepare_answer(
         &mut self,
         surface: &'static dyn Surface,
         body: Value,
         model: String,
         stream: bool,
-        read: &Read,
-    ) -> Result<Understood, Refusal> {
+        read: &ReadRequest,
+    ) -> Result<PreparedAnswer, MockRefusal> {
         let (_, named) = Controls::from_model(&model).map_err(bad_control)?;
         self.take_controls(named)?;
         let echo = self.controls.echo.unwrap_or_default().then(|| {
@@ -445,7 +463,7 @@ impl Exchange {
                 read.bytes.len()
             )
         });
-        Ok(Understood {
+        Ok(PreparedAnswer {
             surface,
             body,
             model,
@@ -455,7 +473,7 @@ impl Exchange {
     }
 
     /// Puts controls in force: those of the headers, then the model's, then the mock's own.
-    fn take_controls(&mut self, named: Controls) -> Result<(), Refusal> {
+    fn take_controls(&mut self, named: Controls) -> Result<(), MockRefusal> {
         let asked = Controls::from_headers(self.ticket.headers()).map_err(bad_control)?;
         self.controls = asked
             .or(named)
@@ -463,13 +481,13 @@ impl Exchange {
         Ok(())
     }
 
-    fn check_key(&self) -> Result<(), Refusal> {
+    fn check_key(&self) -> Result<(), MockRefusal> {
         match &self.shared.config.require_key {
             Some(key) if !has_key(self.format, self.ticket.headers(), key) => {
                 if self.format == Format::Gemini {
-                    return Err(Refusal::new(400, format::error::GEMINI_WRONG_KEY));
+                    return Err(MockRefusal::new(400, format::error::GEMINI_WRONG_KEY));
                 }
-                Err(Refusal::new(401, "Incorrect API key provided"))
+                Err(MockRefusal::new(401, "Incorrect API key provided"))
             }
             _ => Ok(()),
         }
@@ -485,41 +503,40 @@ impl Exchange {
             "{model}\n{}",
             self.controls.key.as_deref().unwrap_or_default()
         );
-        let failure = self.controls.failure.unwrap_or(Failure::Status(500));
+        let failure = self.controls.failure.unwrap_or(ForcedFailure::Status(500));
         self.controls.failure = self.shared.fails_yet(&key, first).then_some(failure);
     }
 
     /// Waits as asked, then fails if the request is to fail before its answer begins.
-    async fn delay_or_fail(&mut self) -> Result<(), Fault> {
+    async fn delay_or_fail(&mut self) -> Result<(), MockFault> {
         if let Some(delay) = self.controls.delay.filter(|delay| !delay.is_zero()) {
             sleep(delay).await;
         }
         match self.controls.failure {
-            Some(Failure::Status(status)) => {
+            Some(ForcedFailure::Status(status)) => {
                 let message = format!("The mock failed with status {status}, as it was asked to");
-                Err(Refusal::new(status, message).into())
+                Err(MockRefusal::new(status, message).into())
             }
-            Some(Failure::Reset) => {
-                self.ticket.end(State::Cut);
+            Some(ForcedFailure::Reset) => {
+                self.ticket.end(RecordState::Cut);
                 if let Some(fate) = &self.fate {
-                    fate.decide(End::Reset);
+                    fate.decide(SocketEnd::Reset);
                 }
-                Err(Fault::Broken)
+                Err(MockFault::Broken)
             }
-            Some(Failure::Hang) => std::future::pending().await,
+            Some(ForcedFailure::Hang) => std::future::pending().await,
             _ => Ok(()),
         }
     }
 
     /// The pace asked for, or else the config's with its jitter.
-    fn pace(&mut self) -> Pace {
+    fn pace(&mut self) -> BodyPace {
         let config = &self.shared.config;
-        let first = self
-            .controls
-            .first_token
-            .unwrap_or_else(|| strayed(config.first_token, config.jitter_percent, &mut self.rng));
+        let first = self.controls.first_token.unwrap_or_else(|| {
+            with_jitter(config.first_token, config.jitter_percent, &mut self.rng)
+        });
         let asked = self.controls.token_delay;
-        Pace {
+        BodyPace {
             first: Instant::now() + first,
             between: asked.unwrap_or(config.token_delay),
             jitter_percent: if asked.is_some() {
@@ -530,7 +547,7 @@ impl Exchange {
         }
     }
 
-    fn send_whole(mut self, status: u16, body: Vec<u8>, end: State) -> Response<AnswerBody> {
+    fn send_whole(mut self, status: u16, body: Vec<u8>, end: RecordState) -> Response<AnswerBody> {
         // Answers of these statuses have no body, and hyper would never ask for it.
         let body = if matches!(status, 204 | 205 | 304) {
             Vec::new()
@@ -543,19 +560,19 @@ impl Exchange {
         respond(status, headers, body)
     }
 
-    fn send_stream(mut self, script: Script, pace: Pace) -> Response<AnswerBody> {
+    fn send_stream(mut self, script: Script, pace: BodyPace) -> Response<AnswerBody> {
         let status = self.controls.status.unwrap_or(200);
         let mut headers = self.headers(status, "text/event-stream; charset=utf-8");
         headers.insert(http::header::CACHE_CONTROL, headers::NO_CACHE);
-        let manner = self.manner(State::Complete);
+        let manner = self.manner(RecordState::Complete);
         let body = AnswerBody::stream(script, pace, manner, self.ticket);
         respond(status, headers, body)
     }
 
-    fn send_refusal(mut self, status: u16, refusal: &Refusal) -> Response<AnswerBody> {
+    fn send_refusal(mut self, status: u16, refusal: &MockRefusal) -> Response<AnswerBody> {
         let request_id = headers::request_id(self.format, &mut self.rng);
         let body = format::error::body(self.format, refusal, &request_id);
-        self.send_whole(status, body, State::Failed)
+        self.send_whole(status, body, RecordState::Failed)
     }
 
     fn headers(&mut self, status: u16, content_type: &'static str) -> HeaderMap {
@@ -569,8 +586,8 @@ impl Exchange {
         headers
     }
 
-    fn manner(&mut self, end: State) -> Manner {
-        Manner {
+    fn manner(&mut self, end: RecordState) -> Delivery {
+        Delivery {
             failure: self.controls.failure,
             split: self.controls.split,
             split_delay: self.controls.split_delay.unwrap_or_default(),
@@ -589,7 +606,7 @@ fn respond(status: u16, headers: HeaderMap, body: AnswerBody) -> Response<Answer
 }
 
 /// A whole answer takes as long as its stream would.
-async fn wait_for_whole(pace: &Pace, pieces: u64) {
+async fn wait_for_whole(pace: &BodyPace, pieces: u64) {
     let gaps = u32::try_from(pieces.saturating_sub(1)).unwrap_or(u32::MAX);
     let due = pace.first.checked_add(pace.between.saturating_mul(gaps));
     if let Some(due) = due.filter(|due| *due > Instant::now()) {
@@ -597,23 +614,23 @@ async fn wait_for_whole(pace: &Pace, pieces: u64) {
     }
 }
 
-fn strayed(usual: Duration, percent: u8, rng: &mut Rng) -> Duration {
+fn with_jitter(usual: Duration, percent: u8, rng: &mut Rng) -> Duration {
     let stray = u32::from(percent.min(100));
     usual * rng.u32(100 - stray..=100 + stray) / 100
 }
 
-fn bad_control(problem: String) -> Refusal {
-    Refusal::new(400, format!("mock: {problem}"))
+fn bad_control(problem: String) -> MockRefusal {
+    MockRefusal::new(400, format!("mock: {problem}"))
 }
 
 /// The body as an object.
-fn object(read: &Read) -> Result<Value, Refusal> {
+fn object(read: &ReadRequest) -> Result<Value, MockRefusal> {
     let body: Value = serde_json::from_slice(&read.bytes)
-        .map_err(|error| Refusal::new(400, format!("The body is no JSON: {error}")))?;
+        .map_err(|error| MockRefusal::new(400, format!("The body is no JSON: {error}")))?;
     if body.is_object() {
         Ok(body)
     } else {
-        Err(Refusal::new(400, "The body is no JSON object"))
+        Err(MockRefusal::new(400, "The body is no JSON object"))
     }
 }
 
@@ -632,49 +649,49 @@ mod tests {
 
     #[test]
     fn paths_are_read_with_and_without_v1() {
-        let call = |method, path| Call::of(&method, path);
+        let call = |method, path| MockCall::from_request(&method, path);
         for (method, path, wanted) in [
             (
                 Method::POST,
                 "/v1/chat/completions",
-                Call::Infer(Endpoint::ChatCompletions),
+                MockCall::Infer(Endpoint::ChatCompletions),
             ),
             (
                 Method::POST,
                 "/messages/count_tokens",
-                Call::Infer(Endpoint::CountTokens),
+                MockCall::Infer(Endpoint::CountTokens),
             ),
-            (Method::GET, "/v1/responses", Call::WrongMethod),
-            (Method::GET, "/v1/models", Call::ListModels),
+            (Method::GET, "/v1/responses", MockCall::WrongMethod),
+            (Method::GET, "/v1/models", MockCall::ListModels),
             (
                 Method::GET,
                 "/models/a/b:c",
-                Call::GetModel("a/b:c".to_owned()),
+                MockCall::GetModel("a/b:c".to_owned()),
             ),
-            (Method::POST, "/v1/models", Call::WrongMethod),
-            (Method::GET, "/v1/models/", Call::UnknownPath),
-            (Method::GET, "/v1/modelsx", Call::UnknownPath),
-            (Method::GET, "/", Call::UnknownPath),
+            (Method::POST, "/v1/models", MockCall::WrongMethod),
+            (Method::GET, "/v1/models/", MockCall::UnknownPath),
+            (Method::GET, "/v1/modelsx", MockCall::UnknownPath),
+            (Method::GET, "/", MockCall::UnknownPath),
             (
                 Method::POST,
                 "/v1beta/models/g%3Atokens%3D3:streamGenerateContent",
-                Call::Gemini(GeminiMethod::Stream, "g:tokens=3".to_owned()),
+                MockCall::Gemini(GeminiMethod::Stream, "g:tokens=3".to_owned()),
             ),
             (
                 Method::POST,
                 "/v1/models/g:countTokens",
-                Call::Gemini(GeminiMethod::Count, "g".to_owned()),
+                MockCall::Gemini(GeminiMethod::Count, "g".to_owned()),
             ),
-            (Method::GET, "/v1beta/models", Call::ListModels),
+            (Method::GET, "/v1beta/models", MockCall::ListModels),
             (
                 Method::GET,
                 "/v1beta/models/g:generateContent",
-                Call::WrongMethod,
+                MockCall::WrongMethod,
             ),
             (
                 Method::POST,
                 "/v1beta/openai/embeddings",
-                Call::Infer(Endpoint::Embeddings),
+                MockCall::Infer(Endpoint::Embeddings),
             ),
         ] {
             assert_eq!(call(method, path), wanted, "{path}");
@@ -683,7 +700,7 @@ mod tests {
 
     #[test]
     fn the_first_requests_of_a_key_fail() {
-        let shared = Shared::new(Config::default());
+        let shared = ServiceState::new(MockConfig::default());
         let fails: Vec<bool> = (0..4).map(|_| shared.fails_yet("a", 2)).collect();
         assert_eq!(fails, [true, true, false, false]);
         assert!(shared.fails_yet("b", 1));

@@ -16,10 +16,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How a connection is to end.
+/// Planned end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum End {
+pub(crate) enum SocketEnd {
     /// A FIN, as if the server had crashed in good order.
     Close = 1,
     /// An RST, as if it had crashed in disorder.
@@ -28,11 +28,11 @@ pub(crate) enum End {
 
 /// A connection's end, if it was decided on. Shared by its socket and its requests.
 #[derive(Debug, Default)]
-pub(crate) struct Fate(AtomicU8);
+pub(crate) struct PlannedEnd(AtomicU8);
 
-impl Fate {
+impl PlannedEnd {
     /// Ends the connection at the next flush, that is when all bytes written before are out.
-    pub(crate) fn decide(&self, end: End) {
+    pub(crate) fn decide(&self, end: SocketEnd) {
         self.0.store(end as u8, Ordering::Release);
     }
 
@@ -41,7 +41,7 @@ impl Fate {
     }
 
     fn is_reset(&self) -> bool {
-        self.0.load(Ordering::Acquire) == End::Reset as u8
+        self.0.load(Ordering::Acquire) == SocketEnd::Reset as u8
     }
 }
 
@@ -49,11 +49,11 @@ impl Fate {
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
-    fate: Arc<Fate>,
+    fate: Arc<PlannedEnd>,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, fate: Arc<Fate>) -> Self {
+    pub(crate) fn new(stream: TcpStream, fate: Arc<PlannedEnd>) -> Self {
         Self { stream, fate }
     }
 }

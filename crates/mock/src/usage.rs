@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// all output, reasoning included.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Usage {
+pub struct MockUsage {
     /// All input tokens.
     pub input: u64,
     /// Input tokens read from the provider's cache.
@@ -22,7 +22,7 @@ pub struct Usage {
     pub reasoning: u64,
 }
 
-impl Usage {
+impl MockUsage {
     /// Input tokens written to the cache, whatever their lifetime.
     #[must_use]
     pub fn cache_write(&self) -> u64 {
@@ -31,7 +31,7 @@ impl Usage {
 
     /// Input tokens neither read from nor written to the cache: Anthropic's `input_tokens`.
     #[must_use]
-    pub fn uncached(&self) -> u64 {
+    pub fn uncached_input(&self) -> u64 {
         self.input
             .saturating_sub(self.cached)
             .saturating_sub(self.cache_write())
@@ -50,9 +50,9 @@ impl Usage {
         }
     }
 
-    /// What a provider has spent after `sent` of `whole` parts of an answer went out: the input
-    /// in full, the output in proportion, reasoning first.
-    pub(crate) fn served(&self, sent: u64, whole: u64) -> Self {
+    /// Returns the usage after `sent` of `whole` parts of an answer: the input in full, the output
+    /// in proportion, reasoning first.
+    pub(crate) fn served_share(&self, sent: u64, whole: u64) -> Self {
         if sent >= whole {
             return *self;
         }
@@ -66,7 +66,7 @@ impl Usage {
     }
 
     /// The same counts with every total at least the sum of its parts.
-    pub(crate) fn fitted(self) -> Self {
+    pub(crate) fn clamp_parts(self) -> Self {
         let parts = self.cached.saturating_add(self.cache_write());
         Self {
             input: self.input.max(parts),
@@ -135,7 +135,7 @@ impl Usage {
 /// Usage as a control asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UsageControl {
-    Exact(Usage),
+    Exact(MockUsage),
     Random,
 }
 
@@ -151,16 +151,16 @@ impl UsageControl {
         } else {
             parse_list(text)?
         };
-        Ok(Self::Exact(usage.fitted()))
+        Ok(Self::Exact(usage.clamp_parts()))
     }
 }
 
-fn parse_json(text: &str) -> Result<Usage, String> {
+fn parse_json(text: &str) -> Result<MockUsage, String> {
     serde_json::from_str(text).map_err(|error| format!("is no usage: {error}"))
 }
 
-fn parse_list(text: &str) -> Result<Usage, String> {
-    let mut usage = Usage::default();
+fn parse_list(text: &str) -> Result<MockUsage, String> {
+    let mut usage = MockUsage::default();
     for pair in text.split(',') {
         let (class, count) = pair.split_once('=').ok_or("is a list of class=count")?;
         let count = count
@@ -172,7 +172,7 @@ fn parse_list(text: &str) -> Result<Usage, String> {
     Ok(usage)
 }
 
-fn class_mut<'a>(usage: &'a mut Usage, class: &str) -> Result<&'a mut u64, String> {
+fn class_mut<'a>(usage: &'a mut MockUsage, class: &str) -> Result<&'a mut u64, String> {
     match class {
         "input" => Ok(&mut usage.input),
         "cached" => Ok(&mut usage.cached),
@@ -192,12 +192,12 @@ mod tests {
 
     #[test]
     fn controls_are_read_in_both_forms() {
-        let usage = Usage {
+        let usage = MockUsage {
             input: 10,
             cached: 4,
             output: 3,
             reasoning: 1,
-            ..Usage::default()
+            ..MockUsage::default()
         };
         for text in [
             "input=10,cached=4,output=3,reasoning=1",
@@ -230,41 +230,41 @@ mod tests {
     #[test]
     fn totals_are_raised_to_the_sum_of_their_parts() {
         let parsed = UsageControl::parse("cached=5,cache_write_1h=7,reasoning=3");
-        let fitted = Usage {
+        let fitted = MockUsage {
             input: 12,
             cached: 5,
             cache_write_1h: 7,
             output: 3,
             reasoning: 3,
-            ..Usage::default()
+            ..MockUsage::default()
         };
         assert_eq!(parsed, Ok(UsageControl::Exact(fitted)));
-        assert_eq!(fitted.uncached(), 0);
+        assert_eq!(fitted.uncached_input(), 0);
     }
 
     #[test]
     fn served_usage_grows_with_what_was_sent() {
-        let usage = Usage {
+        let usage = MockUsage {
             input: 50,
             output: 100,
             reasoning: 30,
-            ..Usage::default()
+            ..MockUsage::default()
         };
         let outputs: Vec<_> = [0, 1, 2, 4]
-            .map(|sent| usage.served(sent, 4))
+            .map(|sent| usage.served_share(sent, 4))
             .map(|u| (u.output, u.reasoning))
             .into();
         assert_eq!(outputs, [(0, 0), (25, 25), (50, 30), (100, 30)]);
-        assert_eq!(usage.served(0, 4).input, 50);
-        assert_eq!(usage.served(0, 0), usage);
+        assert_eq!(usage.served_share(0, 4).input, 50);
+        assert_eq!(usage.served_share(0, 0), usage);
     }
 
     #[test]
     fn random_usage_is_consistent_and_repeatable() {
         for seed in 0..200 {
-            let usage = Usage::random(&mut Rng::with_seed(seed));
-            assert_eq!(usage, usage.fitted(), "seed {seed}");
-            assert_eq!(usage, Usage::random(&mut Rng::with_seed(seed)));
+            let usage = MockUsage::random(&mut Rng::with_seed(seed));
+            assert_eq!(usage, usage.clamp_parts(), "seed {seed}");
+            assert_eq!(usage, MockUsage::random(&mut Rng::with_seed(seed)));
         }
     }
 }

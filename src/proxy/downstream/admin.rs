@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
+use llm_router_admin::ClientAddress;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -93,6 +94,11 @@ fn request(session: &Session, body: Body) -> Request<Body> {
     *request.method_mut() = header.method.clone();
     *request.uri_mut() = header.uri.clone();
     *request.headers_mut() = header.headers.clone();
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    if let Some(address) = address {
+        let address = ClientAddress(address.ip());
+        request.extensions_mut().insert(address);
+    }
     request
 }
 

@@ -1,11 +1,12 @@
 //! Counts the open connections of each client address. It does not decide what follows from too many.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use llm_router_domain::network::client_network;
 
 /// Open connections by address. Addresses without any are forgotten.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Connections {
 
     /// A place for one more of an address, if there is one.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = network(address);
+        let address = client_network(address);
         let mut open = self.open.entry(address).or_default();
         if *open >= self.most {
             return None;
@@ -53,17 +54,6 @@ impl Drop for Place {
                 open.remove();
             }
         }
-    }
-}
-
-/// Whoever has one address of an IPv6 network has all of its /64 (RFC 4291, section 2.5.4).
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        other => other,
     }
 }
 

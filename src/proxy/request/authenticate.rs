@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::Method;
-use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
 use pingora::proxy::Session;
 
@@ -37,13 +36,10 @@ impl Gateway {
     /// Tells a client whose key doesn't work to wait, if it comes too often.
     fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
         let headers = &session.req_header().headers;
-        let mut names = KEY_HEADERS.iter().chain(&["authorization"]);
-        if !names.any(|name| headers.contains_key(*name)) {
-            return fault;
-        }
         let address = session.client_addr().and_then(|address| address.as_inet());
-        let slowed = address.and_then(|address| self.limits.stranger(address.ip(), clock::now()));
-        slowed.unwrap_or(fault)
+        let address = address.map(|address| address.ip());
+        self.limits
+            .throttle_unknown_key(headers, address, fault, clock::now())
     }
 }
 

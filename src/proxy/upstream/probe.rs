@@ -37,7 +37,7 @@ impl Live {
             provider.is_some_and(|provider| provider.id == id)
         };
         let index = (0..self.snapshot.providers.len()).find(found);
-        let index = index.ok_or("the provider is switched off")?;
+        let index = index.ok_or("the provider is disabled")?;
         match timeout(limit, self.exchange(index, path)).await {
             Ok(answer) => answer.map_err(|error| describe(&error)),
             Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),

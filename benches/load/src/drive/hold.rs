@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::request::nanos;
-use super::stream::{self, Tally};
+use super::stream::{self, StreamTally};
 use crate::clock;
-use crate::event::Plan;
-use crate::target::Target;
+use crate::event::EventPlan;
+use crate::target::LoadTarget;
 
 /// As many events as no run will see the end of.
 pub(crate) const ENDLESS: u64 = 9_999_999_999;
@@ -22,23 +22,23 @@ pub(crate) const ENDLESS: u64 = 9_999_999_999;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Open streams; dropping it closes them.
-pub(crate) struct Held {
+pub(crate) struct HeldStreams {
     tasks: JoinSet<bool>,
-    tally: Arc<Tally>,
+    tally: Arc<StreamTally>,
     interval: Duration,
 }
 
-/// What became of held streams.
+/// Report on held streams.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct HoldReport {
     pub(crate) streams: usize,
     /// Streams without an event for longer than an interval and a stall.
     pub(crate) silent: usize,
     #[serde(flatten)]
-    pub(crate) seen: stream::Report,
+    pub(crate) seen: stream::StreamReport,
 }
 
-impl Report {
+impl HoldReport {
     /// For people.
     pub(crate) fn text(&self) -> String {
         format!(
@@ -53,18 +53,18 @@ impl Report {
     }
 }
 
-impl Held {
+impl HeldStreams {
     /// Opens `streams` streams and waits until each has brought its first event.
     ///
     /// # Errors
-    /// When one fails, or not all flow within half a minute.
+    /// Returns an error if one fails, or not all of them flow within half a minute.
     pub(crate) async fn open(
-        target: &Target,
+        target: &LoadTarget,
         model: &str,
-        plan: &Plan,
+        plan: &EventPlan,
         streams: usize,
     ) -> anyhow::Result<Self> {
-        let tally = Arc::new(Tally::new(streams));
+        let tally = Arc::new(StreamTally::new(streams));
         let tasks = stream::open(target, model, plan, streams, &tally);
         let held = Self {
             tasks,
@@ -99,11 +99,11 @@ impl Held {
     }
 
     /// Sums up what the streams brought since they were opened, or since the last report.
-    pub(crate) fn report(&self, stall: Duration) -> Report {
+    pub(crate) fn report(&self, stall: Duration) -> HoldReport {
         let since = clock::unix_nanos().saturating_sub(nanos(self.interval + stall));
         let streams = self.tasks.len();
         let silent = streams - self.tally.flowing_since(since).min(streams);
-        Report {
+        HoldReport {
             streams,
             silent,
             seen: self.tally.report(0, stall),

@@ -9,34 +9,34 @@ use tokio::time::sleep_until;
 
 use super::request::nanos;
 use crate::clock;
-use crate::event::Plan;
-use crate::http1::{Channel, Fault};
-use crate::stats::Summary;
-use crate::target::{self, Target};
+use crate::event::EventPlan;
+use crate::http1::{Channel, HttpFault};
+use crate::stats::SampleSummary;
+use crate::target::{self, LoadTarget};
 
-/// How fast and how long.
+/// Rate and duration of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RequestPace {
     /// Requests per second over all connections.
     pub(crate) rate: f64,
     pub(crate) connections: usize,
     pub(crate) duration: Duration,
 }
 
-/// What came of it; times in nanoseconds.
+/// Report of a run; times in nanoseconds.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct LatencyReport {
     /// Requests answered otherwise than with 200, or not at all.
     pub(crate) errors: u64,
     /// The first of these.
     pub(crate) error: Option<String>,
     /// To the first byte of the answer's body.
-    pub(crate) first: Summary,
+    pub(crate) first: SampleSummary,
     /// To its last.
-    pub(crate) whole: Summary,
+    pub(crate) whole: SampleSummary,
 }
 
-impl Report {
+impl LatencyReport {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let error = self
@@ -52,35 +52,39 @@ impl Report {
 }
 
 /// A stream just long enough to tell its first event from its end.
-pub(crate) fn short_stream() -> Plan {
-    Plan {
+pub(crate) fn short_stream() -> EventPlan {
+    EventPlan {
         events: 2,
         interval: Duration::from_millis(2),
-        ..Plan::default()
+        ..EventPlan::default()
     }
 }
 
 /// Sends `request` at an even pace. A request whose connection was still busy when it was due
 /// counts from when it was due, so that a slow answer is not hidden by the ones it held up.
-pub(crate) async fn run(target: &Target, request: Vec<u8>, pace: &Pace) -> Report {
+pub(crate) async fn run(
+    target: &LoadTarget,
+    request: Vec<u8>,
+    pace: &RequestPace,
+) -> LatencyReport {
     let request: Arc<[u8]> = request.into();
     let mut workers = JoinSet::new();
     for index in 0..pace.connections {
-        let slots = Slots::new(pace, index, clock::now());
+        let slots = RequestSlots::new(pace, index, clock::now());
         workers.spawn(worker(target.clone(), Arc::clone(&request), slots));
     }
     summarise(workers.join_all().await)
 }
 
-/// When one connection's requests are due.
-struct Slots {
+/// Schedule of one connection's requests.
+struct RequestSlots {
     next: Instant,
     step: Duration,
     end: Instant,
 }
 
-impl Slots {
-    fn new(pace: &Pace, index: usize, now: Instant) -> Self {
+impl RequestSlots {
+    fn new(pace: &RequestPace, index: usize, now: Instant) -> Self {
         let step = Duration::from_secs_f64(pace.connections as f64 / pace.rate);
         let offset = Duration::from_secs_f64(index as f64 / pace.rate);
         Self {
@@ -98,15 +102,15 @@ impl Slots {
 }
 
 #[derive(Default)]
-struct Done {
+struct LatencySamples {
     first: Vec<u64>,
     whole: Vec<u64>,
     errors: u64,
     error: Option<String>,
 }
 
-async fn worker(target: Target, request: Arc<[u8]>, mut slots: Slots) -> Done {
-    let (mut done, mut channel) = (Done::default(), None);
+async fn worker(target: LoadTarget, request: Arc<[u8]>, mut slots: RequestSlots) -> LatencySamples {
+    let (mut done, mut channel) = (LatencySamples::default(), None);
     while let Some(due) = slots.take() {
         let busy = clock::now() > due;
         sleep_until(due.into()).await;
@@ -127,18 +131,18 @@ async fn worker(target: Target, request: Arc<[u8]>, mut slots: Slots) -> Done {
 }
 
 async fn exchange(
-    target: &Target,
+    target: &LoadTarget,
     request: &[u8],
     channel: &mut Option<Channel>,
     due: Option<Instant>,
-    done: &mut Done,
+    done: &mut LatencySamples,
 ) -> anyhow::Result<()> {
     let mut open = match channel.take() {
         Some(open) => open,
         None => Channel::connect(target.address).await?,
     };
     let began = due.unwrap_or_else(clock::now);
-    let (status, close, first) = timed(&mut open, request).await?;
+    let (status, close, first) = send_timed(&mut open, request).await?;
     let whole = clock::now();
     anyhow::ensure!(status == 200, "status {status}");
     done.first.push(nanos(first.unwrap_or(whole) - began));
@@ -150,10 +154,10 @@ async fn exchange(
 }
 
 /// Status, whether the server closes, and when the body's first byte came.
-async fn timed(
+async fn send_timed(
     channel: &mut Channel,
     request: &[u8],
-) -> Result<(u16, bool, Option<Instant>), Fault> {
+) -> Result<(u16, bool, Option<Instant>), HttpFault> {
     channel.send(request).await?;
     let mut first = None;
     let mut sink = |_: &[u8]| {
@@ -163,8 +167,8 @@ async fn timed(
     Ok((head.status, head.close, first))
 }
 
-fn summarise(done: Vec<Done>) -> Report {
-    let mut report = Report::default();
+fn summarise(done: Vec<LatencySamples>) -> LatencyReport {
+    let mut report = LatencyReport::default();
     let (mut first, mut whole) = (Vec::new(), Vec::new());
     for worker in done {
         report.errors += worker.errors;
@@ -172,9 +176,9 @@ fn summarise(done: Vec<Done>) -> Report {
         first.extend(worker.first);
         whole.extend(worker.whole);
     }
-    Report {
-        first: Summary::of(first),
-        whole: Summary::of(whole),
+    LatencyReport {
+        first: SampleSummary::from_samples(first),
+        whole: SampleSummary::from_samples(whole),
         ..report
     }
 }
@@ -186,14 +190,14 @@ mod tests {
     #[test]
     fn connections_take_turns_at_an_even_pace() {
         let now = clock::now();
-        let pace = Pace {
+        let pace = RequestPace {
             rate: 100.0,
             connections: 4,
             duration: Duration::from_millis(100),
         };
         let mut due = Vec::new();
         for index in 0..4 {
-            let mut slots = Slots::new(&pace, index, now);
+            let mut slots = RequestSlots::new(&pace, index, now);
             due.extend(std::iter::from_fn(|| slots.take()).map(|at| (at - now).as_millis()));
         }
         due.sort_unstable();

@@ -10,43 +10,43 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::event::Plan;
+use crate::event::EventPlan;
 use crate::payload::{self, MODEL};
-use crate::target::Target;
+use crate::target::LoadTarget;
 use crate::{output, proc, to_its_end};
 
 /// Modes of `drive`.
 #[derive(Subcommand, Debug)]
-pub(crate) enum Mode {
+pub(crate) enum DriveMode {
     /// Closed loop: every connection sends its next request once the last is answered
-    Request(Request),
+    Request(ClosedLoopOptions),
     /// A low fixed rate: how long a request takes when nothing queues
-    Latency(Latency),
+    Latency(LatencyOptions),
     /// Concurrent streams: checks every byte and measures how late each event arrives
-    Stream(Stream),
+    Stream(StreamRunOptions),
     /// Opens streams and keeps them open
-    Hold(Hold),
+    Hold(HoldOptions),
 }
 
 /// Runs one mode and prints its report.
 ///
 /// # Errors
-/// When the target can't be reached at all.
-pub(crate) fn run(mode: &Mode) -> anyhow::Result<()> {
+/// Returns an error if the target can't be reached.
+pub(crate) fn run(mode: &DriveMode) -> anyhow::Result<()> {
     proc::raise_open_files()?;
     to_its_end(async {
         match mode {
-            Mode::Request(options) => options.run().await,
-            Mode::Latency(options) => options.run().await,
-            Mode::Stream(options) => options.run().await,
-            Mode::Hold(options) => options.run().await,
+            DriveMode::Request(options) => options.run().await,
+            DriveMode::Latency(options) => options.run().await,
+            DriveMode::Stream(options) => options.run().await,
+            DriveMode::Hold(options) => options.run().await,
         }
     })
 }
 
-/// Where the load goes.
+/// Target of the load.
 #[derive(Args, Debug)]
-pub(crate) struct To {
+pub(crate) struct TargetOptions {
     /// URL, path included
     #[arg(long, default_value = "http://127.0.0.1:8000/v1/chat/completions")]
     url: String,
@@ -64,24 +64,24 @@ pub(crate) struct To {
     json: bool,
 }
 
-impl To {
-    fn target(&self) -> anyhow::Result<Target> {
-        Target::new(&self.url, self.key.as_deref(), &self.header)
+impl TargetOptions {
+    fn target(&self) -> anyhow::Result<LoadTarget> {
+        LoadTarget::new(&self.url, self.key.as_deref(), &self.header)
     }
 }
 
 /// Options of `drive request`.
 #[derive(Args, Debug)]
-pub(crate) struct Request {
+pub(crate) struct ClosedLoopOptions {
     #[command(flatten)]
-    to: To,
+    to: TargetOptions,
     /// Connections
     #[arg(long, default_value_t = 16)]
     connections: usize,
     /// Bytes of a request's body
     #[arg(long, default_value_t = 1024)]
     body: usize,
-    /// How long
+    /// Seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// This many requests instead of a time
@@ -89,7 +89,7 @@ pub(crate) struct Request {
     requests: Option<u64>,
 }
 
-impl Request {
+impl ClosedLoopOptions {
     async fn run(&self) -> anyhow::Result<()> {
         let target = self.to.target()?;
         let request = target.post(&payload::chat(&self.to.model, self.body, None));
@@ -102,9 +102,9 @@ impl Request {
 
 /// Options of `drive latency`.
 #[derive(Args, Debug)]
-pub(crate) struct Latency {
+pub(crate) struct LatencyOptions {
     #[command(flatten)]
-    to: To,
+    to: TargetOptions,
     /// Requests per second, over all connections
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
@@ -114,7 +114,7 @@ pub(crate) struct Latency {
     /// Bytes of a request's body
     #[arg(long, default_value_t = 1024)]
     body: usize,
-    /// How long
+    /// Seconds
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Ask for short streams, to see the time to the first event
@@ -122,12 +122,12 @@ pub(crate) struct Latency {
     stream: bool,
 }
 
-impl Latency {
+impl LatencyOptions {
     async fn run(&self) -> anyhow::Result<()> {
         let target = self.to.target()?;
         let plan = self.stream.then(latency::short_stream);
         let request = target.post(&payload::chat(&self.to.model, self.body, plan.as_ref()));
-        let pace = latency::Pace {
+        let pace = latency::RequestPace {
             rate: self.rate,
             connections: self.connections,
             duration: Duration::from_secs_f64(self.seconds),
@@ -137,11 +137,11 @@ impl Latency {
     }
 }
 
-/// What is streamed.
+/// Options of the streams.
 #[derive(Args, Debug)]
-pub(crate) struct Streams {
+pub(crate) struct StreamsOptions {
     #[command(flatten)]
-    to: To,
+    to: TargetOptions,
     /// Concurrent streams
     #[arg(long, default_value_t = 100)]
     streams: usize,
@@ -156,9 +156,9 @@ pub(crate) struct Streams {
     stall_ms: u64,
 }
 
-impl Streams {
-    fn plan(&self, events: u64) -> Plan {
-        Plan {
+impl StreamsOptions {
+    fn plan(&self, events: u64) -> EventPlan {
+        EventPlan {
             events,
             interval: Duration::from_micros(self.interval_us),
             size: self.event,
@@ -168,15 +168,15 @@ impl Streams {
 
 /// Options of `drive stream`.
 #[derive(Args, Debug)]
-pub(crate) struct Stream {
+pub(crate) struct StreamRunOptions {
     #[command(flatten)]
-    streams: Streams,
+    streams: StreamsOptions,
     /// Events of each stream
     #[arg(long, default_value_t = 200)]
     events: u64,
 }
 
-impl Stream {
+impl StreamRunOptions {
     async fn run(&self) -> anyhow::Result<()> {
         let to = &self.streams.to;
         let plan = self.streams.plan(self.events);
@@ -189,19 +189,20 @@ impl Stream {
 
 /// Options of `drive hold`.
 #[derive(Args, Debug)]
-pub(crate) struct Hold {
+pub(crate) struct HoldOptions {
     #[command(flatten)]
-    streams: Streams,
-    /// How long
+    streams: StreamsOptions,
+    /// Seconds
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
 }
 
-impl Hold {
+impl HoldOptions {
     async fn run(&self) -> anyhow::Result<()> {
         let to = &self.streams.to;
         let plan = self.streams.plan(hold::ENDLESS);
-        let held = hold::Held::open(&to.target()?, &to.model, &plan, self.streams.streams).await?;
+        let held =
+            hold::HeldStreams::open(&to.target()?, &to.model, &plan, self.streams.streams).await?;
         output::remark(&format!("{} streams are open", self.streams.streams));
         tokio::time::sleep(Duration::from_secs_f64(self.seconds)).await;
         let report = held.report(Duration::from_millis(self.streams.stall_ms));

@@ -8,22 +8,22 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::http1::{Channel, Fault};
-use crate::stats::Summary;
-use crate::target::{self, Target};
+use crate::http1::{Channel, HttpFault};
+use crate::stats::SampleSummary;
+use crate::target::{self, LoadTarget};
 
-/// When to stop.
+/// Condition to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
     /// After so many requests.
     Count(u64),
-    /// When so much time has passed; requests under way are finished.
+    /// After this time; requests in flight are finished.
     After(Duration),
 }
 
-/// What came of it.
+/// Report of a run.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct RequestReport {
     /// Requests answered with 200.
     pub(crate) requests: u64,
     /// Requests answered otherwise or not at all.
@@ -33,10 +33,10 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     pub(crate) per_second: f64,
     /// Time of the requests answered with 200, in nanoseconds.
-    pub(crate) latency: Summary,
+    pub(crate) latency: SampleSummary,
 }
 
-impl Report {
+impl RequestReport {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let error = self
@@ -56,13 +56,13 @@ impl Report {
 
 /// Sends `request` again and again over `connections`.
 pub(crate) async fn run(
-    target: &Target,
+    target: &LoadTarget,
     request: Vec<u8>,
     connections: usize,
     until: Until,
-) -> Report {
+) -> RequestReport {
     let began = clock::now();
-    let budget = Arc::new(Budget::new(until, began));
+    let budget = Arc::new(RequestCount::new(until, began));
     let request: Arc<[u8]> = request.into();
     let mut workers = JoinSet::new();
     for _ in 0..connections {
@@ -76,12 +76,12 @@ pub(crate) async fn run(
     summarise(done, began.elapsed())
 }
 
-struct Budget {
+struct RequestCount {
     left: AtomicU64,
     end: Option<Instant>,
 }
 
-impl Budget {
+impl RequestCount {
     fn new(until: Until, now: Instant) -> Self {
         let (left, end) = match until {
             Until::Count(count) => (count, None),
@@ -93,7 +93,7 @@ impl Budget {
         }
     }
 
-    /// Whether one more request may be sent at `now`.
+    /// Returns true if one more request may be sent at `now`.
     fn take(&self, now: Instant) -> bool {
         let in_time = self.end.is_none_or(|end| now < end);
         let spend = |left: u64| left.checked_sub(1);
@@ -106,14 +106,18 @@ impl Budget {
 }
 
 #[derive(Default)]
-struct Done {
+struct RequestSamples {
     latencies: Vec<u64>,
     errors: u64,
     error: Option<String>,
 }
 
-async fn worker(target: Target, request: Arc<[u8]>, budget: Arc<Budget>) -> Done {
-    let (mut done, mut channel) = (Done::default(), None);
+async fn worker(
+    target: LoadTarget,
+    request: Arc<[u8]>,
+    budget: Arc<RequestCount>,
+) -> RequestSamples {
+    let (mut done, mut channel) = (RequestSamples::default(), None);
     let mut began = clock::now();
     while budget.take(began) {
         let outcome = exchange(&target, &request, &mut channel).await;
@@ -128,7 +132,7 @@ async fn worker(target: Target, request: Arc<[u8]>, budget: Arc<Budget>) -> Done
     done
 }
 
-impl Done {
+impl RequestSamples {
     fn note(&mut self, error: String) {
         self.errors += 1;
         self.error.get_or_insert(error);
@@ -137,10 +141,10 @@ impl Done {
 
 /// One request over `channel`, which is opened if need be and dropped when it can't go on.
 async fn exchange(
-    target: &Target,
+    target: &LoadTarget,
     request: &[u8],
     channel: &mut Option<Channel>,
-) -> Result<u16, Fault> {
+) -> Result<u16, HttpFault> {
     let mut open = match channel.take() {
         Some(open) => open,
         None => Channel::connect(target.address).await?,
@@ -153,7 +157,7 @@ async fn exchange(
     Ok(head.status)
 }
 
-fn summarise(done: Vec<Done>, elapsed: Duration) -> Report {
+fn summarise(done: Vec<RequestSamples>, elapsed: Duration) -> RequestReport {
     let errors = done.iter().map(|worker| worker.errors).sum();
     let error = done.iter().find_map(|worker| worker.error.clone());
     let latencies: Vec<u64> = done
@@ -163,13 +167,13 @@ fn summarise(done: Vec<Done>, elapsed: Duration) -> Report {
     let requests = latencies.len() as u64;
     let seconds = elapsed.as_secs_f64();
     let per_second = requests as f64 / seconds;
-    Report {
+    RequestReport {
         requests,
         errors,
         error,
         seconds,
         per_second,
-        latency: Summary::of(latencies),
+        latency: SampleSummary::from_samples(latencies),
     }
 }
 
@@ -185,27 +189,27 @@ mod tests {
     #[test]
     fn a_budget_ends_by_count_or_time() {
         let now = clock::now();
-        let count = Budget::new(Until::Count(2), now);
+        let count = RequestCount::new(Until::Count(2), now);
         assert_eq!(
             [count.take(now), count.take(now), count.take(now)],
             [true, true, false]
         );
-        let time = Budget::new(Until::After(Duration::from_secs(1)), now);
+        let time = RequestCount::new(Until::After(Duration::from_secs(1)), now);
         assert!(time.take(now) && !time.take(now + Duration::from_secs(1)));
     }
 
     #[test]
     fn workers_add_up() {
-        let mut failed = Done {
+        let mut failed = RequestSamples {
             latencies: vec![30],
-            ..Done::default()
+            ..RequestSamples::default()
         };
         failed.note("status 500".into());
         failed.note("status 502".into());
         let done = vec![
-            Done {
+            RequestSamples {
                 latencies: vec![10, 20],
-                ..Done::default()
+                ..RequestSamples::default()
             },
             failed,
         ];

@@ -12,31 +12,31 @@ use tokio::time::{sleep, timeout};
 
 use super::request::nanos;
 use crate::clock;
-use crate::event::{Checker, Plan};
+use crate::event::{EventChecker, EventPlan};
 use crate::http1::Channel;
 use crate::payload;
-use crate::stats::Summary;
-use crate::target::Target;
+use crate::stats::SampleSummary;
+use crate::target::LoadTarget;
 
-/// What came of it; times in nanoseconds.
+/// Report of a run; times in nanoseconds.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct StreamReport {
     pub(crate) streams: u64,
     /// Streams that arrived whole and equal to what was sent.
     pub(crate) whole: u64,
     /// Events that arrived, all equal to what was sent.
     pub(crate) events: u64,
     /// From the upstream's stamp to the arrival.
-    pub(crate) delay: Summary,
+    pub(crate) delay: SampleSummary,
     /// From a request to its first event.
-    pub(crate) first: Summary,
+    pub(crate) first: SampleSummary,
     /// Events later than a stall.
     pub(crate) stalls: u64,
     /// The first few things that went wrong.
     pub(crate) faults: Vec<String>,
 }
 
-impl Report {
+impl StreamReport {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let Self {
@@ -59,13 +59,13 @@ impl Report {
 
 /// Runs `streams` streams of `plan` at once, begun one after the other over one interval.
 pub(crate) async fn run(
-    target: &Target,
+    target: &LoadTarget,
     model: &str,
-    plan: &Plan,
+    plan: &EventPlan,
     streams: usize,
     stall: Duration,
-) -> Report {
-    let tally = Arc::new(Tally::new(streams));
+) -> StreamReport {
+    let tally = Arc::new(StreamTally::new(streams));
     let mut tasks = open(target, model, plan, streams, &tally);
     let mut whole = 0;
     while let Some(ended) = tasks.join_next().await {
@@ -76,11 +76,11 @@ pub(crate) async fn run(
 
 /// Starts the streams. Each task's outcome is whether its stream arrived whole.
 pub(super) fn open(
-    target: &Target,
+    target: &LoadTarget,
     model: &str,
-    plan: &Plan,
+    plan: &EventPlan,
     streams: usize,
-    tally: &Arc<Tally>,
+    tally: &Arc<StreamTally>,
 ) -> JoinSet<bool> {
     let request: Arc<[u8]> = target.post(&payload::chat(model, 1024, Some(plan))).into();
     let spread = plan.interval.max(Duration::from_millis(1));
@@ -100,18 +100,18 @@ pub(super) fn open(
     tasks
 }
 
-/// What all streams of a run have seen.
+/// Measurements of all streams of a run.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct StreamTally {
     /// Events that arrived.
     pub(super) events: AtomicU64,
-    /// When each stream's last event came, in Unix nanoseconds; 0 before its first.
+    /// Time of each stream's last event in Unix nanoseconds; 0 before its first.
     last: Vec<AtomicU64>,
-    samples: Mutex<Samples>,
+    samples: Mutex<StreamSamples>,
 }
 
 #[derive(Debug, Default)]
-struct Samples {
+struct StreamSamples {
     delays: Vec<u64>,
     first: Vec<u64>,
     faults: Vec<String>,
@@ -120,7 +120,7 @@ struct Samples {
 /// Faults kept for the report.
 const FAULTS: usize = 5;
 
-impl Tally {
+impl StreamTally {
     pub(super) fn new(streams: usize) -> Self {
         let last = std::iter::repeat_with(AtomicU64::default)
             .take(streams)
@@ -166,20 +166,20 @@ impl Tally {
     }
 
     /// Sums up and takes the samples out.
-    pub(super) fn report(&self, whole: u64, stall: Duration) -> Report {
+    pub(super) fn report(&self, whole: u64, stall: Duration) -> StreamReport {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let Samples {
+        let StreamSamples {
             delays,
             first,
             faults,
         } = std::mem::take(&mut *samples);
         let stalls = delays.iter().filter(|&&delay| delay > nanos(stall)).count() as u64;
-        Report {
+        StreamReport {
             streams: self.last.len() as u64,
             whole,
             events: self.events.load(Ordering::Relaxed),
-            delay: Summary::of(delays),
-            first: Summary::of(first),
+            delay: SampleSummary::from_samples(delays),
+            first: SampleSummary::from_samples(first),
             stalls,
             faults,
         }
@@ -187,11 +187,11 @@ impl Tally {
 }
 
 async fn follow(
-    target: &Target,
+    target: &LoadTarget,
     request: &[u8],
-    plan: &Plan,
+    plan: &EventPlan,
     index: usize,
-    tally: &Tally,
+    tally: &StreamTally,
 ) -> anyhow::Result<()> {
     let mut channel = Channel::connect(target.address).await.context("connect")?;
     let asked = clock::unix_nanos();
@@ -201,7 +201,7 @@ async fn follow(
         .await?
         .context("closed without an answer")?;
     ensure!(head.status == 200, "status {}", head.status);
-    let mut checker = Checker::new(plan.clone());
+    let mut checker = EventChecker::new(plan.clone());
     let mut sink = |bytes: &[u8]| {
         let now = clock::unix_nanos();
         checker.feed(bytes, &mut |stamp| tally.event(index, asked, stamp, now));
@@ -218,7 +218,7 @@ async fn follow(
 }
 
 /// A stream is given up when it takes half a minute longer than planned.
-fn longest(plan: &Plan) -> Duration {
+fn longest(plan: &EventPlan) -> Duration {
     let events = u32::try_from(plan.events).unwrap_or(u32::MAX);
     plan.interval
         .saturating_mul(events)
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_tally_tells_delays_firsts_and_stalls() {
-        let tally = Tally::new(2);
+        let tally = StreamTally::new(2);
         tally.event(0, 100, 1_000, 1_010);
         tally.event(0, 100, 2_000, 2_020);
         tally.event(1, 100, 3_000, 3_000 + 2_000_000_000);
@@ -250,6 +250,6 @@ mod tests {
 
     #[test]
     fn a_tally_without_events_has_no_flow() {
-        assert_eq!(Tally::new(3).flowing_since(0), 0);
+        assert_eq!(StreamTally::new(3).flowing_since(0), 0);
     }
 }

@@ -10,12 +10,12 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::stage::{PROVIDERS, Stage, model};
-use super::traffic::Ask;
+use super::traffic::ChatClients;
 use crate::{clock, output, to_its_end};
 
 /// Options of `matrix`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct MatrixOptions {
     /// The router's binary
     #[arg(long)]
     router: PathBuf,
@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SHARE: f64 = 0.28;
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct MatrixRow {
     failure: &'static str,
     stream: bool,
     /// Attempts at the failing one before it was ejected.
@@ -71,8 +71,8 @@ struct Row {
 /// Runs all failures, plain and streamed, and prints a table. Fails if a client saw an error.
 ///
 /// # Errors
-/// When a client saw an error, a deployment wasn't ejected or didn't come back.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Returns an error if a client saw an error, or a deployment wasn't ejected or didn't recover.
+pub(crate) fn run(options: &MatrixOptions) -> anyhow::Result<()> {
     let rows = to_its_end(all(options))?;
     output::report(options.json, &rows, &text(&rows))?;
     let errors: usize = rows.iter().map(|row| row.client_errors).sum();
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn all(options: &Options) -> anyhow::Result<Vec<Row>> {
+async fn all(options: &MatrixOptions) -> anyhow::Result<Vec<MatrixRow>> {
     let mut rows = Vec::new();
     for (failure, controls) in FAILURES {
         for stream in [false, true] {
@@ -95,13 +95,13 @@ async fn all(options: &Options) -> anyhow::Result<Vec<Row>> {
 }
 
 async fn one(
-    options: &Options,
+    options: &MatrixOptions,
     failure: &'static str,
     controls: &str,
     stream: bool,
-) -> anyhow::Result<Row> {
+) -> anyhow::Result<MatrixRow> {
     let mut stage = Stage::start(&options.router, &model(MODEL, "round_robin")).await?;
-    let ask = Ask {
+    let ask = ChatClients {
         target: stage.target()?,
         model: MODEL,
         stream,
@@ -130,10 +130,10 @@ async fn one(
     for error in errors.iter().take(2) {
         output::remark(&format!("{failure}, stream: {stream}: {error}"));
     }
-    let failed = |at: &super::stage::Metrics| {
+    let failed = |at: &super::stage::ScrapedMetrics| {
         at.attempts(FAILING, None) - at.attempts(FAILING, Some("answered"))
     };
-    Ok(Row {
+    Ok(MatrixRow {
         failure,
         stream,
         before_ejection: failed(&before),
@@ -147,8 +147,8 @@ async fn one(
 }
 
 /// Asks until the failing deployment is left alone.
-async fn eject(stage: &Stage, ask: &Ask) -> anyhow::Result<Vec<String>> {
-    let one = Ask {
+async fn eject(stage: &Stage, ask: &ChatClients) -> anyhow::Result<Vec<String>> {
+    let one = ChatClients {
         clients: 1,
         ..ask.clone()
     };
@@ -169,10 +169,10 @@ struct Back {
 }
 
 /// Goes on asking until the healed deployment has its share again.
-async fn recover(stage: &Stage, ask: &Ask) -> anyhow::Result<Back> {
+async fn recover(stage: &Stage, ask: &ChatClients) -> anyhow::Result<Back> {
     let healed = clock::now();
     // A trickle: what is measured is time, not load.
-    let trickle = Ask {
+    let trickle = ChatClients {
         clients: 2,
         ..ask.clone()
     };
@@ -202,7 +202,7 @@ async fn recover(stage: &Stage, ask: &Ask) -> anyhow::Result<Back> {
     )
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(rows: &[MatrixRow]) -> String {
     let head = [
         "failure",
         "mode",
@@ -215,7 +215,7 @@ fn text(rows: &[Row]) -> String {
         "healed: first answer",
         "healed: full share",
     ];
-    let cells = |row: &Row| {
+    let cells = |row: &MatrixRow| {
         vec![
             row.failure.to_owned(),
             if row.stream { "stream" } else { "plain" }.to_owned(),

@@ -1,5 +1,5 @@
-//! What becomes of requests while upstreams fail, slow down or the configuration changes: a stage
-//! of three mock providers behind the router, traffic, and one command for each question.
+//! Requests while upstreams fail, slow down or the configuration changes: a stage of three mock
+//! providers behind the router, traffic, and one command for each scenario.
 
 pub(crate) mod matrix;
 pub(crate) mod race;

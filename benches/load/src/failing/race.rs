@@ -10,13 +10,13 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::stage::{PROVIDERS, Stage, model};
-use super::traffic::{Ask, Sample, Tally};
-use crate::stats::Summary;
+use super::traffic::{ChatClients, Sample, TrafficTally};
+use crate::stats::SampleSummary;
 use crate::{clock, output, to_its_end};
 
 /// Options of `race`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct RaceOptions {
     /// The router's binary
     #[arg(long)]
     router: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// Clients of each strategy at the same time
     #[arg(long, default_value_t = 8)]
     clients: usize,
-    /// Which upstream slows down: 0 is that of 20 ms, 1 of 60 ms, 2 of 200 ms
+    /// Upstream that slows down: 0 is that of 20 ms, 1 of 60 ms, 2 of 200 ms
     #[arg(long, default_value_t = 0)]
     slowing: usize,
     /// Print JSON
@@ -44,11 +44,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct RaceRow {
     strategy: &'static str,
     /// Nanoseconds.
-    before: Summary,
-    after: Summary,
+    before: SampleSummary,
+    after: SampleSummary,
     shares_before: [f64; 3],
     shares_after: [f64; 3],
     /// From the slowing to the first second in which the slowed upstream gets few requests.
@@ -58,13 +58,13 @@ struct Row {
 /// Runs both strategies side by side and prints a table.
 ///
 /// # Errors
-/// When a client saw an error.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Returns an error if a client saw an error.
+pub(crate) fn run(options: &RaceOptions) -> anyhow::Result<()> {
     let rows = to_its_end(race(options))?;
     output::report(options.json, &rows, &text(&rows))
 }
 
-async fn race(options: &Options) -> anyhow::Result<Vec<Row>> {
+async fn race(options: &RaceOptions) -> anyhow::Result<Vec<RaceRow>> {
     ensure!(options.slowing < DELAYS.len(), "--slowing is 0, 1 or 2");
     let models: String = STRATEGIES.map(|name| model(name, name)).concat();
     let stage = Stage::start(&options.router, &models).await?;
@@ -73,7 +73,7 @@ async fn race(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     let mut running = Vec::new();
     for model in STRATEGIES {
-        let ask = Ask {
+        let ask = ChatClients {
             target: stage.target()?,
             model,
             stream: false,
@@ -94,21 +94,27 @@ async fn race(options: &Options) -> anyhow::Result<Vec<Row>> {
     sleep(half).await;
     let mut rows = Vec::new();
     for (strategy, traffic) in running {
-        let tally = traffic.stopped().await;
+        let tally = traffic.stop().await;
         ensure!(
             tally.errors.is_empty(),
             "{strategy}: {:?}",
             tally.errors.first()
         );
-        rows.push(Row::of(strategy, &tally, began, slowed, options.slowing));
+        rows.push(RaceRow::new(
+            strategy,
+            &tally,
+            began,
+            slowed,
+            options.slowing,
+        ));
     }
     Ok(rows)
 }
 
-impl Row {
-    fn of(
+impl RaceRow {
+    fn new(
         strategy: &'static str,
-        tally: &Tally,
+        tally: &TrafficTally,
         began: Instant,
         slowed: Instant,
         slowing: usize,
@@ -119,11 +125,11 @@ impl Row {
         let took = |one: &Sample| u64::try_from(one.took.as_nanos()).unwrap_or(u64::MAX);
         Self {
             strategy,
-            before: Summary::of(before().map(took).collect()),
-            after: Summary::of(after().map(took).collect()),
+            before: SampleSummary::from_samples(before().map(took).collect()),
+            after: SampleSummary::from_samples(after().map(took).collect()),
             shares_before: shares(before()),
             shares_after: shares(after()),
-            adapted_seconds: adapted(&after().collect::<Vec<_>>(), slowed, slowing),
+            adapted_seconds: adaptation_time(&after().collect::<Vec<_>>(), slowed, slowing),
         }
     }
 }
@@ -139,7 +145,7 @@ fn shares<'a>(samples: impl Iterator<Item = &'a Sample>) -> [f64; 3] {
     counts.map(|count| f64::from(count) / f64::from(all.max(1)))
 }
 
-fn adapted(samples: &[&Sample], slowed: Instant, slowing: usize) -> Option<f64> {
+fn adaptation_time(samples: &[&Sample], slowed: Instant, slowing: usize) -> Option<f64> {
     let last = samples.iter().map(|one| one.at).max()?;
     let mut start = slowed;
     while start + WINDOW <= last {
@@ -153,7 +159,7 @@ fn adapted(samples: &[&Sample], slowed: Instant, slowing: usize) -> Option<f64> 
     None
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(rows: &[RaceRow]) -> String {
     let head = [
         "strategy",
         "phase",
@@ -168,8 +174,8 @@ fn text(rows: &[Row]) -> String {
             .map(|share| format!("{:.0}", 100.0 * share))
             .join(" / ")
     };
-    let cells = |row: &Row| {
-        let line = |phase: &str, summary: &Summary, shares, adapted: String| {
+    let cells = |row: &RaceRow| {
+        let line = |phase: &str, summary: &SampleSummary, shares, adapted: String| {
             let millis = |nanos| format!("{:.0}", crate::stats::millis(nanos));
             vec![
                 row.strategy.to_owned(),

@@ -13,12 +13,12 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::stage::{Stage, model};
-use super::traffic::Ask;
+use super::traffic::ChatClients;
 use crate::{clock, output, to_its_end};
 
 /// Options of `reloads`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ReloadsOptions {
     /// The router's binary
     #[arg(long)]
     router: PathBuf,
@@ -33,11 +33,11 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// How long one reload may take.
+/// Timeout of one reload.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct ReloadsReport {
     reloads: u32,
     broken: u32,
     /// Reloads after which the router said the wrong thing.
@@ -50,8 +50,8 @@ struct Report {
 /// Reloads again and again and prints what became of the requests meanwhile.
 ///
 /// # Errors
-/// When a request failed or the router said the wrong thing.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Returns an error if a request failed or the router answered incorrectly.
+pub(crate) fn run(options: &ReloadsOptions) -> anyhow::Result<()> {
     let report = to_its_end(reload(options))?;
     let text = format!(
         "{} reloads in {:.0} s, {} of them of a broken file: {} said wrong; {} requests meanwhile, \
@@ -63,12 +63,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn reload(options: &Options) -> anyhow::Result<Report> {
+async fn reload(options: &ReloadsOptions) -> anyhow::Result<ReloadsReport> {
     let stage = Stage::start(&options.router, &model("trio", "weighted")).await?;
     let good = fs::read_to_string(stage.config())?;
     let mut running = Vec::new();
     for stream in [false, true] {
-        let ask = Ask {
+        let ask = ChatClients {
             target: stage.target()?,
             model: "trio",
             stream,
@@ -76,7 +76,7 @@ async fn reload(options: &Options) -> anyhow::Result<Report> {
         };
         running.push(ask.begin(usize::MAX));
     }
-    let mut report = Report {
+    let mut report = ReloadsReport {
         reloads: options.reloads,
         broken: 0,
         wrong: 0,
@@ -100,7 +100,7 @@ async fn reload(options: &Options) -> anyhow::Result<Report> {
     }
     report.seconds = began.elapsed().as_secs_f64();
     for traffic in running {
-        let tally = traffic.stopped().await;
+        let tally = traffic.stop().await;
         report.requests += tally.samples.len() + tally.errors.len();
         report.failed += tally.errors.len();
         for error in tally.errors.iter().take(2) {

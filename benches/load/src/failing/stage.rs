@@ -15,30 +15,30 @@ use tokio::time::sleep;
 use crate::bed::{CHAT, KEY};
 use crate::child::Process;
 use crate::clock;
-use crate::target::{self, Target};
+use crate::target::{self, LoadTarget};
 
 /// The ids of the providers; the first is the one that is made to fail.
 pub(crate) const PROVIDERS: [&str; 3] = ["a", "b", "c"];
-/// How long something may take before it is given up on.
+/// Timeout of anything on the stage.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A router with three providers; dropping it ends everything.
 pub(crate) struct Stage {
     router: Process,
-    mocks: Vec<Mock>,
+    mocks: Vec<StageMock>,
     listen: SocketAddr,
     admin: SocketAddr,
     folder: TempDir,
 }
 
-struct Mock {
+struct StageMock {
     binary: PathBuf,
     address: SocketAddr,
     log: PathBuf,
     process: Option<Process>,
 }
 
-impl Mock {
+impl StageMock {
     fn start(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.binary);
         command.args(["mock", "--listen", &self.address.to_string()]);
@@ -51,7 +51,7 @@ impl Stage {
     /// Starts everything; `models` is the YAML of the models.
     ///
     /// # Errors
-    /// When a process doesn't answer.
+    /// Returns an error if a process doesn't answer.
     pub(crate) async fn start(binary: &Path, models: &str) -> anyhow::Result<Self> {
         let binary = binary
             .canonicalize()
@@ -59,7 +59,7 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let mut mocks = Vec::new();
         for id in PROVIDERS {
-            let mut mock = Mock {
+            let mut mock = StageMock {
                 binary: binary.clone(),
                 address: free_address()?,
                 log: folder.path().join(format!("{id}.log")),
@@ -108,15 +108,15 @@ impl Stage {
         }
     }
 
-    /// Where chats go.
-    pub(crate) fn target(&self) -> anyhow::Result<Target> {
-        Target::new(&format!("http://{}{CHAT}", self.listen), Some(KEY), &[])
+    /// Returns the target of chats.
+    pub(crate) fn target(&self) -> anyhow::Result<LoadTarget> {
+        LoadTarget::new(&format!("http://{}{CHAT}", self.listen), Some(KEY), &[])
     }
 
     /// Tells a mock how to treat its requests, in the mock's own words.
     ///
     /// # Errors
-    /// When it doesn't take them.
+    /// Returns an error if it refuses them.
     pub(crate) async fn set(&self, mock: usize, controls: &str) -> anyhow::Result<()> {
         let address = self.mocks.get(mock).context("no such mock")?.address;
         let request = format!(
@@ -144,7 +144,7 @@ impl Stage {
     /// Starts a mock that was ended.
     ///
     /// # Errors
-    /// When it doesn't start.
+    /// Returns an error if it doesn't start.
     pub(crate) async fn restart(&mut self, mock: usize) -> anyhow::Result<()> {
         self.mocks.get_mut(mock).context("no such mock")?.start()?;
         self.set(mock, "").await
@@ -153,12 +153,12 @@ impl Stage {
     /// The router's metrics.
     ///
     /// # Errors
-    /// When it doesn't answer.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<Metrics> {
-        let target = Target::new(&format!("http://{}/metrics", self.admin), None, &[])?;
+    /// Returns an error if it doesn't answer.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<ScrapedMetrics> {
+        let target = LoadTarget::new(&format!("http://{}/metrics", self.admin), None, &[])?;
         let (status, body) = target::once(target.address, &target.get()).await?;
         ensure!(status == 200, "metrics: {status}");
-        Ok(Metrics(String::from_utf8(body)?))
+        Ok(ScrapedMetrics(String::from_utf8(body)?))
     }
 
     /// The router's process.
@@ -172,10 +172,10 @@ impl Stage {
     }
 }
 
-/// What the router counts.
-pub(crate) struct Metrics(String);
+/// Metrics of the router.
+pub(crate) struct ScrapedMetrics(String);
 
-impl Metrics {
+impl ScrapedMetrics {
     /// A metric's value, summed over the lines whose labels hold all of `labels`.
     pub(crate) fn get(&self, name: &str, labels: &[&str]) -> f64 {
         let wanted = |line: &&str| {
@@ -193,7 +193,7 @@ impl Metrics {
         self.get("llm_router_attempts_total", &[&provider, &outcome])
     }
 
-    /// Whether a provider's deployment is left alone.
+    /// Returns true if a provider's deployment is resting.
     pub(crate) fn rests(&self, provider: &str) -> bool {
         let provider = format!("provider=\"{provider}\"");
         let labels = [provider.as_str(), "deployment=\"mock-gpt\""];

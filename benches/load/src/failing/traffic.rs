@@ -9,53 +9,56 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::http1::{AnswerHead, Channel, Fault, HEADERS, find, parse_answer};
-use crate::target::Target;
+use crate::http1::{AnswerHead, Channel, HEADERS, HttpFault, find, parse_answer};
+use crate::target::LoadTarget;
 
-/// What clients ask.
+/// Clients and their requests.
 #[derive(Clone)]
-pub(crate) struct Ask {
-    pub(crate) target: Target,
+pub(crate) struct ChatClients {
+    pub(crate) target: LoadTarget,
     pub(crate) model: &'static str,
     pub(crate) stream: bool,
-    /// How many ask at the same time.
+    /// Concurrent clients.
     pub(crate) clients: usize,
 }
 
 /// One answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// When it was asked for.
+    /// Time of the request.
     pub(crate) at: Instant,
     pub(crate) took: Duration,
     pub(crate) provider: String,
 }
 
-/// What became of the requests.
+/// Results of the requests.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct TrafficTally {
     pub(crate) samples: Vec<Sample>,
-    /// What was wrong with the others.
+    /// Errors of the other requests.
     pub(crate) errors: Vec<String>,
 }
 
 /// Clients at work in the background.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
-    tally: Arc<Mutex<Tally>>,
+    tally: Arc<Mutex<TrafficTally>>,
     clients: JoinSet<()>,
 }
 
-impl Ask {
+impl ChatClients {
     /// Asks `count` times and waits for the answers.
-    pub(crate) async fn times(&self, count: usize) -> Tally {
+    pub(crate) async fn times(&self, count: usize) -> TrafficTally {
         let traffic = self.begin(count);
-        traffic.ended().await
+        traffic.finish().await
     }
 
     /// Asks until it is stopped, at most `count` times.
     pub(crate) fn begin(&self, count: usize) -> Traffic {
-        let (stop, tally) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Tally>>::default());
+        let (stop, tally) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<Mutex<TrafficTally>>::default(),
+        );
         let left = Arc::new(AtomicUsize::new(count));
         let mut clients = JoinSet::new();
         for _ in 0..self.clients {
@@ -74,7 +77,7 @@ impl Ask {
         }
     }
 
-    async fn work(&self, stop: &AtomicBool, left: &AtomicUsize, tally: &Mutex<Tally>) {
+    async fn work(&self, stop: &AtomicBool, left: &AtomicUsize, tally: &Mutex<TrafficTally>) {
         let body = format!(
             "{{\"model\":\"{}\",\"stream\":{},\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}",
             self.model, self.stream
@@ -131,9 +134,9 @@ impl Ask {
 }
 
 /// The head of an answer and the provider that the router names in it.
-type Head = (AnswerHead, String);
+type AnswerWithProvider = (AnswerHead, String);
 
-fn parse(bytes: &[u8]) -> Result<Option<(usize, Head)>, Fault> {
+fn parse(bytes: &[u8]) -> Result<Option<(usize, AnswerWithProvider)>, HttpFault> {
     let Some((length, head)) = parse_answer(bytes)? else {
         return Ok(None);
     };
@@ -146,18 +149,18 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Head)>, Fault> {
 }
 
 impl Traffic {
-    /// Lets the clients end and tells what became of their requests.
-    pub(crate) async fn stopped(self) -> Tally {
+    /// Stops the clients and returns the results.
+    pub(crate) async fn stop(self) -> TrafficTally {
         self.stop.store(true, Relaxed);
-        self.ended().await
+        self.finish().await
     }
 
-    async fn ended(mut self) -> Tally {
+    async fn finish(mut self) -> TrafficTally {
         while self.clients.join_next().await.is_some() {}
         std::mem::take(&mut *self.tally())
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+    fn tally(&self) -> std::sync::MutexGuard<'_, TrafficTally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,9 +9,9 @@ use super::content::{self, pick};
 use super::framing;
 use crate::bed::KEY;
 
-/// Whose error format the answer must have.
+/// Caller whose error format the answer must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
+pub(crate) enum CallerFormat {
     OpenAi,
     Anthropic,
     /// The request is too broken to tell: either will do.
@@ -20,8 +20,8 @@ pub(crate) enum Caller {
 
 /// One malformed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Case {
-    pub(crate) caller: Caller,
+pub(crate) struct MalformedCase {
+    pub(crate) caller: CallerFormat,
     pub(crate) bytes: Vec<u8>,
     /// Say that nothing follows, for else the server would rightly wait for more.
     pub(crate) half_close: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Case {
     pub(crate) answers: usize,
 }
 
-impl Case {
+impl MalformedCase {
     /// Case number `index` of `seed`, with the name of its kind.
     pub(crate) fn number(seed: u64, index: u64) -> (&'static str, Self) {
         let mut rng = StdRng::seed_from_u64(seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -40,8 +40,8 @@ impl Case {
     }
 
     /// Bytes that are no request.
-    pub(super) fn of_bytes(bytes: Vec<u8>) -> Self {
-        let caller = Caller::Unknown;
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
+        let caller = CallerFormat::Unknown;
         Self {
             caller,
             bytes,
@@ -60,12 +60,12 @@ impl Case {
     }
 }
 
-type Make = fn(&mut StdRng) -> Case;
+type Make = fn(&mut StdRng) -> MalformedCase;
 
 /// All kinds, each as frequent as the others.
 pub(super) const KINDS: [(&str, Make); 23] = [
     ("JSON cut short", content::cut),
-    ("JSON with bytes changed", content::flipped),
+    ("JSON with bytes changed", content::flip_bytes),
     ("noise for JSON", content::noise),
     ("wrong types", content::wrong_type),
     ("no object", content::no_object),
@@ -83,37 +83,37 @@ pub(super) const KINDS: [(&str, Make); 23] = [
     ("bad request line", framing::bad_line),
     ("long path", framing::long_path),
     ("bad key", framing::bad_key),
-    ("pipelined rubbish", framing::pipelined),
+    ("pipelined rubbish", framing::pipeline),
     ("other protocol", framing::other_protocol),
     ("noise for HTTP", framing::noise),
     ("bad content coding", framing::bad_coding),
 ];
 
-const PATHS: [(Caller, &str); 8] = [
-    (Caller::OpenAi, "/v1/chat/completions"),
-    (Caller::OpenAi, "/v1/completions"),
-    (Caller::OpenAi, "/v1/embeddings"),
-    (Caller::OpenAi, "/v1/responses"),
-    (Caller::OpenAi, "/api/v1/chat/completions"),
-    (Caller::Anthropic, "/v1/messages"),
-    (Caller::Anthropic, "/v1/messages/count_tokens"),
-    (Caller::Anthropic, "/api/v1/messages"),
+const PATHS: [(CallerFormat, &str); 8] = [
+    (CallerFormat::OpenAi, "/v1/chat/completions"),
+    (CallerFormat::OpenAi, "/v1/completions"),
+    (CallerFormat::OpenAi, "/v1/embeddings"),
+    (CallerFormat::OpenAi, "/v1/responses"),
+    (CallerFormat::OpenAi, "/api/v1/chat/completions"),
+    (CallerFormat::Anthropic, "/v1/messages"),
+    (CallerFormat::Anthropic, "/v1/messages/count_tokens"),
+    (CallerFormat::Anthropic, "/api/v1/messages"),
 ];
 
 /// A request that is being put together, sound until something is broken in it.
-pub(super) struct Draft {
-    caller: Caller,
+pub(super) struct CaseDraft {
+    caller: CallerFormat,
     line: String,
     key: String,
     headers: String,
 }
 
-impl Draft {
+impl CaseDraft {
     /// A POST to one of the paths. Anthropic's carry the version header as its SDKs do.
     pub(super) fn new(rng: &mut StdRng) -> Self {
         let (caller, path) = pick(rng, &PATHS);
         let mut headers = "host: 127.0.0.1\r\ncontent-type: application/json\r\n".to_owned();
-        if caller == Caller::Anthropic {
+        if caller == CallerFormat::Anthropic {
             headers.push_str("anthropic-version: 2023-06-01\r\n");
         }
         let bearer = rng.random_bool(0.5);
@@ -148,24 +148,24 @@ impl Draft {
     pub(super) fn line(self, line: &str) -> Self {
         Self {
             line: line.to_owned(),
-            caller: Caller::Unknown,
+            caller: CallerFormat::Unknown,
             ..self
         }
     }
 
     /// With `body` and its right length.
-    pub(super) fn send(self, body: &[u8]) -> Case {
+    pub(super) fn send(self, body: &[u8]) -> MalformedCase {
         let case = self
             .header(&format!("content-length: {}", body.len()))
             .raw(body);
-        Case {
+        MalformedCase {
             may_pass: may_pass(body),
             ..case
         }
     }
 
     /// With whatever follows the head.
-    pub(super) fn raw(self, rest: &[u8]) -> Case {
+    pub(super) fn raw(self, rest: &[u8]) -> MalformedCase {
         let Self {
             caller,
             line,
@@ -173,14 +173,14 @@ impl Draft {
             headers,
         } = self;
         let head = format!("{line}\r\n{key}\r\n{headers}\r\n");
-        Case {
+        MalformedCase {
             caller,
-            ..Case::of_bytes([head.as_bytes(), rest].concat())
+            ..MalformedCase::from_bytes([head.as_bytes(), rest].concat())
         }
     }
 }
 
-/// Whether a router that reads only `model` and `stream` may find nothing wrong with `body`.
+/// Returns true if a router that reads only `model` and `stream` may accept `body`.
 fn may_pass(body: &[u8]) -> bool {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
         return false;
@@ -202,16 +202,19 @@ mod tests {
     #[test]
     fn the_same_number_is_the_same_case() {
         for index in 0..500 {
-            assert_eq!(Case::number(7, index), Case::number(7, index));
+            assert_eq!(
+                MalformedCase::number(7, index),
+                MalformedCase::number(7, index)
+            );
         }
-        let differ = |index| Case::number(7, index) != Case::number(8, index);
+        let differ = |index| MalformedCase::number(7, index) != MalformedCase::number(8, index);
         assert!((0..500).filter(|&index| differ(index)).count() > 300);
     }
 
     #[test]
     fn all_kinds_take_turns_and_send_something() {
         for index in 0..2000_u64 {
-            let (name, case) = Case::number(1, index);
+            let (name, case) = MalformedCase::number(1, index);
             assert_eq!(name, KINDS[(index % 23) as usize].0);
             assert!(!case.bytes.is_empty(), "{name} {index}");
         }
@@ -239,7 +242,7 @@ mod tests {
     fn few_cases_may_pass() {
         let cases = 23 * 200;
         let passing = (0..cases)
-            .filter(|&index| Case::number(3, index).1.may_pass)
+            .filter(|&index| MalformedCase::number(3, index).1.may_pass)
             .count() as u64;
         assert!(passing > 0 && passing < cases / 10, "{passing} of {cases}");
     }

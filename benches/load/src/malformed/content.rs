@@ -3,18 +3,18 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::case::{Case, Draft};
+use super::case::{CaseDraft, MalformedCase};
 use crate::payload::{self, MODEL};
 
 /// Valid JSON up to some byte.
-pub(super) fn cut(rng: &mut StdRng) -> Case {
+pub(super) fn cut(rng: &mut StdRng) -> MalformedCase {
     let mut body = chat(rng);
     body.truncate(rng.random_range(0..body.len()));
-    Draft::new(rng).send(&body)
+    CaseDraft::new(rng).send(&body)
 }
 
 /// A valid chat with some bytes changed.
-pub(super) fn flipped(rng: &mut StdRng) -> Case {
+pub(super) fn flip_bytes(rng: &mut StdRng) -> MalformedCase {
     let mut body = chat(rng);
     for _ in 0..rng.random_range(1..8) {
         let place = rng.random_range(0..body.len());
@@ -22,14 +22,14 @@ pub(super) fn flipped(rng: &mut StdRng) -> Case {
             *byte ^= rng.random_range(1..=255_u8);
         }
     }
-    Draft::new(rng).send(&body)
+    CaseDraft::new(rng).send(&body)
 }
 
 /// Random bytes.
-pub(super) fn noise(rng: &mut StdRng) -> Case {
+pub(super) fn noise(rng: &mut StdRng) -> MalformedCase {
     let mut body = vec![0; rng.random_range(0..4096)];
     rng.fill(body.as_mut_slice());
-    Draft::new(rng).send(&body)
+    CaseDraft::new(rng).send(&body)
 }
 
 const WRONG: [&str; 10] = [
@@ -46,18 +46,18 @@ const WRONG: [&str; 10] = [
 ];
 
 /// A field that the router reads, with a wrong type or left out.
-pub(super) fn wrong_type(rng: &mut StdRng) -> Case {
+pub(super) fn wrong_type(rng: &mut StdRng) -> MalformedCase {
     let value = pick(rng, &WRONG);
     let body = match rng.random_range(0..3) {
         0 => format!(r#"{{"model":{value},"messages":[]}}"#),
         1 => r#"{"messages":[{"role":"user","content":"hi"}]}"#.to_owned(),
         _ => format!(r#"{{"model":"{MODEL}","messages":[],"stream":{value}}}"#),
     };
-    Draft::new(rng).send(body.as_bytes())
+    CaseDraft::new(rng).send(body.as_bytes())
 }
 
 /// JSON, but no object; or two of them; or an object with something behind it.
-pub(super) fn no_object(rng: &mut StdRng) -> Case {
+pub(super) fn no_object(rng: &mut StdRng) -> MalformedCase {
     let valid = format!(r#"{{"model":"{MODEL}","messages":[]}}"#);
     let body = match rng.random_range(0..8) {
         0 => "[]".to_owned(),
@@ -69,7 +69,7 @@ pub(super) fn no_object(rng: &mut StdRng) -> Case {
         6 => format!("\u{feff}{valid}"),
         _ => " \t\r\n".repeat(rng.random_range(0..999)),
     };
-    Draft::new(rng).send(body.as_bytes())
+    CaseDraft::new(rng).send(body.as_bytes())
 }
 
 const NO_TEXT: [&[u8]; 6] = [
@@ -83,7 +83,7 @@ const NO_TEXT: [&[u8]; 6] = [
 
 /// Bytes that are no UTF-8, in a field that is read and in one that isn't; lone surrogates; raw
 /// control characters.
-pub(super) fn no_text(rng: &mut StdRng) -> Case {
+pub(super) fn no_text(rng: &mut StdRng) -> MalformedCase {
     let bytes: &[u8] = match rng.random_range(0..3) {
         0 => pick(rng, &NO_TEXT),
         1 => b"\\ud800",
@@ -103,18 +103,18 @@ pub(super) fn no_text(rng: &mut StdRng) -> Case {
         br#""}]}"#,
     ]
     .concat();
-    let case = Draft::new(rng).send(&body);
+    let case = CaseDraft::new(rng).send(&body);
     // A lone surrogate is valid by RFC 8259's grammar, and none of the router's business outside
     // what it reads.
     let surrogate = bytes.starts_with(b"\\u");
-    Case {
+    MalformedCase {
         may_pass: case.may_pass || (surrogate && !model),
         ..case
     }
 }
 
 /// Arrays or objects within each other, thousands deep, closed or not.
-pub(super) fn deep(rng: &mut StdRng) -> Case {
+pub(super) fn deep(rng: &mut StdRng) -> MalformedCase {
     let depth = rng.random_range(1_000..60_000);
     let (open, close) = if rng.random_bool(0.5) {
         ("[", "]")
@@ -135,16 +135,16 @@ pub(super) fn deep(rng: &mut StdRng) -> Case {
     } else {
         format!(r#"{{"model":{nest},"messages":[]}}"#)
     };
-    let case = Draft::new(rng).send(body.as_bytes());
+    let case = CaseDraft::new(rng).send(body.as_bytes());
     // Deep as it is, it's JSON, and the messages are the provider's to judge.
-    Case {
+    MalformedCase {
         may_pass: closed && in_messages,
         ..case
     }
 }
 
 /// Numbers, strings and keys that no parser likes.
-pub(super) fn extreme(rng: &mut StdRng) -> Case {
+pub(super) fn extreme(rng: &mut StdRng) -> MalformedCase {
     let long = rng.random_range(10_000..200_000);
     let body = match rng.random_range(0..5) {
         0 => format!(r#"{{"model":{}}}"#, "9".repeat(long)),
@@ -156,7 +156,7 @@ pub(super) fn extreme(rng: &mut StdRng) -> Case {
             r#"1,"model":"#.repeat(long / 10)
         ),
     };
-    Draft::new(rng).send(body.as_bytes())
+    CaseDraft::new(rng).send(body.as_bytes())
 }
 
 fn chat(rng: &mut StdRng) -> Vec<u8> {

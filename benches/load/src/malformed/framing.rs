@@ -4,14 +4,14 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::case::{Caller, Case, Draft};
+use super::case::{CallerFormat, CaseDraft, MalformedCase};
 use super::content::pick;
 
 /// Broken whatever the framing.
 const BROKEN: &str = r#"{"model":"#;
 
 /// A length that is none.
-pub(super) fn bad_length(rng: &mut StdRng) -> Case {
+pub(super) fn bad_length(rng: &mut StdRng) -> MalformedCase {
     let value = pick(
         rng,
         &[
@@ -27,15 +27,15 @@ pub(super) fn bad_length(rng: &mut StdRng) -> Case {
             "\u{661}",
         ],
     );
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .header(&format!("content-length: {value}"))
         .raw(BROKEN.as_bytes())
         .half_closed()
 }
 
 /// Two lengths, or a length and chunks.
-pub(super) fn two_framings(rng: &mut StdRng) -> Case {
-    let draft = Draft::new(rng);
+pub(super) fn two_framings(rng: &mut StdRng) -> MalformedCase {
+    let draft = CaseDraft::new(rng);
     let length = BROKEN.len();
     let draft = match rng.random_range(0..4) {
         0 => draft
@@ -53,7 +53,7 @@ pub(super) fn two_framings(rng: &mut StdRng) -> Case {
 }
 
 /// Chunk sizes that are none, or whose chunk isn't as long.
-pub(super) fn bad_chunks(rng: &mut StdRng) -> Case {
+pub(super) fn bad_chunks(rng: &mut StdRng) -> MalformedCase {
     let extension = "x".repeat(rng.random_range(1..100_000));
     let body = match rng.random_range(0..8) {
         0 => "zz\r\n{}\r\n0\r\n\r\n".to_owned(),
@@ -65,14 +65,14 @@ pub(super) fn bad_chunks(rng: &mut StdRng) -> Case {
         6 => format!("9\n{BROKEN}\n0\n\n"),
         _ => format!("9\r\n{BROKEN}\r\n0\r\ncontent-length: 5\r\n{extension}\r\n\r\n"),
     };
-    let draft = Draft::new(rng).header("transfer-encoding: chunked");
+    let draft = CaseDraft::new(rng).header("transfer-encoding: chunked");
     draft.raw(body.as_bytes()).half_closed()
 }
 
 /// A body that ends before it should.
-pub(super) fn body_cut(rng: &mut StdRng) -> Case {
+pub(super) fn body_cut(rng: &mut StdRng) -> MalformedCase {
     let missing = rng.random_range(1..10_000);
-    let draft = Draft::new(rng);
+    let draft = CaseDraft::new(rng);
     if rng.random_bool(0.5) {
         let length = BROKEN.len() + missing;
         draft
@@ -92,31 +92,31 @@ pub(super) fn body_cut(rng: &mut StdRng) -> Case {
 }
 
 /// A body that is said to be larger than any router takes.
-pub(super) fn too_large(rng: &mut StdRng) -> Case {
+pub(super) fn too_large(rng: &mut StdRng) -> MalformedCase {
     let length = rng.random_range(1_u64 << 32..1 << 62);
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .header(&format!("content-length: {length}"))
         .raw(BROKEN.as_bytes())
         .half_closed()
 }
 
 /// A head that ends before it should.
-pub(super) fn head_cut(rng: &mut StdRng) -> Case {
-    let mut case = Draft::new(rng)
+pub(super) fn head_cut(rng: &mut StdRng) -> MalformedCase {
+    let mut case = CaseDraft::new(rng)
         .header("content-length: 9")
         .raw(b"")
         .half_closed();
     case.bytes
         .truncate(rng.random_range(1..case.bytes.len() - 2));
-    Case {
-        caller: Caller::Unknown,
+    MalformedCase {
+        caller: CallerFormat::Unknown,
         ..case
     }
 }
 
 /// Headers beyond measure, by size or number.
-pub(super) fn huge_head(rng: &mut StdRng) -> Case {
-    let draft = Draft::new(rng);
+pub(super) fn huge_head(rng: &mut StdRng) -> MalformedCase {
+    let draft = CaseDraft::new(rng);
     let draft = match rng.random_range(0..3) {
         0 => draft.header(&format!(
             "x-huge: {}",
@@ -134,7 +134,7 @@ pub(super) fn huge_head(rng: &mut StdRng) -> Case {
 }
 
 /// Header lines that are none.
-pub(super) fn bad_header(rng: &mut StdRng) -> Case {
+pub(super) fn bad_header(rng: &mut StdRng) -> MalformedCase {
     let line = pick(
         rng,
         &[
@@ -153,14 +153,14 @@ pub(super) fn bad_header(rng: &mut StdRng) -> Case {
             "x: \u{1}",
         ],
     );
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .header(line)
         .send(BROKEN.as_bytes())
         .half_closed()
 }
 
 /// A request line that is none, or is for something else.
-pub(super) fn bad_line(rng: &mut StdRng) -> Case {
+pub(super) fn bad_line(rng: &mut StdRng) -> MalformedCase {
     let line = pick(
         rng,
         &[
@@ -182,23 +182,23 @@ pub(super) fn bad_line(rng: &mut StdRng) -> Case {
             "{}",
         ],
     );
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .line(line)
         .send(BROKEN.as_bytes())
         .half_closed()
 }
 
 /// A path longer than any.
-pub(super) fn long_path(rng: &mut StdRng) -> Case {
+pub(super) fn long_path(rng: &mut StdRng) -> MalformedCase {
     let path = "p".repeat(rng.random_range(8_000..300_000));
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .line(&format!("POST /v1/{path} HTTP/1.1"))
         .send(BROKEN.as_bytes())
         .half_closed()
 }
 
 /// Keys that are none.
-pub(super) fn bad_key(rng: &mut StdRng) -> Case {
+pub(super) fn bad_key(rng: &mut StdRng) -> MalformedCase {
     let long = format!(
         "authorization: Bearer {}",
         "k".repeat(rng.random_range(1..30_000))
@@ -212,25 +212,25 @@ pub(super) fn bad_key(rng: &mut StdRng) -> Case {
         "authorization: Bearer \u{80}\u{ff}",
         long.as_str(),
     ];
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .key(pick(rng, &lines))
         .send(BROKEN.as_bytes())
 }
 
 /// A broken request with rubbish right behind it on the same connection.
-pub(super) fn pipelined(rng: &mut StdRng) -> Case {
-    let mut case = Draft::new(rng).send(BROKEN.as_bytes());
+pub(super) fn pipeline(rng: &mut StdRng) -> MalformedCase {
+    let mut case = CaseDraft::new(rng).send(BROKEN.as_bytes());
     let mut rubbish = vec![0; rng.random_range(1..2_000)];
     rng.fill(rubbish.as_mut_slice());
     case.bytes.extend_from_slice(&rubbish);
-    Case {
+    MalformedCase {
         answers: 2,
         ..case.half_closed()
     }
 }
 
 /// Other protocols.
-pub(super) fn other_protocol(rng: &mut StdRng) -> Case {
+pub(super) fn other_protocol(rng: &mut StdRng) -> MalformedCase {
     let bytes: &[u8] = pick(
         rng,
         &[
@@ -242,18 +242,18 @@ pub(super) fn other_protocol(rng: &mut StdRng) -> Case {
             b"GET /\r\n\r\n",
         ],
     );
-    Case::of_bytes(bytes.to_vec()).half_closed()
+    MalformedCase::from_bytes(bytes.to_vec()).half_closed()
 }
 
 /// Random bytes instead of a request.
-pub(super) fn noise(rng: &mut StdRng) -> Case {
+pub(super) fn noise(rng: &mut StdRng) -> MalformedCase {
     let mut bytes = vec![0; rng.random_range(1..4_096)];
     rng.fill(bytes.as_mut_slice());
-    Case::of_bytes(bytes).half_closed()
+    MalformedCase::from_bytes(bytes).half_closed()
 }
 
 /// Content codings that the body doesn't have.
-pub(super) fn bad_coding(rng: &mut StdRng) -> Case {
+pub(super) fn bad_coding(rng: &mut StdRng) -> MalformedCase {
     let coding = pick(
         rng,
         &[
@@ -265,7 +265,7 @@ pub(super) fn bad_coding(rng: &mut StdRng) -> Case {
             "gzip, gzip, gzip",
         ],
     );
-    Draft::new(rng)
+    CaseDraft::new(rng)
         .header(&format!("content-encoding: {coding}"))
         .send(BROKEN.as_bytes())
 }

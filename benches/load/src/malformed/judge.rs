@@ -1,4 +1,4 @@
-//! What a malformed request was answered with, and whether that is right.
+//! Judgement of the answers to malformed requests. It must not send any.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::case::{Caller, Case};
-use crate::http1::{AnswerHead, Channel, Fault};
+use super::case::{CallerFormat, MalformedCase};
+use crate::http1::{AnswerHead, Channel, HttpFault};
 
-/// What came back, better ones first.
+/// Kind of answer, better ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
+pub(crate) enum CaseVerdict {
     /// 4xx in the caller's format.
     InFormat,
     /// Closed without an answer.
@@ -39,7 +39,7 @@ pub(crate) enum Verdict {
     Hung,
 }
 
-impl Verdict {
+impl CaseVerdict {
     pub(crate) const ALL: [Self; 11] = [
         Self::InFormat,
         Self::Closed,
@@ -71,7 +71,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it is what a malformed request deserves.
+    /// Returns true if it is a correct answer to a malformed request.
     pub(crate) fn is_good(self) -> bool {
         matches!(self, Self::InFormat | Self::Closed | Self::Passed)
     }
@@ -79,14 +79,14 @@ impl Verdict {
 
 /// A verdict with what it is based on.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) verdict: Verdict,
+pub(crate) struct CaseOutcome {
+    pub(crate) verdict: CaseVerdict,
     /// Status and body, shortened, or the fault.
     pub(crate) answer: String,
 }
 
-impl Outcome {
-    fn new(verdict: Verdict, answer: impl Into<String>) -> Self {
+impl CaseOutcome {
+    fn new(verdict: CaseVerdict, answer: impl Into<String>) -> Self {
         Self {
             verdict,
             answer: answer.into(),
@@ -95,27 +95,31 @@ impl Outcome {
 }
 
 /// Sends `case` on a connection of its own and judges the answer; the worst one if several come.
-pub(crate) async fn probe(address: SocketAddr, case: &Case, deadline: Duration) -> Outcome {
+pub(crate) async fn probe(
+    address: SocketAddr,
+    case: &MalformedCase,
+    deadline: Duration,
+) -> CaseOutcome {
     let Ok(mut channel) = Channel::connect(address).await else {
-        return Outcome::new(Verdict::Unreachable, "");
+        return CaseOutcome::new(CaseVerdict::Unreachable, "");
     };
     match timeout(deadline, exchange(&mut channel, case)).await {
         Ok(outcome) => outcome,
-        Err(_) => Outcome::new(Verdict::Hung, format!("nothing in {deadline:?}")),
+        Err(_) => CaseOutcome::new(CaseVerdict::Hung, format!("nothing in {deadline:?}")),
     }
 }
 
-async fn exchange(channel: &mut Channel, case: &Case) -> Outcome {
+async fn exchange(channel: &mut Channel, case: &MalformedCase) -> CaseOutcome {
     // A server may answer and close before it has read all; then sending fails, and what counts
     // is the answer.
     let sent = channel.send(&case.bytes).await.is_ok();
     if sent && case.half_close {
         let _ = channel.finish().await;
     }
-    let mut worst: Option<Outcome> = None;
+    let mut worst: Option<CaseOutcome> = None;
     for _ in 0..case.answers {
         let outcome = one(channel, case).await;
-        if outcome.verdict == Verdict::Closed && worst.is_some() {
+        if outcome.verdict == CaseVerdict::Closed && worst.is_some() {
             break;
         }
         if worst
@@ -125,14 +129,14 @@ async fn exchange(channel: &mut Channel, case: &Case) -> Outcome {
             worst = Some(outcome);
         }
     }
-    worst.unwrap_or_else(|| Outcome::new(Verdict::Closed, ""))
+    worst.unwrap_or_else(|| CaseOutcome::new(CaseVerdict::Closed, ""))
 }
 
-async fn one(channel: &mut Channel, case: &Case) -> Outcome {
+async fn one(channel: &mut Channel, case: &MalformedCase) -> CaseOutcome {
     let head = match channel.answer().await {
         Ok(Some(head)) => head,
-        Ok(None) => return Outcome::new(Verdict::Closed, ""),
-        Err(fault) => return broken(&fault),
+        Ok(None) => return CaseOutcome::new(CaseVerdict::Closed, ""),
+        Err(fault) => return broken_off(&fault),
     };
     let mut body = Vec::new();
     match channel
@@ -142,48 +146,48 @@ async fn one(channel: &mut Channel, case: &Case) -> Outcome {
         .await
     {
         Ok(()) => judge(case, &head, &body),
-        Err(fault) => broken(&fault),
+        Err(fault) => broken_off(&fault),
     }
 }
 
-fn broken(fault: &Fault) -> Outcome {
-    let closed = matches!(fault, Fault::Io(error) if matches!(
+fn broken_off(fault: &HttpFault) -> CaseOutcome {
+    let closed = matches!(fault, HttpFault::Io(error) if matches!(
         error.kind(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     ));
     let verdict = if closed {
-        Verdict::Closed
+        CaseVerdict::Closed
     } else {
-        Verdict::Garbled
+        CaseVerdict::Garbled
     };
-    Outcome::new(verdict, fault.to_string())
+    CaseOutcome::new(verdict, fault.to_string())
 }
 
-fn judge(case: &Case, head: &AnswerHead, body: &[u8]) -> Outcome {
+fn judge(case: &MalformedCase, head: &AnswerHead, body: &[u8]) -> CaseOutcome {
     let verdict = match head.status {
-        200..300 if case.may_pass => Verdict::Passed,
-        200..300 => Verdict::Accepted,
+        200..300 if case.may_pass => CaseVerdict::Passed,
+        200..300 => CaseVerdict::Accepted,
         400..500 if head.media.starts_with("application/json") && has_shape(case.caller, body) => {
-            Verdict::InFormat
+            CaseVerdict::InFormat
         }
-        400..500 if body.is_empty() => Verdict::Bare,
-        400..500 => Verdict::OtherShape,
-        500.. => Verdict::ServerError,
-        _ => Verdict::Odd,
+        400..500 if body.is_empty() => CaseVerdict::Bare,
+        400..500 => CaseVerdict::OtherShape,
+        500.. => CaseVerdict::ServerError,
+        _ => CaseVerdict::Odd,
     };
     let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
-    Outcome::new(verdict, format!("{} {text:?}", head.status))
+    CaseOutcome::new(verdict, format!("{} {text:?}", head.status))
 }
 
-/// Whether `body` is an error in the caller's format.
-fn has_shape(caller: Caller, body: &[u8]) -> bool {
+/// Returns true if `body` is an error in the caller's format.
+fn has_shape(caller: CallerFormat, body: &[u8]) -> bool {
     let Ok(json) = serde_json::from_slice(body) else {
         return false;
     };
     match caller {
-        Caller::OpenAi => is_openai(&json),
-        Caller::Anthropic => is_anthropic(&json),
-        Caller::Unknown => is_openai(&json) || is_anthropic(&json),
+        CallerFormat::OpenAi => is_openai(&json),
+        CallerFormat::Anthropic => is_anthropic(&json),
+        CallerFormat::Unknown => is_openai(&json) || is_anthropic(&json),
     }
 }
 
@@ -223,11 +227,17 @@ mod tests {
     const OPENAI: &str = r#"{"error":{"message":"m","type":"invalid_request_error","param":null,"code":"invalid_json"}}"#;
     const ANTHROPIC: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"m"},"request_id":"r"}"#;
 
-    fn verdict(caller: Caller, may_pass: bool, status: u16, media: &str, body: &str) -> Verdict {
-        let case = Case {
+    fn verdict(
+        caller: CallerFormat,
+        may_pass: bool,
+        status: u16,
+        media: &str,
+        body: &str,
+    ) -> CaseVerdict {
+        let case = MalformedCase {
             caller,
             may_pass,
-            ..Case::of_bytes(Vec::new())
+            ..MalformedCase::from_bytes(Vec::new())
         };
         let (framing, media) = (Framing::Length(0), media.to_owned());
         let head = AnswerHead {
@@ -243,30 +253,72 @@ mod tests {
     fn answers_are_judged_by_status_and_shape() {
         let json = "application/json; charset=utf-8";
         let table = [
-            (Caller::OpenAi, 400, json, OPENAI, Verdict::InFormat),
-            (Caller::OpenAi, 400, json, ANTHROPIC, Verdict::OtherShape),
-            (Caller::Anthropic, 413, json, ANTHROPIC, Verdict::InFormat),
-            (Caller::Anthropic, 400, json, OPENAI, Verdict::OtherShape),
-            (Caller::Unknown, 400, json, OPENAI, Verdict::InFormat),
-            (Caller::Unknown, 400, json, ANTHROPIC, Verdict::InFormat),
-            (Caller::Unknown, 400, "", "", Verdict::Bare),
             (
-                Caller::OpenAi,
+                CallerFormat::OpenAi,
+                400,
+                json,
+                OPENAI,
+                CaseVerdict::InFormat,
+            ),
+            (
+                CallerFormat::OpenAi,
+                400,
+                json,
+                ANTHROPIC,
+                CaseVerdict::OtherShape,
+            ),
+            (
+                CallerFormat::Anthropic,
+                413,
+                json,
+                ANTHROPIC,
+                CaseVerdict::InFormat,
+            ),
+            (
+                CallerFormat::Anthropic,
+                400,
+                json,
+                OPENAI,
+                CaseVerdict::OtherShape,
+            ),
+            (
+                CallerFormat::Unknown,
+                400,
+                json,
+                OPENAI,
+                CaseVerdict::InFormat,
+            ),
+            (
+                CallerFormat::Unknown,
+                400,
+                json,
+                ANTHROPIC,
+                CaseVerdict::InFormat,
+            ),
+            (CallerFormat::Unknown, 400, "", "", CaseVerdict::Bare),
+            (
+                CallerFormat::OpenAi,
                 400,
                 "text/html",
                 OPENAI,
-                Verdict::OtherShape,
+                CaseVerdict::OtherShape,
             ),
             (
-                Caller::OpenAi,
+                CallerFormat::OpenAi,
                 400,
                 json,
                 r#"{"error":"m"}"#,
-                Verdict::OtherShape,
+                CaseVerdict::OtherShape,
             ),
-            (Caller::OpenAi, 502, json, OPENAI, Verdict::ServerError),
-            (Caller::OpenAi, 200, json, "{}", Verdict::Accepted),
-            (Caller::OpenAi, 302, json, "{}", Verdict::Odd),
+            (
+                CallerFormat::OpenAi,
+                502,
+                json,
+                OPENAI,
+                CaseVerdict::ServerError,
+            ),
+            (CallerFormat::OpenAi, 200, json, "{}", CaseVerdict::Accepted),
+            (CallerFormat::OpenAi, 302, json, "{}", CaseVerdict::Odd),
         ];
         for (caller, status, media, body, expected) in table {
             assert_eq!(
@@ -276,17 +328,20 @@ mod tests {
             );
         }
         assert_eq!(
-            verdict(Caller::OpenAi, true, 200, json, "{}"),
-            Verdict::Passed
+            verdict(CallerFormat::OpenAi, true, 200, json, "{}"),
+            CaseVerdict::Passed
         );
     }
 
     #[test]
     fn a_reset_is_a_close_and_half_an_answer_is_not() {
         assert_eq!(
-            broken(&io::Error::from(io::ErrorKind::ConnectionReset).into()).verdict,
-            Verdict::Closed
+            broken_off(&io::Error::from(io::ErrorKind::ConnectionReset).into()).verdict,
+            CaseVerdict::Closed
         );
-        assert_eq!(broken(&Fault::CutShort).verdict, Verdict::Garbled);
+        assert_eq!(
+            broken_off(&HttpFault::CutShort).verdict,
+            CaseVerdict::Garbled
+        );
     }
 }

@@ -17,9 +17,9 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use self::case::{Case, KINDS};
-use self::judge::{Outcome, Verdict, probe};
-use crate::bed::{Bed, Cpus, Proxy, Subject};
+use self::case::{KINDS, MalformedCase};
+use self::judge::{CaseOutcome, CaseVerdict, probe};
+use crate::bed::{Cpus, Proxy, ProxyUnderTest, TestBed};
 use crate::drive::request::{self, Until};
 use crate::payload::{self, MODEL};
 use crate::proc::Memory;
@@ -27,9 +27,9 @@ use crate::{output, to_its_end};
 
 /// Options of `malformed`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct MalformedOptions {
     #[command(flatten)]
-    subject: Subject,
+    subject: ProxyUnderTest,
     /// Requests
     #[arg(long, default_value_t = 100_000)]
     requests: u64,
@@ -53,10 +53,10 @@ pub(crate) struct Options {
 /// Sends them and reports; fails if one was not answered as it should be, or the proxy took harm.
 ///
 /// # Errors
-/// When upstream or proxy don't start, or the proxy ends.
-pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Returns an error if upstream or proxy don't start, or the proxy exits.
+pub(crate) fn run(options: &MalformedOptions) -> anyhow::Result<ExitCode> {
     let report = to_its_end(async {
-        let bed = Bed::start(
+        let bed = TestBed::start(
             Cpus {
                 proxy: None,
                 load: None,
@@ -85,9 +85,9 @@ const EXAMPLES: usize = 2;
 const SETTLE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
-struct Report {
-    kinds: BTreeMap<&'static str, BTreeMap<Verdict, u64>>,
-    /// What was not as it should be.
+struct MalformedReport {
+    kinds: BTreeMap<&'static str, BTreeMap<CaseVerdict, u64>>,
+    /// Examples of incorrect answers.
     examples: Vec<Example>,
     memory: [Reading; 3],
     /// Lines of the proxy's log that tell of a panic.
@@ -107,12 +107,12 @@ struct Reading {
 struct Example {
     number: u64,
     kind: &'static str,
-    verdict: Verdict,
+    verdict: CaseVerdict,
     request: String,
     answer: String,
 }
 
-async fn attack(proxy: &Proxy, options: &Options) -> anyhow::Result<Report> {
+async fn attack(proxy: &Proxy, options: &MalformedOptions) -> anyhow::Result<MalformedReport> {
     let valid = proxy.target.post(&payload::chat(MODEL, 1024, None));
     request::run(
         &proxy.target,
@@ -127,7 +127,7 @@ async fn attack(proxy: &Proxy, options: &Options) -> anyhow::Result<Report> {
     sleep(SETTLE).await;
     let settled = proxy.memory()?;
     let after = request::run(&proxy.target, valid, 1, Until::Count(100)).await;
-    Ok(Report {
+    Ok(MalformedReport {
         kinds: tally.kinds,
         examples: tally.examples,
         memory: [
@@ -141,16 +141,16 @@ async fn attack(proxy: &Proxy, options: &Options) -> anyhow::Result<Report> {
     })
 }
 
-async fn volley(proxy: &Proxy, options: &Options) -> Tally {
+async fn volley(proxy: &Proxy, options: &MalformedOptions) -> MalformedTally {
     let next = Arc::new(AtomicU64::new(options.only.unwrap_or(0)));
     let end = options.only.map_or(options.requests, |number| number + 1);
     let mut workers = JoinSet::new();
     for _ in 0..options.connections {
         let (next, address, options) = (Arc::clone(&next), proxy.target.address, options.clone());
         workers.spawn(async move {
-            let mut tally = Tally::default();
+            let mut tally = MalformedTally::default();
             while let Some(number) = take(&next, end) {
-                let (kind, case) = Case::number(options.seed, number);
+                let (kind, case) = MalformedCase::number(options.seed, number);
                 let deadline = Duration::from_secs(options.deadline);
                 tally.add(number, kind, &case, probe(address, &case, deadline).await);
             }
@@ -161,7 +161,7 @@ async fn volley(proxy: &Proxy, options: &Options) -> Tally {
         .join_all()
         .await
         .into_iter()
-        .fold(Tally::default(), Tally::with)
+        .fold(MalformedTally::default(), MalformedTally::with)
 }
 
 fn take(next: &AtomicU64, end: u64) -> Option<u64> {
@@ -169,8 +169,8 @@ fn take(next: &AtomicU64, end: u64) -> Option<u64> {
     (number < end).then_some(number)
 }
 
-async fn show(proxy: &Proxy, options: &Options, number: u64) {
-    let (kind, case) = Case::number(options.seed, number);
+async fn show(proxy: &Proxy, options: &MalformedOptions, number: u64) {
+    let (kind, case) = MalformedCase::number(options.seed, number);
     let text = case.bytes.escape_ascii().to_string();
     output::remark(&format!("{kind}, half closed: {}\n{text}", case.half_close));
     let outcome = probe(
@@ -183,14 +183,14 @@ async fn show(proxy: &Proxy, options: &Options, number: u64) {
 }
 
 #[derive(Debug, Default)]
-struct Tally {
-    kinds: BTreeMap<&'static str, BTreeMap<Verdict, u64>>,
+struct MalformedTally {
+    kinds: BTreeMap<&'static str, BTreeMap<CaseVerdict, u64>>,
     examples: Vec<Example>,
 }
 
-impl Tally {
-    fn add(&mut self, number: u64, kind: &'static str, case: &Case, outcome: Outcome) {
-        let Outcome { verdict, answer } = outcome;
+impl MalformedTally {
+    fn add(&mut self, number: u64, kind: &'static str, case: &MalformedCase, outcome: CaseOutcome) {
+        let CaseOutcome { verdict, answer } = outcome;
         *self
             .kinds
             .entry(kind)
@@ -198,7 +198,7 @@ impl Tally {
             .entry(verdict)
             .or_default() += 1;
         if !verdict.is_good() {
-            let request = shortened(&case.bytes);
+            let request = shorten(&case.bytes);
             self.keep(Example {
                 number,
                 kind,
@@ -231,19 +231,19 @@ impl Tally {
     }
 }
 
-fn shortened(bytes: &[u8]) -> String {
+fn shorten(bytes: &[u8]) -> String {
     let shown = bytes.get(..160).unwrap_or(bytes);
     let more = if bytes.len() > shown.len() { "…" } else { "" };
     format!("{}{more}", shown.escape_ascii())
 }
 
-impl Report {
+impl MalformedReport {
     fn is_good(&self) -> bool {
         let verdicts = self.kinds.values().flat_map(BTreeMap::keys);
-        verdicts.copied().all(Verdict::is_good) && self.panics == 0 && self.failed_after == 0
+        verdicts.copied().all(CaseVerdict::is_good) && self.panics == 0 && self.failed_after == 0
     }
 
-    fn count(&self, verdict: Verdict) -> u64 {
+    fn count(&self, verdict: CaseVerdict) -> u64 {
         self.kinds
             .values()
             .filter_map(|counts| counts.get(&verdict))
@@ -251,7 +251,7 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let seen: Vec<Verdict> = Verdict::ALL
+        let seen: Vec<CaseVerdict> = CaseVerdict::ALL
             .into_iter()
             .filter(|&verdict| self.count(verdict) > 0)
             .collect();
@@ -274,9 +274,10 @@ impl Report {
         )
     }
 
-    fn row(&self, kind: &'static str, seen: &[Verdict]) -> Option<Vec<String>> {
+    fn row(&self, kind: &'static str, seen: &[CaseVerdict]) -> Option<Vec<String>> {
         let counts = self.kinds.get(kind)?;
-        let count = |verdict: &Verdict| counts.get(verdict).map_or(String::new(), u64::to_string);
+        let count =
+            |verdict: &CaseVerdict| counts.get(verdict).map_or(String::new(), u64::to_string);
         Some(
             [kind.to_owned()]
                 .into_iter()
@@ -285,7 +286,7 @@ impl Report {
         )
     }
 
-    fn totals(&self, seen: &[Verdict]) -> Vec<String> {
+    fn totals(&self, seen: &[CaseVerdict]) -> Vec<String> {
         let totals = seen.iter().map(|&verdict| self.count(verdict).to_string());
         ["all".to_owned()].into_iter().chain(totals).collect()
     }
@@ -319,20 +320,20 @@ impl Example {
 mod tests {
     use super::*;
 
-    fn tally(numbers: std::ops::Range<u64>) -> Tally {
-        let mut tally = Tally::default();
+    fn tally(numbers: std::ops::Range<u64>) -> MalformedTally {
+        let mut tally = MalformedTally::default();
         for number in numbers {
-            let (kind, case) = Case::number(1, number);
+            let (kind, case) = MalformedCase::number(1, number);
             let verdict = if number % 2 == 0 {
-                Verdict::Hung
+                CaseVerdict::Hung
             } else {
-                Verdict::InFormat
+                CaseVerdict::InFormat
             };
             tally.add(
                 number,
                 kind,
                 &case,
-                Outcome {
+                CaseOutcome {
                     verdict,
                     answer: "a".into(),
                 },
@@ -351,7 +352,7 @@ mod tests {
                 .sum::<u64>()
         };
         assert_eq!(
-            (count(Verdict::Hung), count(Verdict::InFormat)),
+            (count(CaseVerdict::Hung), count(CaseVerdict::InFormat)),
             (1150, 1150)
         );
         assert_eq!(all.examples.len(), KINDS.len() * EXAMPLES);
@@ -363,7 +364,7 @@ mod tests {
             when: "then",
             memory: Memory::default(),
         };
-        let report = |verdict, panics, failed_after| Report {
+        let report = |verdict, panics, failed_after| MalformedReport {
             kinds: BTreeMap::from([("wrong types", BTreeMap::from([(verdict, 1)]))]),
             examples: Vec::new(),
             memory: [reading(), reading(), reading()],
@@ -371,15 +372,17 @@ mod tests {
             failed_after,
         };
         assert!(
-            report(Verdict::InFormat, 0, 0).is_good() && report(Verdict::Closed, 0, 0).is_good()
+            report(CaseVerdict::InFormat, 0, 0).is_good()
+                && report(CaseVerdict::Closed, 0, 0).is_good()
         );
         assert!(
-            !report(Verdict::Hung, 0, 0).is_good() && !report(Verdict::ServerError, 0, 0).is_good()
+            !report(CaseVerdict::Hung, 0, 0).is_good()
+                && !report(CaseVerdict::ServerError, 0, 0).is_good()
         );
         assert!(
-            !report(Verdict::InFormat, 1, 0).is_good()
-                && !report(Verdict::InFormat, 0, 1).is_good()
+            !report(CaseVerdict::InFormat, 1, 0).is_good()
+                && !report(CaseVerdict::InFormat, 0, 1).is_good()
         );
-        assert!(report(Verdict::Hung, 0, 0).text().contains("HUNG"));
+        assert!(report(CaseVerdict::Hung, 0, 0).text().contains("HUNG"));
     }
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::sleep;
 
-use super::row::Row;
+use super::row::TableRow;
 use crate::bed::Proxy;
 use crate::clock;
-use crate::drive::hold::{ENDLESS, Held};
-use crate::drive::latency::{self, Pace};
+use crate::drive::hold::{ENDLESS, HeldStreams};
+use crate::drive::latency::{self, RequestPace};
 use crate::drive::request::{self, Until};
 use crate::drive::stream;
-use crate::event::Plan;
+use crate::event::EventPlan;
 use crate::payload::{self, MODEL};
 
-/// How much is put into one round.
+/// Effort of one round.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Effort {
+pub(crate) struct MeasureEffort {
     /// Of each measurement.
     pub(crate) time: Duration,
     /// Held open for the memory they take.
@@ -48,8 +48,8 @@ impl Measure {
         Self::Events,
     ];
 
-    /// How often it is run in a round, forwards and backwards in turn. What a CPU does is spent
-    /// anew each time; memory can only be read while the process is fresh.
+    /// Returns the number of passes in a round, forwards and backwards in turn. CPU time is spent
+    /// anew with each pass; memory can only be read while the process is fresh.
     pub(crate) fn passes(self) -> usize {
         match self {
             Self::Small | Self::Large | Self::Events => 2,
@@ -60,12 +60,12 @@ impl Measure {
     /// Measures `proxy`.
     ///
     /// # Errors
-    /// When it fails a request, or ends.
+    /// Returns an error if a request fails or the proxy exits.
     pub(crate) async fn run(
         self,
         proxy: &Proxy,
-        effort: Effort,
-    ) -> anyhow::Result<Vec<(Row, f64)>> {
+        effort: MeasureEffort,
+    ) -> anyhow::Result<Vec<(TableRow, f64)>> {
         match self {
             Self::Memory => memory(proxy, effort).await,
             Self::Latency => quiet(proxy, effort).await,
@@ -89,16 +89,16 @@ const DELAYED_INTERVAL: Duration = Duration::from_millis(50);
 const SETTLE: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(1);
 
-async fn memory(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
+async fn memory(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
     requests(proxy, KIB, 16, Until::Count(1000)).await?;
     sleep(SETTLE).await;
     let rest = proxy.memory()?.pss;
-    let plan = Plan {
+    let plan = EventPlan {
         events: ENDLESS,
         interval: SETTLE,
-        ..Plan::default()
+        ..EventPlan::default()
     };
-    let held = Held::open(&proxy.target, MODEL, &plan, effort.held).await?;
+    let held = HeldStreams::open(&proxy.target, MODEL, &plan, effort.held).await?;
     sleep(SETTLE + effort.time).await;
     let full = proxy.memory()?.pss;
     let report = held.report(STALL);
@@ -107,30 +107,34 @@ async fn memory(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>
     let each = (full as f64 - rest as f64) / effort.held as f64 / KIB as f64;
     let rest = rest as f64 / (KIB * KIB) as f64;
     Ok(vec![
-        (Row::MemoryRest, rest),
-        (Row::MemoryStream, each),
-        (Row::Stalled, stalled),
+        (TableRow::MemoryRest, rest),
+        (TableRow::MemoryStream, each),
+        (TableRow::Stalled, stalled),
     ])
 }
 
-async fn quiet(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
+async fn quiet(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
     let request = proxy.target.post(&payload::chat(MODEL, KIB, None));
-    let report = paced(proxy, request, effort).await?;
+    let report = run_paced(proxy, request, effort).await?;
     Ok(vec![
-        (Row::LatencyP50, micros(report.whole.p50)),
-        (Row::LatencyP99, micros(report.whole.p99)),
+        (TableRow::LatencyP50, micros(report.whole.p50)),
+        (TableRow::LatencyP99, micros(report.whole.p99)),
     ])
 }
 
-async fn first_event(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
+async fn first_event(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
     let plan = latency::short_stream();
     let request = proxy.target.post(&payload::chat(MODEL, KIB, Some(&plan)));
-    let report = paced(proxy, request, effort).await?;
-    Ok(vec![(Row::FirstEvent, micros(report.first.p50))])
+    let report = run_paced(proxy, request, effort).await?;
+    Ok(vec![(TableRow::FirstEvent, micros(report.first.p50))])
 }
 
-async fn paced(proxy: &Proxy, request: Vec<u8>, effort: Effort) -> anyhow::Result<latency::Report> {
-    let pace = Pace {
+async fn run_paced(
+    proxy: &Proxy,
+    request: Vec<u8>,
+    effort: MeasureEffort,
+) -> anyhow::Result<latency::LatencyReport> {
+    let pace = RequestPace {
         rate: 200.0,
         connections: 4,
         duration: effort.time,
@@ -140,34 +144,37 @@ async fn paced(proxy: &Proxy, request: Vec<u8>, effort: Effort) -> anyhow::Resul
     Ok(report)
 }
 
-async fn event_delay(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
+async fn event_delay(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
     let events = (effort.time.as_millis() / DELAYED_INTERVAL.as_millis()) as u64;
-    let plan = Plan {
+    let plan = EventPlan {
         events,
         interval: DELAYED_INTERVAL,
-        ..Plan::default()
+        ..EventPlan::default()
     };
     let report = stream::run(&proxy.target, MODEL, &plan, DELAYED, STALL).await;
     let failed = report.streams - report.whole;
     fault_free(proxy, failed, report.faults.first().map(String::as_str))?;
-    Ok(vec![(Row::EventDelay, micros(report.delay.p99) / 1000.0)])
+    Ok(vec![(
+        TableRow::EventDelay,
+        micros(report.delay.p99) / 1000.0,
+    )])
 }
 
-async fn small(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
+async fn small(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
     let spent = saturate(proxy, KIB, 16, effort).await?;
     Ok(vec![
-        (Row::CpuSmall, spent.each),
-        (Row::Rate, spent.rate),
-        (Row::Busy, spent.busy),
+        (TableRow::CpuSmall, spent.each),
+        (TableRow::Rate, spent.rate),
+        (TableRow::Busy, spent.busy),
     ])
 }
 
-async fn large(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
+async fn large(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
     let spent = saturate(proxy, 256 * KIB, 8, effort).await?;
-    Ok(vec![(Row::CpuLarge, spent.each)])
+    Ok(vec![(TableRow::CpuLarge, spent.each)])
 }
 
-struct Spent {
+struct CpuUse {
     /// Microseconds of CPU per request.
     each: f64,
     /// Requests per second.
@@ -181,13 +188,13 @@ async fn saturate(
     proxy: &Proxy,
     size: usize,
     connections: usize,
-    effort: Effort,
-) -> anyhow::Result<Spent> {
+    effort: MeasureEffort,
+) -> anyhow::Result<CpuUse> {
     requests(proxy, size, connections, Until::After(effort.time / 8)).await?;
     let before = proxy.cpu_nanos()?;
     let report = requests(proxy, size, connections, Until::After(effort.time)).await?;
     let spent = micros(proxy.cpu_nanos()? - before);
-    Ok(Spent {
+    Ok(CpuUse {
         each: spent / report.requests as f64,
         rate: report.per_second,
         busy: spent / report.seconds / 1e6 * 100.0,
@@ -199,7 +206,7 @@ async fn requests(
     size: usize,
     connections: usize,
     until: Until,
-) -> anyhow::Result<request::Report> {
+) -> anyhow::Result<request::RequestReport> {
     let request = proxy.target.post(&payload::chat(MODEL, size, None));
     let report = request::run(&proxy.target, request, connections, until).await;
     fault_free(proxy, report.errors, report.error.as_deref())?;
@@ -208,13 +215,13 @@ async fn requests(
 
 /// Reads the CPU clock while streams are in full flow, so that neither their opening nor their
 /// end is counted.
-async fn events(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>> {
-    let plan = Plan {
+async fn events(proxy: &Proxy, effort: MeasureEffort) -> anyhow::Result<Vec<(TableRow, f64)>> {
+    let plan = EventPlan {
         events: ENDLESS,
         interval: INTERVAL,
-        ..Plan::default()
+        ..EventPlan::default()
     };
-    let held = Held::open(&proxy.target, MODEL, &plan, STREAMS).await?;
+    let held = HeldStreams::open(&proxy.target, MODEL, &plan, STREAMS).await?;
     sleep(effort.time / 8).await;
     let (cpu, events, began) = (proxy.cpu_nanos()?, held.events(), clock::now());
     while began.elapsed() < effort.time {
@@ -223,7 +230,7 @@ async fn events(proxy: &Proxy, effort: Effort) -> anyhow::Result<Vec<(Row, f64)>
     let spent = micros(proxy.cpu_nanos()? - cpu);
     let seen = held.events() - events;
     held.check()?;
-    Ok(vec![(Row::CpuEvent, spent / seen as f64)])
+    Ok(vec![(TableRow::CpuEvent, spent / seen as f64)])
 }
 
 fn fault_free(proxy: &Proxy, errors: u64, first: Option<&str>) -> anyhow::Result<()> {

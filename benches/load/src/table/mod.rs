@@ -13,16 +13,16 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use self::measure::{Effort, Measure};
-use self::render::{Line, Samples};
-use crate::bed::{Bed, Cpus, Kind, Proxy, Subject};
+use self::measure::{Measure, MeasureEffort};
+use self::render::{TableLine, TableSamples};
+use crate::bed::{Cpus, Proxy, ProxyKind, ProxyUnderTest, TestBed};
 use crate::{output, proc, to_its_end};
 
 /// Options of `table`.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct TableOptions {
     #[command(flatten)]
-    subject: Subject,
+    subject: ProxyUnderTest,
     /// Further proxy: NAME=COMMAND with {listen} and {upstream}, or NAME=URL,PID of a running
     /// one that passes on to the upstream at --upstream-at; may be repeated
     #[arg(long, value_name = "NAME=…")]
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Measure nginx too
     #[arg(long, value_name = "BINARY", num_args = 0..=1, default_missing_value = "/usr/sbin/nginx")]
     nginx: Option<PathBuf>,
-    /// Where the upstream listens; a free port by default
+    /// Address of the upstream; a free port by default
     #[arg(long, value_name = "HOST:PORT")]
     upstream_at: Option<std::net::SocketAddr>,
     /// Rounds; in each, every proxy is started anew and measured with everything
@@ -62,17 +62,17 @@ pub(crate) struct Options {
 /// Measures and prints.
 ///
 /// # Errors
-/// When a proxy doesn't start or fails a request.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Returns an error if a proxy doesn't start or fails a request.
+pub(crate) fn run(options: &TableOptions) -> anyhow::Result<()> {
     to_its_end(table(options))
 }
 
-async fn table(options: &Options) -> anyhow::Result<()> {
+async fn table(options: &TableOptions) -> anyhow::Result<()> {
     let load = proc::load_average();
     let kinds = options.kinds()?;
     let names: Vec<String> = kinds.iter().map(|(name, _)| name.clone()).collect();
-    let bed = Bed::start(options.cpus(), options.upstream_at, false).await?;
-    let mut samples = Samples::default();
+    let bed = TestBed::start(options.cpus(), options.upstream_at, false).await?;
+    let mut samples = TableSamples::default();
     for round in 0..options.rounds() {
         output::remark(&format!("round {} of {}", round + 1, options.rounds()));
         one_round(&bed, &kinds, options.effort(), round, &mut samples).await?;
@@ -86,11 +86,11 @@ async fn table(options: &Options) -> anyhow::Result<()> {
 /// Starts all proxies, measures each with each measurement, and ends them. The order of the
 /// proxies turns round from round to round, and from pass to pass.
 async fn one_round(
-    bed: &Bed,
-    kinds: &[(String, Kind)],
-    effort: Effort,
+    bed: &TestBed,
+    kinds: &[(String, ProxyKind)],
+    effort: MeasureEffort,
     round: usize,
-    samples: &mut Samples,
+    samples: &mut TableSamples,
 ) -> anyhow::Result<()> {
     let mut proxies: Vec<Proxy> = Vec::new();
     for (name, kind) in kinds {
@@ -107,9 +107,9 @@ async fn one_round(
 async fn take_turns(
     proxies: &[Proxy],
     measure: Measure,
-    effort: Effort,
+    effort: MeasureEffort,
     turn: usize,
-    samples: &mut Samples,
+    samples: &mut TableSamples,
 ) -> anyhow::Result<()> {
     for index in turns(proxies.len(), turn) {
         let Some(proxy) = proxies.get(index) else {
@@ -133,8 +133,8 @@ fn turns(count: usize, turn: usize) -> Vec<usize> {
     }
 }
 
-fn footnote(options: &Options, load: Option<f64>) -> String {
-    let Effort { time, held } = options.effort();
+fn footnote(options: &TableOptions, load: Option<f64>) -> String {
+    let MeasureEffort { time, held } = options.effort();
     let load = load.map_or("unknown".to_owned(), |load| format!("{load:.2}"));
     format!(
         "\nMedians of {} rounds of {:.1} s; compared: router ÷ floor or router − floor, taken round \
@@ -145,19 +145,19 @@ fn footnote(options: &Options, load: Option<f64>) -> String {
     )
 }
 
-impl Options {
+impl TableOptions {
     fn rounds(&self) -> usize {
         if self.quick { 3 } else { self.rounds }
     }
 
-    fn effort(&self) -> Effort {
+    fn effort(&self) -> MeasureEffort {
         let seconds = if self.quick { 0.5 } else { self.seconds };
         let held = if self.quick {
             self.held.min(200)
         } else {
             self.held
         };
-        Effort {
+        MeasureEffort {
             time: Duration::from_secs_f64(seconds),
             held,
         }
@@ -172,18 +172,19 @@ impl Options {
     }
 
     /// All proxies by name: the floor, the router, the others.
-    fn kinds(&self) -> anyhow::Result<Vec<(String, Kind)>> {
+    fn kinds(&self) -> anyhow::Result<Vec<(String, ProxyKind)>> {
         let mut kinds = vec![
-            ("floor".to_owned(), Kind::Floor),
+            ("floor".to_owned(), ProxyKind::Floor),
             ("router".to_owned(), self.subject.kind()),
         ];
         let unbilled = self.subject.router.clone().filter(|_| self.unbilled);
-        kinds
-            .extend(unbilled.map(|path| ("without ledger".to_owned(), Kind::RouterUnbilled(path))));
+        kinds.extend(
+            unbilled.map(|path| ("without ledger".to_owned(), ProxyKind::RouterUnbilled(path))),
+        );
         kinds.extend(
             self.nginx
                 .clone()
-                .map(|path| ("nginx".to_owned(), Kind::Nginx(path))),
+                .map(|path| ("nginx".to_owned(), ProxyKind::Nginx(path))),
         );
         for also in &self.also {
             kinds.push(other(also)?);
@@ -191,11 +192,11 @@ impl Options {
         Ok(kinds)
     }
 
-    fn write(&self, lines: &[Line], load_average: Option<f64>) -> anyhow::Result<()> {
+    fn write(&self, lines: &[TableLine], load_average: Option<f64>) -> anyhow::Result<()> {
         let Some(path) = &self.json else {
             return Ok(());
         };
-        let report = Report {
+        let report = TableReport {
             rounds: self.rounds(),
             load_average,
             lines,
@@ -206,18 +207,18 @@ impl Options {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct TableReport<'a> {
     rounds: usize,
     load_average: Option<f64>,
-    lines: &'a [Line],
+    lines: &'a [TableLine],
 }
 
-fn other(text: &str) -> anyhow::Result<(String, Kind)> {
+fn other(text: &str) -> anyhow::Result<(String, ProxyKind)> {
     let (name, what) = text
         .split_once('=')
         .with_context(|| format!("{text}: no NAME="))?;
     if what.contains("{listen}") {
-        return Ok((name.to_owned(), Kind::Command(what.to_owned())));
+        return Ok((name.to_owned(), ProxyKind::Command(what.to_owned())));
     }
     let (url, pid) = what
         .rsplit_once(',')
@@ -230,7 +231,7 @@ fn other(text: &str) -> anyhow::Result<(String, Kind)> {
         url.starts_with("http://"),
         "{text}: {url} is no http:// URL"
     );
-    Ok((name.to_owned(), Kind::Running(url.to_owned(), pid)))
+    Ok((name.to_owned(), ProxyKind::Running(url.to_owned(), pid)))
 }
 
 #[cfg(test)]
@@ -246,9 +247,9 @@ mod tests {
     #[test]
     fn further_proxies() {
         let (name, kind) = other("envoy=envoy --listen {listen} --to {upstream}").unwrap();
-        assert!(name == "envoy" && matches!(kind, Kind::Command(_)));
+        assert!(name == "envoy" && matches!(kind, ProxyKind::Command(_)));
         let (_, kind) = other("x=http://127.0.0.1:1/v1/chat/completions,42").unwrap();
-        assert!(matches!(kind, Kind::Running(url, 42) if url.ends_with("completions")));
+        assert!(matches!(kind, ProxyKind::Running(url, 42) if url.ends_with("completions")));
         for wrong in ["x", "x=http://127.0.0.1:1/", "x=ftp://y,1", "x=http://y,z"] {
             assert!(other(wrong).is_err(), "{wrong}");
         }

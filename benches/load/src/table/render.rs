@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::row::{Compare, Row};
+use super::row::{Compare, TableRow};
 use crate::output;
 use crate::stats::Spread;
 
 /// Every sample: per row and proxy (the floor first, the router second), one per round.
 #[derive(Debug, Default)]
-pub(crate) struct Samples(BTreeMap<Row, BTreeMap<usize, Vec<f64>>>);
+pub(crate) struct TableSamples(BTreeMap<TableRow, BTreeMap<usize, Vec<f64>>>);
 
-impl Samples {
+impl TableSamples {
     /// Keeps one value of proxy number `proxy`.
-    pub(crate) fn add(&mut self, row: Row, proxy: usize, value: f64) {
+    pub(crate) fn add(&mut self, row: TableRow, proxy: usize, value: f64) {
         self.0
             .entry(row)
             .or_default()
@@ -23,7 +23,7 @@ impl Samples {
             .push(value);
     }
 
-    fn of(&self, row: Row, proxy: usize) -> &[f64] {
+    fn values(&self, row: TableRow, proxy: usize) -> &[f64] {
         self.0
             .get(&row)
             .and_then(|proxies| proxies.get(&proxy))
@@ -31,9 +31,11 @@ impl Samples {
     }
 
     /// Sums up for the proxies called `names`.
-    pub(crate) fn lines(&self, names: &[String]) -> Vec<Line> {
-        let rows = Row::ALL.into_iter().filter(|row| self.0.contains_key(row));
-        rows.map(|row| Line {
+    pub(crate) fn lines(&self, names: &[String]) -> Vec<TableLine> {
+        let rows = TableRow::ALL
+            .into_iter()
+            .filter(|row| self.0.contains_key(row));
+        rows.map(|row| TableLine {
             row,
             title: row.title(),
             unit: row.unit(),
@@ -47,12 +49,12 @@ impl Samples {
         .collect()
     }
 
-    fn cell(&self, row: Row, proxy: usize, name: &str) -> Cell {
-        let (base, ours) = (self.of(row, 0), self.of(row, proxy));
-        let compared = Spread::of_pairs(ours, base, row.compare().apply());
+    fn cell(&self, row: TableRow, proxy: usize, name: &str) -> Cell {
+        let (base, ours) = (self.values(row, 0), self.values(row, proxy));
+        let compared = Spread::from_pairs(ours, base, row.compare().apply());
         Cell {
             name: name.to_owned(),
-            value: Spread::of(ours),
+            value: Spread::from_values(ours),
             compared,
             samples: ours.to_vec(),
         }
@@ -61,8 +63,8 @@ impl Samples {
 
 /// One row, summed up.
 #[derive(Debug, Serialize)]
-pub(crate) struct Line {
-    row: Row,
+pub(crate) struct TableLine {
+    row: TableRow,
     title: &'static str,
     unit: &'static str,
     /// The most that the router's comparison should come to.
@@ -70,7 +72,7 @@ pub(crate) struct Line {
     proxies: Vec<Cell>,
 }
 
-/// What one proxy has in one row.
+/// Values of one proxy in one row.
 #[derive(Debug, Serialize)]
 struct Cell {
     name: String,
@@ -81,18 +83,18 @@ struct Cell {
 }
 
 /// The table as markdown; `names` are the proxies, the floor first, the router second.
-pub(crate) fn markdown(lines: &[Line], names: &[String]) -> String {
+pub(crate) fn markdown(lines: &[TableLine], names: &[String]) -> String {
     let mut head = vec!["".to_owned()];
     head.extend(names.iter().take(2).cloned());
     head.extend(["compared (min–max)", "aim", "met"].map(str::to_owned));
     for name in names.iter().skip(2) {
         head.extend([name.clone(), format!("{name} compared")]);
     }
-    let rows: Vec<Vec<String>> = lines.iter().map(Line::cells).collect();
+    let rows: Vec<Vec<String>> = lines.iter().map(TableLine::cells).collect();
     output::table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
 }
 
-impl Line {
+impl TableLine {
     fn cells(&self) -> Vec<String> {
         let mut cells = vec![self.title.to_owned()];
         cells.extend(
@@ -106,22 +108,22 @@ impl Line {
             .get(1)
             .map(|cell| cell.compared)
             .unwrap_or_default();
-        cells.push(self.compared(router));
+        cells.push(self.comparison(router));
         cells.push(
             self.aim
                 .map_or("–".to_owned(), |aim| format!("≤ {}", self.limit(aim))),
         );
-        cells.push(self.met(router).to_owned());
+        cells.push(self.verdict(router).to_owned());
         for other in self.proxies.iter().skip(2) {
             cells.extend([
                 self.value(other.value.median),
-                self.compared(other.compared),
+                self.comparison(other.compared),
             ]);
         }
         cells
     }
 
-    fn met(&self, router: Spread) -> &'static str {
+    fn verdict(&self, router: Spread) -> &'static str {
         match self.aim {
             None => "–",
             // As precise as it is printed: 1.304 is 1.30.
@@ -144,7 +146,7 @@ impl Line {
         }
     }
 
-    fn compared(&self, spread: Spread) -> String {
+    fn comparison(&self, spread: Spread) -> String {
         let Spread { median, min, max } = spread;
         let digits = self.row.digits();
         match self.row.compare() {
@@ -164,13 +166,13 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn samples() -> Samples {
-        let mut samples = Samples::default();
+    fn samples() -> TableSamples {
+        let mut samples = TableSamples::default();
         for (floor, router, nginx) in [(10.0, 12.0, 5.0), (20.0, 28.0, 10.0), (10.0, 13.0, 5.0)] {
             for (proxy, value) in [floor, router, nginx].into_iter().enumerate() {
-                samples.add(Row::CpuSmall, proxy, value);
-                samples.add(Row::LatencyP50, proxy, value * 10.0);
-                samples.add(Row::Stalled, proxy, 0.0);
+                samples.add(TableRow::CpuSmall, proxy, value);
+                samples.add(TableRow::LatencyP50, proxy, value * 10.0);
+                samples.add(TableRow::Stalled, proxy, 0.0);
             }
         }
         samples
@@ -228,9 +230,9 @@ mod tests {
 
     #[test]
     fn what_is_over_the_aim_is_not_met() {
-        let mut samples = Samples::default();
-        samples.add(Row::CpuSmall, 0, 10.0);
-        samples.add(Row::CpuSmall, 1, 13.1);
+        let mut samples = TableSamples::default();
+        samples.add(TableRow::CpuSmall, 0, 10.0);
+        samples.add(TableRow::CpuSmall, 1, 13.1);
         let names = ["floor", "router"].map(str::to_owned);
         assert!(markdown(&samples.lines(&names), &names).contains("| no "));
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Row {
+pub(crate) enum TableRow {
     CpuSmall,
     CpuLarge,
     CpuEvent,
@@ -20,7 +20,7 @@ pub(crate) enum Row {
     MemoryRest,
 }
 
-/// How the router stands to the floor.
+/// Comparison of the router with the floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
     /// Router ÷ floor.
@@ -31,7 +31,7 @@ pub(crate) enum Compare {
     Value,
 }
 
-impl Row {
+impl TableRow {
     /// In the order they are printed.
     pub(crate) const ALL: [Self; 12] = [
         Self::CpuSmall,
@@ -48,7 +48,7 @@ impl Row {
         Self::MemoryRest,
     ];
 
-    /// What it says at the line's start.
+    /// Returns the title at the start of the line.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::CpuSmall => "CPU per 1 KB request",
@@ -92,7 +92,7 @@ impl Row {
         }
     }
 
-    /// How it is compared.
+    /// Returns the comparison.
     pub(crate) fn compare(self) -> Compare {
         match self {
             Self::CpuSmall

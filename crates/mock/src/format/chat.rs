@@ -4,18 +4,23 @@ use fastrand::Rng;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Encoder, Events, Job, Place, Refusal, Surface, error, json, reading};
+use super::{
+    AnswerJob, Encoder, EventBuffer, MockRefusal, PiecePosition, Surface, error, json, reading,
+};
 use crate::{
-    ask::{Answer, Ask, Cache, Choice, Part, Shape, Stop, ToolChoice},
+    ask::{
+        AnswerChoice, AnswerPart, AnswerRequest, AnswerStop, MockAnswer, OutputShape, PromptCache,
+        RequestedToolChoice,
+    },
     prose,
-    usage::Usage,
+    usage::MockUsage,
 };
 
 /// The surface of `/v1/chat/completions`.
 pub(crate) struct Chat;
 
 impl Surface for Chat {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         let messages = reading::list(body, "messages")?;
         check_messages(messages)?;
         let completion = reading::count(body, "max_completion_tokens")?;
@@ -23,7 +28,7 @@ impl Surface for Chat {
         let input_tokens =
             reading::tokens(body, &["messages", "tools", "functions", "response_format"]);
         let effort = reading::effort(reading::text(body, "reasoning_effort")?);
-        Ok(Ask {
+        Ok(AnswerRequest {
             prompt: reading::last_user_text(messages),
             input_tokens,
             cache: automatic_cache(input_tokens),
@@ -41,11 +46,11 @@ impl Surface for Chat {
                 &body["response_format"],
                 &body["response_format"]["json_schema"]["schema"],
             ),
-            reasoning: reading::hidden(effort),
+            reasoning: reading::hidden_reasoning(effort),
         })
     }
 
-    fn whole(&self, _body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, _body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         let id = prose::id("chatcmpl-", 29, &mut job.ids);
         let mut ids = job.ids.clone();
         let choices = job.answer.choices.iter().enumerate();
@@ -57,7 +62,7 @@ impl Surface for Chat {
                 finish_reason: finish_reason(&choice.stop),
             })
             .collect();
-        json(&Whole {
+        json(&ChatCompletion {
             id: &id,
             object: "chat.completion",
             created: job.created,
@@ -72,7 +77,7 @@ impl Surface for Chat {
         })
     }
 
-    fn encoder(&self, body: &Value, job: &mut Job) -> Option<Box<dyn Encoder>> {
+    fn encoder(&self, body: &Value, job: &mut AnswerJob) -> Option<Box<dyn Encoder>> {
         let options = &body["stream_options"];
         Some(Box::new(ChatStream {
             id: prose::id("chatcmpl-", 29, &mut job.ids),
@@ -91,46 +96,50 @@ const FINGERPRINT: &str = "fp_mock000001";
 /// A prompt this long or longer is cached by itself.
 const CACHED_FROM: u64 = 1_024;
 
-/// What an automatic cache holds of a prompt: half of a long one, in steps of 128 tokens.
-pub(crate) fn automatic_cache(input: u64) -> Cache {
+/// Returns the cached part of a prompt by an automatic cache: half of a long one, in steps of 128
+/// tokens.
+pub(crate) fn automatic_cache(input: u64) -> PromptCache {
     let read = if input >= CACHED_FROM {
         input / 256 * 128
     } else {
         0
     };
-    Cache {
+    PromptCache {
         read,
-        ..Cache::default()
+        ..PromptCache::default()
     }
 }
 
-/// How many answers are asked for.
-pub(crate) fn choices(body: &Value) -> Result<usize, Refusal> {
+/// Returns the number of answers requested.
+pub(crate) fn choices(body: &Value) -> Result<usize, MockRefusal> {
     match reading::count(body, "n")?.unwrap_or(1) {
         n @ 1..=128 => Ok(usize::try_from(n).unwrap_or(1)),
-        _ => Err(Refusal::field("n", "Invalid 'n': expected at most 128.")),
+        _ => Err(MockRefusal::field(
+            "n",
+            "Invalid 'n': expected at most 128.",
+        )),
     }
 }
 
-/// What `response_format` or `text.format` wants the answer to look like.
-pub(crate) fn shape(format: &Value, schema: &Value) -> Shape {
+/// Returns the shape of the answer required by `response_format` or `text.format`.
+pub(crate) fn shape(format: &Value, schema: &Value) -> OutputShape {
     match format["type"].as_str() {
-        Some("json_schema") => Shape::Schema(schema.clone()),
-        Some("json_object") => Shape::Object,
-        _ => Shape::Prose,
+        Some("json_schema") => OutputShape::Schema(schema.clone()),
+        Some("json_object") => OutputShape::Object,
+        _ => OutputShape::Prose,
     }
 }
 
-/// What other providers' messages have and this one refuses.
+/// Fields of other providers' messages that this one refuses.
 const FOREIGN: [&str; 1] = ["thinking_blocks"];
 
 /// Tool results must answer calls that were made, as the provider insists too.
-fn check_messages(messages: &[Value]) -> Result<(), Refusal> {
+fn check_messages(messages: &[Value]) -> Result<(), MockRefusal> {
     let mut open: Vec<&str> = Vec::new();
     for (i, message) in messages.iter().enumerate() {
         if let Some(name) = FOREIGN.iter().find(|name| !message[**name].is_null()) {
             let param = format!("messages[{i}].{name}");
-            return Err(Refusal::field(
+            return Err(MockRefusal::field(
                 &param,
                 format!("Unknown parameter: '{param}'."),
             ));
@@ -141,12 +150,12 @@ fn check_messages(messages: &[Value]) -> Result<(), Refusal> {
                 let id = message["tool_call_id"].as_str().unwrap_or_default();
                 if !open.contains(&id) {
                     let text = format!("'{id}' answers no call of the preceding 'tool_calls'.");
-                    return Err(Refusal::field(&param, text));
+                    return Err(MockRefusal::field(&param, text));
                 }
             }
             Some("assistant") => open = call_ids(&message["tool_calls"]),
             Some("user" | "system" | "developer" | "function") => open.clear(),
-            _ => return Err(Refusal::field(&param, "Invalid or missing role.")),
+            _ => return Err(MockRefusal::field(&param, "Invalid or missing role.")),
         }
     }
     Ok(())
@@ -161,7 +170,7 @@ fn call_ids(calls: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn tools(body: &Value) -> Vec<crate::ask::Tool> {
+fn tools(body: &Value) -> Vec<crate::ask::RequestedTool> {
     let tools = body["tools"].as_array().into_iter().flatten();
     let functions = tools.map(|tool| &tool["function"]);
     functions
@@ -169,27 +178,27 @@ fn tools(body: &Value) -> Vec<crate::ask::Tool> {
         .collect()
 }
 
-fn tool_choice(choice: &Value) -> ToolChoice {
+fn tool_choice(choice: &Value) -> RequestedToolChoice {
     match (choice.as_str(), choice["function"]["name"].as_str()) {
-        (Some("none"), _) => ToolChoice::Never,
-        (Some("required"), _) => ToolChoice::Any,
-        (_, Some(name)) => ToolChoice::Named(name.to_owned()),
-        _ if choice["allowed_tools"]["mode"] == "required" => ToolChoice::Any,
-        _ => ToolChoice::Auto,
+        (Some("none"), _) => RequestedToolChoice::Never,
+        (Some("required"), _) => RequestedToolChoice::Any,
+        (_, Some(name)) => RequestedToolChoice::Named(name.to_owned()),
+        _ if choice["allowed_tools"]["mode"] == "required" => RequestedToolChoice::Any,
+        _ => RequestedToolChoice::Auto,
     }
 }
 
-/// Why an answer ended, in OpenAI's words.
-pub(crate) fn finish_reason(stop: &Stop) -> &'static str {
+/// Returns OpenAI's reason for the end of an answer.
+pub(crate) fn finish_reason(stop: &AnswerStop) -> &'static str {
     match stop {
-        Stop::End | Stop::Sequence(_) => "stop",
-        Stop::Length => "length",
-        Stop::Tools => "tool_calls",
+        AnswerStop::End | AnswerStop::Sequence(_) => "stop",
+        AnswerStop::Length => "length",
+        AnswerStop::Tools => "tool_calls",
     }
 }
 
 #[derive(Serialize)]
-struct Whole<'a> {
+struct ChatCompletion<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
@@ -204,49 +213,49 @@ struct Whole<'a> {
 #[derive(Serialize)]
 struct WholeChoice<'a> {
     index: usize,
-    message: Message<'a>,
+    message: ChatMessage<'a>,
     logprobs: (),
     finish_reason: &'static str,
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct ChatMessage<'a> {
     role: &'static str,
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<ToolCall<'a>>,
+    tool_calls: Vec<ChatToolCall<'a>>,
     refusal: (),
     annotations: [(); 0],
 }
 
 #[derive(Serialize)]
-struct ToolCall<'a> {
+struct ChatToolCall<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
-    function: Function<'a>,
+    function: ChatFunction<'a>,
 }
 
 #[derive(Serialize)]
-struct Function<'a> {
+struct ChatFunction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     arguments: &'a str,
 }
 
-fn message<'a>(parts: &'a [Part], ids: &mut Rng) -> Message<'a> {
+fn message<'a>(parts: &'a [AnswerPart], ids: &mut Rng) -> ChatMessage<'a> {
     let content = parts.iter().find_map(|part| match part {
-        Part::Text(text) => Some(text.text()),
-        Part::Thinking(_) | Part::Call { .. } => None,
+        AnswerPart::Text(text) => Some(text.text()),
+        AnswerPart::Thinking(_) | AnswerPart::Call { .. } => None,
     });
     let tool_calls = parts.iter().filter_map(|part| match part {
-        Part::Call { name, arguments } => Some(tool_call(None, name, arguments.text(), ids)),
-        Part::Thinking(_) | Part::Text(_) => None,
+        AnswerPart::Call { name, arguments } => Some(tool_call(None, name, arguments.text(), ids)),
+        AnswerPart::Thinking(_) | AnswerPart::Text(_) => None,
     });
-    Message {
+    ChatMessage {
         role: "assistant",
         content,
         tool_calls: tool_calls.collect(),
@@ -260,12 +269,12 @@ fn tool_call<'a>(
     name: &'a str,
     arguments: &'a str,
     ids: &mut Rng,
-) -> ToolCall<'a> {
-    ToolCall {
+) -> ChatToolCall<'a> {
+    ChatToolCall {
         index,
         id: Some(prose::id("call_", 24, ids)),
         r#type: Some("function"),
-        function: Function {
+        function: ChatFunction {
             name: Some(name),
             arguments,
         },
@@ -299,7 +308,7 @@ struct CompletionDetails {
 }
 
 impl ChatUsage {
-    pub(crate) fn new(usage: &Usage) -> Self {
+    pub(crate) fn new(usage: &MockUsage) -> Self {
         Self {
             prompt_tokens: usage.input,
             completion_tokens: usage.output,
@@ -372,13 +381,13 @@ struct Chunk<'a> {
 #[derive(Serialize)]
 struct ChunkChoice<'a> {
     index: usize,
-    delta: Delta<'a>,
+    delta: ChatDelta<'a>,
     logprobs: (),
     finish_reason: Option<&'static str>,
 }
 
 #[derive(Default, Serialize)]
-struct Delta<'a> {
+struct ChatDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -386,7 +395,7 @@ struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<()>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_calls: Option<[ToolCall<'a>; 1]>,
+    tool_calls: Option<[ChatToolCall<'a>; 1]>,
 }
 
 struct ChatStream {
@@ -401,7 +410,7 @@ struct ChatStream {
 }
 
 impl ChatStream {
-    fn chunk(&mut self, choices: &[ChunkChoice<'_>], usage: ChunkUsage, events: &mut Events) {
+    fn chunk(&mut self, choices: &[ChunkChoice<'_>], usage: ChunkUsage, events: &mut EventBuffer) {
         let obfuscation = self.obfuscate.then(|| {
             let length = self.rng.usize(1..=16);
             prose::id("", length, &mut self.rng)
@@ -423,9 +432,9 @@ impl ChatStream {
     fn delta(
         &mut self,
         index: usize,
-        delta: Delta<'_>,
+        delta: ChatDelta<'_>,
         finish_reason: Option<&'static str>,
-        events: &mut Events,
+        events: &mut EventBuffer,
     ) {
         let choice = ChunkChoice {
             index,
@@ -436,10 +445,10 @@ impl ChatStream {
         self.chunk(&[choice], ChunkUsage::pending(self.usage), events);
     }
 
-    fn call_delta(&mut self, index: usize, call: ToolCall<'_>, events: &mut Events) {
-        let delta = Delta {
+    fn call_delta(&mut self, index: usize, call: ChatToolCall<'_>, events: &mut EventBuffer) {
+        let delta = ChatDelta {
             tool_calls: Some([call]),
-            ..Delta::default()
+            ..ChatDelta::default()
         };
         self.delta(index, delta, None, events);
     }
@@ -447,13 +456,13 @@ impl ChatStream {
 
 impl Encoder for ChatStream {
     /// The first delta has the role, and a content that is null before tool calls.
-    fn open_choice(&mut self, index: usize, choice: &Choice, events: &mut Events) {
+    fn open_choice(&mut self, index: usize, choice: &AnswerChoice, events: &mut EventBuffer) {
         self.calls = 0;
         let text = choice
             .parts
             .iter()
-            .any(|part| matches!(part, Part::Text(_)));
-        let delta = Delta {
+            .any(|part| matches!(part, AnswerPart::Text(_)));
+        let delta = ChatDelta {
             role: Some("assistant"),
             content: Some(text.then_some("")),
             refusal: Some(()),
@@ -462,31 +471,37 @@ impl Encoder for ChatStream {
         self.delta(index, delta, None, events);
     }
 
-    fn open_part(&mut self, at: Place, part: &Part, events: &mut Events) {
-        if let Part::Call { name, .. } = part {
+    fn open_part(&mut self, at: PiecePosition, part: &AnswerPart, events: &mut EventBuffer) {
+        if let AnswerPart::Call { name, .. } = part {
             let call = tool_call(Some(self.calls), name, "", &mut self.rng);
             self.calls += 1;
             self.call_delta(at.choice, call, events);
         }
     }
 
-    fn piece(&mut self, at: Place, part: &Part, text: &str, events: &mut Events) {
+    fn piece(
+        &mut self,
+        at: PiecePosition,
+        part: &AnswerPart,
+        text: &str,
+        events: &mut EventBuffer,
+    ) {
         match part {
-            Part::Thinking(_) => {}
-            Part::Text(_) => {
-                let delta = Delta {
+            AnswerPart::Thinking(_) => {}
+            AnswerPart::Text(_) => {
+                let delta = ChatDelta {
                     content: Some(Some(text)),
-                    ..Delta::default()
+                    ..ChatDelta::default()
                 };
                 self.delta(at.choice, delta, None, events);
             }
-            Part::Call { .. } => {
+            AnswerPart::Call { .. } => {
                 let index = Some(self.calls.saturating_sub(1));
-                let function = Function {
+                let function = ChatFunction {
                     name: None,
                     arguments: text,
                 };
-                let call = ToolCall {
+                let call = ChatToolCall {
                     index,
                     id: None,
                     r#type: None,
@@ -497,19 +512,24 @@ impl Encoder for ChatStream {
         }
     }
 
-    fn close_choice(&mut self, choice: usize, stop: &Stop, events: &mut Events) {
-        self.delta(choice, Delta::default(), Some(finish_reason(stop)), events);
+    fn close_choice(&mut self, choice: usize, stop: &AnswerStop, events: &mut EventBuffer) {
+        self.delta(
+            choice,
+            ChatDelta::default(),
+            Some(finish_reason(stop)),
+            events,
+        );
     }
 
-    fn finish(&mut self, answer: &Answer, events: &mut Events) {
+    fn finish(&mut self, answer: &MockAnswer, events: &mut EventBuffer) {
         if self.usage {
             self.chunk(&[], ChunkUsage::Told(ChatUsage::new(&answer.usage)), events);
         }
         events.push_text("[DONE]");
     }
 
-    fn failure(&mut self, message: &str, events: &mut Events) {
-        events.push(None, &error::openai(&Refusal::new(500, message)));
+    fn failure(&mut self, message: &str, events: &mut EventBuffer) {
+        events.push(None, &error::openai(&MockRefusal::new(500, message)));
     }
 }
 
@@ -518,9 +538,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ask::Reasoning;
+    use crate::ask::ReasoningMode;
 
-    fn read(body: &Value) -> Result<Ask, Refusal> {
+    fn read(body: &Value) -> Result<AnswerRequest, MockRefusal> {
         Chat.read(body)
     }
 
@@ -544,9 +564,9 @@ mod tests {
             (vec!["x".to_owned()], false, false)
         );
         assert_eq!(ask.tools[0].name, "f");
-        assert_eq!(ask.tool_choice, ToolChoice::Named("f".to_owned()));
-        assert!(matches!(ask.shape, Shape::Schema(schema) if schema == json!({"const": 1})));
-        assert!(matches!(ask.reasoning, Reasoning::Hidden(_)));
+        assert_eq!(ask.tool_choice, RequestedToolChoice::Named("f".to_owned()));
+        assert!(matches!(ask.shape, OutputShape::Schema(schema) if schema == json!({"const": 1})));
+        assert!(matches!(ask.reasoning, ReasoningMode::Hidden(_)));
     }
 
     #[test]

@@ -4,12 +4,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Encoder, Events, Job, Place, Refusal, Surface,
+    AnswerJob, Encoder, EventBuffer, MockRefusal, PiecePosition, Surface,
     chat::{self, ChatUsage, ChunkUsage},
     error, json, reading,
 };
 use crate::{
-    ask::{Answer, Ask, Choice, Part, Stop},
+    ask::{AnswerChoice, AnswerPart, AnswerRequest, AnswerStop, MockAnswer},
     prose,
 };
 
@@ -17,24 +17,24 @@ use crate::{
 pub(crate) struct Completions;
 
 impl Surface for Completions {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         if !body["prompt"].is_string() && !body["prompt"].is_array() {
-            return Err(Refusal::field("prompt", "Missing or wrong 'prompt'."));
+            return Err(MockRefusal::field("prompt", "Missing or wrong 'prompt'."));
         }
         let prompts = reading::strings(&body["prompt"]);
         let input_tokens = reading::tokens(body, &["prompt"]);
-        Ok(Ask {
+        Ok(AnswerRequest {
             input_tokens,
             cache: chat::automatic_cache(input_tokens),
             max_tokens: reading::count(body, "max_tokens")?,
             stops: reading::strings(&body["stop"]),
             choices: chat::choices(body)? * prompts.len().clamp(1, 64),
             prompt: prompts.into_iter().next_back().unwrap_or_default(),
-            ..Ask::default()
+            ..AnswerRequest::default()
         })
     }
 
-    fn whole(&self, _body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, _body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         let id = prose::id("cmpl-", 29, &mut job.ids);
         let choices = job.answer.choices.iter().enumerate();
         json(&Completion {
@@ -52,7 +52,7 @@ impl Surface for Completions {
         })
     }
 
-    fn encoder(&self, body: &Value, job: &mut Job) -> Option<Box<dyn Encoder>> {
+    fn encoder(&self, body: &Value, job: &mut AnswerJob) -> Option<Box<dyn Encoder>> {
         Some(Box::new(CompletionStream {
             id: prose::id("cmpl-", 29, &mut job.ids),
             created: job.created,
@@ -62,7 +62,7 @@ impl Surface for Completions {
     }
 }
 
-fn whole_choice(index: usize, choice: &Choice) -> CompletionChoice<'_> {
+fn whole_choice(index: usize, choice: &AnswerChoice) -> CompletionChoice<'_> {
     let text = choice
         .parts
         .first()
@@ -104,7 +104,12 @@ struct CompletionStream {
 }
 
 impl CompletionStream {
-    fn chunk(&self, choices: Vec<CompletionChoice<'_>>, usage: ChunkUsage, events: &mut Events) {
+    fn chunk(
+        &self,
+        choices: Vec<CompletionChoice<'_>>,
+        usage: ChunkUsage,
+        events: &mut EventBuffer,
+    ) {
         let chunk = Completion {
             id: &self.id,
             object: "text_completion",
@@ -116,7 +121,7 @@ impl CompletionStream {
         events.push(None, &chunk);
     }
 
-    fn text(&self, index: usize, text: &str, stop: Option<&Stop>, events: &mut Events) {
+    fn text(&self, index: usize, text: &str, stop: Option<&AnswerStop>, events: &mut EventBuffer) {
         let finish_reason = stop.map(chat::finish_reason);
         let choice = CompletionChoice {
             text,
@@ -129,17 +134,23 @@ impl CompletionStream {
 }
 
 impl Encoder for CompletionStream {
-    fn open_part(&mut self, _at: Place, _part: &Part, _events: &mut Events) {}
+    fn open_part(&mut self, _at: PiecePosition, _part: &AnswerPart, _events: &mut EventBuffer) {}
 
-    fn piece(&mut self, at: Place, _part: &Part, text: &str, events: &mut Events) {
+    fn piece(
+        &mut self,
+        at: PiecePosition,
+        _part: &AnswerPart,
+        text: &str,
+        events: &mut EventBuffer,
+    ) {
         self.text(at.choice, text, None, events);
     }
 
-    fn close_choice(&mut self, choice: usize, stop: &Stop, events: &mut Events) {
+    fn close_choice(&mut self, choice: usize, stop: &AnswerStop, events: &mut EventBuffer) {
         self.text(choice, "", Some(stop), events);
     }
 
-    fn finish(&mut self, answer: &Answer, events: &mut Events) {
+    fn finish(&mut self, answer: &MockAnswer, events: &mut EventBuffer) {
         if self.usage {
             self.chunk(
                 Vec::new(),
@@ -150,8 +161,8 @@ impl Encoder for CompletionStream {
         events.push_text("[DONE]");
     }
 
-    fn failure(&mut self, message: &str, events: &mut Events) {
-        events.push(None, &error::openai(&Refusal::new(500, message)));
+    fn failure(&mut self, message: &str, events: &mut EventBuffer) {
+        events.push(None, &error::openai(&MockRefusal::new(500, message)));
     }
 }
 

@@ -5,8 +5,8 @@ use fastrand::Rng;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Job, Refusal, Surface, json, reading};
-use crate::ask::{self, Ask};
+use super::{AnswerJob, MockRefusal, Surface, json, reading};
+use crate::ask::{self, AnswerRequest};
 
 /// The surface of `/v1/embeddings`.
 pub(crate) struct Embeddings;
@@ -18,23 +18,26 @@ const MOST_DIMENSIONS: u64 = 4_096;
 const MOST_INPUTS: usize = 2_048;
 
 impl Surface for Embeddings {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         let inputs = inputs(&body["input"])?;
         if inputs.len() > MOST_INPUTS {
-            return Err(Refusal::field("input", "At most 2048 inputs are taken."));
+            return Err(MockRefusal::field(
+                "input",
+                "At most 2048 inputs are taken.",
+            ));
         }
         dimensions(body)?;
         match reading::text(body, "encoding_format")? {
             None | Some("float" | "base64") => {}
-            Some(_) => return Err(Refusal::field("encoding_format", "Unknown encoding.")),
+            Some(_) => return Err(MockRefusal::field("encoding_format", "Unknown encoding.")),
         }
-        Ok(Ask {
+        Ok(AnswerRequest {
             input_tokens: reading::tokens(body, &["input"]),
-            ..Ask::default()
+            ..AnswerRequest::default()
         })
     }
 
-    fn whole(&self, body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         let base64 = body["encoding_format"] == "base64";
         let dimensions = dimensions(body).unwrap_or(USUAL_DIMENSIONS);
         let inputs = inputs(&body["input"]).unwrap_or_default();
@@ -56,7 +59,7 @@ impl Surface for Embeddings {
             prompt_tokens: input,
             total_tokens: input,
         };
-        json(&List {
+        json(&EmbeddingList {
             object: "list",
             data: data.collect(),
             model: &job.model,
@@ -66,8 +69,8 @@ impl Surface for Embeddings {
 }
 
 /// The inputs: one text, a list of texts, one list of token numbers, or a list of such lists.
-fn inputs(input: &Value) -> Result<Vec<String>, Refusal> {
-    let wrong = || Refusal::field("input", "Missing, empty or wrong 'input'.");
+fn inputs(input: &Value) -> Result<Vec<String>, MockRefusal> {
+    let wrong = || MockRefusal::field("input", "Missing, empty or wrong 'input'.");
     match input {
         Value::String(text) => Ok(vec![text.clone()]),
         Value::Array(items) if items.is_empty() => Err(wrong()),
@@ -84,11 +87,11 @@ fn inputs(input: &Value) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn dimensions(body: &Value) -> Result<usize, Refusal> {
+fn dimensions(body: &Value) -> Result<usize, MockRefusal> {
     match reading::count(body, "dimensions")? {
         None => Ok(USUAL_DIMENSIONS),
         Some(n @ 1..=MOST_DIMENSIONS) => Ok(usize::try_from(n).unwrap_or(USUAL_DIMENSIONS)),
-        Some(_) => Err(Refusal::field(
+        Some(_) => Err(MockRefusal::field(
             "dimensions",
             "At most 4096 dimensions are made.",
         )),
@@ -97,7 +100,7 @@ fn dimensions(body: &Value) -> Result<usize, Refusal> {
 
 /// A vector of length one: the same for the same text, near to no other.
 fn vector(text: &str, dimensions: usize) -> Vec<f32> {
-    let mut rng: Rng = ask::seeded(0, text);
+    let mut rng: Rng = ask::seed_rng(0, text);
     let mut vector: Vec<f32> = (0..dimensions).map(|_| rng.f32() - 0.5).collect();
     let length = vector
         .iter()
@@ -115,7 +118,7 @@ fn encode(vector: &[f32]) -> String {
 }
 
 #[derive(Serialize)]
-struct List<'a> {
+struct EmbeddingList<'a> {
     object: &'static str,
     data: Vec<Embedding>,
     model: &'a str,

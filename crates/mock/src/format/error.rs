@@ -3,10 +3,10 @@
 use llm_router_domain::format::Format;
 use serde::Serialize;
 
-use super::{Refusal, json};
+use super::{MockRefusal, json};
 
 /// The body of an error answer.
-pub(crate) fn body(format: Format, refusal: &Refusal, request_id: &str) -> Vec<u8> {
+pub(crate) fn body(format: Format, refusal: &MockRefusal, request_id: &str) -> Vec<u8> {
     match format {
         Format::AnthropicMessages => json(&anthropic(refusal.status, &refusal.message, request_id)),
         Format::OpenAiChat | Format::OpenAiResponses => json(&openai(refusal)),
@@ -29,7 +29,7 @@ struct OpenAiDetail<'a> {
 }
 
 /// An error as OpenAI writes it.
-pub(crate) fn openai(refusal: &Refusal) -> OpenAiError<'_> {
+pub(crate) fn openai(refusal: &MockRefusal) -> OpenAiError<'_> {
     let (kind, code) = openai_kind(refusal.status);
     OpenAiError {
         error: OpenAiDetail {
@@ -124,11 +124,11 @@ struct GeminiCause {
     domain: &'static str,
 }
 
-/// What a wrong key is told; with status 400.
+/// Message for a wrong key; with status 400.
 pub(crate) const GEMINI_WRONG_KEY: &str = "API key not valid. Please pass a valid API key.";
 
 /// An error as Gemini writes it.
-pub(crate) fn gemini(refusal: &Refusal) -> GeminiError<'_> {
+pub(crate) fn gemini(refusal: &MockRefusal) -> GeminiError<'_> {
     let wrong_key = refusal.message == GEMINI_WRONG_KEY;
     let cause = GeminiCause {
         kind: "type.googleapis.com/google.rpc.ErrorInfo",
@@ -164,26 +164,26 @@ fn gemini_status(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    fn written(format: Format, status: u16) -> String {
-        String::from_utf8(body(format, &Refusal::new(status, "no"), "req_1")).unwrap()
+    fn error_text(format: Format, status: u16) -> String {
+        String::from_utf8(body(format, &MockRefusal::new(status, "no"), "req_1")).unwrap()
     }
 
     #[test]
     fn errors_have_the_shape_of_their_provider() {
         assert_eq!(
-            written(Format::OpenAiChat, 429),
+            error_text(Format::OpenAiChat, 429),
             r#"{"error":{"message":"no","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#
         );
         assert_eq!(
-            written(Format::OpenAiResponses, 500),
+            error_text(Format::OpenAiResponses, 500),
             r#"{"error":{"message":"no","type":"server_error","param":null,"code":null}}"#
         );
         assert_eq!(
-            written(Format::AnthropicMessages, 529),
+            error_text(Format::AnthropicMessages, 529),
             r#"{"type":"error","error":{"type":"overloaded_error","message":"no"},"request_id":"req_1"}"#
         );
         assert_eq!(
-            written(Format::Gemini, 429),
+            error_text(Format::Gemini, 429),
             r#"{"error":{"code":429,"message":"no","status":"RESOURCE_EXHAUSTED"}}"#
         );
     }

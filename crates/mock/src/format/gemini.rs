@@ -7,21 +7,24 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use self::stream::GeminiStream;
-use super::{Encoder, Job, Refusal, Surface, json, reading};
+use super::{AnswerJob, Encoder, MockRefusal, Surface, json, reading};
 use crate::{
-    ask::{Ask, Choice, Part, Reasoning, Shape, Stop, ToolChoice},
+    ask::{
+        AnswerChoice, AnswerPart, AnswerRequest, AnswerStop, OutputShape, ReasoningMode,
+        RequestedToolChoice,
+    },
     prose,
-    usage::Usage,
+    usage::MockUsage,
 };
 
 mod check;
 mod stream;
 
 /// The surface of `:generateContent` and `:streamGenerateContent`.
-pub(crate) struct Generate;
+pub(crate) struct GenerateContent;
 
 /// The surface of `:countTokens`.
-pub(crate) struct Count;
+pub(crate) struct GeminiCountTokens;
 
 /// The fields whose tokens count as input.
 const INPUT: [&str; 3] = ["tools", "systemInstruction", "contents"];
@@ -29,22 +32,22 @@ const INPUT: [&str; 3] = ["tools", "systemInstruction", "contents"];
 /// A prompt this long or longer is cached by itself.
 const CACHED_FROM: u64 = 1_024;
 
-impl Surface for Generate {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+impl Surface for GenerateContent {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         check::request(body)?;
         let contents = reading::list(body, "contents")?;
         let config = &body["generationConfig"];
         let input_tokens = reading::tokens(body, &INPUT);
-        Ok(Ask {
+        Ok(AnswerRequest {
             prompt: prompt(contents),
             input_tokens,
-            cache: crate::ask::Cache {
+            cache: crate::ask::PromptCache {
                 read: if input_tokens >= CACHED_FROM {
                     input_tokens / 256 * 128
                 } else {
                     0
                 },
-                ..crate::ask::Cache::default()
+                ..crate::ask::PromptCache::default()
             },
             max_tokens: config["maxOutputTokens"].as_u64(),
             stops: reading::strings(&config["stopSequences"]),
@@ -62,7 +65,7 @@ impl Surface for Generate {
         })
     }
 
-    fn whole(&self, _body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, _body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         let id = prose::id("", 22, &mut job.ids);
         let mut ids = job.ids.clone();
         let signs = signs(&job.model, &job.answer.usage);
@@ -70,42 +73,42 @@ impl Surface for Generate {
         let candidates = choices
             .map(|(index, choice)| whole_candidate(index, choice, signs, &mut ids))
             .collect();
-        json(&Generated {
+        json(&GeminiAnswer {
             candidates,
             usage_metadata: job
                 .answer
                 .usage_told
-                .then(|| UsageMetadata::of(&job.answer.usage)),
+                .then(|| UsageMetadata::new(&job.answer.usage)),
             model_version: &job.model,
             response_id: &id,
         })
     }
 
-    fn encoder(&self, _body: &Value, job: &mut Job) -> Option<Box<dyn Encoder>> {
+    fn encoder(&self, _body: &Value, job: &mut AnswerJob) -> Option<Box<dyn Encoder>> {
         Some(Box::new(GeminiStream::new(job)))
     }
 }
 
-impl Surface for Count {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+impl Surface for GeminiCountTokens {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         let request = match &body["generateContentRequest"] {
             Value::Null => body,
             request => request,
         };
         check::request(request)?;
-        Ok(Ask {
+        Ok(AnswerRequest {
             input_tokens: reading::tokens(request, &INPUT),
-            ..Ask::default()
+            ..AnswerRequest::default()
         })
     }
 
-    fn whole(&self, _body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, _body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Counted {
+        struct GeminiTokenCount {
             total_tokens: u64,
         }
-        json(&Counted {
+        json(&GeminiTokenCount {
             total_tokens: job.answer.usage.input,
         })
     }
@@ -131,7 +134,7 @@ fn has_result(content: &Value) -> bool {
     parts.any(|part| part["functionResponse"].is_object())
 }
 
-fn tools(body: &Value) -> Vec<crate::ask::Tool> {
+fn tools(body: &Value) -> Vec<crate::ask::RequestedTool> {
     let tools = body["tools"].as_array().into_iter().flatten();
     let declared = tools.flat_map(|tool| {
         tool["functionDeclarations"]
@@ -144,26 +147,26 @@ fn tools(body: &Value) -> Vec<crate::ask::Tool> {
         .collect()
 }
 
-fn tool_choice(config: &Value) -> ToolChoice {
+fn tool_choice(config: &Value) -> RequestedToolChoice {
     let names = reading::strings(&config["allowedFunctionNames"]);
     match (config["mode"].as_str(), names.first()) {
-        (Some("NONE"), _) => ToolChoice::Never,
-        (Some("ANY"), Some(name)) => ToolChoice::Named(name.clone()),
-        (Some("ANY"), None) => ToolChoice::Any,
-        _ => ToolChoice::Auto,
+        (Some("NONE"), _) => RequestedToolChoice::Never,
+        (Some("ANY"), Some(name)) => RequestedToolChoice::Named(name.clone()),
+        (Some("ANY"), None) => RequestedToolChoice::Any,
+        _ => RequestedToolChoice::Auto,
     }
 }
 
-fn shape(config: &Value) -> Shape {
+fn shape(config: &Value) -> OutputShape {
     match &config["responseJsonSchema"] {
-        Value::Null if config["responseMimeType"] == "application/json" => Shape::Object,
-        Value::Null => Shape::Prose,
-        schema => Shape::Schema(schema.clone()),
+        Value::Null if config["responseMimeType"] == "application/json" => OutputShape::Object,
+        Value::Null => OutputShape::Prose,
+        schema => OutputShape::Schema(schema.clone()),
     }
 }
 
-/// How long is thought, and whether the client is shown it.
-fn thinking(config: &Value) -> Reasoning {
+/// Returns the reasoning mode: token limit and visibility.
+fn thinking(config: &Value) -> ReasoningMode {
     let level = config["thinkingLevel"].as_str().map(str::to_lowercase);
     let tokens = match config["thinkingBudget"].as_i64() {
         Some(0) => None,
@@ -171,22 +174,22 @@ fn thinking(config: &Value) -> Reasoning {
         None => reading::effort(level.as_deref()),
     };
     match (tokens, config["includeThoughts"] == true) {
-        (None, _) => Reasoning::Off,
-        (Some(tokens), true) => Reasoning::Visible(tokens),
-        (Some(tokens), false) => Reasoning::Hidden(tokens),
+        (None, _) => ReasoningMode::Off,
+        (Some(tokens), true) => ReasoningMode::Visible(tokens),
+        (Some(tokens), false) => ReasoningMode::Hidden(tokens),
     }
 }
 
-/// Whether the first call of an answer is signed: where the model thought, and always from
-/// Gemini 3 on.
-fn signs(model: &str, usage: &Usage) -> bool {
+/// Returns true if the first call of an answer is signed: after reasoning, and always from Gemini 3
+/// on.
+fn signs(model: &str, usage: &MockUsage) -> bool {
     usage.reasoning > 0 || check::wants_signatures(model)
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Generated<'a> {
-    candidates: Vec<Candidate<'a>>,
+struct GeminiAnswer<'a> {
+    candidates: Vec<GeminiCandidate<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage_metadata: Option<UsageMetadata>,
     model_version: &'a str,
@@ -195,21 +198,21 @@ struct Generated<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Candidate<'a> {
-    content: Content<'a>,
+struct GeminiCandidate<'a> {
+    content: GeminiContent<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_reason: Option<&'static str>,
     index: usize,
 }
 
 #[derive(Serialize)]
-struct Content<'a> {
+struct GeminiContent<'a> {
     parts: Vec<WirePart<'a>>,
     role: &'static str,
 }
 
-impl<'a> Content<'a> {
-    const fn of(parts: Vec<WirePart<'a>>) -> Self {
+impl<'a> GeminiContent<'a> {
+    const fn new(parts: Vec<WirePart<'a>>) -> Self {
         Self {
             parts,
             role: "model",
@@ -238,17 +241,17 @@ struct FunctionCall<'a> {
 
 fn whole_candidate<'a>(
     index: usize,
-    choice: &'a Choice,
+    choice: &'a AnswerChoice,
     signs: bool,
     ids: &mut Rng,
-) -> Candidate<'a> {
+) -> GeminiCandidate<'a> {
     let mut unsigned = signs;
     let parts = choice
         .parts
         .iter()
         .filter_map(|part| whole_part(part, &mut unsigned, ids));
-    Candidate {
-        content: Content::of(parts.collect()),
+    GeminiCandidate {
+        content: GeminiContent::new(parts.collect()),
         finish_reason: Some(finish_reason(&choice.stop)),
         index,
     }
@@ -256,12 +259,16 @@ fn whole_candidate<'a>(
 
 /// A part as it is sent whole; a thought that the client isn't shown is none. `unsigned`: the
 /// next call is the first, which is signed.
-fn whole_part<'a>(part: &'a Part, unsigned: &mut bool, ids: &mut Rng) -> Option<WirePart<'a>> {
+fn whole_part<'a>(
+    part: &'a AnswerPart,
+    unsigned: &mut bool,
+    ids: &mut Rng,
+) -> Option<WirePart<'a>> {
     match part {
-        Part::Thinking(text) if text.text().is_empty() => None,
-        Part::Thinking(text) => Some(text_part(text.text(), true)),
-        Part::Text(text) => Some(text_part(text.text(), false)),
-        Part::Call { name, arguments } => Some(WirePart {
+        AnswerPart::Thinking(text) if text.text().is_empty() => None,
+        AnswerPart::Thinking(text) => Some(text_part(text.text(), true)),
+        AnswerPart::Text(text) => Some(text_part(text.text(), false)),
+        AnswerPart::Call { name, arguments } => Some(WirePart {
             function_call: Some(FunctionCall {
                 name,
                 args: serde_json::from_str(arguments.text()).ok(),
@@ -280,7 +287,7 @@ fn text_part(text: &str, thought: bool) -> WirePart<'_> {
     }
 }
 
-/// What a signature of the mock's begins with, so that it knows its own.
+/// Prefix of the mock's signatures, by which it recognises them.
 const SIGNED: &[u8] = b"mock-thought";
 
 fn signature(ids: &mut Rng) -> String {
@@ -288,11 +295,11 @@ fn signature(ids: &mut Rng) -> String {
     STANDARD.encode([SIGNED, &bytes].concat())
 }
 
-fn finish_reason(stop: &Stop) -> &'static str {
+fn finish_reason(stop: &AnswerStop) -> &'static str {
     match stop {
         // A call ends an answer as its end does.
-        Stop::End | Stop::Sequence(_) | Stop::Tools => "STOP",
-        Stop::Length => "MAX_TOKENS",
+        AnswerStop::End | AnswerStop::Sequence(_) | AnswerStop::Tools => "STOP",
+        AnswerStop::Length => "MAX_TOKENS",
     }
 }
 
@@ -311,7 +318,7 @@ struct UsageMetadata {
 
 impl UsageMetadata {
     /// Usage as Gemini tells it: thoughts come on top of the candidates.
-    fn of(usage: &Usage) -> Self {
+    fn new(usage: &MockUsage) -> Self {
         let above_zero = |count: u64| (count > 0).then_some(count);
         Self {
             prompt_token_count: usage.input,
@@ -323,12 +330,12 @@ impl UsageMetadata {
     }
 
     /// Usage before anything was answered.
-    fn of_prompt(usage: &Usage) -> Self {
+    fn from_prompt(usage: &MockUsage) -> Self {
         Self {
             candidates_token_count: None,
             thoughts_token_count: None,
             total_token_count: usage.input,
-            ..Self::of(usage)
+            ..Self::new(usage)
         }
     }
 }
@@ -341,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_request_is_read() {
-        let ask = Generate
+        let ask = GenerateContent
             .read(&json!({
                 "model": "gemini-2.5-flash",
                 "contents": [{"role": "user", "parts": [{"text": "hello"}]}],
@@ -356,25 +363,25 @@ mod tests {
             .unwrap();
         assert_eq!((ask.prompt.as_str(), ask.choices), ("hello", 2));
         assert_eq!(ask.max_tokens, Some(9));
-        assert_eq!(ask.tool_choice, ToolChoice::Named("f".to_owned()));
-        assert_eq!(ask.reasoning, Reasoning::Visible(100));
-        assert!(matches!(ask.shape, Shape::Schema(_)));
+        assert_eq!(ask.tool_choice, RequestedToolChoice::Named("f".to_owned()));
+        assert_eq!(ask.reasoning, ReasoningMode::Visible(100));
+        assert!(matches!(ask.shape, OutputShape::Schema(_)));
     }
 
     #[test]
     fn thoughts_are_shown_or_only_counted() {
         for (config, wanted) in [
-            (json!(null), Reasoning::Off),
+            (json!(null), ReasoningMode::Off),
             (
                 json!({"thinkingBudget": 0, "includeThoughts": true}),
-                Reasoning::Off,
+                ReasoningMode::Off,
             ),
-            (json!({"thinkingLevel": "LOW"}), Reasoning::Hidden(64)),
+            (json!({"thinkingLevel": "LOW"}), ReasoningMode::Hidden(64)),
             (
                 json!({"thinkingLevel": "high", "includeThoughts": true}),
-                Reasoning::Visible(512),
+                ReasoningMode::Visible(512),
             ),
-            (json!({"thinkingBudget": -1}), Reasoning::Hidden(192)),
+            (json!({"thinkingBudget": -1}), ReasoningMode::Hidden(192)),
         ] {
             assert_eq!(thinking(&config), wanted, "{config}");
         }

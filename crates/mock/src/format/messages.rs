@@ -6,11 +6,14 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use self::stream::MessageStream;
-use super::{Encoder, Job, Refusal, Surface, json, reading};
+use super::{AnswerJob, Encoder, MockRefusal, Surface, json, reading};
 use crate::{
-    ask::{Ask, Cache, Part, Reasoning, Shape, Stop, ToolChoice},
+    ask::{
+        AnswerPart, AnswerRequest, AnswerStop, OutputShape, PromptCache, ReasoningMode,
+        RequestedToolChoice,
+    },
     prose,
-    usage::Usage,
+    usage::MockUsage,
 };
 
 mod stream;
@@ -28,16 +31,16 @@ const INPUT: [&str; 4] = ["tools", "system", "messages", "output_config"];
 const LEAST_BUDGET: u64 = 1_024;
 
 impl Surface for Messages {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         let messages = reading::list(body, "messages")?;
         check_messages(messages)?;
         let max_tokens = reading::count(body, "max_tokens")?
-            .ok_or_else(|| Refusal::field("max_tokens", "max_tokens: Field required"))?;
+            .ok_or_else(|| MockRefusal::field("max_tokens", "max_tokens: Field required"))?;
         check_temperature(&body["temperature"])?;
         check_continued_thinking(body, messages)?;
         let choice = &body["tool_choice"];
         let format = &body["output_config"]["format"];
-        Ok(Ask {
+        Ok(AnswerRequest {
             prompt: reading::last_user_text(messages),
             input_tokens: reading::tokens(body, &INPUT),
             cache: cache(body),
@@ -50,18 +53,18 @@ impl Surface for Messages {
             answered: messages.last().is_some_and(has_result),
             preface: true,
             shape: match format["type"].as_str() {
-                Some("json_schema") => Shape::Schema(format["schema"].clone()),
-                _ => Shape::Prose,
+                Some("json_schema") => OutputShape::Schema(format["schema"].clone()),
+                _ => OutputShape::Prose,
             },
             reasoning: thinking(&body["thinking"], max_tokens)?,
         })
     }
 
-    fn whole(&self, _body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, _body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         let id = prose::id("msg_01", 22, &mut job.ids);
         let mut ids = job.ids.clone();
         let (parts, stop) = job.first();
-        let message = Message {
+        let message = AnthropicMessage {
             content: parts
                 .iter()
                 .map(|part| whole_block(part, &mut ids))
@@ -70,33 +73,33 @@ impl Surface for Messages {
             stop_sequence: stop_sequence(stop),
             usage: job.answer.usage_told.then(|| {
                 let thinking_tokens = job.answer.usage.reasoning;
-                let details = OutputDetails { thinking_tokens };
+                let details = AnthropicOutputDetails { thinking_tokens };
                 let output = job.answer.usage.output;
                 MessageUsage {
                     output_tokens_details: Some(details),
                     ..usage(&job.answer.usage, output)
                 }
             }),
-            ..Message::new(&id, &job.model)
+            ..AnthropicMessage::new(&id, &job.model)
         };
         json(&message)
     }
 
-    fn encoder(&self, _body: &Value, job: &mut Job) -> Option<Box<dyn Encoder>> {
+    fn encoder(&self, _body: &Value, job: &mut AnswerJob) -> Option<Box<dyn Encoder>> {
         Some(Box::new(MessageStream::new(job)))
     }
 }
 
 impl Surface for CountTokens {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         check_messages(reading::list(body, "messages")?)?;
-        Ok(Ask {
+        Ok(AnswerRequest {
             input_tokens: reading::tokens(body, &INPUT),
-            ..Ask::default()
+            ..AnswerRequest::default()
         })
     }
 
-    fn whole(&self, _body: &Value, job: &mut Job) -> Vec<u8> {
+    fn whole(&self, _body: &Value, job: &mut AnswerJob) -> Vec<u8> {
         #[derive(Serialize)]
         struct Count {
             input_tokens: u64,
@@ -112,10 +115,10 @@ impl Surface for CountTokens {
 }
 
 /// Roles, tool ids and tool results are checked as strictly as the provider does.
-fn check_messages(messages: &[Value]) -> Result<(), Refusal> {
+fn check_messages(messages: &[Value]) -> Result<(), MockRefusal> {
     let mut called: Vec<&str> = Vec::new();
     for (i, message) in messages.iter().enumerate() {
-        let at = |text: &str| Refusal::new(400, format!("messages.{i}: {text}"));
+        let at = |text: &str| MockRefusal::new(400, format!("messages.{i}: {text}"));
         let role = message["role"].as_str().unwrap_or_default();
         if !["user", "assistant", "system"].contains(&role) {
             return Err(at("role: Input should be 'user' or 'assistant'"));
@@ -168,18 +171,21 @@ fn check_blocks(message: &Value) -> Result<(), String> {
     }
 }
 
-fn check_temperature(temperature: &Value) -> Result<(), Refusal> {
+fn check_temperature(temperature: &Value) -> Result<(), MockRefusal> {
     let fits = temperature
         .as_f64()
         .is_some_and(|t| (0.0..=1.0).contains(&t));
     if temperature.is_null() || fits {
         return Ok(());
     }
-    Err(Refusal::field("temperature", "temperature: range: 0..1"))
+    Err(MockRefusal::field(
+        "temperature",
+        "temperature: range: 0..1",
+    ))
 }
 
 /// With thinking on, a turn that goes on after tool results must begin with its thoughts.
-fn check_continued_thinking(body: &Value, messages: &[Value]) -> Result<(), Refusal> {
+fn check_continued_thinking(body: &Value, messages: &[Value]) -> Result<(), MockRefusal> {
     let goes_on = messages.last().is_some_and(has_result);
     let assistant = messages
         .iter()
@@ -188,7 +194,7 @@ fn check_continued_thinking(body: &Value, messages: &[Value]) -> Result<(), Refu
     let first = assistant.map(|message| &message["content"][0]["type"]);
     let thought = first.is_none_or(|kind| kind == "thinking" || kind == "redacted_thinking");
     if body["thinking"]["type"] == "enabled" && goes_on && !thought {
-        return Err(Refusal::new(
+        return Err(MockRefusal::new(
             400,
             "messages: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When \
              `thinking` is enabled, a final `assistant` message must start with a thinking block",
@@ -222,26 +228,26 @@ fn is_tool_id(id: &str) -> bool {
 }
 
 /// The client's own tools; those that the provider runs itself have a type.
-fn tools(body: &Value) -> Vec<crate::ask::Tool> {
+fn tools(body: &Value) -> Vec<crate::ask::RequestedTool> {
     let tools = body["tools"].as_array().into_iter().flatten();
     let own = tools.filter(|tool| tool["type"].is_null() || tool["type"] == "custom");
     own.filter_map(|tool| reading::tool(&tool["name"], &tool["input_schema"]))
         .collect()
 }
 
-fn tool_choice(choice: &Value) -> ToolChoice {
+fn tool_choice(choice: &Value) -> RequestedToolChoice {
     match (choice["type"].as_str(), choice["name"].as_str()) {
-        (Some("none"), _) => ToolChoice::Never,
-        (Some("any"), _) => ToolChoice::Any,
-        (Some("tool"), Some(name)) => ToolChoice::Named(name.to_owned()),
-        _ => ToolChoice::Auto,
+        (Some("none"), _) => RequestedToolChoice::Never,
+        (Some("any"), _) => RequestedToolChoice::Any,
+        (Some("tool"), Some(name)) => RequestedToolChoice::Named(name.to_owned()),
+        _ => RequestedToolChoice::Auto,
     }
 }
 
-fn thinking(thinking: &Value, max_tokens: u64) -> Result<Reasoning, Refusal> {
-    let refuse = |text: &str| Err(Refusal::new(400, format!("thinking.{text}")));
+fn thinking(thinking: &Value, max_tokens: u64) -> Result<ReasoningMode, MockRefusal> {
+    let refuse = |text: &str| Err(MockRefusal::new(400, format!("thinking.{text}")));
     match thinking["type"].as_str() {
-        Some("adaptive") => Ok(Reasoning::Visible(48)),
+        Some("adaptive") => Ok(ReasoningMode::Visible(48)),
         Some("enabled") => match thinking["budget_tokens"].as_u64() {
             Some(budget) if budget < LEAST_BUDGET => {
                 refuse("budget_tokens: Input should be greater than or equal to 1024")
@@ -249,26 +255,26 @@ fn thinking(thinking: &Value, max_tokens: u64) -> Result<Reasoning, Refusal> {
             Some(budget) if budget >= max_tokens => {
                 refuse("budget_tokens: must be less than max_tokens")
             }
-            Some(budget) => Ok(Reasoning::Visible((budget / 16).min(256))),
+            Some(budget) => Ok(ReasoningMode::Visible((budget / 16).min(256))),
             None => refuse("budget_tokens: Field required"),
         },
-        None | Some("disabled") => Ok(Reasoning::Off),
+        None | Some("disabled") => Ok(ReasoningMode::Off),
         Some(_) => refuse("type: Input should be 'enabled', 'adaptive' or 'disabled'"),
     }
 }
 
-/// What the cache holds of a prompt with `cache_control` marks: half of what stands before the
-/// last mark was written by an earlier request, the rest is written now, for as long as the mark
-/// after it says.
-fn cache(body: &Value) -> Cache {
-    let mut marks = Marks::default();
+/// Returns the cached part of a prompt with `cache_control` marks: half of the text before the last
+/// mark was written by an earlier request, the rest is written now, with the time to live of the
+/// following mark.
+fn cache(body: &Value) -> PromptCache {
+    let mut marks = CacheMarks::default();
     for field in INPUT {
         marks.walk(&body[field]);
     }
     let hour = marks.hour;
     let minutes = marks.minutes.saturating_sub(hour);
     let (write_1h, write_5m) = (hour.div_ceil(2), minutes.div_ceil(2));
-    Cache {
+    PromptCache {
         read: hour + minutes - write_1h - write_5m,
         write_5m,
         write_1h,
@@ -277,13 +283,13 @@ fn cache(body: &Value) -> Cache {
 
 /// Tokens up to the last mark of each lifetime.
 #[derive(Default)]
-struct Marks {
+struct CacheMarks {
     tokens: u64,
     hour: u64,
     minutes: u64,
 }
 
-impl Marks {
+impl CacheMarks {
     /// Messages and blocks carry marks; other values only count.
     fn walk(&mut self, value: &Value) {
         match value {
@@ -301,36 +307,36 @@ impl Marks {
     }
 }
 
-fn stop_reason(stop: &Stop) -> &'static str {
+fn stop_reason(stop: &AnswerStop) -> &'static str {
     match stop {
-        Stop::End => "end_turn",
-        Stop::Length => "max_tokens",
-        Stop::Tools => "tool_use",
-        Stop::Sequence(_) => "stop_sequence",
+        AnswerStop::End => "end_turn",
+        AnswerStop::Length => "max_tokens",
+        AnswerStop::Tools => "tool_use",
+        AnswerStop::Sequence(_) => "stop_sequence",
     }
 }
 
-fn stop_sequence(stop: &Stop) -> Option<&str> {
+fn stop_sequence(stop: &AnswerStop) -> Option<&str> {
     match stop {
-        Stop::Sequence(sequence) => Some(sequence),
-        Stop::End | Stop::Length | Stop::Tools => None,
+        AnswerStop::Sequence(sequence) => Some(sequence),
+        AnswerStop::End | AnswerStop::Length | AnswerStop::Tools => None,
     }
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct AnthropicMessage<'a> {
     model: &'a str,
     id: &'a str,
     r#type: &'static str,
     role: &'static str,
-    content: Vec<Block<'a>>,
+    content: Vec<AnthropicBlock<'a>>,
     stop_reason: Option<&'static str>,
     stop_sequence: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<MessageUsage>,
 }
 
-impl<'a> Message<'a> {
+impl<'a> AnthropicMessage<'a> {
     /// A message with nothing in it yet.
     fn new(id: &'a str, model: &'a str) -> Self {
         Self {
@@ -348,7 +354,7 @@ impl<'a> Message<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Block<'a> {
+enum AnthropicBlock<'a> {
     Text {
         text: &'a str,
     },
@@ -363,14 +369,14 @@ enum Block<'a> {
     },
 }
 
-fn whole_block<'a>(part: &'a Part, ids: &mut Rng) -> Block<'a> {
+fn whole_block<'a>(part: &'a AnswerPart, ids: &mut Rng) -> AnthropicBlock<'a> {
     match part {
-        Part::Text(text) => Block::Text { text: text.text() },
-        Part::Thinking(text) => Block::Thinking {
+        AnswerPart::Text(text) => AnthropicBlock::Text { text: text.text() },
+        AnswerPart::Thinking(text) => AnthropicBlock::Thinking {
             thinking: text.text(),
             signature: signature(ids),
         },
-        Part::Call { name, arguments } => Block::ToolUse {
+        AnswerPart::Call { name, arguments } => AnthropicBlock::ToolUse {
             id: tool_id(ids),
             name,
             input: serde_json::from_str(arguments.text()).ok(),
@@ -397,7 +403,7 @@ struct MessageUsage {
     cache_creation: Option<CacheCreation>,
     output_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_tokens_details: Option<OutputDetails>,
+    output_tokens_details: Option<AnthropicOutputDetails>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'static str>,
 }
@@ -409,14 +415,14 @@ struct CacheCreation {
 }
 
 #[derive(Serialize)]
-struct OutputDetails {
+struct AnthropicOutputDetails {
     thinking_tokens: u64,
 }
 
 /// Usage as Anthropic tells it: input without what the cache read and wrote.
-fn usage(usage: &Usage, output_tokens: u64) -> MessageUsage {
+fn usage(usage: &MockUsage, output_tokens: u64) -> MessageUsage {
     MessageUsage {
-        input_tokens: usage.uncached(),
+        input_tokens: usage.uncached_input(),
         cache_creation_input_tokens: usage.cache_write(),
         cache_read_input_tokens: usage.cached,
         cache_creation: Some(CacheCreation {
@@ -435,7 +441,7 @@ mod tests {
 
     use super::*;
 
-    fn read(body: &Value) -> Result<Ask, Refusal> {
+    fn read(body: &Value) -> Result<AnswerRequest, MockRefusal> {
         Messages.read(body)
     }
 
@@ -455,9 +461,9 @@ mod tests {
             ("hello", Some(4_000))
         );
         assert_eq!((ask.tools.len(), ask.parallel_tools), (1, false));
-        assert_eq!(ask.tool_choice, ToolChoice::Named("f".to_owned()));
-        assert_eq!(ask.reasoning, Reasoning::Visible(100));
-        assert!(matches!(ask.shape, Shape::Schema(_)));
+        assert_eq!(ask.tool_choice, RequestedToolChoice::Named("f".to_owned()));
+        assert_eq!(ask.reasoning, ReasoningMode::Visible(100));
+        assert!(matches!(ask.shape, OutputShape::Schema(_)));
     }
 
     #[test]
@@ -553,12 +559,12 @@ mod tests {
         });
         assert_eq!(
             cache(&body),
-            Cache {
+            PromptCache {
                 read: 80,
                 write_5m: 30,
                 write_1h: 50
             }
         );
-        assert_eq!(cache(&json!({"system": "plain"})), Cache::default());
+        assert_eq!(cache(&json!({"system": "plain"})), PromptCache::default());
     }
 }

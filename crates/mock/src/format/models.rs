@@ -3,7 +3,7 @@
 use llm_router_domain::format::Format;
 use serde_json::{Value, json};
 
-/// When the mock's models came out: 1 January 2026.
+/// Creation date of the mock's models: 1 January 2026.
 const CREATED: u64 = 1_767_225_600;
 
 /// All models.

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use super::Refusal;
-use crate::ask::{Reasoning, Tool};
+use super::MockRefusal;
+use crate::ask::{ReasoningMode, RequestedTool};
 
 /// Tokens counted for an image or a file, whatever its size.
 const ATTACHMENT_TOKENS: u64 = 765;
@@ -13,11 +13,11 @@ const ATTACHMENT_TOKENS: u64 = 765;
 const MESSAGE_TOKENS: u64 = 3;
 
 /// The field as text, if it is there.
-pub(crate) fn text<'a>(body: &'a Value, field: &str) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn text<'a>(body: &'a Value, field: &str) -> Result<Option<&'a str>, MockRefusal> {
     match &body[field] {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
-        _ => Err(Refusal::field(
+        _ => Err(MockRefusal::field(
             field,
             format!("Invalid type for '{field}': expected a string."),
         )),
@@ -25,11 +25,11 @@ pub(crate) fn text<'a>(body: &'a Value, field: &str) -> Result<Option<&'a str>, 
 }
 
 /// The field as a flag, if it is there.
-pub(crate) fn flag(body: &Value, field: &str) -> Result<Option<bool>, Refusal> {
+pub(crate) fn flag(body: &Value, field: &str) -> Result<Option<bool>, MockRefusal> {
     match &body[field] {
         Value::Null => Ok(None),
         Value::Bool(flag) => Ok(Some(*flag)),
-        _ => Err(Refusal::field(
+        _ => Err(MockRefusal::field(
             field,
             format!("Invalid type for '{field}': expected a boolean."),
         )),
@@ -37,28 +37,28 @@ pub(crate) fn flag(body: &Value, field: &str) -> Result<Option<bool>, Refusal> {
 }
 
 /// The field as a positive number, if it is there.
-pub(crate) fn count(body: &Value, field: &str) -> Result<Option<u64>, Refusal> {
+pub(crate) fn count(body: &Value, field: &str) -> Result<Option<u64>, MockRefusal> {
     match &body[field] {
         Value::Null => Ok(None),
         value => match value.as_u64() {
             Some(count @ 1..) => Ok(Some(count)),
             _ => {
                 let message = format!("Invalid '{field}': expected an integer above 0.");
-                Err(Refusal::field(field, message))
+                Err(MockRefusal::field(field, message))
             }
         },
     }
 }
 
 /// The field as a list that has something in it.
-pub(crate) fn list<'a>(body: &'a Value, field: &str) -> Result<&'a [Value], Refusal> {
+pub(crate) fn list<'a>(body: &'a Value, field: &str) -> Result<&'a [Value], MockRefusal> {
     match body[field].as_array() {
         Some(items) if !items.is_empty() => Ok(items),
-        Some(_) => Err(Refusal::field(
+        Some(_) => Err(MockRefusal::field(
             field,
             format!("'{field}' is empty: expected a list."),
         )),
-        None => Err(Refusal::field(
+        None => Err(MockRefusal::field(
             field,
             format!("Missing or wrong '{field}': expected a list."),
         )),
@@ -101,7 +101,8 @@ fn content_text(content: &Value) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
-/// What a provider would count for these fields of a request: a token for four bytes of text.
+/// Returns the tokens that a provider would count for these fields of a request: one for four bytes
+/// of text.
 pub(crate) fn tokens(body: &Value, fields: &[&str]) -> u64 {
     fields
         .iter()
@@ -110,7 +111,7 @@ pub(crate) fn tokens(body: &Value, fields: &[&str]) -> u64 {
         .max(1)
 }
 
-/// What a provider would count for a value.
+/// Returns the tokens that a provider would count for a value.
 pub(crate) fn value_tokens(value: &Value) -> u64 {
     match value {
         Value::String(text) => text_tokens(text),
@@ -162,13 +163,13 @@ pub(crate) fn effort(effort: Option<&str>) -> Option<u64> {
 }
 
 /// Reasoning that the client does not see.
-pub(crate) fn hidden(tokens: Option<u64>) -> Reasoning {
-    tokens.map_or(Reasoning::Off, Reasoning::Hidden)
+pub(crate) fn hidden_reasoning(tokens: Option<u64>) -> ReasoningMode {
+    tokens.map_or(ReasoningMode::Off, ReasoningMode::Hidden)
 }
 
 /// A tool with the schema of its arguments.
-pub(crate) fn tool(name: &Value, schema: &Value) -> Option<Tool> {
-    Some(Tool {
+pub(crate) fn tool(name: &Value, schema: &Value) -> Option<RequestedTool> {
+    Some(RequestedTool {
         name: name.as_str()?.to_owned(),
         schema: schema.clone(),
     })

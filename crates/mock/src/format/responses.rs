@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::stream::ResponseStream;
-use super::{Encoder, Job, Refusal, Surface, chat, json as to_json, reading};
+use super::{AnswerJob, Encoder, MockRefusal, Surface, chat, json as to_json, reading};
 use crate::{
-    ask::{Answer, Ask, Part, Reasoning, Stop, ToolChoice},
+    ask::{AnswerPart, AnswerRequest, AnswerStop, MockAnswer, ReasoningMode, RequestedToolChoice},
     clock, prose,
-    usage::Usage,
+    usage::MockUsage,
 };
 
 mod stream;
@@ -19,16 +19,21 @@ mod stream;
 pub(crate) struct Responses;
 
 impl Surface for Responses {
-    fn read(&self, body: &Value) -> Result<Ask, Refusal> {
+    fn read(&self, body: &Value) -> Result<AnswerRequest, MockRefusal> {
         let items = match &body["input"] {
             Value::String(text) => vec![json!({"role": "user", "content": text})],
             Value::Array(items) if !items.is_empty() => items.clone(),
-            _ => return Err(Refusal::field("input", "Missing, empty or wrong 'input'.")),
+            _ => {
+                return Err(MockRefusal::field(
+                    "input",
+                    "Missing, empty or wrong 'input'.",
+                ));
+            }
         };
         let input_tokens = reading::tokens(body, &["instructions", "input", "tools", "text"]);
         let format = &body["text"]["format"];
         let answered = items.last().is_some_and(is_result);
-        Ok(Ask {
+        Ok(AnswerRequest {
             prompt: reading::last_user_text(&items),
             input_tokens,
             cache: chat::automatic_cache(input_tokens),
@@ -45,19 +50,19 @@ impl Surface for Responses {
         })
     }
 
-    fn whole(&self, body: &Value, job: &mut Job) -> Vec<u8> {
-        let mut frame = Frame::new(body, job);
+    fn whole(&self, body: &Value, job: &mut AnswerJob) -> Vec<u8> {
+        let mut frame = ResponseFrame::new(body, job);
         let answer = &job.answer;
         let (parts, stop) = job.first();
         let output = parts
             .iter()
             .map(|part| frame.item(part))
-            .map(|item| item.done())
+            .map(|item| item.done_item())
             .collect();
-        to_json(&frame.response(Status::of(stop), output, Some(answer)))
+        to_json(&frame.response(ResponseStatus::from_stop(stop), output, Some(answer)))
     }
 
-    fn encoder(&self, body: &Value, job: &mut Job) -> Option<Box<dyn Encoder>> {
+    fn encoder(&self, body: &Value, job: &mut AnswerJob) -> Option<Box<dyn Encoder>> {
         Some(Box::new(ResponseStream::new(body, job)))
     }
 }
@@ -68,7 +73,7 @@ fn is_result(item: &Value) -> bool {
         .is_some_and(|kind| kind.ends_with("_call_output"))
 }
 
-fn tools(body: &Value) -> Vec<crate::ask::Tool> {
+fn tools(body: &Value) -> Vec<crate::ask::RequestedTool> {
     let tools = body["tools"].as_array().into_iter().flatten();
     let functions = tools.filter(|tool| tool["type"] == "function");
     functions
@@ -76,34 +81,34 @@ fn tools(body: &Value) -> Vec<crate::ask::Tool> {
         .collect()
 }
 
-fn tool_choice(choice: &Value) -> ToolChoice {
+fn tool_choice(choice: &Value) -> RequestedToolChoice {
     match (choice.as_str(), choice["name"].as_str()) {
-        (Some("none"), _) => ToolChoice::Never,
-        (Some("required"), _) => ToolChoice::Any,
-        (_, Some(name)) => ToolChoice::Named(name.to_owned()),
-        _ if choice["mode"] == "required" => ToolChoice::Any,
-        _ => ToolChoice::Auto,
+        (Some("none"), _) => RequestedToolChoice::Never,
+        (Some("required"), _) => RequestedToolChoice::Any,
+        (_, Some(name)) => RequestedToolChoice::Named(name.to_owned()),
+        _ if choice["mode"] == "required" => RequestedToolChoice::Any,
+        _ => RequestedToolChoice::Auto,
     }
 }
 
 /// Reasoning is seen in a summary, if one is asked for.
-fn reasoning(reasoning: &Value) -> Reasoning {
+fn reasoning(reasoning: &Value) -> ReasoningMode {
     match reading::effort(reasoning["effort"].as_str()) {
-        Some(tokens) if reasoning["summary"].is_string() => Reasoning::Visible(tokens),
-        tokens => reading::hidden(tokens),
+        Some(tokens) if reasoning["summary"].is_string() => ReasoningMode::Visible(tokens),
+        tokens => reading::hidden_reasoning(tokens),
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
+enum ResponseStatus {
     InProgress,
     Completed,
     Incomplete,
 }
 
-impl Status {
-    fn of(stop: &Stop) -> Self {
-        if *stop == Stop::Length {
+impl ResponseStatus {
+    fn from_stop(stop: &AnswerStop) -> Self {
+        if *stop == AnswerStop::Length {
             Self::Incomplete
         } else {
             Self::Completed
@@ -119,13 +124,13 @@ impl Status {
     }
 }
 
-/// What stands around the output of a response: its id, and the request's settings said back.
-struct Frame {
+/// Fields around the output of a response: its id, and the request's settings echoed.
+struct ResponseFrame {
     id: String,
     created_at: u64,
     model: String,
     usage_told: bool,
-    settings: Settings,
+    settings: EchoedSettings,
     encrypted: bool,
     /// Digits shared by the ids of a response and its items, as the provider has it.
     stem: String,
@@ -134,7 +139,7 @@ struct Frame {
 
 /// Settings of the request that the response repeats.
 #[derive(Clone, Serialize)]
-struct Settings {
+struct EchoedSettings {
     instructions: Value,
     max_output_tokens: Value,
     max_tool_calls: Value,
@@ -154,7 +159,7 @@ struct Settings {
     user: Value,
 }
 
-impl Settings {
+impl EchoedSettings {
     fn new(body: &Value) -> Self {
         let or = |field: &str, usual: Value| match &body[field] {
             Value::Null => usual,
@@ -186,8 +191,8 @@ impl Settings {
     }
 }
 
-impl Frame {
-    fn new(body: &Value, job: &mut Job) -> Self {
+impl ResponseFrame {
+    fn new(body: &Value, job: &mut AnswerJob) -> Self {
         let bytes: [u8; 16] = std::array::from_fn(|_| job.ids.u8(..));
         let stem = prose::hex(&bytes);
         let mut rng = job.ids.clone();
@@ -197,7 +202,7 @@ impl Frame {
             created_at: job.created,
             model: job.model.clone(),
             usage_told: job.answer.usage_told,
-            settings: Settings::new(body),
+            settings: EchoedSettings::new(body),
             encrypted: include
                 .iter()
                 .any(|field| field == "reasoning.encrypted_content"),
@@ -209,20 +214,20 @@ impl Frame {
     /// The response as it stands; with usage once there is an `answer`.
     fn response(
         &self,
-        status: Status,
+        status: ResponseStatus,
         output: Vec<Value>,
-        answer: Option<&Answer>,
-    ) -> Response<'_> {
-        let incomplete = (status == Status::Incomplete).then_some(IncompleteDetails {
+        answer: Option<&MockAnswer>,
+    ) -> ResponseObject<'_> {
+        let incomplete = (status == ResponseStatus::Incomplete).then_some(IncompleteDetails {
             reason: "max_output_tokens",
         });
-        Response {
+        ResponseObject {
             id: &self.id,
             object: "response",
             created_at: self.created_at,
             status: status.name(),
             background: false,
-            completed_at: (status == Status::Completed).then(clock::unix_seconds),
+            completed_at: (status == ResponseStatus::Completed).then(clock::unix_seconds),
             error: (),
             incomplete_details: incomplete,
             model: &self.model,
@@ -236,28 +241,28 @@ impl Frame {
         }
     }
 
-    fn item(&mut self, part: &Part) -> Item {
+    fn item(&mut self, part: &AnswerPart) -> OutputItem {
         let text = part.prose().text().to_owned();
         let (prefix, kind) = match part {
-            Part::Thinking(_) => (
+            AnswerPart::Thinking(_) => (
                 "rs",
-                Kind::Reasoning {
-                    encrypted: self.sealed(),
+                OutputItemKind::Reasoning {
+                    encrypted: self.sealed_reasoning(),
                 },
             ),
-            Part::Text(_) => ("msg", Kind::Message),
-            Part::Call { name, .. } => {
+            AnswerPart::Text(_) => ("msg", OutputItemKind::Message),
+            AnswerPart::Call { name, .. } => {
                 let call_id = prose::id("call_", 24, &mut self.rng);
                 (
                     "fc",
-                    Kind::Call {
+                    OutputItemKind::Call {
                         name: name.clone(),
                         call_id,
                     },
                 )
             }
         };
-        Item {
+        OutputItem {
             id: item_id(prefix, &self.stem, &mut self.rng),
             kind,
             text,
@@ -265,7 +270,7 @@ impl Frame {
     }
 
     /// Reasoning that only the provider can read, where the request wants it.
-    fn sealed(&mut self) -> Option<String> {
+    fn sealed_reasoning(&mut self) -> Option<String> {
         self.encrypted.then(|| {
             let bytes: [u8; 240] = std::array::from_fn(|_| self.rng.u8(..));
             URL_SAFE.encode(bytes)
@@ -279,7 +284,7 @@ fn item_id(prefix: &str, stem: &str, rng: &mut Rng) -> String {
 }
 
 #[derive(Serialize)]
-struct Response<'a> {
+struct ResponseObject<'a> {
     id: &'a str,
     object: &'static str,
     created_at: u64,
@@ -291,7 +296,7 @@ struct Response<'a> {
     model: &'a str,
     output: Vec<Value>,
     #[serde(flatten)]
-    settings: &'a Settings,
+    settings: &'a EchoedSettings,
     service_tier: &'static str,
     top_logprobs: u8,
     usage: Option<ResponseUsage>,
@@ -307,7 +312,7 @@ struct ResponseUsage {
     input_tokens: u64,
     input_tokens_details: InputDetails,
     output_tokens: u64,
-    output_tokens_details: OutputDetails,
+    output_tokens_details: ResponseOutputDetails,
     total_tokens: u64,
 }
 
@@ -318,11 +323,11 @@ struct InputDetails {
 }
 
 #[derive(Serialize)]
-struct OutputDetails {
+struct ResponseOutputDetails {
     reasoning_tokens: u64,
 }
 
-fn usage(usage: &Usage) -> ResponseUsage {
+fn usage(usage: &MockUsage) -> ResponseUsage {
     ResponseUsage {
         input_tokens: usage.input,
         input_tokens_details: InputDetails {
@@ -330,7 +335,7 @@ fn usage(usage: &Usage) -> ResponseUsage {
             cache_write_tokens: usage.cache_write(),
         },
         output_tokens: usage.output,
-        output_tokens_details: OutputDetails {
+        output_tokens_details: ResponseOutputDetails {
             reasoning_tokens: usage.reasoning,
         },
         total_tokens: usage.total(),
@@ -338,39 +343,41 @@ fn usage(usage: &Usage) -> ResponseUsage {
 }
 
 /// One item of the output.
-struct Item {
+struct OutputItem {
     id: String,
-    kind: Kind,
+    kind: OutputItemKind,
     text: String,
 }
 
-enum Kind {
+enum OutputItemKind {
     Message,
     Reasoning { encrypted: Option<String> },
     Call { name: String, call_id: String },
 }
 
-impl Item {
+impl OutputItem {
     /// The item when nothing of it has been sent.
-    fn added(&self) -> Value {
+    fn added_item(&self) -> Value {
         match &self.kind {
-            Kind::Message => self.message("in_progress", &[]),
-            Kind::Reasoning { encrypted } => self.reasoning(encrypted.as_ref(), &[]),
-            Kind::Call { name, call_id } => self.call("in_progress", name, call_id, ""),
+            OutputItemKind::Message => self.message("in_progress", &[]),
+            OutputItemKind::Reasoning { encrypted } => self.reasoning(encrypted.as_ref(), &[]),
+            OutputItemKind::Call { name, call_id } => self.call("in_progress", name, call_id, ""),
         }
     }
 
     /// The whole item.
-    fn done(&self) -> Value {
+    fn done_item(&self) -> Value {
         match &self.kind {
-            Kind::Message => self.message("completed", &[output_text(&self.text)]),
-            Kind::Reasoning { encrypted } if self.text.is_empty() => {
+            OutputItemKind::Message => self.message("completed", &[output_text(&self.text)]),
+            OutputItemKind::Reasoning { encrypted } if self.text.is_empty() => {
                 self.reasoning(encrypted.as_ref(), &[])
             }
-            Kind::Reasoning { encrypted } => {
+            OutputItemKind::Reasoning { encrypted } => {
                 self.reasoning(encrypted.as_ref(), &[summary_text(&self.text)])
             }
-            Kind::Call { name, call_id } => self.call("completed", name, call_id, &self.text),
+            OutputItemKind::Call { name, call_id } => {
+                self.call("completed", name, call_id, &self.text)
+            }
         }
     }
 
@@ -408,7 +415,7 @@ fn summary_text(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::Shape;
+    use crate::ask::OutputShape;
 
     #[test]
     fn a_request_is_read() {
@@ -427,9 +434,9 @@ mod tests {
             .unwrap();
         assert_eq!((ask.prompt.as_str(), ask.max_tokens), ("hello", Some(9)));
         assert_eq!((ask.tools.len(), ask.answered), (1, true));
-        assert_eq!(ask.tool_choice, ToolChoice::Named("f".to_owned()));
-        assert_eq!(ask.reasoning, Reasoning::Visible(64));
-        assert!(matches!(ask.shape, Shape::Schema(_)));
+        assert_eq!(ask.tool_choice, RequestedToolChoice::Named("f".to_owned()));
+        assert_eq!(ask.reasoning, ReasoningMode::Visible(64));
+        assert!(matches!(ask.shape, OutputShape::Schema(_)));
         assert_eq!(
             Responses.read(&json!({"input": "hi"})).unwrap().prompt,
             "hi"
@@ -442,7 +449,8 @@ mod tests {
 
     #[test]
     fn settings_are_said_back() {
-        let settings = Settings::new(&json!({"temperature": 0.2, "tools": [{"type": "function"}]}));
+        let settings =
+            EchoedSettings::new(&json!({"temperature": 0.2, "tools": [{"type": "function"}]}));
         assert_eq!(settings.temperature, json!(0.2));
         assert_eq!(settings.tools, json!([{"type": "function"}]));
         assert_eq!(settings.truncation, json!("disabled"));

@@ -1,16 +1,16 @@
-//! What the meter tells: requests and totals as they stood when they were asked for.
+//! Records of the meter: requests and totals at the time of the query.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::usage::Usage;
+use crate::usage::MockUsage;
 
-/// Where a request stands.
+/// State of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
-pub enum State {
+pub enum RecordState {
     /// Being read, waited on or answered.
     Open,
     /// Answered to the end.
@@ -23,7 +23,7 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl RecordState {
     pub(super) fn from_u8(state: u8) -> Self {
         [
             Self::Open,
@@ -40,10 +40,10 @@ impl State {
 
 /// A request that reached the mock.
 #[derive(Clone, Debug, Serialize)]
-pub struct Record {
+pub struct MeterRecord {
     /// Number of the request since the mock started, from 1.
     pub seq: u64,
-    /// When its head arrived, in Unix milliseconds.
+    /// Arrival of its head, in Unix milliseconds.
     pub received_ms: u64,
     /// HTTP method.
     pub method: String,
@@ -53,14 +53,14 @@ pub struct Record {
     pub format: &'static str,
     /// The model's name as asked for, controls included; empty until the body was read.
     pub model: String,
-    /// Whether a stream was asked for.
+    /// True if a stream was requested.
     pub stream: bool,
     /// The `x-request-id` header.
     pub request_id: Option<String>,
     /// Status answered; 0 before the answer.
     pub status: u16,
-    /// Where the request stands.
-    pub state: State,
+    /// State of the request.
+    pub state: RecordState,
     /// Events sent; a whole answer is one.
     pub events: u64,
     /// Length of the request's body.
@@ -69,8 +69,8 @@ pub struct Record {
     pub body_sha256: String,
     /// The credential that came with the request.
     pub credential: Option<Credential>,
-    /// What has been served so far.
-    pub usage: Usage,
+    /// Usage served so far.
+    pub usage: MockUsage,
     /// Request headers in order; credentials as `sha256:` and the hash of their value.
     pub headers: Vec<(String, String)>,
 }
@@ -84,9 +84,9 @@ pub struct Credential {
     pub sha256: String,
 }
 
-/// What was counted since the start or the last reset.
+/// Totals since the start or the last reset.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Totals {
+pub struct MeterTotals {
     /// Requests begun.
     pub requests: u64,
     /// Requests that are open now, whenever they began.
@@ -95,14 +95,14 @@ pub struct Totals {
     pub open_streams: usize,
     /// Requests ended, and what they were served.
     #[serde(flatten)]
-    pub ended: Ended,
+    pub ended: EndedTotals,
     /// The same by model, as asked for.
-    pub models: BTreeMap<String, Ended>,
+    pub models: BTreeMap<String, EndedTotals>,
 }
 
 /// Ended requests by how they ended, and what they were served together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Ended {
+pub struct EndedTotals {
     /// Answered to the end.
     pub complete: u64,
     /// Broken off by the mock.
@@ -114,17 +114,17 @@ pub struct Ended {
     /// Events sent.
     pub events: u64,
     /// Tokens served.
-    pub usage: Usage,
+    pub usage: MockUsage,
 }
 
-impl Ended {
-    pub(super) fn count(&mut self, state: State, events: u64, usage: &Usage) {
+impl EndedTotals {
+    pub(super) fn count(&mut self, state: RecordState, events: u64, usage: &MockUsage) {
         match state {
-            State::Open => {}
-            State::Complete => self.complete += 1,
-            State::Cut => self.cut += 1,
-            State::ClientGone => self.client_gone += 1,
-            State::Failed => self.failed += 1,
+            RecordState::Open => {}
+            RecordState::Complete => self.complete += 1,
+            RecordState::Cut => self.cut += 1,
+            RecordState::ClientGone => self.client_gone += 1,
+            RecordState::Failed => self.failed += 1,
         }
         self.events += events;
         self.usage.add(usage);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Reply, get, mock, post};
+use crate::client::{StreamReply, get, mock, post};
 
 const MESSAGES: &str = "/v1/messages";
 
@@ -23,14 +23,14 @@ fn tools() -> Value {
     }}])
 }
 
-fn names(reply: &Reply) -> Vec<String> {
+fn names(reply: &StreamReply) -> Vec<String> {
     let mut names: Vec<String> = reply.events().into_iter().map(|(name, _)| name).collect();
     names.dedup();
     names
 }
 
 /// The deltas of one kind, put together.
-fn joined(reply: &Reply, field: &str) -> String {
+fn join_field(reply: &StreamReply, field: &str) -> String {
     let data = reply.data();
     data.iter()
         .filter_map(|event| event["delta"][field].as_str())
@@ -79,7 +79,7 @@ async fn a_stream_has_its_events_in_order() {
             "message_stop"
         ]
     );
-    assert_eq!(whole["content"][0]["text"], joined(&reply, "text"));
+    assert_eq!(whole["content"][0]["text"], join_field(&reply, "text"));
     let data = reply.data();
     assert!(
         reply
@@ -197,13 +197,13 @@ async fn tool_input_is_streamed_in_fragments() {
         (&start["index"], &start["content_block"]["input"]),
         (&json!(1), &json!({}))
     );
-    let input: Value = serde_json::from_str(&joined(&reply, "partial_json")).unwrap();
+    let input: Value = serde_json::from_str(&join_field(&reply, "partial_json")).unwrap();
     assert!(input["city"].is_string());
 
     let empty = json!({"tools": [{"name": "roll", "input_schema": {"type": "object"}}],
         "tool_choice": {"type": "any"}, "stream": true});
     let reply = post(&mock, MESSAGES, &ask("m", &empty)).send().await;
-    assert_eq!(joined(&reply, "partial_json"), "");
+    assert_eq!(join_field(&reply, "partial_json"), "");
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn thinking_is_shown_and_signed() {
         &json!({"thinking": {"type": "adaptive"}, "stream": true}),
     );
     let reply = post(&mock, MESSAGES, &streamed).send().await;
-    assert!(!joined(&reply, "thinking").is_empty());
+    assert!(!join_field(&reply, "thinking").is_empty());
     let data = reply.data();
     let signed = data
         .iter()

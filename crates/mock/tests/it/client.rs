@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use llm_router_mock::{Config, Mock, Running};
+use llm_router_mock::{MockConfig, MockProvider, RunningMock};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,16 +11,16 @@ use tokio::{
     time::timeout,
 };
 
-/// How long anything may take that should take no time.
+/// Timeout of anything that should be immediate.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) async fn mock() -> Running {
-    Mock::start(Config::default()).await.unwrap()
+pub(crate) async fn mock() -> RunningMock {
+    MockProvider::start(MockConfig::default()).await.unwrap()
 }
 
-/// How a connection ended.
+/// End of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ReplyEnd {
     /// The message was complete.
     Message,
     /// Closed before the message was complete.
@@ -30,18 +30,18 @@ pub(crate) enum End {
 }
 
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct StreamReply {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
     pub(crate) chunks: Vec<usize>,
-    pub(crate) end: End,
+    pub(crate) end: ReplyEnd,
 }
 
 /// An SSE event by name, empty where it has none, and data.
-pub(crate) type Event = (String, String);
+pub(crate) type NamedEvent = (String, String);
 
-impl Reply {
+impl StreamReply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
@@ -50,7 +50,7 @@ impl Reply {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub(crate) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<NamedEvent> {
         let text = self.text();
         let blocks = text.split("\n\n").filter(|block| !block.is_empty());
         blocks.map(parse_event).collect()
@@ -65,7 +65,7 @@ impl Reply {
     }
 }
 
-fn parse_event(block: &str) -> Event {
+fn parse_event(block: &str) -> NamedEvent {
     let (mut name, mut data) = (String::new(), String::new());
     for line in block.lines() {
         match line.split_once(": ") {
@@ -78,7 +78,7 @@ fn parse_event(block: &str) -> Event {
 }
 
 /// A request on its way.
-pub(crate) struct Request {
+pub(crate) struct TestRequest {
     addr: SocketAddr,
     method: &'static str,
     path: String,
@@ -86,8 +86,8 @@ pub(crate) struct Request {
     body: Vec<u8>,
 }
 
-pub(crate) fn get(mock: &Running, path: &str) -> Request {
-    Request {
+pub(crate) fn get(mock: &RunningMock, path: &str) -> TestRequest {
+    TestRequest {
         addr: mock.addr(),
         method: "GET",
         path: path.to_owned(),
@@ -96,8 +96,8 @@ pub(crate) fn get(mock: &Running, path: &str) -> Request {
     }
 }
 
-pub(crate) fn post(mock: &Running, path: &str, body: &Value) -> Request {
-    let request = Request {
+pub(crate) fn post(mock: &RunningMock, path: &str, body: &Value) -> TestRequest {
+    let request = TestRequest {
         method: "POST",
         body: body.to_string().into(),
         ..get(mock, path)
@@ -109,7 +109,7 @@ pub(crate) fn post(mock: &Running, path: &str, body: &Value) -> Request {
     }
 }
 
-impl Request {
+impl TestRequest {
     pub(crate) fn method(self, method: &'static str) -> Self {
         Self { method, ..self }
     }
@@ -127,12 +127,12 @@ impl Request {
     }
 
     /// Sends the request and reads to the end.
-    pub(crate) async fn send(self) -> Reply {
+    pub(crate) async fn send(self) -> StreamReply {
         self.open().await.rest().await
     }
 
     /// Sends the request.
-    pub(crate) async fn open(self) -> Answer {
+    pub(crate) async fn open(self) -> TestAnswer {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut head = format!("{} {} HTTP/1.1\r\nhost: mock\r\n", self.method, self.path);
@@ -144,7 +144,7 @@ impl Request {
             .write_all(&[head.as_bytes(), &self.body].concat())
             .await
             .unwrap();
-        Answer {
+        TestAnswer {
             stream,
             received: Vec::new(),
         }
@@ -152,12 +152,12 @@ impl Request {
 }
 
 /// An answer being received.
-pub(crate) struct Answer {
+pub(crate) struct TestAnswer {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-impl Answer {
+impl TestAnswer {
     /// Reads until `text` has arrived.
     pub(crate) async fn until(&mut self, text: &str) {
         while !self
@@ -176,18 +176,18 @@ impl Answer {
         assert_eq!(end, None, "ended before there was more");
     }
 
-    /// Whether nothing more arrives for a while.
+    /// Returns true if nothing more arrives for a while.
     pub(crate) async fn is_silent(&mut self) -> bool {
         let before = self.received.len();
         let read = timeout(Duration::from_millis(80), self.read()).await;
         read.is_err() && self.received.len() == before
     }
 
-    pub(crate) fn received(&self) -> &[u8] {
+    pub(crate) fn received_bytes(&self) -> &[u8] {
         &self.received
     }
 
-    pub(crate) async fn rest(mut self) -> Reply {
+    pub(crate) async fn rest(mut self) -> StreamReply {
         loop {
             if let Some(reply) = parse(&self.received, None) {
                 return reply;
@@ -198,20 +198,22 @@ impl Answer {
         }
     }
 
-    async fn read(&mut self) -> Option<End> {
+    async fn read(&mut self) -> Option<ReplyEnd> {
         match self.stream.read_buf(&mut self.received).await {
-            Ok(0) => Some(End::Closed),
+            Ok(0) => Some(ReplyEnd::Closed),
             Ok(_) => None,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Some(End::Reset),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                Some(ReplyEnd::Reset)
+            }
             Err(error) => panic!("{error}"),
         }
     }
 }
 
 /// Reads a reply from what has arrived; `None` if more must come.
-fn parse(received: &[u8], ended: Option<End>) -> Option<Reply> {
+fn parse(received: &[u8], ended: Option<ReplyEnd>) -> Option<StreamReply> {
     let Some(head_end) = received.windows(4).position(|window| window == b"\r\n\r\n") else {
-        let empty = |end| Reply {
+        let empty = |end| StreamReply {
             status: 0,
             headers: HashMap::new(),
             body: received.to_vec(),
@@ -233,8 +235,12 @@ fn parse(received: &[u8], ended: Option<End>) -> Option<Reply> {
         None if headers.contains_key("transfer-encoding") => dechunk(rest),
         None => (rest.to_vec(), Vec::new(), rest.is_empty()),
     };
-    let end = if whole { Some(End::Message) } else { ended };
-    end.map(|end| Reply {
+    let end = if whole {
+        Some(ReplyEnd::Message)
+    } else {
+        ended
+    };
+    end.map(|end| StreamReply {
         status,
         headers,
         body,

@@ -1,9 +1,9 @@
 //! Every way to fail on request, in streams and whole answers.
 
-use llm_router_mock::{Config, Mock, State};
+use llm_router_mock::{MockConfig, MockProvider, RecordState};
 use serde_json::{Value, json};
 
-use crate::client::{End, eventually, mock, post};
+use crate::client::{ReplyEnd, eventually, mock, post};
 
 /// The paths that have streams, with a request for one.
 fn streams(model: &str) -> [(&'static str, Value); 4] {
@@ -46,7 +46,11 @@ async fn statuses_come_with_their_error_and_retry_after() {
     ] {
         for (path, body) in streams(&format!("m:status={status}")) {
             let reply = post(&mock, path, &body).send().await;
-            assert_eq!((reply.status, reply.end), (status, End::Message), "{path}");
+            assert_eq!(
+                (reply.status, reply.end),
+                (status, ReplyEnd::Message),
+                "{path}"
+            );
             assert!(reply.json()["error"]["message"].is_string());
             let retry = [429, 503, 529].contains(&status);
             assert_eq!(reply.headers.contains_key("retry-after"), retry, "{status}");
@@ -103,7 +107,7 @@ async fn a_reset_is_a_reset() {
         let reply = post(&mock, path, &body).send().await;
         assert_eq!(
             (reply.status, reply.end, reply.body.len()),
-            (0, End::Reset, 0),
+            (0, ReplyEnd::Reset, 0),
             "{path}"
         );
     }
@@ -111,7 +115,7 @@ async fn a_reset_is_a_reset() {
         .header("x-mock-reset", "1")
         .send()
         .await;
-    assert_eq!((reply.status, reply.end), (0, End::Reset));
+    assert_eq!((reply.status, reply.end), (0, ReplyEnd::Reset));
     eventually(|| mock.meter().totals().ended.cut == 5).await;
 }
 
@@ -119,7 +123,10 @@ async fn a_reset_is_a_reset() {
 async fn resets_and_cuts_come_after_exactly_so_many_events() {
     let mock = mock().await;
     for n in [0, 1, 2, 3, 7] {
-        for (control, end) in [("reset_after", End::Reset), ("cut_after", End::Closed)] {
+        for (control, end) in [
+            ("reset_after", ReplyEnd::Reset),
+            ("cut_after", ReplyEnd::Closed),
+        ] {
             for (path, body) in streams(&format!("m:{control}={n}")) {
                 let reply = post(&mock, path, &body).send().await;
                 assert_eq!(
@@ -132,7 +139,7 @@ async fn resets_and_cuts_come_after_exactly_so_many_events() {
         }
     }
     let last = mock.meter().requests(1, |_| true).remove(0);
-    assert_eq!((last.state, last.events), (State::Cut, 7));
+    assert_eq!((last.state, last.events), (RecordState::Cut, 7));
 }
 
 #[tokio::test]
@@ -146,11 +153,14 @@ async fn a_cut_after_the_last_event_leaves_the_message_open() {
     let reply = post(&mock, CHAT, &body(&format!(":cut_after={events}")))
         .send()
         .await;
-    assert_eq!((reply.events().len(), reply.end), (events, End::Closed));
+    assert_eq!(
+        (reply.events().len(), reply.end),
+        (events, ReplyEnd::Closed)
+    );
     let reply = post(&mock, CHAT, &body(&format!(":cut_after={}", events + 1)))
         .send()
         .await;
-    assert_eq!(reply.end, End::Message);
+    assert_eq!(reply.end, ReplyEnd::Message);
 }
 
 #[tokio::test]
@@ -161,19 +171,19 @@ async fn bodies_are_cut_at_the_byte() {
         let reply = post(&mock, CHAT, &whole(&model)).send().await;
         assert_eq!(
             (reply.status, reply.end, reply.body.len()),
-            (200, End::Closed, bytes)
+            (200, ReplyEnd::Closed, bytes)
         );
         let (path, body) = &streams(&model)[0];
         let reply = post(&mock, path, body).send().await;
         assert_eq!(
             (reply.status, reply.end, reply.body.len()),
-            (200, End::Closed, bytes)
+            (200, ReplyEnd::Closed, bytes)
         );
     }
     let reply = post(&mock, CHAT, &whole("m:cut_bytes=10000000"))
         .send()
         .await;
-    assert_eq!(reply.end, End::Message);
+    assert_eq!(reply.end, ReplyEnd::Message);
     eventually(|| mock.meter().totals().ended.complete == 1).await;
 }
 
@@ -186,7 +196,7 @@ async fn a_cut_waits_for_a_slow_reader() {
     answer.until("content-length").await;
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     let reply = answer.rest().await;
-    assert_eq!((reply.end, reply.body.len()), (End::Closed, bytes));
+    assert_eq!((reply.end, reply.body.len()), (ReplyEnd::Closed, bytes));
 }
 
 #[tokio::test]
@@ -194,7 +204,7 @@ async fn a_hang_says_nothing_and_notices_the_client_leave() {
     let mock = mock().await;
     let mut answer = post(&mock, CHAT, &whole("m:hang")).open().await;
     eventually(|| mock.meter().totals().open_requests == 1).await;
-    assert!(answer.is_silent().await && answer.received().is_empty());
+    assert!(answer.is_silent().await && answer.received_bytes().is_empty());
     drop(answer);
     eventually(|| mock.meter().totals().ended.client_gone == 1).await;
 }
@@ -215,7 +225,7 @@ async fn a_stream_hangs_after_exactly_so_many_events() {
             let record = mock.meter().requests(1, |_| true).remove(0);
             assert_eq!(
                 (record.state, record.events),
-                (State::ClientGone, n),
+                (RecordState::ClientGone, n),
                 "{path}"
             );
         }
@@ -233,7 +243,11 @@ async fn errors_strike_within_a_stream_that_began_well() {
         };
         for (path, body) in streams(&format!("m:{control}")) {
             let reply = post(&mock, path, &body).send().await;
-            assert_eq!((reply.status, reply.end), (200, End::Message), "{path}");
+            assert_eq!(
+                (reply.status, reply.end),
+                (200, ReplyEnd::Message),
+                "{path}"
+            );
             let events = reply.events();
             assert_eq!(events.len(), n + 1, "{path}");
             let (name, data) = &events[n];
@@ -247,7 +261,10 @@ async fn errors_strike_within_a_stream_that_began_well() {
                 _ => assert_eq!(data["error"]["type"], "server_error"),
             }
             let record = mock.meter().requests(1, |_| true).remove(0);
-            assert_eq!((record.state, record.events), (State::Failed, n as u64 + 1));
+            assert_eq!(
+                (record.state, record.events),
+                (RecordState::Failed, n as u64 + 1)
+            );
         }
     }
     let reply = post(&mock, CHAT, &whole("m:error_event")).send().await;
@@ -279,16 +296,19 @@ async fn the_first_requests_fail_and_the_next_succeed() {
     );
     assert_eq!(fresh("b").await.status, 500);
     let cut = || post(&mock, CHAT, &whole("m:fail_first=1:reset")).send();
-    assert_eq!((cut().await.end, cut().await.status), (End::Reset, 200));
+    assert_eq!(
+        (cut().await.end, cut().await.status),
+        (ReplyEnd::Reset, 200)
+    );
 }
 
 #[tokio::test]
 async fn a_required_key_is_required() {
-    let config = Config {
+    let config = MockConfig {
         require_key: Some("sk-right".into()),
-        ..Config::default()
+        ..MockConfig::default()
     };
-    let mock = Mock::start(config).await.unwrap();
+    let mock = MockProvider::start(config).await.unwrap();
     for (path, body) in streams("m") {
         let reply = post(&mock, path, &body)
             .header("authorization", "Bearer sk-wrong")
@@ -309,9 +329,9 @@ async fn a_required_key_is_required() {
 
 #[tokio::test]
 async fn bodies_beyond_the_limit_are_refused() {
-    let mock = Mock::start(Config {
+    let mock = MockProvider::start(MockConfig {
         max_body: 1_000,
-        ..Config::default()
+        ..MockConfig::default()
     })
     .await
     .unwrap();

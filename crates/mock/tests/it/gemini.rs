@@ -1,9 +1,9 @@
 //! Gemini: whole answers, streams, counts, errors and models.
 
-use llm_router_mock::{Config, Mock};
+use llm_router_mock::{MockConfig, MockProvider};
 use serde_json::{Value, json};
 
-use crate::client::{Reply, get, mock, post};
+use crate::client::{StreamReply, get, mock, post};
 
 const MODEL: &str = "/v1beta/models/gemini-3-pro";
 
@@ -21,7 +21,7 @@ fn tools() -> Value {
         "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}]}])
 }
 
-fn texts(reply: &Reply) -> String {
+fn texts(reply: &StreamReply) -> String {
     let part = |event: &Value| {
         let part = &event["candidates"][0]["content"]["parts"][0];
         part["text"].as_str().map(str::to_owned)
@@ -112,11 +112,11 @@ async fn thoughts_come_on_top_and_counts_are_free() {
 
 #[tokio::test]
 async fn errors_are_googles() {
-    let config = Config {
+    let config = MockConfig {
         require_key: Some("right".into()),
-        ..Config::default()
+        ..MockConfig::default()
     };
-    let mock = Mock::start(config).await.unwrap();
+    let mock = MockProvider::start(config).await.unwrap();
     let path = format!("{MODEL}:generateContent");
     for (name, key, status, word) in [
         ("x-goog-api-key", "wrong", 400, "INVALID_ARGUMENT"),

@@ -5,7 +5,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use llm_router_mock::Running;
+use llm_router_mock::RunningMock;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -13,7 +13,7 @@ use crate::client::{eventually, mock};
 
 type Sender = http2::SendRequest<Full<Bytes>>;
 
-async fn connect(mock: &Running) -> Sender {
+async fn connect(mock: &RunningMock) -> Sender {
     let stream = TcpStream::connect(mock.addr()).await.unwrap();
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = connected.unwrap();
@@ -30,7 +30,7 @@ async fn ask(sender: &mut Sender, model: &str) -> hyper::Result<Response<Incomin
     sender.send_request(request).await
 }
 
-/// What arrives until the end, and whether that is a failure.
+/// Reads until the end, and returns true if that is a failure.
 async fn until_end(mut body: Incoming) -> (Vec<u8>, bool) {
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -1,6 +1,6 @@
-//! What the mock tells about the requests it saw.
+//! Checks the meter's records of requests.
 
-use llm_router_mock::{State, Usage};
+use llm_router_mock::{MockUsage, RecordState};
 use serde_json::{Value, json};
 
 use crate::client::{eventually, get, mock, post};
@@ -107,7 +107,7 @@ async fn a_client_that_leaves_is_noticed_and_billed_for_what_it_got() {
     eventually(|| mock.meter().open_streams() == 0).await;
     assert!(left.elapsed() < std::time::Duration::from_secs(1));
     let record = mock.meter().requests(1, |_| true).remove(0);
-    assert_eq!(record.state, State::ClientGone);
+    assert_eq!(record.state, RecordState::ClientGone);
     assert_eq!(record.usage.input, 50);
     assert!(
         (10..500).contains(&record.usage.output),
@@ -129,12 +129,12 @@ async fn a_cut_stream_is_billed_for_what_was_sent() {
     .send()
     .await;
     let record = mock.meter().requests(1, |_| true).remove(0);
-    let wanted = Usage {
+    let wanted = MockUsage {
         input: 7,
         output: 180,
-        ..Usage::default()
+        ..MockUsage::default()
     };
-    assert_eq!((record.state, record.usage), (State::Cut, wanted));
+    assert_eq!((record.state, record.usage), (RecordState::Cut, wanted));
 }
 
 #[tokio::test]
@@ -172,11 +172,11 @@ async fn many_streams_are_open_at_once() {
 
 #[tokio::test]
 async fn a_stopped_mock_lets_open_streams_finish() {
-    let config = llm_router_mock::Config {
+    let config = llm_router_mock::MockConfig {
         drain: std::time::Duration::from_secs(5),
-        ..llm_router_mock::Config::default()
+        ..llm_router_mock::MockConfig::default()
     };
-    let mock = llm_router_mock::Mock::start(config).await.unwrap();
+    let mock = llm_router_mock::MockProvider::start(config).await.unwrap();
     let mut answer = post(&mock, CHAT, &ask("m:tokens=6:token_delay=20ms", true))
         .open()
         .await;

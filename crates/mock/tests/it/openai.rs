@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{End, get, mock, post};
+use crate::client::{ReplyEnd, get, mock, post};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -16,7 +16,7 @@ fn with(mut body: Value, more: &Value) -> Value {
     body
 }
 
-fn streamed(model: &str, options: &Value) -> Value {
+fn stream_body(model: &str, options: &Value) -> Value {
     with(
         chat(model),
         &json!({"stream": true, "stream_options": options}),
@@ -35,7 +35,7 @@ fn weather_tool() -> Value {
 }
 
 /// Text and finish reason of a chat stream's first choice.
-fn joined(chunks: &[Value]) -> (String, Option<String>) {
+fn join_chunks(chunks: &[Value]) -> (String, Option<String>) {
     let choices = chunks.iter().map(|chunk| &chunk["choices"][0]);
     let text = choices
         .clone()
@@ -51,7 +51,7 @@ fn joined(chunks: &[Value]) -> (String, Option<String>) {
 async fn a_chat_is_answered_whole() {
     let mock = mock().await;
     let reply = post(&mock, CHAT, &chat("m:tokens=12")).send().await;
-    assert_eq!((reply.status, reply.end), (200, End::Message));
+    assert_eq!((reply.status, reply.end), (200, ReplyEnd::Message));
     assert_eq!(reply.headers["content-type"], "application/json");
     assert!(reply.headers["x-request-id"].starts_with("req_"));
     let body = reply.json();
@@ -81,7 +81,7 @@ async fn a_stream_says_what_a_whole_answer_says() {
     );
     assert_eq!(reply.events().last().unwrap().1, "[DONE]");
     let chunks = reply.data();
-    let (text, reason) = joined(&chunks);
+    let (text, reason) = join_chunks(&chunks);
     assert_eq!(whole["choices"][0]["message"]["content"], text);
     assert_eq!(reason.as_deref(), Some("stop"));
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
@@ -105,7 +105,7 @@ async fn a_stream_says_what_a_whole_answer_says() {
 async fn usage_is_streamed_only_where_asked() {
     let mock = mock().await;
     let asked = json!({"include_usage": true, "include_obfuscation": false});
-    let chunks = post(&mock, CHAT, &streamed("m:tokens=3", &asked))
+    let chunks = post(&mock, CHAT, &stream_body("m:tokens=3", &asked))
         .send()
         .await
         .data();
@@ -123,7 +123,7 @@ async fn usage_is_streamed_only_where_asked() {
             .all(|chunk| chunk.get("obfuscation").is_none())
     );
 
-    let none = post(&mock, CHAT, &streamed("m", &asked)).header("x-mock-no-usage", "on");
+    let none = post(&mock, CHAT, &stream_body("m", &asked)).header("x-mock-no-usage", "on");
     let none = none.send().await;
     assert!(!none.text().contains("usage"));
 }
@@ -213,7 +213,7 @@ async fn parallel_calls_are_streamed_in_fragments() {
     }
     assert!(chunks[0]["choices"][0]["delta"]["content"].is_null());
     assert_eq!(
-        joined(&chunks),
+        join_chunks(&chunks),
         (String::new(), Some("tool_calls".to_owned()))
     );
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use llm_router_mock::{Config, Mock};
+use llm_router_mock::{MockConfig, MockProvider};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::{Reply, mock, post};
+use crate::client::{StreamReply, mock, post};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -15,14 +15,14 @@ fn ask(model: &str, stream: bool) -> Value {
     json!({"model": model, "stream": stream, "messages": messages})
 }
 
-fn text(reply: &Reply) -> String {
+fn text(reply: &StreamReply) -> String {
     let data = reply.data();
     data.iter()
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
         .collect()
 }
 
-async fn timed(model: &str, stream: bool) -> (Duration, Duration) {
+async fn measure_times(model: &str, stream: bool) -> (Duration, Duration) {
     let mock = mock().await;
     let start = Instant::now();
     let mut answer = post(&mock, CHAT, &ask(model, stream)).open().await;
@@ -35,13 +35,13 @@ async fn timed(model: &str, stream: bool) -> (Duration, Duration) {
 #[tokio::test]
 async fn waits_are_kept() {
     let ms = Duration::from_millis;
-    let (head, _) = timed("m:delay=60ms", false).await;
+    let (head, _) = measure_times("m:delay=60ms", false).await;
     assert!(head >= ms(60), "{head:?}");
-    let (head, whole) = timed("m:first_token=400ms", true).await;
+    let (head, whole) = measure_times("m:first_token=400ms", true).await;
     assert!(head < ms(300) && whole >= ms(400), "{head:?} {whole:?}");
-    let (_, whole) = timed("m:tokens=6:token_delay=20ms", true).await;
+    let (_, whole) = measure_times("m:tokens=6:token_delay=20ms", true).await;
     assert!(whole >= ms(100), "{whole:?}");
-    let (head, _) = timed("m:first_token=20ms:tokens=6:token_delay=20ms", false).await;
+    let (head, _) = measure_times("m:first_token=20ms:tokens=6:token_delay=20ms", false).await;
     assert!(head >= ms(120), "{head:?}");
 }
 
@@ -52,8 +52,8 @@ async fn a_timetable_does_not_drift() {
     // stream without waits.
     let mut least = Duration::MAX;
     for _ in 0..5 {
-        let (_, busy) = timed("m:tokens=401:token_delay=0", true).await;
-        let (_, whole) = timed("m:tokens=401:token_delay=1ms", true).await;
+        let (_, busy) = measure_times("m:tokens=401:token_delay=0", true).await;
+        let (_, whole) = measure_times("m:tokens=401:token_delay=1ms", true).await;
         assert!(whole >= Duration::from_millis(400), "{whole:?}");
         least = least.min(whole.saturating_sub(busy));
     }
@@ -62,13 +62,13 @@ async fn a_timetable_does_not_drift() {
 
 #[tokio::test]
 async fn the_configs_pace_holds_where_no_control_says_otherwise() {
-    let config = Config {
+    let config = MockConfig {
         first_token: Duration::from_millis(500),
         token_delay: Duration::from_millis(10),
         tokens: 6,
-        ..Config::default()
+        ..MockConfig::default()
     };
-    let mock = Mock::start(config).await.unwrap();
+    let mock = MockProvider::start(config).await.unwrap();
     let start = Instant::now();
     let reply = post(&mock, CHAT, &ask("m", true)).send().await;
     assert!(start.elapsed() >= Duration::from_millis(550));
@@ -82,12 +82,12 @@ async fn the_configs_pace_holds_where_no_control_says_otherwise() {
 
 #[tokio::test]
 async fn jitter_varies_length_and_pace() {
-    let config = Config {
+    let config = MockConfig {
         jitter_percent: 50,
         tokens: 40,
-        ..Config::default()
+        ..MockConfig::default()
     };
-    let mock = Mock::start(config).await.unwrap();
+    let mock = MockProvider::start(config).await.unwrap();
     let mut lengths = Vec::new();
     for seed in 0..8 {
         let reply = post(&mock, CHAT, &ask(&format!("m:seed={seed}"), true))
@@ -114,7 +114,7 @@ async fn each_event_leaves_when_it_is_written() {
     .await;
     let mut seen = 0;
     while seen < 5 {
-        let text = String::from_utf8_lossy(answer.received()).into_owned();
+        let text = String::from_utf8_lossy(answer.received_bytes()).into_owned();
         let stamps: Vec<u128> = text
             .split(r#""content":"@"#)
             .skip(1)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Reply, mock, post};
+use crate::client::{StreamReply, mock, post};
 
 const RESPONSES: &str = "/v1/responses";
 
@@ -14,7 +14,7 @@ fn ask(model: &str, more: &Value) -> Value {
     body
 }
 
-fn kinds(reply: &Reply) -> Vec<String> {
+fn kinds(reply: &StreamReply) -> Vec<String> {
     let mut kinds: Vec<String> = reply.events().into_iter().map(|(name, _)| name).collect();
     kinds.dedup();
     kinds

@@ -1,13 +1,13 @@
-//! What Gemini refuses in a request: fields that it doesn't know, turns out of order, calls and
-//! results that don't match, signatures that are not its own.
+//! Checks of a Gemini request: unknown fields, turns out of order, calls and results that don't
+//! match, foreign signatures. It must not answer.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::SIGNED;
-use crate::format::Refusal;
+use crate::format::MockRefusal;
 
-/// What stands where a call was made by another model (ai.google.dev, "Thought signatures").
+/// Signature of a call made by another model (ai.google.dev, "Thought signatures").
 const UNSIGNED: &str = "skip_thought_signature_validator";
 
 const REQUEST: &[&str] = &[
@@ -61,8 +61,8 @@ const DECLARATION: &[&str] = &["name", "description", "parameters", "parametersJ
 const LONGEST_NAME: usize = 64;
 
 /// Checks a `GenerateContentRequest`.
-pub(super) fn request(body: &Value) -> Result<(), Refusal> {
-    known("", body, REQUEST)?;
+pub(super) fn request(body: &Value) -> Result<(), MockRefusal> {
+    check_fields("", body, REQUEST)?;
     config(&body["generationConfig"])?;
     for tool in body["tools"].as_array().into_iter().flatten() {
         for declared in tool["functionDeclarations"]
@@ -74,11 +74,11 @@ pub(super) fn request(body: &Value) -> Result<(), Refusal> {
         }
     }
     if !body["systemInstruction"].is_null() {
-        known("system_instruction", &body["systemInstruction"], CONTENT)?;
+        check_fields("system_instruction", &body["systemInstruction"], CONTENT)?;
     }
     let contents = body["contents"].as_array().map_or(&[][..], Vec::as_slice);
     if contents.is_empty() {
-        return Err(refused(
+        return Err(invalid_argument(
             "* GenerateContentRequest.contents: contents is not specified",
         ));
     }
@@ -86,16 +86,16 @@ pub(super) fn request(body: &Value) -> Result<(), Refusal> {
     signatures(body["model"].as_str().unwrap_or_default(), contents)
 }
 
-/// Whether a model refuses calls of the current turn without a signature.
+/// Returns true if a model refuses calls of the current turn without a signature.
 pub(super) fn wants_signatures(model: &str) -> bool {
     model.contains("gemini-3")
 }
 
-fn refused(message: impl Into<String>) -> Refusal {
-    Refusal::new(400, message)
+fn invalid_argument(message: impl Into<String>) -> MockRefusal {
+    MockRefusal::new(400, message)
 }
 
-fn known(at: &str, object: &Value, names: &[&str]) -> Result<(), Refusal> {
+fn check_fields(at: &str, object: &Value, names: &[&str]) -> Result<(), MockRefusal> {
     let fields = object.as_object().into_iter().flatten();
     match fields
         .map(|(name, _)| name)
@@ -108,30 +108,30 @@ fn known(at: &str, object: &Value, names: &[&str]) -> Result<(), Refusal> {
             } else {
                 format!(" at '{at}'")
             };
-            Err(refused(format!(
+            Err(invalid_argument(format!(
                 "Invalid JSON payload received. Unknown name \"{name}\"{place}: Cannot find field."
             )))
         }
     }
 }
 
-fn config(config: &Value) -> Result<(), Refusal> {
-    known("generation_config", config, CONFIG)?;
-    known(
+fn config(config: &Value) -> Result<(), MockRefusal> {
+    check_fields("generation_config", config, CONFIG)?;
+    check_fields(
         "generation_config.thinking_config",
         &config["thinkingConfig"],
         THINKING,
     )?;
     let thinking = &config["thinkingConfig"];
     if !thinking["thinkingBudget"].is_null() && !thinking["thinkingLevel"].is_null() {
-        return Err(refused(
+        return Err(invalid_argument(
             "You can only set only one of thinking budget and thinking level.",
         ));
     }
     let number = |name: &str, least: f64, most: f64| match &config[name] {
         Value::Null => Ok(()),
         value if value.as_f64().is_some_and(|n| (least..=most).contains(&n)) => Ok(()),
-        value => Err(refused(format!(
+        value => Err(invalid_argument(format!(
             "* GenerateContentRequest.generation_config.{name}: {value} is out of its range"
         ))),
     };
@@ -143,20 +143,20 @@ fn config(config: &Value) -> Result<(), Refusal> {
         .as_array()
         .is_some_and(|stops| stops.len() > 5)
     {
-        return Err(refused(
+        return Err(invalid_argument(
             "* GenerateContentRequest.generation_config.stop_sequences: at most 5 are allowed",
         ));
     }
     if !config["responseJsonSchema"].is_null() && config["responseMimeType"] != "application/json" {
-        return Err(refused(
+        return Err(invalid_argument(
             "A response schema needs the response mime type application/json",
         ));
     }
     Ok(())
 }
 
-fn declaration(declared: &Value) -> Result<(), Refusal> {
-    known("tools[0].function_declarations[0]", declared, DECLARATION)?;
+fn declaration(declared: &Value) -> Result<(), MockRefusal> {
+    check_fields("tools[0].function_declarations[0]", declared, DECLARATION)?;
     let name = declared["name"].as_str().unwrap_or_default();
     let first = name
         .bytes()
@@ -168,34 +168,34 @@ fn declaration(declared: &Value) -> Result<(), Refusal> {
     if first && rest && name.len() <= LONGEST_NAME {
         return Ok(());
     }
-    Err(refused(
+    Err(invalid_argument(
         "* GenerateContentRequest.tools[0].function_declarations[0].name: Invalid function name.",
     ))
 }
 
 /// Roles, parts, and that results answer the calls just before them.
-fn turns(contents: &[Value]) -> Result<(), Refusal> {
+fn turns(contents: &[Value]) -> Result<(), MockRefusal> {
     let mut open = 0;
     for (i, content) in contents.iter().enumerate() {
-        known(&format!("contents[{i}]"), content, CONTENT)?;
+        check_fields(&format!("contents[{i}]"), content, CONTENT)?;
         let role = content["role"].as_str().unwrap_or("user");
         if !["user", "model"].contains(&role) {
-            return Err(refused("Please use a valid role: user, model."));
+            return Err(invalid_argument("Please use a valid role: user, model."));
         }
         let parts = content["parts"].as_array().map_or(&[][..], Vec::as_slice);
         if parts.is_empty() {
-            return Err(refused(format!(
+            return Err(invalid_argument(format!(
                 "* GenerateContentRequest.contents[{i}].parts: contents.parts must not be empty."
             )));
         }
         for (j, part) in parts.iter().enumerate() {
-            known(&format!("contents[{i}].parts[{j}]"), part, PART)?;
+            check_fields(&format!("contents[{i}].parts[{j}]"), part, PART)?;
             let kinds = PART_KINDS
                 .iter()
                 .filter(|kind| !part[**kind].is_null())
                 .count();
             if kinds != 1 {
-                return Err(refused(format!(
+                return Err(invalid_argument(format!(
                     "* GenerateContentRequest.contents[{i}].parts[{j}].data: required oneof field \
                      'data' must have one initialized field"
                 )));
@@ -204,7 +204,7 @@ fn turns(contents: &[Value]) -> Result<(), Refusal> {
         let having = |kind: &str| parts.iter().filter(|part| part[kind].is_object()).count();
         let results = having("functionResponse");
         if results != open && (results > 0 || open > 0) {
-            return Err(refused(
+            return Err(invalid_argument(
                 "Please ensure that the number of function response parts is equal to the number \
                  of function call parts of the function call turn.",
             ));
@@ -216,7 +216,7 @@ fn turns(contents: &[Value]) -> Result<(), Refusal> {
 
 /// Signatures must be the provider's own; Gemini 3 wants one at the first call of each step of
 /// the current turn.
-fn signatures(model: &str, contents: &[Value]) -> Result<(), Refusal> {
+fn signatures(model: &str, contents: &[Value]) -> Result<(), MockRefusal> {
     let turn_begins = contents
         .iter()
         .rposition(|content| content["role"] != "model" && !super::has_result(content));
@@ -233,7 +233,7 @@ fn signatures(model: &str, contents: &[Value]) -> Result<(), Refusal> {
             && current
             && first_call.is_some_and(|call| call["thoughtSignature"].is_null())
         {
-            return Err(refused(
+            return Err(invalid_argument(
                 "Function call is missing a thought_signature in functionCall parts. This is \
                  required for tools to work correctly.",
             ));
@@ -242,7 +242,7 @@ fn signatures(model: &str, contents: &[Value]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_signature(signature: &str) -> Result<(), Refusal> {
+fn check_signature(signature: &str) -> Result<(), MockRefusal> {
     let own = || {
         STANDARD
             .decode(signature)
@@ -251,7 +251,7 @@ fn check_signature(signature: &str) -> Result<(), Refusal> {
     if signature == UNSIGNED || own() {
         return Ok(());
     }
-    Err(refused("Thought signature is not valid."))
+    Err(invalid_argument("Thought signature is not valid."))
 }
 
 #[cfg(test)]

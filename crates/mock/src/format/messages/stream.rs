@@ -4,21 +4,22 @@ use fastrand::Rng;
 use serde::Serialize;
 
 use super::{
-    Message, MessageUsage, OutputDetails, signature, stop_reason, stop_sequence, tool_id, usage,
+    AnthropicMessage, AnthropicOutputDetails, MessageUsage, signature, stop_reason, stop_sequence,
+    tool_id, usage,
 };
 use crate::{
-    ask::{Answer, Part, Stop},
-    format::{Encoder, Events, Job, Place, error},
+    ask::{AnswerPart, AnswerStop, MockAnswer},
+    format::{AnswerJob, Encoder, EventBuffer, PiecePosition, error},
     prose,
-    usage::Usage,
+    usage::MockUsage,
 };
 
 /// An answer on its way out as Anthropic's events.
 pub(super) struct MessageStream {
     id: String,
     model: String,
-    usage: Option<Usage>,
-    stop: Stop,
+    usage: Option<MockUsage>,
+    stop: AnswerStop,
     rng: Rng,
     pinged: bool,
 }
@@ -27,7 +28,7 @@ pub(super) struct MessageStream {
 const PLACEHOLDER_OUTPUT: u64 = 1;
 
 impl MessageStream {
-    pub(super) fn new(job: &mut Job) -> Self {
+    pub(super) fn new(job: &mut AnswerJob) -> Self {
         Self {
             id: prose::id("msg_01", 22, &mut job.ids),
             model: job.model.clone(),
@@ -39,76 +40,90 @@ impl MessageStream {
     }
 
     /// Writes an event; the provider leaves a random stretch of white space at its end.
-    fn push(rng: &mut Rng, event: &Event<'_>, events: &mut Events) {
+    fn push(rng: &mut Rng, event: &MessageEvent<'_>, events: &mut EventBuffer) {
         events.push_padded(Some(event.name()), event, rng.usize(..16));
     }
 
-    fn delta(&mut self, index: usize, delta: Delta<'_>, events: &mut Events) {
+    fn delta(&mut self, index: usize, delta: BlockDelta<'_>, events: &mut EventBuffer) {
         Self::push(
             &mut self.rng,
-            &Event::ContentBlockDelta { index, delta },
+            &MessageEvent::ContentBlockDelta { index, delta },
             events,
         );
     }
 }
 
 impl Encoder for MessageStream {
-    fn begin(&mut self, events: &mut Events) {
-        let mut message = Message::new(&self.id, &self.model);
+    fn begin(&mut self, events: &mut EventBuffer) {
+        let mut message = AnthropicMessage::new(&self.id, &self.model);
         message.usage = self.usage.map(|counts| usage(&counts, PLACEHOLDER_OUTPUT));
-        Self::push(&mut self.rng, &Event::MessageStart { message }, events);
+        Self::push(
+            &mut self.rng,
+            &MessageEvent::MessageStart { message },
+            events,
+        );
     }
 
-    fn open_part(&mut self, at: Place, part: &Part, events: &mut Events) {
+    fn open_part(&mut self, at: PiecePosition, part: &AnswerPart, events: &mut EventBuffer) {
         let content_block = match part {
-            Part::Text(_) => OpenBlock::Text { text: "" },
-            Part::Thinking(_) => OpenBlock::Thinking {
+            AnswerPart::Text(_) => OpenBlock::Text { text: "" },
+            AnswerPart::Thinking(_) => OpenBlock::Thinking {
                 thinking: "",
                 signature: "",
             },
-            Part::Call { name, .. } => OpenBlock::ToolUse {
+            AnswerPart::Call { name, .. } => OpenBlock::ToolUse {
                 id: tool_id(&mut self.rng),
                 name,
-                input: Empty {},
+                input: EmptyObject {},
             },
         };
-        let start = Event::ContentBlockStart {
+        let start = MessageEvent::ContentBlockStart {
             index: at.part,
             content_block,
         };
         Self::push(&mut self.rng, &start, events);
         if !std::mem::replace(&mut self.pinged, true) {
-            events.push(Some("ping"), &Event::Ping);
+            events.push(Some("ping"), &MessageEvent::Ping);
         }
-        if matches!(part, Part::Call { .. }) {
-            self.delta(at.part, Delta::InputJsonDelta { partial_json: "" }, events);
+        if matches!(part, AnswerPart::Call { .. }) {
+            self.delta(
+                at.part,
+                BlockDelta::InputJsonDelta { partial_json: "" },
+                events,
+            );
         }
     }
 
-    fn piece(&mut self, at: Place, part: &Part, text: &str, events: &mut Events) {
+    fn piece(
+        &mut self,
+        at: PiecePosition,
+        part: &AnswerPart,
+        text: &str,
+        events: &mut EventBuffer,
+    ) {
         let delta = match part {
-            Part::Text(_) => Delta::TextDelta { text },
-            Part::Thinking(_) => Delta::ThinkingDelta { thinking: text },
+            AnswerPart::Text(_) => BlockDelta::TextDelta { text },
+            AnswerPart::Thinking(_) => BlockDelta::ThinkingDelta { thinking: text },
             // A tool without arguments streams no more than its first, empty delta.
-            Part::Call { .. } if text == "{}" => return,
-            Part::Call { .. } => Delta::InputJsonDelta { partial_json: text },
+            AnswerPart::Call { .. } if text == "{}" => return,
+            AnswerPart::Call { .. } => BlockDelta::InputJsonDelta { partial_json: text },
         };
         self.delta(at.part, delta, events);
     }
 
-    fn close_part(&mut self, at: Place, part: &Part, events: &mut Events) {
-        if matches!(part, Part::Thinking(_)) {
+    fn close_part(&mut self, at: PiecePosition, part: &AnswerPart, events: &mut EventBuffer) {
+        if matches!(part, AnswerPart::Thinking(_)) {
             let signature = signature(&mut self.rng);
-            self.delta(at.part, Delta::SignatureDelta { signature }, events);
+            self.delta(at.part, BlockDelta::SignatureDelta { signature }, events);
         }
         Self::push(
             &mut self.rng,
-            &Event::ContentBlockStop { index: at.part },
+            &MessageEvent::ContentBlockStop { index: at.part },
             events,
         );
     }
 
-    fn finish(&mut self, answer: &Answer, events: &mut Events) {
+    fn finish(&mut self, answer: &MockAnswer, events: &mut EventBuffer) {
         let counts = answer.usage;
         let delta = MessageDelta {
             stop_reason: stop_reason(&self.stop),
@@ -117,16 +132,20 @@ impl Encoder for MessageStream {
         let usage = self.usage.map(|_| MessageUsage {
             cache_creation: None,
             service_tier: None,
-            output_tokens_details: (counts.reasoning > 0).then_some(OutputDetails {
+            output_tokens_details: (counts.reasoning > 0).then_some(AnthropicOutputDetails {
                 thinking_tokens: counts.reasoning,
             }),
             ..usage(&counts, counts.output)
         });
-        Self::push(&mut self.rng, &Event::MessageDelta { delta, usage }, events);
-        Self::push(&mut self.rng, &Event::MessageStop, events);
+        Self::push(
+            &mut self.rng,
+            &MessageEvent::MessageDelta { delta, usage },
+            events,
+        );
+        Self::push(&mut self.rng, &MessageEvent::MessageStop, events);
     }
 
-    fn failure(&mut self, message: &str, events: &mut Events) {
+    fn failure(&mut self, message: &str, events: &mut EventBuffer) {
         events.push(Some("error"), &error::anthropic(529, message, ""));
     }
 }
@@ -134,9 +153,9 @@ impl Encoder for MessageStream {
 /// The data of an event; its type is the event's name too.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Event<'a> {
+enum MessageEvent<'a> {
     MessageStart {
-        message: Message<'a>,
+        message: AnthropicMessage<'a>,
     },
     ContentBlockStart {
         index: usize,
@@ -145,7 +164,7 @@ enum Event<'a> {
     Ping,
     ContentBlockDelta {
         index: usize,
-        delta: Delta<'a>,
+        delta: BlockDelta<'a>,
     },
     ContentBlockStop {
         index: usize,
@@ -158,7 +177,7 @@ enum Event<'a> {
     MessageStop,
 }
 
-impl Event<'_> {
+impl MessageEvent<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::MessageStart { .. } => "message_start",
@@ -186,17 +205,17 @@ enum OpenBlock<'a> {
     ToolUse {
         id: String,
         name: &'a str,
-        input: Empty,
+        input: EmptyObject,
     },
 }
 
 #[derive(Serialize)]
-struct Empty {}
+struct EmptyObject {}
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(clippy::enum_variant_names, reason = "the wire's names end in delta")]
-enum Delta<'a> {
+enum BlockDelta<'a> {
     TextDelta { text: &'a str },
     ThinkingDelta { thinking: &'a str },
     SignatureDelta { signature: String },

@@ -3,44 +3,49 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Frame, Item, Kind, Response, Status, output_text, summary_text};
+use super::{
+    OutputItem, OutputItemKind, ResponseFrame, ResponseObject, ResponseStatus, output_text,
+    summary_text,
+};
 use crate::{
-    ask::{Answer, Part, Stop},
-    format::{Encoder, Events, Job, Place},
+    ask::{AnswerPart, AnswerStop, MockAnswer},
+    format::{AnswerJob, Encoder, EventBuffer, PiecePosition},
 };
 
 /// An answer on its way out as typed events.
 pub(super) struct ResponseStream {
-    frame: Frame,
-    stop: Stop,
+    frame: ResponseFrame,
+    stop: AnswerStop,
     sequence: u64,
     output: Vec<Value>,
-    open: Option<Item>,
+    open: Option<OutputItem>,
 }
 
 impl ResponseStream {
-    pub(super) fn new(body: &Value, job: &mut Job) -> Self {
+    pub(super) fn new(body: &Value, job: &mut AnswerJob) -> Self {
         Self {
             stop: job.first().1.clone(),
-            frame: Frame::new(body, job),
+            frame: ResponseFrame::new(body, job),
             sequence: 0,
             output: Vec::new(),
             open: None,
         }
     }
 
-    fn announce(&mut self, kind: &str, events: &mut Events) {
-        let response = self.frame.response(Status::InProgress, Vec::new(), None);
+    fn announce(&mut self, kind: &str, events: &mut EventBuffer) {
+        let response = self
+            .frame
+            .response(ResponseStatus::InProgress, Vec::new(), None);
         push(&mut self.sequence, kind, WithResponse { response }, events);
     }
 
-    fn open_text(&mut self, item: &Item, index: usize, events: &mut Events) {
+    fn open_text(&mut self, item: &OutputItem, index: usize, events: &mut EventBuffer) {
         let (kind, part) = match item.kind {
-            Kind::Message => ("response.content_part.added", output_text("")),
-            Kind::Reasoning { .. } if !item.text.is_empty() => {
+            OutputItemKind::Message => ("response.content_part.added", output_text("")),
+            OutputItemKind::Reasoning { .. } if !item.text.is_empty() => {
                 ("response.reasoning_summary_part.added", summary_text(""))
             }
-            Kind::Reasoning { .. } | Kind::Call { .. } => return,
+            OutputItemKind::Reasoning { .. } | OutputItemKind::Call { .. } => return,
         };
         let rest = OfText {
             part: Some(part),
@@ -49,12 +54,12 @@ impl ResponseStream {
         push(&mut self.sequence, kind, rest, events);
     }
 
-    fn close_text(&mut self, item: &Item, index: usize, events: &mut Events) {
+    fn close_text(&mut self, item: &OutputItem, index: usize, events: &mut EventBuffer) {
         let text = Some(item.text.as_str());
         let new = || OfText::new(item, index);
         let sequence = &mut self.sequence;
         match &item.kind {
-            Kind::Message => {
+            OutputItemKind::Message => {
                 let done = OfText {
                     text,
                     logprobs: Some([]),
@@ -67,8 +72,8 @@ impl ResponseStream {
                 };
                 push(sequence, "response.content_part.done", part, events);
             }
-            Kind::Reasoning { .. } if item.text.is_empty() => {}
-            Kind::Reasoning { .. } => {
+            OutputItemKind::Reasoning { .. } if item.text.is_empty() => {}
+            OutputItemKind::Reasoning { .. } => {
                 let done = OfText { text, ..new() };
                 push(
                     sequence,
@@ -87,7 +92,7 @@ impl ResponseStream {
                     events,
                 );
             }
-            Kind::Call { name, .. } => {
+            OutputItemKind::Call { name, .. } => {
                 let done = OfText {
                     arguments: text,
                     name: Some(name),
@@ -105,16 +110,16 @@ impl ResponseStream {
 }
 
 impl Encoder for ResponseStream {
-    fn begin(&mut self, events: &mut Events) {
+    fn begin(&mut self, events: &mut EventBuffer) {
         self.announce("response.created", events);
         self.announce("response.in_progress", events);
     }
 
-    fn open_part(&mut self, at: Place, part: &Part, events: &mut Events) {
+    fn open_part(&mut self, at: PiecePosition, part: &AnswerPart, events: &mut EventBuffer) {
         let item = self.frame.item(part);
         let added = WithItem {
             output_index: at.part,
-            item: item.added(),
+            item: item.added_item(),
         };
         push(
             &mut self.sequence,
@@ -123,13 +128,19 @@ impl Encoder for ResponseStream {
             events,
         );
         self.open_text(&item, at.part, events);
-        self.open = Some(Item {
+        self.open = Some(OutputItem {
             text: String::new(),
             ..item
         });
     }
 
-    fn piece(&mut self, at: Place, _part: &Part, text: &str, events: &mut Events) {
+    fn piece(
+        &mut self,
+        at: PiecePosition,
+        _part: &AnswerPart,
+        text: &str,
+        events: &mut EventBuffer,
+    ) {
         let Some(item) = &mut self.open else { return };
         item.text.push_str(text);
         let delta = OfText {
@@ -137,23 +148,23 @@ impl Encoder for ResponseStream {
             ..OfText::new(item, at.part)
         };
         let (kind, rest) = match item.kind {
-            Kind::Message => (
+            OutputItemKind::Message => (
                 "response.output_text.delta",
                 OfText {
                     logprobs: Some([]),
                     ..delta
                 },
             ),
-            Kind::Reasoning { .. } => ("response.reasoning_summary_text.delta", delta),
-            Kind::Call { .. } => ("response.function_call_arguments.delta", delta),
+            OutputItemKind::Reasoning { .. } => ("response.reasoning_summary_text.delta", delta),
+            OutputItemKind::Call { .. } => ("response.function_call_arguments.delta", delta),
         };
         push(&mut self.sequence, kind, rest, events);
     }
 
-    fn close_part(&mut self, at: Place, _part: &Part, events: &mut Events) {
+    fn close_part(&mut self, at: PiecePosition, _part: &AnswerPart, events: &mut EventBuffer) {
         let Some(item) = self.open.take() else { return };
         self.close_text(&item, at.part, events);
-        let done = item.done();
+        let done = item.done_item();
         let rest = WithItem {
             output_index: at.part,
             item: done.clone(),
@@ -167,25 +178,25 @@ impl Encoder for ResponseStream {
         self.output.push(done);
     }
 
-    fn finish(&mut self, answer: &Answer, events: &mut Events) {
-        let status = Status::of(&self.stop);
+    fn finish(&mut self, answer: &MockAnswer, events: &mut EventBuffer) {
+        let status = ResponseStatus::from_stop(&self.stop);
         let output = std::mem::take(&mut self.output);
         let response = self.frame.response(status, output, Some(answer));
         let kind = match status {
-            Status::Incomplete => "response.incomplete",
-            Status::InProgress | Status::Completed => "response.completed",
+            ResponseStatus::Incomplete => "response.incomplete",
+            ResponseStatus::InProgress | ResponseStatus::Completed => "response.completed",
         };
         push(&mut self.sequence, kind, WithResponse { response }, events);
     }
 
-    fn failure(&mut self, message: &str, events: &mut Events) {
+    fn failure(&mut self, message: &str, events: &mut EventBuffer) {
         #[derive(Serialize)]
-        struct Failure<'a> {
+        struct ResponseFailure<'a> {
             code: &'static str,
             message: &'a str,
             param: (),
         }
-        let failure = Failure {
+        let failure = ResponseFailure {
             code: "server_error",
             message,
             param: (),
@@ -196,7 +207,7 @@ impl Encoder for ResponseStream {
 
 /// An event: `rest` is merged into it, after its type and number.
 #[derive(Serialize)]
-struct Event<'a, T: Serialize> {
+struct ResponseEvent<'a, T: Serialize> {
     r#type: &'a str,
     sequence_number: u64,
     #[serde(flatten)]
@@ -205,7 +216,7 @@ struct Event<'a, T: Serialize> {
 
 #[derive(Serialize)]
 struct WithResponse<'a> {
-    response: Response<'a>,
+    response: ResponseObject<'a>,
 }
 
 #[derive(Serialize)]
@@ -238,12 +249,12 @@ struct OfText<'a> {
 }
 
 impl<'a> OfText<'a> {
-    fn new(item: &'a Item, output_index: usize) -> Self {
+    fn new(item: &'a OutputItem, output_index: usize) -> Self {
         Self {
             item_id: &item.id,
             output_index,
-            content_index: matches!(item.kind, Kind::Message).then_some(0),
-            summary_index: matches!(item.kind, Kind::Reasoning { .. }).then_some(0),
+            content_index: matches!(item.kind, OutputItemKind::Message).then_some(0),
+            summary_index: matches!(item.kind, OutputItemKind::Reasoning { .. }).then_some(0),
             part: None,
             delta: None,
             text: None,
@@ -254,8 +265,8 @@ impl<'a> OfText<'a> {
     }
 }
 
-fn push(sequence: &mut u64, kind: &str, rest: impl Serialize, events: &mut Events) {
-    let event = Event {
+fn push(sequence: &mut u64, kind: &str, rest: impl Serialize, events: &mut EventBuffer) {
+    let event = ResponseEvent {
         r#type: kind,
         sequence_number: *sequence,
         rest,
