@@ -269,7 +269,7 @@ impl Gateway {
         let step = attempts.response.take(body, end);
         let stream = attempts.response.stream();
         if let (Some(entry), Some(stream)) = (attempts.entry.as_deref_mut(), stream) {
-            entry.note_events(stream.observed(), now);
+            entry.note_events(stream.observations(), now);
         }
         self.step(inference, exchange, body, step, end)
     }
@@ -534,7 +534,7 @@ fn answer_stream(inference: &Inference) -> AnswerStream {
     if inference.request.usage_option.is_some() {
         AnswerStream::without_usage(format, endpoint)
     } else {
-        AnswerStream::unchanged(format, endpoint)
+        AnswerStream::pass_through(format, endpoint)
     }
 }
 
