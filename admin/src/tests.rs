@@ -271,7 +271,7 @@ impl ConfigApi for Empty {
 
 #[async_trait]
 impl ObjectStore for Empty {
-    async fn marks(&self) -> Result<stored::Marks, StoreError> {
+    async fn marks(&self) -> Result<stored::ChangeMarks, StoreError> {
         Err(outage())
     }
 
@@ -285,34 +285,34 @@ impl ObjectStore for Empty {
 
     async fn page(
         &self,
-        _: stored::Kind,
+        _: stored::ObjectKind,
         _: Option<&str>,
         _: u32,
-    ) -> Result<Vec<stored::Object>, StoreError> {
+    ) -> Result<Vec<stored::StoredObject>, StoreError> {
         Err(outage())
     }
 
     async fn find(
         &self,
-        _: stored::Kind,
+        _: stored::ObjectKind,
         _: stored::Handle<'_>,
-    ) -> Result<Option<stored::Object>, StoreError> {
+    ) -> Result<Option<stored::StoredObject>, StoreError> {
         Err(outage())
     }
 
-    async fn note_uses(&self, _: Vec<stored::Use>) -> Result<(), StoreError> {
+    async fn note_uses(&self, _: Vec<stored::KeyUse>) -> Result<(), StoreError> {
         Err(outage())
     }
 
-    async fn uses(&self, _: Vec<String>) -> Result<Vec<stored::Use>, StoreError> {
+    async fn uses(&self, _: Vec<String>) -> Result<Vec<stored::KeyUse>, StoreError> {
         Err(outage())
     }
 
     async fn change(
         &self,
-        _: stored::Change,
-        _: stored::By,
-    ) -> Result<Option<stored::Object>, stored::ChangeError> {
+        _: stored::ObjectChange,
+        _: stored::ChangedBy,
+    ) -> Result<Option<stored::StoredObject>, stored::ChangeError> {
         Err(outage().into())
     }
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use llm_router_admin::{ConfigError, RestoredObject, RollbackError, RollbackReport, RunningConfig};
-use llm_router_store::objects::{AuditQuery, Change, Draft, Handle, Kind, Object};
+use llm_router_store::objects::{
+    AuditQuery, Handle, ObjectChange, ObjectDraft, ObjectKind, StoredObject,
+};
 use serde_json::{Map, Value, json};
 
 use crate::admin_api::editor::{Editor, by};
@@ -24,8 +26,11 @@ impl llm_router_admin::ConfigApi for ConfigEditor {
         let in_force = self.editor.reloader.in_force();
         let mut made = Map::new();
         // Keys have a list of their own: there may be very many.
-        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Key) {
-            let objects = in_force.objects.of(kind).map(shown);
+        for kind in ObjectKind::ALL
+            .into_iter()
+            .filter(|kind| *kind != ObjectKind::Key)
+        {
+            let objects = in_force.objects.by_kind(kind).map(shown);
             made.insert(kind.name().to_owned(), objects.collect());
         }
         RunningConfig {
@@ -74,12 +79,12 @@ const MOST_UNDONE: usize = 10_000;
 const PAGE: u32 = 500;
 
 /// Objects and what each was; none, where it wasn't there.
-type Earlier = Vec<((Kind, String), Option<Value>)>;
+type Earlier = Vec<((ObjectKind, String), Option<Value>)>;
 
 impl ConfigEditor {
     /// What was changed since, as it was then.
     async fn earlier(&self, number: u64) -> Result<Earlier, RollbackError> {
-        let mut earlier: HashMap<(Kind, String), Option<Value>> = HashMap::new();
+        let mut earlier: HashMap<(ObjectKind, String), Option<Value>> = HashMap::new();
         let mut order = Vec::new();
         let mut query = AuditQuery {
             limit: PAGE,
@@ -101,7 +106,7 @@ impl ConfigEditor {
                         Err(RollbackError::Missing)
                     };
                 }
-                let kind = Kind::ALL
+                let kind = ObjectKind::ALL
                     .into_iter()
                     .find(|kind| kind.name() == entry.what.kind);
                 if let Some(kind) = kind {
@@ -126,13 +131,13 @@ impl ConfigEditor {
     /// Makes one object what it was.
     async fn restore(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         id: &str,
         before: Option<Value>,
-        found: Option<&Object>,
+        found: Option<&StoredObject>,
         actor: &str,
     ) -> Result<&'static str, String> {
-        let draft = |body: Value| Draft {
+        let draft = |body: Value| ObjectDraft {
             kind,
             id: id.to_owned(),
             name: body["name"].as_str().unwrap_or(id).to_owned(),
@@ -144,7 +149,7 @@ impl ConfigEditor {
             (None, Some(_)) => {
                 let id = id.to_owned();
                 (
-                    Change::Delete {
+                    ObjectChange::Delete {
                         kind,
                         id,
                         expected: None,
@@ -154,7 +159,7 @@ impl ConfigEditor {
             }
             (Some(body), Some(found)) if body == found.body => return Ok("is as it was"),
             (Some(mut body), Some(found)) => {
-                if kind == Kind::Key {
+                if kind == ObjectKind::Key {
                     // Its text doesn't come back: it begins as the one that it has now.
                     body[PREFIX] = found.body[PREFIX].clone();
                     if body == found.body {
@@ -163,22 +168,22 @@ impl ConfigEditor {
                 }
                 let expected = Some(found.version);
                 let draft = draft(body);
-                (Change::Replace { draft, expected }, "changed back")
+                (ObjectChange::Replace { draft, expected }, "changed back")
             }
-            (Some(_), None) if kind == Kind::Key => {
+            (Some(_), None) if kind == ObjectKind::Key => {
                 return Err("a deleted key can't come back: only its hash was stored".to_owned());
             }
             (Some(body), None) if body["api_key"].is_string() || body["headers"].is_object() => {
                 return Err("its credential went with it; make it anew".to_owned());
             }
-            (Some(body), None) => (Change::Create(draft(body)), "made again"),
+            (Some(body), None) => (ObjectChange::Create(draft(body)), "made again"),
         };
         let changed = self.editor.store.change(change, by(actor)).await;
         changed.map(|_| what).map_err(|error| error.to_string())
     }
 }
 
-fn shown(object: &Object) -> Value {
+fn shown(object: &StoredObject) -> Value {
     json!({
         "id": object.id,
         "name": object.name,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use llm_router_admin::ObjectError;
 use llm_router_store::Store;
-use llm_router_store::objects::{By, Change, ChangeError, Draft, Kind, Object};
+use llm_router_store::objects::{
+    ChangeError, ChangedBy, ObjectChange, ObjectDraft, ObjectKind, StoredObject,
+};
 
 use crate::routing::toggle::now;
 use crate::sync::change_notifier::ChangeNotifier;
@@ -34,15 +36,18 @@ impl Editor {
     /// Why it can't be changed.
     pub(crate) async fn made(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         id: &str,
         expected: Option<u64>,
         written: impl Fn(&ActiveConfig) -> bool,
-    ) -> Result<Object, ObjectError> {
+    ) -> Result<StoredObject, ObjectError> {
         self.catch_up().await;
         self.follower.must_answer()?;
         let in_force = self.reloader.in_force();
-        let found = in_force.objects.of(kind).find(|object| object.id == id);
+        let found = in_force
+            .objects
+            .by_kind(kind)
+            .find(|object| object.id == id);
         match found {
             Some(object) => fresh(object.clone(), expected),
             None if written(&in_force) => Err(ObjectError::ReadOnly),
@@ -54,8 +59,12 @@ impl Editor {
     ///
     /// # Errors
     /// Why it isn't made.
-    pub(crate) async fn create(&self, draft: Draft, actor: &str) -> Result<Object, ObjectError> {
-        self.change(Change::Create(draft), actor).await
+    pub(crate) async fn create(
+        &self,
+        draft: ObjectDraft,
+        actor: &str,
+    ) -> Result<StoredObject, ObjectError> {
+        self.change(ObjectChange::Create(draft), actor).await
     }
 
     /// Gives an object another content and puts it into force here.
@@ -64,11 +73,11 @@ impl Editor {
     /// Why it stays as it is.
     pub(crate) async fn replace(
         &self,
-        draft: Draft,
+        draft: ObjectDraft,
         expected: Option<u64>,
         actor: &str,
-    ) -> Result<Object, ObjectError> {
-        self.change(Change::Replace { draft, expected }, actor)
+    ) -> Result<StoredObject, ObjectError> {
+        self.change(ObjectChange::Replace { draft, expected }, actor)
             .await
     }
 
@@ -78,13 +87,13 @@ impl Editor {
     /// Why it stays.
     pub(crate) async fn delete(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         id: &str,
         expected: Option<u64>,
         actor: &str,
     ) -> Result<(), ObjectError> {
         let id = id.to_owned();
-        let change = Change::Delete { kind, id, expected };
+        let change = ObjectChange::Delete { kind, id, expected };
         let deleted = self.store.change(change, by(actor)).await;
         deleted.map_err(refused)?;
         self.broadcast.tell();
@@ -92,7 +101,7 @@ impl Editor {
         Ok(())
     }
 
-    async fn change(&self, change: Change, actor: &str) -> Result<Object, ObjectError> {
+    async fn change(&self, change: ObjectChange, actor: &str) -> Result<StoredObject, ObjectError> {
         self.follower.must_answer()?;
         let changed = self.store.change(change, by(actor)).await;
         let object = changed.map_err(refused)?.ok_or(ObjectError::NotFound)?;
@@ -106,7 +115,10 @@ impl Editor {
 ///
 /// # Errors
 /// If it hasn't.
-pub(crate) fn fresh(object: Object, expected: Option<u64>) -> Result<Object, ObjectError> {
+pub(crate) fn fresh(
+    object: StoredObject,
+    expected: Option<u64>,
+) -> Result<StoredObject, ObjectError> {
     if expected.is_some_and(|expected| expected != object.version) {
         return Err(ObjectError::Stale);
     }
@@ -114,8 +126,8 @@ pub(crate) fn fresh(object: Object, expected: Option<u64>) -> Result<Object, Obj
 }
 
 /// Who changes something, now.
-pub(crate) fn by(actor: &str) -> By {
-    By {
+pub(crate) fn by(actor: &str) -> ChangedBy {
+    ChangedBy {
         actor: actor.to_owned(),
         at: now(),
     }

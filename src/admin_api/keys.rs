@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use llm_router_admin::{Collection, KeyObject, ListPage, ObjectError, ObjectSource};
 use llm_router_config::StaticKey;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec};
-use llm_router_store::objects::{Draft, Handle, Kind, Object};
+use llm_router_store::objects::{Handle, ObjectDraft, ObjectKind, StoredObject};
 use secrecy::SecretString;
 
 use crate::admin_api::editor::{Editor, fresh};
@@ -47,7 +47,7 @@ impl Collection for KeyEditor {
             self.editor.follower.must_answer()?;
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
             let store = &self.editor.store;
-            let stored = store.page(Kind::Key, after, limit).await?;
+            let stored = store.page(ObjectKind::Key, after, limit).await?;
             items.extend(stored.iter().filter_map(|object| self.made(object)));
         }
         let mut listed = ListPage::cut(items, None, most, |key| &key.id)?;
@@ -89,7 +89,9 @@ impl Collection for KeyEditor {
         actor: &str,
     ) -> Result<(), ObjectError> {
         self.changeable(id, expected).await?;
-        self.editor.delete(Kind::Key, id, expected, actor).await
+        self.editor
+            .delete(ObjectKind::Key, id, expected, actor)
+            .await
     }
 }
 
@@ -148,13 +150,17 @@ impl KeyEditor {
         }
     }
 
-    async fn stored(&self, handle: Handle<'_>) -> Result<Option<Object>, ObjectError> {
+    async fn stored(&self, handle: Handle<'_>) -> Result<Option<StoredObject>, ObjectError> {
         self.editor.follower.must_answer()?;
-        Ok(self.editor.store.find(Kind::Key, handle).await?)
+        Ok(self.editor.store.find(ObjectKind::Key, handle).await?)
     }
 
     /// The stored key of that id; refuses what the file says, and what isn't there or was changed.
-    async fn changeable(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
+    async fn changeable(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<StoredObject, ObjectError> {
         if self.is_written(id) {
             return Err(ObjectError::ReadOnly);
         }
@@ -173,7 +179,7 @@ impl KeyEditor {
 
     async fn put(
         &self,
-        draft: Draft,
+        draft: ObjectDraft,
         expected: Option<u64>,
         actor: &str,
     ) -> Result<KeyObject, ObjectError> {
@@ -183,7 +189,7 @@ impl KeyEditor {
     }
 
     /// A key with the text that was just made for it.
-    fn told(&self, object: &Object, text: SecretString) -> Result<KeyObject, ObjectError> {
+    fn told(&self, object: &StoredObject, text: SecretString) -> Result<KeyObject, ObjectError> {
         let key = self.made(object).ok_or(ObjectError::NotFound)?;
         Ok(KeyObject {
             key: Some(text),
@@ -192,7 +198,7 @@ impl KeyEditor {
     }
 
     /// A stored key; none if it can't be read.
-    fn made(&self, object: &Object) -> Option<KeyObject> {
+    fn made(&self, object: &StoredObject) -> Option<KeyObject> {
         let spec = spec_of(&object.body).ok()?;
         let hashes = hashes_of(object).unwrap_or_default();
         let until = hashes.iter().filter_map(|Hashed { until, .. }| *until);

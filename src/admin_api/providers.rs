@@ -13,7 +13,7 @@ use llm_router_admin::{
 use llm_router_config::{self as config, check_provider};
 use llm_router_domain::pattern::Pattern;
 use llm_router_domain::usage::Class;
-use llm_router_store::objects::{Draft, Kind, Object};
+use llm_router_store::objects::{ObjectDraft, ObjectKind, StoredObject};
 use llm_router_store::seal::Sealer;
 use serde_json::{Map, Value, json};
 
@@ -107,7 +107,7 @@ impl Collection for ProviderEditor {
     ) -> Result<(), ObjectError> {
         self.find_stored(id, expected).await?;
         self.editor
-            .delete(Kind::Provider, id, expected, actor)
+            .delete(ObjectKind::Provider, id, expected, actor)
             .await
     }
 }
@@ -187,7 +187,7 @@ impl ProviderEditor {
         let in_file = in_file.filter_map(|fields| self.file_object(fields));
         let stored = in_force
             .objects
-            .of(Kind::Provider)
+            .by_kind(ObjectKind::Provider)
             .map(|object| self.stored_object(object));
         in_file.chain(stored).collect()
     }
@@ -208,7 +208,7 @@ impl ProviderEditor {
         if let Some(provider) = in_file {
             return Ok(Arc::clone(provider));
         }
-        let mut stored = in_force.objects.of(Kind::Provider);
+        let mut stored = in_force.objects.by_kind(ObjectKind::Provider);
         let stored = stored
             .find(|object| object.id == id)
             .ok_or(ObjectError::NotFound)?;
@@ -217,9 +217,15 @@ impl ProviderEditor {
     }
 
     /// Returns a stored provider; refuses one of the file, and one that is missing or was changed.
-    async fn find_stored(&self, id: &str, expected: Option<u64>) -> Result<Object, ObjectError> {
+    async fn find_stored(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<StoredObject, ObjectError> {
         let in_file = |in_force: &ActiveConfig| is_in_file(in_force, id);
-        let object = self.editor.made(Kind::Provider, id, expected, in_file);
+        let object = self
+            .editor
+            .made(ObjectKind::Provider, id, expected, in_file);
         object.await
     }
 
@@ -232,7 +238,7 @@ impl ProviderEditor {
         id: String,
         mut fields: Map<String, Value>,
         secrets: &Secrets,
-    ) -> Result<Draft, ObjectError> {
+    ) -> Result<ObjectDraft, ObjectError> {
         let mut whole = stored_providers::with_secrets(&id, fields.clone(), secrets);
         if id.is_empty() {
             whole.remove("id");
@@ -257,8 +263,8 @@ impl ProviderEditor {
             }
         };
         fields.remove("id");
-        Ok(Draft {
-            kind: Kind::Provider,
+        Ok(ObjectDraft {
+            kind: ObjectKind::Provider,
             name: id.clone(),
             id,
             body: fields.into(),
@@ -279,7 +285,7 @@ impl ProviderEditor {
         })
     }
 
-    fn stored_object(&self, object: &Object) -> ProviderObject {
+    fn stored_object(&self, object: &StoredObject) -> ProviderObject {
         let mut fields = object.body.as_object().cloned().unwrap_or_default();
         fields.remove(PRICES);
         ProviderObject {

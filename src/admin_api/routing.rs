@@ -11,7 +11,7 @@ use llm_router_domain::rule::{RuleFinding, RuleSpec, Severity};
 use llm_router_domain::toggle::{ToggleAnswer, ToggleChange, ToggleRecord, ToggleView};
 use llm_router_store::StoreError;
 use llm_router_store::ledger::Page;
-use llm_router_store::objects::{Draft, Kind, Object};
+use llm_router_store::objects::{ObjectDraft, ObjectKind, StoredObject};
 use uuid::Uuid;
 
 use crate::admin_api::editor::Editor;
@@ -112,7 +112,9 @@ impl Collection for RoutingEditor {
         actor: &str,
     ) -> Result<(), ObjectError> {
         self.must_be_made(id, expected).await?;
-        self.editor.delete(Kind::Rule, id, expected, actor).await
+        self.editor
+            .delete(ObjectKind::Rule, id, expected, actor)
+            .await
     }
 }
 
@@ -137,7 +139,7 @@ impl RoutingEditor {
     async fn must_be_made(&self, id: &str, expected: Option<u64>) -> Result<(), ObjectError> {
         let listed = Arc::clone(&self.editor.reloader.live().snapshot.listed_rules);
         let written = |_: &ActiveConfig| listed.iter().any(|rule| rule.id == id);
-        let made = self.editor.made(Kind::Rule, id, expected, written);
+        let made = self.editor.made(ObjectKind::Rule, id, expected, written);
         made.await.map(drop)
     }
 
@@ -166,7 +168,7 @@ impl RoutingEditor {
     }
 
     /// A rule that was stored, as it is in force here.
-    fn in_force(&self, object: &Object, spec: RuleSpec) -> RuleObject {
+    fn in_force(&self, object: &StoredObject, spec: RuleSpec) -> RuleObject {
         let live = self.editor.reloader.live();
         let mut rules = live.snapshot.listed_rules.iter();
         let rule = rules.find(|rule| rule.id == object.id);
@@ -174,14 +176,14 @@ impl RoutingEditor {
     }
 }
 
-fn draft(id: String, spec: &RuleSpec) -> Result<Draft, ObjectError> {
+fn draft(id: String, spec: &RuleSpec) -> Result<ObjectDraft, ObjectError> {
     let mut body =
         serde_json::to_value(spec).map_err(|error| StoreError::Refused(error.to_string()))?;
     if let Some(fields) = body.as_object_mut() {
         fields.remove("id");
     }
-    Ok(Draft {
-        kind: Kind::Rule,
+    Ok(ObjectDraft {
+        kind: ObjectKind::Rule,
         id,
         name: spec.name.clone(),
         body,
@@ -208,7 +210,7 @@ fn shown(rule: &Written) -> RuleObject {
 }
 
 /// A rule that is stored and could not be put into force yet.
-fn unlisted(object: &Object, spec: RuleSpec) -> RuleObject {
+fn unlisted(object: &StoredObject, spec: RuleSpec) -> RuleObject {
     shown(&Written {
         id: object.id.clone(),
         spec,

@@ -14,7 +14,7 @@ use llm_router_config::{Environment, StaticKey};
 use llm_router_domain::budget::Period;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec, LimitSpec, Role};
 use llm_router_store::Store;
-use llm_router_store::objects::{AuditQuery, Change, Handle, Kind, Object};
+use llm_router_store::objects::{AuditQuery, Handle, ObjectChange, ObjectKind, StoredObject};
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
@@ -134,7 +134,7 @@ fn create_key(create: Create) -> Outcome {
         )));
     }
     let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(failed)?;
-    opened.change(Change::Create(draft))?;
+    opened.change(ObjectChange::Create(draft))?;
     let mut out = io::stdout().lock();
     writeln!(out, "{}", text.expose_secret())?;
     writeln!(
@@ -183,7 +183,7 @@ pub(crate) fn first_key(file: Option<PathBuf>) -> Result<FirstKey, Failure> {
     };
     checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
     let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(failed)?;
-    opened.change(Change::Create(draft))?;
+    opened.change(ObjectChange::Create(draft))?;
     Ok(FirstKey::Made(text))
 }
 
@@ -204,7 +204,7 @@ fn list(config: ConfigFile) -> Outcome {
     }
 }
 
-fn write_line(out: &mut impl io::Write, key: &Object) -> io::Result<()> {
+fn write_line(out: &mut impl io::Write, key: &StoredObject) -> io::Result<()> {
     let Ok(spec) = spec_of(&key.body) else {
         return Ok(());
     };
@@ -229,8 +229,8 @@ fn revoke(key: &str, config: ConfigFile) -> Outcome {
         found => found,
     };
     let found = found.ok_or_else(|| Failure::Usage(format!("the store has no key {key}")))?;
-    opened.change(Change::Delete {
-        kind: Kind::Key,
+    opened.change(ObjectChange::Delete {
+        kind: ObjectKind::Key,
         id: found.id.clone(),
         expected: None,
     })?;
@@ -275,7 +275,7 @@ impl Opened {
 
     fn ever_had_a_key(&self) -> Result<bool, Failure> {
         let query = AuditQuery {
-            kind: Some(Kind::Key.name().to_owned()),
+            kind: Some(ObjectKind::Key.name().to_owned()),
             limit: 1,
             ..AuditQuery::default()
         };
@@ -285,17 +285,17 @@ impl Opened {
     }
 
     /// The next keys after that of an id.
-    fn page(&self, after: Option<&str>) -> Result<Vec<Object>, Failure> {
-        let keys = self.store.page(Kind::Key, after, PAGE);
+    fn page(&self, after: Option<&str>) -> Result<Vec<StoredObject>, Failure> {
+        let keys = self.store.page(ObjectKind::Key, after, PAGE);
         Ok(self.runtime.block_on(keys).map_err(LoadError::Store)?)
     }
 
-    fn find(&self, handle: Handle<'_>) -> Result<Option<Object>, Failure> {
-        let found = self.store.find(Kind::Key, handle);
+    fn find(&self, handle: Handle<'_>) -> Result<Option<StoredObject>, Failure> {
+        let found = self.store.find(ObjectKind::Key, handle);
         Ok(self.runtime.block_on(found).map_err(LoadError::Store)?)
     }
 
-    fn change(&self, change: Change) -> Result<(), Failure> {
+    fn change(&self, change: ObjectChange) -> Result<(), Failure> {
         let changed = self.store.change(change, by("shell"));
         let changed = self.runtime.block_on(changed);
         changed.map_err(|error| failed(refused(error)))?;

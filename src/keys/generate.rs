@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use llm_router_admin::ObjectError;
 use llm_router_domain::key::{KeyHasher, KeySpec};
 use llm_router_store::StoreError;
-use llm_router_store::objects::{Draft, Kind, Object};
+use llm_router_store::objects::{ObjectDraft, ObjectKind, StoredObject};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ pub(crate) fn checked(spec: &KeySpec) -> Result<(), ObjectError> {
 pub(crate) fn new_key(
     hasher: &KeyHasher,
     spec: &KeySpec,
-) -> Result<(Draft, SecretString), ObjectError> {
+) -> Result<(ObjectDraft, SecretString), ObjectError> {
     let (text, hashed) = secret(hasher);
     let id = Uuid::now_v7().to_string();
     let draft = draft(id, spec, prefix(&text), Some(sealed(&[hashed]).into()))?;
@@ -52,10 +52,10 @@ pub(crate) fn new_key(
 /// is over, if they would have worked so long.
 pub(crate) fn rotated(
     hasher: &KeyHasher,
-    object: &Object,
+    object: &StoredObject,
     now: Timestamp,
     overlap: Duration,
-) -> Result<(Draft, SecretString), ObjectError> {
+) -> Result<(ObjectDraft, SecretString), ObjectError> {
     let (text, hashed) = secret(hasher);
     let now = SystemTime::from(now);
     let end = now + overlap;
@@ -69,8 +69,8 @@ pub(crate) fn rotated(
     let hashes: Vec<_> = [hashed].into_iter().chain(earlier).collect();
     let mut body = object.body.clone();
     body[PREFIX] = prefix(&text).into();
-    let draft = Draft {
-        kind: Kind::Key,
+    let draft = ObjectDraft {
+        kind: ObjectKind::Key,
         id: object.id.clone(),
         name: object.name.clone(),
         body,
@@ -91,12 +91,12 @@ pub(crate) fn draft(
     spec: &KeySpec,
     prefix: &str,
     sealed: Option<SecretString>,
-) -> Result<Draft, ObjectError> {
+) -> Result<ObjectDraft, ObjectError> {
     let body = serde_json::to_value(spec);
     let mut body = body.map_err(|error| StoreError::Refused(error.to_string()))?;
     body[PREFIX] = prefix.into();
-    Ok(Draft {
-        kind: Kind::Key,
+    Ok(ObjectDraft {
+        kind: ObjectKind::Key,
         id,
         name: spec.name.clone(),
         body,
@@ -117,7 +117,7 @@ mod tests {
         let hasher = KeyHasher::new(&"salt".into());
         let spec = serde_json::from_str(r#"{"name":"ci"}"#).unwrap();
         let (made, first) = new_key(&hasher, &spec).unwrap();
-        let object = |draft: Draft| Object {
+        let object = |draft: ObjectDraft| StoredObject {
             kind: draft.kind,
             id: draft.id,
             name: draft.name,
@@ -128,7 +128,7 @@ mod tests {
             updated_at: Timestamp::UNIX_EPOCH,
         };
         let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let ends = |object: &Object| -> Vec<Option<u64>> {
+        let ends = |object: &StoredObject| -> Vec<Option<u64>> {
             let second = |until: SystemTime| {
                 let since = until.duration_since(SystemTime::UNIX_EPOCH);
                 since.unwrap().as_secs()

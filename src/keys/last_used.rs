@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use llm_router_store::objects::Use;
+use llm_router_store::objects::KeyUse;
 use llm_router_store::{Store, StoreError};
 
 /// Last use of one key by this process.
@@ -77,7 +77,7 @@ impl UseLog {
                 // Before it is read: a use from now on is listed anew.
                 last.listed.store(false, Ordering::Release);
                 let (key, at) = (last.key.to_string(), last.at()?);
-                Some(Use { key, at })
+                Some(KeyUse { key, at })
             });
             if let Err(error) = store.note_uses(uses.collect()).await {
                 open.extend(batch);
@@ -144,7 +144,7 @@ mod tests {
             let asked = vec!["k0".to_owned(), "k2499".to_owned(), "other".to_owned()];
             let mut uses = store.uses(asked).await.unwrap();
             uses.sort_by(|one, two| one.key.cmp(&two.key));
-            let second = |one: Use| (one.key, one.at.as_second());
+            let second = |one: KeyUse| (one.key, one.at.as_second());
             uses.into_iter().map(second).collect::<Vec<_>>()
         };
         let expected = |first| vec![("k0".to_owned(), first), ("k2499".to_owned(), 9)];

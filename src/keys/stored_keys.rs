@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use dashmap::DashMap;
 use llm_router_domain::key::{Key, KeyHash, KeySpec};
 use llm_router_domain::pattern::PatternList;
-use llm_router_store::objects::{Changes, Kind, Object, Removal};
+use llm_router_store::objects::{Changes, ObjectKind, Removal, StoredObject};
 use llm_router_store::{Store, StoreError};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize as _;
@@ -69,7 +69,7 @@ impl IssuedKeys {
         let all = Self::default();
         let mut after: Option<String> = None;
         loop {
-            let page = store.page(Kind::Key, after.as_deref(), PAGE).await?;
+            let page = store.page(ObjectKind::Key, after.as_deref(), PAGE).await?;
             for object in &page {
                 let used = previous
                     .by_id()
@@ -86,10 +86,18 @@ impl IssuedKeys {
 
     /// Takes changes over.
     pub(crate) fn apply(&self, changes: &Changes) {
-        for removal in changes.removed.iter().filter(|one| one.kind == Kind::Key) {
+        for removal in changes
+            .removed
+            .iter()
+            .filter(|one| one.kind == ObjectKind::Key)
+        {
             self.remove(removal);
         }
-        for object in changes.items.iter().filter(|one| one.kind == Kind::Key) {
+        for object in changes
+            .items
+            .iter()
+            .filter(|one| one.kind == ObjectKind::Key)
+        {
             self.put(object, None);
         }
     }
@@ -137,7 +145,7 @@ impl IssuedKeys {
         self.by_id().len()
     }
 
-    fn put(&self, object: &Object, used: Option<Arc<LastUse>>) {
+    fn put(&self, object: &StoredObject, used: Option<Arc<LastUse>>) {
         let mut by_id = self.by_id_mut();
         let known = by_id.get(object.id.as_str()).cloned();
         if known
@@ -195,7 +203,7 @@ impl IssuedKeys {
         }
     }
 
-    fn compile(&self, object: &Object, used: Option<Arc<LastUse>>) -> Result<Issued, String> {
+    fn compile(&self, object: &StoredObject, used: Option<Arc<LastUse>>) -> Result<Issued, String> {
         let spec = spec_of(&object.body).map_err(|error| error.to_string())?;
         let hashes = hashes_of(object).ok_or("its hash can't be read")?;
         let hashes = if spec.enabled { hashes } else { Vec::new() };
@@ -275,7 +283,7 @@ pub(crate) fn sealed(hashes: &[Hashed]) -> String {
 }
 
 /// By what a stored key is recognised, the newest first; none if that can't be read.
-pub(crate) fn hashes_of(object: &Object) -> Option<Vec<Hashed>> {
+pub(crate) fn hashes_of(object: &StoredObject) -> Option<Vec<Hashed>> {
     hashes(object.sealed.as_ref()?.expose_secret())
 }
 
@@ -302,9 +310,9 @@ mod tests {
 
     use super::*;
 
-    fn object(id: &str, version: u64, hashes: &[Hashed], enabled: bool) -> Object {
-        Object {
-            kind: Kind::Key,
+    fn object(id: &str, version: u64, hashes: &[Hashed], enabled: bool) -> StoredObject {
+        StoredObject {
+            kind: ObjectKind::Key,
             id: id.to_owned(),
             name: id.to_owned(),
             body: json!({ "name": id, "enabled": enabled, "owner": "team" }),
@@ -323,7 +331,7 @@ mod tests {
             until: until.map(|second| SystemTime::UNIX_EPOCH + Duration::from_secs(second)),
         };
         let keys = IssuedKeys::default();
-        let made = |object: Object| Changes {
+        let made = |object: StoredObject| Changes {
             change_number: object.version,
             items: vec![object],
             removed: Vec::new(),
@@ -332,7 +340,7 @@ mod tests {
             change_number: version,
             items: Vec::new(),
             removed: vec![Removal {
-                kind: Kind::Key,
+                kind: ObjectKind::Key,
                 id: "a".to_owned(),
                 version,
             }],

@@ -103,7 +103,7 @@ impl LedgerMetrics {
             counter.inc_by(now.saturating_sub(counter.get()));
         };
         catch_up(&self.counted.journal_failures, journal.failures());
-        catch_up(&self.counted.lost_entries, journal.dropped());
+        catch_up(&self.counted.lost_entries, journal.dropped_records());
         let waiting = i64::try_from(journal.in_memory()).unwrap_or(i64::MAX);
         self.counted.entries_in_memory.set(waiting);
         let journalled = i64::try_from(journal.waiting()).unwrap_or(i64::MAX);

@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use llm_router_config as config;
 use llm_router_domain::ledger::{LedgerEntry, OpenEntry};
 use llm_router_store::journal::{
-    Journal, JournalError, Mover, MoverSettings, OnFull, Recovered, Settings, others,
+    Journal, JournalError, JournalSettings, Mover, MoverSettings, OnFull, RecoveredJournal, others,
 };
 use llm_router_store::{LedgerStore, Store, StoreError, StoreUrl};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -123,14 +123,14 @@ impl Ledger {
     /// When it can't be noted; then nothing must go upstream.
     pub(crate) fn opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
         let journal = self.journal.as_ref();
-        journal.map_or(Ok(()), |journal| journal.opened(opened))
+        journal.map_or(Ok(()), |journal| journal.record_opened(opened))
     }
 
     /// Notes what came of an attempt at the deployment of that id.
     pub(crate) fn settled(&self, entry: LedgerEntry, deployment: &str) {
         self.metrics.settled(&entry, deployment);
         if let Some(journal) = &self.journal {
-            journal.settled(entry);
+            journal.record_settled(entry);
         }
     }
 
@@ -176,7 +176,7 @@ impl Ledger {
         };
         let mut running = 0;
         for place in others(&self.folder, journal.folder()) {
-            match Journal::open(Settings::new(&place)) {
+            match Journal::open(JournalSettings::new(&place)) {
                 Ok((left, recovered)) => {
                     tell_recovered(&recovered);
                     self.move_out(left).await?;
@@ -220,12 +220,12 @@ impl Ledger {
 }
 
 fn open_journal(settings: &config::Store, beside: bool) -> Result<Journal, JournalError> {
-    let settings = Settings {
+    let settings = JournalSettings {
         on_full: match settings.on_journal_failure {
             config::OnJournalFailure::Refuse => OnFull::Refuse,
             config::OnJournalFailure::Continue => OnFull::Continue,
         },
-        ..Settings::new(&settings.journal)
+        ..JournalSettings::new(&settings.journal)
     };
     let (journal, recovered) = if beside {
         Journal::open_beside(&settings)?
@@ -236,7 +236,7 @@ fn open_journal(settings: &config::Store, beside: bool) -> Result<Journal, Journ
     Ok(journal)
 }
 
-fn tell_recovered(recovered: &Recovered) {
+fn tell_recovered(recovered: &RecoveredJournal) {
     if !recovered.lost.is_empty() || recovered.damaged > 0 {
         tracing::warn!(
             interrupted = recovered.lost.len(),

@@ -234,8 +234,11 @@ fn endpoint(format: Option<Format>, body: &[u8]) -> Endpoint {
     let has = |name: &str| json::member(body, name.as_bytes()).is_some();
     let any = |names: &[&str]| names.iter().any(|name| has(name));
     match format {
-        Some(Format::AnthropicMessages) => Endpoint::Messages,
-        Some(Format::OpenAiResponses) => Endpoint::Responses,
+        Some(format) if format != Format::OpenAiChat => {
+            let mut endpoints = Endpoint::ALL.into_iter();
+            let first = endpoints.find(|endpoint| endpoint.format() == format);
+            first.unwrap_or(Endpoint::ChatCompletions)
+        }
         None if has("messages") && any(&["system", "stop_sequences", "thinking", "top_k"]) => {
             Endpoint::Messages
         }

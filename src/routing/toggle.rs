@@ -11,7 +11,7 @@ use llm_router_domain::toggle::{
     Toggle, ToggleAnswer, ToggleChange, ToggleRecord, ToggleSettings, ToggleView,
 };
 use llm_router_store::objects::AuditDraft;
-use llm_router_store::toggle::Step;
+use llm_router_store::toggle::ToggleStep;
 use llm_router_store::{Store, StoreError};
 use serde_json::json;
 
@@ -170,7 +170,7 @@ impl ToggleReplica {
             let Some((answer, items, audit)) = take(&mut to, &settings, now) else {
                 return Ok((None, toggle.status(&settings, now)));
             };
-            let step = Step {
+            let step = ToggleStep {
                 from: toggle.revision(),
                 to: to.clone(),
                 items: items.clone(),

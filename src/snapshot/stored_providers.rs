@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::civil::date;
 use llm_router_config::{Config, MASK, Provider, check_provider};
 use llm_router_domain::price::PriceTable;
-use llm_router_store::objects::{Kind, Object, Objects};
+use llm_router_store::objects::{ObjectKind, Objects, StoredObject};
 use llm_router_store::seal::Sealer;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
@@ -25,7 +25,7 @@ pub(crate) fn with_stored_providers(
     sealer: Option<&Sealer>,
 ) -> Config {
     let mut config = config.clone();
-    for object in objects.of(Kind::Provider) {
+    for object in objects.by_kind(ObjectKind::Provider) {
         let taken = config
             .providers
             .iter()
@@ -53,7 +53,10 @@ pub(crate) fn with_stored_providers(
 ///
 /// # Errors
 /// Returns a sentence if it can't be used.
-pub(crate) fn to_config(object: &Object, sealer: Option<&Sealer>) -> Result<Arc<Provider>, String> {
+pub(crate) fn to_config(
+    object: &StoredObject,
+    sealer: Option<&Sealer>,
+) -> Result<Arc<Provider>, String> {
     let secrets = open_secrets(object, sealer)?;
     let fields = object.body.as_object().cloned().unwrap_or_default();
     check_provider(&with_secrets(&object.id, fields, &secrets).into()).map_err(|problems| {
@@ -67,7 +70,7 @@ pub(crate) fn to_config(object: &Object, sealer: Option<&Sealer>) -> Result<Arc<
 /// Returns the prices of stored providers' models.
 pub(crate) fn prices(objects: &Objects) -> PriceTable {
     let mut table = PriceTable::default();
-    for object in objects.of(Kind::Provider) {
+    for object in objects.by_kind(ObjectKind::Provider) {
         for (model, price) in object.body[PRICES].as_object().into_iter().flatten() {
             match price_table(&object.id, model, price) {
                 Ok(price) => table = table.merge(price),
@@ -175,7 +178,10 @@ impl Secrets {
 ///
 /// # Errors
 /// Returns an error if they can't be opened.
-pub(crate) fn open_secrets(object: &Object, sealer: Option<&Sealer>) -> Result<Secrets, String> {
+pub(crate) fn open_secrets(
+    object: &StoredObject,
+    sealer: Option<&Sealer>,
+) -> Result<Secrets, String> {
     let Some(sealed) = &object.sealed else {
         return Ok(Secrets::default());
     };
@@ -224,9 +230,9 @@ mod tests {
         Sealer::new(&"0123456789abcdef0123456789abcdef".into(), &[]).unwrap()
     }
 
-    fn object(fields: Value, sealed: Option<SecretString>) -> Object {
-        Object {
-            kind: Kind::Provider,
+    fn object(fields: Value, sealed: Option<SecretString>) -> StoredObject {
+        StoredObject {
+            kind: ObjectKind::Provider,
             id: "a".to_owned(),
             name: "a".to_owned(),
             body: fields,

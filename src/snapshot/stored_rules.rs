@@ -10,7 +10,7 @@ use llm_router_domain::pattern::PatternList;
 use llm_router_domain::rule::{
     self, CompiledRules, RuleFinding, RuleNames, RuleSpec, Rules, Severity,
 };
-use llm_router_store::objects::{Kind, Object, Objects};
+use llm_router_store::objects::{ObjectKind, Objects, StoredObject};
 use serde::Deserialize as _;
 
 use crate::keys::stored_keys::IssuedKeys;
@@ -161,11 +161,11 @@ fn written(config: &Config, objects: &Objects) -> Vec<Listed> {
         made: None,
         problems: Vec::new(),
     });
-    let made = objects.of(Kind::Rule).map(made);
+    let made = objects.by_kind(ObjectKind::Rule).map(made);
     of_file.chain(made).collect()
 }
 
-fn made(object: &Object) -> Listed {
+fn made(object: &StoredObject) -> Listed {
     let (mut spec, problems) = read(object);
     spec.id = Some(object.id.clone());
     Listed {
@@ -176,8 +176,8 @@ fn made(object: &Object) -> Listed {
     }
 }
 
-impl From<&Object> for Made {
-    fn from(object: &Object) -> Self {
+impl From<&StoredObject> for Made {
+    fn from(object: &StoredObject) -> Self {
         Self {
             version: object.version,
             created_at: object.created_at,
@@ -187,7 +187,7 @@ impl From<&Object> for Made {
 }
 
 /// The rule out of an object. One that doesn't read keeps its name and does nothing.
-fn read(object: &Object) -> (RuleSpec, Vec<RuleFinding>) {
+fn read(object: &StoredObject) -> (RuleSpec, Vec<RuleFinding>) {
     let error = match RuleSpec::deserialize(&object.body) {
         Ok(spec) => return (spec, Vec::new()),
         Err(error) => error,
@@ -250,19 +250,19 @@ fn names<'a>(
         .providers
         .iter()
         .map(|provider| (provider.id.as_str(), provider.models.clone()));
-    let named = |kind| objects.of(kind).map(|object| object.name.as_str());
+    let named = |kind| objects.by_kind(kind).map(|object| object.name.as_str());
     let made_providers = objects
-        .of(Kind::Provider)
+        .by_kind(ObjectKind::Provider)
         .map(|provider| (provider.id.as_str(), served_by(provider)));
     RuleNames {
-        models: models.chain(named(Kind::Model)).collect(),
+        models: models.chain(named(ObjectKind::Model)).collect(),
         providers: providers.chain(made_providers).collect(),
         keys: keys.chain(made_keys).collect(),
         owners: owners.chain(made_owners).collect(),
     }
 }
 
-fn served_by(provider: &Object) -> PatternList {
+fn served_by(provider: &StoredObject) -> PatternList {
     let listed = provider
         .body
         .get("models")

@@ -27,7 +27,7 @@ pub(crate) struct ChangeNotifier {
 enum Way {
     Redis(counters::ChangeBroadcast),
     /// Announces every change itself, with the transaction that makes it.
-    Postgres(store::Listener),
+    Postgres(store::ChangeListener),
     /// Replicas look at the store, and that is all.
     None,
 }
@@ -44,7 +44,7 @@ impl ChangeNotifier {
                 Way::Redis(broadcast.map_err(|error| format!("counters.url: {error}"))?)
             }
             (CounterUrl::Memory, StoreUrl::Postgres(url)) => {
-                let listener = store::Listener::new(url.expose_secret());
+                let listener = store::ChangeListener::new(url.expose_secret());
                 Way::Postgres(listener.map_err(|error| format!("store.url: {error}"))?)
             }
             (CounterUrl::Memory, StoreUrl::Sqlite(_)) => Way::None,
@@ -115,7 +115,7 @@ impl ChangeNotifier {
 /// A connection that hears of changes.
 enum Listening {
     Redis(counters::ChangeSubscription),
-    Postgres(store::Listening),
+    Postgres(store::ListenConnection),
 }
 
 impl Way {

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use llm_router_admin::{Difference, RejectedConfig};
-use llm_router_config::{Config, DEFAULT_FILE, Environment, Loaded, Report, RestartOnlySettings};
+use llm_router_config::{
+    Config, DEFAULT_FILE, Environment, Loaded, Problem, Report, RestartOnlySettings, Severity,
+};
 use llm_router_domain::key::KeyHasher;
 use llm_router_store::objects::{AuditDraft, Changes, Objects};
 use llm_router_store::seal::Sealer;
@@ -354,8 +356,16 @@ impl Reloader {
         for warning in loaded.warnings.warnings() {
             tracing::warn!("{warning}");
         }
-        let issued = Arc::clone(self.live().snapshot.keys.issued());
-        let revision = self.swap(&loaded.config, &in_force.objects, &issued)?;
+        let previous = self.live();
+        let issued = Arc::clone(previous.snapshot.keys.issued());
+        let snapshot = self.compile(&loaded.config, &in_force.objects, &issued, &previous)?;
+        let before = Contents::new(&in_force.masked, &previous.snapshot);
+        let after = Contents::new(&loaded.masked, &snapshot);
+        let file = self.file().map(Path::to_string_lossy);
+        before
+            .check_loss(&after, &file.unwrap_or("built-in".into()))
+            .map_err(LoadError::Config)?;
+        let revision = self.activate(snapshot, &previous)?;
         for setting in self.restart_only.changes(&loaded.config.restart_only) {
             tracing::warn!(setting, "the changed setting takes effect after a restart");
         }
@@ -371,22 +381,36 @@ impl Reloader {
         objects: &Objects,
         issued: &Arc<IssuedKeys>,
     ) -> Result<u64, LoadError> {
-        let previous = self.live.load_full();
-        let snapshot = self
-            .loader
-            .compile(config, objects, issued, Some(&previous.snapshot))?;
-        let revision = snapshot.revision;
+        let previous = self.live();
+        let snapshot = self.compile(config, objects, issued, &previous)?;
+        Ok(self.activate(snapshot, &previous)?)
+    }
+
+    fn compile(
+        &self,
+        config: &Config,
+        objects: &Objects,
+        issued: &Arc<IssuedKeys>,
+        previous: &Live,
+    ) -> Result<Snapshot, LoadError> {
+        let previous = Some(&previous.snapshot);
+        self.loader.compile(config, objects, issued, previous)
+    }
+
+    /// Binds a snapshot to the network and serves the next requests by it. Returns its revision.
+    fn activate(&self, snapshot: Snapshot, previous: &Live) -> io::Result<u64> {
+        let live = Live::bind(snapshot, Some(previous))?;
+        let revision = live.snapshot.revision;
         self.metrics
-            .rules_broken(broken(&snapshot.listed_rules).count());
-        self.live
-            .store(Arc::new(Live::bind(snapshot, Some(&previous))?));
+            .rules_broken(broken(&live.snapshot.listed_rules).count());
+        self.live.store(Arc::new(live));
         Ok(revision)
     }
 
     async fn reload_if_changed(&self) {
-        let fingerprint = self.loader.fingerprint();
-        let known = self.in_force().tried;
-        if fingerprint != known {
+        let tried = self.in_force().tried;
+        let fingerprint = || self.loader.fingerprint();
+        if fingerprint() != tried && wait_until_still(fingerprint).await != tried {
             self.reload_from_file("file changed").await;
         }
     }
@@ -402,8 +426,78 @@ impl Reloader {
 /// How long the store may take to record a changed configuration.
 const RECORDING: Duration = Duration::from_secs(2);
 
-/// How long a file must be left alone before it is read: editors write in several steps.
-const SETTLE: Duration = Duration::from_millis(100);
+/// The time for which a file must stay unchanged before it is read: editors write in several steps.
+const STILL: Duration = Duration::from_millis(100);
+
+/// The most times that a changed file is waited for.
+const MOST_WAITS: usize = 50;
+
+/// Waits until the files' fingerprint stays the same for [`STILL`], and returns it. Files that keep
+/// changing are waited for a few seconds.
+async fn wait_until_still(fingerprint: impl Fn() -> u64) -> u64 {
+    let mut last = fingerprint();
+    for _ in 0..MOST_WAITS {
+        tokio::time::sleep(STILL).await;
+        let next = fingerprint();
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    last
+}
+
+/// The amounts by which a configuration is compared with the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Contents {
+    /// Sections of the file.
+    sections: usize,
+    /// Providers that are enabled, of the file and made by API.
+    providers: usize,
+    /// Keys of the file and made by API, and the bootstrap admin key.
+    keys: usize,
+}
+
+impl Contents {
+    fn new(file: &Value, snapshot: &Snapshot) -> Self {
+        Self {
+            sections: file.as_object().map_or(0, Map::len),
+            providers: snapshot.providers.len(),
+            keys: snapshot.keys.len(),
+        }
+    }
+
+    /// Refuses a configuration that has lost everything of a kind: its file was probably emptied or
+    /// cut off by mistake. Whoever means it restarts the router.
+    fn check_loss(&self, after: &Self, file: &str) -> Result<(), Report> {
+        let problem = |path: &str, message: &str| Problem {
+            severity: Severity::Error,
+            file: file.into(),
+            mark: None,
+            path: path.to_owned(),
+            message: message.to_owned(),
+            remedy: "restore it, or restart the router to apply the change".to_owned(),
+        };
+        let is_lost = |before: usize, after: usize| before > 0 && after == 0;
+        let problems = if is_lost(self.sections, after.sections) {
+            vec![problem("(root)", "the file has become empty")]
+        } else {
+            let providers = is_lost(self.providers, after.providers).then(|| {
+                problem(
+                    "providers",
+                    "no provider is left, so every request would fail",
+                )
+            });
+            let keys = is_lost(self.keys, after.keys)
+                .then(|| problem("keys", "no key is left, so every request would be refused"));
+            providers.into_iter().chain(keys).collect()
+        };
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Report::new(problems))
+    }
+}
 
 /// The net under the file system's notices, which some file systems don't give.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -440,10 +534,7 @@ pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<SighupListener>)
     loop {
         tokio::select! {
             () = hangups.next() => reloader.reload_from_file("SIGHUP").await,
-            Some(()) = changed.recv() => {
-                tokio::time::sleep(SETTLE).await;
-                reloader.reload_if_changed().await;
-            }
+            Some(()) = changed.recv() => reloader.reload_if_changed().await,
             () = tokio::time::sleep(LOOK_AGAIN) => reloader.reload_if_changed().await,
         }
     }
@@ -477,6 +568,60 @@ fn watcher(
         Err(error) => {
             tracing::warn!(%error, "the configuration's folder can't be watched; it is looked at every 5 s");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn changing_files_are_waited_for() {
+        let reads = Cell::new(0);
+        let changes_until = |last: u64| {
+            reads.set(0);
+            let reads = &reads;
+            move || {
+                reads.set(reads.get() + 1);
+                last.min(reads.get())
+            }
+        };
+        assert_eq!(wait_until_still(changes_until(1)).await, 1);
+        assert_eq!(reads.get(), 2);
+        assert_eq!(wait_until_still(changes_until(7)).await, 7);
+        assert_eq!(reads.get(), 8);
+        let began = tokio::time::Instant::now();
+        wait_until_still(changes_until(u64::MAX)).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_configuration_that_lost_everything_of_a_kind_is_refused() {
+        let contents = |(sections, providers, keys)| Contents {
+            sections,
+            providers,
+            keys,
+        };
+        for (before, after, expected) in [
+            ((3, 2, 2), (3, 1, 1), &[][..]),
+            ((3, 2, 2), (1, 2, 2), &[]),
+            ((3, 2, 2), (0, 1, 1), &["(root)"]),
+            ((3, 2, 2), (0, 0, 0), &["(root)"]),
+            ((3, 2, 2), (3, 0, 1), &["providers"]),
+            ((3, 2, 2), (3, 2, 0), &["keys"]),
+            ((3, 2, 2), (1, 0, 0), &["providers", "keys"]),
+            // What was not there before can't be lost.
+            ((1, 0, 2), (1, 0, 2), &[]),
+            ((1, 1, 0), (1, 1, 0), &[]),
+            ((0, 1, 1), (0, 1, 1), &[]),
+        ] {
+            let report = contents(before).check_loss(&contents(after), "a.yaml");
+            let report = report.err().unwrap_or_default();
+            let paths: Vec<&str> = report.errors().map(|one| one.path.as_str()).collect();
+            assert_eq!(paths, expected, "{before:?} {after:?}");
         }
     }
 }

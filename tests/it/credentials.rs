@@ -2,7 +2,7 @@
 //! of somebody else's requests and reads which rule matched.
 
 use jiff::Timestamp;
-use llm_router_store::objects::{By, Change, Draft, Kind};
+use llm_router_store::objects::{ChangedBy, ObjectChange, ObjectDraft, ObjectKind};
 use llm_router_store::{StoreUrl, open};
 use serde_json::{Value, json};
 
@@ -200,18 +200,18 @@ async fn plant(shared: &Shared, rules: &[Value]) {
         .unwrap();
     for rule in rules {
         let name = rule["name"].as_str().unwrap().to_owned();
-        let draft = Draft {
-            kind: Kind::Rule,
+        let draft = ObjectDraft {
+            kind: ObjectKind::Rule,
             id: format!("id-of-{name}"),
             name,
             body: rule.clone(),
             sealed: None,
         };
-        let by = By {
+        let by = ChangedBy {
             actor: "operator".to_owned(),
             at: Timestamp::now(),
         };
-        store.change(Change::Create(draft), by).await.unwrap();
+        store.change(ObjectChange::Create(draft), by).await.unwrap();
     }
 }
 

@@ -178,10 +178,10 @@ async fn a_full_disk_refuses_until_there_is_room() {
             >= 1.0
     })
     .await;
-    gateway.logs("the journal can't be written").await;
+    gateway.logs("failed to write to the journal").await;
     disk.free();
     until_status(&gateway, 200).await;
-    gateway.logs("the journal is written again").await;
+    gateway.logs("writing to the journal again").await;
     is_whole(gateway, &mock).await;
 }
 

@@ -94,3 +94,42 @@ async fn a_broken_file_changes_nothing() {
     let told = running(&gateway).await;
     assert!(told["refused"].is_null(), "{told}");
 }
+
+#[tokio::test]
+async fn a_file_that_lost_everything_is_refused() {
+    let mock = mock().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .model("old", "up", "mock-gpt")
+        .run()
+        .await;
+    let mut without_providers = gateway.config.clone();
+    without_providers["providers"] = json!([]);
+    without_providers["models"] = json!([]);
+    for (text, path, message) in [
+        (String::new(), "(root)", "the file has become empty"),
+        (
+            "# all gone\n".to_owned(),
+            "(root)",
+            "the file has become empty",
+        ),
+        (
+            without_providers.to_string(),
+            "providers",
+            "no provider is left",
+        ),
+    ] {
+        fs::write(gateway.config_file(), text).unwrap();
+        eventually(message, || async {
+            let error = running(&gateway).await["refused"]["errors"][0].clone();
+            let says = error["message"].as_str().unwrap_or_default();
+            error["field"] == path && says.contains(message)
+        })
+        .await;
+        assert!(serves(&gateway, "old").await);
+        write(&gateway, &["old"]);
+        gateway
+            .shows("llm_router_config_last_reload_successful", &[], 1.0)
+            .await;
+    }
+}

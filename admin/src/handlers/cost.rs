@@ -9,7 +9,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use llm_router_domain::ledger::LedgerSums;
 use llm_router_store::LedgerStore;
-use llm_router_store::ledger::{CostQuery, CostRow, Group};
+use llm_router_store::ledger::{CostQuery, CostRow, SumGroup};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::json;
@@ -153,7 +153,7 @@ pub(crate) async fn daily(
         let last = query.to.unwrap_or_else(|| backend.today());
         query.from = last.checked_sub((DEFAULT_DAYS - 1).days()).ok();
     }
-    query.group = Group::Day;
+    query.group = SumGroup::Day;
     list_costs(backend.as_ref(), query, &parameters).await
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn by_model(
     Query(parameters): Parameters,
 ) -> Result<Json<ListPage<CostItem>>, AdminError> {
     let query = CostQuery {
-        group: Group::Model,
+        group: SumGroup::Model,
         ..cost_query(caller, &parameters)?
     };
     list_costs(backend.as_ref(), query, &parameters).await
@@ -184,9 +184,9 @@ pub(crate) async fn by_user(
     Query(parameters): Parameters,
 ) -> Result<Json<ListPage<CostItem>>, AdminError> {
     let group = match parameters.get("group").map(String::as_str) {
-        None | Some("end_user") => Group::EndUser,
-        Some("owner") => Group::Owner,
-        Some("key") => Group::Key,
+        None | Some("end_user") => SumGroup::EndUser,
+        Some("owner") => SumGroup::Owner,
+        Some("key") => SumGroup::Key,
         Some(_) => {
             let message = "group must be end_user, owner or key.";
             return Err(AdminError::invalid("group", message));
@@ -218,9 +218,9 @@ pub(crate) async fn summary(
     };
     Ok(Json(CostSummary {
         total: total(store.as_ref(), &query).await?,
-        by_model: by(Group::Model).await?,
-        by_user: by(Group::EndUser).await?,
-        by_provider: by(Group::Provider).await?,
+        by_model: by(SumGroup::Model).await?,
+        by_user: by(SumGroup::EndUser).await?,
+        by_provider: by(SumGroup::Provider).await?,
     }))
 }
 
@@ -340,12 +340,12 @@ fn cursor_after(row: &CostRow) -> String {
 fn begin_after(query: &mut CostQuery, cursor: &str) -> Result<(), AdminError> {
     let values: Vec<String> = serde_json::from_str(cursor).map_err(|_| invalid_cursor())?;
     match (query.group, values.as_slice()) {
-        (Group::Day, [day]) => {
+        (SumGroup::Day, [day]) => {
             let day: Date = day.parse().map_err(|_| invalid_cursor())?;
             query.from = Some(day.tomorrow().map_err(|_| invalid_cursor())?);
         }
-        (Group::Model, [_, _])
-        | (Group::Provider | Group::Owner | Group::Key | Group::EndUser, [_]) => {
+        (SumGroup::Model, [_, _])
+        | (SumGroup::Provider | SumGroup::Owner | SumGroup::Key | SumGroup::EndUser, [_]) => {
             query.after = values;
         }
         _ => return Err(invalid_cursor()),
@@ -412,16 +412,16 @@ mod tests {
             };
             begin_after(&mut query, &cursor_after(row)).map(|()| (query.after, query.from))
         };
-        let (after, _) = begin(Group::Model, &model).unwrap();
+        let (after, _) = begin(SumGroup::Model, &model).unwrap();
         assert_eq!(after, ["p", "m, \"x\""]);
-        assert_eq!(begin(Group::EndUser, &user).unwrap().0, [""]);
-        let (_, from) = begin(Group::Day, &day).unwrap();
+        assert_eq!(begin(SumGroup::EndUser, &user).unwrap().0, [""]);
+        let (_, from) = begin(SumGroup::Day, &day).unwrap();
         assert_eq!(from, Some(jiff::civil::date(2026, 2, 1)));
         for (group, row) in [
-            (Group::EndUser, &model),
-            (Group::Model, &user),
-            (Group::Day, &user),
-            (Group::Nothing, &user),
+            (SumGroup::EndUser, &model),
+            (SumGroup::Model, &user),
+            (SumGroup::Day, &user),
+            (SumGroup::Nothing, &user),
         ] {
             assert!(begin(group, row).is_err(), "{group:?} {row:?}");
         }

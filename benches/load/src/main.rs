@@ -1,5 +1,4 @@
-//! Load generator, bare upstream, plain Pingora floor and the checks that set a proxy against
-//! them: one command each, see README.md.
+#![doc = include_str!("../README.md")]
 
 mod bed;
 mod bodies;

@@ -1,5 +1,5 @@
-//! How long a configuration of 1,000 models and 10,000 rules takes to be read, checked and
-//! compiled, as at start and at every reload.
+//! Measures the time to read, check and compile a configuration of 1,000 models and 10,000 rules, as
+//! at start and at every reload.
 
 #[path = "../../domain/benches/many/mod.rs"]
 mod many;

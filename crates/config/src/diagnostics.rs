@@ -10,8 +10,8 @@ use llm_router_yaml::{Mark, Node, Value};
 use crate::path::ConfigPath;
 use crate::report::{Problem, Severity};
 
-/// The most problems that are listed. Whoever has more will fix these first.
-const MAX_PROBLEMS: usize = 1_000;
+/// The most errors that are listed, and the most warnings. Whoever has more will fix these first.
+const MAX_LISTED: usize = 1_000;
 
 /// The problems of one file.
 pub(crate) struct Diagnostics {
@@ -22,8 +22,15 @@ pub(crate) struct Diagnostics {
     suppressed: HashSet<ConfigPath>,
     /// The settings around suppressed ones.
     around_suppressed: HashSet<ConfigPath>,
-    /// Errors and warnings beyond [`MAX_PROBLEMS`].
-    unlisted: (usize, usize),
+    errors: Count,
+    warnings: Count,
+}
+
+/// The number of problems of one severity.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    listed: usize,
+    unlisted: usize,
 }
 
 impl Diagnostics {
@@ -34,7 +41,8 @@ impl Diagnostics {
             problems: Vec::new(),
             suppressed: HashSet::new(),
             around_suppressed: HashSet::new(),
-            unlisted: (0, 0),
+            errors: Count::default(),
+            warnings: Count::default(),
         }
     }
 
@@ -56,8 +64,8 @@ impl Diagnostics {
         for problem in fork.problems {
             self.add(problem);
         }
-        self.unlisted.0 += fork.unlisted.0;
-        self.unlisted.1 += fork.unlisted.1;
+        self.errors.unlisted += fork.errors.unlisted;
+        self.warnings.unlisted += fork.warnings.unlisted;
         self.suppressed.extend(fork.suppressed);
         self.around_suppressed.extend(fork.around_suppressed);
     }
@@ -70,8 +78,7 @@ impl Diagnostics {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let mark = self.mark(at);
-        self.push(Severity::Error, at, mark, problem.into(), remedy.into());
+        self.push(Severity::Error, at, None, problem.into(), remedy.into());
         self.suppress(at.clone());
     }
 
@@ -107,8 +114,7 @@ impl Diagnostics {
         remedy: impl Into<String>,
     ) {
         if !self.touches_suppressed(at) {
-            let mark = self.mark(at);
-            self.push(Severity::Error, at, mark, problem.into(), remedy.into());
+            self.push(Severity::Error, at, None, problem.into(), remedy.into());
         }
     }
 
@@ -130,8 +136,7 @@ impl Diagnostics {
         remedy: impl Into<String>,
     ) {
         if !self.touches_suppressed(at) {
-            let mark = self.mark(at);
-            self.push(Severity::Warning, at, mark, problem.into(), remedy.into());
+            self.push(Severity::Warning, at, None, problem.into(), remedy.into());
         }
     }
 
@@ -146,37 +151,35 @@ impl Diagnostics {
 
     /// Adds a problem of another file.
     pub(crate) fn add(&mut self, problem: Problem) {
-        if self.problems.len() < MAX_PROBLEMS {
+        if self.count(problem.severity) {
             self.problems.push(problem);
-        } else {
-            self.count_unlisted(problem.severity);
         }
     }
 
-    pub(crate) fn has_errors(&self) -> bool {
-        let mut problems = self.problems.iter();
-        self.unlisted.0 > 0 || problems.any(|problem| problem.severity == Severity::Error)
+    pub(crate) const fn has_errors(&self) -> bool {
+        self.errors.listed + self.errors.unlisted > 0
     }
 
     pub(crate) fn into_problems(mut self) -> Vec<Problem> {
-        let (errors, warnings) = self.unlisted;
-        if errors + warnings > 0 {
-            self.problems.push(Problem {
-                severity: if errors > 0 {
-                    Severity::Error
-                } else {
-                    Severity::Warning
-                },
-                file: self.file,
-                mark: None,
-                path: ConfigPath::default().to_string(),
-                message: format!("{errors} more errors and {warnings} more warnings"),
-                remedy: "fix those that are listed, then check again".to_owned(),
-            });
+        for (severity, count, noun) in [
+            (Severity::Error, self.errors, "errors"),
+            (Severity::Warning, self.warnings, "warnings"),
+        ] {
+            if count.unlisted > 0 {
+                self.problems.push(Problem {
+                    severity,
+                    file: Arc::clone(&self.file),
+                    mark: None,
+                    path: ConfigPath::default().to_string(),
+                    message: format!("{} more {noun} are not listed", count.unlisted),
+                    remedy: "fix the ones that are, then check again".to_owned(),
+                });
+            }
         }
         self.problems
     }
 
+    /// Adds a problem, at the position of its setting unless a better one is known.
     fn push(
         &mut self,
         severity: Severity,
@@ -185,25 +188,31 @@ impl Diagnostics {
         message: String,
         remedy: String,
     ) {
-        if self.problems.len() >= MAX_PROBLEMS {
-            self.count_unlisted(severity);
-            return;
+        if self.count(severity) {
+            self.problems.push(Problem {
+                severity,
+                file: Arc::clone(&self.file),
+                mark: mark.or_else(|| self.tree.as_deref().map(|root| at.mark(root))),
+                path: at.to_string(),
+                message,
+                remedy,
+            });
         }
-        self.problems.push(Problem {
-            severity,
-            file: Arc::clone(&self.file),
-            mark,
-            path: at.to_string(),
-            message,
-            remedy,
-        });
     }
 
-    const fn count_unlisted(&mut self, severity: Severity) {
-        match severity {
-            Severity::Error => self.unlisted.0 += 1,
-            Severity::Warning => self.unlisted.1 += 1,
+    /// Counts a problem. Returns true if it is to be listed.
+    const fn count(&mut self, severity: Severity) -> bool {
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        let is_listed = count.listed < MAX_LISTED;
+        if is_listed {
+            count.listed += 1;
+        } else {
+            count.unlisted += 1;
         }
+        is_listed
     }
 
     /// Returns true if the setting, or one in it or around it, is suppressed.
@@ -212,14 +221,6 @@ impl Diagnostics {
         self.suppressed.contains(at)
             || self.around_suppressed.contains(at)
             || ancestors.any(|ancestor| self.suppressed.contains(&ancestor))
-    }
-
-    /// The position of a setting, or of the innermost one around it that is in the file.
-    fn mark(&self, at: &ConfigPath) -> Option<Mark> {
-        if self.problems.len() >= MAX_PROBLEMS {
-            return None;
-        }
-        self.tree.as_deref().map(|root| at.mark(root))
     }
 }
 
@@ -231,17 +232,21 @@ mod tests {
     fn problems_beyond_the_most_are_counted() {
         let mut diagnostics = Diagnostics::new("a.yaml");
         let at = ConfigPath::default().field("keys");
-        for index in 0..MAX_PROBLEMS {
+        for index in 0..MAX_LISTED + 2 {
             diagnostics.warn(&at.item(index), "is odd", "");
         }
         assert!(!diagnostics.has_errors());
-        diagnostics.error(&at, "is wrong", "");
-        diagnostics.warn(&at, "is odd", "");
+        // Warnings leave room for errors.
+        diagnostics.error(&at, "is invalid", "");
         assert!(diagnostics.has_errors());
         let problems = diagnostics.into_problems();
-        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
-        let last = problems.last().unwrap();
-        assert_eq!(last.severity, Severity::Error);
-        assert_eq!(last.message, "1 more errors and 1 more warnings");
+        let messages = |severity| {
+            let problems = problems.iter().filter(move |one| one.severity == severity);
+            problems.map(|one| one.message.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(messages(Severity::Error), ["is invalid"]);
+        let warnings = messages(Severity::Warning);
+        assert_eq!(warnings.len(), MAX_LISTED + 1);
+        assert_eq!(warnings[MAX_LISTED], "2 more warnings are not listed");
     }
 }

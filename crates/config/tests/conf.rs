@@ -1,5 +1,5 @@
-//! The files under `conf/`: each loads, and the commented one says of every setting what the doc
-//! comment of its type says. `UPDATE_CONF=1 cargo test -p llm-router-config` rewrites its comments.
+//! The files under `conf/`: each loads, and the comments of the commented one are the doc comments of
+//! the types. `UPDATE_CONF=1 cargo test -p llm-router-config` rewrites its comments.
 
 #![expect(
     clippy::panic,
@@ -35,7 +35,7 @@ fn keys_set() -> Environment {
     Environment::new(variables.map(|(index, name)| (*name, format!("{key}{index}"))))
 }
 
-fn loaded(file: &Path, environment: &Environment) -> Loaded {
+fn load_file(file: &Path, environment: &Environment) -> Loaded {
     load(Some(file), environment).unwrap_or_else(|report| panic!("{report}"))
 }
 
@@ -45,7 +45,7 @@ fn every_example_loads_without_a_warning() {
     let examples: Vec<PathBuf> = examples.map(|entry| entry.unwrap().path()).collect();
     assert!(examples.len() >= 4, "{examples:?}");
     for file in examples {
-        let loaded = loaded(&file, &keys_set());
+        let loaded = load_file(&file, &keys_set());
         assert_eq!(loaded.warnings.render(), "", "{}", file.display());
         assert!(!loaded.config.providers.is_empty() && !loaded.config.keys.is_empty());
     }
@@ -54,7 +54,7 @@ fn every_example_loads_without_a_warning() {
 #[test]
 fn the_commented_file_runs_on_a_machine_without_keys() {
     let none: [(&str, &str); 0] = [];
-    let bare = loaded(&commented_file(), &Environment::new(none));
+    let bare = load_file(&commented_file(), &Environment::new(none));
     let config = bare.config;
     let on = config.providers.iter().filter(|provider| provider.enabled);
     let on: Vec<&str> = on.map(|provider| provider.id.as_str()).collect();
@@ -69,7 +69,7 @@ fn the_commented_file_runs_on_a_machine_without_keys() {
 
 #[test]
 fn the_commented_file_uses_the_keys_that_are_set() {
-    let loaded = loaded(&commented_file(), &keys_set());
+    let loaded = load_file(&commented_file(), &keys_set());
     assert_eq!(loaded.warnings.render(), "");
     assert!(
         loaded
@@ -238,7 +238,7 @@ fn collect_settings<'s>(
 }
 
 fn comment(root: &Json, property: &Json, margin: usize) -> String {
-    let mut out = wrapped(property["description"].as_str().unwrap(), margin, "");
+    let mut out = wrap(property["description"].as_str().unwrap(), margin, "");
     let target = property["$ref"]
         .as_str()
         .and_then(|name| root.pointer(&name[1..]));
@@ -250,13 +250,13 @@ fn comment(root: &Json, property: &Json, margin: usize) -> String {
         if let (Some(word), Some(meaning)) =
             (choice["const"].as_str(), choice["description"].as_str())
         {
-            out += &wrapped(&format!("{word}: {meaning}"), margin, "  ");
+            out += &wrap(&format!("{word}: {meaning}"), margin, "  ");
         }
     }
     out
 }
 
-fn wrapped(text: &str, margin: usize, indent: &str) -> String {
+fn wrap(text: &str, margin: usize, indent: &str) -> String {
     const WIDTH: usize = 100;
     let start = format!("{}# {indent}", " ".repeat(margin));
     let (mut out, mut line) = (String::new(), String::new());

@@ -1,4 +1,4 @@
-//! What comes out of a file without mistakes: defaults, substitution, paths, references.
+//! Files without mistakes: defaults, substitution, paths, references.
 
 #![expect(clippy::panic, reason = "the helpers of tests fail as tests do")]
 

@@ -1,5 +1,5 @@
-//! Files full of mistakes. Each file says itself, in comments that begin with `#!`, which messages
-//! its lines must give: those, all of those and nothing else.
+//! Files full of mistakes. Comments that begin with `#!` hold the exact messages that their lines must
+//! give: no message may be missing and none may be added.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ fn environment() -> Environment {
     ])
 }
 
-/// The report that the comments of a file ask for.
-fn expected(file: &Path, text: &str) -> Vec<String> {
+/// The messages in the comments of a file.
+fn expected_messages(file: &Path, text: &str) -> Vec<String> {
     let folder = folder().display().to_string();
     let lines = text.lines().enumerate();
     let messages = lines.flat_map(|(index, line)| {
@@ -30,7 +30,7 @@ fn expected(file: &Path, text: &str) -> Vec<String> {
         .collect()
 }
 
-fn sorted(mut lines: Vec<String>) -> Vec<String> {
+fn sort(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines
 }
@@ -42,7 +42,7 @@ fn every_mistake_of_a_file_is_reported_on_its_line() {
         let text = std::fs::read_to_string(&file).unwrap();
         let report = load(Some(&file), &environment()).unwrap_err();
         let got: Vec<String> = report.render().lines().map(str::to_owned).collect();
-        let expected = expected(&file, &text);
+        let expected = expected_messages(&file, &text);
         assert!(expected.len() >= at_least, "{} in {name}", expected.len());
         let unexpected = got.iter().filter(|line| !expected.contains(line));
         let missing = expected.iter().filter(|line| !got.contains(line));
@@ -50,7 +50,7 @@ fn every_mistake_of_a_file_is_reported_on_its_line() {
         let lines = lines.chain(missing.map(|line| format!("- {line}")));
         let differences: Vec<String> = lines.collect();
         assert!(differences.is_empty(), "{}", differences.join("\n"));
-        assert_eq!(sorted(got), sorted(expected));
+        assert_eq!(sort(got), sort(expected));
     }
 }
 
@@ -131,7 +131,7 @@ fn nesting_and_aliases_have_limits() {
 }
 
 #[test]
-fn aliases_stand_for_what_they_name() {
+fn aliases_are_expanded() {
     let text = "providers:\n  - id: a\n    type: mock\n    timeouts: &t { total: 5s }\n  \
                 - { id: b, type: mock, timeouts: *t }\n";
     let loaded = load_text(text, Path::new("a.yaml"), &environment()).unwrap();

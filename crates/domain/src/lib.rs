@@ -1,5 +1,4 @@
-//! Vocabulary and arithmetic of LLM Router: what a key, a format or a retry is, and how each is
-//! computed. No I/O, no async, no clock: the time comes in as an argument.
+#![doc = include_str!("../README.md")]
 
 pub mod balance;
 pub mod budget;

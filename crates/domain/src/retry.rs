@@ -97,9 +97,9 @@ impl AttemptResult {
     ///
     /// | ending | request | circuit |
     /// |---|---|---|
-    /// | content or a whole answer came | done | good |
-    /// | the client went away | done | not told |
-    /// | no connection; cut or silent before content | next candidate | failed |
+    /// | content or a complete answer arrived | done | good |
+    /// | the client disconnected | done | nothing |
+    /// | no connection; broken or silent before content | next candidate | failed |
     /// | error event first: rate limit, overload | next candidate | refused |
     /// | error event first: the request's fault | passed on | good |
     /// | error event first: anything else | next candidate | failed |

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use jiff::civil::date;
 use llm_router_domain::ledger::LedgerEntry;
-use llm_router_store::journal::{Journal, Mover, MoverSettings, Settings};
-use llm_router_store::ledger::{CostQuery, Group, RequestQuery};
+use llm_router_store::journal::{Journal, JournalSettings, Mover, MoverSettings};
+use llm_router_store::ledger::{CostQuery, RequestQuery, SumGroup};
 use llm_router_store::{Store, StoreUrl, open};
 use support::postgres::Postgres;
-use support::{Random, entry, opened, outcome};
+use support::{Random, entry, outcome, random_open_entry};
 
 const DAYS: u64 = 365;
 const BATCH: usize = 1_000;
@@ -55,7 +55,7 @@ fn journal(folder: &std::path::Path) {
     let mut random = Random(1);
     let pairs: Vec<_> = (0..1_000)
         .map(|_| {
-            let opened = opened(&mut random, DAYS);
+            let opened = random_open_entry(&mut random, DAYS);
             let entry = LedgerEntry {
                 attempt: opened.attempt.clone(),
                 outcome: outcome(&mut random),
@@ -63,7 +63,7 @@ fn journal(folder: &std::path::Path) {
             (opened, entry)
         })
         .collect();
-    let (journal, _) = Journal::open(Settings::new(folder)).unwrap();
+    let (journal, _) = Journal::open(JournalSettings::new(folder)).unwrap();
     for threads in [1_u32, 4] {
         let rounds = 200 / threads;
         let began = Instant::now();
@@ -72,8 +72,8 @@ fn journal(folder: &std::path::Path) {
                 scope.spawn(|| {
                     for _ in 0..rounds {
                         for (opened, entry) in &pairs {
-                            journal.opened(opened).unwrap();
-                            journal.settled(entry.clone());
+                            journal.record_opened(opened).unwrap();
+                            journal.record_settled(entry.clone());
                         }
                     }
                 });
@@ -88,11 +88,11 @@ fn journal(folder: &std::path::Path) {
 /// Entries a second from the journal into SQLite.
 async fn moving(url: &str, folder: &std::path::Path) {
     let store = open(&StoreUrl::parse(url).unwrap()).await.unwrap();
-    let (journal, _) = Journal::open(Settings::new(folder)).unwrap();
+    let (journal, _) = Journal::open(JournalSettings::new(folder)).unwrap();
     let mut random = Random(2);
     let count = 50_000;
     for _ in 0..count {
-        journal.settled(entry(&mut random, DAYS));
+        journal.record_settled(entry(&mut random, DAYS));
     }
     let runtime = tokio::runtime::Handle::current();
     let began = Instant::now();
@@ -112,7 +112,7 @@ async fn store(name: &str, url: &str, count: usize) {
         // In the order of time, as a router makes them: each batch within its own day.
         let day = i64::try_from(done as u64 * DAYS / count as u64).unwrap();
         let batch: Vec<LedgerEntry> = (0..BATCH.min(count - done))
-            .map(|_| shifted(entry(&mut random, 1), day, &mut random))
+            .map(|_| shift_days(entry(&mut random, 1), day, &mut random))
             .collect();
         let began = Instant::now();
         store.insert(&batch).await.unwrap();
@@ -124,7 +124,7 @@ async fn store(name: &str, url: &str, count: usize) {
     queries(name, &store).await;
 }
 
-fn shifted(mut entry: LedgerEntry, days: i64, random: &mut Random) -> LedgerEntry {
+fn shift_days(mut entry: LedgerEntry, days: i64, random: &mut Random) -> LedgerEntry {
     entry.attempt.at += jiff::SignedDuration::from_hours(24 * days);
     entry.attempt.id = support::id(entry.attempt.at, random.next());
     entry
@@ -142,27 +142,30 @@ async fn queries(name: &str, store: &Arc<dyn Store>) {
     };
     let today = date(2026, 12, 31);
     let costs = [
-        ("cost/current: today", from(Group::Nothing, today)),
+        ("cost/current: today", from(SumGroup::Nothing, today)),
         (
             "cost/current: month",
-            from(Group::Nothing, today.first_of_month()),
+            from(SumGroup::Nothing, today.first_of_month()),
         ),
-        ("cost/current: total", all(Group::Nothing)),
-        ("cost/daily: 30 days", from(Group::Day, date(2026, 12, 2))),
-        ("cost/daily: all days", all(Group::Day)),
-        ("cost/by-model: all time", all(Group::Model)),
+        ("cost/current: total", all(SumGroup::Nothing)),
+        (
+            "cost/daily: 30 days",
+            from(SumGroup::Day, date(2026, 12, 2)),
+        ),
+        ("cost/daily: all days", all(SumGroup::Day)),
+        ("cost/by-model: all time", all(SumGroup::Model)),
         (
             "cost/by-model: ragged",
             CostQuery {
                 to: Some(date(2026, 11, 13)),
-                ..from(Group::Model, date(2026, 2, 14))
+                ..from(SumGroup::Model, date(2026, 2, 14))
             },
         ),
-        ("cost/by-user: owners", all(Group::Owner)),
-        ("cost/by-user: end users", all(Group::EndUser)),
+        ("cost/by-user: owners", all(SumGroup::Owner)),
+        ("cost/by-user: end users", all(SumGroup::EndUser)),
     ];
     for (what, query) in costs {
-        timed(name, what, || async {
+        measure_time(name, what, || async {
             store.costs(&query).await.unwrap().len()
         })
         .await;
@@ -258,20 +261,20 @@ async fn browse(name: &str, store: &Arc<dyn Store>) {
     .into_iter()
     .chain(rare())
     {
-        timed(name, what, || async {
+        measure_time(name, what, || async {
             store.requests(&query).await.unwrap().items.len()
         })
         .await;
     }
     let page = store.requests(&requests(None)).await.unwrap();
     let id = page.items[50][0].attempt.request_id.to_string();
-    timed(name, "requests: one", || async {
+    measure_time(name, "requests: one", || async {
         store.request(&id).await.unwrap().len()
     })
     .await;
 }
 
-async fn timed<F: Future<Output = usize>>(name: &str, what: &str, run: impl Fn() -> F) {
+async fn measure_time<F: Future<Output = usize>>(name: &str, what: &str, run: impl Fn() -> F) {
     let mut times = Vec::new();
     let mut rows = 0;
     for _ in 0..20 {

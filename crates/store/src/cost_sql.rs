@@ -6,8 +6,8 @@ use std::fmt::Write;
 use jiff::ToSpan;
 use jiff::civil::Date;
 
-use crate::ledger::{CostQuery, Group};
-use crate::rollup::{Kind, RollUp};
+use crate::ledger::{CostQuery, SumGroup};
+use crate::rollup::{RollUp, RollUpKind};
 
 /// The counts of a roll-up row, in the order they are read.
 pub(crate) const COUNTS: [&str; 8] = [
@@ -21,9 +21,9 @@ pub(crate) const COUNTS: [&str; 8] = [
     "estimated_requests",
 ];
 
-/// How a database wants the statement.
-pub(crate) struct Dialect {
-    /// What stands before a parameter's number.
+/// Dialect of SQL that a database needs.
+pub(crate) struct SqlDialect {
+    /// Mark before a parameter's number.
     pub(crate) mark: char,
     /// The columns that hold the cost.
     pub(crate) cost: &'static [&'static str],
@@ -44,20 +44,20 @@ pub(crate) enum Param {
 pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(crate) params: Vec<Param>,
-    /// How many columns the rows begin with before the sums.
+    /// Columns with which rows begin, before the sums.
     pub(crate) group: &'static [&'static str],
 }
 
 /// The statement for a query, or none if its range holds no day.
-pub(crate) fn statement(dialect: &Dialect, query: &CostQuery) -> Option<Statement> {
-    let kind = if query.group == Group::EndUser {
-        Kind::User
+pub(crate) fn statement(dialect: &SqlDialect, query: &CostQuery) -> Option<Statement> {
+    let kind = if query.group == SumGroup::EndUser {
+        RollUpKind::User
     } else {
-        Kind::Model
+        RollUpKind::Model
     };
-    let parts = parts(query.from, query.to, query.group == Group::Day)?;
+    let parts = parts(query.from, query.to, query.group == SumGroup::Day)?;
     let group = group_columns(query.group);
-    let mut builder = Builder {
+    let mut builder = SqlBuilder {
         dialect,
         sql: String::new(),
         params: Vec::new(),
@@ -87,28 +87,28 @@ pub(crate) fn statement(dialect: &Dialect, query: &CostQuery) -> Option<Statemen
     })
 }
 
-const fn group_columns(group: Group) -> &'static [&'static str] {
+const fn group_columns(group: SumGroup) -> &'static [&'static str] {
     match group {
-        Group::Nothing => &[],
-        Group::Day => &["day"],
-        Group::Model => &["provider", "model"],
-        Group::Provider => &["provider"],
-        Group::Owner => &["owner"],
-        Group::Key => &["key"],
-        Group::EndUser => &["end_user"],
+        SumGroup::Nothing => &[],
+        SumGroup::Day => &["day"],
+        SumGroup::Model => &["provider", "model"],
+        SumGroup::Provider => &["provider"],
+        SumGroup::Owner => &["owner"],
+        SumGroup::Key => &["key"],
+        SumGroup::EndUser => &["end_user"],
     }
 }
 
 /// A stretch of days read from one table; `to` is not included.
 #[derive(Debug, PartialEq, Eq)]
-struct Part {
+struct CostPart {
     monthly: bool,
     from: Option<Date>,
     to: Option<Date>,
 }
 
 /// The stretches that make up a range of days, last day included.
-fn parts(from: Option<Date>, to: Option<Date>, by_day: bool) -> Option<Vec<Part>> {
+fn parts(from: Option<Date>, to: Option<Date>, by_day: bool) -> Option<Vec<CostPart>> {
     let end = to.map(|day| day.checked_add(1.day()).unwrap_or(Date::MAX));
     if let (Some(from), Some(end)) = (from, end)
         && from >= end
@@ -116,7 +116,7 @@ fn parts(from: Option<Date>, to: Option<Date>, by_day: bool) -> Option<Vec<Part>
         return None;
     }
     if by_day {
-        return Some(vec![Part {
+        return Some(vec![CostPart {
             monthly: false,
             from,
             to: end,
@@ -128,26 +128,26 @@ fn parts(from: Option<Date>, to: Option<Date>, by_day: bool) -> Option<Vec<Part>
     if let (Some(first), Some(last)) = (first, last)
         && first >= last
     {
-        return Some(vec![Part {
+        return Some(vec![CostPart {
             monthly: false,
             from,
             to: end,
         }]);
     }
-    let mut parts = vec![Part {
+    let mut parts = vec![CostPart {
         monthly: true,
         from: first,
         to: last,
     }];
     if from != first {
-        parts.push(Part {
+        parts.push(CostPart {
             monthly: false,
             from,
             to: first,
         });
     }
     if last != end {
-        parts.push(Part {
+        parts.push(CostPart {
             monthly: false,
             from: last,
             to: end,
@@ -166,13 +166,13 @@ fn next_month_start(day: Date) -> Date {
         .unwrap_or(Date::MAX)
 }
 
-struct Builder<'a> {
-    dialect: &'a Dialect,
+struct SqlBuilder<'a> {
+    dialect: &'a SqlDialect,
     sql: String,
     params: Vec<Param>,
 }
 
-impl Builder<'_> {
+impl SqlBuilder<'_> {
     fn outer(&mut self, group: &[&str]) {
         let counts = COUNTS.iter().map(|name| (self.dialect.sum_count)(name));
         let cost = self
@@ -189,7 +189,7 @@ impl Builder<'_> {
         let _ = write!(self.sql, "SELECT {} FROM (", columns.join(", "));
     }
 
-    fn part(&mut self, roll_up: RollUp, part: &Part, query: &CostQuery) {
+    fn part(&mut self, roll_up: RollUp, part: &CostPart, query: &CostQuery) {
         let names = roll_up
             .columns()
             .iter()
@@ -207,7 +207,7 @@ impl Builder<'_> {
     /// Adds the rows up by their group, and takes those of one page.
     fn page(&mut self, group: &[&str], query: &CostQuery) {
         let names = group.join(", ");
-        if query.group != Group::Day && query.after.len() == group.len() {
+        if query.group != SumGroup::Day && query.after.len() == group.len() {
             let values = query.after.iter().cloned().map(Param::Text);
             let marks: Vec<String> = values.map(|value| self.mark(value)).collect();
             let _ = write!(self.sql, " WHERE ({names}) > ({})", marks.join(", "));
@@ -240,7 +240,7 @@ mod tests {
 
     fn stretches(from: Option<Date>, to: Option<Date>) -> Vec<String> {
         let day = |day: &Option<Date>| day.map_or_else(|| "..".to_owned(), |day| day.to_string());
-        let text = |part: &Part| {
+        let text = |part: &CostPart| {
             let kind = if part.monthly { "m" } else { "d" };
             format!("{kind} {} {}", day(&part.from), day(&part.to))
         };

@@ -1,27 +1,27 @@
-//! Why a store couldn't do what it was asked.
+//! Errors of stores. It must not hold anything but the errors.
 
-/// A failure of a store. Whether trying again helps is what callers need to know.
+/// Failure of a store. Callers need to know whether a retry helps.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database can't be reached, or took too long: later it may work.
-    #[error("the store can't be reached: {0}")]
+    /// The database is unavailable or timed out: a retry may help.
+    #[error("store unavailable: {0}")]
     Unavailable(String),
-    /// The database refused: trying the same again won't help.
-    #[error("the store refused: {0}")]
+    /// The database rejected the call: a retry won't help.
+    #[error("store rejected the request: {0}")]
     Refused(String),
-    /// What is stored doesn't read as what was written.
-    #[error("the store holds something unreadable: {0}")]
+    /// Stored data doesn't parse.
+    #[error("unreadable data in the store: {0}")]
     Unreadable(String),
     /// The tables couldn't be created or upgraded.
-    #[error("the store's tables can't be upgraded: {0}")]
+    #[error("failed to upgrade the store's tables: {0}")]
     Migration(String),
-    /// The address of the store isn't one.
+    /// The store's address is invalid.
     #[error("{0}")]
     Address(String),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later.
+    /// Returns true if the same call may succeed later.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_))

@@ -21,11 +21,11 @@ pub(crate) const COLUMNS: &str = "id, request_id, attempt, last, at, key, owner,
      service_tier, estimated, status, error, queue_us, connect_us, first_token_us, total_us, \
      ending, disconnect, explanation";
 
-/// How many columns [`COLUMNS`] names.
+/// Number of columns in [`COLUMNS`].
 pub(crate) const COLUMN_COUNT: usize = 40;
 
 /// A row as read.
-pub(crate) struct Fields {
+pub(crate) struct UsageFields {
     pub(crate) id: Uuid,
     pub(crate) request_id: String,
     pub(crate) attempt: i64,
@@ -55,7 +55,7 @@ pub(crate) struct Fields {
     pub(crate) cost: Option<Decimal>,
 }
 
-impl Fields {
+impl UsageFields {
     pub(crate) fn into_entry(self) -> Result<LedgerEntry, StoreError> {
         let usage = self.usage()?;
         let ending = AttemptEnd::ALL
@@ -141,7 +141,7 @@ pub(crate) fn service_tier(usage: &Usage) -> Option<&'static str> {
 }
 
 /// The method's name, or none where usage was reported.
-pub(crate) const fn estimated(usage: &Usage) -> Option<&'static str> {
+pub(crate) const fn estimate_method(usage: &Usage) -> Option<&'static str> {
     match usage.source {
         UsageSource::Reported => None,
         UsageSource::Estimated(method) => Some(method.name()),
@@ -149,7 +149,7 @@ pub(crate) const fn estimated(usage: &Usage) -> Option<&'static str> {
 }
 
 /// A count as the databases' signed integer; counts are capped far below its limit.
-pub(crate) fn signed(count: u64) -> i64 {
+pub(crate) fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

@@ -1,10 +1,10 @@
-//! The journal: what goes upstream and what came of it, on local disk before anything else knows.
-//! It must not know a database; [`Mover`] carries what it holds to a store.
+//! Journal of attempts on local disk: each is recorded before it goes upstream, and again when it
+//! has ended. It must not know a database; [`Mover`] carries its entries to a store.
 //!
 //! One record is one `write` to the end of a segment file, so a killed process loses nothing that
-//! was acknowledged; a thread of its own syncs to the disk in groups, which bounds what a power
-//! failure takes. A folder belongs to one process, by a lock file; while one process replaces another,
-//! each has a place of its own in it ([`Journal::open_beside`]).
+//! was acknowledged. A separate thread syncs to the disk in groups, which bounds the loss of a
+//! power failure. A folder belongs to one process, by a lock file; while one process replaces
+//! another, each has a subfolder of its own in it ([`Journal::open_beside`]).
 
 mod append;
 mod codec;
@@ -25,31 +25,32 @@ pub use append::Journal;
 pub use mover::{Mover, MoverSettings};
 pub use places::others;
 
-/// What happens when a record can't be written, as on a full disk.
+/// Policy for a record that can't be written, as on a full disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
-    /// No request goes upstream that can't be journalled.
+    /// Refuse requests that can't be journalled.
     #[default]
     Refuse,
-    /// Requests go on; what they cost is kept in memory, up to a bound, for the store.
+    /// Send requests nevertheless; their costs are kept in memory, up to a limit, for the store.
     Continue,
 }
 
-/// How a journal is kept.
+/// Settings of a journal.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The folder; it is created.
+pub struct JournalSettings {
+    /// The folder, which is created if missing.
     pub folder: PathBuf,
-    /// A segment is closed at this size.
+    /// Size in bytes at which a segment is closed.
     pub segment_bytes: u64,
-    /// How long records may wait to be synced to the disk; zero syncs each before it counts.
+    /// Longest time until records are synced to the disk; zero syncs each before it is
+    /// acknowledged.
     pub sync_every: Duration,
-    /// What happens when a record can't be written.
+    /// Policy for a record that can't be written, as on a full disk.
     pub on_full: OnFull,
 }
 
-impl Settings {
-    /// The usual settings for a folder.
+impl JournalSettings {
+    /// Creates the default settings for a folder.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -61,18 +62,18 @@ impl Settings {
     }
 }
 
-/// Why a journal can't be used.
+/// Errors of a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another process has it.
-    #[error("the journal {0} belongs to a running process")]
+    /// Another process has locked it.
+    #[error("the journal {0} is locked by a running process")]
     Locked(PathBuf),
-    /// The disk said no.
+    /// I/O error.
     #[error("the journal {path}: {error}")]
     Disk {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         error: std::io::Error,
     },
@@ -87,20 +88,20 @@ impl JournalError {
     }
 }
 
-/// What opening a journal found of the process before.
+/// Remains of the previous process, found when opening a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Attempts that were begun and never settled: they are settled now, as interrupted.
+pub struct RecoveredJournal {
+    /// Attempts that were begun and never settled. Now they are settled as interrupted.
     pub lost: Vec<LedgerEntry>,
-    /// Settled entries that the store may not have yet.
+    /// Settled entries that the store may not have.
     pub settled: usize,
-    /// Bytes of a record that the crash cut off, removed.
+    /// Bytes of a truncated record, removed.
     pub torn_bytes: u64,
-    /// Damaged places that were passed over.
+    /// Damaged places that were skipped.
     pub damaged: usize,
 }
 
-/// What a journal holds, read without changing it.
+/// Content of a journal, read without changing it.
 #[derive(Clone, Debug, Default)]
 pub struct JournalReport {
     /// Settled entries by id.
@@ -109,14 +110,14 @@ pub struct JournalReport {
     pub contradictory: Vec<Uuid>,
     /// Attempts begun and not settled.
     pub open: usize,
-    /// Damaged places; a torn end of the last segment isn't one.
+    /// Damaged places; a truncated end of the last segment isn't one.
     pub damaged: usize,
 }
 
-/// Reads a journal, also one that a running process is writing, with all its places.
+/// Reads a journal with all its subfolders, also while a process writes it.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Returns an error if the folder can't be read.
 pub fn inspect(folder: &Path) -> Result<JournalReport, JournalError> {
     recover::inspect(folder)
 }

@@ -1,5 +1,5 @@
-//! What a store of the ledger can do. How each database does it is the adapters' business; one
-//! conformance suite (`tests/conformance.rs`) holds them to the same answers.
+//! Interface of a ledger store. It must not know any database: one conformance suite
+//! (`tests/store/conformance.rs`) holds the adapters to the same answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
-/// What costs are added up by.
+/// Key by which costs are summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Group {
+pub enum SumGroup {
     /// One sum over everything.
     #[default]
     Nothing,
@@ -34,7 +34,7 @@ pub enum Group {
     EndUser,
 }
 
-/// Which costs to add up, and by what.
+/// Query for sums of costs.
 #[derive(Clone, Debug, Default)]
 pub struct CostQuery {
     /// The first day (UTC); all there is without it.
@@ -46,15 +46,15 @@ pub struct CostQuery {
     /// Only this owner's.
     pub owner: Option<String>,
     /// What to add up by.
-    pub group: Group,
+    pub group: SumGroup,
     /// The group's values in the last row of the previous page, in the order of its columns; empty
-    /// for the first page. Ignored for [`Group::Nothing`] and [`Group::Day`].
+    /// for the first page. Ignored for [`SumGroup::Nothing`] and [`SumGroup::Day`].
     pub after: Vec<String>,
     /// Most rows; all there are without it.
     pub limit: Option<u32>,
 }
 
-/// Whose spending to add up by run.
+/// Query for spending by run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpentQuery {
     /// A key or an owner.
@@ -115,7 +115,7 @@ pub struct CostRow {
     pub sums: LedgerSums,
 }
 
-/// Which requests to list, newest first.
+/// Query for requests, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RequestQuery {
     /// From this moment on.
@@ -140,9 +140,9 @@ pub struct RequestQuery {
     pub min_cost: Option<Decimal>,
     /// Only those that took at least this long, from their arrival to their end.
     pub min_latency: Option<Duration>,
-    /// Where the page before ended: [`Page::next`] of it.
+    /// End of the previous page: its [`Page::next`].
     pub cursor: Option<Uuid>,
-    /// How many at most.
+    /// Most items.
     pub limit: u32,
 }
 
@@ -151,7 +151,7 @@ pub struct RequestQuery {
 pub struct Page<T, C = Uuid> {
     /// The items.
     pub items: Vec<T>,
-    /// Where the next page begins, if there is one.
+    /// Start of the next page, if there is one.
     pub next: Option<C>,
 }
 
@@ -171,12 +171,12 @@ pub type RequestAttempts = Vec<LedgerEntry>;
 
 /// A sum that doesn't agree with what it sums up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct TotalsDifference {
     /// The table and the row that differ.
     pub place: String,
-    /// What the entries add up to, if anything.
+    /// Sums of the entries, if there are any.
     pub expected: Option<LedgerSums>,
-    /// What the table says, if anything.
+    /// Sums in the table, if there are any.
     pub found: Option<LedgerSums>,
 }
 
@@ -195,8 +195,8 @@ pub trait LedgerStore: Send + Sync {
     /// Adds up costs.
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError>;
 
-    /// What a key or owner has spent since a day, by the run that counts it for a shared budget,
-    /// and under [`NO_RUN`] what none counts. All of one moment.
+    /// Returns the spending of a key or owner since a day, by the run that counts it for a shared
+    /// budget, and under [`NO_RUN`] what none counts. All values are of one moment.
     async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError>;
 
     /// Lists requests, newest first.
@@ -213,17 +213,17 @@ pub trait LedgerStore: Send + Sync {
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError>;
 
     /// Adds the entries up anew and compares with the sums, for the days no entry was pruned of.
-    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError>;
+    async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError>;
 
-    /// Whether the store answers.
+    /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// What a key or owner has spent since a day.
+/// Returns the spending of a key or owner since a day.
 ///
 /// # Errors
 /// Those of [`LedgerStore::costs`].
-pub async fn spent(
+pub async fn spent_since(
     store: &dyn LedgerStore,
     key: Option<String>,
     owner: Option<String>,
@@ -260,7 +260,7 @@ pub fn split_requests(entries: Vec<LedgerEntry>) -> Vec<RequestAttempts> {
     requests
 }
 
-/// How long a request took: until its last attempt, and that attempt.
+/// SQL of a request's duration: until its last attempt, and that attempt.
 pub(crate) const LATENCY: &str = "coalesce(queue_us, 0) + coalesce(total_us, 0) >=";
 
 pub(crate) fn micros(duration: Duration) -> u64 {

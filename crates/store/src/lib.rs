@@ -1,6 +1,4 @@
-//! Persistence in SQLite or PostgreSQL: the ledger, objects made by API and the routing toggle, a
-//! trait for each; the journal that entries reach before any store does, and the comparison of the
-//! two. It must not price, nor route.
+#![doc = include_str!("../README.md")]
 
 mod cost_sql;
 mod error;
@@ -22,7 +20,8 @@ pub use llm_router_domain::store_url::StoreUrl;
 pub use objects::ObjectStore;
 pub use open::{Store, open};
 pub use postgres::{
-    BudgetConnection, BudgetTables, Listener, Listening, PostgresStore, Presence, ReplicaConnection,
+    BudgetConnection, BudgetTables, ChangeListener, ListenConnection, PostgresStore, Presence,
+    ReplicaConnection,
 };
 pub use sqlite::SqliteStore;
 pub use toggle::ToggleStore;

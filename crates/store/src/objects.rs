@@ -1,5 +1,5 @@
-//! Objects made by API, and the record of who changed what. What an object means is its users'
-//! business: here it is a name, a body and a version.
+//! Objects made by API, and the audit of changes. It must not know what an object means: here it is
+//! a name, a body and a version.
 
 use std::collections::HashSet;
 
@@ -12,10 +12,10 @@ use serde_json::Value as Json;
 use crate::error::StoreError;
 use crate::ledger::Page;
 
-/// What an object is.
+/// Kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ObjectKind {
     /// A provider. Its id is its name.
     Provider,
     /// A public name with its deployments.
@@ -26,7 +26,7 @@ pub enum Kind {
     Key,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Provider, Self::Model, Self::Rule, Self::Key];
 
@@ -41,51 +41,51 @@ impl Kind {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn from_name(name: &str) -> Result<Self, StoreError> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| StoreError::Unreadable(format!("`{name}` in kind")))
     }
 }
 
-/// An object as it is stored.
+/// Object as stored.
 #[derive(Clone, Debug)]
-pub struct Object {
-    /// What it is.
-    pub kind: Kind,
+pub struct StoredObject {
+    /// Kind of the object.
+    pub kind: ObjectKind,
     /// Identifies it among its kind.
     pub id: String,
     /// Unique among its kind.
     pub name: String,
     /// The fields as in the configuration file, without secrets: it is shown, and it is audited.
     pub body: Json,
-    /// What must be kept and never shown, as a key's hash or a credential's ciphertext.
+    /// Secret part that is never shown, as a key's hash or a credential's ciphertext.
     pub sealed: Option<SecretString>,
     /// The number of the change that made it what it is. Never used twice: fit for an ETag.
     pub version: u64,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// What an object shall be.
+/// New content of an object.
 #[derive(Clone, Debug)]
-pub struct Draft {
-    /// What it is.
-    pub kind: Kind,
+pub struct ObjectDraft {
+    /// Kind of the object.
+    pub kind: ObjectKind,
     /// Identifies it among its kind.
     pub id: String,
     /// Unique among its kind.
     pub name: String,
     /// The fields as in the configuration file, without secrets.
     pub body: Json,
-    /// What must be kept and never shown. A replacement without it keeps what there was.
+    /// Secret part that is never shown. A replacement without it keeps the previous one.
     pub sealed: Option<SecretString>,
 }
 
-/// Who changes something, and when.
+/// Author of a change, and the time.
 #[derive(Clone, Debug)]
-pub struct By {
+pub struct ChangedBy {
     /// The name of the key.
     pub actor: String,
     /// The time.
@@ -94,38 +94,38 @@ pub struct By {
 
 /// A change of one object.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum ObjectChange {
     /// A new object.
-    Create(Draft),
+    Create(ObjectDraft),
     /// Another content for an object that is there.
     Replace {
-        /// What it shall be.
-        draft: Draft,
-        /// The version it must have now; any, if none.
+        /// The new content.
+        draft: ObjectDraft,
+        /// Version that it must have now; any, if none.
         expected: Option<u64>,
     },
     /// The end of an object.
     Delete {
-        /// What it is.
-        kind: Kind,
-        /// Which one.
+        /// Kind of the object.
+        kind: ObjectKind,
+        /// Id of the object.
         id: String,
-        /// The version it must have now; any, if none.
+        /// Version that it must have now; any, if none.
         expected: Option<u64>,
     },
 }
 
-/// Why an object wasn't changed.
+/// Reason for which an object wasn't changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// One of its kind has that id or name already.
-    #[error("another one has that id or name")]
+    #[error("an object with that id or name already exists")]
     Taken,
     /// There is no such object.
-    #[error("there is none with that id")]
+    #[error("no object with that id")]
     Missing,
     /// It has been changed since: this is its version now.
-    #[error("it was changed meanwhile; its version is now {0}")]
+    #[error("the object was changed in the meantime; its version is now {0}")]
     Stale(u64),
     /// The store failed.
     #[error(transparent)]
@@ -134,12 +134,12 @@ pub enum ChangeError {
 
 /// Numbers that tell whether something changed, and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct ChangeMarks {
     /// Grows with every change of an object.
     pub change_number: u64,
     /// Grows with every change of the toggle.
     pub toggle_revision: u64,
-    /// What the store's own clock said, if it isn't this machine's.
+    /// Time by the store's own clock, if that isn't this machine's.
     pub clock: Option<Timestamp>,
 }
 
@@ -149,17 +149,17 @@ pub struct Objects {
     /// The change number of that moment.
     pub change_number: u64,
     /// The objects.
-    pub items: Vec<Object>,
+    pub items: Vec<StoredObject>,
 }
 
 impl Objects {
-    /// What they become by changes; none if those concern keys only.
+    /// Returns the objects after changes; none if those concern keys only.
     #[must_use]
     pub fn with(&self, changes: &Changes) -> Option<Self> {
-        let is_key = |kind: Kind| kind == Kind::Key;
+        let is_key = |kind: ObjectKind| kind == ObjectKind::Key;
         let changed = changes.items.iter().filter(|one| !is_key(one.kind));
         let removed = changes.removed.iter().filter(|one| !is_key(one.kind));
-        let touched: HashSet<(Kind, &str)> = changed
+        let touched: HashSet<(ObjectKind, &str)> = changed
             .clone()
             .map(|one| (one.kind, one.id.as_str()))
             .chain(removed.map(|one| (one.kind, one.id.as_str())))
@@ -169,9 +169,9 @@ impl Objects {
         }
         let kept = self.items.iter();
         let kept = kept.filter(|one| !touched.contains(&(one.kind, one.id.as_str())));
-        let mut items: Vec<Object> = kept.chain(changed).cloned().collect();
+        let mut items: Vec<StoredObject> = kept.chain(changed).cloned().collect();
         items.sort_by(|one, two| {
-            let order = |one: &Object| (one.kind.name(), one.created_at);
+            let order = |one: &StoredObject| (one.kind.name(), one.created_at);
             order(one)
                 .cmp(&order(two))
                 .then_with(|| one.id.cmp(&two.id))
@@ -183,7 +183,7 @@ impl Objects {
     }
 
     /// Those of a kind.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+    pub fn by_kind(&self, kind: ObjectKind) -> impl Iterator<Item = &StoredObject> {
         self.items.iter().filter(move |object| object.kind == kind)
     }
 }
@@ -197,13 +197,13 @@ pub enum Handle<'a> {
     Name(&'a str),
 }
 
-/// What changed after some change, in the order of changes.
+/// Changes after a given change, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// The change that they lead to: at the end of what there is, or of what was asked for.
     pub change_number: u64,
     /// The objects that were made or changed, as they are now.
-    pub items: Vec<Object>,
+    pub items: Vec<StoredObject>,
     /// The objects that were deleted. One of that id may have been made since, and is an item then.
     pub removed: Vec<Removal>,
 }
@@ -211,55 +211,55 @@ pub struct Changes {
 /// The end of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// What it was.
-    pub kind: Kind,
-    /// Which one.
+    /// Kind of the object.
+    pub kind: ObjectKind,
+    /// Id of the object.
     pub id: String,
     /// The number of the change that ended it.
     pub version: u64,
 }
 
-/// How many changes back it is known what was deleted.
+/// Number of changes for which deletions are remembered.
 pub const REMEMBERED: u64 = 100_000;
 
-/// When a key was last used.
+/// Last use of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
+pub struct KeyUse {
     /// The key's id.
     pub key: String,
-    /// When.
+    /// Time.
     pub at: Timestamp,
 }
 
-/// What somebody did, for the record.
+/// Audit record to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditDraft {
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// Who.
+    /// Actor.
     pub actor: String,
-    /// What was done, as `create`.
+    /// Action, as `create`.
     pub action: String,
-    /// What it was done to, as `rule`.
+    /// Kind of the target, as `rule`.
     pub kind: String,
-    /// Which one.
+    /// Id of the object.
     pub object: String,
-    /// What it was, without secrets.
+    /// Previous state, without secrets.
     pub before: Option<Json>,
-    /// What it became, without secrets.
+    /// New state, without secrets.
     pub after: Option<Json>,
 }
 
-/// What somebody did, as recorded.
+/// Audit record as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Grows.
     pub seq: u64,
-    /// What was done.
+    /// The record.
     pub what: AuditDraft,
 }
 
-/// Which part of the record to list, newest first.
+/// Query for the audit, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
     /// Only of this kind.
@@ -268,9 +268,9 @@ pub struct AuditQuery {
     pub object: Option<String>,
     /// Only by this actor.
     pub actor: Option<String>,
-    /// Where the page before ended.
+    /// End of the previous page.
     pub cursor: Option<u64>,
-    /// How many at most.
+    /// Most items.
     pub limit: u32,
 }
 
@@ -280,8 +280,8 @@ pub struct AuditQuery {
 /// audit whose before and after are the bodies. Changes come one after the other, also of replicas.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
-    /// What has to be asked often: whether anything changed.
-    async fn marks(&self) -> Result<Marks, StoreError>;
+    /// Reads the marks that tell whether anything changed; cheap, for polling.
+    async fn marks(&self) -> Result<ChangeMarks, StoreError>;
 
     /// All objects but the keys, of one moment: there may be very many of those, and [`page`] has
     /// them.
@@ -297,22 +297,30 @@ pub trait ObjectStore: Send + Sync {
     /// The next objects of a kind after an id, in the order of ids.
     async fn page(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Object>, StoreError>;
+    ) -> Result<Vec<StoredObject>, StoreError>;
 
     /// One object, if it is there.
-    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError>;
+    async fn find(
+        &self,
+        kind: ObjectKind,
+        handle: Handle<'_>,
+    ) -> Result<Option<StoredObject>, StoreError>;
 
     /// Keeps when keys were used, where that is later than what is known.
-    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError>;
+    async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), StoreError>;
 
-    /// When these keys were last used, of those that were.
-    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError>;
+    /// Reads the last uses of these keys, as far as they were used.
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<KeyUse>, StoreError>;
 
     /// Changes an object. What it is now; nothing after its end.
-    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError>;
+    async fn change(
+        &self,
+        change: ObjectChange,
+        by: ChangedBy,
+    ) -> Result<Option<StoredObject>, ChangeError>;
 
     /// Lists the audit, newest first.
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError>;
@@ -321,7 +329,7 @@ pub trait ObjectStore: Send + Sync {
     async fn record(&self, what: AuditDraft) -> Result<(), StoreError>;
 }
 
-/// Whether it is known what was deleted since a change.
+/// Returns true if deletions since a change are still remembered.
 pub(crate) const fn is_remembered(since: u64, change_number: u64) -> bool {
     since <= change_number && change_number - since <= REMEMBERED
 }
@@ -337,8 +345,8 @@ impl Handle<'_> {
 }
 
 impl Changes {
-    /// What was read of the objects changed since some change, when `limit` were asked for.
-    pub(crate) fn of(items: Vec<Object>, change_number: u64, limit: u32) -> Self {
+    /// Creates the changes from the objects read, when `limit` were requested.
+    pub(crate) fn from_items(items: Vec<StoredObject>, change_number: u64, limit: u32) -> Self {
         let more = items.len() >= limit as usize;
         let last = items.last().filter(|_| more).map(|object| object.version);
         Self {
@@ -349,17 +357,17 @@ impl Changes {
     }
 }
 
-impl Change {
-    /// What is changed.
+impl ObjectChange {
+    /// Returns the kind of the changed object.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> ObjectKind {
         match self {
             Self::Create(draft) | Self::Replace { draft, .. } => draft.kind,
             Self::Delete { kind, .. } => *kind,
         }
     }
 
-    /// Which one.
+    /// Id of the object.
     #[must_use]
     pub fn id(&self) -> &str {
         match self {
@@ -380,7 +388,7 @@ impl Change {
         match self {
             Self::Create(_) => "create",
             Self::Replace { draft, .. }
-                if matches!(draft.kind, Kind::Key) && draft.sealed.is_some() =>
+                if matches!(draft.kind, ObjectKind::Key) && draft.sealed.is_some() =>
             {
                 // Nothing is sealed of a key but what it is recognised by.
                 "rotate"
@@ -390,17 +398,17 @@ impl Change {
         }
     }
 
-    /// What comes of the change where `found` is, as change `number`: the object to write, or
-    /// nothing to delete it.
+    /// Applies the change to the object `found`, as change `number`, and returns the object to
+    /// write, or none to delete it.
     pub(crate) fn outcome(
         &self,
-        found: Option<&Object>,
+        found: Option<&StoredObject>,
         number: u64,
         at: Timestamp,
-    ) -> Result<Option<Object>, ChangeError> {
+    ) -> Result<Option<StoredObject>, ChangeError> {
         let expected = match self {
             Self::Create(draft) => {
-                let new = Object::new(draft, number, at);
+                let new = StoredObject::new(draft, number, at);
                 return found.map_or(Ok(Some(new)), |_| Err(ChangeError::Taken));
             }
             Self::Replace { expected, .. } | Self::Delete { expected, .. } => expected,
@@ -410,23 +418,23 @@ impl Change {
             return Err(ChangeError::Stale(found.version));
         }
         Ok(match self {
-            Self::Replace { draft, .. } => Some(Object {
+            Self::Replace { draft, .. } => Some(StoredObject {
                 created_at: found.created_at,
                 sealed: draft.sealed.clone().or_else(|| found.sealed.clone()),
-                ..Object::new(draft, number, at)
+                ..StoredObject::new(draft, number, at)
             }),
             _ => None,
         })
     }
 
     /// The entry of the audit.
-    pub(crate) fn audited(
+    pub(crate) fn to_audit(
         &self,
-        before: Option<&Object>,
-        after: Option<&Object>,
-        by: &By,
+        before: Option<&StoredObject>,
+        after: Option<&StoredObject>,
+        by: &ChangedBy,
     ) -> AuditDraft {
-        let body = |object: &Object| object.body.clone();
+        let body = |object: &StoredObject| object.body.clone();
         AuditDraft {
             at: by.at,
             actor: by.actor.clone(),
@@ -439,8 +447,8 @@ impl Change {
     }
 }
 
-impl Object {
-    fn new(draft: &Draft, number: u64, at: Timestamp) -> Self {
+impl StoredObject {
+    fn new(draft: &ObjectDraft, number: u64, at: Timestamp) -> Self {
         Self {
             kind: draft.kind,
             id: draft.id.clone(),
@@ -471,9 +479,9 @@ pub(crate) struct ObjectRow {
 }
 
 impl ObjectRow {
-    pub(crate) fn into_object(self) -> Result<Object, StoreError> {
-        Ok(Object {
-            kind: Kind::named(&self.kind)?,
+    pub(crate) fn into_object(self) -> Result<StoredObject, StoreError> {
+        Ok(StoredObject {
+            kind: ObjectKind::from_name(&self.kind)?,
             id: self.id,
             name: self.name,
             body: json("body", &self.body)?,

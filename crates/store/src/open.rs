@@ -20,7 +20,7 @@ impl<S: LedgerStore + ObjectStore + ToggleStore> Store for S {}
 /// Opens a store and brings its tables up to date.
 ///
 /// # Errors
-/// When it can't be reached or its tables can't be upgraded.
+/// Returns an error if the store is unavailable or its tables can't be upgraded.
 pub async fn open(url: &StoreUrl) -> Result<Arc<dyn Store>, StoreError> {
     match url {
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path.clone()).await?)),

@@ -23,24 +23,25 @@ use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
 pub use budgets::{BudgetConnection, BudgetTables, Presence, ReplicaConnection};
-pub use listen::{Listener, Listening};
+pub use listen::{ChangeListener, ListenConnection};
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
+    CostQuery, CostRow, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
+    TotalsDifference,
 };
 
 mod migrations {
     refinery::embed_migrations!("migrations/postgres");
 }
 
-/// How long a connection may take to be made, or to become free.
+/// Timeout for opening a connection or waiting for a free one.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long an answer may take.
+/// Timeout of an answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// How long a comparison of everything may take.
+/// Timeout of a full comparison.
 const CHECK: Duration = Duration::from_secs(3_600);
 
 /// Connections of this process.
@@ -58,9 +59,9 @@ impl PostgresStore {
     /// A store at a `postgresql://` address. It isn't connected to yet.
     ///
     /// # Errors
-    /// When it is no address.
+    /// Returns an error if `url` is not an address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let (config, address) = configured(url)?;
+        let (config, address) = parse_config(url)?;
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -82,7 +83,7 @@ impl PostgresStore {
     /// Creates or upgrades the tables. Replicas that start together take turns.
     ///
     /// # Errors
-    /// When the server can't be reached or refuses.
+    /// Returns an error if the server is unavailable or rejects the migration.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut client = self.client().await?;
         let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
@@ -110,9 +111,9 @@ impl PostgresStore {
     }
 }
 
-/// How a server is connected to: bounded, and kept from waiting for one that is gone.
-fn configured(url: &str) -> Result<(Config, tls::Address), StoreError> {
-    let address = tls::Address::parse(url)?;
+/// Returns the connection settings: bounded in time, with keep-alive against servers that are gone.
+fn parse_config(url: &str) -> Result<(Config, tls::ServerAddress), StoreError> {
+    let address = tls::ServerAddress::parse(url)?;
     let mut config: Config = address
         .url
         .parse()
@@ -147,56 +148,56 @@ fn whole(error: &dyn std::error::Error) -> String {
 #[async_trait]
 impl LedgerStore for PostgresStore {
     async fn insert_shared(&self, entries: Arc<[LedgerEntry]>) -> Result<usize, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             write::insert(&mut self.client().await?, &entries).await
         })
         .await
     }
 
     async fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             read::costs(&self.client().await?, query).await
         })
         .await
     }
 
     async fn spent_by_run(&self, query: &SpentQuery) -> Result<Vec<(u32, Decimal)>, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             read::spent_by_run(&mut self.client().await?, query).await
         })
         .await
     }
 
     async fn requests(&self, query: &RequestQuery) -> Result<Page<RequestAttempts>, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             read::requests(&self.client().await?, query).await
         })
         .await
     }
 
     async fn request(&self, request_id: &str) -> Result<Vec<LedgerEntry>, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             read::request(&self.client().await?, request_id).await
         })
         .await
     }
 
     async fn entries(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
-        bounded(CHECK, async {
+        with_timeout(CHECK, async {
             read::entries(&self.client().await?, ids).await
         })
         .await
     }
 
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             write::prune(&mut self.client().await?, before, limit).await
         })
         .await
     }
 
-    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError> {
-        bounded(CHECK, async {
+    async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError> {
+        with_timeout(CHECK, async {
             read::check_sums(&mut self.client().await?).await
         })
         .await
@@ -207,13 +208,13 @@ impl LedgerStore for PostgresStore {
             let answer = self.client().await?.simple_query("SELECT 1").await;
             answer.map(drop).map_err(|error| store_error(&error))
         };
-        bounded(CONNECT, ping).await
+        with_timeout(CONNECT, ping).await
     }
 }
 
 /// Ends `work` when it takes too long. Its connection goes back to the pool: an abandoned
 /// transaction rolls back, and answers that come late are thrown away by the driver.
-async fn bounded<T>(
+async fn with_timeout<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {

@@ -1,4 +1,5 @@
-//! What a batch of entries adds to the sums: one line for each row of the roll-up tables.
+//! Sums that a batch of entries adds: one line for each row of the roll-up tables. It must not
+//! write them.
 
 use std::collections::BTreeMap;
 
@@ -9,53 +10,53 @@ use rust_decimal::Decimal;
 /// A roll-up table: by model or by end user, by day or by month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RollUp {
-    pub(crate) kind: Kind,
+    pub(crate) kind: RollUpKind,
     pub(crate) monthly: bool,
 }
 
-/// What a roll-up keeps apart besides day, key and owner.
+/// Dimension of a roll-up besides day, key and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RollUpKind {
     /// Provider and model.
     Model,
     /// End user.
     User,
 }
 
-impl Kind {
+impl RollUpKind {
     pub(crate) const ALL: [Self; 2] = [Self::Model, Self::User];
 }
 
 impl RollUp {
     pub(crate) const ALL: [Self; 4] = [
         Self {
-            kind: Kind::Model,
+            kind: RollUpKind::Model,
             monthly: false,
         },
         Self {
-            kind: Kind::Model,
+            kind: RollUpKind::Model,
             monthly: true,
         },
         Self {
-            kind: Kind::User,
+            kind: RollUpKind::User,
             monthly: false,
         },
         Self {
-            kind: Kind::User,
+            kind: RollUpKind::User,
             monthly: true,
         },
     ];
 
     pub(crate) const fn table(self) -> &'static str {
         match (self.kind, self.monthly) {
-            (Kind::Model, false) => "cost_daily",
-            (Kind::Model, true) => "cost_monthly",
-            (Kind::User, false) => "user_daily",
-            (Kind::User, true) => "user_monthly",
+            (RollUpKind::Model, false) => "cost_daily",
+            (RollUpKind::Model, true) => "cost_monthly",
+            (RollUpKind::User, false) => "user_daily",
+            (RollUpKind::User, true) => "user_monthly",
         }
     }
 
-    /// What [`Self::columns`] are made of in the table of entries, as a list for SQL.
+    /// Returns the expressions of [`Self::columns`] over the table of entries, as a list for SQL.
     pub(crate) fn entry_columns(self) -> String {
         let columns = self.columns().iter().map(|name| match *name {
             "model" => "deployment",
@@ -68,8 +69,8 @@ impl RollUp {
     /// The text columns of the table's key, after `day`.
     pub(crate) const fn columns(self) -> &'static [&'static str] {
         match self.kind {
-            Kind::Model => &["key", "owner", "provider", "model"],
-            Kind::User => &["key", "owner", "end_user"],
+            RollUpKind::Model => &["key", "owner", "provider", "model"],
+            RollUpKind::User => &["key", "owner", "end_user"],
         }
     }
 
@@ -77,25 +78,25 @@ impl RollUp {
         let attempt = &entry.attempt;
         let (key, owner) = (&*attempt.key, &*attempt.owner);
         match self.kind {
-            Kind::Model => (
+            RollUpKind::Model => (
                 attempt.day(),
                 [key, owner, &attempt.provider, &attempt.deployment],
             ),
-            Kind::User => (attempt.day(), [key, owner, entry.user(), ""]),
+            RollUpKind::User => (attempt.day(), [key, owner, entry.user(), ""]),
         }
     }
 }
 
 /// The key of a row: its day and its texts.
-pub(crate) type Line = (Date, Vec<String>);
+pub(crate) type RollUpLine = (Date, Vec<String>);
 
 /// The same, borrowed of a batch; a table with fewer columns leaves the last text empty.
 pub(crate) type BatchLine<'a> = (Date, [&'a str; 4]);
 
-/// What entries add to the tables of a kind, by day and by month. Sorted, so that two writers lock
-/// rows in the same order.
+/// Returns the sums that entries add to the tables of a kind, by day and by month. Sorted, so that
+/// two writers lock rows in the same order.
 pub(crate) fn lines<'a>(
-    kind: Kind,
+    kind: RollUpKind,
     entries: &[&'a LedgerEntry],
 ) -> [(RollUp, BTreeMap<BatchLine<'a>, LedgerSums>); 2] {
     let [daily, monthly] = [false, true].map(|monthly| RollUp { kind, monthly });
@@ -110,7 +111,8 @@ pub(crate) fn lines<'a>(
     [(daily, days), (monthly, months)]
 }
 
-/// What entries add to `spent_by_run`, by day, key, owner and run; sorted, as [`lines`] are.
+/// Returns the sums that entries add to `spent_by_run`, by day, key, owner and run; sorted as by
+/// [`lines`].
 pub(crate) fn spent_lines<'a>(
     entries: &[&'a LedgerEntry],
 ) -> BTreeMap<(Date, &'a str, &'a str, i64), Decimal> {

@@ -20,13 +20,13 @@ pub struct Sealer {
     earlier: Vec<Aes256Gcm>,
 }
 
-/// Why a secret can't be sealed or opened. Says nothing of the secret or the key.
+/// Errors of sealing or opening a secret. They must not contain the secret or the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The key could be guessed.
     #[error("SECRET_KEY has {0} characters; it needs 32 or more, as from `openssl rand -hex 32`")]
     ShortKey(usize),
-    /// What is stored is nothing that a [`Sealer`] wrote.
+    /// The stored text was not written by a [`Sealer`].
     #[error("the stored secret is damaged, or was written by a newer version")]
     Malformed,
     /// The key is another one, the context is, or the text was changed.
@@ -40,7 +40,7 @@ pub enum SealError {
     TooLong,
 }
 
-/// What a sealed text begins with; a later format gets another.
+/// Prefix of a sealed text, one for each version of the format.
 const VERSION: &str = "v1.";
 
 /// Characters that a key needs.
@@ -55,7 +55,7 @@ impl Sealer {
     /// A sealer for `SECRET_KEY` and the keys that were in use before it.
     ///
     /// # Errors
-    /// When a key has less than 32 characters.
+    /// Returns an error if a key has fewer than 32 characters.
     pub fn new(key: &SecretString, earlier: &[SecretString]) -> Result<Self, SealError> {
         Ok(Self {
             newest: cipher(key)?,
@@ -67,7 +67,7 @@ impl Sealer {
     /// with the same one can it be opened, so that no stored secret can be put in another's place.
     ///
     /// # Errors
-    /// When the secret is too long.
+    /// Returns an error if the secret is too long.
     pub fn seal(&self, context: &str, secret: &SecretString) -> Result<String, SealError> {
         let nonce = random_nonce();
         let payload = Payload {
@@ -83,7 +83,7 @@ impl Sealer {
     /// Opens what [`Self::seal`] gave for the same context.
     ///
     /// # Errors
-    /// When none of the keys fits, or the text isn't sealed.
+    /// Returns an error if none of the keys fits, or the text isn't sealed.
     pub fn open(&self, context: &str, sealed: &str) -> Result<SecretString, SealError> {
         let text = sealed.strip_prefix(VERSION).ok_or(SealError::Malformed)?;
         let bytes = STANDARD_NO_PAD.decode(text);

@@ -20,31 +20,32 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
+    CostQuery, CostRow, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
+    TotalsDifference,
 };
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
 }
 
-/// How long a statement waits for another process that holds the file.
+/// Time that a statement waits for another process holding the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How often, and after which pause, tables that could not be upgraded are tried again.
+/// Number of attempts to upgrade the tables, and the pause between them.
 const MIGRATION_TRIES: u32 = 20;
 const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections kept for reading.
 const READERS: usize = 4;
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type ConnectionJob = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The store in a SQLite file.
 ///
 /// Write-ahead logging lets readers go on while the writer commits. Commits are synced
 /// (`synchronous=FULL`): once a batch is in, its journal segment may be deleted.
 pub struct SqliteStore {
-    writer: mpsc::Sender<Job>,
+    writer: mpsc::Sender<ConnectionJob>,
     readers: Arc<Readers>,
 }
 
@@ -52,9 +53,9 @@ impl SqliteStore {
     /// Opens or creates the file and brings its tables up to date.
     ///
     /// # Errors
-    /// When the file can't be opened or upgraded.
+    /// Returns an error if the file can't be opened or upgraded.
     pub async fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let (writer, jobs) = mpsc::channel::<Job>();
+        let (writer, jobs) = mpsc::channel::<ConnectionJob>();
         let readers = Arc::new(Readers {
             path: path.clone(),
             idle: Mutex::default(),
@@ -72,7 +73,7 @@ impl SqliteStore {
         job: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: ConnectionJob = Box::new(move |connection| {
             let _ = answer.send(job(connection));
         });
         let gone = || StoreError::Unavailable("the writer has stopped".to_owned());
@@ -137,7 +138,7 @@ impl LedgerStore for SqliteStore {
             .await
     }
 
-    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError> {
+    async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError> {
         self.read(read::check_sums).await
     }
 
@@ -177,7 +178,7 @@ impl Readers {
     }
 }
 
-fn write_jobs(mut connection: Connection, jobs: &mpsc::Receiver<Job>) {
+fn write_jobs(mut connection: Connection, jobs: &mpsc::Receiver<ConnectionJob>) {
     for job in jobs {
         job(&mut connection);
     }

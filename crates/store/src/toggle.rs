@@ -10,14 +10,14 @@ use crate::objects::AuditDraft;
 
 /// A step of the toggle's life.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct ToggleStep {
     /// The revision it was taken from.
     pub from: u64,
     /// The state it leads to.
     pub to: Toggle,
-    /// What it adds to the history.
+    /// Records for the history.
     pub items: Vec<ToggleRecord>,
-    /// What it adds to the audit, if somebody took it.
+    /// Record for the audit, if an actor took the step.
     pub audit: Option<AuditDraft>,
 }
 
@@ -31,9 +31,9 @@ pub trait ToggleStore: Send + Sync {
     async fn begin_toggle(&self, first: &Toggle) -> Result<Toggle, StoreError>;
 
     /// Takes a step, all of it in one transaction; false if the state isn't what it was taken from.
-    async fn step_toggle(&self, step: Step) -> Result<bool, StoreError>;
+    async fn step_toggle(&self, step: ToggleStep) -> Result<bool, StoreError>;
 
-    /// What was asked and what became of it, newest first, from before the request `cursor`.
+    /// Lists requests with their outcomes, newest first, from before the request `cursor`.
     async fn toggle_history(
         &self,
         cursor: Option<u64>,

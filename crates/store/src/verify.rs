@@ -1,4 +1,4 @@
-//! Comparing what should agree: journal, entries and sums. It must change nothing.
+//! Comparison of journal, entries and sums. It must change nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use llm_router_domain::ledger::{self, LedgerEntry, LedgerSums};
 
 use crate::error::StoreError;
 use crate::journal::{JournalError, JournalReport};
-use crate::ledger::{Difference, LedgerStore};
-use crate::rollup::{Line, RollUp};
+use crate::ledger::{LedgerStore, TotalsDifference};
+use crate::rollup::{RollUp, RollUpLine};
 
 const INPUT: &str =
     "input + cached_input + cache_write_5m + cache_write_1h + audio_input + image_input";
@@ -17,7 +17,7 @@ const OUTPUT: &str = "output + reasoning + accepted_prediction + rejected_predic
      audio_output + image_output";
 
 /// The sums of a group of entries in SQL that both databases read, by the same definitions as
-/// [`Entry::sums`], in the order of [`crate::cost_sql::COUNTS`]. `unpriced` says where there is no
+/// [`LedgerEntry::sums`], in the order of [`crate::cost_sql::COUNTS`]. `unpriced` says where there is no
 /// cost.
 pub(crate) fn entry_sums(unpriced: &str) -> [String; 8] {
     let counts = format!("(last OR {INPUT} + {OUTPUT} > 0)");
@@ -34,29 +34,29 @@ pub(crate) fn entry_sums(unpriced: &str) -> [String; 8] {
     ]
 }
 
-/// What a verification found.
+/// Result of a verification.
 #[derive(Clone, Debug, Default)]
 pub struct Verification {
     /// Settled entries in the journal.
     pub journalled: usize,
-    /// Of them, stored as they were written.
+    /// Of them, stored without a difference.
     pub stored: usize,
     /// Settled in the journal, not yet in the store.
     pub pending: Vec<uuid::Uuid>,
-    /// Stored otherwise than journalled.
+    /// Stored with a difference.
     pub altered: Vec<uuid::Uuid>,
     /// Journalled more than once with different content.
     pub contradictory: Vec<uuid::Uuid>,
-    /// Begun and not settled: under way, or lost and to be billed by the next start.
+    /// Begun and not settled: in flight, or lost and billed at the next start.
     pub open: usize,
     /// Damaged places in the journal.
     pub damaged: usize,
     /// Sums that don't agree with the entries.
-    pub sums: Vec<Difference>,
+    pub sums: Vec<TotalsDifference>,
 }
 
 impl Verification {
-    /// Whether everything agrees; what is merely pending does.
+    /// Returns true if everything agrees. Pending entries are no disagreement.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.altered.is_empty()
@@ -66,7 +66,7 @@ impl Verification {
     }
 }
 
-/// Why a verification couldn't be made.
+/// Errors of a verification.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The journal can't be read.
@@ -81,7 +81,7 @@ pub enum VerifyError {
 /// entries with its sums.
 ///
 /// # Errors
-/// When the store can't be read.
+/// Returns an error if the store can't be read.
 pub async fn verify(
     journal: &JournalReport,
     store: &dyn LedgerStore,
@@ -110,7 +110,7 @@ pub async fn verify(
     Ok(found)
 }
 
-/// Whether two entries say the same. Moments are compared as stores keep them.
+/// Returns true if two entries are equal. Times are compared in the precision of stores.
 fn same(one: &LedgerEntry, other: &LedgerEntry) -> bool {
     let mut one = one.clone();
     one.attempt.at =
@@ -118,22 +118,23 @@ fn same(one: &LedgerEntry, other: &LedgerEntry) -> bool {
     one == *other
 }
 
-/// The rows of a roll-up that the entries contradict, for the days that are still complete.
+/// Returns the rows of a roll-up that differ from the entries, for the days that are still
+/// complete.
 pub(crate) fn compare_sums(
     roll_up: RollUp,
-    found: BTreeMap<Line, LedgerSums>,
-    expected: BTreeMap<Line, LedgerSums>,
+    found: BTreeMap<RollUpLine, LedgerSums>,
+    expected: BTreeMap<RollUpLine, LedgerSums>,
     pruned_to: Timestamp,
-) -> Vec<Difference> {
+) -> Vec<TotalsDifference> {
     let kept = |day: Date| pruned_to == Timestamp::UNIX_EPOCH || day > ledger::day(pruned_to);
-    let mut lines: Vec<&Line> = found.keys().chain(expected.keys()).collect();
+    let mut lines: Vec<&RollUpLine> = found.keys().chain(expected.keys()).collect();
     lines.sort_unstable();
     lines.dedup();
     lines
         .into_iter()
         .filter(|(day, _)| kept(*day))
         .filter(|line| found.get(*line) != expected.get(*line))
-        .map(|line| Difference {
+        .map(|line| TotalsDifference {
             place: format!("{} {} {}", roll_up.table(), line.0, line.1.join("/")),
             expected: expected.get(line).copied(),
             found: found.get(line).copied(),

@@ -1,5 +1,4 @@
-//! The wire: how API formats look in bytes. Bytes in, values or bytes out; no sockets, no clock,
-//! nothing of Pingora.
+#![doc = include_str!("../README.md")]
 
 pub mod error;
 pub mod formats;

@@ -9,6 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use llm_router_domain::format::Endpoint;
 use serde_json::Value;
 
+use crate::formats::client_side;
 use crate::json;
 
 /// The names that formats have for the most tokens of an answer.
@@ -34,13 +35,15 @@ pub fn set(body: &[u8], endpoint: Endpoint, parameters: &[(String, Value)]) -> O
         })
         .collect();
     let start = json::members(body).next()?.key.start - 1;
+    let client = client_side(endpoint.format());
     let mut edits: Vec<Edit> = Vec::new();
     for (name, value) in parameters {
-        let Some(value) = value_for(endpoint, name, value) else {
+        let parameter = Parameter::from_name(name);
+        let names = client.parameter_names(endpoint, parameter);
+        if names.is_empty() {
             continue;
-        };
-        let text = value.to_string();
-        let names = names_for(endpoint, name);
+        }
+        let text = client.parameter_value(parameter, value).to_string();
         let given = members
             .iter()
             .filter(|(key, _)| names.contains(&key.as_ref()));
@@ -56,39 +59,27 @@ pub fn set(body: &[u8], endpoint: Endpoint, parameters: &[(String, Value)]) -> O
     (!edits.is_empty()).then(|| spliced(body, &edits))
 }
 
-/// The names under which the endpoint may have a parameter, the one to use first; none if it has
-/// no such thing.
-fn names_for(endpoint: Endpoint, name: &str) -> Vec<&str> {
-    let is_limit = TOKEN_LIMITS.contains(&name);
-    let is_stop = STOPS.contains(&name);
-    match endpoint {
-        Endpoint::CountTokens => vec![],
-        Endpoint::Embeddings if is_limit || is_stop => vec![],
-        Endpoint::Responses if is_stop => vec![],
-        Endpoint::Responses if is_limit => vec!["max_output_tokens"],
-        // Both names are in use; a body with the two of them is refused.
-        Endpoint::ChatCompletions if name == "max_tokens" => {
-            vec!["max_tokens", "max_completion_tokens"]
-        }
-        Endpoint::ChatCompletions if is_limit => vec!["max_completion_tokens", "max_tokens"],
-        Endpoint::Completions | Endpoint::Messages if is_limit => vec!["max_tokens"],
-        Endpoint::ChatCompletions | Endpoint::Completions if is_stop => vec!["stop"],
-        Endpoint::Messages if is_stop => vec!["stop_sequences"],
-        _ => vec![name],
-    }
+/// A parameter that formats name differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parameter<'n> {
+    /// The most tokens of an answer, under one of its names.
+    TokenLimit(&'n str),
+    /// Texts that end an answer.
+    Stop,
+    /// Any other, which has one name everywhere.
+    Other(&'n str),
 }
 
-/// The value in the endpoint's shape: Anthropic's stop texts are a list, also when it is one.
-fn value_for<'v>(endpoint: Endpoint, name: &str, value: &'v Value) -> Option<Cow<'v, Value>> {
-    if names_for(endpoint, name).is_empty() {
-        return None;
-    }
-    Some(match value {
-        Value::String(_) if endpoint == Endpoint::Messages && STOPS.contains(&name) => {
-            Cow::Owned(Value::Array(vec![value.clone()]))
+impl<'n> Parameter<'n> {
+    fn from_name(name: &'n str) -> Self {
+        if TOKEN_LIMITS.contains(&name) {
+            Self::TokenLimit(name)
+        } else if STOPS.contains(&name) {
+            Self::Stop
+        } else {
+            Self::Other(name)
         }
-        value => Cow::Borrowed(value),
-    })
+    }
 }
 
 fn spliced(body: &[u8], edits: &[Edit]) -> Bytes {

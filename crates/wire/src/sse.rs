@@ -173,22 +173,24 @@ impl Splitter {
     /// Ends the stream and returns what is left of it: an event without its blank line, or the
     /// last part of a long one.
     pub fn finish(&mut self) -> Option<Piece> {
-        let held = std::mem::take(&mut self.held);
-        let rest = std::mem::take(&mut self.chunk);
-        let bytes = if held.is_empty() {
-            rest
-        } else {
-            joined(held, &rest)
+        let rest = self.rest();
+        *self = Self::with_limit(self.limit);
+        rest
+    }
+
+    /// Returns a copy of what [`Self::finish`] would return now.
+    #[must_use]
+    pub fn rest(&self) -> Option<Piece> {
+        let bytes = match (self.held.is_empty(), self.chunk.is_empty()) {
+            (true, true) => return None,
+            (true, false) => self.chunk.clone(),
+            (false, _) => joined(self.held.clone(), &self.chunk),
         };
-        let is_empty = bytes.is_empty();
-        self.scan = Scan::default();
-        let in_parts = std::mem::take(&mut self.in_parts);
-        let piece = if in_parts {
+        Some(if self.in_parts {
             Piece::Part { bytes, last: true }
         } else {
             Piece::Event(Event::new(bytes))
-        };
-        (!is_empty).then_some(piece)
+        })
     }
 
     /// Whether bytes of an unfinished event are held back.

@@ -158,7 +158,9 @@ impl AnswerStream {
             });
             return self.finish_translation(rest, broken);
         }
-        self.meter_rest(rest);
+        if let Some(rest) = &rest {
+            self.meter.piece(rest);
+        }
         let event = error.render_event(self.to);
         if self.inside_event {
             [Bytes::from_static(b"\n\n"), event].concat().into()
@@ -179,12 +181,18 @@ impl AnswerStream {
         self.meter.observed()
     }
 
-    /// The meter's observations, of an event that lacks its blank line too.
+    /// The meter's observations as if the stream ended here: those of an event that lacks its blank
+    /// line too.
     #[must_use]
-    pub fn into_observed(mut self) -> Observed {
-        let rest = self.splitter.finish();
-        self.meter_rest(rest);
-        self.meter.into_observed()
+    pub fn final_observed(&self) -> Observed {
+        match self.splitter.rest() {
+            None => self.meter.observed().clone(),
+            Some(rest) => {
+                let mut meter = self.meter.clone();
+                meter.piece(&rest);
+                meter.observed().clone()
+            }
+        }
     }
 
     /// Returns true if a translated answer has ended, in an error event of the provider's or at
@@ -293,18 +301,6 @@ impl AnswerStream {
     fn content_began(&mut self) {
         if self.start.is_pending() {
             self.start = StreamStart::Content;
-        }
-    }
-
-    fn meter_rest(&mut self, rest: Option<Piece>) {
-        match rest {
-            Some(Piece::Event(event)) => {
-                if let Some(data) = event.data() {
-                    self.meter.data(&data);
-                }
-            }
-            Some(Piece::Part { bytes, last }) => self.meter.part(&bytes, last),
-            None => {}
         }
     }
 }
@@ -416,15 +412,11 @@ pub enum StreamStart {
 }
 
 impl StreamStart {
-    const fn is_pending(&self) -> bool {
+    /// Returns true if no event has said anything yet.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
         matches!(self, Self::Pending)
     }
-}
-
-/// What the first event of a stream in `format` says, for callers that cut the stream themselves.
-#[must_use]
-pub fn first_event(format: Format, event: &Event) -> StreamStart {
-    judge(format, event, event.data().as_deref())
 }
 
 /// What an event says of a stream in `format` that hasn't begun; `data` is the event's. Comments
@@ -619,13 +611,14 @@ mod tests {
             ),
         ];
         for (format, event, expected) in cases {
-            let start = first_event(format, &Event::new(Bytes::from(event)));
+            let event = Event::new(Bytes::from(event));
+            let start = judge(format, &event, event.data().as_deref());
             let found = match start {
                 StreamStart::Pending => None,
                 StreamStart::Content => CONTENT,
                 StreamStart::Error { status, .. } => Some(status),
             };
-            assert_eq!(found, expected, "{format}: {event}");
+            assert_eq!(found, expected, "{format}: {event:?}");
         }
     }
 
@@ -643,7 +636,7 @@ mod tests {
             for chunk in stream_text.as_bytes().chunks(size) {
                 stream.push(Bytes::copy_from_slice(chunk));
             }
-            let observed = stream.into_observed();
+            let observed = stream.final_observed();
             let usage = observed.reported().unwrap();
             let classes = [Class::Input, Class::CacheRead, Class::Output].map(|c| usage.get(c));
             assert_eq!(classes, [200, 100, 12], "{size}");

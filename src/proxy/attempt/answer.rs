@@ -159,24 +159,21 @@ impl Answer {
         Some(out.concat().into())
     }
 
+    /// Returns the stream of events that it is.
+    pub(crate) fn stream(&self) -> Option<&AnswerStream> {
+        match &self.shape {
+            Shape::Events(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
     /// Ends a stream whose upstream broke: the error event, nothing where the client has been told
     /// an end already, or none if this is no stream.
-    pub(crate) fn break_off(
-        &mut self,
-        status: u16,
-        code: &'static str,
-        message: &str,
-    ) -> Option<Bytes> {
-        let Shape::Events(stream) = &mut self.shape else {
-            return None;
-        };
-        Some(stream.break_off(&ErrorBody {
-            status,
-            code,
-            message,
-            param: None,
-            request_id: &self.context.request_id,
-        }))
+    pub(crate) fn break_off(&mut self, error: &ErrorBody<'_>) -> Option<Bytes> {
+        match &mut self.shape {
+            Shape::Events(stream) => Some(stream.break_off(error)),
+            _ => None,
+        }
     }
 }
 
@@ -184,10 +181,10 @@ fn take_events(stream: &mut AnswerStream, chunk: Bytes, end: bool) -> Progress {
     if stream.has_ended() {
         return Progress::Pass(Bytes::new());
     }
-    let began = *stream.start() != StreamStart::Pending;
+    let pending = stream.start().is_pending();
     let passed = stream.push(chunk);
     match stream.start() {
-        StreamStart::Error { status, message } if !began => {
+        StreamStart::Error { status, message } if pending => {
             let said = message.clone();
             return Progress::Failed(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
         }

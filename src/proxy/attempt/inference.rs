@@ -199,6 +199,13 @@ impl Attempts {
         }
     }
 
+    /// Takes the ledger's entry of the latest attempt, with all that its response said of usage.
+    pub(crate) fn take_entry(&mut self) -> Option<Box<EntryDraft>> {
+        let mut entry = self.entry.take()?;
+        entry.end_response(self.response.stream());
+        Some(entry)
+    }
+
     /// Returns how long the current attempt has taken so far; zero once it has failed.
     pub(crate) fn elapsed(&self, now: Instant) -> Duration {
         self.started.map_or(Duration::ZERO, |started| {

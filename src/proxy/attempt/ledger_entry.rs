@@ -1,13 +1,14 @@
 //! Ledger entry of an in-flight attempt: opened before bytes go upstream, fed with the response as
 //! it passes, closed with what it used and cost. Knows nothing of Pingora.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::balance;
-use llm_router_domain::format::{Endpoint, Format};
+use llm_router_domain::format::Endpoint;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
     Timings, bill,
@@ -29,9 +30,7 @@ const LONGEST_END_USER: usize = 256;
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
     opened: OpenEntry,
-    /// The provider's format.
-    format: Format,
-    endpoint: Endpoint,
+    layout: &'static UsageLayout,
     price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::DeploymentState>,
@@ -59,9 +58,8 @@ enum Meter {
     /// A response that uses nothing: an error, or a count of tokens.
     Free,
     Body(BodyMeter),
-    Stream(Box<AnswerStream>),
-    /// A stream that was asked for usage on the client's behalf.
-    Filter(Box<AnswerStream>),
+    /// A stream of events, which has a meter of its own.
+    Stream,
     Done(Observed),
 }
 
@@ -115,8 +113,7 @@ impl EntryDraft {
                 estimate,
                 cost,
             },
-            format: inference.provider_format(),
-            endpoint: request.endpoint,
+            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
             price,
             deployment: Arc::clone(&deployment.state),
             price_type: provider.kind.price_type(),
@@ -157,65 +154,48 @@ impl EntryDraft {
         self.first_token.is_some()
     }
 
-    /// The response's header came. `filter`: the provider was asked for usage that the client
-    /// didn't ask for.
-    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, filter: bool, free: bool) {
+    /// The response's header came. `stream`: its body is a stream of events. `free`: it is not
+    /// billed.
+    pub(crate) fn begin_response(&mut self, status: u16, stream: bool, free: bool) {
         self.status = status;
-        let (format, endpoint) = (self.format, self.endpoint);
-        self.meter = match (stream, filter) {
-            _ if free || status >= 300 => Meter::Free,
-            (true, true) => Meter::Filter(Box::new(AnswerStream::without_usage(format, endpoint))),
-            (true, false) => Meter::Stream(Box::new(AnswerStream::unchanged(format, endpoint))),
-            (false, _) => Meter::Body(BodyMeter::new(UsageLayout::for_endpoint(format, endpoint))),
+        self.meter = if free || status >= 300 {
+            Meter::Free
+        } else if stream {
+            Meter::Stream
+        } else {
+            Meter::Body(BodyMeter::new(self.layout))
         };
     }
 
-    /// More of the response came, or its end. What is left in `body` is the client's.
-    pub(crate) fn pass(&mut self, body: &mut Option<Bytes>, end: bool, now: Instant) {
-        let mut content = false;
-        match &mut self.meter {
-            Meter::Waiting | Meter::Free | Meter::Done(_) => {}
-            Meter::Body(meter) => {
-                if let Some(chunk) = body.as_ref().filter(|chunk| !chunk.is_empty()) {
-                    meter.feed(chunk.clone());
-                    content = true;
-                }
-            }
-            Meter::Stream(meter) => {
-                if let Some(chunk) = body.as_ref() {
-                    meter.push(chunk.clone());
-                    content = meter.observed().content_started();
-                }
-            }
-            Meter::Filter(filter) => {
-                let passed = body.take().map(|chunk| filter.push(chunk));
-                *body = passed.filter(|passed| !passed.is_empty());
-                content = filter.observed().content_started();
-            }
+    /// More of the response came, or its end.
+    pub(crate) fn note_body(&mut self, body: Option<&Bytes>, end: bool, now: Instant) {
+        let chunk = body.filter(|chunk| !chunk.is_empty());
+        if let (Meter::Body(meter), Some(chunk)) = (&mut self.meter, chunk) {
+            meter.feed(chunk.clone());
+            self.note_content(now);
         }
-        if content && self.first_token.is_none() {
-            self.first_token = Some(now.saturating_duration_since(self.begun));
-        }
-        if end {
-            self.whole = true;
-            self.finish(body);
+        self.whole |= end;
+    }
+
+    /// Events of the response's stream came.
+    pub(crate) fn note_events(&mut self, observed: &Observed, now: Instant) {
+        if matches!(self.meter, Meter::Stream) && observed.content_started() {
+            self.note_content(now);
         }
     }
 
-    fn finish(&mut self, body: &mut Option<Bytes>) {
-        self.meter = match std::mem::replace(&mut self.meter, Meter::Free) {
-            Meter::Body(meter) => Meter::Done(meter.finish()),
-            Meter::Stream(meter) => Meter::Done(meter.into_observed()),
-            Meter::Filter(mut filter) => {
-                let rest = filter.end();
-                *body = Some(match body.take() {
-                    Some(passed) if rest.is_empty() => passed,
-                    Some(passed) => [passed, rest].concat().into(),
-                    None => rest,
-                });
-                Meter::Done(filter.into_observed())
-            }
-            other => other,
+    fn note_content(&mut self, now: Instant) {
+        if self.first_token.is_none() {
+            self.first_token = Some(now.saturating_duration_since(self.begun));
+        }
+    }
+
+    /// Ends the reading of usage; `stream` is the response, if it is one of events.
+    pub(crate) fn end_response(&mut self, stream: Option<&AnswerStream>) {
+        self.meter = match (mem::replace(&mut self.meter, Meter::Free), stream) {
+            (Meter::Body(meter), _) => Meter::Done(meter.finish()),
+            (Meter::Stream, Some(stream)) => Meter::Done(stream.final_observed()),
+            (meter, _) => meter,
         };
     }
 
@@ -235,9 +215,8 @@ impl EntryDraft {
         }
     }
 
-    /// The ledger's entry.
-    pub(crate) fn close(mut self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
-        self.finish(&mut None);
+    /// The ledger's entry of an attempt whose response has been ended.
+    pub(crate) fn close(self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
         let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;

@@ -12,7 +12,6 @@ pub(crate) mod redact;
 pub(crate) mod response;
 pub(crate) mod settle;
 pub(crate) mod state;
-pub(crate) mod stream;
 pub(crate) mod translation;
 
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use llm_router_config::Timeouts;
 use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::retry::{AttemptResult, HealthReport, NextStep, StreamErrorKind};
+use llm_router_wire::stream::AnswerStream;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -175,11 +175,10 @@ impl Gateway {
             .kind
             .framing(inference.provider_format());
         let stream = headers::has_type(header, framing.media_type());
-        let option = inference.request.usage_option.is_some();
-        let filter = stream && option && inference.translated().is_none();
+        let events = stream && inference.translated().is_none_or(|sent| sent.stream);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
-            entry.begin_response(status, stream, filter, free);
+            entry.begin_response(status, events, free);
         }
         let refusal = Refusal::from_header(header);
         let verdict = refusal.ending(false).decision();
@@ -202,7 +201,7 @@ impl Gateway {
             Response::Declined(BytesMut::new())
         } else if stream {
             headers::open_length(header)?;
-            Response::Stream(Box::default())
+            Response::Stream(Box::new(answer_stream(inference)))
         } else if headers::has_type(header, "application/json") {
             Response::Opening(BytesMut::new())
         } else {
@@ -252,10 +251,9 @@ impl Gateway {
         };
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
-        let format = inference.request.endpoint.format();
         let attempts = &mut inference.attempts;
         if let Some(entry) = attempts.entry.as_deref_mut() {
-            entry.pass(body, end, now);
+            entry.note_body(body.as_ref(), end, now);
         }
         let refused = attempts
             .state
@@ -268,7 +266,11 @@ impl Gateway {
             }
             return Ok(Passed::Bytes);
         }
-        let step = attempts.response.take(body, end, format);
+        let step = attempts.response.take(body, end);
+        let stream = attempts.response.stream();
+        if let (Some(entry), Some(stream)) = (attempts.entry.as_deref_mut(), stream) {
+            entry.note_events(stream.observed(), now);
+        }
         self.step(inference, exchange, body, step, end)
     }
 
@@ -314,7 +316,7 @@ impl Gateway {
                 dirty = true;
             }
             Step::PassCleaned => dirty = true,
-            Step::Comment | Step::Pass | Step::Untouched => {}
+            Step::Comment | Step::Pass | Step::Continue => {}
         }
         if dirty && let Some(deployment) = inference.deployment() {
             clean(body, &deployment.provider);
@@ -322,7 +324,7 @@ impl Gateway {
         if step == Step::PassCleaned && !end {
             inference.attempts.response.hold_back(body);
         }
-        if step != Step::Untouched {
+        if step != Step::Continue {
             inference.attempts.bodies.forget();
             exchange.set_gate(ResponseGate::Pass);
         }
@@ -523,6 +525,17 @@ pub(crate) fn address(
     let target = inference.upstream_target();
     let body = exchange.outgoing();
     headers::for_provider(request, &deployment.provider, &target, &body)
+}
+
+/// The stream of an answer in the client's own format.
+fn answer_stream(inference: &Inference) -> AnswerStream {
+    let endpoint = inference.request.endpoint;
+    let format = endpoint.format();
+    if inference.request.usage_option.is_some() {
+        AnswerStream::without_usage(format, endpoint)
+    } else {
+        AnswerStream::unchanged(format, endpoint)
+    }
 }
 
 fn connection_failure(error: &Error) -> Failure {

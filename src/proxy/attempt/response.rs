@@ -5,12 +5,11 @@
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
-use llm_router_domain::format::Format;
-use llm_router_wire::error::begins_with_error;
+use llm_router_wire::error::{ErrorBody, begins_with_error};
+use llm_router_wire::stream::{AnswerStream, StreamStart};
 
 use crate::proxy::attempt::answer::{Answer, Progress};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
-use crate::proxy::attempt::stream::{Stream, Verdict};
 
 /// Bytes of a long refusal that wait for those after them: no header's value, and so no secret, is
 /// longer.
@@ -25,7 +24,7 @@ pub(crate) enum Response {
     /// A JSON body that hasn't shown yet whether it is an error.
     Opening(BytesMut),
     /// Server-sent events, passed on whole.
-    Stream(Box<Stream>),
+    Stream(Box<AnswerStream>),
     /// An answer in another format than the client's.
     Translated(Box<Answer>),
     /// A refusal of the provider's: passed on as it is, but for our credential.
@@ -39,8 +38,8 @@ pub(crate) enum Step {
     Wait,
     /// The rest of the body is a comment of the stream, and its first event has not come.
     Comment,
-    /// The rest of the body goes to the client as it came.
-    Untouched,
+    /// The rest of the body goes to the client like what came before it.
+    Continue,
     /// The rest of the body goes to the client.
     Pass,
     /// The same, and our secrets must be taken out of it.
@@ -73,10 +72,29 @@ impl Response {
         }
     }
 
-    /// Takes more of the response, or its end, and leaves in `body` what the client may be sent.
-    pub(crate) fn take(&mut self, body: &mut Option<Bytes>, end: bool, format: Format) -> Step {
+    /// Returns the stream of events that it is.
+    pub(crate) fn stream(&self) -> Option<&AnswerStream> {
         match self {
-            Self::Plain => Step::Untouched,
+            Self::Stream(stream) => Some(stream),
+            Self::Translated(answer) => answer.stream(),
+            Self::Plain | Self::Opening(_) | Self::Declined(_) => None,
+        }
+    }
+
+    /// Ends a stream that has begun with an error event, never as if it were complete. The event
+    /// is empty where the client has been told an end already; `None` if this is no stream.
+    pub(crate) fn break_off(&mut self, error: &ErrorBody<'_>) -> Option<Bytes> {
+        match self {
+            Self::Stream(stream) => Some(stream.break_off(error)),
+            Self::Translated(answer) => answer.break_off(error),
+            Self::Plain | Self::Opening(_) | Self::Declined(_) => None,
+        }
+    }
+
+    /// Takes more of the response, or its end, and leaves in `body` what the client may be sent.
+    pub(crate) fn take(&mut self, body: &mut Option<Bytes>, end: bool) -> Step {
+        match self {
+            Self::Plain => Step::Continue,
             Self::Opening(held) => {
                 held.extend_from_slice(&body.take().unwrap_or_default());
                 match begins_with_error(held) {
@@ -89,16 +107,7 @@ impl Response {
                     }
                 }
             }
-            Self::Stream(stream) if stream.passes_untouched(body.as_deref(), end) => {
-                Step::Untouched
-            }
-            Self::Stream(stream) => match pass_events(stream, body, end, format) {
-                Verdict::Failed(status) => Step::ErrorEvent(status),
-                Verdict::Wait if end => Step::Pass,
-                Verdict::Wait if body.is_none() => Step::Wait,
-                Verdict::Wait => Step::Comment,
-                Verdict::Begun => Step::Pass,
-            },
+            Self::Stream(stream) => take_events(stream, body, end),
             Self::Translated(answer) => take_translated(answer, body, end),
             Self::Declined(held) => {
                 if let Some(chunk) = body.take() {
@@ -129,42 +138,46 @@ fn take_translated(answer: &mut Answer, body: &mut Option<Bytes>, end: bool) -> 
 }
 
 /// Lets whole events through.
-fn pass_events(
-    stream: &mut Stream,
-    body: &mut Option<Bytes>,
-    end: bool,
-    format: Format,
-) -> Verdict {
-    let mut chunk = body.take().unwrap_or_default();
-    let verdict = stream.pass(&mut chunk, format);
-    if end && let Some(rest) = stream.rest() {
-        // The upstream ended its stream without a last blank line, in its own right.
-        chunk = if chunk.is_empty() {
-            rest
-        } else {
-            [chunk, rest].concat().into()
-        };
+fn take_events(stream: &mut AnswerStream, body: &mut Option<Bytes>, end: bool) -> Step {
+    let pending = stream.start().is_pending();
+    let mut passed = stream.push(body.take().unwrap_or_default());
+    if end {
+        // The upstream may end its stream without a last blank line, in its own right.
+        let rest = stream.end();
+        if !rest.is_empty() {
+            passed = [passed, rest].concat().into();
+        }
     }
-    if end || !chunk.is_empty() {
-        *body = Some(chunk);
+    if end || !passed.is_empty() {
+        *body = Some(passed);
     }
-    verdict
+    match stream.start() {
+        StreamStart::Error { status, .. } if pending => Step::ErrorEvent(*status),
+        _ if end => Step::Pass,
+        StreamStart::Pending if body.is_none() => Step::Wait,
+        StreamStart::Pending => Step::Comment,
+        _ if pending => Step::Pass,
+        _ => Step::Continue,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use llm_router_domain::format::{Endpoint, Format};
+
     use super::*;
     use crate::proxy::attempt::redact::clean;
     use crate::snapshot::testing::provider;
 
     fn take(response: &mut Response, chunk: &str, end: bool) -> (Step, Option<Bytes>) {
         let mut body = Some(Bytes::copy_from_slice(chunk.as_bytes()));
-        let step = response.take(&mut body, end, Format::OpenAiChat);
+        let step = response.take(&mut body, end);
         (step, body)
     }
 
     fn stream() -> Response {
-        Response::Stream(Box::default())
+        let (format, endpoint) = (Format::OpenAiChat, Endpoint::ChatCompletions);
+        Response::Stream(Box::new(AnswerStream::unchanged(format, endpoint)))
     }
 
     #[test]
@@ -180,7 +193,7 @@ mod tests {
         let (step, body) = take(&mut response, "data: {}\n\n", false);
         assert_eq!(
             (step, body.unwrap()),
-            (Step::Untouched, "data: {}\n\n".into())
+            (Step::Continue, "data: {}\n\n".into())
         );
     }
 
@@ -215,7 +228,7 @@ mod tests {
         let (step, body) = take(&mut response, "{\"id\":\"1\",", false);
         assert_eq!((step, body.unwrap()), (Step::Pass, "{\"id\":\"1\",".into()));
         assert!(response.is_answer());
-        assert_eq!(take(&mut response, "}", true).0, Step::Untouched);
+        assert_eq!(take(&mut response, "}", true).0, Step::Continue);
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         }
         let entry = entry.paid_from(budget.cloned());
-        if let Some(failed) = attempts.entry.replace(Box::new(entry)) {
+        let failed = attempts.take_entry();
+        attempts.entry = Some(Box::new(entry));
+        if let Some(failed) = failed {
             let closing = Closing {
                 now,
                 last: false,
@@ -101,7 +103,7 @@ impl Gateway {
     /// Settles the attempt that the request ends with, unless that is done.
     pub(crate) fn settle(&self, inference: &mut Inference, end: End) {
         let Inference { request, attempts } = inference;
-        let Some(entry) = attempts.entry.take() else {
+        let Some(entry) = attempts.take_entry() else {
             return;
         };
         let closing = Closing {

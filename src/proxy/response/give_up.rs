@@ -1,6 +1,5 @@
 //! Answers the client when every candidate failed or the answer under way broke off.
 
-use bytes::Bytes;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 
@@ -8,7 +7,6 @@ use crate::error::ApiError;
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::attempt::redact::clean_text;
-use crate::proxy::attempt::response::Response;
 use crate::proxy::context::Context;
 use crate::proxy::describe;
 use crate::proxy::downstream::reply::{body_of, send_fault};
@@ -74,33 +72,17 @@ impl Gateway {
         ctx: &mut Context,
         fault: &ApiError,
     ) -> Result<bool> {
-        let response = ctx
-            .inference
-            .as_deref_mut()
-            .map(|inference| &mut inference.attempts.response);
-        let stream = match response {
-            Some(Response::Stream(stream)) => stream,
-            Some(Response::Translated(answer)) => {
-                let event = answer.break_off(fault.status, fault.code, &fault.message);
-                let Some(event) = event else {
-                    return Ok(false);
-                };
-                if !event.is_empty() {
-                    ctx.answer.broke_off = Some(fault.code);
-                }
-                let event = Some(event).filter(|event| !event.is_empty());
-                session.write_response_body(event, true).await?;
-                return Ok(true);
-            }
-            _ => return Ok(false),
+        let body = body_of(fault, &ctx.request_id);
+        let inference = ctx.inference.as_deref_mut();
+        let event = inference.and_then(|found| found.attempts.response.break_off(&body));
+        let Some(event) = event else {
+            return Ok(false);
         };
-        let inside = stream.is_inside_event();
-        ctx.answer.broke_off = Some(fault.code);
-        let mut event = body_of(fault, &ctx.request_id).render_event(ctx.format());
-        if inside {
-            event = [Bytes::from_static(b"\n\n"), event].concat().into();
+        let event = Some(event).filter(|event| !event.is_empty());
+        if event.is_some() {
+            ctx.answer.broke_off = Some(fault.code);
         }
-        session.write_response_body(Some(event), true).await?;
+        session.write_response_body(event, true).await?;
         Ok(true)
     }
 }

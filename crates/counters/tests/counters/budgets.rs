@@ -48,10 +48,10 @@ fn news(change: ReservationChange, spent: &[(u32, &str)], whole: bool) -> SpendU
 
 async fn tell(counters: &Counters, news: &SpendUpdate) -> (String, String) {
     let standings = counters.apply_spend_update(news).await.unwrap();
-    shown(&standings[0].figures)
+    to_strings(&standings[0].figures)
 }
 
-fn shown(figures: &LineTotals) -> (String, String) {
+fn to_strings(figures: &LineTotals) -> (String, String) {
     let text = |usd: Decimal| usd.normalize().to_string();
     (text(figures.spent), text(figures.reserved))
 }
@@ -74,7 +74,10 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
     let ReserveOutcome::Held(figures) = one.reserve(&first).await.unwrap() else {
         panic!("it fits");
     };
-    assert_eq!(shown(&figures[0]), pair(stored[0].1, "0.000000000000002"));
+    assert_eq!(
+        to_strings(&figures[0]),
+        pair(stored[0].1, "0.000000000000002")
+    );
     let second = claim(2, "0", "0.000000000000002", large);
     assert!(matches!(
         two.reserve(&second).await.unwrap(),

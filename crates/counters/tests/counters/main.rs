@@ -51,7 +51,7 @@ async fn take(counters: &Counters, asks: &[LimitRequest]) -> TakeOutcome {
     counters.take(Uuid::new_v4(), asks).await.unwrap()
 }
 
-fn refused(verdict: &TakeOutcome) -> Option<(usize, Ceiling)> {
+fn refusal_of(verdict: &TakeOutcome) -> Option<(usize, Ceiling)> {
     match verdict {
         TakeOutcome::Passed(_) | TakeOutcome::Forgotten => None,
         TakeOutcome::Full { position, full, .. } => Some((*position, full.ceiling)),
@@ -73,7 +73,7 @@ async fn replicas_share_a_limit_and_all_of_a_requests_limits_hold_or_none_is_cha
     let (key, owner) = (ask("key:a", rpm(60, 5)), ask("owner:o", rpm(60, 3)));
     let both = [key.clone(), owner];
     for counters in [&one, &two, &one] {
-        assert_eq!(refused(&take(counters, &both).await), None);
+        assert_eq!(refusal_of(&take(counters, &both).await), None);
     }
     let TakeOutcome::Full {
         position,
@@ -93,7 +93,7 @@ async fn replicas_share_a_limit_and_all_of_a_requests_limits_hold_or_none_is_cha
     // The key has two left by itself.
     let alone = [key];
     for expected in [None, None, Some((0, Ceiling::Requests))] {
-        assert_eq!(refused(&take(&two, &alone).await), expected);
+        assert_eq!(refusal_of(&take(&two, &alone).await), expected);
     }
 }
 
@@ -110,14 +110,14 @@ async fn tokens_are_reserved_and_settled_across_replicas() {
         ..ask("key:t", limits)
     }];
     let lease = Uuid::new_v4();
-    assert_eq!(refused(&one.take(lease, &asks).await.unwrap()), None);
+    assert_eq!(refusal_of(&one.take(lease, &asks).await.unwrap()), None);
     assert_eq!(
-        refused(&take(&two, &asks).await),
+        refusal_of(&take(&two, &asks).await),
         Some((0, Ceiling::Tokens))
     );
     one.end(lease, &asks, 5);
     eventually("the refund arrives", async || {
-        refused(&take(&two, &asks).await).is_none()
+        refusal_of(&take(&two, &asks).await).is_none()
     })
     .await;
 }
@@ -132,15 +132,15 @@ async fn calls_under_way_are_counted_together_and_end() {
     };
     let asks = [ask("key:c", limits)];
     let lease = Uuid::new_v4();
-    assert_eq!(refused(&one.take(lease, &asks).await.unwrap()), None);
-    assert_eq!(refused(&take(&two, &asks).await), None);
+    assert_eq!(refusal_of(&one.take(lease, &asks).await.unwrap()), None);
+    assert_eq!(refusal_of(&take(&two, &asks).await), None);
     assert_eq!(
-        refused(&take(&two, &asks).await),
+        refusal_of(&take(&two, &asks).await),
         Some((0, Ceiling::Concurrency))
     );
     one.end(lease, &asks, 0);
     eventually("the place is free", async || {
-        refused(&take(&two, &asks).await).is_none()
+        refusal_of(&take(&two, &asks).await).is_none()
     })
     .await;
 }
@@ -186,7 +186,7 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
         ..asks[0].clone()
     }];
     assert_eq!(
-        refused(&take(&one, &full).await),
+        refusal_of(&take(&one, &full).await),
         Some((0, Ceiling::Requests))
     );
     drop(two);

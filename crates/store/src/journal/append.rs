@@ -13,9 +13,9 @@ use std::thread::JoinHandle;
 
 use llm_router_domain::ledger::{LedgerEntry, OpenEntry};
 
-use super::recent::{Noted, Position, Recent};
+use super::recent::{Position, Recent, RecentRecord};
 use super::segment::{self, HEADER};
-use super::{JournalError, OnFull, Recovered, Settings, codec, recover};
+use super::{JournalError, JournalSettings, OnFull, RecoveredJournal, codec, recover};
 
 /// Entries kept in memory when they can't be journalled.
 const MAX_OVERFLOW: usize = 20_000;
@@ -28,7 +28,7 @@ thread_local! {
 /// A journal that is being written. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
     _syncer: Arc<Syncer>,
 }
 
@@ -36,14 +36,14 @@ impl Journal {
     /// Opens a folder, settles what the process before left open, and begins a new segment.
     ///
     /// # Errors
-    /// When another process has the folder, or the disk fails.
-    pub fn open(settings: Settings) -> Result<(Self, Recovered), JournalError> {
+    /// Returns an error if another process has locked the folder, or on an I/O error.
+    pub fn open(settings: JournalSettings) -> Result<(Self, RecoveredJournal), JournalError> {
         let folder = settings.folder.clone();
         std::fs::create_dir_all(&folder).map_err(JournalError::disk(&folder))?;
         let lock = lock(&folder)?;
         let (found, number) = recover::recover(&folder)?;
-        let shared = Arc::new(Shared {
-            active: Mutex::new(Active::begin(&folder, number)?),
+        let shared = Arc::new(JournalState {
+            active: Mutex::new(ActiveSegment::begin(&folder, number)?),
             unsynced: Mutex::default(),
             wake: Condvar::new(),
             stopping: AtomicBool::new(false),
@@ -62,7 +62,7 @@ impl Journal {
             _syncer: syncer,
         };
         for entry in &found.lost {
-            journal.settled(entry.clone());
+            journal.record_settled(entry.clone());
         }
         Ok((journal, found))
     }
@@ -70,19 +70,20 @@ impl Journal {
     /// Notes an attempt before it goes upstream.
     ///
     /// # Errors
-    /// When it can't be noted and the journal is set to refuse; then nothing must go upstream.
-    pub fn opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
+    /// Returns an error if the record can't be written and the policy is to refuse. Then nothing
+    /// must go upstream.
+    pub fn record_opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
         let written = self
             .shared
             .append(|buffer| codec::encode_opened(opened, buffer));
         match (written, self.shared.settings.on_full) {
             (Ok(mut active), _) => {
-                active.note(Noted::Opened(opened.attempt.id));
+                active.note(RecentRecord::Opened(opened.attempt.id));
                 Ok(())
             }
             (Err(error), OnFull::Refuse) => Err(error),
             (Err(error), OnFull::Continue) => {
-                tracing::debug!(%error, entry.id = %opened.attempt.id, "an attempt goes upstream unjournalled");
+                tracing::debug!(%error, entry.id = %opened.attempt.id, "failed to journal an attempt; sending it nevertheless");
                 Ok(())
             }
         }
@@ -90,14 +91,14 @@ impl Journal {
 
     /// Notes what came of an attempt. It never fails: what can't be written is kept in memory for
     /// the store, up to a bound, and said aloud.
-    pub fn settled(&self, entry: LedgerEntry) {
+    pub fn record_settled(&self, entry: LedgerEntry) {
         let written = self
             .shared
             .append(|buffer| codec::encode_settled(&entry, buffer));
         let error = match written {
             Ok(mut active) => {
                 self.shared.settled.fetch_add(1, Ordering::Relaxed);
-                return active.note(Noted::Settled(Box::new(entry)));
+                return active.note(RecentRecord::Settled(Box::new(entry)));
             }
             Err(error) => error,
         };
@@ -105,10 +106,10 @@ impl Journal {
         let id = entry.attempt.id;
         if overflow.len() < MAX_OVERFLOW {
             overflow.push_back(entry);
-            tracing::debug!(%error, entry.id = %id, "an entry is kept in memory only");
+            tracing::debug!(%error, entry.id = %id, "failed to journal an entry; keeping it in memory");
         } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%error, entry.id = %id, "an entry is lost: disk and memory are full");
+            tracing::error!(%error, entry.id = %id, "lost an entry: disk and memory are full");
         }
     }
 
@@ -120,7 +121,7 @@ impl Journal {
 
     /// Entries that were lost because neither disk nor memory had room.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
+    pub fn dropped_records(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
@@ -135,7 +136,7 @@ impl Journal {
     }
 
     /// The store has taken entries out of the journal.
-    pub(super) fn moved(&self, count: usize) {
+    pub(super) fn note_moved(&self, count: usize) {
         self.shared.moved.fetch_add(count as u64, Ordering::Relaxed);
     }
 
@@ -148,7 +149,7 @@ impl Journal {
     /// Syncs everything written so far to the disk.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// Returns an error if the disk fails.
     pub fn sync(&self) -> Result<(), JournalError> {
         self.shared.sync()
     }
@@ -159,13 +160,13 @@ impl Journal {
         &self.shared.settings.folder
     }
 
-    /// How far the journal is written.
+    /// Returns the position up to which the journal is written.
     pub(super) fn position(&self) -> Position {
         guard(&self.shared.active).position()
     }
 
-    /// How far the journal is written; what is written from here on is remembered for
-    /// [`Self::recent`]. The reader stands at `at`.
+    /// Returns the position up to which the journal is written, and keeps later records in memory
+    /// for [`Self::recent`]. The reader is at `at`.
     pub(super) fn follow(&self, at: Position) -> Position {
         let mut active = guard(&self.shared.active);
         let position = active.position();
@@ -179,7 +180,7 @@ impl Journal {
         &self,
         from: Position,
         most: usize,
-    ) -> Option<(Vec<(u64, Noted)>, Position)> {
+    ) -> Option<(Vec<(u64, RecentRecord)>, Position)> {
         let mut active = guard(&self.shared.active);
         let now = active.position();
         active.recent.take(from, now, most)
@@ -203,15 +204,15 @@ impl Journal {
 }
 
 #[derive(Debug)]
-struct Shared {
-    settings: Settings,
-    active: Mutex<Active>,
+struct JournalState {
+    settings: JournalSettings,
+    active: Mutex<ActiveSegment>,
     unsynced: Mutex<Unsynced>,
     wake: Condvar,
     stopping: AtomicBool,
     overflow: Mutex<VecDeque<LedgerEntry>>,
     failures: AtomicU64,
-    /// Whether the last record could not be written.
+    /// True if the last record could not be written.
     failing: AtomicBool,
     dropped: AtomicU64,
     /// Settled entries that were written here, those found at the start included.
@@ -224,7 +225,7 @@ struct Shared {
 
 /// The segment that is written to.
 #[derive(Debug)]
-struct Active {
+struct ActiveSegment {
     number: u64,
     file: Arc<File>,
     path: PathBuf,
@@ -232,14 +233,14 @@ struct Active {
     recent: Recent,
 }
 
-/// What the next sync has to do.
+/// Work of the next sync.
 #[derive(Debug, Default)]
 struct Unsynced {
     files: Vec<Arc<File>>,
     folder: bool,
 }
 
-impl Active {
+impl ActiveSegment {
     fn begin(folder: &Path, number: u64) -> Result<Self, JournalError> {
         let path = segment::path(folder, number);
         let file = File::options().write(true).create_new(true).open(&path);
@@ -258,7 +259,7 @@ impl Active {
     }
 
     /// Remembers what the record that was just written says.
-    fn note(&mut self, noted: Noted) {
+    fn note(&mut self, noted: RecentRecord) {
         let end = self.position();
         self.recent.note(end, noted);
     }
@@ -274,48 +275,49 @@ impl Active {
     }
 }
 
-impl Shared {
+impl JournalState {
     fn append(
         &self,
         encode: impl FnOnce(&mut [u8]) -> Result<usize, postcard::Error>,
-    ) -> Result<MutexGuard<'_, Active>, JournalError> {
+    ) -> Result<MutexGuard<'_, ActiveSegment>, JournalError> {
         BUFFER.with_borrow_mut(|buffer| {
             let (_, payload) = buffer.split_at_mut(HEADER);
-            let length = encode(payload).map_err(|e| self.failed(std::io::Error::other(e)))?;
+            let length =
+                encode(payload).map_err(|e| self.note_failure(std::io::Error::other(e)))?;
             let record = buffer.get_mut(..HEADER + length).unwrap_or_default();
             segment::seal(record);
             self.write(record)
         })
     }
 
-    fn write(&self, record: &[u8]) -> Result<MutexGuard<'_, Active>, JournalError> {
+    fn write(&self, record: &[u8]) -> Result<MutexGuard<'_, ActiveSegment>, JournalError> {
         let mut active = guard(&self.active);
         let full = active.length + record.len() as u64 > self.settings.segment_bytes;
         if full
             && active.length > 0
             && let Err(JournalError::Disk { error, .. }) = self.rotate(&mut active)
         {
-            return Err(self.failed(error));
+            return Err(self.note_failure(error));
         }
         if let Err(error) = active.write(record) {
             if active.length > 0 {
                 // Segments are deleted whole: a new one lets go of the full one, once moved.
                 drop(self.rotate(&mut active));
             }
-            return Err(self.failed(error));
+            return Err(self.note_failure(error));
         }
-        self.succeeded();
+        self.note_success();
         if self.settings.sync_every.is_zero() {
             active
                 .file
                 .sync_data()
-                .map_err(|error| self.failed(error))?;
+                .map_err(|error| self.note_failure(error))?;
         }
         Ok(active)
     }
 
-    fn rotate(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), JournalError> {
-        let mut next = Active::begin(&self.settings.folder, active.number + 1)?;
+    fn rotate(&self, active: &mut MutexGuard<'_, ActiveSegment>) -> Result<(), JournalError> {
+        let mut next = ActiveSegment::begin(&self.settings.folder, active.number + 1)?;
         next.recent = std::mem::take(&mut active.recent);
         let closed = std::mem::replace(&mut **active, next);
         let mut unsynced = guard(&self.unsynced);
@@ -324,13 +326,13 @@ impl Shared {
         Ok(())
     }
 
-    fn succeeded(&self) {
+    fn note_success(&self) {
         if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(folder = %self.settings.folder.display(), "the journal is written again");
+            tracing::info!(folder = %self.settings.folder.display(), "writing to the journal again");
         }
     }
 
-    fn failed(&self, error: std::io::Error) -> JournalError {
+    fn note_failure(&self, error: std::io::Error) -> JournalError {
         self.failures.fetch_add(1, Ordering::Relaxed);
         if !self.failing.swap(true, Ordering::Relaxed) {
             let folder = self.settings.folder.display();
@@ -338,7 +340,7 @@ impl Shared {
                 OnFull::Refuse => "requests are refused until it can be",
                 OnFull::Continue => "requests go on and what they cost waits in memory",
             };
-            tracing::error!(%error, %folder, "the journal can't be written: {policy}");
+            tracing::error!(%error, %folder, "failed to write to the journal: {policy}");
         }
         JournalError::Disk {
             path: self.settings.folder.clone(),
@@ -365,12 +367,12 @@ impl Shared {
 /// The thread that syncs in groups.
 #[derive(Debug)]
 struct Syncer {
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Syncer {
-    fn start(shared: &Arc<Shared>) -> Result<Self, JournalError> {
+    fn start(shared: &Arc<JournalState>) -> Result<Self, JournalError> {
         sync_folder(&shared.settings.folder)?;
         let own = Arc::clone(shared);
         let thread = std::thread::Builder::new()
@@ -394,7 +396,7 @@ impl Drop for Syncer {
     }
 }
 
-fn sync_in_groups(shared: &Shared) {
+fn sync_in_groups(shared: &JournalState) {
     let mut synced = (0, 0);
     let pause = shared
         .settings
@@ -412,11 +414,11 @@ fn sync_in_groups(shared: &Shared) {
         }
         match shared.sync() {
             Ok(()) => synced = position,
-            Err(error) => tracing::error!(%error, "the journal can't be synced to the disk"),
+            Err(error) => tracing::error!(%error, "failed to sync the journal to disk"),
         }
     }
     if let Err(error) = shared.sync() {
-        tracing::error!(%error, "the journal can't be synced to the disk");
+        tracing::error!(%error, "failed to sync the journal to disk");
     }
 }
 
@@ -448,7 +450,8 @@ pub(super) fn lock(folder: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-/// What a panic in another thread left behind is still whole: every change here is one step.
+/// Locks a mutex. The data stays consistent after a panic in another thread: every change here is
+/// one step.
 pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::fields::{estimated, format_named, service_tier};
+use crate::fields::{estimate_method, format_named, service_tier};
 
 /// Texts that come from clients are cut off here, in bytes.
 const MAX_TEXT: usize = 512;
 
 /// A record as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
+pub(crate) enum JournalRecord {
     /// An attempt goes upstream.
     Opened(Box<OpenEntry>),
     /// It has ended.
@@ -35,7 +35,7 @@ const MAX_EXPLANATION: usize = (1 + RouteExplanation::MOST) * (RouteExplanation:
 
 /// Writes an opened attempt to the beginning of `out`; its length.
 pub(crate) fn encode_opened(opened: &OpenEntry, out: &mut [u8]) -> Result<usize, postcard::Error> {
-    let row = Row::Opened(OpenedRow {
+    let row = RecordRow::Opened(OpenedRow {
         attempt: AttemptRow::from(&opened.attempt),
         estimate: UsageRow::from(&opened.estimate),
         cost: cost_bytes(opened.cost),
@@ -53,8 +53,8 @@ pub(crate) fn encode_settled(
         outcome: OutcomeRow::from(&entry.outcome),
     };
     let row = match &entry.outcome.explanation {
-        None => Row::Settled(settled),
-        Some(explanation) => Row::Explained(ExplainedRow {
+        None => RecordRow::Settled(settled),
+        Some(explanation) => RecordRow::Explained(ExplainedRow {
             settled,
             explanation: ExplanationRow::from(&**explanation),
         }),
@@ -69,20 +69,20 @@ pub(crate) fn opened_id(bytes: &[u8]) -> Option<Uuid> {
 }
 
 /// Reads a record.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
-    let row = postcard::from_bytes::<Row<'_>>(bytes)
+pub(crate) fn decode(bytes: &[u8]) -> Result<JournalRecord, StoreError> {
+    let row = postcard::from_bytes::<RecordRow<'_>>(bytes)
         .map_err(|error| StoreError::Unreadable(format!("journal record: {error}")))?;
     Ok(match row {
-        Row::Opened(row) => Record::Opened(Box::new(OpenEntry {
+        RecordRow::Opened(row) => JournalRecord::Opened(Box::new(OpenEntry {
             attempt: row.attempt.into_attempt()?,
             estimate: row.estimate.into_usage(),
             cost: cost_from(row.cost),
         })),
-        Row::Settled(row) => Record::Settled(Box::new(LedgerEntry {
+        RecordRow::Settled(row) => JournalRecord::Settled(Box::new(LedgerEntry {
             attempt: row.attempt.into_attempt()?,
             outcome: row.outcome.into_outcome(),
         })),
-        Row::Explained(row) => Record::Settled(Box::new(LedgerEntry {
+        RecordRow::Explained(row) => JournalRecord::Settled(Box::new(LedgerEntry {
             attempt: row.settled.attempt.into_attempt()?,
             outcome: AttemptOutcome {
                 explanation: Some(Box::new(row.explanation.into())),
@@ -93,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Row<'a> {
+enum RecordRow<'a> {
     #[serde(borrow)]
     Opened(OpenedRow<'a>),
     #[serde(borrow)]
@@ -180,15 +180,9 @@ impl<'a> From<&'a RouteExplanation> for ExplanationRow<'a> {
     fn from(explanation: &'a RouteExplanation) -> Self {
         let left_out = explanation.left_out.iter();
         Self {
-            why: clipped(&explanation.why),
-            candidates: explanation
-                .candidates
-                .iter()
-                .map(|one| clipped(one))
-                .collect(),
-            left_out: left_out
-                .map(|(one, why)| (clipped(one), clipped(why)))
-                .collect(),
+            why: clip(&explanation.why),
+            candidates: explanation.candidates.iter().map(|one| clip(one)).collect(),
+            left_out: left_out.map(|(one, why)| (clip(one), clip(why))).collect(),
         }
     }
 }
@@ -210,18 +204,18 @@ impl<'a> From<&'a AttemptStart> for AttemptRow<'a> {
     fn from(attempt: &'a AttemptStart) -> Self {
         Self {
             id: attempt.id.into_bytes(),
-            request_id: clipped(&attempt.request_id),
+            request_id: clip(&attempt.request_id),
             number: attempt.number,
             at: attempt.at.as_microsecond(),
-            key: clipped(&attempt.key),
-            owner: clipped(&attempt.owner),
-            end_user: attempt.end_user.as_deref().map(clipped),
+            key: clip(&attempt.key),
+            owner: clip(&attempt.owner),
+            end_user: attempt.end_user.as_deref().map(clip),
             format: attempt.format.name(),
-            model_asked: clipped(&attempt.model_asked),
-            model: attempt.model.as_deref().map(clipped),
-            provider: clipped(&attempt.provider),
-            deployment: clipped(&attempt.deployment),
-            rule: attempt.rule.as_deref().map(clipped),
+            model_asked: clip(&attempt.model_asked),
+            model: attempt.model.as_deref().map(clip),
+            provider: clip(&attempt.provider),
+            deployment: clip(&attempt.deployment),
+            rule: attempt.rule.as_deref().map(clip),
             stream: attempt.stream,
             revision: attempt.revision,
         }
@@ -256,7 +250,7 @@ impl From<&Usage> for UsageRow<'static> {
             tokens: Class::ALL.map(|class| usage.get(class)),
             web_searches: usage.web_searches,
             service_tier: service_tier(usage),
-            estimated: estimated(usage),
+            estimated: estimate_method(usage),
         }
     }
 }
@@ -285,7 +279,7 @@ impl<'a> From<&'a AttemptOutcome> for OutcomeRow<'a> {
             usage: UsageRow::from(&outcome.usage),
             cost: cost_bytes(outcome.cost),
             status: outcome.status,
-            error: outcome.error.as_deref().map(clipped),
+            error: outcome.error.as_deref().map(clip),
             timings: [
                 timings.queue,
                 timings.connect,
@@ -349,7 +343,7 @@ fn cost_from(bytes: Option<[u8; 16]>) -> Cost {
 }
 
 /// The beginning of a text, cut at a character.
-fn clipped(text: &str) -> &str {
+fn clip(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TEXT))
         .unwrap_or(text)
 }

@@ -11,21 +11,21 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::codec::{self, Record};
-use super::recent::{Noted, Position};
-use super::segment::{self, Reader};
+use super::codec::{self, JournalRecord};
+use super::recent::{Position, RecentRecord};
+use super::segment::{self, SegmentReader};
 use super::{Journal, JournalError};
 use crate::error::StoreError;
 use crate::ledger::LedgerStore;
 
-/// How entries are moved.
+/// Settings of a mover.
 #[derive(Clone, Debug)]
 pub struct MoverSettings {
-    /// How long entries may wait for others to share their transaction.
+    /// Longest time for which entries wait to share a transaction.
     pub interval: Duration,
     /// Entries in one transaction.
     pub batch: usize,
-    /// How long to wait after a failure, at first; it doubles up to [`Self::max_pause`].
+    /// Pause after a failure, doubled with each further one up to [`Self::max_pause`].
     pub pause: Duration,
     /// The longest wait after a failure.
     pub max_pause: Duration,
@@ -56,7 +56,7 @@ impl Mover {
     /// calls run on `runtime`.
     ///
     /// # Errors
-    /// When the journal can't be read or no thread be started.
+    /// Returns an error if the journal can't be read or the thread can't be started.
     pub fn start(
         journal: Journal,
         store: Arc<dyn LedgerStore>,
@@ -65,7 +65,7 @@ impl Mover {
     ) -> Result<Self, JournalError> {
         let (flush, requests) = mpsc::unbounded_channel();
         let folder = journal.folder().to_owned();
-        let work = Work::begin(journal, store, settings)?;
+        let work = MoverWorker::begin(journal, store, settings)?;
         let thread = std::thread::Builder::new()
             .name("ledger-mover".to_owned())
             .spawn(move || runtime.block_on(work.run(requests)))
@@ -76,11 +76,10 @@ impl Mover {
         })
     }
 
-    /// Moves everything that was settled before the call, now. Costs that are read afterwards
-    /// include it.
+    /// Moves everything settled before the call now. Costs read afterwards include it.
     ///
     /// # Errors
-    /// When the store doesn't take it. It is tried again on its own.
+    /// Returns an error if the store is unavailable. The mover retries by itself.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let gone = || StoreError::Unavailable("the mover has stopped".to_owned());
         let (done, answer) = oneshot::channel();
@@ -88,10 +87,10 @@ impl Mover {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Moves what is left and stops; what the store doesn't take stays in the journal.
+    /// Moves the rest and stops. Entries that can't be stored stay in the journal.
     ///
     /// # Errors
-    /// When the store doesn't take it.
+    /// Returns an error if the store is unavailable.
     pub async fn stop(mut self) -> Result<(), StoreError> {
         let flushed = self.flush().await;
         let thread = self.thread.take();
@@ -103,14 +102,14 @@ impl Mover {
     }
 }
 
-struct Work {
+struct MoverWorker {
     journal: Journal,
     store: Arc<dyn LedgerStore>,
     settings: MoverSettings,
-    /// How far the journal was read.
+    /// Position up to which the journal was read.
     at: Position,
     /// Reads on from there where it isn't remembered.
-    reader: Option<Reader>,
+    reader: Option<SegmentReader>,
     batch: Vec<LedgerEntry>,
     open: OpenAttempts,
     /// Segments before this one are deleted.
@@ -150,7 +149,7 @@ impl OpenAttempts {
     }
 }
 
-impl Work {
+impl MoverWorker {
     fn begin(
         journal: Journal,
         store: Arc<dyn LedgerStore>,
@@ -185,7 +184,7 @@ impl Work {
                     wait = self.settings.interval;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, waiting = self.batch.len(), "the store doesn't take entries");
+                    tracing::warn!(%error, waiting = self.batch.len(), "failed to move entries to the store; retrying");
                     wait = pause;
                     pause = (pause * 2).min(self.settings.max_pause);
                 }
@@ -222,11 +221,11 @@ impl Work {
         Ok(self.at >= target)
     }
 
-    fn remember(&mut self, records: Vec<(u64, Noted)>, end: Position) {
+    fn remember(&mut self, records: Vec<(u64, RecentRecord)>, end: Position) {
         for (segment, noted) in records {
             match noted {
-                Noted::Opened(id) => self.open.open(id, segment),
-                Noted::Settled(entry) => self.batch.push(*entry),
+                RecentRecord::Opened(id) => self.open.open(id, segment),
+                RecentRecord::Settled(entry) => self.batch.push(*entry),
             }
         }
         self.at = end;
@@ -243,7 +242,7 @@ impl Work {
         };
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
-            None => Reader::open(self.journal.folder(), number, from)?,
+            None => SegmentReader::open(self.journal.folder(), number, from)?,
         };
         while self.batch.len() < self.settings.batch {
             let Some(payload) = reader.next(end)? else {
@@ -257,7 +256,7 @@ impl Work {
             };
             match codec::opened_id(payload) {
                 Some(id) => self.open.open(id, number),
-                None => self.batch.extend(settled(payload)),
+                None => self.batch.extend(decode_settled(payload)),
             }
             self.at = (number, reader.position());
         }
@@ -278,7 +277,7 @@ impl Work {
                 self.batch = entries.to_vec();
                 return Err(error);
             }
-            self.journal.moved(entries.len());
+            self.journal.note_moved(entries.len());
             for entry in &*entries {
                 self.open.settle(entry.attempt.id);
             }
@@ -308,7 +307,7 @@ impl Work {
             Ok(_) => Ok(()),
             Err(error) if error.is_temporary() => Err(error),
             Err(error) => {
-                tracing::error!(%error, "the store refused a batch; trying one by one");
+                tracing::error!(%error, "store rejected a batch of entries; retrying one by one");
                 self.insert_each(entries).await
             }
         }
@@ -337,7 +336,7 @@ impl Work {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "a segment can't be deleted");
+                    tracing::warn!(%error, path = %path.display(), "failed to delete a segment of the journal");
                 }
             }
             self.kept_from += 1;
@@ -346,12 +345,12 @@ impl Work {
 }
 
 /// The settled entry of a record; one that doesn't read is said aloud and passed over.
-fn settled(payload: &[u8]) -> Option<LedgerEntry> {
+fn decode_settled(payload: &[u8]) -> Option<LedgerEntry> {
     match codec::decode(payload) {
-        Ok(Record::Settled(entry)) => Some(*entry),
-        Ok(Record::Opened(_)) => None,
+        Ok(JournalRecord::Settled(entry)) => Some(*entry),
+        Ok(JournalRecord::Opened(_)) => None,
         Err(error) => {
-            tracing::error!(%error, "a record of the journal is passed over");
+            tracing::error!(%error, "skipping an unreadable record of the journal");
             None
         }
     }
@@ -359,7 +358,7 @@ fn settled(payload: &[u8]) -> Option<LedgerEntry> {
 
 /// The log is the last place that has such an entry, so it has all of it.
 fn say_refused(entry: &LedgerEntry, error: &StoreError) {
-    tracing::error!(%error, ?entry, "the store refused an entry for good");
+    tracing::error!(%error, ?entry, "store rejected an entry; it is lost");
 }
 
 fn unreadable(error: JournalError) -> StoreError {

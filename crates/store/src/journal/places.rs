@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Journal, JournalError, Recovered, Settings, append, segment};
+use super::{Journal, JournalError, JournalSettings, RecoveredJournal, append, segment};
 
 /// Processes that can end at a time while another one serves.
 const MOST: u32 = 31;
@@ -16,7 +16,7 @@ impl Journal {
     ///
     /// # Errors
     /// Those of [`Self::open`]; also when a process has another place of the folder.
-    pub fn open_alone(settings: Settings) -> Result<(Self, Recovered), JournalError> {
+    pub fn open_alone(settings: JournalSettings) -> Result<(Self, RecoveredJournal), JournalError> {
         let folder = settings.folder.clone();
         let opened = Self::open(settings)?;
         for place in beside(&folder) {
@@ -31,10 +31,12 @@ impl Journal {
     ///
     /// # Errors
     /// Those of [`Self::open`]; when every place is taken, the last one's.
-    pub fn open_beside(settings: &Settings) -> Result<(Self, Recovered), JournalError> {
+    pub fn open_beside(
+        settings: &JournalSettings,
+    ) -> Result<(Self, RecoveredJournal), JournalError> {
         let mut last = Err(JournalError::Locked(settings.folder.clone()));
         for folder in places(&settings.folder) {
-            let settings = Settings {
+            let settings = JournalSettings {
                 folder,
                 ..settings.clone()
             };
@@ -46,7 +48,7 @@ impl Journal {
         last
     }
 
-    /// Whether a process has the place.
+    /// Returns true if a process has locked the place.
     #[must_use]
     pub fn is_locked(place: &Path) -> bool {
         matches!(append::lock(place), Err(JournalError::Locked(_)))
@@ -55,7 +57,7 @@ impl Journal {
     /// Deletes everything, for the journal of an ended process once all of it was moved.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// Returns an error if the disk fails.
     pub fn discard(self) -> Result<(), JournalError> {
         for number in segment::list(self.folder())? {
             let path = segment::path(self.folder(), number);

@@ -1,5 +1,5 @@
-//! What was journalled lately, kept in memory so that moving it to the store needn't read it back.
-//! It must not be the only place that has it: the file is the truth, this is a bounded shortcut.
+//! Recent records of the journal in memory, so that moving them to the store needn't read them
+//! back. It must not be their only place: the file is authoritative, this is a bounded cache.
 
 use std::collections::VecDeque;
 
@@ -13,9 +13,9 @@ pub(super) type Position = (u64, u64);
 /// read instead, so that one that is away costs no memory.
 const MOST: usize = 8_192;
 
-/// What a record said.
+/// Content of a record.
 #[derive(Debug)]
-pub(super) enum Noted {
+pub(super) enum RecentRecord {
     /// This attempt goes upstream.
     Opened(Uuid),
     /// It has ended.
@@ -25,9 +25,9 @@ pub(super) enum Noted {
 /// The records since some position, without a gap; or none.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// Where the records begin, while any are remembered.
+    /// Position of the first record, if there is any.
     from: Option<Position>,
-    records: VecDeque<(Position, Noted)>,
+    records: VecDeque<(Position, RecentRecord)>,
 }
 
 impl Recent {
@@ -41,7 +41,7 @@ impl Recent {
     }
 
     /// Remembers a record that ends at `end`.
-    pub(super) fn note(&mut self, end: Position, noted: Noted) {
+    pub(super) fn note(&mut self, end: Position, noted: RecentRecord) {
         if self.from.is_none() {
             return;
         }
@@ -59,7 +59,7 @@ impl Recent {
         from: Position,
         now: Position,
         most: usize,
-    ) -> Option<(Vec<(u64, Noted)>, Position)> {
+    ) -> Option<(Vec<(u64, RecentRecord)>, Position)> {
         if self.from != Some(from) {
             return None;
         }
@@ -82,11 +82,11 @@ impl Recent {
 mod tests {
     use super::*;
 
-    fn opened(number: u128) -> Noted {
-        Noted::Opened(Uuid::from_u128(number))
+    fn opened_record(number: u128) -> RecentRecord {
+        RecentRecord::Opened(Uuid::from_u128(number))
     }
 
-    fn taken(recent: &mut Recent, from: Position, most: usize) -> Option<(usize, Position)> {
+    fn take_from(recent: &mut Recent, from: Position, most: usize) -> Option<(usize, Position)> {
         let (records, end) = recent.take(from, (9, 9), most)?;
         Some((records.len(), end))
     }
@@ -94,25 +94,25 @@ mod tests {
     #[test]
     fn records_are_given_once_in_parts_from_where_the_reader_stands() {
         let mut recent = Recent::default();
-        recent.note((1, 10), opened(0));
+        recent.note((1, 10), opened_record(0));
         assert_eq!(
-            taken(&mut recent, (1, 10), 5),
+            take_from(&mut recent, (1, 10), 5),
             None,
             "nothing was asked for yet"
         );
         recent.begin((1, 10), (1, 0));
         for end in [20, 30, 40] {
-            recent.note((1, end), opened(u128::from(end)));
+            recent.note((1, end), opened_record(u128::from(end)));
         }
         recent.begin((1, 40), (1, 10));
-        assert_eq!(taken(&mut recent, (1, 20), 5), None, "another place");
-        assert_eq!(taken(&mut recent, (1, 10), 2), Some((2, (1, 30))));
-        assert_eq!(taken(&mut recent, (1, 30), 2), Some((1, (9, 9))));
-        assert_eq!(taken(&mut recent, (9, 9), 2), Some((0, (9, 9))));
-        recent.note((9, 20), opened(9));
+        assert_eq!(take_from(&mut recent, (1, 20), 5), None, "another place");
+        assert_eq!(take_from(&mut recent, (1, 10), 2), Some((2, (1, 30))));
+        assert_eq!(take_from(&mut recent, (1, 30), 2), Some((1, (9, 9))));
+        assert_eq!(take_from(&mut recent, (9, 9), 2), Some((0, (9, 9))));
+        recent.note((9, 20), opened_record(9));
         recent.begin((9, 20), (9, 20));
         assert_eq!(
-            taken(&mut recent, (9, 20), 2),
+            take_from(&mut recent, (9, 20), 2),
             Some((0, (9, 9))),
             "read from the file"
         );
@@ -123,11 +123,11 @@ mod tests {
         let mut recent = Recent::default();
         recent.begin((1, 0), (1, 0));
         for end in 1..=MOST as u64 + 1 {
-            recent.note((1, end), opened(u128::from(end)));
+            recent.note((1, end), opened_record(u128::from(end)));
         }
-        assert_eq!(taken(&mut recent, (1, 0), 1), None);
+        assert_eq!(take_from(&mut recent, (1, 0), 1), None);
         recent.begin((1, 50), (1, 0));
-        recent.note((2, 7), opened(1));
-        assert_eq!(taken(&mut recent, (1, 50), 9), Some((1, (9, 9))));
+        recent.note((2, 7), opened_record(1));
+        assert_eq!(take_from(&mut recent, (1, 50), 9), Some((1, (9, 9))));
     }
 }

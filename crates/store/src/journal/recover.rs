@@ -7,26 +7,26 @@ use std::path::Path;
 use llm_router_domain::ledger::OpenEntry;
 use uuid::Uuid;
 
-use super::codec::{self, Record};
+use super::codec::{self, JournalRecord};
 use super::places::beside;
-use super::segment::{self, Reader};
-use super::{JournalError, JournalReport, Recovered};
+use super::segment::{self, SegmentReader};
+use super::{JournalError, JournalReport, RecoveredJournal};
 
 /// Reads every segment, cuts off the torn end of the last one, and says which attempts were left
 /// open. Also the number of the segment to begin.
-pub(super) fn recover(folder: &Path) -> Result<(Recovered, u64), JournalError> {
-    let mut recovered = Recovered::default();
+pub(super) fn recover(folder: &Path) -> Result<(RecoveredJournal, u64), JournalError> {
+    let mut recovered = RecoveredJournal::default();
     let mut open: HashMap<Uuid, OpenEntry> = HashMap::new();
     let numbers = segment::list(folder)?;
     for number in &numbers {
         let end = length(folder, *number)?;
-        let mut reader = Reader::open(folder, *number, 0)?;
+        let mut reader = SegmentReader::open(folder, *number, 0)?;
         while let Some(record) = next(&mut reader, end, &mut recovered.damaged)? {
             match record {
-                Record::Opened(opened) => {
+                JournalRecord::Opened(opened) => {
                     open.insert(opened.attempt.id, *opened);
                 }
-                Record::Settled(entry) => {
+                JournalRecord::Settled(entry) => {
                     open.remove(&entry.attempt.id);
                     recovered.settled += 1;
                 }
@@ -68,13 +68,13 @@ fn inspect_place(
 ) -> Result<(), JournalError> {
     for number in segment::list(folder)? {
         let end = length(folder, number)?;
-        let mut reader = Reader::open(folder, number, 0)?;
+        let mut reader = SegmentReader::open(folder, number, 0)?;
         while let Some(record) = next(&mut reader, end, &mut report.damaged)? {
             match record {
-                Record::Opened(opened) => {
+                JournalRecord::Opened(opened) => {
                     open.insert(opened.attempt.id);
                 }
-                Record::Settled(entry) => {
+                JournalRecord::Settled(entry) => {
                     let id = entry.attempt.id;
                     open.remove(&id);
                     let earlier = report.settled.insert(id, (*entry).clone());
@@ -91,16 +91,16 @@ fn inspect_place(
 
 /// The next record that reads; one whose checksum is right but that doesn't is counted and passed.
 pub(super) fn next(
-    reader: &mut Reader,
+    reader: &mut SegmentReader,
     end: u64,
     damaged: &mut usize,
-) -> Result<Option<Record>, JournalError> {
+) -> Result<Option<JournalRecord>, JournalError> {
     while let Some(payload) = reader.next(end)? {
         match codec::decode(payload) {
             Ok(record) => return Ok(Some(record)),
             Err(error) => {
                 *damaged += 1;
-                tracing::error!(%error, "a record of the journal is passed over");
+                tracing::error!(%error, "skipping an unreadable record of the journal");
             }
         }
     }

@@ -57,9 +57,9 @@ fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&length), payload)
 }
 
-/// What stands at a place of a segment.
+/// Content at a position of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parsed {
+enum ParsedRecord {
     /// A whole record with a payload of this length.
     Record(usize),
     /// The bytes end within a record that may be whole on disk.
@@ -67,48 +67,48 @@ enum Parsed {
     Bad,
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+fn parse(bytes: &[u8]) -> ParsedRecord {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
         let head = bytes
             .get(..MAGIC.len().min(bytes.len()))
             .unwrap_or_default();
         return if MAGIC.starts_with(head) {
-            Parsed::Short
+            ParsedRecord::Short
         } else {
-            Parsed::Bad
+            ParsedRecord::Bad
         };
     };
     let [m0, m1, m2, m3, l0, l1, l2, l3, c0, c1, c2, c3] = *header;
     let length = [l0, l1, l2, l3];
     let payload_len = u32::from_le_bytes(length) as usize;
     if [m0, m1, m2, m3] != MAGIC || payload_len > MAX_PAYLOAD {
-        return Parsed::Bad;
+        return ParsedRecord::Bad;
     }
     match rest.get(..payload_len) {
-        None => Parsed::Short,
+        None => ParsedRecord::Short,
         Some(payload) if checksum(length, payload) == u32::from_le_bytes([c0, c1, c2, c3]) => {
-            Parsed::Record(payload_len)
+            ParsedRecord::Record(payload_len)
         }
-        Some(_) => Parsed::Bad,
+        Some(_) => ParsedRecord::Bad,
     }
 }
 
 /// Reads the records of a segment.
-pub(super) struct Reader {
+pub(super) struct SegmentReader {
     file: File,
     path: PathBuf,
-    /// Where `buffer` begins in the file.
+    /// Offset of `buffer` in the file.
     offset: u64,
     buffer: Vec<u8>,
-    /// How much of `buffer` was looked at.
+    /// Part of `buffer` already parsed.
     used: usize,
-    /// Where the last whole record ends.
+    /// End of the last whole record.
     position: u64,
     /// Damaged places that were passed over.
     pub(super) damaged: usize,
 }
 
-impl Reader {
+impl SegmentReader {
     /// Reads a segment from `offset` on, where a record begins.
     pub(super) fn open(folder: &Path, number: u64, offset: u64) -> Result<Self, JournalError> {
         let path = path(folder, number);
@@ -124,7 +124,7 @@ impl Reader {
         })
     }
 
-    /// Where the last whole record ends.
+    /// Returns the end of the last whole record.
     pub(super) const fn position(&self) -> u64 {
         self.position
     }
@@ -135,11 +135,11 @@ impl Reader {
         let mut passed_over = false;
         let range = loop {
             match parse(self.buffer.get(self.used..).unwrap_or_default()) {
-                Parsed::Record(length) => {
+                ParsedRecord::Record(length) => {
                     let start = self.used + HEADER;
                     break start..start + length;
                 }
-                Parsed::Short if self.refill(end)? => {}
+                ParsedRecord::Short if self.refill(end)? => {}
                 // The end, or damage: a length that is too long looks like the end.
                 _ if self.resync() => passed_over = true,
                 _ if self.skip(end)? => passed_over = true,
@@ -173,7 +173,7 @@ impl Reader {
         let found = memchr::memmem::find_iter(rest, &MAGIC).find(|at| {
             matches!(
                 parse(rest.get(*at..).unwrap_or_default()),
-                Parsed::Record(_)
+                ParsedRecord::Record(_)
             )
         });
         self.used += found.map_or(0, |at| at + 1);

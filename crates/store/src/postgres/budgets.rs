@@ -14,14 +14,14 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, Statement};
 use uuid::Uuid;
 
-use super::tls::Address;
+use super::tls::ServerAddress;
 use super::{CONNECT, get, store_error};
 use crate::error::StoreError;
 
 /// Server with the tables of shared budgets, which belong to the store.
 pub struct BudgetTables {
     config: Config,
-    address: Address,
+    address: ServerAddress,
 }
 
 /// Connection to it. Clones are the same connection; calls are answered in order.
@@ -72,7 +72,7 @@ impl BudgetTables {
     /// # Errors
     /// Returns an error if `url` is not an address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let (config, address) = super::configured(url)?;
+        let (config, address) = super::parse_config(url)?;
         Ok(Self { config, address })
     }
 
@@ -81,7 +81,7 @@ impl BudgetTables {
     /// # Errors
     /// Returns an error if it takes more than a few seconds or fails.
     pub async fn connect(&self) -> Result<BudgetConnection, StoreError> {
-        super::bounded(CONNECT, self.open()).await
+        super::with_timeout(CONNECT, self.open()).await
     }
 
     async fn open(&self) -> Result<BudgetConnection, StoreError> {
@@ -167,7 +167,7 @@ impl BudgetConnection {
                 position: position(get(&row, 1)?)?,
                 figures: read_totals(&row, 2)?,
             }),
-            outcome => Err(superseded(outcome)),
+            outcome => Err(superseded_error(outcome)),
         }
     }
 
@@ -210,7 +210,7 @@ impl BudgetConnection {
         ];
         let row = self.query(&self.0.apply, &values).await?;
         let known: Option<Vec<bool>> = get(&row, 0)?;
-        let known = known.ok_or_else(|| superseded("void"))?;
+        let known = known.ok_or_else(|| superseded_error("void"))?;
         let status = |(known, figures)| LineStatus { known, figures };
         Ok(known
             .into_iter()
@@ -243,7 +243,7 @@ fn position(position: i32) -> Result<usize, StoreError> {
     position.ok_or_else(|| StoreError::Unreadable("invalid position of a budget".to_owned()))
 }
 
-fn superseded(outcome: &str) -> StoreError {
+fn superseded_error(outcome: &str) -> StoreError {
     StoreError::Refused(format!("connection superseded by a newer one: {outcome}"))
 }
 

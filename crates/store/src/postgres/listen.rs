@@ -10,24 +10,24 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket, Transaction};
 
-use super::{CONNECT, configured, store_error};
+use super::{CONNECT, parse_config, store_error};
 use crate::error::StoreError;
 
 /// Changes of one database are announced on this channel of it. Whoever connects to the database
 /// may announce on it and listen to it, so nothing is said there but a number.
 const CHANNEL: &str = "llm_router_changes";
 
-/// How long a connection that says nothing is trusted.
+/// Idle time after which a connection is checked.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Where changes can be heard of.
-pub struct Listener {
+/// Source of change notifications.
+pub struct ChangeListener {
     config: Config,
     connector: MakeTlsConnector,
 }
 
 /// A connection that hears of changes.
-pub struct Listening {
+pub struct ListenConnection {
     client: Client,
     /// Several changes that nobody has asked for yet are one.
     heard: mpsc::Receiver<()>,
@@ -35,13 +35,13 @@ pub struct Listening {
     _reading: JoinSet<()>,
 }
 
-impl Listener {
+impl ChangeListener {
     /// A listener at a `postgresql://` address. It isn't connected yet.
     ///
     /// # Errors
-    /// When it is no address.
+    /// Returns an error if `url` is not an address.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let (config, address) = configured(url)?;
+        let (config, address) = parse_config(url)?;
         let connector = address.connector()?;
         Ok(Self { config, connector })
     }
@@ -49,15 +49,15 @@ impl Listener {
     /// Hears of all changes that are committed from now on.
     ///
     /// # Errors
-    /// When the server can't be reached.
-    pub async fn listen(&self) -> Result<Listening, StoreError> {
+    /// Returns an error if the server is unavailable.
+    pub async fn listen(&self) -> Result<ListenConnection, StoreError> {
         let connecting = self.config.connect(self.connector.clone());
         let (client, connection) = in_time(connecting).await?;
         let (hears, heard) = mpsc::channel(1);
         let mut reading = JoinSet::new();
         reading.spawn(read(connection, hears));
         in_time(client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
-        Ok(Listening {
+        Ok(ListenConnection {
             client,
             heard,
             _reading: reading,
@@ -65,11 +65,11 @@ impl Listener {
     }
 }
 
-impl Listening {
+impl ListenConnection {
     /// Waits for the next change.
     ///
     /// # Errors
-    /// When the connection has ended: changes may have been missed then.
+    /// Returns an error if the connection has closed: notifications may have been missed.
     pub async fn next(&mut self) -> Result<(), StoreError> {
         loop {
             match timeout(SILENCE, self.heard.recv()).await {

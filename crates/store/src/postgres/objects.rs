@@ -8,20 +8,20 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::listen::announce;
-use super::{ANSWER, CONNECT, PostgresStore, bounded, get, store_error};
+use super::{ANSWER, CONNECT, PostgresStore, get, store_error, with_timeout};
 use crate::error::StoreError;
-use crate::fields::signed;
+use crate::fields::to_i64;
 use crate::ledger::Page;
 use crate::objects::{
-    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Changes, Handle, Kind, Marks,
-    OBJECT_COLUMNS, Object, ObjectRow, ObjectStore, Objects, REMEMBERED, Removal, Use,
-    is_remembered, json,
+    AuditDraft, AuditEntry, AuditQuery, ChangeError, ChangeMarks, ChangedBy, Changes, Handle,
+    KeyUse, OBJECT_COLUMNS, ObjectChange, ObjectKind, ObjectRow, ObjectStore, Objects, REMEMBERED,
+    Removal, StoredObject, is_remembered, json,
 };
 
 #[async_trait]
 impl ObjectStore for PostgresStore {
-    async fn marks(&self) -> Result<Marks, StoreError> {
-        bounded(CONNECT, async {
+    async fn marks(&self) -> Result<ChangeMarks, StoreError> {
+        with_timeout(CONNECT, async {
             let client = self.client().await?;
             let sql = "SELECT change_number, coalesce((SELECT revision FROM toggle), 0), \
                        clock_timestamp() FROM configuration";
@@ -29,7 +29,7 @@ impl ObjectStore for PostgresStore {
             let statement = statement.map_err(|error| store_error(&error))?;
             let row = client.query_one(&statement, &[]).await;
             let row = row.map_err(|error| store_error(&error))?;
-            Ok(Marks {
+            Ok(ChangeMarks {
                 change_number: number(&row, 0)?,
                 toggle_revision: number(&row, 1)?,
                 clock: Some(get(&row, 2)?),
@@ -39,54 +39,58 @@ impl ObjectStore for PostgresStore {
     }
 
     async fn objects(&self) -> Result<Objects, StoreError> {
-        bounded(ANSWER, self.all_objects()).await
+        with_timeout(ANSWER, self.all_objects()).await
     }
 
     async fn changes(&self, since: u64, limit: u32) -> Result<Option<Changes>, StoreError> {
-        bounded(ANSWER, self.changes_since(since, limit)).await
+        with_timeout(ANSWER, self.changes_since(since, limit)).await
     }
 
     async fn page(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Object>, StoreError> {
+    ) -> Result<Vec<StoredObject>, StoreError> {
         let sql = format!(
             "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND id > $2 ORDER BY id LIMIT $3"
         );
         let (after, limit) = (after.unwrap_or_default(), i64::from(limit));
         let values: [&(dyn ToSql + Sync); 3] = [&kind.name(), &after, &limit];
-        bounded(ANSWER, self.listed(&sql, &values)).await
+        with_timeout(ANSWER, self.list_rows(&sql, &values)).await
     }
 
-    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError> {
+    async fn find(
+        &self,
+        kind: ObjectKind,
+        handle: Handle<'_>,
+    ) -> Result<Option<StoredObject>, StoreError> {
         let (column, text) = handle.column();
         let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND {column} = $2");
         let values: [&(dyn ToSql + Sync); 2] = [&kind.name(), &text];
-        let mut found = bounded(ANSWER, self.listed(&sql, &values)).await?;
+        let mut found = with_timeout(ANSWER, self.list_rows(&sql, &values)).await?;
         Ok(found.pop())
     }
 
-    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {
+    async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), StoreError> {
         let (keys, times): (Vec<_>, Vec<_>) = uses.into_iter().map(|one| (one.key, one.at)).unzip();
         let sql = "INSERT INTO key_uses SELECT * FROM unnest($1::text[], $2::timestamptz[]) \
                    ON CONFLICT (id) DO UPDATE SET last_used_at = \
                    greatest(key_uses.last_used_at, excluded.last_used_at)";
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             let done = self.client().await?.execute(sql, &[&keys, &times]).await;
             done.map(drop).map_err(|error| store_error(&error))
         })
         .await
     }
 
-    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError> {
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<KeyUse>, StoreError> {
         let sql = "SELECT id, last_used_at FROM key_uses WHERE id = ANY($1)";
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             let rows = self.client().await?.query(sql, &[&keys]).await;
             let rows = rows.map_err(|error| store_error(&error))?;
             let read = |row| {
-                Ok(Use {
+                Ok(KeyUse {
                     key: get(row, 0)?,
                     at: get(row, 1)?,
                 })
@@ -96,17 +100,21 @@ impl ObjectStore for PostgresStore {
         .await
     }
 
-    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError> {
+    async fn change(
+        &self,
+        change: ObjectChange,
+        by: ChangedBy,
+    ) -> Result<Option<StoredObject>, ChangeError> {
         let work = async { Ok(self.apply(&change, &by).await) };
-        bounded(ANSWER, work).await?
+        with_timeout(ANSWER, work).await?
     }
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry, u64>, StoreError> {
-        bounded(ANSWER, self.list_audit(query)).await
+        with_timeout(ANSWER, self.list_audit(query)).await
     }
 
     async fn record(&self, what: AuditDraft) -> Result<(), StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             let mut client = self.client().await?;
             let transaction = client.transaction().await;
             let transaction = transaction.map_err(|error| store_error(&error))?;
@@ -145,25 +153,25 @@ impl PostgresStore {
         let sql = format!(
             "SELECT {OBJECT_COLUMNS} FROM objects WHERE version > $1 ORDER BY version LIMIT $2"
         );
-        let since = signed(since);
+        let since = to_i64(since);
         let rows = transaction.query(&sql, &[&since, &i64::from(limit)]).await;
         let rows = rows.map_err(|error| store_error(&error))?;
         let items = rows.iter().map(object).collect::<Result<_, _>>()?;
-        let mut changes = Changes::of(items, now, limit);
+        let mut changes = Changes::from_items(items, now, limit);
         let sql = "SELECT kind, id, version FROM removals WHERE version > $1 AND version <= $2 \
                    ORDER BY version";
-        let until = signed(changes.change_number);
+        let until = to_i64(changes.change_number);
         let rows = transaction.query(sql, &[&since, &until]).await;
         let rows = rows.map_err(|error| store_error(&error))?;
         changes.removed = rows.iter().map(removal).collect::<Result<_, _>>()?;
         Ok(Some(changes))
     }
 
-    async fn listed(
+    async fn list_rows(
         &self,
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Object>, StoreError> {
+    ) -> Result<Vec<StoredObject>, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(sql).await;
         let statement = statement.map_err(|error| store_error(&error))?;
@@ -172,7 +180,11 @@ impl PostgresStore {
         rows.iter().map(object).collect()
     }
 
-    async fn apply(&self, change: &Change, by: &By) -> Result<Option<Object>, ChangeError> {
+    async fn apply(
+        &self,
+        change: &ObjectChange,
+        by: &ChangedBy,
+    ) -> Result<Option<StoredObject>, ChangeError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await;
         let transaction = transaction.map_err(|error| store_error(&error))?;
@@ -181,7 +193,7 @@ impl PostgresStore {
             "UPDATE configuration SET change_number = change_number + 1 RETURNING change_number";
         let row = transaction.query_one(sql, &[]).await;
         let number = number(&row.map_err(|error| store_error(&error))?, 0)?;
-        let found = found(&transaction, change).await?;
+        let found = find_row(&transaction, change).await?;
         let after = change.outcome(found.as_ref(), number, by.at)?;
         if is_name_taken(&transaction, change).await? {
             return Err(ChangeError::Taken);
@@ -190,7 +202,7 @@ impl PostgresStore {
             Some(object) => put(&transaction, object).await?,
             None => remove(&transaction, change, number).await?,
         }
-        let audited = change.audited(found.as_ref(), after.as_ref(), by);
+        let audited = change.to_audit(found.as_ref(), after.as_ref(), by);
         record(&transaction, &audited).await?;
         announce(&transaction, number).await?;
         let committed = transaction.commit().await;
@@ -202,7 +214,7 @@ impl PostgresStore {
         let mut sql =
             "SELECT seq, at, actor, action, kind, object, before, after FROM audit WHERE true"
                 .to_owned();
-        let cursor = query.cursor.map(signed);
+        let cursor = query.cursor.map(to_i64);
         let limit = i64::from(query.limit) + 1;
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::new();
         let text = |text| Option::map(text, |text: &String| text as &(dyn ToSql + Sync));
@@ -244,10 +256,10 @@ async fn moment(client: &mut tokio_postgres::Client) -> Result<(Transaction<'_>,
     Ok((transaction, change_number))
 }
 
-async fn found(
+async fn find_row(
     transaction: &Transaction<'_>,
-    change: &Change,
-) -> Result<Option<Object>, StoreError> {
+    change: &ObjectChange,
+) -> Result<Option<StoredObject>, StoreError> {
     let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = $1 AND id = $2");
     let key: [&(dyn ToSql + Sync); 2] = [&change.kind().name(), &change.id()];
     let row = transaction.query_opt(&sql, &key).await;
@@ -255,14 +267,17 @@ async fn found(
     row.as_ref().map(object).transpose()
 }
 
-async fn is_name_taken(transaction: &Transaction<'_>, change: &Change) -> Result<bool, StoreError> {
+async fn is_name_taken(
+    transaction: &Transaction<'_>,
+    change: &ObjectChange,
+) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM objects WHERE kind = $1 AND name = $2 AND id <> $3)";
     let name: [&(dyn ToSql + Sync); 3] = [&change.kind().name(), &change.name(), &change.id()];
     let row = transaction.query_one(sql, &name).await;
     get(&row.map_err(|error| store_error(&error))?, 0)
 }
 
-async fn put(transaction: &Transaction<'_>, object: &Object) -> Result<(), StoreError> {
+async fn put(transaction: &Transaction<'_>, object: &StoredObject) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO objects ({OBJECT_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
          ON CONFLICT (kind, id) DO UPDATE SET name = excluded.name, body = excluded.body, \
@@ -275,7 +290,7 @@ async fn put(transaction: &Transaction<'_>, object: &Object) -> Result<(), Store
         &object.name,
         &object.body.to_string(),
         &sealed,
-        &signed(object.version),
+        &to_i64(object.version),
         &object.created_at,
         &object.updated_at,
     ];
@@ -285,11 +300,11 @@ async fn put(transaction: &Transaction<'_>, object: &Object) -> Result<(), Store
 
 async fn remove(
     transaction: &Transaction<'_>,
-    change: &Change,
+    change: &ObjectChange,
     number: u64,
 ) -> Result<(), StoreError> {
     let (kind, id) = (change.kind().name(), change.id());
-    let number = signed(number);
+    let number = to_i64(number);
     let forgotten = number.saturating_sub_unsigned(REMEMBERED);
     let statements: [(&str, &[&(dyn ToSql + Sync)]); 4] = [
         (
@@ -355,13 +370,13 @@ fn audit_entry(row: &Row) -> Result<AuditEntry, StoreError> {
 
 fn removal(row: &Row) -> Result<Removal, StoreError> {
     Ok(Removal {
-        kind: Kind::named(&get::<String>(row, 0)?)?,
+        kind: ObjectKind::from_name(&get::<String>(row, 0)?)?,
         id: get(row, 1)?,
         version: number(row, 2)?,
     })
 }
 
-fn object(row: &Row) -> Result<Object, StoreError> {
+fn object(row: &Row) -> Result<StoredObject, StoreError> {
     ObjectRow {
         kind: get(row, 0)?,
         id: get(row, 1)?,

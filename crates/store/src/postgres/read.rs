@@ -14,14 +14,14 @@ use uuid::Uuid;
 use super::{get, store_error};
 use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
-use crate::fields::{COLUMN_COUNT, COLUMNS, Fields, signed};
+use crate::fields::{COLUMN_COUNT, COLUMNS, UsageFields, to_i64};
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LATENCY, NO_RUN, Page, RequestAttempts, RequestQuery,
-    SpentQuery, first_id, micros, split_requests,
+    CostQuery, CostRow, LATENCY, NO_RUN, Page, RequestAttempts, RequestQuery, SpentQuery,
+    TotalsDifference, first_id, micros, split_requests,
 };
-use crate::rollup::{Line, RollUp};
+use crate::rollup::{RollUp, RollUpLine};
 
-const DIALECT: cost_sql::Dialect = cost_sql::Dialect {
+const DIALECT: cost_sql::SqlDialect = cost_sql::SqlDialect {
     mark: '$',
     cost: &["cost"],
     sum_count: |name| format!("coalesce(sum({name}), 0)::int8"),
@@ -150,7 +150,7 @@ fn requests_sql(query: &RequestQuery) -> (String, Params) {
         .status
         .map(|status| Box::new(i32::from(status)) as Box<dyn ToSql + Sync + Send>);
     let min_latency = query.min_latency.map(|least| {
-        let least = signed(micros(least));
+        let least = to_i64(micros(least));
         Box::new(least) as Box<dyn ToSql + Sync + Send>
     });
     let min_cost = query
@@ -187,8 +187,8 @@ fn requests_sql(query: &RequestQuery) -> (String, Params) {
     (sql, params)
 }
 
-/// What a request cost: that of its attempts, where there was more than one. Those are the entries
-/// under its id since the request before it that had the same.
+/// SQL of a request's cost: the sum of its attempts, if there was more than one. Those are the
+/// entries under its id since the previous request with the same id.
 const COST: &str = "CASE WHEN attempt = 1 THEN cost ELSE \
      (SELECT sum(one.cost) FROM entries AS one \
       WHERE one.request_id = entries.request_id AND one.id <= entries.id AND one.id > \
@@ -230,7 +230,7 @@ pub(super) async fn entries(client: &Object, ids: &[Uuid]) -> Result<Vec<LedgerE
 }
 
 /// Reads sums and entries in one snapshot, so that writers going on aren't taken for differences.
-pub(super) async fn check_sums(client: &mut Object) -> Result<Vec<Difference>, StoreError> {
+pub(super) async fn check_sums(client: &mut Object) -> Result<Vec<TotalsDifference>, StoreError> {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     client
         .batch_execute(begin)
@@ -244,7 +244,7 @@ pub(super) async fn check_sums(client: &mut Object) -> Result<Vec<Difference>, S
     differences
 }
 
-async fn differences(client: &Object) -> Result<Vec<Difference>, StoreError> {
+async fn differences(client: &Object) -> Result<Vec<TotalsDifference>, StoreError> {
     let rows = select(client, "SELECT pruned_to FROM retention", &[]).await?;
     let pruned = rows
         .first()
@@ -269,7 +269,7 @@ fn table_sql(roll_up: RollUp) -> String {
     format!("SELECT day, {keys}, {sums}, cost FROM {table}")
 }
 
-/// What the entries add up to, by the same definitions as [`Entry::sums`].
+/// SQL of the sums of entries, by the same definitions as [`LedgerEntry::sums`].
 fn entries_sql(roll_up: RollUp) -> String {
     let day = "(at AT TIME ZONE 'UTC')";
     let day = if roll_up.monthly {
@@ -291,7 +291,7 @@ async fn lines(
     client: &Object,
     sql: &str,
     roll_up: RollUp,
-) -> Result<BTreeMap<Line, LedgerSums>, StoreError> {
+) -> Result<BTreeMap<RollUpLine, LedgerSums>, StoreError> {
     let width = roll_up.columns().len();
     let rows = select(client, sql, &[]).await?;
     rows.iter()
@@ -327,13 +327,13 @@ fn entries_of(rows: Vec<Row>) -> Result<Vec<LedgerEntry>, StoreError> {
     rows.iter().map(|row| fields(row)?.into_entry()).collect()
 }
 
-fn fields(row: &Row) -> Result<Fields, StoreError> {
+fn fields(row: &Row) -> Result<UsageFields, StoreError> {
     let mut tokens = [0; 12];
     for (index, count) in tokens.iter_mut().enumerate() {
         *count = get(row, 16 + index)?;
     }
     let cost: Option<Decimal> = get(row, COLUMN_COUNT)?;
-    Ok(Fields {
+    Ok(UsageFields {
         id: get(row, 0)?,
         request_id: get(row, 1)?,
         attempt: get::<i32>(row, 2)?.into(),

@@ -7,9 +7,9 @@ use tokio_postgres::config::SslMode;
 
 use crate::error::StoreError;
 
-/// What an address says of TLS.
+/// TLS mode of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum TlsMode {
     Disable,
     /// TLS where the server has it; the server may be anybody.
     Prefer,
@@ -21,7 +21,7 @@ enum Mode {
     VerifyFull,
 }
 
-impl Mode {
+impl TlsMode {
     const ALL: [(&'static str, Self); 6] = [
         ("disable", Self::Disable),
         ("allow", Self::Prefer),
@@ -33,22 +33,22 @@ impl Mode {
 }
 
 /// An address without what it says of TLS, and that.
-pub(super) struct Address {
+pub(super) struct ServerAddress {
     /// The address for a client that knows nothing of certificates.
     pub(super) url: String,
-    mode: Mode,
+    mode: TlsMode,
     roots: Option<String>,
 }
 
-impl Address {
+impl ServerAddress {
     /// Takes an address apart.
     ///
     /// # Errors
-    /// When its `sslmode` is none of libpq's.
+    /// Returns an error if its `sslmode` is none of libpq's.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
         let mut address = Self {
             url: url.to_owned(),
-            mode: Mode::Prefer,
+            mode: TlsMode::Prefer,
             roots: None,
         };
         let Some((before, query)) = url.split_once('?') else {
@@ -58,7 +58,7 @@ impl Address {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("sslmode", name)) => address.mode = mode(name)?,
-                Some(("sslrootcert", path)) => address.roots = Some(decoded(path)),
+                Some(("sslrootcert", path)) => address.roots = Some(percent_decode(path)),
                 _ => rest.push(parameter),
             }
         }
@@ -72,16 +72,16 @@ impl Address {
 
     pub(super) const fn ssl_mode(&self) -> SslMode {
         match self.mode {
-            Mode::Disable => SslMode::Disable,
-            Mode::Prefer => SslMode::Prefer,
-            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+            TlsMode::Disable => SslMode::Disable,
+            TlsMode::Prefer => SslMode::Prefer,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         }
     }
 
-    /// What makes TLS of a connection.
+    /// Creates the TLS connector.
     ///
     /// # Errors
-    /// When the root certificates can't be read.
+    /// Returns an error if the root certificates can't be read.
     pub(super) fn connector(&self) -> Result<MakeTlsConnector, StoreError> {
         let wrong = |error: openssl::error::ErrorStack| {
             let of = self.roots.as_deref().unwrap_or("the system's certificates");
@@ -95,7 +95,7 @@ impl Address {
             builder.set_verify(SslVerifyMode::NONE);
         }
         let mut connector = MakeTlsConnector::new(builder.build());
-        if self.mode != Mode::VerifyFull {
+        if self.mode != TlsMode::VerifyFull {
             connector.set_callback(|config, _| {
                 config.set_verify_hostname(false);
                 Ok(())
@@ -106,15 +106,15 @@ impl Address {
 
     const fn verifies(&self) -> bool {
         match self.mode {
-            Mode::Disable | Mode::Prefer => false,
-            Mode::Require => self.roots.is_some(),
-            Mode::VerifyCa | Mode::VerifyFull => true,
+            TlsMode::Disable | TlsMode::Prefer => false,
+            TlsMode::Require => self.roots.is_some(),
+            TlsMode::VerifyCa | TlsMode::VerifyFull => true,
         }
     }
 }
 
-fn mode(name: &str) -> Result<Mode, StoreError> {
-    let found = Mode::ALL.into_iter().find(|(known, _)| *known == name);
+fn mode(name: &str) -> Result<TlsMode, StoreError> {
+    let found = TlsMode::ALL.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, mode)| mode).ok_or_else(|| {
         StoreError::Address(format!(
             "sslmode={name} is unknown: write disable, prefer, require, verify-ca or verify-full"
@@ -123,7 +123,7 @@ fn mode(name: &str) -> Result<Mode, StoreError> {
 }
 
 /// A parameter's value without its percent signs (RFC 3986, section 2.1).
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -142,23 +142,28 @@ mod tests {
     #[test]
     fn an_address_is_taken_apart() {
         for (query, mode, roots, rest) in [
-            ("", Mode::Prefer, None, ""),
-            ("?sslmode=disable", Mode::Disable, None, ""),
-            ("?a=b&sslmode=require&c=d", Mode::Require, None, "?a=b&c=d"),
+            ("", TlsMode::Prefer, None, ""),
+            ("?sslmode=disable", TlsMode::Disable, None, ""),
+            (
+                "?a=b&sslmode=require&c=d",
+                TlsMode::Require,
+                None,
+                "?a=b&c=d",
+            ),
             (
                 "?sslrootcert=%2Fetc%2Fca.pem&sslmode=verify-full",
-                Mode::VerifyFull,
+                TlsMode::VerifyFull,
                 Some("/etc/ca.pem"),
                 "",
             ),
-            ("?sslrootcert=a%zzb%", Mode::Prefer, Some("a%zzb%"), ""),
+            ("?sslrootcert=a%zzb%", TlsMode::Prefer, Some("a%zzb%"), ""),
         ] {
-            let address = Address::parse(&format!("postgresql://h/d{query}")).unwrap();
+            let address = ServerAddress::parse(&format!("postgresql://h/d{query}")).unwrap();
             assert_eq!(address.url, format!("postgresql://h/d{rest}"), "{query}");
             assert_eq!((address.mode, address.roots.as_deref()), (mode, roots));
         }
-        assert!(Address::parse("postgresql://h/d?sslmode=yes").is_err());
-        let missing = Address::parse("postgresql://h/d?sslrootcert=/none.pem").unwrap();
+        assert!(ServerAddress::parse("postgresql://h/d?sslmode=yes").is_err());
+        let missing = ServerAddress::parse("postgresql://h/d?sslrootcert=/none.pem").unwrap();
         assert!(missing.connector().is_err());
     }
 
@@ -171,7 +176,7 @@ mod tests {
             ("?sslmode=verify-ca", true),
             ("?sslmode=verify-full", true),
         ] {
-            let address = Address::parse(&format!("postgresql://h/d{query}")).unwrap();
+            let address = ServerAddress::parse(&format!("postgresql://h/d{query}")).unwrap();
             assert_eq!(address.verifies(), verifies, "{query}");
         }
     }

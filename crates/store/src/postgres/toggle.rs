@@ -8,22 +8,22 @@ use tokio_postgres::{Row, Transaction};
 
 use super::listen::announce;
 use super::objects::{number, record};
-use super::{ANSWER, PostgresStore, bounded, get, store_error};
+use super::{ANSWER, PostgresStore, get, store_error, with_timeout};
 use crate::error::StoreError;
-use crate::fields::signed;
+use crate::fields::to_i64;
 use crate::ledger::Page;
-use crate::toggle::{HISTORY_COLUMNS, Step, ToggleStore, outcome_named, state, state_text};
+use crate::toggle::{HISTORY_COLUMNS, ToggleStep, ToggleStore, outcome_named, state, state_text};
 
 #[async_trait]
 impl ToggleStore for PostgresStore {
     async fn toggle(&self) -> Result<Option<Toggle>, StoreError> {
-        bounded(ANSWER, async { read(&self.client().await?).await }).await
+        with_timeout(ANSWER, async { read(&self.client().await?).await }).await
     }
 
     async fn begin_toggle(&self, first: &Toggle) -> Result<Toggle, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             let client = self.client().await?;
-            let values: [&(dyn ToSql + Sync); 2] = [&signed(first.revision()), &state_text(first)?];
+            let values: [&(dyn ToSql + Sync); 2] = [&to_i64(first.revision()), &state_text(first)?];
             let sql = "INSERT INTO toggle VALUES (1, $1, $2) ON CONFLICT DO NOTHING";
             let done = client.execute(sql, &values).await;
             done.map_err(|error| store_error(&error))?;
@@ -32,8 +32,8 @@ impl ToggleStore for PostgresStore {
         .await
     }
 
-    async fn step_toggle(&self, step: Step) -> Result<bool, StoreError> {
-        bounded(ANSWER, async {
+    async fn step_toggle(&self, step: ToggleStep) -> Result<bool, StoreError> {
+        with_timeout(ANSWER, async {
             let mut client = self.client().await?;
             let transaction = client.transaction().await;
             let transaction = transaction.map_err(|error| store_error(&error))?;
@@ -52,7 +52,7 @@ impl ToggleStore for PostgresStore {
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<Page<ToggleRecord, u64>, StoreError> {
-        bounded(ANSWER, async {
+        with_timeout(ANSWER, async {
             let sql = format!(
                 "SELECT {HISTORY_COLUMNS} FROM toggle_history h WHERE id < $1 \
                  AND (ended OR NOT EXISTS \
@@ -60,7 +60,7 @@ impl ToggleStore for PostgresStore {
                  ORDER BY id DESC LIMIT $2"
             );
             let values: [&(dyn ToSql + Sync); 2] =
-                [&cursor.map_or(i64::MAX, signed), &(i64::from(limit) + 1)];
+                [&cursor.map_or(i64::MAX, to_i64), &(i64::from(limit) + 1)];
             let rows = self.client().await?.query(&sql, &values).await;
             let rows = rows.map_err(|error| store_error(&error))?;
             let items = rows.iter().map(item).collect::<Result<_, _>>()?;
@@ -77,12 +77,12 @@ async fn read(client: &Object) -> Result<Option<Toggle>, StoreError> {
     state(get(&row, 0)?).map(Some)
 }
 
-async fn take(transaction: &Transaction<'_>, step: &Step) -> Result<bool, StoreError> {
+async fn take(transaction: &Transaction<'_>, step: &ToggleStep) -> Result<bool, StoreError> {
     let sql = "UPDATE toggle SET revision = $1, state = $2 WHERE revision = $3";
     let values: [&(dyn ToSql + Sync); 3] = [
-        &signed(step.to.revision()),
+        &to_i64(step.to.revision()),
         &state_text(&step.to)?,
-        &signed(step.from),
+        &to_i64(step.from),
     ];
     let replaced = transaction.execute(sql, &values).await;
     if replaced.map_err(|error| store_error(&error))? == 0 {
@@ -104,7 +104,7 @@ async fn add(transaction: &Transaction<'_>, item: &ToggleRecord) -> Result<(), S
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
     );
     let values: [&(dyn ToSql + Sync); 9] = [
-        &signed(item.id),
+        &to_i64(item.id),
         &item.value,
         &item.reason,
         &item.actor,

@@ -16,9 +16,9 @@ use uuid::Uuid;
 use super::store_error;
 use crate::cost_sql::COUNTS;
 use crate::error::StoreError;
-use crate::fields::{COLUMNS, estimated, explanation_text, service_tier, signed};
+use crate::fields::{COLUMNS, estimate_method, explanation_text, service_tier, to_i64};
 use crate::ledger::first_id;
-use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
+use crate::rollup::{BatchLine, RollUp, RollUpKind, counts, lines, spent_lines};
 
 /// The types of the columns of [`COLUMNS`] and of the cost, in their order.
 const TYPES: [&str; 41] = [
@@ -83,7 +83,7 @@ pub(super) async fn insert(
         .iter()
         .filter(|entry| new.contains(&entry.attempt.id) && seen.insert(entry.attempt.id))
         .collect();
-    for kind in Kind::ALL {
+    for kind in RollUpKind::ALL {
         for (roll_up, sums) in lines(kind, &new) {
             add_lines(&transaction, roll_up, &sums).await?;
         }
@@ -143,7 +143,7 @@ async fn insert_entries(
 fn entry_columns(entries: &[LedgerEntry]) -> Vec<Column> {
     let mut columns = attempt_columns(entries);
     for class in Class::ALL {
-        columns.push(column(entries, |e| signed(e.outcome.usage.get(class))));
+        columns.push(column(entries, |e| to_i64(e.outcome.usage.get(class))));
     }
     columns.extend(outcome_columns(entries));
     columns
@@ -169,16 +169,16 @@ fn attempt_columns(entries: &[LedgerEntry]) -> Vec<Column> {
         text(|e| &e.attempt.deployment),
         optional(|e| e.attempt.rule.as_deref()),
         column(entries, |e| e.attempt.stream),
-        column(entries, |e| signed(e.attempt.revision)),
+        column(entries, |e| to_i64(e.attempt.revision)),
     ]
 }
 
 fn outcome_columns(entries: &[LedgerEntry]) -> Vec<Column> {
     let micros = |time: Option<u32>| time.map(i64::from);
     vec![
-        column(entries, |e| signed(e.outcome.usage.web_searches)),
+        column(entries, |e| to_i64(e.outcome.usage.web_searches)),
         column(entries, |e| service_tier(&e.outcome.usage)),
-        column(entries, |e| estimated(&e.outcome.usage)),
+        column(entries, |e| estimate_method(&e.outcome.usage)),
         column(entries, |e| i32::from(e.outcome.status)),
         column(entries, |e| e.outcome.error.as_deref().map(clean)),
         column(entries, |e| micros(e.outcome.timings.queue)),
@@ -208,7 +208,7 @@ async fn add_lines(
         columns.push(Box::new(lines.keys().map(name).collect::<Vec<String>>()));
     }
     for index in 0..COUNTS.len() {
-        let count = |sums: &LedgerSums| counts(sums).get(index).copied().map_or(0, signed);
+        let count = |sums: &LedgerSums| counts(sums).get(index).copied().map_or(0, to_i64);
         columns.push(Box::new(lines.values().map(count).collect::<Vec<i64>>()));
     }
     columns.push(Box::new(

@@ -10,17 +10,17 @@ use secrecy::ExposeSecret as _;
 
 use super::{SqliteStore, store_error};
 use crate::error::StoreError;
-use crate::fields::signed;
+use crate::fields::to_i64;
 use crate::ledger::Page;
 use crate::objects::{
-    AuditDraft, AuditEntry, AuditQuery, By, Change, ChangeError, Changes, Handle, Kind, Marks,
-    OBJECT_COLUMNS, Object, ObjectRow, ObjectStore, Objects, REMEMBERED, Removal, Use,
-    is_remembered, json,
+    AuditDraft, AuditEntry, AuditQuery, ChangeError, ChangeMarks, ChangedBy, Changes, Handle,
+    KeyUse, OBJECT_COLUMNS, ObjectChange, ObjectKind, ObjectRow, ObjectStore, Objects, REMEMBERED,
+    Removal, StoredObject, is_remembered, json,
 };
 
 #[async_trait]
 impl ObjectStore for SqliteStore {
-    async fn marks(&self) -> Result<Marks, StoreError> {
+    async fn marks(&self) -> Result<ChangeMarks, StoreError> {
         self.read(|connection| marks(connection).map_err(store_error))
             .await
     }
@@ -36,38 +36,46 @@ impl ObjectStore for SqliteStore {
 
     async fn page(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Object>, StoreError> {
+    ) -> Result<Vec<StoredObject>, StoreError> {
         let after = after.unwrap_or_default().to_owned();
         let sql = format!(
             "SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         );
-        self.read(move |connection| listed(connection, &sql, params![kind.name(), after, limit]))
+        self.read(move |connection| list_rows(connection, &sql, params![kind.name(), after, limit]))
             .await
     }
 
-    async fn find(&self, kind: Kind, handle: Handle<'_>) -> Result<Option<Object>, StoreError> {
+    async fn find(
+        &self,
+        kind: ObjectKind,
+        handle: Handle<'_>,
+    ) -> Result<Option<StoredObject>, StoreError> {
         let (column, text) = handle.column();
         let text = text.to_owned();
         let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND {column} = ?2");
         let found =
-            self.read(move |connection| listed(connection, &sql, params![kind.name(), text]));
+            self.read(move |connection| list_rows(connection, &sql, params![kind.name(), text]));
         Ok(found.await?.pop())
     }
 
-    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {
+    async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), StoreError> {
         self.write(move |connection| note_uses(connection, &uses))
             .await
     }
 
-    async fn uses(&self, keys: Vec<String>) -> Result<Vec<Use>, StoreError> {
+    async fn uses(&self, keys: Vec<String>) -> Result<Vec<KeyUse>, StoreError> {
         self.read(move |connection| uses(connection, &keys).map_err(store_error))
             .await
     }
 
-    async fn change(&self, change: Change, by: By) -> Result<Option<Object>, ChangeError> {
+    async fn change(
+        &self,
+        change: ObjectChange,
+        by: ChangedBy,
+    ) -> Result<Option<StoredObject>, ChangeError> {
         self.write(move |connection| apply(connection, &change, &by))
             .await?
     }
@@ -83,12 +91,12 @@ impl ObjectStore for SqliteStore {
     }
 }
 
-fn marks(connection: &Connection) -> rusqlite::Result<Marks> {
+fn marks(connection: &Connection) -> rusqlite::Result<ChangeMarks> {
     let sql = "SELECT change_number, coalesce((SELECT revision FROM toggle), 0) FROM configuration";
     connection.prepare_cached(sql)?.query_row([], |row| {
-        Ok(Marks {
-            change_number: unsigned(row.get(0)?),
-            toggle_revision: unsigned(row.get(1)?),
+        Ok(ChangeMarks {
+            change_number: to_u64(row.get(0)?),
+            toggle_revision: to_u64(row.get(1)?),
             clock: None,
         })
     })
@@ -103,15 +111,15 @@ fn objects(connection: &Connection) -> Result<Objects, StoreError> {
     );
     Ok(Objects {
         change_number: marks.change_number,
-        items: listed(&transaction, &sql, [])?,
+        items: list_rows(&transaction, &sql, [])?,
     })
 }
 
-fn listed(
+fn list_rows(
     connection: &Connection,
     sql: &str,
     values: impl Params,
-) -> Result<Vec<Object>, StoreError> {
+) -> Result<Vec<StoredObject>, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
     let rows = statement
         .query_map(values, object_row)
@@ -130,10 +138,10 @@ fn changes(connection: &Connection, since: u64, limit: u32) -> Result<Option<Cha
     let sql = format!(
         "SELECT {OBJECT_COLUMNS} FROM objects WHERE version > ?1 ORDER BY version LIMIT ?2"
     );
-    let items = listed(&transaction, &sql, params![signed(since), limit])?;
-    let mut changes = Changes::of(items, now, limit);
-    let until = signed(changes.change_number);
-    changes.removed = removals(&transaction, signed(since), until)?;
+    let items = list_rows(&transaction, &sql, params![to_i64(since), limit])?;
+    let mut changes = Changes::from_items(items, now, limit);
+    let until = to_i64(changes.change_number);
+    changes.removed = removals(&transaction, to_i64(since), until)?;
     Ok(Some(changes))
 }
 
@@ -145,15 +153,15 @@ fn removals(connection: &Connection, since: i64, until: i64) -> Result<Vec<Remov
     let mut removals = Vec::new();
     while let Some(row) = rows.next().map_err(store_error)? {
         removals.push(Removal {
-            kind: Kind::named(&row.get::<_, String>(0).map_err(store_error)?)?,
+            kind: ObjectKind::from_name(&row.get::<_, String>(0).map_err(store_error)?)?,
             id: row.get(1).map_err(store_error)?,
-            version: unsigned(row.get(2).map_err(store_error)?),
+            version: to_u64(row.get(2).map_err(store_error)?),
         });
     }
     Ok(removals)
 }
 
-fn note_uses(connection: &mut Connection, uses: &[Use]) -> rusqlite::Result<()> {
+fn note_uses(connection: &mut Connection, uses: &[KeyUse]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     {
         let sql = "INSERT INTO key_uses VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE \
@@ -166,13 +174,13 @@ fn note_uses(connection: &mut Connection, uses: &[Use]) -> rusqlite::Result<()> 
     transaction.commit()
 }
 
-fn uses(connection: &Connection, keys: &[String]) -> rusqlite::Result<Vec<Use>> {
+fn uses(connection: &Connection, keys: &[String]) -> rusqlite::Result<Vec<KeyUse>> {
     let sql = "SELECT last_used_at FROM key_uses WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut uses = Vec::new();
     for key in keys {
         let at = statement.query_row([key], |row| time(row, 0)).optional()?;
-        uses.extend(at.map(|at| Use {
+        uses.extend(at.map(|at| KeyUse {
             key: key.clone(),
             at,
         }));
@@ -180,13 +188,17 @@ fn uses(connection: &Connection, keys: &[String]) -> rusqlite::Result<Vec<Use>> 
     Ok(uses)
 }
 
-type Applied = Result<Option<Object>, ChangeError>;
+type AppliedChange = Result<Option<StoredObject>, ChangeError>;
 
-fn apply(connection: &mut Connection, change: &Change, by: &By) -> rusqlite::Result<Applied> {
+fn apply(
+    connection: &mut Connection,
+    change: &ObjectChange,
+    by: &ChangedBy,
+) -> rusqlite::Result<AppliedChange> {
     let transaction = connection.transaction()?;
     let sql = "UPDATE configuration SET change_number = change_number + 1 RETURNING change_number";
-    let number = unsigned(transaction.query_row(sql, [], |row| row.get(0))?);
-    let found = match found(&transaction, change)?.map(ObjectRow::into_object) {
+    let number = to_u64(transaction.query_row(sql, [], |row| row.get(0))?);
+    let found = match find_row(&transaction, change)?.map(ObjectRow::into_object) {
         Some(Err(error)) => return Ok(Err(error.into())),
         Some(Ok(found)) => Some(found),
         None => None,
@@ -205,25 +217,28 @@ fn apply(connection: &mut Connection, change: &Change, by: &By) -> rusqlite::Res
     }
     record(
         &transaction,
-        &change.audited(found.as_ref(), after.as_ref(), by),
+        &change.to_audit(found.as_ref(), after.as_ref(), by),
     )?;
     transaction.commit()?;
     Ok(Ok(after))
 }
 
-fn found(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<Option<ObjectRow>> {
+fn find_row(
+    transaction: &Transaction<'_>,
+    change: &ObjectChange,
+) -> rusqlite::Result<Option<ObjectRow>> {
     let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects WHERE kind = ?1 AND id = ?2");
     let key = [change.kind().name(), change.id()];
     transaction.query_row(&sql, key, object_row).optional()
 }
 
-fn is_name_taken(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<bool> {
+fn is_name_taken(transaction: &Transaction<'_>, change: &ObjectChange) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM objects WHERE kind = ?1 AND name = ?2 AND id <> ?3)";
     let name = params![change.kind().name(), change.name(), change.id()];
     transaction.query_row(sql, name, |row| row.get(0))
 }
 
-fn put(transaction: &Transaction<'_>, object: &Object) -> rusqlite::Result<()> {
+fn put(transaction: &Transaction<'_>, object: &StoredObject) -> rusqlite::Result<()> {
     let sql = format!(
         "INSERT OR REPLACE INTO objects ({OBJECT_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
     );
@@ -237,7 +252,7 @@ fn put(transaction: &Transaction<'_>, object: &Object) -> rusqlite::Result<()> {
                 object.name,
                 object.body.to_string(),
                 sealed,
-                signed(object.version),
+                to_i64(object.version),
                 object.created_at.as_microsecond(),
                 object.updated_at.as_microsecond(),
             ],
@@ -245,16 +260,20 @@ fn put(transaction: &Transaction<'_>, object: &Object) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-fn remove(transaction: &Transaction<'_>, change: &Change, number: u64) -> rusqlite::Result<()> {
+fn remove(
+    transaction: &Transaction<'_>,
+    change: &ObjectChange,
+    number: u64,
+) -> rusqlite::Result<()> {
     let (kind, id) = (change.kind().name(), change.id());
     let sql = "DELETE FROM objects WHERE kind = ?1 AND id = ?2";
     transaction.execute(sql, [kind, id])?;
-    if change.kind() == Kind::Key {
+    if change.kind() == ObjectKind::Key {
         transaction.execute("DELETE FROM key_uses WHERE id = ?1", [id])?;
     }
     let sql = "INSERT INTO removals (version, kind, id) VALUES (?1, ?2, ?3)";
-    transaction.execute(sql, params![signed(number), kind, id])?;
-    let forgotten = signed(number.saturating_sub(REMEMBERED));
+    transaction.execute(sql, params![to_i64(number), kind, id])?;
+    let forgotten = to_i64(number.saturating_sub(REMEMBERED));
     let sql = "DELETE FROM removals WHERE version <= ?1";
     transaction.execute(sql, [forgotten]).map(drop)
 }
@@ -291,7 +310,7 @@ fn audit(connection: &Connection, query: &AuditQuery) -> Result<Page<AuditEntry,
         (" AND actor = ?", query.actor.clone().map(Value::Text)),
         (
             " AND seq < ?",
-            query.cursor.map(|seq| Value::Integer(signed(seq))),
+            query.cursor.map(|seq| Value::Integer(to_i64(seq))),
         ),
     ] {
         if let Some(value) = value {
@@ -319,7 +338,7 @@ fn audit_entry(row: &Row<'_>) -> Result<AuditEntry, StoreError> {
         text.map(|text| json("audit", &text)).transpose()
     };
     Ok(AuditEntry {
-        seq: unsigned(row.get(0).map_err(store_error)?),
+        seq: to_u64(row.get(0).map_err(store_error)?),
         what: AuditDraft {
             at: time(row, 1).map_err(store_error)?,
             actor: text(2)?.unwrap_or_default(),
@@ -352,6 +371,6 @@ pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
         .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, micros))
 }
 
-pub(super) fn unsigned(number: i64) -> u64 {
+pub(super) fn to_u64(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }

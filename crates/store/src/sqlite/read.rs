@@ -14,14 +14,14 @@ use uuid::Uuid;
 use super::store_error;
 use crate::cost_sql::{self, COUNTS, Param};
 use crate::error::StoreError;
-use crate::fields::{COLUMN_COUNT, COLUMNS, Fields, signed};
+use crate::fields::{COLUMN_COUNT, COLUMNS, UsageFields, to_i64};
 use crate::ledger::{
-    CostQuery, CostRow, Difference, LATENCY, Page, RequestAttempts, RequestQuery, SpentQuery,
+    CostQuery, CostRow, LATENCY, Page, RequestAttempts, RequestQuery, SpentQuery, TotalsDifference,
     first_id, micros, split_requests,
 };
 use crate::rollup::RollUp;
 
-const DIALECT: cost_sql::Dialect = cost_sql::Dialect {
+const DIALECT: cost_sql::SqlDialect = cost_sql::SqlDialect {
     mark: '?',
     cost: &["cost_micro", "cost_femto"],
     sum_count: |name| format!("coalesce(sum({name}), 0)"),
@@ -101,7 +101,7 @@ fn cost_row(row: &Row<'_>, group: &[&str]) -> Result<CostRow, StoreError> {
 
 /// The sums from column `first` on.
 fn sums(row: &Row<'_>, first: usize) -> Result<LedgerSums, StoreError> {
-    let count = |index: usize| get::<i64>(row, first + index).map(unsigned);
+    let count = |index: usize| get::<i64>(row, first + index).map(to_u64);
     Ok(LedgerSums {
         requests: count(0)?,
         input_tokens: count(1)?,
@@ -133,8 +133,8 @@ pub(super) fn requests(
     Ok(Page { items, next })
 }
 
-/// What a request cost, in 10⁻¹⁵ USD: that of its attempts, where there was more than one. Those are
-/// the entries under its id since the request before it that had the same.
+/// SQL of a request's cost in 10⁻¹⁵ USD: the sum of its attempts, if there was more than one. Those
+/// are the entries under its id since the previous request with the same id.
 const COST: &str = "CASE WHEN attempt = 1 THEN cost_micro * 1000000000 + cost_femto ELSE \
      (SELECT sum(one.cost_micro) * 1000000000 + sum(one.cost_femto) FROM entries AS one \
       WHERE one.request_id = entries.request_id AND one.id <= entries.id AND one.id > \
@@ -164,7 +164,7 @@ fn requests_sql(query: &RequestQuery) -> (String, Vec<Value>) {
             LATENCY,
             query
                 .min_latency
-                .map(|least| Value::Integer(signed(micros(least)))),
+                .map(|least| Value::Integer(to_i64(micros(least)))),
         ),
         (
             COST,
@@ -242,7 +242,7 @@ pub(super) fn entries(
     Ok(found)
 }
 
-pub(super) fn check_sums(connection: &Connection) -> Result<Vec<Difference>, StoreError> {
+pub(super) fn check_sums(connection: &Connection) -> Result<Vec<TotalsDifference>, StoreError> {
     let pruned: i64 = connection
         .query_row("SELECT pruned_to FROM retention", [], |row| row.get(0))
         .map_err(store_error)?;
@@ -259,17 +259,17 @@ pub(super) fn check_sums(connection: &Connection) -> Result<Vec<Difference>, Sto
     Ok(differences)
 }
 
-type Lines = std::collections::BTreeMap<crate::rollup::Line, LedgerSums>;
+type SumsByLine = std::collections::BTreeMap<crate::rollup::RollUpLine, LedgerSums>;
 
-fn table_sums(connection: &Connection, roll_up: RollUp) -> Result<Lines, StoreError> {
+fn table_sums(connection: &Connection, roll_up: RollUp) -> Result<SumsByLine, StoreError> {
     let (table, keys) = (roll_up.table(), roll_up.columns().join(", "));
     let sums = COUNTS.join(", ");
     let sql = format!("SELECT day, {keys}, {sums}, cost_micro, cost_femto FROM {table}");
     lines(connection, &sql, roll_up)
 }
 
-/// What the entries add up to, by the same definitions as [`Entry::sums`].
-fn entry_sums(connection: &Connection, roll_up: RollUp) -> Result<Lines, StoreError> {
+/// Reads the sums of entries, by the same definitions as [`LedgerEntry::sums`].
+fn entry_sums(connection: &Connection, roll_up: RollUp) -> Result<SumsByLine, StoreError> {
     let day = "date(at / 1000000, 'unixepoch'";
     let day = if roll_up.monthly {
         format!("{day}, 'start of month')")
@@ -285,11 +285,11 @@ fn entry_sums(connection: &Connection, roll_up: RollUp) -> Result<Lines, StoreEr
     lines(connection, &sql, roll_up)
 }
 
-fn lines(connection: &Connection, sql: &str, roll_up: RollUp) -> Result<Lines, StoreError> {
+fn lines(connection: &Connection, sql: &str, roll_up: RollUp) -> Result<SumsByLine, StoreError> {
     let width = roll_up.columns().len();
     let mut prepared = connection.prepare(sql).map_err(store_error)?;
     let mut rows = prepared.query([]).map_err(store_error)?;
-    let mut lines = Lines::new();
+    let mut lines = SumsByLine::new();
     while let Some(row) = rows.next().map_err(store_error)? {
         let names = (1..=width)
             .map(|index| get(row, index))
@@ -316,14 +316,14 @@ fn select<'p>(
     Ok(entries)
 }
 
-fn fields(row: &Row<'_>) -> Result<Fields, StoreError> {
+fn fields(row: &Row<'_>) -> Result<UsageFields, StoreError> {
     let mut tokens = [0; 12];
     for (index, count) in tokens.iter_mut().enumerate() {
         *count = get(row, 16 + index)?;
     }
     let micro: Option<i64> = get(row, COLUMN_COUNT)?;
     let femto: Option<i64> = get(row, COLUMN_COUNT + 1)?;
-    Ok(Fields {
+    Ok(UsageFields {
         id: get(row, 0)?,
         request_id: get(row, 1)?,
         attempt: get(row, 2)?,
@@ -366,7 +366,7 @@ fn day(text: &str) -> Result<Date, StoreError> {
         .map_err(|_| StoreError::Unreadable(format!("`{text}` is no day")))
 }
 
-fn unsigned(count: i64) -> u64 {
+fn to_u64(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
 

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use llm_router_domain::toggle::{Toggle, ToggleOutcome, ToggleRecord};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::objects::{record, time, unsigned};
+use super::objects::{record, time, to_u64};
 use super::{SqliteStore, store_error};
 use crate::error::StoreError;
-use crate::fields::signed;
+use crate::fields::to_i64;
 use crate::ledger::Page;
-use crate::toggle::{HISTORY_COLUMNS, Step, ToggleStore, outcome_named, state, state_text};
+use crate::toggle::{HISTORY_COLUMNS, ToggleStep, ToggleStore, outcome_named, state, state_text};
 
 #[async_trait]
 impl ToggleStore for SqliteStore {
@@ -19,7 +19,7 @@ impl ToggleStore for SqliteStore {
     }
 
     async fn begin_toggle(&self, first: &Toggle) -> Result<Toggle, StoreError> {
-        let (revision, text) = (signed(first.revision()), state_text(first)?);
+        let (revision, text) = (to_i64(first.revision()), state_text(first)?);
         let text = self.write(move |connection| {
             let sql = "INSERT INTO toggle VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING";
             connection.execute(sql, params![revision, text])?;
@@ -28,7 +28,7 @@ impl ToggleStore for SqliteStore {
         state(&text.await?)
     }
 
-    async fn step_toggle(&self, step: Step) -> Result<bool, StoreError> {
+    async fn step_toggle(&self, step: ToggleStep) -> Result<bool, StoreError> {
         let text = state_text(&step.to)?;
         self.write(move |connection| take(connection, &step, &text))
             .await
@@ -49,11 +49,11 @@ fn read(connection: &Connection) -> rusqlite::Result<Option<String>> {
     statement.query_row([], |row| row.get(0)).optional()
 }
 
-fn take(connection: &mut Connection, step: &Step, text: &str) -> rusqlite::Result<bool> {
+fn take(connection: &mut Connection, step: &ToggleStep, text: &str) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
     let replaced = transaction.execute(
         "UPDATE toggle SET revision = ?1, state = ?2 WHERE revision = ?3",
-        params![signed(step.to.revision()), text, signed(step.from)],
+        params![to_i64(step.to.revision()), text, to_i64(step.from)],
     )?;
     if replaced == 0 {
         return Ok(false);
@@ -65,7 +65,7 @@ fn take(connection: &mut Connection, step: &Step, text: &str) -> rusqlite::Resul
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
             ),
             params![
-                signed(item.id),
+                to_i64(item.id),
                 item.value,
                 item.reason,
                 item.actor,
@@ -94,7 +94,7 @@ fn history(
          (SELECT 1 FROM toggle_history l WHERE l.id = h.id AND l.ended)) ORDER BY id DESC LIMIT ?2"
     );
     let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
-    let before = cursor.map_or(i64::MAX, signed);
+    let before = cursor.map_or(i64::MAX, to_i64);
     let mut rows = statement
         .query(params![before, i64::from(limit) + 1])
         .map_err(store_error)?;
@@ -109,7 +109,7 @@ fn history(
 fn item(row: &Row<'_>, outcome: ToggleOutcome) -> rusqlite::Result<ToggleRecord> {
     let effective = row.get::<_, Option<i64>>(5)?;
     Ok(ToggleRecord {
-        id: unsigned(row.get(0)?),
+        id: to_u64(row.get(0)?),
         value: row.get(1)?,
         reason: row.get(2)?,
         actor: row.get(3)?,

@@ -12,9 +12,11 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::cost_sql::COUNTS;
-use crate::fields::{COLUMN_COUNT, COLUMNS, estimated, explanation_text, service_tier, signed};
+use crate::fields::{
+    COLUMN_COUNT, COLUMNS, estimate_method, explanation_text, service_tier, to_i64,
+};
 use crate::ledger::first_id;
-use crate::rollup::{BatchLine, Kind, RollUp, counts, lines, spent_lines};
+use crate::rollup::{BatchLine, RollUp, RollUpKind, counts, lines, spent_lines};
 
 /// Stores entries; how many were new.
 pub(super) fn insert(
@@ -23,7 +25,7 @@ pub(super) fn insert(
 ) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let new = insert_entries(&transaction, entries)?;
-    for kind in Kind::ALL {
+    for kind in RollUpKind::ALL {
         for (roll_up, sums) in lines(kind, &new) {
             add_lines(&transaction, roll_up, &sums)?;
         }
@@ -80,10 +82,10 @@ fn insert_entry(
 ) -> rusqlite::Result<usize> {
     let (attempt, outcome) = (&entry.attempt, &entry.outcome);
     let usage = &outcome.usage;
-    let tokens = Class::ALL.map(|class| signed(usage.get(class)));
-    let (at, revision) = (attempt.at.as_microsecond(), signed(attempt.revision));
-    let searches = signed(usage.web_searches);
-    let (tier, estimated) = (service_tier(usage), estimated(usage));
+    let tokens = Class::ALL.map(|class| to_i64(usage.get(class)));
+    let (at, revision) = (attempt.at.as_microsecond(), to_i64(attempt.revision));
+    let searches = to_i64(usage.web_searches);
+    let (tier, estimated) = (service_tier(usage), estimate_method(usage));
     let (ending, format) = (outcome.ending.name(), attempt.format.name());
     let disconnect = outcome
         .disconnect
@@ -144,7 +146,7 @@ fn add_lines(
         let day = day.to_string();
         let numbers: Vec<i64> = counts(sums)
             .into_iter()
-            .map(signed)
+            .map(to_i64)
             .chain(split_cost(sums.cost))
             .collect();
         let names = names

@@ -6,26 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::postgres::Postgres;
-use crate::support::{Place, Random, entries, entry, id};
+use crate::support::{Random, StorePlace, entries, entry, id};
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
 use llm_router_domain::budget::Account;
 use llm_router_domain::ledger::{LedgerEntry, LedgerSums, counting_run, stamp_run};
 use llm_router_store::ledger::{
-    CostQuery, CostRow, Group, NO_RUN, RequestQuery, SpentQuery, spent,
+    CostQuery, CostRow, NO_RUN, RequestQuery, SpentQuery, SumGroup, spent_since,
 };
 use llm_router_store::{LedgerStore, StoreUrl, open};
 use rust_decimal::Decimal;
 
-type Store = Arc<dyn LedgerStore>;
+type SharedLedger = Arc<dyn LedgerStore>;
 
-async fn empty(place: &Place, name: &str) -> Store {
+async fn empty(place: &StorePlace, name: &str) -> SharedLedger {
     open(&StoreUrl::parse(&place.url(name)).unwrap())
         .await
         .unwrap()
 }
 
-async fn conforms(place: Place) {
+async fn conforms(place: StorePlace) {
     gives_back_every_field(&place).await;
     counts_nothing_twice(&place).await;
     sums_are_exact(&place).await;
@@ -41,17 +41,17 @@ async fn conforms(place: Place) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_conforms() {
-    conforms(Place::Sqlite(tempfile::tempdir().unwrap())).await;
+    conforms(StorePlace::Sqlite(tempfile::tempdir().unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_conforms() {
     if let Some(server) = Postgres::start() {
-        conforms(Place::Postgres(server)).await;
+        conforms(StorePlace::Postgres(server)).await;
     }
 }
 
-async fn gives_back_every_field(place: &Place) {
+async fn gives_back_every_field(place: &StorePlace) {
     let store = empty(place, "fields").await;
     let entries = entries(1, 300, 30);
     assert_eq!(store.insert(&entries).await.unwrap(), 300);
@@ -66,7 +66,7 @@ async fn gives_back_every_field(place: &Place) {
     store.ping().await.unwrap();
 }
 
-async fn counts_nothing_twice(place: &Place) {
+async fn counts_nothing_twice(place: &StorePlace) {
     let store = empty(place, "twice").await;
     let entries = entries(2, 50, 3);
     assert_eq!(store.insert(&entries[..30]).await.unwrap(), 30);
@@ -81,13 +81,13 @@ async fn counts_nothing_twice(place: &Place) {
     assert_eq!(store.check_sums().await.unwrap(), []);
 }
 
-/// What a query has to answer, added up in memory.
+/// Computes the expected answer of a query in memory.
 fn oracle<'e>(
     entries: impl IntoIterator<Item = &'e LedgerEntry>,
     query: &CostQuery,
 ) -> Vec<CostRow> {
     let mut rows: BTreeMap<Vec<String>, CostRow> = BTreeMap::new();
-    if query.group == Group::Nothing {
+    if query.group == SumGroup::Nothing {
         rows.insert(Vec::new(), CostRow::default());
     }
     for entry in entries.into_iter().filter(|entry| within(entry, query)) {
@@ -109,7 +109,7 @@ fn oracle<'e>(
     rows
 }
 
-async fn tells_what_each_run_spent(place: &Place) {
+async fn tells_what_each_run_spent(place: &StorePlace) {
     let store = empty(place, "runs").await;
     let mut entries = entries(5, 600, 60);
     for (number, entry) in (0_u32..).zip(&mut entries) {
@@ -166,35 +166,35 @@ fn within(entry: &LedgerEntry, query: &CostQuery) -> bool {
             .is_none_or(|owner| *entry.attempt.owner == *owner)
 }
 
-fn key(entry: &LedgerEntry, group: Group) -> CostRow {
+fn key(entry: &LedgerEntry, group: SumGroup) -> CostRow {
     let attempt = &entry.attempt;
     let mut row = CostRow::default();
     match group {
-        Group::Nothing => {}
-        Group::Day => row.day = Some(attempt.day()),
-        Group::Model => {
+        SumGroup::Nothing => {}
+        SumGroup::Day => row.day = Some(attempt.day()),
+        SumGroup::Model => {
             row.provider = Some(attempt.provider.to_string());
             row.model = Some(attempt.deployment.to_string());
         }
-        Group::Provider => row.provider = Some(attempt.provider.to_string()),
-        Group::Owner => row.user = Some(attempt.owner.to_string()),
-        Group::Key => row.user = Some(attempt.key.to_string()),
-        Group::EndUser => row.user = Some(entry.user().to_owned()),
+        SumGroup::Provider => row.provider = Some(attempt.provider.to_string()),
+        SumGroup::Owner => row.user = Some(attempt.owner.to_string()),
+        SumGroup::Key => row.user = Some(attempt.key.to_string()),
+        SumGroup::EndUser => row.user = Some(entry.user().to_owned()),
     }
     row
 }
 
-const GROUPS: [Group; 7] = [
-    Group::Nothing,
-    Group::Day,
-    Group::Model,
-    Group::Provider,
-    Group::Owner,
-    Group::Key,
-    Group::EndUser,
+const GROUPS: [SumGroup; 7] = [
+    SumGroup::Nothing,
+    SumGroup::Day,
+    SumGroup::Model,
+    SumGroup::Provider,
+    SumGroup::Owner,
+    SumGroup::Key,
+    SumGroup::EndUser,
 ];
 
-async fn sums_are_exact(place: &Place) {
+async fn sums_are_exact(place: &StorePlace) {
     let store = empty(place, "sums").await;
     let entries = entries(3, 4_000, 120);
     for batch in entries.chunks(700) {
@@ -240,20 +240,23 @@ async fn sums_are_exact(place: &Place) {
     };
     let expected = oracle(&entries, &query)[0].sums.cost;
     assert_eq!(
-        spent(&*store, None, team, from).await.unwrap().normalize(),
+        spent_since(&*store, None, team, from)
+            .await
+            .unwrap()
+            .normalize(),
         expected
     );
 }
 
-async fn pages_of_sums_follow_each_other(place: &Place) {
+async fn pages_of_sums_follow_each_other(place: &StorePlace) {
     let store = empty(place, "cost_pages").await;
     store.insert(&entries(6, 2_000, 40)).await.unwrap();
     for group in [
-        Group::Model,
-        Group::Provider,
-        Group::Owner,
-        Group::Key,
-        Group::EndUser,
+        SumGroup::Model,
+        SumGroup::Provider,
+        SumGroup::Owner,
+        SumGroup::Key,
+        SumGroup::EndUser,
     ] {
         let whole = CostQuery {
             group,
@@ -282,7 +285,7 @@ async fn pages_of_sums_follow_each_other(place: &Place) {
     }
 }
 
-async fn writers_do_not_disturb_each_other(place: &Place) {
+async fn writers_do_not_disturb_each_other(place: &StorePlace) {
     let store = empty(place, "writers").await;
     let entries = Arc::new(entries(5, 2_000, 10));
     let writers: Vec<_> = (0..8_usize)
@@ -306,7 +309,7 @@ async fn writers_do_not_disturb_each_other(place: &Place) {
     assert_eq!(store.check_sums().await.unwrap(), []);
 }
 
-async fn all_pages(store: &Store, mut query: RequestQuery) -> Vec<LedgerEntry> {
+async fn all_pages(store: &SharedLedger, mut query: RequestQuery) -> Vec<LedgerEntry> {
     let mut all = Vec::new();
     loop {
         let page = store.requests(&query).await.unwrap();
@@ -323,7 +326,7 @@ async fn all_pages(store: &Store, mut query: RequestQuery) -> Vec<LedgerEntry> {
     }
 }
 
-async fn lists_requests_by_page_and_filter(place: &Place) {
+async fn lists_requests_by_page_and_filter(place: &StorePlace) {
     let store = empty(place, "pages").await;
     let mut entries = entries(6, 120, 20);
     store.insert(&entries).await.unwrap();
@@ -459,7 +462,7 @@ fn request(seed: u64, request_id: &str, attempts: u16) -> Vec<LedgerEntry> {
         .collect()
 }
 
-async fn attempts_belong_to_their_request(place: &Place) {
+async fn attempts_belong_to_their_request(place: &StorePlace) {
     let store = empty(place, "attempts").await;
     let requests = [
         request(10, "a", 3),
@@ -498,7 +501,7 @@ async fn attempts_belong_to_their_request(place: &Place) {
     }
 }
 
-async fn retention_keeps_sums(place: &Place) {
+async fn retention_keeps_sums(place: &StorePlace) {
     let store = empty(place, "retention").await;
     let entries = entries(7, 500, 40);
     store.insert(&entries).await.unwrap();
@@ -540,7 +543,7 @@ async fn retention_keeps_sums(place: &Place) {
     );
 }
 
-async fn finds_what_was_tampered_with(place: &Place) {
+async fn finds_what_was_tampered_with(place: &StorePlace) {
     let store = empty(place, "tampered").await;
     store.insert(&entries(8, 200, 5)).await.unwrap();
     assert_eq!(store.check_sums().await.unwrap(), []);
@@ -577,7 +580,7 @@ async fn finds_what_was_tampered_with(place: &Place) {
     }
 }
 
-async fn opens_again_what_it_had(place: &Place) {
+async fn opens_again_what_it_had(place: &StorePlace) {
     let url = StoreUrl::parse(&place.url("again")).unwrap();
     let first = open(&url).await.unwrap();
     first.insert(&entries(9, 10, 2)).await.unwrap();

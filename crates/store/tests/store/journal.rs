@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use llm_router_domain::ledger::{AttemptEnd, LedgerEntry, OpenEntry};
 use llm_router_store::journal::{
-    Journal, JournalError, Mover, MoverSettings, OnFull, Settings, inspect,
+    Journal, JournalError, JournalSettings, Mover, MoverSettings, OnFull, inspect,
 };
 use llm_router_store::ledger::{
-    CostQuery, CostRow, Difference, Page, RequestAttempts, RequestQuery, SpentQuery,
+    CostQuery, CostRow, Page, RequestAttempts, RequestQuery, SpentQuery, TotalsDifference,
 };
 use llm_router_store::verify::verify;
 use llm_router_store::{LedgerStore, SqliteStore, StoreError, StoreUrl, open};
@@ -24,13 +24,13 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::support::postgres::Postgres;
-use crate::support::{Random, entry, opened, outcome};
+use crate::support::{Random, entry, outcome, random_open_entry};
 
-fn settings(folder: &Path, segment_bytes: u64) -> Settings {
-    Settings {
+fn settings(folder: &Path, segment_bytes: u64) -> JournalSettings {
+    JournalSettings {
         segment_bytes,
         sync_every: Duration::from_millis(5),
-        ..Settings::new(folder)
+        ..JournalSettings::new(folder)
     }
 }
 
@@ -53,7 +53,7 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn settled(folder: &Path) -> BTreeSet<Uuid> {
+fn settled_ids(folder: &Path) -> BTreeSet<Uuid> {
     inspect(folder).unwrap().settled.into_keys().collect()
 }
 
@@ -61,16 +61,19 @@ fn settled(folder: &Path) -> BTreeSet<Uuid> {
 fn what_was_written_is_read_and_what_was_left_open_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random(1);
-    let (finished, left) = (opened(&mut random, 5), opened(&mut random, 5));
+    let (finished, left) = (
+        random_open_entry(&mut random, 5),
+        random_open_entry(&mut random, 5),
+    );
     let entry = LedgerEntry {
         attempt: finished.attempt.clone(),
         outcome: outcome(&mut random),
     };
     let (journal, found) = Journal::open(settings(folder.path(), 1 << 20)).unwrap();
     assert_eq!(found, Default::default());
-    journal.opened(&finished).unwrap();
-    journal.opened(&left).unwrap();
-    journal.settled(entry.clone());
+    journal.record_opened(&finished).unwrap();
+    journal.record_opened(&left).unwrap();
+    journal.record_settled(entry.clone());
     let report = inspect(folder.path()).unwrap();
     assert_eq!(
         (report.open, report.settled.len(), report.damaged),
@@ -102,7 +105,7 @@ fn a_folder_belongs_to_one_process() {
 }
 
 /// A journal of `count` settled entries and where each record ends in its only segment.
-fn written(folder: &Path, count: usize) -> (Vec<LedgerEntry>, Vec<u64>, PathBuf) {
+fn write_entries(folder: &Path, count: usize) -> (Vec<LedgerEntry>, Vec<u64>, PathBuf) {
     let mut random = Random(2);
     let (journal, _) = Journal::open(settings(folder, 1 << 20)).unwrap();
     let path = segments(folder).pop().unwrap();
@@ -110,7 +113,7 @@ fn written(folder: &Path, count: usize) -> (Vec<LedgerEntry>, Vec<u64>, PathBuf)
     let mut ends = Vec::new();
     for _ in 0..count {
         let entry = entry(&mut random, 5);
-        journal.settled(entry.clone());
+        journal.record_settled(entry.clone());
         entries.push(entry);
         ends.push(std::fs::metadata(&path).unwrap().len());
     }
@@ -120,7 +123,7 @@ fn written(folder: &Path, count: usize) -> (Vec<LedgerEntry>, Vec<u64>, PathBuf)
 #[test]
 fn cut_at_every_byte_only_the_cut_record_is_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let (entries, ends, path) = written(folder.path(), 6);
+    let (entries, ends, path) = write_entries(folder.path(), 6);
     let whole = std::fs::read(&path).unwrap();
     for cut in 0..=whole.len() {
         let copy = tempfile::tempdir().unwrap();
@@ -134,14 +137,14 @@ fn cut_at_every_byte_only_the_cut_record_is_missing() {
             "cut at {cut}"
         );
         let expected: BTreeSet<Uuid> = entries[..kept].iter().map(|e| e.attempt.id).collect();
-        assert_eq!(settled(copy.path()), expected, "cut at {cut}");
+        assert_eq!(settled_ids(copy.path()), expected, "cut at {cut}");
     }
 }
 
 #[test]
 fn a_damaged_byte_costs_its_own_record_only() {
     let folder = tempfile::tempdir().unwrap();
-    let (entries, ends, path) = written(folder.path(), 5);
+    let (entries, ends, path) = write_entries(folder.path(), 5);
     let whole = std::fs::read(&path).unwrap();
     for at in 0..whole.len() {
         let copy = tempfile::tempdir().unwrap();
@@ -151,20 +154,20 @@ fn a_damaged_byte_costs_its_own_record_only() {
         let hit = ends.iter().filter(|end| **end <= at as u64).count();
         let mut expected: BTreeSet<Uuid> = entries.iter().map(|e| e.attempt.id).collect();
         expected.remove(&entries[hit].attempt.id);
-        assert_eq!(settled(copy.path()), expected, "byte {at}");
+        assert_eq!(settled_ids(copy.path()), expected, "byte {at}");
     }
 }
 
 #[test]
 fn a_large_damaged_region_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
-    let (entries, ends, path) = written(folder.path(), 4);
+    let (entries, ends, path) = write_entries(folder.path(), 4);
     let whole = std::fs::read(&path).unwrap();
     let (before, after) = whole.split_at(usize::try_from(ends[1]).unwrap());
     let rubbish: Vec<u8> = b"LRj1".iter().copied().cycle().take(1 << 20).collect();
     std::fs::write(&path, [before, &rubbish, after].concat()).unwrap();
     assert_eq!(
-        settled(folder.path()),
+        settled_ids(folder.path()),
         entries.iter().map(|e| e.attempt.id).collect()
     );
     assert_eq!(inspect(folder.path()).unwrap().damaged, 1);
@@ -184,7 +187,7 @@ fn mover(journal: &Journal, store: &Arc<dyn LedgerStore>) -> Mover {
     .unwrap()
 }
 
-async fn stored(store: &dyn LedgerStore) -> BTreeMap<Uuid, LedgerEntry> {
+async fn stored_entries(store: &dyn LedgerStore) -> BTreeMap<Uuid, LedgerEntry> {
     let query = RequestQuery {
         limit: 100_000,
         ..RequestQuery::default()
@@ -205,23 +208,23 @@ async fn entries_move_and_done_segments_go() {
     let (journal, _) = Journal::open(settings(&journal_folder, 4_000)).unwrap();
     let mover = mover(&journal, &store);
     let mut random = Random(3);
-    let slow = opened(&mut random, 5);
+    let slow = random_open_entry(&mut random, 5);
     let mut all = BTreeMap::new();
     for number in 0..400 {
         if number == 200 {
-            journal.opened(&slow).unwrap();
+            journal.record_opened(&slow).unwrap();
         }
-        let opened = opened(&mut random, 5);
+        let opened = random_open_entry(&mut random, 5);
         let entry = LedgerEntry {
             attempt: opened.attempt.clone(),
             outcome: outcome(&mut random),
         };
-        journal.opened(&opened).unwrap();
-        journal.settled(entry.clone());
+        journal.record_opened(&opened).unwrap();
+        journal.record_settled(entry.clone());
         all.insert(entry.attempt.id, entry);
     }
     mover.flush().await.unwrap();
-    assert_eq!(stored(&*store).await, all);
+    assert_eq!(stored_entries(&*store).await, all);
     let waiting = segments(&journal_folder).len();
     assert!(
         (10..80).contains(&waiting),
@@ -241,7 +244,7 @@ async fn entries_move_and_done_segments_go() {
         attempt: slow.attempt,
         outcome: outcome(&mut random),
     };
-    journal.settled(entry.clone());
+    journal.record_settled(entry.clone());
     mover.flush().await.unwrap();
     assert_eq!(segments(&journal_folder).len(), 1);
     mover.stop().await.unwrap();
@@ -286,7 +289,7 @@ impl LedgerStore for Flaky {
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
         self.inner.prune(before, limit).await
     }
-    async fn check_sums(&self) -> Result<Vec<Difference>, StoreError> {
+    async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError> {
         self.inner.check_sums().await
     }
     async fn ping(&self) -> Result<(), StoreError> {
@@ -308,7 +311,7 @@ async fn a_store_that_fails_gets_every_entry_once() {
     let entries = crate::support::entries(4, 300, 9);
     entries
         .iter()
-        .for_each(|entry| journal.settled(entry.clone()));
+        .for_each(|entry| journal.record_settled(entry.clone()));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while mover.flush().await.is_err() {
         assert!(tokio::time::Instant::now() < deadline);
@@ -317,7 +320,7 @@ async fn a_store_that_fails_gets_every_entry_once() {
         .into_iter()
         .map(|entry| (entry.attempt.id, entry))
         .collect();
-    assert_eq!(stored(&*store).await, expected);
+    assert_eq!(stored_entries(&*store).await, expected);
     assert_eq!(store.check_sums().await.unwrap(), []);
     // Seven that failed, and 300 entries in batches of at most twice 50.
     assert!(flaky.calls.load(Ordering::Relaxed) >= 10);
@@ -338,24 +341,24 @@ async fn postgres_stopped_and_paused_loses_nothing() {
     let entries = crate::support::entries(5, 3_000, 9);
     entries[..1_000]
         .iter()
-        .for_each(|entry| journal.settled(entry.clone()));
+        .for_each(|entry| journal.record_settled(entry.clone()));
     mover.flush().await.unwrap();
     server.stop();
     entries[1_000..2_000]
         .iter()
-        .for_each(|entry| journal.settled(entry.clone()));
+        .for_each(|entry| journal.record_settled(entry.clone()));
     assert!(mover.flush().await.is_err());
     server.run();
     server.pause();
     entries[2_000..]
         .iter()
-        .for_each(|entry| journal.settled(entry.clone()));
+        .for_each(|entry| journal.record_settled(entry.clone()));
     server.resume();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while mover.flush().await.is_err() {
         assert!(tokio::time::Instant::now() < deadline);
     }
-    assert_eq!(stored(&*store).await.len(), entries.len());
+    assert_eq!(stored_entries(&*store).await.len(), entries.len());
     assert_eq!(store.check_sums().await.unwrap(), []);
     mover.stop().await.unwrap();
 }
@@ -390,7 +393,7 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
         let Some(tiny) = Tiny::mount() else { return };
         let folder = tempfile::tempdir().unwrap();
         let store = sqlite(folder.path()).await;
-        let settings = Settings {
+        let settings = JournalSettings {
             on_full,
             ..settings(tiny.0.path(), 1 << 20)
         };
@@ -398,8 +401,8 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
         let mut random = Random(6);
         let (mut accepted, mut refused) = (Vec::new(), 0);
         for _ in 0..2_000 {
-            let opened = opened(&mut random, 3);
-            match journal.opened(&opened) {
+            let opened = random_open_entry(&mut random, 3);
+            match journal.record_opened(&opened) {
                 Ok(()) => accepted.push(opened),
                 Err(_) => refused += 1,
             }
@@ -417,23 +420,23 @@ async fn on_a_full_disk_requests_are_refused_or_go_on_and_nothing_is_corrupt() {
             .collect();
         entries
             .iter()
-            .for_each(|entry| journal.settled(entry.clone()));
+            .for_each(|entry| journal.record_settled(entry.clone()));
         let mover = mover(&journal, &store);
         mover.flush().await.unwrap();
         let expected: BTreeMap<_, _> = entries.into_iter().map(|e| (e.attempt.id, e)).collect();
-        assert_eq!(stored(&*store).await, expected);
-        assert_eq!(journal.dropped(), 0);
+        assert_eq!(stored_entries(&*store).await, expected);
+        assert_eq!(journal.dropped_records(), 0);
         mover.stop().await.unwrap();
     }
 }
 
-/// What a process did before it died: attempts opened, some of them settled.
+/// Runs a process until it dies: attempts opened, some of them settled.
 fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) {
     let mut under_way: Vec<OpenEntry> = Vec::new();
     for _ in 0..steps {
         if random.below(2) == 0 || under_way.is_empty() {
-            let opened = opened(random, 4);
-            journal.opened(&opened).unwrap();
+            let opened = random_open_entry(random, 4);
+            journal.record_opened(&opened).unwrap();
             truth.opened.insert(opened.attempt.id);
             under_way.push(opened);
         } else {
@@ -443,7 +446,7 @@ fn run(journal: &Journal, random: &mut Random, steps: usize, truth: &mut Truth) 
                 attempt: opened.attempt,
                 outcome: outcome(random),
             };
-            journal.settled(entry.clone());
+            journal.record_settled(entry.clone());
             truth.settled.insert(entry.attempt.id, entry);
         }
     }
@@ -456,7 +459,7 @@ struct Truth {
 }
 
 /// Opens the folder once the thread of the "process" before has let go of it.
-async fn reopened(folder: &Path) -> Journal {
+async fn reopen(folder: &Path) -> Journal {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         match Journal::open(settings(folder, 2_500)) {
@@ -477,7 +480,7 @@ async fn crash_and_recover(seed: u64, rounds: usize) {
     let mut random = Random(seed.max(1));
     let mut truth = Truth::default();
     for _ in 0..rounds {
-        let journal = reopened(&journal_folder).await;
+        let journal = reopen(&journal_folder).await;
         let moving = (random.below(3) > 0).then(|| mover(&journal, &store));
         let steps = usize::try_from(random.below(80)).unwrap();
         run(&journal, &mut random, steps, &mut truth);
@@ -502,10 +505,10 @@ async fn crash_and_recover(seed: u64, rounds: usize) {
             std::fs::write(&path, bytes).unwrap();
         }
     }
-    let journal = reopened(&journal_folder).await;
+    let journal = reopen(&journal_folder).await;
     let mover = mover(&journal, &store);
     mover.flush().await.unwrap();
-    let found = stored(&*store).await;
+    let found = stored_entries(&*store).await;
     let ids: BTreeSet<Uuid> = found.keys().copied().collect();
     assert_eq!(ids, truth.opened, "every attempt has its entry");
     for (id, entry) in &truth.settled {

@@ -7,7 +7,7 @@
     reason = "a test that fails says where, one that can't look says so"
 )]
 
-mod book;
+mod budgets;
 mod conformance;
 mod journal;
 mod places;

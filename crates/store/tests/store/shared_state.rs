@@ -5,48 +5,49 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::Place;
+use crate::support::StorePlace;
 use crate::support::postgres::Postgres;
 use jiff::Timestamp;
 use llm_router_domain::toggle::{
     Toggle, ToggleAnswer, ToggleChange, ToggleOutcome, ToggleSettings,
 };
 use llm_router_store::objects::{
-    AuditDraft, AuditQuery, By, Change, ChangeError, Draft, Handle, Kind, Object, Objects, Use,
+    AuditDraft, AuditQuery, ChangeError, ChangedBy, Handle, KeyUse, ObjectChange, ObjectDraft,
+    ObjectKind, Objects, StoredObject,
 };
-use llm_router_store::toggle::Step;
+use llm_router_store::toggle::ToggleStep;
 use llm_router_store::{Store, StoreUrl, open};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-async fn opened(place: &Place, name: &str) -> Arc<dyn Store> {
+async fn open_store(place: &StorePlace, name: &str) -> Arc<dyn Store> {
     open(&StoreUrl::parse(&place.url(name)).unwrap())
         .await
         .unwrap()
 }
 
-async fn conforms(place: Place) {
-    objects_live(opened(&place, "objects").await.as_ref()).await;
-    stale_changes_are_refused(opened(&place, "stale").await.as_ref()).await;
-    changes_are_told(opened(&place, "changes").await.as_ref()).await;
-    uses_are_kept(opened(&place, "uses").await.as_ref()).await;
-    every_change_is_audited(opened(&place, "audit").await.as_ref()).await;
+async fn conforms(place: StorePlace) {
+    objects_live(open_store(&place, "objects").await.as_ref()).await;
+    stale_changes_are_refused(open_store(&place, "stale").await.as_ref()).await;
+    changes_are_told(open_store(&place, "changes").await.as_ref()).await;
+    uses_are_kept(open_store(&place, "uses").await.as_ref()).await;
+    every_change_is_audited(open_store(&place, "audit").await.as_ref()).await;
     replicas_start_together(&place).await;
     writers_take_turns(&place).await;
-    the_toggle_keeps_its_first_state(opened(&place, "first").await.as_ref()).await;
+    the_toggle_keeps_its_first_state(open_store(&place, "first").await.as_ref()).await;
     one_step_wins(&place).await;
-    history_tells_what_became_of_it(opened(&place, "history").await.as_ref()).await;
+    history_tells_what_became_of_it(open_store(&place, "history").await.as_ref()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_conforms() {
-    conforms(Place::Sqlite(tempfile::tempdir().unwrap())).await;
+    conforms(StorePlace::Sqlite(tempfile::tempdir().unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_conforms() {
     if let Some(server) = Postgres::start() {
-        conforms(Place::Postgres(server)).await;
+        conforms(StorePlace::Postgres(server)).await;
     }
 }
 
@@ -54,15 +55,15 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_772_366_400 + second).unwrap()
 }
 
-fn by(second: i64) -> By {
-    By {
+fn by(second: i64) -> ChangedBy {
+    ChangedBy {
         actor: "ann".to_owned(),
         at: at(second),
     }
 }
 
-fn draft(kind: Kind, id: &str, name: &str, body: Value) -> Draft {
-    Draft {
+fn draft(kind: ObjectKind, id: &str, name: &str, body: Value) -> ObjectDraft {
+    ObjectDraft {
         kind,
         id: id.to_owned(),
         name: name.to_owned(),
@@ -71,8 +72,8 @@ fn draft(kind: Kind, id: &str, name: &str, body: Value) -> Draft {
     }
 }
 
-async fn create(store: &dyn Store, draft: Draft, second: i64) -> Object {
-    let created = store.change(Change::Create(draft), by(second)).await;
+async fn create(store: &dyn Store, draft: ObjectDraft, second: i64) -> StoredObject {
+    let created = store.change(ObjectChange::Create(draft), by(second)).await;
     created.unwrap().unwrap()
 }
 
@@ -81,25 +82,25 @@ async fn objects_live(store: &dyn Store) {
     assert_eq!((marks.change_number, marks.toggle_revision), (0, 0));
     // What text can hold: JSON's escapes, other planes, and digits no float has.
     let body = json!({ "when": { "regex": "a\u{0}b \"q\" 👍" }, "priority": i64::MIN });
-    let rule = create(store, draft(Kind::Rule, "r1", "one", body.clone()), 1).await;
-    let mut key = draft(Kind::Key, "k1", "one", json!({}));
+    let rule = create(store, draft(ObjectKind::Rule, "r1", "one", body.clone()), 1).await;
+    let mut key = draft(ObjectKind::Key, "k1", "one", json!({}));
     key.sealed = Some("hash".into());
     create(store, key.clone(), 2).await;
-    create(store, draft(Kind::Rule, "r0", "two", json!({})), 3).await;
+    create(store, draft(ObjectKind::Rule, "r0", "two", json!({})), 3).await;
     assert_eq!(store.marks().await.unwrap().change_number, 3);
 
     let all = store.objects().await.unwrap();
     let ids = |kind| {
-        all.of(kind)
+        all.by_kind(kind)
             .map(|object| object.id.as_str())
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        (ids(Kind::Rule), ids(Kind::Key)),
+        (ids(ObjectKind::Rule), ids(ObjectKind::Key)),
         (vec!["r1", "r0"], Vec::new())
     );
     assert_eq!(all.change_number, 3);
-    let found = all.of(Kind::Rule).next().unwrap();
+    let found = all.by_kind(ObjectKind::Rule).next().unwrap();
     assert_eq!(
         (
             &found.body,
@@ -112,7 +113,7 @@ async fn objects_live(store: &dyn Store) {
 
     key.body = json!({ "role": "admin" });
     key.sealed = None;
-    let change = Change::Replace {
+    let change = ObjectChange::Replace {
         draft: key,
         expected: Some(2),
     };
@@ -129,9 +130,9 @@ async fn objects_live(store: &dyn Store) {
     steps_lead_to_the_same(store, &all).await;
 }
 
-async fn ends_are_final(store: &dyn Store, rule: &Object) {
-    let delete = || Change::Delete {
-        kind: Kind::Rule,
+async fn ends_are_final(store: &dyn Store, rule: &StoredObject) {
+    let delete = || ObjectChange::Delete {
+        kind: ObjectKind::Rule,
         id: "r1".to_owned(),
         expected: None,
     };
@@ -139,12 +140,12 @@ async fn ends_are_final(store: &dyn Store, rule: &Object) {
     let again = store.change(delete(), by(11)).await;
     assert!(matches!(again, Err(ChangeError::Missing)), "{again:?}");
     // An id that is used anew has another version than before.
-    let anew = create(store, draft(Kind::Rule, "r1", "one", json!({})), 12).await;
+    let anew = create(store, draft(ObjectKind::Rule, "r1", "one", json!({})), 12).await;
     assert!(anew.version > rule.version);
     assert_eq!(store.objects().await.unwrap().items.len(), 2);
 }
 
-/// What is followed step by step comes to the same as reading all anew.
+/// Checks that following changes step by step gives the same as reading all objects.
 async fn steps_lead_to_the_same(store: &dyn Store, before: &Objects) {
     let changes = store
         .changes(before.change_number, 100)
@@ -160,34 +161,41 @@ async fn steps_lead_to_the_same(store: &dyn Store, before: &Objects) {
 }
 
 async fn stale_changes_are_refused(store: &dyn Store) {
-    let rule = create(store, draft(Kind::Rule, "r1", "one", json!({})), 1).await;
-    create(store, draft(Kind::Rule, "r2", "two", json!({})), 1).await;
+    let rule = create(store, draft(ObjectKind::Rule, "r1", "one", json!({})), 1).await;
+    create(store, draft(ObjectKind::Rule, "r2", "two", json!({})), 1).await;
     let marks = store.marks().await.unwrap();
-    let replace = |id: &str, name: &str, expected| Change::Replace {
-        draft: draft(Kind::Rule, id, name, json!({ "x": 1 })),
+    let replace = |id: &str, name: &str, expected| ObjectChange::Replace {
+        draft: draft(ObjectKind::Rule, id, name, json!({ "x": 1 })),
         expected,
     };
-    let delete = |expected| Change::Delete {
-        kind: Kind::Rule,
+    let delete = |expected| ObjectChange::Delete {
+        kind: ObjectKind::Rule,
         id: "r1".to_owned(),
         expected,
     };
-    let create = |id: &str, name: &str| Change::Create(draft(Kind::Rule, id, name, json!({})));
+    let create =
+        |id: &str, name: &str| ObjectChange::Create(draft(ObjectKind::Rule, id, name, json!({})));
     for (change, error) in [
-        (create("r1", "three"), "another one has that id or name"),
-        (create("r3", "one"), "another one has that id or name"),
+        (
+            create("r1", "three"),
+            "an object with that id or name already exists",
+        ),
+        (
+            create("r3", "one"),
+            "an object with that id or name already exists",
+        ),
         (
             replace("r1", "two", None),
-            "another one has that id or name",
+            "an object with that id or name already exists",
         ),
-        (replace("r4", "four", None), "there is none with that id"),
+        (replace("r4", "four", None), "no object with that id"),
         (
             replace("r1", "one", Some(77)),
-            "it was changed meanwhile; its version is now 1",
+            "the object was changed in the meantime; its version is now 1",
         ),
         (
             delete(Some(77)),
-            "it was changed meanwhile; its version is now 1",
+            "the object was changed in the meantime; its version is now 1",
         ),
     ] {
         let refused = store.change(change.clone(), by(2)).await;
@@ -209,25 +217,25 @@ async fn changes_are_told(store: &dyn Store) {
     for (second, id) in (1..).zip(keys) {
         create(
             store,
-            draft(Kind::Key, id, &format!("name-{id}"), json!({})),
+            draft(ObjectKind::Key, id, &format!("name-{id}"), json!({})),
             second,
         )
         .await;
     }
-    create(store, draft(Kind::Rule, "r1", "one", json!({})), 4).await;
-    let delete = |id: &str| Change::Delete {
-        kind: Kind::Key,
+    create(store, draft(ObjectKind::Rule, "r1", "one", json!({})), 4).await;
+    let delete = |id: &str| ObjectChange::Delete {
+        kind: ObjectKind::Key,
         id: id.to_owned(),
         expected: None,
     };
     store.change(delete("k1"), by(5)).await.unwrap();
-    let replace = Change::Replace {
-        draft: draft(Kind::Key, "k3", "name-k3", json!({ "x": 1 })),
+    let replace = ObjectChange::Replace {
+        draft: draft(ObjectKind::Key, "k3", "name-k3", json!({ "x": 1 })),
         expected: None,
     };
     store.change(replace, by(6)).await.unwrap();
     store.change(delete("k2"), by(7)).await.unwrap();
-    create(store, draft(Kind::Key, "k2", "again", json!({})), 8).await;
+    create(store, draft(ObjectKind::Key, "k2", "again", json!({})), 8).await;
 
     let told = async |since, limit| {
         let changes = store.changes(since, limit).await.unwrap()?;
@@ -258,7 +266,7 @@ async fn changes_are_told(store: &dyn Store) {
     assert_eq!(told(9, 100).await, None, "it hasn't been yet");
 
     let ids = async |after, limit| {
-        let page = store.page(Kind::Key, after, limit).await.unwrap();
+        let page = store.page(ObjectKind::Key, after, limit).await.unwrap();
         let ids: Vec<_> = page.into_iter().map(|one| one.id).collect();
         ids.join(" ")
     };
@@ -271,7 +279,7 @@ async fn changes_are_told(store: &dyn Store) {
         (Handle::Name("again"), Some("k2")),
         (Handle::Name("k2"), None),
     ] {
-        let object = store.find(Kind::Key, handle).await.unwrap();
+        let object = store.find(ObjectKind::Key, handle).await.unwrap();
         assert_eq!(
             object.as_ref().map(|one| one.id.as_str()),
             found,
@@ -281,8 +289,8 @@ async fn changes_are_told(store: &dyn Store) {
 }
 
 async fn uses_are_kept(store: &dyn Store) {
-    create(store, draft(Kind::Key, "k1", "one", json!({})), 1).await;
-    let used = |key: &str, second| Use {
+    create(store, draft(ObjectKind::Key, "k1", "one", json!({})), 1).await;
+    let used = |key: &str, second| KeyUse {
         key: key.to_owned(),
         at: at(second),
     };
@@ -305,8 +313,8 @@ async fn uses_are_kept(store: &dyn Store) {
     assert_eq!(known().await, [used("k1", 9), used("k2", 6)]);
     let change = store.marks().await.unwrap().change_number;
     assert_eq!(change, 1, "a use is no change");
-    let delete = Change::Delete {
-        kind: Kind::Key,
+    let delete = ObjectChange::Delete {
+        kind: ObjectKind::Key,
         id: "k1".to_owned(),
         expected: None,
     };
@@ -315,16 +323,21 @@ async fn uses_are_kept(store: &dyn Store) {
 }
 
 async fn every_change_is_audited(store: &dyn Store) {
-    create(store, draft(Kind::Rule, "r1", "one", json!({ "a": 1 })), 1).await;
-    let mut second = draft(Kind::Rule, "r1", "one", json!({ "a": 2 }));
+    create(
+        store,
+        draft(ObjectKind::Rule, "r1", "one", json!({ "a": 1 })),
+        1,
+    )
+    .await;
+    let mut second = draft(ObjectKind::Rule, "r1", "one", json!({ "a": 2 }));
     second.sealed = Some("secret".into());
-    let replace = Change::Replace {
+    let replace = ObjectChange::Replace {
         draft: second,
         expected: None,
     };
     store.change(replace, by(2)).await.unwrap();
-    let delete = Change::Delete {
-        kind: Kind::Rule,
+    let delete = ObjectChange::Delete {
+        kind: ObjectKind::Rule,
         id: "r1".to_owned(),
         expected: None,
     };
@@ -415,7 +428,7 @@ async fn the_audit_is_listed(store: &dyn Store, reload: &AuditDraft) {
 }
 
 /// On an empty database, all at once: each finds or makes the tables, and one first state counts.
-async fn replicas_start_together(place: &Place) {
+async fn replicas_start_together(place: &StorePlace) {
     let url = Arc::new(StoreUrl::parse(&place.url("together")).unwrap());
     let mut replicas = tokio::task::JoinSet::new();
     for number in 0..8 {
@@ -431,11 +444,11 @@ async fn replicas_start_together(place: &Place) {
 }
 
 /// As two replicas do: two handles on one database, many changes at once.
-async fn writers_take_turns(place: &Place) {
-    let one = opened(place, "turns").await;
+async fn writers_take_turns(place: &StorePlace) {
+    let one = open_store(place, "turns").await;
     let url = match place {
-        Place::Sqlite(_) => place.url("turns"),
-        Place::Postgres(server) => server.url("turns"),
+        StorePlace::Sqlite(_) => place.url("turns"),
+        StorePlace::Postgres(server) => server.url("turns"),
     };
     let two = open(&StoreUrl::parse(&url).unwrap()).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
@@ -444,7 +457,7 @@ async fn writers_take_turns(place: &Place) {
         // Names repeat: of each four one wins.
         let (id, name) = (format!("id-{number}"), format!("name-{}", number / 4));
         writers.spawn(async move {
-            let change = Change::Create(draft(Kind::Rule, &id, &name, json!({})));
+            let change = ObjectChange::Create(draft(ObjectKind::Rule, &id, &name, json!({})));
             store.change(change, by(0)).await
         });
     }
@@ -479,13 +492,13 @@ fn ask(value: bool, actor: &str) -> ToggleChange {
 }
 
 /// The step that a request leads to from a state.
-fn step(toggle: &Toggle, request: ToggleChange, second: i64) -> (ToggleAnswer, Step) {
+fn step(toggle: &Toggle, request: ToggleChange, second: i64) -> (ToggleAnswer, ToggleStep) {
     let mut to = toggle.clone();
     let (answer, items) = to.request(request, &SETTINGS, at(second));
     let from = toggle.revision();
     (
         answer,
-        Step {
+        ToggleStep {
             from,
             to,
             items,
@@ -505,11 +518,11 @@ async fn the_toggle_keeps_its_first_state(store: &dyn Store) {
 
 /// Two handles and many requests from one state: one is taken, and each of the others sees that it
 /// was not.
-async fn one_step_wins(place: &Place) {
-    let one = opened(place, "race").await;
+async fn one_step_wins(place: &StorePlace) {
+    let one = open_store(place, "race").await;
     let url = match place {
-        Place::Sqlite(_) => place.url("race"),
-        Place::Postgres(server) => server.url("race"),
+        StorePlace::Sqlite(_) => place.url("race"),
+        StorePlace::Postgres(server) => server.url("race"),
     };
     let two = open(&StoreUrl::parse(&url).unwrap()).await.unwrap();
     let mut toggle = one.begin_toggle(&Toggle::new(true)).await.unwrap();
@@ -575,7 +588,7 @@ async fn history_tells_what_became_of_it(store: &dyn Store) {
 async fn settled_and_refused(store: &dyn Store, toggle: &Toggle) {
     let mut settled = toggle.clone();
     let item = settled.settle(&SETTINGS, at(11)).unwrap();
-    let settle = Step {
+    let settle = ToggleStep {
         from: toggle.revision(),
         to: settled.clone(),
         items: vec![item],

@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::error::ErrorBody;
 use crate::json;
 use crate::models::ListedModel;
+use crate::parameters::Parameter;
 use crate::scan::Scan;
 use crate::translate::TranslateError;
 use crate::translate::event::{Event, ReadStream, Sink, WriteStream, replay};
@@ -162,6 +163,16 @@ pub(crate) trait ClientCodec: Sync {
 
     /// Removes thoughts of other formats' providers from a request; true if there were any.
     fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> bool;
+
+    /// The names under which an endpoint may have a parameter, the one to use first; none if it has
+    /// no such parameter.
+    fn parameter_names<'n>(&self, endpoint: Endpoint, parameter: Parameter<'n>) -> Vec<&'n str>;
+
+    /// The value of a parameter in the format's shape.
+    fn parameter_value<'v>(&self, parameter: Parameter<'_>, value: &'v Value) -> Cow<'v, Value> {
+        let _ = parameter;
+        Cow::Borrowed(value)
+    }
 
     /// The end user that a request names, as JSON text.
     fn end_user<'b>(&self, body: &'b [u8], fields: &Scan) -> Option<&'b [u8]>;

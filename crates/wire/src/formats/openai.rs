@@ -1,5 +1,5 @@
-//! What OpenAI's formats have in common: error bodies, headers and model lists. It must not know
-//! requests and responses, which differ.
+//! The common parts of OpenAI's formats: error bodies, headers, model lists and annotations. It must
+//! not know requests and responses, which differ.
 
 use serde_json::{Value, json};
 
@@ -7,6 +7,9 @@ use super::{RateLimitHeaders, ResetForm};
 use crate::error::ErrorBody;
 use crate::models::{CREATED, ListedModel};
 use crate::scan::{Field, Scan};
+use crate::translate::emit::Fields;
+use crate::translate::json::Json;
+use crate::translate::neutral::Citation;
 
 /// The company's name.
 pub(super) const VENDOR: &str = "OpenAI";
@@ -69,4 +72,47 @@ pub(super) fn model(model: ListedModel<'_>) -> Value {
         "created": CREATED,
         "owned_by": model.owned_by,
     })
+}
+
+/// Reads OpenAI's `url_citation`: in chat it stands in a field of that name, in responses not.
+pub(super) fn read_annotation(annotation: Json<'_>) -> Option<Citation<'_>> {
+    let mut annotation = annotation.into_object()?;
+    if annotation.str("type") != Some("url_citation") {
+        return None;
+    }
+    let mut inner = annotation.take_object("url_citation").unwrap_or(annotation);
+    Some(Citation {
+        url: inner.take("url")?.into_text()?,
+        title: inner.take_string("title"),
+        quote: inner.take_string("content"),
+        span: inner.u64("start_index").zip(inner.u64("end_index")),
+    })
+}
+
+/// Writes the fields of a `url_citation`. Where the place is unknown it is zero: the SDKs demand a
+/// number.
+pub(super) fn write_url_citation(fields: &mut Fields<'_>, citation: &Citation<'_>) {
+    let (start, end) = citation.span.unwrap_or_default();
+    fields.num("start_index", start);
+    fields.num("end_index", end);
+    fields.str("title", citation.title.as_deref().unwrap_or_default());
+    fields.str("url", &citation.url);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_of_openais_shapes() {
+        for text in [
+            r#"{"type":"url_citation","url_citation":{"url":"u","title":"t","start_index":1,"end_index":2}}"#,
+            r#"{"type":"url_citation","url":"u","title":"t","start_index":1,"end_index":2}"#,
+        ] {
+            let citation = read_annotation(Json::parse(text).unwrap()).unwrap();
+            assert_eq!((&*citation.url, citation.span), ("u", Some((1, 2))));
+        }
+        let file = r#"{"type":"file_citation","file_id":"f"}"#;
+        assert_eq!(read_annotation(Json::parse(file).unwrap()), None);
+    }
 }

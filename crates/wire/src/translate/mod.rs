@@ -7,7 +7,6 @@
 //! reported, or refused: [`policy`] holds the table.
 
 pub(crate) mod capability;
-pub(crate) mod citation;
 mod count;
 pub(crate) mod data_url;
 pub(crate) mod emit;

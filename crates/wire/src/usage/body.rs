@@ -146,7 +146,7 @@ enum State {
 ///
 /// Depth counts objects only: a key at depth one is a member of the body itself, and an array in
 /// between would add an object. Arrays of numbers (embeddings) are skipped at memory speed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Scanner {
     state: State,
     depth: u32,
@@ -169,7 +169,7 @@ pub(super) struct Scanner {
     closed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Capture {
     bytes: Vec<u8>,
     depth: u32,

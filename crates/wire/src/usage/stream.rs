@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use crate::json;
+use crate::sse::Piece;
 
 use super::body::Scanner;
 use super::counts::Counts;
@@ -19,7 +20,7 @@ static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
 /// Meters the events of a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StreamMeter {
     observed: Observed,
     model_tries: u8,
@@ -42,9 +43,16 @@ impl StreamMeter {
         &self.observed
     }
 
-    /// Ends the stream.
-    pub(crate) fn into_observed(self) -> Observed {
-        self.observed
+    /// Takes an event, or a part of one.
+    pub(crate) fn piece(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Event(event) => {
+                if let Some(data) = event.data() {
+                    self.data(&data);
+                }
+            }
+            Piece::Part { bytes, last } => self.part(bytes, *last),
+        }
     }
 
     /// Takes a part of an event that is too long to hold.

@@ -14,12 +14,7 @@ pub(crate) const CLIENTS: [Format; 3] = [
 ];
 
 /// Formats that providers speak.
-pub(crate) const PROVIDERS: [Format; 4] = [
-    Format::OpenAiChat,
-    Format::OpenAiResponses,
-    Format::AnthropicMessages,
-    Format::Gemini,
-];
+pub(crate) const PROVIDERS: [Format; Format::ALL.len()] = Format::ALL;
 
 /// The endpoint at which clients of a format ask for an answer.
 pub(crate) fn endpoint(client: Format) -> Endpoint {

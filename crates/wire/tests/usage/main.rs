@@ -55,7 +55,7 @@ fn pass(mut stream: AnswerStream, text: &[u8], size: usize) -> (Vec<u8>, Observe
         out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
     }
     out.extend_from_slice(&stream.end());
-    (out, stream.into_observed())
+    (out, stream.final_observed())
 }
 
 /// Chunk sizes that cut at every byte, at odd places and not at all.

@@ -1,4 +1,4 @@
-//! What the tests of this package share: a PostgreSQL of their own and entries made at random.
+//! Shared helpers of this package's tests: a PostgreSQL server of their own and random entries.
 
 pub(crate) mod postgres;
 
@@ -111,7 +111,7 @@ pub(crate) fn attempt(random: &mut Random, days: u64) -> AttemptStart {
     }
 }
 
-pub(crate) fn opened(random: &mut Random, days: u64) -> OpenEntry {
+pub(crate) fn random_open_entry(random: &mut Random, days: u64) -> OpenEntry {
     OpenEntry {
         attempt: attempt(random, days),
         estimate: usage(random),
@@ -167,12 +167,12 @@ pub(crate) fn entries(seed: u64, count: usize, days: u64) -> Vec<LedgerEntry> {
 }
 
 /// A place that makes empty stores, and changes them behind their backs.
-pub(crate) enum Place {
+pub(crate) enum StorePlace {
     Sqlite(tempfile::TempDir),
     Postgres(Postgres),
 }
 
-impl Place {
+impl StorePlace {
     pub(crate) fn url(&self, name: &str) -> String {
         match self {
             Self::Sqlite(folder) => format!("sqlite:{}", folder.path().join(name).display()),

@@ -248,7 +248,7 @@ fn binaries() -> Option<PathBuf> {
     versions.pop()
 }
 
-/// Whether this process is root, or the folder was given away by root.
+/// Returns true if this process is root, or root gave the folder away.
 fn is_root(path: &Path) -> bool {
     let owner = |path: &Path| std::fs::metadata(path).map(|data| data.uid()).ok();
     owner(Path::new("/proc/self")) == Some(0) && owner(path).is_some()

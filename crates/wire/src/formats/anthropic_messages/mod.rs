@@ -1,15 +1,19 @@
 //! Anthropic messages.
 
+mod citation;
 mod error;
 mod history;
 mod models;
 mod read_request;
 mod read_response;
 mod read_stream;
+mod thinking;
 mod usage;
 mod write_request;
 mod write_response;
 mod write_stream;
+
+use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Endpoint;
@@ -19,6 +23,7 @@ use super::{ClientCodec, Codec, RateLimitHeaders, ResetForm};
 use crate::error::ErrorBody;
 use crate::json;
 use crate::models::ListedModel;
+use crate::parameters::Parameter;
 use crate::scan::{Field, Scan};
 use crate::translate::TranslateError;
 use crate::translate::event::{ReadStream, WriteStream};
@@ -134,6 +139,26 @@ impl ClientCodec for AnthropicMessages {
 
     fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
         history::clean(request)
+    }
+
+    /// A count of tokens takes no parameters.
+    fn parameter_names<'n>(&self, endpoint: Endpoint, parameter: Parameter<'n>) -> Vec<&'n str> {
+        match parameter {
+            _ if endpoint == Endpoint::CountTokens => vec![],
+            Parameter::TokenLimit(_) => vec!["max_tokens"],
+            Parameter::Stop => vec!["stop_sequences"],
+            Parameter::Other(name) => vec![name],
+        }
+    }
+
+    /// Stop texts are a list, also where it is one text.
+    fn parameter_value<'v>(&self, parameter: Parameter<'_>, value: &'v Value) -> Cow<'v, Value> {
+        match value {
+            Value::String(_) if parameter == Parameter::Stop => {
+                Cow::Owned(Value::Array(vec![value.clone()]))
+            }
+            value => Cow::Borrowed(value),
+        }
     }
 
     /// `metadata.user_id`.

@@ -1,5 +1,6 @@
 //! Reads a messages request. It must not know what the target can express.
 
+use super::thinking;
 use crate::translate::TranslateError;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
@@ -95,7 +96,7 @@ fn feature_of(name: &str) -> Feature {
 fn read_output_config<'a>(request: &mut Request<'a>, value: Json<'a>) -> Read<()> {
     let mut config = object(value, "output_config")?;
     if let Some(effort) = config.take("effort") {
-        reasoning::read_output_effort(&mut request.reasoning, effort)?;
+        thinking::read_output_effort(&mut request.reasoning, effort)?;
     }
     if let Some(format) = config.take("format") {
         request.output = read_format(object(format, "output_config.format")?)?;

@@ -1,6 +1,6 @@
 //! Reads a plain message.
 
-use crate::translate::citation;
+use super::citation;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
     Arguments, Choice, Finish, Kind, Part, Response, Text, Thinking, ToolCall, Usage,
@@ -26,7 +26,7 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
     for block in body.take_array("content") {
         if let Some(mut block) = block.into_object() {
             let cited = block.take_array("citations");
-            citations.extend(cited.into_iter().filter_map(citation::read_anthropic));
+            citations.extend(cited.into_iter().filter_map(citation::read));
             parts.extend(read_block(block));
         }
     }

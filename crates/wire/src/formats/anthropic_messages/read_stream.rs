@@ -1,7 +1,7 @@
 //! Reads a stream of message events.
 
+use super::citation;
 use super::read_response::{read_stop, read_usage};
-use crate::translate::citation;
 use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
 use crate::translate::failure::{self, Failure};
 use crate::translate::json::{Json, Object};
@@ -154,7 +154,7 @@ fn text_event(block: usize, text: Text<'_>, sink: &mut Sink<'_>) {
 }
 
 fn cite(citation: Json<'_>, sink: &mut Sink<'_>) {
-    if let Some(citation) = citation::read_anthropic(citation) {
+    if let Some(citation) = citation::read(citation) {
         sink(Event::Citation {
             choice: 0,
             citation,

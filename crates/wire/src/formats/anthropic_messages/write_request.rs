@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use serde_json::Number;
 
 use super::TOOL_NAME_LIMIT;
+use super::thinking::{self, Situation, ThinkingField, ThinkingPlan};
 use crate::translate::capability::{Claude, claude};
 use crate::translate::data_url;
 use crate::translate::emit::{Fields, Items, object};
@@ -16,9 +17,6 @@ use crate::translate::neutral::{
 };
 use crate::translate::options::RequestOptions;
 use crate::translate::policy::{Feature, Losses};
-use crate::translate::reasoning::{
-    AnthropicPlan, AnthropicSituation, AnthropicThinking, anthropic_plan,
-};
 use crate::translate::signature::Signature;
 use crate::translate::tool_id::{fit, fit_name};
 use crate::translate::tool_schema::{self, Sent};
@@ -107,8 +105,8 @@ fn plan(
     max_tokens: u64,
     talk: &Turns<'_, '_>,
     losses: &mut Losses,
-) -> AnthropicPlan {
-    let situation = AnthropicSituation {
+) -> ThinkingPlan {
+    let situation = Situation {
         model,
         max_tokens,
         forced_tool: matches!(
@@ -121,7 +119,7 @@ fn plan(
         ),
         unsigned_calls: has_unsigned_calls(&talk.turns),
     };
-    anthropic_plan(request.reasoning, situation, losses)
+    thinking::plan(request.reasoning, situation, losses)
 }
 
 /// Whether the conversation ends in results of calls before which no thought of Anthropic's stands.
@@ -433,17 +431,17 @@ fn write_choice(fields: &mut Fields<'_>, request: &Request<'_>) {
 
 fn write_plan(
     fields: &mut Fields<'_>,
-    plan: AnthropicPlan,
+    plan: ThinkingPlan,
     output: &Output<'_>,
     losses: &mut Losses,
 ) {
     match plan.thinking {
-        AnthropicThinking::Unset => {}
-        AnthropicThinking::Adaptive { display } => fields.obj("thinking", |thinking| {
+        ThinkingField::Unset => {}
+        ThinkingField::Adaptive { display } => fields.obj("thinking", |thinking| {
             thinking.str("type", "adaptive");
             thinking.opt_str("display", display.then_some("summarized"));
         }),
-        AnthropicThinking::Budget(budget) => fields.obj("thinking", |thinking| {
+        ThinkingField::Budget(budget) => fields.obj("thinking", |thinking| {
             thinking.str("type", "enabled");
             thinking.num("budget_tokens", budget);
         }),
@@ -476,10 +474,10 @@ fn write_sampling(
     fields: &mut Fields<'_>,
     sampling: &Sampling<'_>,
     model: Claude,
-    plan: AnthropicPlan,
+    plan: ThinkingPlan,
     losses: &mut Losses,
 ) {
-    let thinks = plan.thinking != AnthropicThinking::Unset;
+    let thinks = plan.thinking != ThinkingField::Unset;
     let free = model.sampling && !thinks;
     let temperature = sampling.temperature.as_ref();
     match temperature.and_then(Number::as_f64) {

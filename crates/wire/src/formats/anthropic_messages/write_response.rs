@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::translate::citation;
+use super::citation;
 use crate::translate::emit::{Fields, Items, object};
 use crate::translate::neutral::{
     Choice, Citation, Finish, Kind, Part, Response, Thinking, ToolCall, Usage,
@@ -100,7 +100,7 @@ fn write_citations(item: &mut Fields<'_>, citations: &[Citation<'_>]) {
 
 /// Writes the fields of a citation.
 pub(crate) fn write_citation(item: &mut Fields<'_>, citation: &Citation<'_>) {
-    citation::write_anthropic(item, citation);
+    citation::write(item, citation);
 }
 
 fn write_thinking(item: &mut Fields<'_>, thinking: &Thinking<'_>) {

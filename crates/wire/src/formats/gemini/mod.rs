@@ -2,9 +2,11 @@
 //! written and its responses only read.
 
 mod count;
+mod grounding;
 mod path;
 mod read_response;
 mod read_stream;
+mod thinking;
 mod usage;
 mod write_request;
 

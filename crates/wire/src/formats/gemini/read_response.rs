@@ -1,6 +1,6 @@
 //! Reads a plain `generateContent` answer.
 
-use crate::translate::citation;
+use super::grounding;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
     Arguments, Choice, Finish, Image, Kind, Part, Response, Source, Text, Thinking, ToolCall, Usage,
@@ -184,9 +184,7 @@ fn read_candidate<'a>(
     let has_calls = parts
         .iter()
         .any(|part| matches!(part.kind, Kind::ToolCall(_)));
-    let citations = candidate
-        .get("groundingMetadata")
-        .map(citation::read_grounding);
+    let citations = candidate.get("groundingMetadata").map(grounding::read);
     Ok(Choice {
         index: candidate.u64("index").unwrap_or(0),
         finish: read_finish(reason)?.with_tools(has_calls),

@@ -1,7 +1,7 @@
 //! Reads a stream of `generateContent` answers, each with what came since the last one.
 
+use super::grounding;
 use super::read_response::{Found, read_finish, read_part, read_tier, read_usage};
-use crate::translate::citation;
 use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
 use crate::translate::failure::{self, Failure};
 use crate::translate::json::{Json, Object};
@@ -106,7 +106,7 @@ impl Reader {
             }
         }
         if let Some(metadata) = candidate.get("groundingMetadata") {
-            for citation in citation::read_grounding(metadata) {
+            for citation in grounding::read(metadata) {
                 sink(Event::Citation {
                     choice: index,
                     citation,

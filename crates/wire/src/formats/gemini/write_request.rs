@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 
+use super::thinking::{self, ThinkingPlan};
 use crate::translate::capability::{GeminiThinking, gemini_checks_signatures, gemini_thinking};
 use crate::translate::data_url;
 use crate::translate::emit::{Fields, Items, object};
@@ -12,7 +13,6 @@ use crate::translate::neutral::{
     Extra, Kind, Output, Part, Request, Source, Tier, ToolCall, ToolChoice, ToolResult,
 };
 use crate::translate::policy::{Feature, Losses};
-use crate::translate::reasoning::{GeminiPlan, gemini_plan};
 use crate::translate::signature::Signature;
 use crate::translate::tool_id::{NAME_LIMIT, fit_name, is_made};
 use crate::translate::tool_schema::{self, Sent};
@@ -36,7 +36,7 @@ pub(crate) fn write_request(
     for part in &talk.skipped {
         lose_part(part, losses);
     }
-    let plan = gemini_plan(
+    let plan = thinking::plan(
         request.reasoning,
         model,
         request.sampling.max_tokens,
@@ -451,7 +451,7 @@ fn write_sampling(config: &mut Fields<'_>, request: &Request<'_>, losses: &mut L
     }
 }
 
-fn write_output(config: &mut Fields<'_>, request: &Request<'_>, plan: GeminiPlan) {
+fn write_output(config: &mut Fields<'_>, request: &Request<'_>, plan: ThinkingPlan) {
     match &request.output {
         Output::Text => {}
         Output::AnyJson => config.str("responseMimeType", "application/json"),
@@ -460,7 +460,7 @@ fn write_output(config: &mut Fields<'_>, request: &Request<'_>, plan: GeminiPlan
             config.json("responseJsonSchema", schema);
         }
     }
-    if plan == GeminiPlan::default() {
+    if plan == ThinkingPlan::default() {
         return;
     }
     config.obj("thinkingConfig", |thinking| {

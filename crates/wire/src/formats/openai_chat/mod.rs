@@ -6,6 +6,7 @@ mod history;
 mod read_request;
 mod read_response;
 mod read_stream;
+mod search_results;
 mod usage;
 mod write_request;
 mod write_response;
@@ -21,6 +22,7 @@ pub(crate) use write_request::{lose_default, tier, write_schema};
 use super::{ClientCodec, Codec, RateLimitHeaders, openai};
 use crate::error::ErrorBody;
 use crate::models::ListedModel;
+use crate::parameters::Parameter;
 use crate::scan::Scan;
 use crate::translate::TranslateError;
 use crate::translate::event::{ReadStream, WriteStream};
@@ -112,6 +114,18 @@ impl ClientCodec for OpenAiChat {
 
     fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> bool {
         history::clean(request, dialect)
+    }
+
+    fn parameter_names<'n>(&self, endpoint: Endpoint, parameter: Parameter<'n>) -> Vec<&'n str> {
+        match (endpoint, parameter) {
+            (Endpoint::Embeddings, Parameter::TokenLimit(_) | Parameter::Stop) => vec![],
+            (Endpoint::Completions, Parameter::TokenLimit(_)) => vec!["max_tokens"],
+            // Both names are in use; a body with the two of them is refused.
+            (_, Parameter::TokenLimit("max_tokens")) => vec!["max_tokens", "max_completion_tokens"],
+            (_, Parameter::TokenLimit(_)) => vec!["max_completion_tokens", "max_tokens"],
+            (_, Parameter::Stop) => vec!["stop"],
+            (_, Parameter::Other(name)) => vec![name],
+        }
     }
 
     fn end_user<'b>(&self, body: &'b [u8], fields: &Scan) -> Option<&'b [u8]> {

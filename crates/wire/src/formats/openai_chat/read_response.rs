@@ -1,7 +1,8 @@
 //! Reads a plain chat completion, with what compatible servers make of it.
 
 use super::read_request::read_google_signature;
-use crate::translate::citation;
+use super::search_results;
+use crate::formats::openai;
 use crate::translate::data_url;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
@@ -30,7 +31,7 @@ pub(crate) fn read_response<'a>(
     };
     let id = body.take("id").and_then(Json::into_text);
     let seed = id.as_deref().unwrap_or(&context.request_id).to_owned();
-    let mut citations = citation::read_search_results(&mut body);
+    let mut citations = search_results::read(&mut body);
     let choices = body.take_array("choices").into_iter().filter_map(|choice| {
         let mut choice = read_choice(choice.into_object()?, &seed);
         if choice.citations.is_empty() {
@@ -122,7 +123,7 @@ fn read_choice<'a>(mut choice: Object<'a>, seed: &str) -> Choice<'a> {
         citations: message
             .take_array("annotations")
             .into_iter()
-            .filter_map(citation::read_annotation)
+            .filter_map(openai::read_annotation)
             .collect(),
         logprobs: choice.take("logprobs"),
     }

@@ -3,7 +3,8 @@
 use super::balance::Balance;
 use super::read_request::read_google_signature;
 use super::read_response::{content_part, read_finish, thoughts, usage_of};
-use crate::translate::citation;
+use super::search_results;
+use crate::formats::openai;
 use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
 use crate::translate::failure::{self, Failure};
 use crate::translate::json::{Json, Object};
@@ -106,7 +107,7 @@ impl Reader {
         }
 
         for annotation in delta.take_array("annotations") {
-            if let Some(citation) = citation::read_annotation(annotation) {
+            if let Some(citation) = openai::read_annotation(annotation) {
                 self.cite(at, citation, sink);
             }
         }
@@ -440,7 +441,7 @@ impl ReadStream for Reader {
             }
 
             if !self.searched {
-                let found = citation::read_search_results(&mut chunk);
+                let found = search_results::read(&mut chunk);
                 self.searched = !found.is_empty();
                 self.citations
                     .extend(found.into_iter().map(Citation::into_owned));

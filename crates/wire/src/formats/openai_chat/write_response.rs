@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::translate::citation::write_url_citation;
+use crate::formats::openai::write_url_citation;
 use crate::translate::emit::{Fields, Items, object};
 use crate::translate::neutral::{
     Choice, Finish, Image, Kind, Part, Response, Source, Thinking, ToolCall, Usage,

@@ -6,7 +6,7 @@ use llm_router_domain::format::Format;
 use super::write_response::{
     finish_reason, tier_name, write_google_signature, write_image, write_thinking, write_usage,
 };
-use crate::translate::citation::write_url_citation;
+use crate::formats::openai::write_url_citation;
 use crate::translate::emit::{Fields, object};
 use crate::translate::event::{Block, Event, Start, WriteStream};
 use crate::translate::failure::Failure;

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{ClientCodec, Codec, RateLimitHeaders, openai};
 use crate::error::ErrorBody;
 use crate::models::ListedModel;
+use crate::parameters::Parameter;
 use crate::scan::Scan;
 use crate::translate::TranslateError;
 use crate::translate::event::{ReadStream, WriteStream};
@@ -116,6 +117,14 @@ impl ClientCodec for OpenAiResponses {
 
     fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
         history::clean(request)
+    }
+
+    fn parameter_names<'n>(&self, _: Endpoint, parameter: Parameter<'n>) -> Vec<&'n str> {
+        match parameter {
+            Parameter::TokenLimit(_) => vec!["max_output_tokens"],
+            Parameter::Stop => vec![],
+            Parameter::Other(name) => vec![name],
+        }
     }
 
     fn end_user<'b>(&self, body: &'b [u8], fields: &Scan) -> Option<&'b [u8]> {

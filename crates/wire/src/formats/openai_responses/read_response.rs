@@ -1,7 +1,7 @@
 //! Reads a plain response.
 
 use super::read_request::reasoning_text;
-use crate::translate::citation;
+use crate::formats::openai;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
     Arguments, Choice, Citation, Finish, Image, Kind, Part, Response, Source, Text, Thinking,
@@ -157,7 +157,7 @@ fn read_part<'a>(mut part: Object<'a>, found: &mut Found<'a>) -> Option<Part<'a>
             let annotations = part.take_array("annotations").into_iter();
             found
                 .citations
-                .extend(annotations.filter_map(citation::read_annotation));
+                .extend(annotations.filter_map(openai::read_annotation));
             found.tokens.extend(part.take_array("logprobs"));
             Some(Part::text(part.take_string("text")?))
         }

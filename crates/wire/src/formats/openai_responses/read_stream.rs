@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::read_request::reasoning_text;
 use super::read_response::{finish_of, read_usage, signature_of};
-use crate::translate::citation;
+use crate::formats::openai;
 use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
 use crate::translate::failure::{self, Failure};
 use crate::translate::json::{Json, Object};
@@ -335,7 +335,7 @@ impl ReadStream for Reader {
                 }
                 "response.function_call_arguments.delta" => self.arguments(&mut event, sink),
                 "response.output_text.annotation.added" => {
-                    let found = event.take("annotation").and_then(citation::read_annotation);
+                    let found = event.take("annotation").and_then(openai::read_annotation);
                     if let Some(citation) = found {
                         sink(Event::Citation {
                             choice: 0,

@@ -18,12 +18,12 @@ use crate::support::postgres::Postgres;
 const KEY: &str = "key:a:total:";
 const OWNER: &str = "owner:team:month:2026-11-01";
 
-struct Replica {
+struct TestReplica {
     connection: BudgetConnection,
     asker: ReplicaConnection,
 }
 
-impl Replica {
+impl TestReplica {
     async fn join(url: &str) -> Self {
         let asker = ReplicaConnection {
             replica: Uuid::new_v4(),
@@ -49,7 +49,10 @@ impl Replica {
             .apply_spend_update(self.asker, news)
             .await
             .unwrap();
-        standings.iter().map(|one| shown(&one.figures)).collect()
+        standings
+            .iter()
+            .map(|one| to_strings(&one.figures))
+            .collect()
     }
 }
 
@@ -99,7 +102,7 @@ fn news(
     }
 }
 
-fn shown(figures: &LineTotals) -> (String, String) {
+fn to_strings(figures: &LineTotals) -> (String, String) {
     let text = |usd: Decimal| usd.normalize().to_string();
     (text(figures.spent), text(figures.reserved))
 }
@@ -114,7 +117,7 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
         return;
     };
     let url = book(&server).await;
-    let (one, two) = (Replica::join(&url).await, Replica::join(&url).await);
+    let (one, two) = (TestReplica::join(&url).await, TestReplica::join(&url).await);
     let large = [(KEY, "9007199254741.000000000000001")];
     let first = claim(1, "0", "0.000000000000002", &large);
     assert_eq!(one.claim(&first).await, ReserveOutcome::Unknown);
@@ -127,7 +130,10 @@ async fn replicas_reserve_and_settle_to_the_last_digit() {
     let ReserveOutcome::Held(figures) = one.claim(&first).await else {
         panic!("it fits");
     };
-    assert_eq!(shown(&figures[0]), pair(stored[0].1, "0.000000000000002"));
+    assert_eq!(
+        to_strings(&figures[0]),
+        pair(stored[0].1, "0.000000000000002")
+    );
     let second = claim(2, "0", "0.000000000000002", &large);
     assert!(matches!(
         two.claim(&second).await,
@@ -168,7 +174,7 @@ async fn all_lines_are_held_or_none() {
         return;
     };
     let url = book(&server).await;
-    let one = Replica::join(&url).await;
+    let one = TestReplica::join(&url).await;
     one.tell(&news(ReservationChange::None, &[KEY, OWNER], &[], true))
         .await;
     let lines = [(KEY, "5"), (OWNER, "1")];
@@ -178,7 +184,7 @@ async fn all_lines_are_held_or_none() {
         panic!("the owner has too little");
     };
     assert_eq!(position, 1);
-    let shown: Vec<_> = figures.iter().map(shown).collect();
+    let shown: Vec<_> = figures.iter().map(to_strings).collect();
     assert_eq!(shown, [pair("0", "0"), pair("0", "0")]);
     let held = one.claim(&claim(1, "0", "1", &lines)).await;
     assert!(matches!(held, ReserveOutcome::Held(_)), "{held:?}");
@@ -189,7 +195,7 @@ async fn what_nobody_settles_is_let_go_and_a_call_under_way_is_held_whatever_is_
     let Some(server) = Postgres::start() else {
         return;
     };
-    let one = Replica::join(&book(&server).await).await;
+    let one = TestReplica::join(&book(&server).await).await;
     one.tell(&news(ReservationChange::None, &[KEY], &[], true))
         .await;
     let lost = Reservation {
@@ -230,7 +236,7 @@ async fn who_asks_at_the_same_time_never_gets_more_than_there_is() {
     let url = book(&server).await;
     let mut asking = Vec::new();
     for run in 0..4 {
-        let replica = Replica::join(&url).await;
+        let replica = TestReplica::join(&url).await;
         // Each names the lines in another order.
         let lines = if run % 2 == 0 {
             [(KEY, "10"), (OWNER, "7")]
@@ -285,14 +291,14 @@ async fn what_comes_over_a_connection_given_up_is_void() {
         return;
     };
     let url = book(&server).await;
-    let old = Replica::join(&url).await;
+    let old = TestReplica::join(&url).await;
     old.tell(&news(ReservationChange::None, &[KEY], &[], true))
         .await;
     let asker = ReplicaConnection {
         connection: 2,
         ..old.asker
     };
-    let new = Replica::over(&url, asker).await;
+    let new = TestReplica::over(&url, asker).await;
     let late = claim(1, "0", "1", &[(KEY, "1")]);
     let refused = old.connection.reserve(old.asker, &late).await;
     assert!(
@@ -315,14 +321,14 @@ async fn a_server_that_crashed_says_that_it_forgot() {
         return;
     };
     let url = book(&server).await;
-    let one = Replica::join(&url).await;
+    let one = TestReplica::join(&url).await;
     let epoch = one.connection.announce(one.asker, Duration::from_secs(5));
     let epoch = epoch.await.unwrap().epoch;
     one.tell(&news(ReservationChange::None, &[KEY], &[(9, "2")], true))
         .await;
     server.stop();
     server.run();
-    let two = Replica::join(&url).await;
+    let two = TestReplica::join(&url).await;
     let present = two.connection.announce(two.asker, Duration::from_secs(5));
     let present = present.await.unwrap();
     assert_ne!(present.epoch, epoch);
