@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin_api::editor::{Editor, by};
 use crate::keys::stored_keys::PREFIX;
-use crate::sync::reload::LoadError;
+use crate::sync::reload::to_config_errors;
 
 /// The configuration, for the admin service.
 pub(crate) struct ConfigEditor {
@@ -49,7 +49,7 @@ impl llm_router_admin::ConfigApi for ConfigEditor {
 
     async fn reload(&self, actor: &str) -> Result<u64, Vec<ConfigError>> {
         let reloaded = self.editor.reloader.reload_as("asked by API", actor).await;
-        reloaded.map_err(|error| mistakes(&error))
+        reloaded.map_err(|error| to_config_errors(&error))
     }
 
     async fn roll_back(&self, number: u64, actor: &str) -> Result<RollbackReport, RollbackError> {
@@ -191,31 +191,4 @@ fn to_api(object: &StoredObject) -> Value {
         "updated_at": object.updated_at,
         "fields": object.body,
     })
-}
-
-/// Converts the errors of a configuration to those of the API.
-pub(crate) fn mistakes(error: &LoadError) -> Vec<ConfigError> {
-    match error {
-        LoadError::Config(report) => report.errors().map(mistake).collect(),
-        other => vec![ConfigError {
-            file: String::new(),
-            line: None,
-            field: String::new(),
-            message: other.to_string(),
-        }],
-    }
-}
-
-fn mistake(problem: &llm_router_config::Problem) -> ConfigError {
-    let remedy = if problem.remedy.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", problem.remedy)
-    };
-    ConfigError {
-        file: problem.file.to_string(),
-        line: problem.mark.map(|mark| mark.line),
-        field: problem.path.clone(),
-        message: format!("{}{remedy}", problem.message),
-    }
 }

@@ -135,14 +135,6 @@ pub(crate) fn by(actor: &str) -> ChangedBy {
     }
 }
 
-/// Returns the error of a field.
-pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
-    ObjectError::Invalid {
-        field: field.to_owned(),
-        message: message.into(),
-    }
-}
-
 /// Converts the reason that the store refuses a change.
 pub(crate) fn to_object_error(error: ChangeError) -> ObjectError {
     match error {

@@ -17,8 +17,9 @@ use llm_router_store::objects::{ObjectDraft, ObjectKind, StoredObject};
 use llm_router_store::seal::Sealer;
 use serde_json::{Map, Value, json};
 
-use crate::admin_api::editor::{Editor, invalid};
+use crate::admin_api::editor::Editor;
 use crate::health::{Checked, Health};
+use crate::keys::generate::invalid;
 use crate::proxy::{SharedLive, check_now};
 use crate::routing::toggle::now;
 use crate::snapshot::stored_providers::{self, PRICES, Secrets};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use llm_router_config::OnCounterFailure;
 use llm_router_domain::budget::{
-    Account, Budget, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
+    Account, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
 };
 use llm_router_domain::ledger::{LedgerEntry, OpenEntry, stamp_run};
 use llm_router_domain::price::Cost;
@@ -26,17 +26,10 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::ledger::Ledger;
+pub(crate) use crate::snapshot::KeyBudget;
 pub(crate) use shared::DecidedBy;
 use shared::{ReserveRequest, SharedBudgets};
 pub(crate) use store::BudgetStore;
-
-/// Budgets that one key spends from.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyBudget {
-    line: Arc<[(Account, Budget)]>,
-    /// Allows models without a price.
-    allow_unpriced: bool,
-}
 
 /// Spending and reservations of every key with a budget.
 pub(crate) struct Budgets {
@@ -104,13 +97,17 @@ struct LocalState {
     known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
 }
 
-impl KeyBudget {
-    /// Creates the budgets of `line`; none if it is empty.
-    pub(crate) fn new(line: Vec<(Account, Budget)>, allow_unpriced: bool) -> Option<Self> {
-        (!line.is_empty()).then(|| Self {
-            line: line.into(),
-            allow_unpriced,
-        })
+/// Returns the labels of a decision in metrics: who decided, and the outcome.
+pub(crate) const fn decision_labels(
+    reserved: Result<&DecidedBy, &BudgetRefusal>,
+) -> [&'static str; 2] {
+    match reserved {
+        Ok(DecidedBy::All) => ["all", "held"],
+        Ok(DecidedBy::Share) => ["share", "held"],
+        Ok(DecidedBy::Nobody) => ["nobody", "held"],
+        Err(BudgetRefusal::OverBudget(_)) => ["all", "over_budget"],
+        Err(BudgetRefusal::Share(_)) => ["share", "over_budget"],
+        Err(BudgetRefusal::Unknown | BudgetRefusal::Unavailable) => ["nobody", "refused"],
     }
 }
 

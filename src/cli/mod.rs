@@ -15,9 +15,10 @@ use llm_router_config::Environment;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
+use crate::keys::generate::random_key;
 use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
-use crate::startup::{Start, random_key};
+use crate::startup::Start;
 use crate::sync::reload::LoadError;
 
 /// Failure of a command. Exit code 2 is wrong usage or configuration, 1 everything else.

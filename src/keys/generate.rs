@@ -11,9 +11,7 @@ use llm_router_store::objects::{ObjectDraft, ObjectKind, StoredObject};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use crate::admin_api::editor::invalid;
 use crate::keys::stored_keys::{Hashed, PREFIX, hashes_of, seal_hashes};
-use crate::startup::random_key;
 
 /// Characters of a key that its holder may recognise it by.
 const SHOWN: usize = 16;
@@ -106,6 +104,25 @@ pub(crate) fn draft(
 
 fn prefix(text: &SecretString) -> &str {
     text.expose_secret().get(..SHOWN).unwrap_or_default()
+}
+
+/// Makes a new key: 32 random bytes in two version 4 UUIDs' worth of text.
+pub(crate) fn random_key() -> SecretString {
+    format!("sk-router-{}", random_secret().expose_secret()).into()
+}
+
+/// Makes a secret of 32 random bytes in two version 4 UUIDs' worth of text.
+pub(crate) fn random_secret() -> SecretString {
+    let (one, two) = (Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    format!("{one}{two}").into()
+}
+
+/// Returns the error of a field.
+pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
+    ObjectError::Invalid {
+        field: field.to_owned(),
+        message: message.into(),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::budgets::{BudgetRefusal, DecidedBy};
 use crate::telemetry::metrics::declare::metrics;
 use crate::telemetry::metrics::labels;
 use llm_router_domain::ledger::LedgerEntry;
@@ -62,17 +61,12 @@ impl LedgerMetrics {
             .set(i64::try_from(calls).unwrap_or(i64::MAX));
     }
 
-    /// Counts what was decided about an attempt that a budget pays for.
-    pub(crate) fn count_decision(&self, reserved: Result<&DecidedBy, &BudgetRefusal>) {
-        let labels = match reserved {
-            Ok(DecidedBy::All) => ["all", "held"],
-            Ok(DecidedBy::Share) => ["share", "held"],
-            Ok(DecidedBy::Nobody) => ["nobody", "held"],
-            Err(BudgetRefusal::OverBudget(_)) => ["all", "over_budget"],
-            Err(BudgetRefusal::Share(_)) => ["share", "over_budget"],
-            Err(BudgetRefusal::Unknown | BudgetRefusal::Unavailable) => ["nobody", "refused"],
-        };
-        self.counted.decisions.with_label_values(&labels).inc();
+    /// Counts a decision on an attempt that a budget pays for, by who decided and the outcome.
+    pub(crate) fn count_decision(&self, [by, outcome]: [&'static str; 2]) {
+        self.counted
+            .decisions
+            .with_label_values(&[by, outcome])
+            .inc();
     }
 
     /// Counts an entry that used something without a price, at the deployment of that id, and

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use llm_router_config::{self as config, Http2, RouterLimits, Server};
 use llm_router_domain::balance::{self, Balancer, DeploymentStates};
-use llm_router_domain::budget::Account;
+use llm_router_domain::budget::{Account, Budget};
 use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Allowance, Key};
@@ -26,7 +26,6 @@ use llm_router_domain::retry::RetryBounds;
 use llm_router_domain::rule::Rules;
 use llm_router_providers::{Credential, UpstreamRoute};
 
-use crate::budgets::KeyBudget;
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
 use crate::snapshot::stored_rules::Listed;
@@ -176,6 +175,24 @@ impl Snapshot {
             .iter()
             .enumerate()
             .find(|(_, provider)| provider.id == id)
+    }
+}
+
+/// Budgets that one key spends from.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyBudget {
+    pub(crate) line: Arc<[(Account, Budget)]>,
+    /// Allows models without a price.
+    pub(crate) allow_unpriced: bool,
+}
+
+impl KeyBudget {
+    /// Creates the budgets of `line`; none if it is empty.
+    fn new(line: Vec<(Account, Budget)>, allow_unpriced: bool) -> Option<Self> {
+        (!line.is_empty()).then(|| Self {
+            line: line.into(),
+            allow_unpriced,
+        })
     }
 }
 

@@ -29,6 +29,7 @@ use crate::admin_api::providers::ProviderEditor;
 use crate::admin_api::routing::RoutingEditor;
 use crate::budgets::Budgets;
 use crate::health::Health;
+use crate::keys::generate;
 use crate::keys::last_used::{UseLog, keep_written};
 use crate::keys::stored_keys::IssuedKeys;
 use crate::ledger::metrics::LedgerMetrics;
@@ -68,7 +69,7 @@ pub(crate) struct Start {
 /// # Errors
 /// A configuration that can't be used, a port that can't be had, or a ledger that can't be opened.
 pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
-    let hasher = KeyHasher::new(&random_secret());
+    let hasher = KeyHasher::new(&generate::random_secret());
     let loader = Loader::new(start.file, start.folder, hasher, start.mock);
     let loaded = loader.load()?;
     tell_warnings(&loaded);
@@ -331,7 +332,7 @@ fn with_some_key(
     if config.keys.iter().any(|key| key.enabled) {
         return Ok(loader);
     }
-    let key = random_key();
+    let key = generate::random_key();
     writeln!(
         io::stderr(),
         "No key is configured. For this run only, use the admin key {}\n\
@@ -346,16 +347,6 @@ fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
     let key = config.secrets.secret_key.as_ref();
     let sealer = key.map(|key| Sealer::new(key, &[])).transpose();
     sealer.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
-}
-
-/// A new key: 32 random bytes in two version 4 UUIDs' worth of text.
-pub(crate) fn random_key() -> SecretString {
-    format!("sk-router-{}", random_secret().expose_secret()).into()
-}
-
-fn random_secret() -> SecretString {
-    let (one, two) = (uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    format!("{one}{two}").into()
 }
 
 fn reload_task(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) -> SideTask {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use llm_router_admin::{Difference, RejectedConfig};
+use llm_router_admin::{ConfigError, Difference, RejectedConfig};
 use llm_router_config::{
     Config, DEFAULT_FILE, Environment, Loaded, Problem, Report, RestartOnlySettings, Severity,
 };
@@ -21,7 +21,6 @@ use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin_api::config::mistakes;
 use crate::keys::stored_keys::IssuedKeys;
 use crate::ledger::LedgerError;
 use crate::process::systemd;
@@ -280,7 +279,7 @@ impl Reloader {
         let reloaded = self.reload_file(&mut in_force);
         in_force.refused = reloaded.as_ref().err().map(|error| RejectedConfig {
             at: now(),
-            errors: mistakes(error),
+            errors: to_config_errors(error),
         });
         match &reloaded {
             Ok(revision) => {
@@ -576,6 +575,33 @@ fn watcher(
             tracing::warn!(%error, "the configuration's folder can't be watched; it is looked at every 5 s");
             None
         }
+    }
+}
+
+/// Converts the errors of a configuration to those of the API.
+pub(crate) fn to_config_errors(error: &LoadError) -> Vec<ConfigError> {
+    match error {
+        LoadError::Config(report) => report.errors().map(to_config_error).collect(),
+        other => vec![ConfigError {
+            file: String::new(),
+            line: None,
+            field: String::new(),
+            message: other.to_string(),
+        }],
+    }
+}
+
+fn to_config_error(problem: &Problem) -> ConfigError {
+    let remedy = if problem.remedy.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", problem.remedy)
+    };
+    ConfigError {
+        file: problem.file.to_string(),
+        line: problem.mark.map(|mark| mark.line),
+        field: problem.path.clone(),
+        message: format!("{}{remedy}", problem.message),
     }
 }
 

@@ -10,12 +10,12 @@ use llm_router_wire::error::ErrorBody;
 use llm_router_wire::formats;
 use llm_router_wire::stream::{AnswerStream, StreamStart};
 use llm_router_wire::translate::{
-    ResponseContext, translate_count_response, translate_error, translate_response,
+    ResponseContext, TranslatedRequest, translate_count_response, translate_error,
+    translate_response,
 };
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
-use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
 
 /// The longest plain answer that is translated, in bytes: generated images fit.
@@ -55,11 +55,15 @@ pub(crate) enum Progress {
 }
 
 impl Answer {
-    /// Begins an answer with `status` to the current attempt; `stream` if it is one of events.
-    /// `None` if it is in the client's own format.
-    pub(crate) fn new(inference: &Inference, status: u16, stream: bool) -> Option<Self> {
-        let sent = inference.translation()?;
-        let (from, endpoint) = (inference.provider_format(), inference.request.endpoint);
+    /// Begins the answer with `status` of a provider that speaks `from` and was sent a translation;
+    /// `stream` if it is one of events. `None` if no client speaks the endpoint's format.
+    pub(crate) fn new(
+        from: Format,
+        endpoint: Endpoint,
+        sent: &TranslatedRequest,
+        status: u16,
+        stream: bool,
+    ) -> Option<Self> {
         let context = sent.context.clone();
         let shape = if status >= 400 {
             Shape::Refusal {

@@ -17,11 +17,11 @@ use rust_decimal::Decimal;
 
 use crate::budgets::Budgets;
 use crate::clock;
+use crate::proxy::attempt::bodies::Bodies;
 use crate::proxy::attempt::ledger_entry::EntryDraft;
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::attempt::response::Response;
 use crate::proxy::attempt::state::State;
-use crate::proxy::attempt::translation::Bodies;
 use crate::proxy::upstream::live::Live;
 use crate::routing::Route;
 use crate::routing::balance::{RouteCursor, SelectionFacts};

@@ -6,26 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use llm_router_domain::balance;
-use llm_router_domain::format::Endpoint;
 use llm_router_domain::ledger::{
-    AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
-    Timings, bill,
+    AttemptEnd, AttemptOutcome, Disconnect, LedgerEntry, OpenEntry, RouteExplanation, Timings, bill,
 };
 use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
-use llm_router_wire::formats;
 use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
-use uuid::Uuid;
 
-use crate::budgets::{Expected, KeyBudget};
-use crate::proxy::attempt::inference::Inference;
+use crate::budgets::KeyBudget;
 use crate::snapshot::{Deployment, Snapshot};
-
-/// The longest name of an end user that is kept.
-const LONGEST_END_USER: usize = 256;
 
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
@@ -88,36 +79,23 @@ impl EntryDraft {
         self.budget.take()
     }
 
-    /// The line of an attempt that is about to go to `deployment`.
+    /// Begins the entry of an attempt that is about to go to `deployment`. `queue`: time since the
+    /// request's arrival.
     pub(crate) fn new(
-        id: Uuid,
-        inference: &Inference,
+        opened: OpenEntry,
+        layout: &'static UsageLayout,
+        price: Option<Arc<Price>>,
         deployment: &Deployment,
-        expected: Option<Expected>,
+        queue: Duration,
         now: Instant,
     ) -> Self {
-        let provider = &deployment.provider;
-        let request = &inference.request;
-        let attempt = attempt(id, inference, deployment);
-        let prices = &request.snapshot().prices;
-        let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
-        let price = price.cloned();
-        let bound = expected.map(|expected| expected.input);
-        let typical = expected.map_or(0, |expected| expected.output);
-        let estimate = inference.size().usage(bound, typical);
-        let billed = request.endpoint != Endpoint::CountTokens;
-        let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
         Self {
-            opened: OpenEntry {
-                attempt,
-                estimate,
-                cost,
-            },
-            layout: UsageLayout::for_endpoint(inference.provider_format(), request.endpoint),
+            opened,
+            layout,
             price,
             deployment: Arc::clone(&deployment.state),
-            price_type: provider.kind.price_type(),
-            queue: now.saturating_duration_since(request.arrived),
+            price_type: deployment.provider.kind.price_type(),
+            queue,
             begun: now,
             connected: false,
             connect: None,
@@ -303,42 +281,6 @@ impl EntryDraft {
             ),
         }
     }
-}
-
-fn attempt(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {
-    let Inference { request, attempts } = inference;
-    // The id names its own moment, so that entries sort by it.
-    let millis = id.get_timestamp().map_or(0, |time| {
-        let (seconds, nanos) = time.to_unix();
-        seconds.saturating_mul(1000) + u64::from(nanos / 1_000_000)
-    });
-    let at = Timestamp::from_millisecond(i64::try_from(millis).unwrap_or_default());
-    AttemptStart {
-        id,
-        request_id: request.id.as_ref().into(),
-        number: u16::try_from(attempts.begun + 1).unwrap_or(u16::MAX),
-        at: at.unwrap_or_default(),
-        key: request.key.name.as_str().into(),
-        owner: request.key.owner.as_deref().unwrap_or_default().into(),
-        end_user: end_user(inference),
-        format: request.endpoint.format(),
-        model_asked: request.head.model.as_str().into(),
-        model: request.public_name().map(Into::into),
-        provider: deployment.provider.id.as_str().into(),
-        deployment: deployment.model.as_ref().into(),
-        rule: request.rule.as_deref().map(Into::into),
-        stream: request.head.stream,
-        revision: request.snapshot().revision,
-    }
-}
-
-/// The end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
-fn end_user(inference: &Inference) -> Option<Box<str>> {
-    let request = &inference.request;
-    let body = inference.attempts.bodies.client();
-    let name = formats::end_user(request.endpoint.format(), body, &request.head.scan)?;
-    let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
-    fits.then(|| name.as_ref().into())
 }
 
 fn micros(duration: Duration) -> u32 {

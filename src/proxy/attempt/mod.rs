@@ -4,6 +4,7 @@
 //! metrics and the ledger hear of it. What the client is sent is decided elsewhere.
 
 pub(crate) mod answer;
+pub(crate) mod bodies;
 pub(crate) mod headers;
 pub(crate) mod inference;
 pub(crate) mod ledger_entry;
@@ -194,7 +195,11 @@ impl Gateway {
             inference.attempts.state.answer();
         }
         inference.attempts.first_byte = Some(now);
-        let response = if let Some(answer) = Answer::new(inference, status, stream) {
+        let answer = inference.translation().and_then(|sent| {
+            let from = inference.provider_format();
+            Answer::new(from, inference.request.endpoint, sent, status, stream)
+        });
+        let response = if let Some(answer) = answer {
             answer.adapt(header)?;
             Response::Translated(Box::new(answer))
         } else if declined {

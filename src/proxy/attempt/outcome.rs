@@ -12,7 +12,6 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::budgets::BudgetRefusal;
 use crate::clock;
-use crate::proxy::attempt::state::Cause;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
 
 /// Reason for an attempt's failure.
@@ -167,6 +166,22 @@ impl From<BudgetRefusal> for Failure {
 /// Longer than the round trip in which a closed connection tells of itself, shorter than any
 /// model's answer.
 const AT_ONCE: Duration = Duration::from_millis(300);
+
+/// Cause of an attempt's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The answer was found to be none, or the reading of a refusal has come to its end.
+    Refused,
+    /// The upstream was silent for too long. What that is before any content:
+    Timeout(AttemptResult),
+    /// The router has to end.
+    Stopped,
+    /// The connection broke. `unused`: the upstream can't have taken the request.
+    Broken {
+        /// Set if the upstream can't have taken the request.
+        unused: bool,
+    },
+}
 
 /// An error of Pingora's, as far as it concerns the attempt.
 #[derive(Clone, Copy, Debug)]

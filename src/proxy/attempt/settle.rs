@@ -4,16 +4,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use llm_router_domain::ledger::Disconnect;
+use jiff::Timestamp;
+use llm_router_domain::format::Endpoint;
+use llm_router_domain::ledger::{AttemptStart, Disconnect, OpenEntry, bill};
+use llm_router_wire::formats;
+use llm_router_wire::usage::UsageLayout;
 use pingora::{Error, ErrorType, Result};
+use uuid::Uuid;
 
-use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy};
+use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy, Expected, decision_labels};
 use crate::clock;
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft};
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::gateway::Gateway;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Deployment, Snapshot};
 use crate::telemetry::traces::Trace;
 
 /// End of a request with its last attempt.
@@ -49,7 +54,7 @@ impl Gateway {
         });
         let longest = provider.timeouts.total + provider.timeouts.connect;
         let id = self.budgets.attempt_id(budget.is_some());
-        let entry = EntryDraft::new(id, inference, deployment, expected, now);
+        let entry = draft_entry(id, inference, deployment, expected, now);
         let attempts = &mut inference.attempts;
         if let Some(budget) = budget {
             let need = BudgetRequest {
@@ -60,7 +65,9 @@ impl Gateway {
                 failure: snapshot.limits.on_counter_failure,
             };
             let reserved = self.budgets.reserve(&need, &self.ledger).await;
-            self.ledger.metrics().count_decision(reserved.as_ref());
+            self.ledger
+                .metrics()
+                .count_decision(decision_labels(reserved.as_ref()));
             attempts.degraded |= !matches!(
                 reserved,
                 Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
@@ -145,4 +152,72 @@ impl Gateway {
         self.ledger.settle(entry, deployment.id());
         used
     }
+}
+
+/// The longest name of an end user that is kept.
+const LONGEST_END_USER: usize = 256;
+
+/// Begins the entry of the attempt that is about to go to `deployment`.
+fn draft_entry(
+    id: Uuid,
+    inference: &Inference,
+    deployment: &Deployment,
+    expected: Option<Expected>,
+    now: Instant,
+) -> EntryDraft {
+    let provider = &deployment.provider;
+    let request = &inference.request;
+    let attempt = start(id, inference, deployment);
+    let prices = &request.snapshot().prices;
+    let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
+    let price = price.cloned();
+    let bound = expected.map(|expected| expected.input);
+    let typical = expected.map_or(0, |expected| expected.output);
+    let estimate = inference.size().usage(bound, typical);
+    let billed = request.endpoint != Endpoint::CountTokens;
+    let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
+    let opened = OpenEntry {
+        attempt,
+        estimate,
+        cost,
+    };
+    let layout = UsageLayout::for_endpoint(inference.provider_format(), request.endpoint);
+    let queue = now.saturating_duration_since(request.arrived);
+    EntryDraft::new(opened, layout, price, deployment, queue, now)
+}
+
+fn start(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {
+    let Inference { request, attempts } = inference;
+    // The id names its own moment, so that entries sort by it.
+    let millis = id.get_timestamp().map_or(0, |time| {
+        let (seconds, nanos) = time.to_unix();
+        seconds.saturating_mul(1000) + u64::from(nanos / 1_000_000)
+    });
+    let at = Timestamp::from_millisecond(i64::try_from(millis).unwrap_or_default());
+    AttemptStart {
+        id,
+        request_id: request.id.as_ref().into(),
+        number: u16::try_from(attempts.begun + 1).unwrap_or(u16::MAX),
+        at: at.unwrap_or_default(),
+        key: request.key.name.as_str().into(),
+        owner: request.key.owner.as_deref().unwrap_or_default().into(),
+        end_user: end_user(inference),
+        format: request.endpoint.format(),
+        model_asked: request.head.model.as_str().into(),
+        model: request.public_name().map(Into::into),
+        provider: deployment.provider.id.as_str().into(),
+        deployment: deployment.model.as_ref().into(),
+        rule: request.rule.as_deref().map(Into::into),
+        stream: request.head.stream,
+        revision: request.snapshot().revision,
+    }
+}
+
+/// Returns the end user that the client named: OpenAI's `user`, Anthropic's `metadata.user_id`.
+fn end_user(inference: &Inference) -> Option<Box<str>> {
+    let request = &inference.request;
+    let body = inference.attempts.bodies.client();
+    let name = formats::end_user(request.endpoint.format(), body, &request.head.scan)?;
+    let fits = !name.is_empty() && name.len() <= LONGEST_END_USER;
+    fits.then(|| name.as_ref().into())
 }

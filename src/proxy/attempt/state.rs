@@ -15,7 +15,7 @@
 use bytes::BytesMut;
 use llm_router_domain::retry::{AttemptResult, NextStep, RetryDecision};
 
-use crate::proxy::attempt::outcome::Refusal;
+use crate::proxy::attempt::outcome::{Cause, Refusal};
 
 /// The most of an error's body that is read for what it says, in bytes.
 pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
@@ -57,22 +57,6 @@ pub(crate) struct Connection {
     unreachable: usize,
     /// Set once a pooled connection that turned out closed has been replaced.
     replaced: bool,
-}
-
-/// Cause of an attempt's error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The answer was found to be none, or the reading of a refusal has come to its end.
-    Refused,
-    /// The upstream was silent for too long. What that is before any content:
-    Timeout(AttemptResult),
-    /// The router has to end.
-    Stopped,
-    /// The connection broke. `unused`: the upstream can't have taken the request.
-    Broken {
-        /// Set if the upstream can't have taken the request.
-        unused: bool,
-    },
 }
 
 /// Reaction to an error.

@@ -1,5 +1,5 @@
-//! Prepares what each candidate is sent: the client's body with another model name, the same without what a
-//! provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
+//! Prepares what each candidate is sent: the client's body with another model name, the same without
+//! what a provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
 //! candidate is tried is not decided here.
 
 use std::collections::VecDeque;
@@ -11,81 +11,15 @@ use llm_router_domain::format::{Endpoint, Format};
 use llm_router_providers::{Call, UpstreamRoute};
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::translate::{
-    ChatDialect, Compat, RequestOptions, TranslateError, TranslatedRequest, clean_history,
+    ChatDialect, RequestOptions, TranslateError, TranslatedRequest, clean_history,
     translate_count_request, translate_request,
 };
-use llm_router_wire::usage::{Splice, UsageLayout};
 
 use crate::clock;
+use crate::proxy::attempt::bodies::{Cleaned, Target, Translated, usage_option};
 use crate::proxy::attempt::headers::UpstreamTarget;
 use crate::proxy::attempt::inference::Inference;
 use crate::snapshot::Deployment;
-
-/// The request's body, and what was made of it for candidates so far: the latest of each kind.
-pub(crate) struct Bodies {
-    /// The body that the client sent, with the parameters that a rule set; empty once nothing is
-    /// sent any more.
-    client: Bytes,
-    translated: Option<Translated>,
-    cleaned: Option<Cleaned>,
-}
-
-impl Bodies {
-    /// Begins with the client's body, of which nothing was made yet.
-    pub(crate) const fn new(client: Bytes) -> Self {
-        Self {
-            client,
-            translated: None,
-            cleaned: None,
-        }
-    }
-
-    /// Returns the body that the client sent.
-    pub(crate) const fn client(&self) -> &Bytes {
-        &self.client
-    }
-
-    /// Lets go of all bytes: nothing will be sent again.
-    pub(crate) fn forget(&mut self) {
-        self.client = Bytes::new();
-        self.cleaned = None;
-        if let Some(translated) = &mut self.translated {
-            translated.request.body = Bytes::new();
-        }
-    }
-}
-
-/// Returns the change that makes a stream report its usage, if it doesn't by itself.
-pub(crate) fn usage_option(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
-    let layout = UsageLayout::for_endpoint(endpoint.format(), endpoint);
-    if head.stream && layout.has_usage_option() {
-        head.ask_for_usage(body)
-    } else {
-        None
-    }
-}
-
-/// The request in another format.
-struct Translated {
-    target: Target,
-    request: TranslatedRequest,
-}
-
-/// Facts that decide how a request is translated.
-#[derive(PartialEq, Eq)]
-struct Target {
-    format: Format,
-    model: Arc<str>,
-    compat: Compat,
-    dialect: ChatDialect,
-}
-
-/// The request in the client's format, without thoughts that the provider would refuse.
-struct Cleaned {
-    dialect: ChatDialect,
-    /// None where there was nothing to take out.
-    request: Option<(RequestHead, Bytes, Option<Splice>)>,
-}
 
 impl Inference {
     /// Prepares what the current candidate is sent.

@@ -10,8 +10,8 @@ use pingora::proxy::Session;
 
 use crate::clock;
 use crate::error::ApiError;
+use crate::proxy::attempt::bodies::usage_option;
 use crate::proxy::attempt::inference::{Inference, Request};
-use crate::proxy::attempt::translation::usage_option;
 use crate::proxy::context::Context;
 use crate::proxy::gateway::Gateway;
 use crate::routing::estimate::with_parameters;

@@ -1,0 +1,76 @@
+//! The request's body, and what was made of it for candidates so far. Making it is
+//! [`translation`](crate::proxy::attempt::translation)'s.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use llm_router_domain::format::{Endpoint, Format};
+use llm_router_wire::request::RequestHead;
+use llm_router_wire::translate::{ChatDialect, Compat, TranslatedRequest};
+use llm_router_wire::usage::{Splice, UsageLayout};
+
+/// The request's body, and what was made of it for candidates so far: the latest of each kind.
+pub(crate) struct Bodies {
+    /// The body that the client sent, with the parameters that a rule set; empty once nothing is
+    /// sent any more.
+    client: Bytes,
+    pub(super) translated: Option<Translated>,
+    pub(super) cleaned: Option<Cleaned>,
+}
+
+impl Bodies {
+    /// Begins with the client's body, of which nothing was made yet.
+    pub(crate) const fn new(client: Bytes) -> Self {
+        Self {
+            client,
+            translated: None,
+            cleaned: None,
+        }
+    }
+
+    /// Returns the body that the client sent.
+    pub(crate) const fn client(&self) -> &Bytes {
+        &self.client
+    }
+
+    /// Lets go of all bytes: nothing will be sent again.
+    pub(crate) fn forget(&mut self) {
+        self.client = Bytes::new();
+        self.cleaned = None;
+        if let Some(translated) = &mut self.translated {
+            translated.request.body = Bytes::new();
+        }
+    }
+}
+
+/// Returns the change that makes a stream report its usage, if it doesn't by itself.
+pub(crate) fn usage_option(head: &RequestHead, body: &[u8], endpoint: Endpoint) -> Option<Splice> {
+    let layout = UsageLayout::for_endpoint(endpoint.format(), endpoint);
+    if head.stream && layout.has_usage_option() {
+        head.ask_for_usage(body)
+    } else {
+        None
+    }
+}
+
+/// The request in another format.
+pub(super) struct Translated {
+    pub(super) target: Target,
+    pub(super) request: TranslatedRequest,
+}
+
+/// Facts that decide how a request is translated.
+#[derive(PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) format: Format,
+    pub(super) model: Arc<str>,
+    pub(super) compat: Compat,
+    pub(super) dialect: ChatDialect,
+}
+
+/// The request in the client's format, without thoughts that the provider would refuse.
+pub(super) struct Cleaned {
+    pub(super) dialect: ChatDialect,
+    /// None where there was nothing to take out.
+    pub(super) request: Option<(RequestHead, Bytes, Option<Splice>)>,
+}
