@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::telemetry::metrics::declare::metrics;
 use crate::telemetry::metrics::labels;
+use crate::telemetry::metrics::macros::metrics;
 use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;

@@ -11,7 +11,7 @@ use llm_router_domain::usage::Class;
 use prometheus::{CounterVec, HistogramVec, IntCounter, IntCounterVec, Registry};
 use rust_decimal::prelude::ToPrimitive as _;
 
-use crate::telemetry::metrics::declare::metrics;
+use crate::telemetry::metrics::macros::metrics;
 use crate::telemetry::metrics::{OTHER, SECONDS};
 
 /// Output tokens a second, from a slow reasoner to a cache.

@@ -10,7 +10,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 use crate::clock;
 use crate::health::Health;
 use crate::snapshot::{CompiledProvider, Snapshot};
-use crate::telemetry::metrics::declare::metrics;
+use crate::telemetry::metrics::macros::metrics;
 
 metrics! {
     /// The metrics of deployments.

@@ -2,9 +2,9 @@
 //! configuration or the code bounds: no key, no free text of a client's.
 
 mod consumption;
-pub(crate) mod declare;
 mod deployments;
 mod figures;
+pub(crate) mod macros;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +19,9 @@ use prometheus::{
 };
 
 use self::consumption::Consumption;
-use self::declare::metrics;
 pub(crate) use self::deployments::{DeploymentMetrics, labels};
 use self::figures::Figures;
+use self::macros::metrics;
 use crate::clock;
 
 /// Stands for every model that the configuration has no public name for: clients make those up.

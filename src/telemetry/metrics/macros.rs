@@ -83,7 +83,7 @@ macro_rules! metrics {
             /// # Errors
             /// When a name is taken or can't be used, which a test would have shown.
             $vis fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
-                use $crate::telemetry::metrics::declare::{Line, Metric};
+                use $crate::telemetry::metrics::macros::{Line, Metric};
                 let set = Self {
                     $($field: <$kind as Metric>::declare(&Line {
                         name: $name,
