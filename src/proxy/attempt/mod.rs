@@ -321,6 +321,9 @@ impl Gateway {
         if dirty && let Some(deployment) = inference.deployment() {
             clean(body, &deployment.provider);
         }
+        if step == Step::PassCleaned && !end {
+            inference.attempts.response.hold_back(body);
+        }
         if step != Step::Continue {
             inference.attempts.bodies.forget();
             exchange.set_gate(ResponseGate::Pass);

@@ -11,6 +11,10 @@ use llm_router_wire::stream::{AnswerStream, StreamStart};
 use crate::proxy::attempt::answer::{Answer, Progress};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
 
+/// Bytes of a long refusal that wait for those after them: no header's value, and so no secret, is
+/// longer.
+const OVERLAP: usize = 16 * 1024;
+
 /// Treatment of the response.
 #[derive(Default)]
 pub(crate) enum Response {
@@ -57,6 +61,15 @@ impl Response {
     /// Returns whether it is an answer, and not a refusal or too little to tell.
     pub(crate) const fn is_answer(&self) -> bool {
         matches!(self, Self::Plain | Self::Stream(_) | Self::Translated(_))
+    }
+
+    /// Takes back the end of a long refusal that goes on: a secret may lie across the cut, and is known
+    /// only when it is whole.
+    pub(crate) fn hold_back(&mut self, body: &mut Option<Bytes>) {
+        if let (Self::Declined(held), Some(bytes)) = (self, body) {
+            let end = bytes.split_off(bytes.len().saturating_sub(OVERLAP));
+            held.extend_from_slice(&end);
+        }
     }
 
     /// Returns the stream of events that it is.
@@ -153,6 +166,8 @@ mod tests {
     use llm_router_domain::format::{Endpoint, Format};
 
     use super::*;
+    use crate::proxy::attempt::redact::clean;
+    use crate::snapshot::testing::provider;
 
     fn take(response: &mut Response, chunk: &str, end: bool) -> (Step, Option<Bytes>) {
         let mut body = Some(Bytes::copy_from_slice(chunk.as_bytes()));
@@ -237,5 +252,27 @@ mod tests {
         let mut response = Response::Declined(BytesMut::new());
         let long = "x".repeat(ERROR_BODY_LIMIT + 1);
         assert_eq!(take(&mut response, &long, false).0, Step::PassCleaned);
+    }
+
+    #[test]
+    fn a_secret_across_the_parts_of_a_long_refusal_is_overwritten() {
+        let provider = provider("p", "openai", &["*"]);
+        let whole = "x".repeat(ERROR_BODY_LIMIT - 4) + "sk-theirs" + &"y".repeat(ERROR_BODY_LIMIT);
+        for cut in ERROR_BODY_LIMIT - 5..ERROR_BODY_LIMIT + 6 {
+            let mut response = Response::Declined(BytesMut::new());
+            let (first, rest) = whole.split_at(cut);
+            let mut passed = String::new();
+            for (chunk, end) in [(first, false), (&rest[..1], false), (&rest[1..], true)] {
+                let (step, mut body) = take(&mut response, chunk, end);
+                if step == Step::PassCleaned {
+                    clean(&mut body, &provider);
+                    if !end {
+                        response.hold_back(&mut body);
+                    }
+                }
+                passed.push_str(str::from_utf8(&body.unwrap_or_default()).unwrap());
+            }
+            assert_eq!(passed, whole.replace("sk-theirs", "*********"), "{cut}");
+        }
     }
 }

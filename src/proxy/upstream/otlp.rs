@@ -65,7 +65,9 @@ impl Collector {
         let mut headers = Vec::with_capacity(settings.headers.len());
         for (name, value) in &settings.headers {
             let name = name.parse::<HeaderName>().map_err(io::Error::other)?;
-            let value = HeaderValue::from_str(value.expose_secret()).map_err(io::Error::other)?;
+            let mut value =
+                HeaderValue::from_str(value.expose_secret()).map_err(io::Error::other)?;
+            value.set_sensitive(true);
             headers.push((name, value));
         }
         let inner = Inner {

@@ -79,11 +79,11 @@ pub(super) fn choice_words(schema: &Json) -> Option<Vec<&str>> {
     Some(choices.concat())
 }
 
-/// Quotes a scalar for a message: shortened, without the values of variables and without the user
-/// and password of a URL.
+/// Quotes a scalar for a message: shortened, without the values of variables and without the user,
+/// password and query of a URL.
 pub(super) fn quote(scalar: &Scalar) -> String {
     const MOST: usize = 60;
-    let text = mask_user_info(scalar.as_written());
+    let text = mask_url(scalar.as_written());
     let mut shortened: String = text.chars().take(MOST).collect();
     if shortened.len() < text.len() {
         shortened.push('…');
@@ -250,13 +250,20 @@ fn parse_number(text: &str) -> Option<Number> {
     whole.or_else(|| Number::from_f64(unsigned.parse().ok()?))
 }
 
-/// Masks everything between `://` and the last `@`: a mistyped URL may have a password anywhere.
-fn mask_user_info(text: &str) -> String {
-    let parts = text.split_once("://").and_then(|(scheme, rest)| {
-        let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{scheme}://{MASK}@{host}"))
-    });
-    parts.unwrap_or_else(|| text.to_owned())
+/// Masks everything between `://` and the last `@`, for a mistyped URL may have a password anywhere,
+/// and the query, where keys are.
+fn mask_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let (user, host) = match rest.rsplit_once('@') {
+        Some((_, host)) => (format!("{MASK}@"), host),
+        None => (String::new(), rest),
+    };
+    match host.split_once('?') {
+        Some((host, _)) => format!("{scheme}://{user}{host}?{MASK}"),
+        None => format!("{scheme}://{user}{host}"),
+    }
 }
 
 #[cfg(test)]
@@ -360,6 +367,8 @@ mod tests {
         assert!(long.chars().count() < 70, "{long}");
         let url = quote(&scalar("https://user:pass@host/a", Origin::Plain));
         assert_eq!(url, "`https://***@host/a`");
+        let url = quote(&scalar("https://host/a?key=secret", Origin::Plain));
+        assert_eq!(url, "`https://host/a?***`");
         assert_eq!(quote(&scalar("a\nb", Origin::Quoted)), "`a\\nb`");
     }
 }
