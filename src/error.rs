@@ -84,7 +84,7 @@ impl ApiError {
     }
 
     /// The answer of a routing rule that blocks the request.
-    pub(crate) fn blocked(status: u16, message: &str) -> Self {
+    pub(crate) fn block(status: u16, message: &str) -> Self {
         Self {
             final_answer: true,
             ..Self::new(status, "blocked", message.to_owned())

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::snapshot::testing::provider;
 
-    fn checked(healthy: bool) -> Checked {
+    fn check_result(healthy: bool) -> Checked {
         Checked {
             at: SystemTime::UNIX_EPOCH,
             healthy,
@@ -181,14 +181,14 @@ mod tests {
         ];
         let mut before = false;
         for (index, (healthy, down)) in steps.into_iter().enumerate() {
-            let turned = health.note(&provider, checked(healthy));
+            let turned = health.note(&provider, check_result(healthy));
             assert_eq!(turned, before != down, "step {index}");
             assert_eq!(health.is_down(&provider), down, "step {index}");
             before = down;
         }
         assert_eq!(health.history("p").len(), steps.len());
         for _ in 0..30 {
-            health.note(&provider, checked(false));
+            health.note(&provider, check_result(false));
         }
         assert_eq!(health.history("p").len(), REMEMBERED);
         assert!(health.is_down(&provider));

@@ -104,18 +104,18 @@ impl Activity {
     }
 
     /// Notes that the client has sent bytes.
-    fn received(&self) {
+    fn note_received(&self) {
         // A head has its time as a whole, so more of it changes nothing.
         self.change(|phase| (phase == Phase::Idle).then_some(Phase::Head));
     }
 
     /// Notes that the client has accepted bytes.
-    fn sent(&self) {
+    fn note_sent(&self) {
         self.change(|phase| matches!(phase, Phase::Idle | Phase::Answering).then_some(phase));
     }
 
     /// Notes that the whole answer is in the connection's buffer.
-    fn answered(&self) {
+    fn note_answered(&self) {
         self.change(|phase| (phase == Phase::Answering).then_some(Phase::Idle));
     }
 
@@ -253,7 +253,7 @@ impl HttpBody for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.activity.answered();
+        self.activity.note_answered();
     }
 }
 
@@ -274,7 +274,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Observed<T> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
-            self.activity.received();
+            self.activity.note_received();
         }
         Poll::Ready(Ok(()))
     }
@@ -287,7 +287,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Observed<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(context, bytes))?;
-        self.activity.sent();
+        self.activity.note_sent();
         Poll::Ready(Ok(written))
     }
 
@@ -297,7 +297,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Observed<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, slices))?;
-        self.activity.sent();
+        self.activity.note_sent();
         Poll::Ready(Ok(written))
     }
 
@@ -351,7 +351,7 @@ mod tests {
         begun: Instant,
     }
 
-    fn served() -> Served {
+    fn serve_one() -> Served {
         let router = Router::new()
             .route("/", get(async || "hello"))
             .route("/large", get(large))
@@ -414,12 +414,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_says_nothing_has_the_time_of_a_head() {
-        assert_eq!(served().ends_after(10).await, "");
+        assert_eq!(serve_one().ends_after(10).await, "");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_has_its_time_as_a_whole() {
-        let mut served = served();
+        let mut served = serve_one();
         let (mut read, mut write) = tokio::io::split(served.client);
         tokio::spawn(async move {
             write.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
@@ -431,7 +431,7 @@ mod tests {
         let _ = read.read_to_end(&mut answer).await;
         assert_eq!(served.begun.elapsed().as_secs(), 10);
         // The next one has it too, from its first byte.
-        served = self::served();
+        served = serve_one();
         served.send(GET).await;
         served.hello().await;
         sleep(Duration::from_secs(50)).await;
@@ -441,7 +441,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_kept_for_its_time() {
-        let mut served = served();
+        let mut served = serve_one();
         for _ in 0..3 {
             served.send(GET).await;
             served.hello().await;
@@ -452,7 +452,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_is_given_up() {
-        let mut served = served();
+        let mut served = serve_one();
         served.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
         sleep(Duration::from_secs(59)).await;
         // It reads a little, which is progress.
@@ -468,7 +468,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_slowly_is_waited_for() {
-        let mut served = served();
+        let mut served = serve_one();
         served.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let mut piece = vec![0; LARGE / 8];
         for _ in 0..8 {
@@ -479,7 +479,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_still_sending_reads_its_answer() {
-        let mut served = served();
+        let mut served = serve_one();
         let head = "POST /unread HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
         served.send(head).await;
         let mut answer = Vec::new();
@@ -494,7 +494,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_has_so_many_bytes() {
-        let served = served();
+        let served = serve_one();
         let (mut read, mut write) = tokio::io::split(served.client);
         let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(MOST_BUFFERED));
         tokio::spawn(async move {
@@ -509,13 +509,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_connections_end_when_the_service_does() {
-        let mut served = served();
+        let mut served = serve_one();
         served.send(GET).await;
         served.hello().await;
         served.ending.send(true).unwrap();
         assert_eq!(served.ends_after(0).await, "");
         // One that is asked for more is answered once more.
-        let mut served = self::served();
+        let mut served = serve_one();
         served.send("GET / HTTP/1.1\r\n").await;
         tokio::task::yield_now().await;
         served.ending.send(true).unwrap();
@@ -526,7 +526,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_given_up_on_request() {
-        let mut served = served();
+        let mut served = serve_one();
         assert!(served.activity.waiting_since().is_some());
         served.send(GET).await;
         served.hello().await;

@@ -1,5 +1,5 @@
-//! Idempotency keys: a POST that is sent again under the same key is answered as it was, and done
-//! once. Kept in this process's memory, for an hour, and only so many.
+//! Idempotency keys: a POST repeated under the same key gets the same answer and runs once. Answers are
+//! kept in the memory of this process, for an hour, up to a maximum number.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,18 +13,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::AdminError;
 
-/// The header that a client names a request by.
+/// Header with the idempotency key.
 pub(crate) const HEADER: &str = "idempotency-key";
 
-/// How many answers are kept, how long, and how large one may be.
+/// Limits of the kept answers: number, age and size.
 const MOST: usize = 512;
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const MOST_BYTES: usize = 64 * 1024;
 
-/// The longest key.
+/// Maximum length of a key.
 const LONGEST_KEY: usize = 255;
 
-/// The answers that were given. Clones share them.
+/// The kept answers. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Answered(Arc<Mutex<VecDeque<Entry>>>);
 
@@ -32,7 +32,7 @@ struct Entry {
     id: Id,
     body: [u8; 32],
     at: Timestamp,
-    /// None while the request is being handled.
+    /// None while the request is in progress.
     answer: Option<Answer>,
 }
 
@@ -50,32 +50,31 @@ struct Answer {
     body: Bytes,
 }
 
-/// Goes with an answer that holds a secret: what is kept of it, and given the next time.
+/// Extension of an answer that contains a secret: the body to keep in its place.
 #[derive(Clone)]
 pub(crate) struct KeptInstead(pub(crate) Bytes);
 
-/// What is to be done with a request.
+/// Next step for a request.
 pub(crate) enum Turn {
-    /// It has no key.
+    /// Handle it: it has no key.
     Free,
-    /// It was answered before, so.
+    /// Send the kept answer.
     Answered(Response),
-    /// Its key is new: its answer is to be kept.
+    /// Handle it and keep its answer: its key is new.
     First(Place),
 }
 
-/// The place of an answer that is being made. Given up, it lets the next request with its key try.
+/// Reserves a key while its request is in progress. Dropping it without an answer frees the key.
 pub(crate) struct Place {
     answered: Answered,
     id: Id,
 }
 
 impl Answered {
-    /// Whose turn it is.
+    /// Decides the next step for a request.
     ///
     /// # Errors
-    /// 400 for a key that can't be used; 409 when another request had it, or the same one is still
-    /// being handled.
+    /// 400 for an invalid key; 409 if another request used it, or the same one is still in progress.
     pub(crate) fn turn(
         &self,
         caller: &str,
@@ -88,7 +87,7 @@ impl Answered {
             return Ok(Turn::Free);
         };
         if key.is_empty() || key.len() > LONGEST_KEY {
-            let message = "idempotency-key has from 1 to 255 characters.";
+            let message = "idempotency-key must have 1 to 255 characters.";
             return Err(AdminError::invalid(HEADER, message));
         }
         let id = Id {
@@ -120,8 +119,8 @@ impl Answered {
     }
 }
 
-/// Forgets the oldest answer of the caller that has most of them: nobody pushes out the answers of
-/// those who have fewer.
+/// Drops the oldest answer of the caller with the most answers, so that no caller displaces the
+/// answers of callers with fewer.
 fn forget_one(entries: &mut VecDeque<Entry>) {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for entry in entries.iter() {
@@ -143,13 +142,13 @@ impl Entry {
         if self.body != *body {
             return Err(conflict(
                 "idempotency_key_reused",
-                "Another request was sent with this idempotency-key. Use a new one.",
+                "Another request was sent with this idempotency-key. Use a new key.",
             ));
         }
         let answer = self.answer.clone().ok_or_else(|| {
             conflict(
                 "idempotency_key_in_use",
-                "The request with this idempotency-key is still being handled.",
+                "The request with this idempotency-key is still in progress.",
             )
         })?;
         let mut response = Response::new(answer.body.into());
@@ -162,7 +161,7 @@ impl Entry {
 }
 
 impl Place {
-    /// Keeps an answer, unless the service failed or it is too large.
+    /// Keeps an answer, unless it is a server error or too large.
     pub(crate) async fn keep(self, response: Response) -> Response {
         if response.status().is_server_error() {
             return response;
@@ -200,7 +199,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn keyed(key: &'static str) -> HeaderMap {
+    fn with_key(key: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(HEADER.parse().unwrap(), HeaderValue::from_static(key))])
     }
 
@@ -210,10 +209,16 @@ mod tests {
         response
     }
 
-    /// What becomes of a request: `new`, or the status that it is answered with.
-    fn asked(answered: &Answered, caller: &str, key: &'static str, body: &str, at: i64) -> String {
+    /// Returns the next step for a request: `new`, `free`, a status, or the code of an error.
+    fn next_step(
+        answered: &Answered,
+        caller: &str,
+        key: &'static str,
+        body: &str,
+        at: i64,
+    ) -> String {
         let now = Timestamp::from_second(at).unwrap();
-        match answered.turn(caller, "/p", &keyed(key), body.as_bytes(), now) {
+        match answered.turn(caller, "/p", &with_key(key), body.as_bytes(), now) {
             Ok(Turn::Free) => "free".to_owned(),
             Ok(Turn::First(_)) => "new".to_owned(),
             Ok(Turn::Answered(response)) => response.status().as_u16().to_string(),
@@ -225,10 +230,13 @@ mod tests {
     async fn an_answer_is_given_again() {
         let answered = Answered::default();
         let now = Timestamp::UNIX_EPOCH;
-        let Ok(Turn::First(place)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+        let Ok(Turn::First(place)) = answered.turn("a", "/p", &with_key("k"), b"1", now) else {
             panic!("not the first");
         };
-        assert_eq!(asked(&answered, "a", "k", "1", 0), "idempotency_key_in_use");
+        assert_eq!(
+            next_step(&answered, "a", "k", "1", 0),
+            "idempotency_key_in_use"
+        );
         place.keep(response(201, "made")).await;
         for (caller, key, body, at, expected) in [
             ("a", "k", "1", 1, "201"),
@@ -237,7 +245,7 @@ mod tests {
             ("a", "other", "1", 1, "new"),
             ("a", "k", "1", 3600, "new"),
         ] {
-            let found = asked(&answered, caller, key, body, at);
+            let found = next_step(&answered, caller, key, body, at);
             assert_eq!(found, expected, "{caller} {key} {body} {at}");
         }
     }
@@ -246,7 +254,7 @@ mod tests {
     async fn secrets_are_given_once_and_not_kept() {
         let answered = Answered::default();
         let now = Timestamp::UNIX_EPOCH;
-        let Ok(Turn::First(place)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+        let Ok(Turn::First(place)) = answered.turn("a", "/p", &with_key("k"), b"1", now) else {
             panic!("not the first");
         };
         let mut made = response(201, "secret");
@@ -255,7 +263,7 @@ mod tests {
         let text =
             async |response: Response| response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(text(place.keep(made).await).await, "secret");
-        let Ok(Turn::Answered(again)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+        let Ok(Turn::Answered(again)) = answered.turn("a", "/p", &with_key("k"), b"1", now) else {
             panic!("not answered again");
         };
         assert_eq!(again.status(), StatusCode::CREATED);
@@ -265,13 +273,13 @@ mod tests {
     #[tokio::test]
     async fn failures_and_broken_off_requests_may_be_tried_again() {
         let answered = Answered::default();
-        assert_eq!(asked(&answered, "a", "k", "1", 0), "new");
+        assert_eq!(next_step(&answered, "a", "k", "1", 0), "new");
         let now = Timestamp::UNIX_EPOCH;
-        let Ok(Turn::First(place)) = answered.turn("a", "/p", &keyed("k"), b"1", now) else {
+        let Ok(Turn::First(place)) = answered.turn("a", "/p", &with_key("k"), b"1", now) else {
             panic!("the place that was given up is still taken");
         };
         place.keep(response(503, "")).await;
-        assert_eq!(asked(&answered, "a", "k", "1", 0), "new");
+        assert_eq!(next_step(&answered, "a", "k", "1", 0), "new");
     }
 
     #[tokio::test]
@@ -293,11 +301,11 @@ mod tests {
             make("viewer", number).await;
         }
         assert_eq!(answered.entries().len(), MOST);
-        assert_eq!(asked(&answered, "admin", "0", "", 0), "200");
-        assert_eq!(asked(&answered, "admin", "9", "", 0), "200");
+        assert_eq!(next_step(&answered, "admin", "0", "", 0), "200");
+        assert_eq!(next_step(&answered, "admin", "9", "", 0), "200");
         // Its own oldest ones are what the flood has pushed out.
-        assert_eq!(asked(&answered, "viewer", "1023", "", 0), "200");
-        assert_eq!(asked(&answered, "viewer", "0", "", 0), "new");
+        assert_eq!(next_step(&answered, "viewer", "1023", "", 0), "200");
+        assert_eq!(next_step(&answered, "viewer", "0", "", 0), "new");
     }
 
     #[tokio::test]

@@ -16,11 +16,11 @@ use crate::idempotency::Turn;
 use crate::receive::{BodyLimits, ORDINARY, Received};
 use crate::{Backend, Service};
 
-/// Where whole requests to models are sent, which may hold pictures.
+/// Path that takes whole inference requests, which may contain images.
 const EXPLAIN: &str = "/api/v1/router/explain";
 const MOST_EXPLAINED: usize = 32 * 1024 * 1024;
 
-/// Lets a request through to its handler, or answers it.
+/// Passes a request to its handler, or answers it with an error.
 pub(crate) async fn admit(
     State(service): State<Service>,
     request: Request,
@@ -29,7 +29,7 @@ pub(crate) async fn admit(
     let (mut parts, body) = request.into_parts();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let caller = allowed(service.backend.as_ref(), &parts, path)?;
+    let caller = authorize(service.backend.as_ref(), &parts, path)?;
     if let Some(caller) = &caller {
         parts.extensions.insert(caller.clone());
     }
@@ -58,13 +58,17 @@ pub(crate) async fn admit(
 }
 
 /// Returns the caller, if it may use the path and the method.
-fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Caller>, AdminError> {
+fn authorize(
+    backend: &dyn Backend,
+    parts: &Parts,
+    path: &str,
+) -> Result<Option<Caller>, AdminError> {
     // A key comes first: without one nobody learns what is here.
     match look_up(&parts.method, path) {
-        Lookup::Needs(access) => permitted(backend, parts, access),
+        Lookup::Needs(access) => check_role(backend, parts, access),
         Lookup::OtherMethods { allow, least } => {
             caller(backend, parts)?;
-            permitted(backend, parts, least)?;
+            check_role(backend, parts, least)?;
             Err(not_allowed(&parts.method, allow))
         }
         Lookup::Missing => {
@@ -78,7 +82,7 @@ fn allowed(backend: &dyn Backend, parts: &Parts, path: &str) -> Result<Option<Ca
     }
 }
 
-fn permitted(
+fn check_role(
     backend: &dyn Backend,
     parts: &Parts,
     access: Access,
@@ -137,7 +141,7 @@ async fn receive(
     Ok(received)
 }
 
-/// Whether a body is said to be JSON; one that nothing is said of may be.
+/// Returns true if the content type is JSON or missing.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else {
         return true;
@@ -148,13 +152,13 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// Handlers take the caller as an argument.
+/// Lets handlers take the caller as an argument.
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = AdminError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
         let caller = parts.extensions.get::<Self>().cloned();
-        // Only a path that `roles.rs` opens to everybody has no caller.
+        // Only public endpoints have no caller.
         caller.ok_or_else(|| forbidden("This path has no caller."))
     }
 }

@@ -212,7 +212,7 @@ mod tests {
         Body::new(body)
     }
 
-    async fn received(bodies: &LargeBodies, body: Body) -> Result<usize, &'static str> {
+    async fn receive_body(bodies: &LargeBodies, body: Body) -> Result<usize, &'static str> {
         let received = bodies.receive(&HeaderMap::new(), body, LIMITS).await;
         received
             .map(|received| received.bytes.len())
@@ -232,7 +232,7 @@ mod tests {
         ] {
             let bodies = LargeBodies::default();
             let body = dripping(piece, pause, times);
-            let found = received(&bodies, body).await;
+            let found = receive_body(&bodies, body).await;
             assert_eq!(found, expected, "{piece} bytes every {pause:?}");
         }
     }
@@ -262,7 +262,7 @@ mod tests {
             (LIMITS.most + 1, Err("request_too_large")),
         ] {
             let body = Body::from(vec![b'x'; length]);
-            assert_eq!(received(&bodies, body).await, expected, "{length}");
+            assert_eq!(receive_body(&bodies, body).await, expected, "{length}");
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(LIMITS.most + 1));
@@ -282,11 +282,11 @@ mod tests {
             .await
             .ok()
             .unwrap();
-        assert_eq!(received(&bodies, large()).await, Err("busy"));
+        assert_eq!(receive_body(&bodies, large()).await, Err("busy"));
         let ordinary = Body::from(vec![b'x'; ORDINARY]);
-        assert_eq!(received(&bodies, ordinary).await, Ok(ORDINARY));
+        assert_eq!(receive_body(&bodies, ordinary).await, Ok(ORDINARY));
         drop(held);
-        assert_eq!(received(&bodies, large()).await, Ok(ORDINARY + 1));
+        assert_eq!(receive_body(&bodies, large()).await, Ok(ORDINARY + 1));
         // One that announces it is refused before it is read.
         let _held = bodies
             .receive(&headers, large(), LIMITS)

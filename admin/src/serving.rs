@@ -156,7 +156,7 @@ impl Places {
             }
         };
         let activity = Arc::new(Activity::new(Arc::clone(&self.changes)));
-        self.taken().push(Arc::clone(&activity));
+        self.lock().push(Arc::clone(&activity));
         Place {
             places: Arc::clone(self),
             activity,
@@ -165,7 +165,7 @@ impl Places {
     }
 
     fn close_longest_waiting(&self) {
-        let taken = self.taken();
+        let taken = self.lock();
         let waiting = taken
             .iter()
             .filter_map(|activity| Some((activity.waiting_since()?, activity)));
@@ -174,14 +174,14 @@ impl Places {
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, Vec<Arc<Activity>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Activity>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.places.lock();
         taken.retain(|activity| !Arc::ptr_eq(activity, &self.activity));
     }
 }

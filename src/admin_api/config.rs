@@ -1,4 +1,4 @@
-//! What the admin service may ask of the configuration: what is in force, to load it again, and to
+//! Shows the active configuration to the admin service, reloads it, and can
 //! go back to what was made by API at an earlier time.
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ impl llm_router_admin::ConfigApi for ConfigEditor {
             .into_iter()
             .filter(|kind| *kind != ObjectKind::Key)
         {
-            let objects = in_force.objects.by_kind(kind).map(shown);
+            let objects = in_force.objects.by_kind(kind).map(to_api);
             made.insert(kind.name().to_owned(), objects.collect());
         }
         RunningConfig {
@@ -74,7 +74,7 @@ impl llm_router_admin::ConfigApi for ConfigEditor {
     }
 }
 
-/// How many entries of the audit are undone at once at most.
+/// Most entries of the audit that are undone at once.
 const MOST_UNDONE: usize = 10_000;
 const PAGE: u32 = 500;
 
@@ -82,7 +82,7 @@ const PAGE: u32 = 500;
 type Earlier = Vec<((ObjectKind, String), Option<Value>)>;
 
 impl ConfigEditor {
-    /// What was changed since, as it was then.
+    /// Returns what was changed since, as it was then.
     async fn earlier(&self, number: u64) -> Result<Earlier, RollbackError> {
         let mut earlier: HashMap<(ObjectKind, String), Option<Value>> = HashMap::new();
         let mut order = Vec::new();
@@ -183,7 +183,7 @@ impl ConfigEditor {
     }
 }
 
-fn shown(object: &StoredObject) -> Value {
+fn to_api(object: &StoredObject) -> Value {
     json!({
         "id": object.id,
         "name": object.name,
@@ -193,7 +193,7 @@ fn shown(object: &StoredObject) -> Value {
     })
 }
 
-/// What is wrong, as the API tells it.
+/// Converts the errors of a configuration to those of the API.
 pub(crate) fn mistakes(error: &LoadError) -> Vec<ConfigError> {
     match error {
         LoadError::Config(report) => report.errors().map(mistake).collect(),

@@ -1,4 +1,4 @@
-//! What changing providers, rules and keys by API has in common: the store is changed, this replica
+//! Changes providers, rules and keys by API: the store is changed, this replica
 //! follows at once, the others are told to. What an object means is its own module's.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Editor {
     ///
     /// # Errors
     /// Why it can't be changed.
-    pub(crate) async fn made(
+    pub(crate) async fn find_stored(
         &self,
         kind: ObjectKind,
         id: &str,
@@ -95,7 +95,7 @@ impl Editor {
         let id = id.to_owned();
         let change = ObjectChange::Delete { kind, id, expected };
         let deleted = self.store.change(change, by(actor)).await;
-        deleted.map_err(refused)?;
+        deleted.map_err(to_object_error)?;
         self.broadcast.tell();
         self.follower.look().await;
         Ok(())
@@ -104,7 +104,9 @@ impl Editor {
     async fn change(&self, change: ObjectChange, actor: &str) -> Result<StoredObject, ObjectError> {
         self.follower.must_answer()?;
         let changed = self.store.change(change, by(actor)).await;
-        let object = changed.map_err(refused)?.ok_or(ObjectError::NotFound)?;
+        let object = changed
+            .map_err(to_object_error)?
+            .ok_or(ObjectError::NotFound)?;
         self.broadcast.tell();
         self.follower.look().await;
         Ok(object)
@@ -125,7 +127,7 @@ pub(crate) fn fresh(
     Ok(object)
 }
 
-/// Who changes something, now.
+/// Returns who changes something, and when.
 pub(crate) fn by(actor: &str) -> ChangedBy {
     ChangedBy {
         actor: actor.to_owned(),
@@ -133,7 +135,7 @@ pub(crate) fn by(actor: &str) -> ChangedBy {
     }
 }
 
-/// What is wrong with a field.
+/// Returns the error of a field.
 pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
     ObjectError::Invalid {
         field: field.to_owned(),
@@ -141,8 +143,8 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> ObjectError {
     }
 }
 
-/// Why the store refuses a change.
-pub(crate) fn refused(error: ChangeError) -> ObjectError {
+/// Converts the reason that the store refuses a change.
+pub(crate) fn to_object_error(error: ChangeError) -> ObjectError {
     match error {
         ChangeError::Taken => ObjectError::AlreadyExists,
         ChangeError::Missing => ObjectError::NotFound,

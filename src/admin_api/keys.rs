@@ -1,4 +1,4 @@
-//! What the admin service may do to keys: those of the file are shown, those of the store are made,
+//! Edits keys for the admin service: those of the file are shown, those of the store are made,
 //! changed, rotated and ended. It must not speak HTTP, and a key's text leaves it once.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use llm_router_store::objects::{Handle, ObjectDraft, ObjectKind, StoredObject};
 use secrecy::SecretString;
 
 use crate::admin_api::editor::{Editor, fresh};
-use crate::keys::generate::{checked, draft, new_key, no_salt, rotated};
+use crate::keys::generate::{check_spec, draft, new_key, no_salt, rotate};
 use crate::keys::stored_keys::{Hashed, PREFIX, hashes_of, spec_of};
 use crate::proxy::SharedLive;
 use crate::routing::toggle::now;
@@ -36,7 +36,7 @@ impl Collection for KeyEditor {
         after: Option<&str>,
         most: usize,
     ) -> Result<ListPage<KeyObject>, ObjectError> {
-        let written = self.written();
+        let written = self.file_keys();
         let at = after.and_then(|id| written.iter().position(|key| key.id == id));
         // After one of the file's the others of the file come first, after one of the store's none.
         let skipped = at.map_or_else(|| after.map_or(0, |_| written.len()), |at| at + 1);
@@ -48,7 +48,11 @@ impl Collection for KeyEditor {
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
             let store = &self.editor.store;
             let stored = store.page(ObjectKind::Key, after, limit).await?;
-            items.extend(stored.iter().filter_map(|object| self.made(object)));
+            items.extend(
+                stored
+                    .iter()
+                    .filter_map(|object| self.stored_to_api(object)),
+            );
         }
         let mut listed = ListPage::cut(items, None, most, |key| &key.id)?;
         self.add_uses(&mut listed.items).await?;
@@ -56,7 +60,7 @@ impl Collection for KeyEditor {
     }
 
     async fn get(&self, id: &str) -> Result<KeyObject, ObjectError> {
-        let found = self.found(id, Handle::Id(id)).await?;
+        let found = self.find(id, Handle::Id(id)).await?;
         found.ok_or(ObjectError::NotFound)
     }
 
@@ -65,7 +69,7 @@ impl Collection for KeyEditor {
         self.check(&spec)?;
         let (draft, text) = new_key(hasher, &spec)?;
         let object = self.editor.create(draft, actor).await?;
-        self.told(&object, text)
+        self.with_text(&object, text)
     }
 
     async fn replace(
@@ -98,7 +102,7 @@ impl Collection for KeyEditor {
 #[async_trait]
 impl llm_router_admin::KeysApi for KeyEditor {
     async fn find_by_name(&self, name: &str) -> Result<Option<KeyObject>, ObjectError> {
-        self.found(name, Handle::Name(name)).await
+        self.find(name, Handle::Name(name)).await
     }
 
     async fn rotate(
@@ -110,19 +114,19 @@ impl llm_router_admin::KeysApi for KeyEditor {
     ) -> Result<KeyObject, ObjectError> {
         let hasher = self.hasher.as_ref().ok_or_else(no_salt)?;
         let object = self.changeable(id, expected).await?;
-        let (draft, text) = rotated(hasher, &object, now(), overlap)?;
+        let (draft, text) = rotate(hasher, &object, now(), overlap)?;
         // Of two who rotate at once, the other would end what the first was just given.
         let expected = Some(object.version);
         let object = self.editor.replace(draft, expected, actor).await?;
-        self.told(&object, text)
+        self.with_text(&object, text)
     }
 }
 
 impl KeyEditor {
     /// The keys of the file.
-    fn written(&self) -> Vec<KeyObject> {
+    fn file_keys(&self) -> Vec<KeyObject> {
         let in_force = self.editor.reloader.in_force();
-        in_force.config.keys.iter().map(written).collect()
+        in_force.config.keys.iter().map(file_key).collect()
     }
 
     fn is_written(&self, name: &str) -> bool {
@@ -131,17 +135,15 @@ impl KeyEditor {
     }
 
     /// The key of the file that has that name, which is its id too, else the stored one.
-    async fn found(
-        &self,
-        name: &str,
-        handle: Handle<'_>,
-    ) -> Result<Option<KeyObject>, ObjectError> {
-        let written = self.written().into_iter().find(|key| key.name == name);
+    async fn find(&self, name: &str, handle: Handle<'_>) -> Result<Option<KeyObject>, ObjectError> {
+        let written = self.file_keys().into_iter().find(|key| key.name == name);
         let found = match written {
             Some(key) => Some(key),
             None => {
-                let stored = self.stored(handle).await?;
-                stored.as_ref().and_then(|object| self.made(object))
+                let stored = self.load(handle).await?;
+                stored
+                    .as_ref()
+                    .and_then(|object| self.stored_to_api(object))
             }
         };
         match found {
@@ -150,7 +152,7 @@ impl KeyEditor {
         }
     }
 
-    async fn stored(&self, handle: Handle<'_>) -> Result<Option<StoredObject>, ObjectError> {
+    async fn load(&self, handle: Handle<'_>) -> Result<Option<StoredObject>, ObjectError> {
         self.editor.follower.must_answer()?;
         Ok(self.editor.store.find(ObjectKind::Key, handle).await?)
     }
@@ -164,13 +166,13 @@ impl KeyEditor {
         if self.is_written(id) {
             return Err(ObjectError::ReadOnly);
         }
-        let object = self.stored(Handle::Id(id)).await?;
+        let object = self.load(Handle::Id(id)).await?;
         fresh(object.ok_or(ObjectError::NotFound)?, expected)
     }
 
-    /// Whether a key may be so; other names of the store are the store's to see.
+    /// Checks a key; whether its name is taken in the store is the store's to check.
     fn check(&self, spec: &KeySpec) -> Result<(), ObjectError> {
-        checked(spec)?;
+        check_spec(spec)?;
         if self.is_written(&spec.name) || spec.name == ADMIN_KEY_NAME {
             return Err(ObjectError::AlreadyExists);
         }
@@ -184,13 +186,17 @@ impl KeyEditor {
         actor: &str,
     ) -> Result<KeyObject, ObjectError> {
         let object = self.editor.replace(draft, expected, actor).await?;
-        let key = self.made(&object).ok_or(ObjectError::NotFound)?;
+        let key = self.stored_to_api(&object).ok_or(ObjectError::NotFound)?;
         self.with_use(key).await
     }
 
     /// A key with the text that was just made for it.
-    fn told(&self, object: &StoredObject, text: SecretString) -> Result<KeyObject, ObjectError> {
-        let key = self.made(object).ok_or(ObjectError::NotFound)?;
+    fn with_text(
+        &self,
+        object: &StoredObject,
+        text: SecretString,
+    ) -> Result<KeyObject, ObjectError> {
+        let key = self.stored_to_api(object).ok_or(ObjectError::NotFound)?;
         Ok(KeyObject {
             key: Some(text),
             ..key
@@ -198,7 +204,7 @@ impl KeyEditor {
     }
 
     /// A stored key; none if it can't be read.
-    fn made(&self, object: &StoredObject) -> Option<KeyObject> {
+    fn stored_to_api(&self, object: &StoredObject) -> Option<KeyObject> {
         let spec = spec_of(&object.body).ok()?;
         let hashes = hashes_of(object).unwrap_or_default();
         let until = hashes.iter().filter_map(|Hashed { until, .. }| *until);
@@ -250,7 +256,7 @@ impl KeyEditor {
     }
 }
 
-fn written(raw: &StaticKey) -> KeyObject {
+fn file_key(raw: &StaticKey) -> KeyObject {
     KeyObject {
         id: raw.name.clone(),
         key: None,

@@ -225,7 +225,7 @@ impl ProviderEditor {
         let in_file = |in_force: &ActiveConfig| is_in_file(in_force, id);
         let object = self
             .editor
-            .made(ObjectKind::Provider, id, expected, in_file);
+            .find_stored(ObjectKind::Provider, id, expected, in_file);
         object.await
     }
 

@@ -1,4 +1,4 @@
-//! What the admin service may do to routing: the toggle, and the rules made by API. It must not
+//! Edits routing for the admin service: the toggle, and the rules made by API. It must not
 //! speak HTTP.
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct RoutingEditor {
 impl llm_router_admin::RoutingApi for RoutingEditor {
     async fn toggle_status(&self) -> ToggleStatus {
         self.editor.follower.look_unless_away().await;
-        self.shown(self.switch.status(now()))
+        self.to_status(self.switch.status(now()))
     }
 
     async fn request_toggle(
@@ -40,14 +40,14 @@ impl llm_router_admin::RoutingApi for RoutingEditor {
         let (answer, status) = self.switch.request(request).await?;
         self.editor.broadcast.tell();
         self.editor.follower.wake();
-        Ok((answer, self.shown(status)))
+        Ok((answer, self.to_status(status)))
     }
 
     async fn cancel_toggle(&self, actor: &str) -> Result<(bool, ToggleStatus), StoreError> {
         self.editor.follower.must_answer()?;
         let (cancelled, status) = self.switch.cancel(actor).await?;
         self.editor.broadcast.tell();
-        Ok((cancelled, self.shown(status)))
+        Ok((cancelled, self.to_status(status)))
     }
 
     async fn toggle_history(
@@ -72,14 +72,14 @@ impl Collection for RoutingEditor {
         after: Option<&str>,
         most: usize,
     ) -> Result<ListPage<RuleObject>, ObjectError> {
-        let rules = self.current().await.iter().map(shown).collect();
+        let rules = self.current().await.iter().map(to_api).collect();
         ListPage::cut(rules, after, most, |rule: &RuleObject| &rule.id)
     }
 
     async fn get(&self, id: &str) -> Result<RuleObject, ObjectError> {
         let rules = self.current().await;
         let rule = rules.iter().find(|rule| rule.id == id);
-        rule.map(shown).ok_or(ObjectError::NotFound)
+        rule.map(to_api).ok_or(ObjectError::NotFound)
     }
 
     async fn create(&self, spec: RuleSpec, actor: &str) -> Result<RuleObject, ObjectError> {
@@ -119,7 +119,7 @@ impl Collection for RoutingEditor {
 }
 
 impl RoutingEditor {
-    fn shown(&self, status: ToggleView) -> ToggleStatus {
+    fn to_status(&self, status: ToggleView) -> ToggleStatus {
         ToggleStatus {
             status,
             at: now(),
@@ -139,7 +139,9 @@ impl RoutingEditor {
     async fn must_be_made(&self, id: &str, expected: Option<u64>) -> Result<(), ObjectError> {
         let listed = Arc::clone(&self.editor.reloader.live().snapshot.listed_rules);
         let written = |_: &ActiveConfig| listed.iter().any(|rule| rule.id == id);
-        let made = self.editor.made(ObjectKind::Rule, id, expected, written);
+        let made = self
+            .editor
+            .find_stored(ObjectKind::Rule, id, expected, written);
         made.await.map(drop)
     }
 
@@ -154,7 +156,7 @@ impl RoutingEditor {
                 replaces.as_deref(),
                 &in_force.config,
                 &in_force.objects,
-                live.snapshot.keys.issued(),
+                live.snapshot.keys.stored_keys(),
                 Some(&live.snapshot.rules),
             )
         };
@@ -172,7 +174,7 @@ impl RoutingEditor {
         let live = self.editor.reloader.live();
         let mut rules = live.snapshot.listed_rules.iter();
         let rule = rules.find(|rule| rule.id == object.id);
-        rule.map_or_else(|| unlisted(object, spec), shown)
+        rule.map_or_else(|| remove_listed(object, spec), to_api)
     }
 }
 
@@ -191,7 +193,7 @@ fn draft(id: String, spec: &RuleSpec) -> Result<ObjectDraft, ObjectError> {
     })
 }
 
-fn shown(rule: &Written) -> RuleObject {
+fn to_api(rule: &Written) -> RuleObject {
     let spec = rule.spec.clone();
     RuleObject {
         id: rule.id.clone(),
@@ -210,8 +212,8 @@ fn shown(rule: &Written) -> RuleObject {
 }
 
 /// A rule that is stored and could not be put into force yet.
-fn unlisted(object: &StoredObject, spec: RuleSpec) -> RuleObject {
-    shown(&Written {
+fn remove_listed(object: &StoredObject, spec: RuleSpec) -> RuleObject {
+    to_api(&Written {
         id: object.id.clone(),
         spec,
         made: Some(object.into()),

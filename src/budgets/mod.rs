@@ -212,7 +212,7 @@ impl Budgets {
 
     /// Returns the tokens to reserve for a call: the upper bound `input` by this provider's counts,
     /// and the output to expect if the client sets no limit.
-    pub(crate) fn expected(&self, provider: &str, model: &str, input: u64) -> Expected {
+    pub(crate) fn expect(&self, provider: &str, model: &str, input: u64) -> Expected {
         let state = self.state();
         Expected {
             input: state.margin.apply(provider, model, input),

@@ -267,7 +267,7 @@ impl SharedBudgets {
         ledger: &Ledger,
     ) -> Result<(), BudgetRefusal> {
         for line in budget_lines(request.budgets, request.at) {
-            let seed = Arc::clone(self.seeded().entry(line.clone()).or_default());
+            let seed = Arc::clone(self.seeds().entry(line.clone()).or_default());
             if seed.done.initialized()
                 || seed.has_failed_recently() && self.replica().has_totals(&line)
             {
@@ -418,7 +418,7 @@ impl SharedBudgets {
             }
         }
         let idle = self.replica().forget_idle(since);
-        let mut seeded = self.seeded();
+        let mut seeded = self.seeds();
         for line in idle {
             seeded.remove(&line);
         }
@@ -458,7 +458,7 @@ impl SharedBudgets {
         self.replica.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seeded(&self) -> MutexGuard<'_, HashMap<BudgetLine, Arc<Seed>>> {
+    fn seeds(&self) -> MutexGuard<'_, HashMap<BudgetLine, Arc<Seed>>> {
         self.seeded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

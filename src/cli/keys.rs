@@ -19,9 +19,9 @@ use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
-use crate::admin_api::editor::{by, refused};
+use crate::admin_api::editor::{by, to_object_error};
 use crate::cli::{Failure, Outcome};
-use crate::keys::generate::{checked, new_key, no_salt};
+use crate::keys::generate::{check_spec, new_key, no_salt};
 use crate::keys::stored_keys::{PREFIX, spec_of};
 use crate::ledger;
 use crate::sync::change_notifier::ChangeNotifier;
@@ -124,7 +124,7 @@ fn create_key(create: Create) -> Outcome {
         expires_at: create.expires_at,
         enabled: true,
     };
-    checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
+    check_spec(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
     let salt = salt()?.ok_or_else(|| Failure::Usage(no_salt().to_string()))?;
     let opened = Opened::open(create.config)?;
     if opened.in_file.contains(&spec.name) {
@@ -133,7 +133,7 @@ fn create_key(create: Create) -> Outcome {
             spec.name
         )));
     }
-    let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(failed)?;
+    let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(to_failure)?;
     opened.change(ObjectChange::Create(draft))?;
     let mut out = io::stdout().lock();
     writeln!(out, "{}", text.expose_secret())?;
@@ -181,8 +181,8 @@ pub(crate) fn first_key(file: Option<PathBuf>) -> Result<FirstKey, Failure> {
         expires_at: None,
         enabled: true,
     };
-    checked(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
-    let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(failed)?;
+    check_spec(&spec).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (draft, text) = new_key(&KeyHasher::new(&salt), &spec).map_err(to_failure)?;
     opened.change(ObjectChange::Create(draft))?;
     Ok(FirstKey::Made(text))
 }
@@ -298,7 +298,7 @@ impl Opened {
     fn change(&self, change: ObjectChange) -> Result<(), Failure> {
         let changed = self.store.change(change, by("shell"));
         let changed = self.runtime.block_on(changed);
-        changed.map_err(|error| failed(refused(error)))?;
+        changed.map_err(|error| to_failure(to_object_error(error)))?;
         if let Err(error) = self.runtime.block_on(self.broadcast.say()) {
             tracing::warn!(
                 error,
@@ -309,7 +309,7 @@ impl Opened {
     }
 }
 
-fn failed(error: ObjectError) -> Failure {
+fn to_failure(error: ObjectError) -> Failure {
     match error {
         ObjectError::Store(error) => LoadError::Store(error).into(),
         ObjectError::AlreadyExists => Failure::Usage("another key has that name".to_owned()),

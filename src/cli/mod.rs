@@ -93,7 +93,7 @@ pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let (report, good) = match llm_router_config::load(config.as_deref(), &environment) {
         Ok(loaded) => match prices::table(loaded.config.prices.as_deref()) {
             Ok(table) => {
-                unpriced = prices::unpriced(&loaded.config, &table);
+                unpriced = prices::find_unpriced(&loaded.config, &table);
                 (loaded.warnings, true)
             }
             Err(mistakes) => (loaded.warnings.merge(mistakes), false),

@@ -1,4 +1,4 @@
-//! Who calls: finds the key that a request presents and the identity behind it.
+//! Authenticates a caller: finds the key that a request presents, and the identity behind it.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use crate::admin_api::editor::invalid;
-use crate::keys::stored_keys::{Hashed, PREFIX, hashes_of, sealed};
+use crate::keys::stored_keys::{Hashed, PREFIX, hashes_of, seal_hashes};
 use crate::startup::random_key;
 
 /// Characters of a key that its holder may recognise it by.
@@ -32,7 +32,7 @@ pub(crate) fn no_salt() -> ObjectError {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn checked(spec: &KeySpec) -> Result<(), ObjectError> {
+pub(crate) fn check_spec(spec: &KeySpec) -> Result<(), ObjectError> {
     spec.check()
         .map_err(|(field, wrong)| invalid(field, format!("{field} {wrong}")))
 }
@@ -44,13 +44,13 @@ pub(crate) fn new_key(
 ) -> Result<(ObjectDraft, SecretString), ObjectError> {
     let (text, hashed) = secret(hasher);
     let id = Uuid::now_v7().to_string();
-    let draft = draft(id, spec, prefix(&text), Some(sealed(&[hashed]).into()))?;
+    let draft = draft(id, spec, prefix(&text), Some(seal_hashes(&[hashed]).into()))?;
     Ok((draft, text))
 }
 
 /// Another text for a key: what is stored of it, and the text. Those before it work until `overlap`
 /// is over, if they would have worked so long.
-pub(crate) fn rotated(
+pub(crate) fn rotate(
     hasher: &KeyHasher,
     object: &StoredObject,
     now: Timestamp,
@@ -74,7 +74,7 @@ pub(crate) fn rotated(
         id: object.id.clone(),
         name: object.name.clone(),
         body,
-        sealed: Some(sealed(&hashes).into()),
+        sealed: Some(seal_hashes(&hashes).into()),
     };
     Ok((draft, text))
 }
@@ -148,7 +148,7 @@ mod tests {
             (141, 0, &[None]),
         ] {
             let overlap = Duration::from_secs(overlap);
-            let (draft, text) = rotated(&hasher, &key, at(now), overlap).unwrap();
+            let (draft, text) = rotate(&hasher, &key, at(now), overlap).unwrap();
             assert_ne!(text.expose_secret(), first.expose_secret());
             assert_eq!(draft.body[PREFIX], prefix(&text));
             key = object(draft);

@@ -90,14 +90,14 @@ impl KeyRing {
     }
 
     /// Those made by API.
-    pub(crate) const fn issued(&self) -> &Arc<IssuedKeys> {
+    pub(crate) const fn stored_keys(&self) -> &Arc<IssuedKeys> {
         &self.issued
     }
 
     /// Returns the last use of the key of that id by this process.
     pub(crate) fn last_use(&self, id: &str) -> Option<Timestamp> {
         let used = self.used.get(id).map(Arc::clone);
-        used.or_else(|| self.issued.used(id))?.at()
+        used.or_else(|| self.issued.last_use(id))?.at()
     }
 
     /// The uses that the store is to be told of.

@@ -113,7 +113,7 @@ impl IssuedKeys {
     }
 
     /// Returns the last use of the key of that id.
-    pub(crate) fn used(&self, id: &str) -> Option<Arc<LastUse>> {
+    pub(crate) fn last_use(&self, id: &str) -> Option<Arc<LastUse>> {
         Some(Arc::clone(&self.by_id().get(id)?.used))
     }
 
@@ -263,7 +263,7 @@ pub(crate) fn spec_of(body: &Json) -> Result<KeySpec, serde_json::Error> {
 
 /// Returns the sealed part of a key: its hash in hexadecimal digits; hashes from before follow it, each with
 /// the second since 1970 until which it is recognised: `HASH HASH@SECOND`.
-pub(crate) fn sealed(hashes: &[Hashed]) -> String {
+pub(crate) fn seal_hashes(hashes: &[Hashed]) -> String {
     let texts = hashes.iter().map(|hashed| {
         let hex: String = hashed
             .hash
@@ -316,7 +316,7 @@ mod tests {
             id: id.to_owned(),
             name: id.to_owned(),
             body: json!({ "name": id, "enabled": enabled, "owner": "team" }),
-            sealed: Some(sealed(hashes).into()),
+            sealed: Some(seal_hashes(hashes).into()),
             version,
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
@@ -410,7 +410,7 @@ mod tests {
                 until: Some(until),
             },
         ];
-        let read = hashes(&sealed(&both)).unwrap();
+        let read = hashes(&seal_hashes(&both)).unwrap();
         assert!(read[0].hash == both[0].hash && read[0].until.is_none());
         assert!(read[1].hash == both[1].hash && read[1].until == Some(until));
         for text in [

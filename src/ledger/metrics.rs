@@ -63,7 +63,7 @@ impl LedgerMetrics {
     }
 
     /// Counts what was decided about an attempt that a budget pays for.
-    pub(crate) fn decided(&self, reserved: Result<&DecidedBy, &BudgetRefusal>) {
+    pub(crate) fn count_decision(&self, reserved: Result<&DecidedBy, &BudgetRefusal>) {
         let labels = match reserved {
             Ok(DecidedBy::All) => ["all", "held"],
             Ok(DecidedBy::Share) => ["share", "held"],
@@ -77,7 +77,7 @@ impl LedgerMetrics {
 
     /// Counts an entry that used something without a price, at the deployment of that id, and
     /// warns of its model once.
-    pub(crate) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
+    pub(crate) fn count_attempt(&self, entry: &LedgerEntry, deployment: &str) {
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }

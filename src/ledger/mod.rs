@@ -121,14 +121,14 @@ impl Ledger {
     ///
     /// # Errors
     /// When it can't be noted; then nothing must go upstream.
-    pub(crate) fn opened(&self, opened: &OpenEntry) -> Result<(), JournalError> {
+    pub(crate) fn open_entry(&self, opened: &OpenEntry) -> Result<(), JournalError> {
         let journal = self.journal.as_ref();
         journal.map_or(Ok(()), |journal| journal.record_opened(opened))
     }
 
     /// Notes what came of an attempt at the deployment of that id.
-    pub(crate) fn settled(&self, entry: LedgerEntry, deployment: &str) {
-        self.metrics.settled(&entry, deployment);
+    pub(crate) fn settle(&self, entry: LedgerEntry, deployment: &str) {
+        self.metrics.count_attempt(&entry, deployment);
         if let Some(journal) = &self.journal {
             journal.record_settled(entry);
         }

@@ -562,7 +562,7 @@ mod tests {
     }
 
     /// Without shared counters nothing is waited for.
-    fn reserved(
+    fn reserve_now(
         limiter: &Limiter,
         admission: &mut Permit,
         need: &Need<'_>,
@@ -581,7 +581,7 @@ mod tests {
             Ok(admission) => admission,
             Err(refusal) => return refusal.fault.retry_after?.parse().ok(),
         };
-        reserved(limiter, &mut admission, &need, now).map(|()| 0)
+        reserve_now(limiter, &mut admission, &need, now).map(|()| 0)
     }
 
     #[test]
@@ -660,7 +660,7 @@ mod tests {
                 model: None,
                 tokens,
             };
-            reserved(&limiter, &mut admission, &need, now)?;
+            reserve_now(&limiter, &mut admission, &need, now)?;
             Some(admission)
         };
         let mut first = reserve(900, now).unwrap();
@@ -687,7 +687,7 @@ mod tests {
                 model: Some(("fast", requests(60, 1))),
                 tokens,
             };
-            reserved(&limiter, &mut admission, &need, now)?;
+            reserve_now(&limiter, &mut admission, &need, now)?;
             Some(admission)
         };
         assert!(ask(5).is_some());

@@ -330,7 +330,7 @@ mod tests {
     }
 
     /// A new process that has received the sockets, and what it talks with.
-    async fn received(path: &Path) -> (Predecessor, UnixStream, [OwnedFd; 2], Sockets) {
+    async fn receive_all(path: &Path) -> (Predecessor, UnixStream, [OwnedFd; 2], Sockets) {
         let successor = Successor::wait_at(path).unwrap();
         let given = sockets();
         let old = async {
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         drop(successor);
         assert!(!path.exists());
-        let (_, _, taken, given) = received(&path).await;
+        let (_, _, taken, given) = receive_all(&path).await;
         let taken = taken.map(|socket| TcpListener::from(socket).local_addr().unwrap());
         let given = [given.clients, given.admin].map(|socket| socket.local_addr().unwrap());
         assert_eq!(taken, given);
@@ -369,7 +369,7 @@ mod tests {
             // The old process has died: somebody must serve.
             (None, true),
         ] {
-            let (predecessor, mut stream, ..) = received(&path).await;
+            let (predecessor, mut stream, ..) = receive_all(&path).await;
             if let Some(answer) = answer {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             } else {

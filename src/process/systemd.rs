@@ -21,7 +21,7 @@ pub(crate) fn reloading() {
 }
 
 /// The configuration was read anew, or stays as it was.
-pub(crate) fn reloaded(refused: bool) {
+pub(crate) fn notify_reloaded(refused: bool) {
     let status = if refused {
         "serving; a new configuration was refused, the log says why"
     } else {

@@ -69,7 +69,7 @@ impl RouteCursor {
     }
 
     /// The deployments that may be tried yet, in the order of the configuration.
-    pub(crate) fn untried(&self) -> impl Iterator<Item = &Deployment> {
+    pub(crate) fn remaining(&self) -> impl Iterator<Item = &Deployment> {
         self.tiers.iter().flat_map(|(tier, tried)| {
             let deployments = tier.deployments().iter().enumerate();
             deployments.filter_map(|(member, deployment)| {
@@ -80,7 +80,7 @@ impl RouteCursor {
 
     /// Returns whether there is another deployment to try.
     pub(crate) fn has_next(&self) -> bool {
-        self.untried().next().is_some()
+        self.remaining().next().is_some()
     }
 
     /// The deployment chosen last.

@@ -86,7 +86,7 @@ impl RequestSize<'_> {
         let embedded = if self.body_bytes < SMALLEST_WITH_IMAGE {
             prompt::Embedded::default()
         } else {
-            prompt::embedded(self.body)
+            prompt::find_embedded(self.body)
         };
         let text = self.body_bytes.saturating_sub(embedded.bytes);
         estimate_tokens(text as u64, 1) + embedded.images * prompt::IMAGE_TOKENS

@@ -1,4 +1,4 @@
-//! What rules may ask of a request, found when they ask: the body is read at most once, and only
+//! Facts that rules may ask of a request, found when they ask: the body is read at most once, only
 //! for a rule that looks into it.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use llm_router_wire::prompt::Prompt;
 
 use crate::routing::RouteRequest;
 
-/// What scores requests by how hard they are.
+/// Scorer of requests by complexity.
 pub(crate) static SCORER: &dyn Scorer = &Lexical;
 
 /// A request as rules see it.
@@ -36,7 +36,7 @@ impl<'a> Request<'a> {
         &self.asking
     }
 
-    /// What the body says. One that can't be read says nothing: the provider will refuse it.
+    /// Returns the texts of the body. One that can't be read has none: the provider will refuse it.
     pub(crate) fn prompt(&self) -> &Prompt<'a> {
         self.prompt
             .get_or_init(|| Prompt::read(self.asking.body).unwrap_or_default())

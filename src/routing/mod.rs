@@ -95,13 +95,13 @@ pub(crate) fn route(asking: &RouteRequest<'_>) -> Result<Route, Refused> {
 
 /// Returns the explanation that is kept of a route, if the attempts won't tell it.
 fn explanation(why: Option<&str>, plan: &Plan) -> Option<Box<RouteExplanation>> {
-    let several = plan.course.untried().nth(1).is_some();
+    let several = plan.course.remaining().nth(1).is_some();
     if why.is_none() && plan.left_out.is_empty() && !several {
         return None;
     }
     let mut kept = RouteExplanation::new(why.unwrap_or_default());
     let id = |one: &Deployment| Deployment::id_of(&one.provider, &one.model);
-    for one in plan.course.untried().take(RouteExplanation::MOST) {
+    for one in plan.course.remaining().take(RouteExplanation::MOST) {
         kept.add_candidate(id(one));
     }
     for (one, why) in plan.left_out.iter().take(RouteExplanation::MOST) {
@@ -124,7 +124,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    fn refused(fault: ApiError) -> Self {
+    fn refuse(fault: ApiError) -> Self {
         Self {
             refused: Some(fault),
             ..Self::default()
@@ -135,18 +135,18 @@ impl Plan {
 /// Follows a decision to deployments that the key may use and the request can be sent to.
 pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &RuleDecision<'_>) -> Plan {
     if !resolve::is_known(asking) {
-        return Plan::refused(ApiError::model_not_found(asking.model));
+        return Plan::refuse(ApiError::model_not_found(asking.model));
     }
     let found = match rules::follow(asking, decision) {
         Ok(found) => found,
-        Err(fault) => return Plan::refused(fault),
+        Err(fault) => return Plan::refuse(fault),
     };
     if let Some(name) = forbidden(asking, &found) {
         let fault = ApiError::model_not_allowed(&asking.key.name, name);
         let why = |found| (found, "the key may not use it");
         return Plan {
             left_out: found.deployments().cloned().map(why).collect(),
-            ..Plan::refused(fault)
+            ..Plan::refuse(fault)
         };
     }
     let can = |found: &Deployment| {

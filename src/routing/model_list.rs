@@ -15,7 +15,7 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    pub(crate) fn listed(&self) -> ListedModel<'_> {
+    pub(crate) fn to_listed(&self) -> ListedModel<'_> {
         ListedModel {
             id: &self.id,
             owned_by: self.owned_by,

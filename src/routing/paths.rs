@@ -44,7 +44,7 @@ pub(crate) fn target(path: &str) -> Target {
     match below.strip_prefix("/models") {
         Some("") => Target::Models,
         Some(id) => match id.strip_prefix('/') {
-            Some(id) if !id.is_empty() => Target::Model(decoded(id)),
+            Some(id) if !id.is_empty() => Target::Model(decode(id)),
             _ => Target::Unknown,
         },
         None => Target::Unknown,
@@ -52,7 +52,7 @@ pub(crate) fn target(path: &str) -> Target {
 }
 
 /// Percent-decoded (RFC 3986, section 2.1): SDKs escape the slash of `provider/model`.
-fn decoded(id: &str) -> String {
+fn decode(id: &str) -> String {
     percent_encoding::percent_decode_str(id)
         .decode_utf8_lossy()
         .into_owned()

@@ -138,11 +138,11 @@ fn with_fallbacks(snapshot: &Snapshot, model: &Arc<Model>) -> Vec<Tier> {
 
 /// A deployment that a client names without a public name for it.
 fn one(snapshot: &Snapshot, name: &str, endpoint: Endpoint) -> Option<Deployment> {
-    qualified(snapshot, name).or_else(|| bare(snapshot, name, endpoint))
+    split_qualified(snapshot, name).or_else(|| bare(snapshot, name, endpoint))
 }
 
 /// `provider/model`. A model's own name may hold slashes, so only the first one counts.
-fn qualified(snapshot: &Snapshot, name: &str) -> Option<Deployment> {
+fn split_qualified(snapshot: &Snapshot, name: &str) -> Option<Deployment> {
     let (id, model) = name.split_once('/')?;
     let (index, provider) = snapshot.provider(id)?;
     (!model.is_empty() && provider.models.allows(model))

@@ -52,7 +52,7 @@ pub(super) fn follow(
     } = *asking;
     let found = match decision.route {
         rule::RuleRoute::Block { status, message } => {
-            return Err(ApiError::blocked(status, message));
+            return Err(ApiError::block(status, message));
         }
         rule::RuleRoute::Model(name) => resolve::by_name(snapshot, name, asking.endpoint),
         rule::RuleRoute::Provider(id) => resolve::at_provider(snapshot, id, model),

@@ -90,12 +90,12 @@ fn asked<R>(
 
 fn names(course: &RouteCursor) -> String {
     let name = |found: &Deployment| format!("{}:{}", found.provider.id, found.model);
-    let names: Vec<_> = course.untried().map(name).collect();
+    let names: Vec<_> = course.remaining().map(name).collect();
     names.join(" ")
 }
 
 /// Returns the deployments of a request, or the status and the code that it is answered.
-fn tried(snapshot: &Snapshot, allowed: &[&str], model: &str, endpoint: Endpoint) -> String {
+fn candidates(snapshot: &Snapshot, allowed: &[&str], model: &str, endpoint: Endpoint) -> String {
     asked(snapshot, allowed, model, endpoint, |asking| {
         match route(asking) {
             Ok(route) => names(&route.course),
@@ -124,7 +124,7 @@ fn names_lead_to_deployments() {
         ("local/unknown", CHAT, "openai:local/unknown"),
     ] {
         assert_eq!(
-            tried(&snapshot, &["*"], asked, endpoint),
+            candidates(&snapshot, &["*"], asked, endpoint),
             expected,
             "{asked}"
         );
@@ -142,7 +142,7 @@ fn bare_names_prefer_a_provider_that_has_responses() {
         (CHAT, "chat-only:gpt"),
         (MESSAGES, "chat-only:gpt"),
     ] {
-        assert_eq!(tried(&snapshot, &["*"], "gpt", endpoint), expected);
+        assert_eq!(candidates(&snapshot, &["*"], "gpt", endpoint), expected);
     }
 }
 
@@ -167,7 +167,7 @@ fn what_cannot_be_served_is_refused() {
         (["gpt-*"], "gpt-5", CHAT, "openai:gpt-5"),
     ] {
         assert_eq!(
-            tried(&snapshot, &allowed, asked, endpoint),
+            candidates(&snapshot, &allowed, asked, endpoint),
             expected,
             "{asked}"
         );
@@ -179,7 +179,7 @@ fn unknown_models_are_404_for_every_key() {
     let snapshot = snapshot(vec![provider("local", "custom", &["llama"])], vec![], None);
     for allowed in ["*", "llama"] {
         for asked in ["gpt-4o", "auto", "local/", "local/x", "/llama"] {
-            let got = tried(&snapshot, &[allowed], asked, CHAT);
+            let got = candidates(&snapshot, &[allowed], asked, CHAT);
             assert_eq!(got, "404 model_not_found", "{asked}");
         }
     }
@@ -260,7 +260,7 @@ fn rules_say_where_requests_go() {
         (json!({"set": {"top_p": 1}}), "auto", CHAT, fast),
         (json!({"set": {"top_p": 1}}), "smart", CHAT, smart),
     ] {
-        let got = tried(&routing(to(then.clone())), &["*"], asked, endpoint);
+        let got = candidates(&routing(to(then.clone())), &["*"], asked, endpoint);
         assert_eq!(got, expected, "{then} for {asked}");
     }
 }
@@ -309,7 +309,7 @@ fn the_model_routed_to_must_be_the_keys_too() {
         (&local, &["smart", "llama"], "smart", "local:llama"),
     ] {
         assert_eq!(
-            tried(snapshot, allowed, asked, CHAT),
+            candidates(snapshot, allowed, asked, CHAT),
             expected,
             "{allowed:?} {asked}"
         );

@@ -25,15 +25,15 @@ use crate::keys::stored_keys::IssuedKeys;
 use crate::snapshot::stored_rules::{self, RuleSet};
 use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED};
 
-/// What a snapshot is made of besides the configuration.
+/// Inputs of a snapshot besides the configuration.
 pub(crate) struct CompileInputs<'a> {
-    /// Where the built-in mock provider listens, once one is configured.
+    /// Address of the built-in mock provider, once one is configured.
     pub(crate) mock: Option<SocketAddr>,
     /// The key that works whatever the configuration says.
     pub(crate) admin_key: Option<&'a SecretString>,
     pub(crate) hasher: &'a KeyHasher,
     pub(crate) prices: Arc<PriceTable>,
-    /// What was made by API, but for keys.
+    /// Objects made by API, but for keys.
     pub(crate) objects: &'a Objects,
     /// The keys made by API.
     pub(crate) issued: &'a Arc<IssuedKeys>,
@@ -165,7 +165,7 @@ fn deployments(
 
 fn provider(raw: &Arc<config::Provider>, mock: Option<SocketAddr>) -> Option<CompiledProvider> {
     let (origin, base_path, host) = match &raw.base_url {
-        Some(url) => located(raw, url),
+        Some(url) => with_location(raw, url),
         None => built_in(mock?),
     };
     let headers = raw.headers.iter().filter_map(|(name, value)| {
@@ -199,7 +199,7 @@ fn fingerprint(raw: &config::Provider, origin: &Origin, base_path: &str) -> u64 
     hasher.finish()
 }
 
-fn located(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, String) {
+fn with_location(raw: &config::Provider, url: &config::BaseUrl) -> (Origin, String, String) {
     let origin = Origin {
         host: url.host.clone(),
         port: url.port,
@@ -233,7 +233,7 @@ fn secrets(raw: &config::Provider) -> Vec<SecretString> {
     secrets.filter(long).cloned().collect()
 }
 
-/// What owners may spend.
+/// Returns the budgets of owners.
 fn owners(config: &config::Config) -> HashMap<String, Allowance> {
     let owners = config.owners.iter();
     owners

@@ -14,7 +14,7 @@ pub(crate) struct MockHost {
 }
 
 impl MockHost {
-    /// Where the mock listens; it is started if it isn't running yet.
+    /// Returns the mock's address; starts it if it isn't running yet.
     ///
     /// # Errors
     /// When no port or no thread is to be had.

@@ -41,22 +41,22 @@ pub(crate) struct Snapshot {
     /// Public names, in the order of the file.
     pub(crate) models: Vec<Arc<Model>>,
     pub(crate) model_by_name: HashMap<String, Arc<Model>>,
-    /// What is known of each deployment while it serves; see [`Deployment::id_of`].
+    /// Health state of each deployment; see [`Deployment::id_of`].
     pub(crate) states: DeploymentStates,
-    /// How often and how long a request is tried.
+    /// Limits of attempts and of time for a request.
     pub(crate) bounds: RetryBounds,
-    /// What model `auto` means.
+    /// Model that `auto` stands for.
     pub(crate) default_model: Option<String>,
     /// The rules of the file and those made by API, in the order they are tried.
     pub(crate) rules: Arc<Rules>,
     /// The same rules as they were written, also those that can't work.
     pub(crate) listed_rules: Arc<[Listed]>,
     pub(crate) keys: KeyRing,
-    /// What owners may spend, with all their keys.
+    /// Budgets of owners, for all their keys together.
     pub(crate) owners: HashMap<String, Allowance>,
     /// The limits of keys, owners and everybody.
     pub(crate) limits: RouterLimits,
-    /// What models cost.
+    /// Prices of models.
     pub(crate) prices: Arc<PriceTable>,
     /// Settings of the port that clients connect to. Those that need a restart may differ from the
     /// ones in effect.
@@ -201,12 +201,12 @@ impl Deployment {
         }
     }
 
-    /// What identifies a deployment in [`Snapshot::states`], in logs and in metrics.
+    /// Returns the id of a deployment in [`Snapshot::states`], in logs and in metrics.
     pub(crate) fn id_of(provider: &CompiledProvider, model: &str) -> String {
         format!("{}/{model}", provider.id)
     }
 
-    /// Whether both are the same model at the same provider.
+    /// Returns whether both are the same model at the same provider.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.provider_index == other.provider_index && self.model == other.model
     }

@@ -30,7 +30,7 @@ pub(crate) fn table(own: Option<&Path>) -> Result<PriceTable, Report> {
 
 /// Returns a sentence for each deployment whose cost is unknown because its model has no price.
 /// Providers whose calls aren't billed need none.
-pub(crate) fn unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
+pub(crate) fn find_unpriced(config: &Config, table: &PriceTable) -> Vec<String> {
     let deployments = config.models.iter().flat_map(|model| {
         let of_model = move |deployment| (model, deployment);
         model.deployments.iter().map(of_model)
@@ -94,7 +94,7 @@ mod tests {
         let environment = llm_router_config::Environment::new([("K", "")]);
         let loaded = llm_router_config::load_text(text, Path::new("c.yaml"), &environment);
         let config = loaded.unwrap().config;
-        let said = unpriced(&config, &table(None).unwrap());
+        let said = find_unpriced(&config, &table(None).unwrap());
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("`a/homemade` of the model f"), "{said:?}");
     }

@@ -34,7 +34,7 @@ pub(crate) struct Listed {
     pub(crate) problems: Vec<RuleFinding>,
 }
 
-/// When a rule was made by API, and which version it has.
+/// Creation time and version of a rule made by API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) version: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Made {
     pub(crate) updated_at: Timestamp,
 }
 
-/// Why a rule can't be made.
+/// Reason that a rule can't be made.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// Another rule has its name.
@@ -58,7 +58,7 @@ pub(crate) fn compile(
     issued: &IssuedKeys,
     previous: Option<&Rules>,
 ) -> RuleSet {
-    let mut listed = written(config, objects);
+    let mut listed = file_rules(config, objects);
     if listed.iter().all(|rule| rule.made.is_none()) {
         // Then the file's have been compiled already.
         listed.sort_by_key(|rule| rule.spec.priority);
@@ -90,7 +90,7 @@ pub(crate) fn compile(
     }
 }
 
-/// Whether a rule could be made, or take the place of the one with the id `replaces`.
+/// Checks that a rule can be made, or replace the one with the id `replaces`.
 ///
 /// # Errors
 /// Why not.
@@ -102,7 +102,7 @@ pub(crate) fn check(
     issued: &IssuedKeys,
     previous: Option<&Rules>,
 ) -> Result<(), Refusal> {
-    let mut listed = written(config, objects);
+    let mut listed = file_rules(config, objects);
     listed.retain(|rule| replaces.is_none_or(|id| rule.id != id));
     if listed.iter().any(|rule| rule.spec.name == spec.name) {
         return Err(Refusal::Taken);
@@ -147,25 +147,25 @@ pub(crate) fn tell_of_broken(rules: &[Listed], before: &[Listed]) {
 }
 
 impl Listed {
-    /// Whether it can't work and is left out.
+    /// Returns whether it can't work and is left out.
     pub(crate) fn is_broken(&self) -> bool {
         self.problems.iter().any(is_error)
     }
 }
 
 /// All rules in the order they are compiled: the file's, then those made by API, oldest first.
-fn written(config: &Config, objects: &Objects) -> Vec<Listed> {
+fn file_rules(config: &Config, objects: &Objects) -> Vec<Listed> {
     let of_file = config.routing.rules.iter().map(|spec| Listed {
         id: spec.id.clone().unwrap_or_else(|| spec.name.clone()),
         spec: spec.clone(),
         made: None,
         problems: Vec::new(),
     });
-    let made = objects.by_kind(ObjectKind::Rule).map(made);
+    let made = objects.by_kind(ObjectKind::Rule).map(stored_rule);
     of_file.chain(made).collect()
 }
 
-fn made(object: &StoredObject) -> Listed {
+fn stored_rule(object: &StoredObject) -> Listed {
     let (mut spec, problems) = read(object);
     spec.id = Some(object.id.clone());
     Listed {
@@ -232,7 +232,7 @@ fn is_error(problem: &RuleFinding) -> bool {
     problem.severity == Severity::Error
 }
 
-/// What rules may refer to: what the file names and what was made by API. Of the keys made by API
+/// Names that rules may refer to: those of the file and those made by API. Of the keys made by API
 /// only those that the rules name: there may be very many.
 fn names<'a>(
     config: &'a Config,

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::sync::store_poller::Follower;
 use crate::telemetry::metrics::Metrics;
 
-/// How long to wait before a connection is tried again, at first; it doubles up to the longest.
+/// First pause before a connection is tried again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -119,7 +119,7 @@ enum Listening {
 }
 
 impl Way {
-    /// Who tells of changes.
+    /// Source of change notifications.
     const fn name(&self) -> Option<&'static str> {
         match self {
             Self::Redis(_) => Some("redis"),

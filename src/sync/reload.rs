@@ -50,19 +50,19 @@ pub(crate) struct Loader {
     files: Mutex<Vec<PathBuf>>,
 }
 
-/// Why a configuration did not take effect.
+/// Reason that a configuration did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    /// What the operator has to mend.
+    /// Errors for the operator to fix.
     #[error("{}", .0.render().trim_end())]
     Config(Report),
-    /// What the machine refused.
+    /// Error of the operating system.
     #[error("{0}")]
     System(#[from] io::Error),
-    /// What store or journal refused.
+    /// Error of the store or the journal.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
-    /// What the store refused once it was open.
+    /// Error of the store once it was open.
     #[error("{0}")]
     Store(#[from] StoreError),
 }
@@ -185,7 +185,7 @@ pub(crate) struct Reloader {
     in_force: Mutex<ActiveConfig>,
 }
 
-/// What the snapshot in force was made of.
+/// Sources of the active snapshot.
 pub(crate) struct ActiveConfig {
     pub(crate) config: Config,
     /// The contents of the file with secrets masked.
@@ -193,7 +193,7 @@ pub(crate) struct ActiveConfig {
     pub(crate) objects: Objects,
     /// The fingerprint of the files that were last tried.
     tried: u64,
-    /// Why the last reload changed nothing.
+    /// Error of the last reload, if it failed.
     pub(crate) refused: Option<RejectedConfig>,
 }
 
@@ -300,7 +300,7 @@ impl Reloader {
     /// snapshot is built anew, unless `keys_only`.
     pub(crate) fn apply(&self, changes: &Changes, keys_only: bool) -> bool {
         let mut in_force = self.in_force();
-        let issued = Arc::clone(self.live().snapshot.keys.issued());
+        let issued = Arc::clone(self.live().snapshot.keys.stored_keys());
         issued.apply(changes);
         match in_force.objects.with(changes) {
             None => {
@@ -343,7 +343,7 @@ impl Reloader {
         }
     }
 
-    /// What requests are served by now.
+    /// Returns the active snapshot.
     pub(crate) fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }
@@ -353,7 +353,7 @@ impl Reloader {
         self.in_force().objects.change_number
     }
 
-    /// What the snapshot in force was made of. Reloads wait until it is given back.
+    /// Sources of the active snapshot. Reloads wait until it is given back.
     pub(crate) fn in_force(&self) -> MutexGuard<'_, ActiveConfig> {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -364,7 +364,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let previous = self.live();
-        let issued = Arc::clone(previous.snapshot.keys.issued());
+        let issued = Arc::clone(previous.snapshot.keys.stored_keys());
         let snapshot = self.compile(&loaded.config, &in_force.objects, &issued, &previous)?;
         let before = Contents::new(&in_force.masked, &previous.snapshot);
         let after = Contents::new(&loaded.masked, &snapshot);
@@ -426,11 +426,11 @@ impl Reloader {
         systemd::reloading();
         // What is wrong with it has been logged and counted.
         let reloaded = self.reload_as(reason, "file").await;
-        systemd::reloaded(reloaded.is_err());
+        systemd::notify_reloaded(reloaded.is_err());
     }
 }
 
-/// How long the store may take to record a changed configuration.
+/// Timeout of recording a changed configuration in the store.
 const RECORDING: Duration = Duration::from_secs(2);
 
 /// The time for which a file must stay unchanged before it is read: editors write in several steps.

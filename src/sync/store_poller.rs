@@ -15,22 +15,22 @@ use crate::routing::toggle::{ToggleReplica, now};
 use crate::sync::reload::Reloader;
 use crate::telemetry::metrics::Metrics;
 
-/// How long the store may take to say whether anything changed.
+/// Timeout of asking the store for changes.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long objects that could not be put into force are left alone.
+/// Pause before objects that could not be activated are tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
-/// How far this machine's clock and the store's may differ without a warning.
+/// Most that this machine's clock and the store's may differ without a warning.
 const TOLERATED_SKEW: Duration = Duration::from_millis(500);
 
-/// How long changes that are told of one after the other wait for each other.
+/// Time in which notifications that follow each other are answered by one poll.
 const TOGETHER: Duration = Duration::from_millis(10);
 
-/// How many changes are read at once.
+/// Most changes that are read at once.
 const BATCH: u32 = 1_000;
 
-/// What was read of the store.
+/// Result of reading the store.
 enum Read {
     Changes(Changes),
     All(Objects, IssuedKeys),
@@ -49,14 +49,14 @@ pub(crate) struct Follower {
     woken: tokio::sync::Notify,
 }
 
-/// What keeps this replica from being in step.
+/// State of this replica against the store.
 #[derive(Default)]
 struct Trouble {
     /// Since when the store has not answered.
     away_since: Option<Timestamp>,
-    /// When objects that could not be put into force are tried again.
+    /// Time at which objects that could not be activated are tried again.
     retry_at: Option<Timestamp>,
-    /// Whether this machine's clock and the store's are known to differ.
+    /// Set if this machine's clock and the store's are known to differ.
     clock_is_off: bool,
 }
 
@@ -95,8 +95,8 @@ impl Follower {
     pub(crate) async fn look(&self) {
         let _turn = self.turn.lock().await;
         match self.catch_up().await {
-            Ok(()) => self.answered(),
-            Err(error) => self.failed(&error),
+            Ok(()) => self.note_success(),
+            Err(error) => self.note_failure(&error),
         }
     }
 
@@ -159,12 +159,12 @@ impl Follower {
     async fn read_anew(&self) -> Result<Read, StoreError> {
         tracing::info!("everything made by API is read anew");
         let objects = self.store.objects().await?;
-        let known = Arc::clone(self.reloader.live().snapshot.keys.issued());
+        let known = Arc::clone(self.reloader.live().snapshot.keys.stored_keys());
         let issued = IssuedKeys::load(self.store.as_ref(), &known).await?;
         Ok(Read::All(objects, issued))
     }
 
-    /// Whether what was read is in force.
+    /// Returns whether the changes that were read are active.
     async fn take_over(&self, read: Read) -> bool {
         let reloader = Arc::clone(&self.reloader);
         let may_rebuild = self.may_rebuild();
@@ -200,7 +200,7 @@ impl Follower {
         trouble.clock_is_off = off;
     }
 
-    fn answered(&self) {
+    fn note_success(&self) {
         self.metrics.store_polled();
         if let Some(since) = self.trouble().away_since.take() {
             tracing::info!(%since, "the store answers again");
@@ -208,7 +208,7 @@ impl Follower {
     }
 
     /// Told once for each time that the store goes away.
-    fn failed(&self, error: &StoreError) {
+    fn note_failure(&self, error: &StoreError) {
         self.metrics.store_poll_failed();
         let mut trouble = self.trouble();
         if trouble.away_since.is_none() {
@@ -237,7 +237,7 @@ impl Follower {
     }
 }
 
-/// How far a clock is ahead at least, that was read between two moments of ours.
+/// Returns the least time that a clock is ahead which was read between two moments of ours.
 fn skew(clock: Timestamp, asked: Timestamp, answered: Timestamp) -> SignedDuration {
     if clock < asked {
         clock.duration_since(asked)

@@ -357,7 +357,7 @@ fn remote(headers: &HeaderMap) -> Option<SpanContext> {
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
-    let (id, span, flags) = parsed(line.to_str().ok()?)?;
+    let (id, span, flags) = parse_parent(line.to_str().ok()?)?;
     let states = headers.get_all(TRACESTATE).iter();
     let states: Vec<&str> = states.filter_map(|line| line.to_str().ok()).collect();
     let state: TraceState = states.join(",").parse().unwrap_or_default();
@@ -366,7 +366,7 @@ fn remote(headers: &HeaderMap) -> Option<SpanContext> {
 }
 
 /// `version-trace-parent-flags` in small hexadecimal digits. Later versions may have more after it.
-fn parsed(line: &str) -> Option<(TraceId, SpanId, u8)> {
+fn parse_parent(line: &str) -> Option<(TraceId, SpanId, u8)> {
     let mut parts = line.split('-');
     let mut part = |length: usize| {
         let part = parts.next()?;

@@ -119,7 +119,7 @@ fn chunks(c: &mut Criterion) {
             continue;
         };
         let context = ResponseContext::default();
-        let Ok(mut stream) = AnswerStream::translated(from, endpoint, context) else {
+        let Ok(mut stream) = AnswerStream::translate(from, endpoint, context) else {
             continue;
         };
         stream.push(Bytes::from(begin));

@@ -63,7 +63,7 @@ pub fn provider_message(body: &[u8]) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether a provider's error body says that the account has used up its money, in OpenAI's
+/// Returns true if a provider's error body says that the account has used up its money, in OpenAI's
 /// `error.code` or `error.type` or Anthropic's `error.details.error_code`.
 #[must_use]
 pub fn says_spend_limit(body: &[u8]) -> bool {

@@ -25,7 +25,7 @@ pub const fn members(text: &[u8]) -> Members<'_> {
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
     text: &'a [u8],
-    /// Where the next member may begin; none before the first.
+    /// The offset at which the next member may begin; none before the first.
     at: Option<usize>,
 }
 
@@ -133,7 +133,7 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
     string_end(text, 0)
 }
 
-/// Whether a value is an object.
+/// Returns true if a value is an object.
 #[must_use]
 pub fn is_object(value: &[u8]) -> bool {
     value.first() == Some(&b'{')

@@ -56,7 +56,7 @@ pub fn set(body: &[u8], endpoint: Endpoint, parameters: &[(String, Value)]) -> O
     }
     edits.retain(|(at, with)| body.get(at.clone()) != Some(with));
     edits.sort_by_key(|(at, _)| at.start);
-    (!edits.is_empty()).then(|| spliced(body, &edits))
+    (!edits.is_empty()).then(|| splice(body, &edits))
 }
 
 /// A parameter that formats name differently.
@@ -82,7 +82,7 @@ impl<'n> Parameter<'n> {
     }
 }
 
-fn spliced(body: &[u8], edits: &[Edit]) -> Bytes {
+fn splice(body: &[u8], edits: &[Edit]) -> Bytes {
     let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
     let mut spliced = BytesMut::with_capacity(body.len() + added);
     let mut from = 0;
@@ -202,7 +202,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is set has its value, what isn't keeps it, and bodies stay JSON.
+        /// Parameters that are set have their value, others keep it, and bodies stay JSON.
         #[test]
         fn only_what_is_set_changes(
             given in proptest::collection::btree_map("[a-e]", 0..9, 0..5),

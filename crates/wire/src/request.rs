@@ -1,5 +1,5 @@
-//! What the router reads of an inference request and how it renames the model in it. The rest of
-//! the body is the provider's to judge.
+//! Reads the head of an inference request and renames the model in it. It must not judge the rest of
+//! the body: the provider does.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,14 +14,14 @@ use crate::usage::{self, Splice};
 pub struct RequestHead {
     /// The model as asked, escapes resolved.
     pub model: String,
-    /// Whether the client asked for a stream.
+    /// True if the client asked for a stream.
     pub stream: bool,
-    /// Where everything is.
+    /// Positions of the fields.
     pub scan: Scan,
     model_span: Range<usize>,
 }
 
-/// Why a body can't be routed.
+/// Error of a body that can't be routed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// The body is no JSON object.
@@ -32,7 +32,7 @@ pub enum HeadError {
     Field {
         /// The field's name.
         param: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         message: Cow<'static, str>,
     },
 }

@@ -80,7 +80,7 @@ impl Field {
     }
 }
 
-/// Where the top-level fields of a JSON object are.
+/// Positions of the top-level fields of a JSON object.
 #[derive(Clone, Debug)]
 pub struct Scan {
     spans: [(usize, usize); FIELDS],
@@ -111,27 +111,27 @@ impl Scan {
     }
 }
 
-/// Why a body was refused.
+/// Error of a body that can't be scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
     /// Not JSON: what was expected, and the byte offset where something else stood.
     #[error("expected {expected} at byte {offset}")]
     Syntax {
-        /// What would have been right.
+        /// The token that would have been right.
         expected: &'static str,
-        /// Where, counted from 0.
+        /// The byte's offset, counted from 0.
         offset: usize,
     },
     /// Not UTF-8, which JSON has to be (RFC 8259, section 8.1).
     #[error("invalid UTF-8 at byte {offset}")]
     Utf8 {
-        /// Where, counted from 0.
+        /// The byte's offset, counted from 0.
         offset: usize,
     },
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH} levels at byte {offset}")]
     TooDeep {
-        /// Where, counted from 0.
+        /// The byte's offset, counted from 0.
         offset: usize,
     },
     /// JSON, but no object at the top.

@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-/// How many bytes of one unfinished event a [`Splitter`] holds before it hands it out in parts.
+/// The most bytes of one unfinished event that a [`Splitter`] holds before it hands it out in parts.
 pub const DEFAULT_LIMIT: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a [`Splitter`] cuts a stream into. The bytes of all pieces, in order, are the stream.
+/// A piece that a [`Splitter`] cuts off a stream. The bytes of all pieces, in order, are the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A whole event with the blank line that ends it. It may be empty of fields, as a comment is.
@@ -20,7 +20,7 @@ pub enum Piece {
     Part {
         /// The bytes of this part.
         bytes: Bytes,
-        /// Whether the event ends with this part.
+        /// True if the event ends with this part.
         last: bool,
     },
 }
@@ -63,7 +63,7 @@ impl Event {
 
     /// The fields in order; a comment is a field with an empty name.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        Lines {
+        FieldLines {
             rest: self.raw.strip_prefix(BOM).unwrap_or(&self.raw),
         }
         .map(split_field)
@@ -113,7 +113,7 @@ impl Event {
 
 /// Cuts a stream into events, whatever the chunks it arrives in.
 ///
-/// Lines end in LF, CRLF or CR, also mixed (WHATWG HTML, section 9.2.5). The cut doesn't depend on
+/// FieldLines end in LF, CRLF or CR, also mixed (WHATWG HTML, section 9.2.5). The cut doesn't depend on
 /// where the chunks end. Events within one chunk are slices of it; only what straddles two chunks
 /// is copied.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ pub struct Splitter {
     limit: usize,
     chunk: Bytes,
     held: BytesMut,
-    scan: Scan,
+    scan: LineScan,
     /// The current event passed the limit and is being handed out in parts.
     in_parts: bool,
 }
@@ -140,7 +140,7 @@ impl Splitter {
             limit,
             chunk: Bytes::new(),
             held: BytesMut::new(),
-            scan: Scan::default(),
+            scan: LineScan::default(),
             in_parts: false,
         }
     }
@@ -184,7 +184,7 @@ impl Splitter {
         let bytes = match (self.held.is_empty(), self.chunk.is_empty()) {
             (true, true) => return None,
             (true, false) => self.chunk.clone(),
-            (false, _) => joined(self.held.clone(), &self.chunk),
+            (false, _) => join(self.held.clone(), &self.chunk),
         };
         Some(if self.in_parts {
             Piece::Part { bytes, last: true }
@@ -193,7 +193,7 @@ impl Splitter {
         })
     }
 
-    /// Whether bytes of an unfinished event are held back.
+    /// Returns true if bytes of an unfinished event are held back.
     #[must_use]
     pub fn holds_bytes(&self) -> bool {
         !self.held.is_empty()
@@ -204,7 +204,7 @@ impl Splitter {
         let raw = if held.is_empty() {
             tail
         } else {
-            joined(held, &tail)
+            join(held, &tail)
         };
         if std::mem::take(&mut self.in_parts) {
             Piece::Part {
@@ -228,13 +228,13 @@ impl Splitter {
         let bytes = if held.is_empty() {
             rest
         } else {
-            joined(held, &rest)
+            join(held, &rest)
         };
         Some(Piece::Part { bytes, last: false })
     }
 }
 
-fn joined(mut held: BytesMut, tail: &[u8]) -> Bytes {
+fn join(mut held: BytesMut, tail: &[u8]) -> Bytes {
     held.extend_from_slice(tail);
     held.freeze()
 }
@@ -246,12 +246,12 @@ enum LineEnd {
     CrLf,
 }
 
-/// Where in a line the scan stands, kept from chunk to chunk.
+/// Position of the scan within a line, kept from chunk to chunk.
 #[derive(Debug, Default)]
-struct Scan {
+struct LineScan {
     /// The current line has at least one byte.
     in_line: bool,
-    /// How the previous line of this event ended.
+    /// The end of the previous line of this event.
     previous: Option<LineEnd>,
     /// The last byte was a CR whose LF may follow in the next chunk; says if its line was blank.
     open_cr: Option<bool>,
@@ -259,7 +259,7 @@ struct Scan {
     skip_lf: bool,
 }
 
-impl Scan {
+impl LineScan {
     /// The offset just past the blank line that ends the current event, if it is in `bytes`.
     fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
@@ -286,7 +286,7 @@ impl Scan {
         None
     }
 
-    /// How the line whose terminator ends before `at` ends, or none if the next chunk has to tell.
+    /// The end of the line whose terminator ends before `at`; none if the next chunk decides it.
     fn line_end(&mut self, bytes: &[u8], at: usize, blank: bool) -> Option<LineEnd> {
         if bytes.get(at - 1) == Some(&b'\n') {
             return Some(LineEnd::Lf);
@@ -316,11 +316,11 @@ impl Scan {
 }
 
 /// The lines that are not empty.
-struct Lines<'a> {
+struct FieldLines<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for FieldLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {

@@ -11,7 +11,7 @@ use crate::error::{ErrorBody, event_status, provider_message};
 use crate::formats::codec;
 use crate::sse::{Event, Piece, Splitter};
 use crate::translate::{ResponseContext, StreamEnd, StreamTranslator, TranslateError};
-use crate::usage::{Change, Observed, StreamMeter, UsageLayout, without_usage};
+use crate::usage::{EventChange, Observations, StreamMeter, UsageLayout, without_usage};
 
 /// The longest event that is held to be translated, in bytes: a generated image fits.
 const TRANSLATED_LIMIT: usize = 64 << 20;
@@ -28,13 +28,13 @@ pub struct AnswerStream {
     splitter: Splitter,
     start: StreamStart,
     meter: StreamMeter,
-    output: Output,
+    output: Delivery,
     /// The client has been sent a part of an event and not its end.
     inside_event: bool,
 }
 
-/// What the client is sent.
-enum Output {
+/// Form in which the client is sent the answer.
+enum Delivery {
     /// Every event as it came.
     Unchanged,
     /// The events without the usage that the client didn't ask for.
@@ -72,15 +72,15 @@ impl AnswerStream {
     /// The answer to a request to `endpoint` by a provider that speaks `from`, passed on as it
     /// comes.
     #[must_use]
-    pub fn unchanged(from: Format, endpoint: Endpoint) -> Self {
-        Self::new(from, endpoint, Splitter::default(), Output::Unchanged)
+    pub fn pass_through(from: Format, endpoint: Endpoint) -> Self {
+        Self::new(from, endpoint, Splitter::default(), Delivery::Unchanged)
     }
 
     /// The same where the provider was asked for usage and the client didn't ask for it: the extra
     /// chunk and the `"usage":null` of the others are removed.
     #[must_use]
     pub fn without_usage(from: Format, endpoint: Endpoint) -> Self {
-        Self::new(from, endpoint, Splitter::default(), Output::WithoutUsage)
+        Self::new(from, endpoint, Splitter::default(), Delivery::WithoutUsage)
     }
 
     /// The answer to a request to `endpoint` by a provider that speaks `from`, translated.
@@ -90,7 +90,7 @@ impl AnswerStream {
     ///
     /// # Errors
     /// [`TranslateError`] if no client speaks the endpoint's format.
-    pub fn translated(
+    pub fn translate(
         from: Format,
         endpoint: Endpoint,
         context: ResponseContext,
@@ -100,11 +100,11 @@ impl AnswerStream {
             translator: StreamTranslator::new(from, endpoint.format(), context)?,
         };
         let splitter = Splitter::with_limit(TRANSLATED_LIMIT);
-        let output = Output::Translated(Box::new(translation));
+        let output = Delivery::Translated(Box::new(translation));
         Ok(Self::new(from, endpoint, splitter, output))
     }
 
-    fn new(from: Format, endpoint: Endpoint, splitter: Splitter, output: Output) -> Self {
+    fn new(from: Format, endpoint: Endpoint, splitter: Splitter, output: Delivery) -> Self {
         Self {
             from,
             to: endpoint.format(),
@@ -121,13 +121,13 @@ impl AnswerStream {
     /// An answer that begins with an error is passed on too; [`Self::start`] tells, and it is the
     /// caller's to send it or not.
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
-        let Output::Translated(translation) = &mut self.output else {
+        let Delivery::Translated(translation) = &mut self.output else {
             return self.pass(chunk);
         };
         let mut out = BytesMut::new();
         if let Some(events) = translation.take(chunk, &mut out) {
             self.splitter.push(events);
-            self.translate(&mut out);
+            self.translate_pieces(&mut out);
         }
         out.freeze()
     }
@@ -135,10 +135,10 @@ impl AnswerStream {
     /// Takes the end of the answer, as the provider set it, and returns the rest for the client.
     pub fn end(&mut self) -> Bytes {
         let rest = self.take_rest();
-        if matches!(self.output, Output::Translated(_)) {
+        if matches!(self.output, Delivery::Translated(_)) {
             return self.finish_translation(rest, StreamEnd::Complete);
         }
-        let mut passed = Passed::new(Bytes::new(), true);
+        let mut passed = PassedBytes::new(Bytes::new(), true);
         if let Some(rest) = rest {
             self.pass_piece(&rest, &mut passed);
         }
@@ -149,7 +149,7 @@ impl AnswerStream {
     /// the client has been told an end already.
     pub fn break_off(&mut self, error: &ErrorBody<'_>) -> Bytes {
         let rest = self.take_rest();
-        if matches!(self.output, Output::Translated(_)) {
+        if matches!(self.output, Delivery::Translated(_)) {
             let broken = StreamEnd::Broken(TranslateError {
                 status: error.status,
                 code: error.code.to_owned().into(),
@@ -169,7 +169,7 @@ impl AnswerStream {
         }
     }
 
-    /// What the first event said.
+    /// The verdict on the first event.
     #[must_use]
     pub const fn start(&self) -> &StreamStart {
         &self.start
@@ -177,20 +177,20 @@ impl AnswerStream {
 
     /// The meter's observations so far.
     #[must_use]
-    pub const fn observed(&self) -> &Observed {
-        self.meter.observed()
+    pub const fn observations(&self) -> &Observations {
+        self.meter.observations()
     }
 
     /// The meter's observations as if the stream ended here: those of an event that lacks its blank
     /// line too.
     #[must_use]
-    pub fn final_observed(&self) -> Observed {
+    pub fn final_observations(&self) -> Observations {
         match self.splitter.rest() {
-            None => self.meter.observed().clone(),
+            None => self.meter.observations().clone(),
             Some(rest) => {
                 let mut meter = self.meter.clone();
                 meter.piece(&rest);
-                meter.observed().clone()
+                meter.observations().clone()
             }
         }
     }
@@ -200,15 +200,15 @@ impl AnswerStream {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         match &self.output {
-            Output::Translated(translation) => translation.translator.has_ended(),
-            Output::Unchanged | Output::WithoutUsage => false,
+            Delivery::Translated(translation) => translation.translator.has_ended(),
+            Delivery::Unchanged | Delivery::WithoutUsage => false,
         }
     }
 }
 
 impl AnswerStream {
     fn pass(&mut self, chunk: Bytes) -> Bytes {
-        let mut passed = Passed::new(chunk.clone(), self.splitter.holds_bytes());
+        let mut passed = PassedBytes::new(chunk.clone(), self.splitter.holds_bytes());
         self.splitter.push(chunk);
         while let Some(piece) = self.splitter.next_piece() {
             self.pass_piece(&piece, &mut passed);
@@ -216,7 +216,7 @@ impl AnswerStream {
         passed.into_bytes()
     }
 
-    fn pass_piece(&mut self, piece: &Piece, passed: &mut Passed) {
+    fn pass_piece(&mut self, piece: &Piece, passed: &mut PassedBytes) {
         let event = match piece {
             Piece::Event(event) => event,
             Piece::Part { bytes, last } => {
@@ -231,27 +231,27 @@ impl AnswerStream {
             self.meter.data(data);
         }
         let change = match (&self.output, &data) {
-            (Output::WithoutUsage, Some(data)) => without_usage(event, data),
-            _ => Change::None,
+            (Delivery::WithoutUsage, Some(data)) => without_usage(event, data),
+            _ => EventChange::None,
         };
-        if self.start.is_pending() && change != Change::Drop {
+        if self.start.is_pending() && change != EventChange::Drop {
             self.start = judge(self.from, event, data.as_deref());
         }
         match change {
-            Change::None => passed.keep(event.raw()),
-            Change::Drop => passed.leave_out(),
-            Change::Cut(cut) => passed.cut(event.raw(), cut),
+            EventChange::None => passed.keep(event.raw()),
+            EventChange::Drop => passed.leave_out(),
+            EventChange::Cut(cut) => passed.cut(event.raw(), cut),
         }
     }
 
-    fn translate(&mut self, out: &mut BytesMut) {
+    fn translate_pieces(&mut self, out: &mut BytesMut) {
         while let Some(piece) = self.splitter.next_piece() {
             self.translate_piece(&piece, out);
         }
     }
 
     fn translate_piece(&mut self, piece: &Piece, out: &mut BytesMut) {
-        let Output::Translated(translation) = &mut self.output else {
+        let Delivery::Translated(translation) = &mut self.output else {
             return;
         };
         let event = match piece {
@@ -277,7 +277,7 @@ impl AnswerStream {
         if let Some(rest) = rest {
             self.translate_piece(&rest, &mut out);
         }
-        if let Output::Translated(translation) = &mut self.output {
+        if let Delivery::Translated(translation) = &mut self.output {
             let translator = &mut translation.translator;
             if let Form::Document(held) = &mut translation.form {
                 translator.document(&std::mem::take(held), &mut out);
@@ -343,14 +343,14 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 }
 
 /// The bytes of one chunk that pass: a prefix of the chunk, shared, as long as nothing was changed.
-struct Passed {
+struct PassedBytes {
     chunk: Bytes,
-    /// How much of the chunk passes unchanged, while all of it up to there does.
+    /// Length of the chunk's part that passes unchanged, while all of it up to there does.
     same: Option<usize>,
     own: BytesMut,
 }
 
-impl Passed {
+impl PassedBytes {
     /// `carried`: bytes before the chunk belong to its first event.
     fn new(chunk: Bytes, carried: bool) -> Self {
         Self {
@@ -394,7 +394,7 @@ impl Passed {
     }
 }
 
-/// What a stream's first event says of the answer.
+/// Begin of a stream, by its first event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StreamStart {
     /// Nothing yet: no whole event so far, or comments only.
@@ -419,8 +419,7 @@ impl StreamStart {
     }
 }
 
-/// What an event says of a stream in `format` that hasn't begun; `data` is the event's. Comments
-/// say nothing.
+/// Judges a stream in `format` by its first event; `data` is the event's. Comments decide nothing.
 fn judge(format: Format, event: &Event, data: Option<&[u8]>) -> StreamStart {
     let Some(data) = data else {
         return StreamStart::Pending;
@@ -463,7 +462,7 @@ mod tests {
     fn a_chunk_of_whole_events_is_not_copied() {
         let chunk = Bytes::from("data: {\"a\":1}\n\ndata: {\"b\":1}\n\n".to_owned());
         for mut stream in [
-            AnswerStream::unchanged(CHAT.0, CHAT.1),
+            AnswerStream::pass_through(CHAT.0, CHAT.1),
             AnswerStream::without_usage(CHAT.0, CHAT.1),
         ] {
             let passed = stream.push(chunk.clone());
@@ -473,7 +472,7 @@ mod tests {
 
     #[test]
     fn only_whole_events_pass() {
-        let mut stream = AnswerStream::unchanged(CHAT.0, CHAT.1);
+        let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
         let chunks = [
             "data: {\"a\":1}\n\ndata: {",
             "\"b\":2",
@@ -494,15 +493,14 @@ mod tests {
             message: Some("slow".to_owned()),
         };
         let content = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-        let translated =
-            || AnswerStream::translated(CHAT.0, Endpoint::Messages, Default::default());
+        let translated = || AnswerStream::translate(CHAT.0, Endpoint::Messages, Default::default());
         for (chunks, expected) in [
             ([": ping\n\n", "data: {"], StreamStart::Pending),
             ([": ping\n\n", error], failed),
             ([content, error], StreamStart::Content),
         ] {
             for mut stream in [
-                AnswerStream::unchanged(CHAT.0, CHAT.1),
+                AnswerStream::pass_through(CHAT.0, CHAT.1),
                 translated().unwrap(),
             ] {
                 for chunk in chunks {
@@ -519,7 +517,7 @@ mod tests {
         let mut stream = AnswerStream::without_usage(CHAT.0, CHAT.1);
         assert_eq!(text(&stream.push(usage.into())), "");
         assert_eq!(*stream.start(), StreamStart::Pending);
-        assert!(stream.observed().reported().is_some());
+        assert!(stream.observations().reported_usage().is_some());
     }
 
     const BROKEN: ErrorBody<'static> = ErrorBody {
@@ -533,13 +531,13 @@ mod tests {
     #[test]
     fn a_broken_stream_ends_in_an_error_event_of_its_own() {
         let begin = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: {\"ch";
-        let mut stream = AnswerStream::unchanged(CHAT.0, CHAT.1);
+        let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
         stream.push(begin.into());
         let event = stream.break_off(&BROKEN);
         assert!(text(&event).starts_with("data: {\"error\":"), "{event:?}");
 
         let long = format!("data: {}", "x".repeat(DEFAULT_LIMIT));
-        let mut stream = AnswerStream::unchanged(CHAT.0, CHAT.1);
+        let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
         assert_eq!(stream.push(long.clone().into()).len(), long.len());
         assert_eq!(*stream.start(), StreamStart::Content);
         let event = stream.break_off(&BROKEN);
@@ -548,7 +546,7 @@ mod tests {
             "{event:?}"
         );
 
-        let translated = AnswerStream::translated(CHAT.0, Endpoint::Messages, Default::default());
+        let translated = AnswerStream::translate(CHAT.0, Endpoint::Messages, Default::default());
         let mut stream = translated.unwrap();
         stream.push(
             begin
@@ -632,12 +630,13 @@ mod tests {
              \"input_tokens_details\":{{\"cached_tokens\":100}}}}}}}}\n\n"
         );
         for size in [1000, 4096, 65_536] {
-            let mut stream = AnswerStream::unchanged(Format::OpenAiResponses, Endpoint::Responses);
+            let mut stream =
+                AnswerStream::pass_through(Format::OpenAiResponses, Endpoint::Responses);
             for chunk in stream_text.as_bytes().chunks(size) {
                 stream.push(Bytes::copy_from_slice(chunk));
             }
-            let observed = stream.final_observed();
-            let usage = observed.reported().unwrap();
+            let observed = stream.final_observations();
+            let usage = observed.reported_usage().unwrap();
             let classes = [Class::Input, Class::CacheRead, Class::Output].map(|c| usage.get(c));
             assert_eq!(classes, [200, 100, 12], "{size}");
             assert_eq!(observed.model.as_deref(), Some("m"));

@@ -1,5 +1,5 @@
-//! What an attempt used, out of the bytes the provider sent: plain bodies and streams of every
-//! format, at the cost of a memory search where there is nothing to find. It must not price
+//! Meters responses: reads the tokens used out of plain bodies and streams of every format, at the
+//! cost of a memory search where there is nothing to find. It must not price
 //! anything, nor change bytes except to ask for the usage chunk and to take it out again.
 
 mod body;
@@ -12,9 +12,9 @@ mod stream;
 mod text;
 
 pub use body::BodyMeter;
-pub(crate) use filter::{Change, without_usage};
+pub(crate) use filter::{EventChange, without_usage};
 pub use layout::UsageLayout;
 pub(crate) use layout::{Counting, EventTypes, finder};
-pub use observed::Observed;
+pub use observed::Observations;
 pub use option::{Splice, ask_for_usage};
 pub(crate) use stream::StreamMeter;

@@ -58,7 +58,7 @@ impl Answer {
     /// Begins an answer with `status` to the current attempt; `stream` if it is one of events.
     /// `None` if it is in the client's own format.
     pub(crate) fn new(inference: &Inference, status: u16, stream: bool) -> Option<Self> {
-        let sent = inference.translated()?;
+        let sent = inference.translation()?;
         let (from, endpoint) = (inference.provider_format(), inference.request.endpoint);
         let context = sent.context.clone();
         let shape = if status >= 400 {
@@ -69,7 +69,7 @@ impl Answer {
         } else if endpoint == Endpoint::CountTokens {
             Shape::Count(BytesMut::new())
         } else if stream && sent.stream {
-            let stream = AnswerStream::translated(from, endpoint, context.clone());
+            let stream = AnswerStream::translate(from, endpoint, context.clone());
             Shape::Events(Box::new(stream.ok()?))
         } else {
             Shape::Whole {
@@ -153,7 +153,7 @@ impl Answer {
 
     /// A plain answer to a client that wants a stream.
     fn as_events(&self, body: Bytes) -> Option<Bytes> {
-        let stream = AnswerStream::translated(self.from, self.endpoint, self.context.clone());
+        let stream = AnswerStream::translate(self.from, self.endpoint, self.context.clone());
         let mut stream = stream.ok()?;
         let out = [stream.push(body), stream.end()];
         Some(out.concat().into())

@@ -203,7 +203,7 @@ pub(crate) fn for_client(
         insert(header, RULE, rule)?;
     }
     if !marks.dropped.is_empty() {
-        insert(header, "x-llm-router-dropped", &listed(marks.dropped))?;
+        insert(header, "x-llm-router-dropped", &join_names(marks.dropped))?;
     }
     header.insert_header("x-llm-router-attempts", marks.attempts)
 }
@@ -212,7 +212,7 @@ pub(crate) fn for_client(
 const LONGEST_LIST: usize = 1024;
 
 /// Names in a header's value. They are the client's own, so they may be anything.
-fn listed(names: &[String]) -> String {
+fn join_names(names: &[String]) -> String {
     let mut list = String::new();
     for name in names {
         if list.len() + name.len() > LONGEST_LIST {
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use crate::snapshot::testing::{provider, provider_of};
 
-    fn sent(kind: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
+    fn send(kind: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
         let target = b"/v1/messages?beta=true";
         let mut header = RequestHeader::build("POST", target, None).unwrap();
         for (name, value) in headers {
@@ -302,7 +302,7 @@ mod tests {
             ("anthropic", "x-api-key", "sk-theirs"),
             ("gemini", "x-goog-api-key", "sk-theirs"),
         ] {
-            let header = sent(kind, &keys);
+            let header = send(kind, &keys);
             assert_eq!(value(&header, name), Some(expected));
             let values: Vec<_> = header.headers.values().collect();
             assert!(
@@ -405,14 +405,17 @@ mod tests {
 
     #[test]
     fn dropped_fields_are_listed_as_far_as_a_header_can() {
-        assert_eq!(listed(&["top_k".into(), "a b\n日".into()]), "top_k, a?b??");
+        assert_eq!(
+            join_names(&["top_k".into(), "a b\n日".into()]),
+            "top_k, a?b??"
+        );
         let many = vec!["x".repeat(100); 100];
-        assert!(listed(&many).len() < 2 * LONGEST_LIST);
+        assert!(join_names(&many).len() < 2 * LONGEST_LIST);
     }
 
     #[test]
     fn path_host_and_length_are_the_providers() {
-        let header = sent(
+        let header = send(
             "openai",
             &[("host", "router"), ("transfer-encoding", "chunked")],
         );
@@ -443,7 +446,7 @@ mod tests {
 
     #[test]
     fn sdk_headers_pass_and_private_ones_do_not() {
-        let header = sent(
+        let header = send(
             "anthropic",
             &[
                 ("anthropic-beta", "a"),
@@ -460,7 +463,7 @@ mod tests {
         assert_eq!(value(&header, "x-stainless-lang"), Some("python"));
         assert!(value(&header, "cookie").is_none() && value(&header, "x-forwarded-for").is_none());
         assert_eq!(
-            value(&sent("anthropic", &[]), "anthropic-version"),
+            value(&send("anthropic", &[]), "anthropic-version"),
             Some("2023-06-01")
         );
     }

@@ -17,7 +17,7 @@ use llm_router_domain::price::Price;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::formats;
 use llm_router_wire::stream::AnswerStream;
-use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
+use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
 use uuid::Uuid;
 
 use crate::budgets::{Expected, KeyBudget};
@@ -60,7 +60,7 @@ enum Meter {
     Body(BodyMeter),
     /// A stream of events, which has a meter of its own.
     Stream,
-    Done(Observed),
+    Done(Observations),
 }
 
 /// End of an attempt, as far as its request decides it.
@@ -178,7 +178,7 @@ impl EntryDraft {
     }
 
     /// Events of the response's stream came.
-    pub(crate) fn note_events(&mut self, observed: &Observed, now: Instant) {
+    pub(crate) fn note_events(&mut self, observed: &Observations, now: Instant) {
         if matches!(self.meter, Meter::Stream) && observed.content_started() {
             self.note_content(now);
         }
@@ -194,7 +194,7 @@ impl EntryDraft {
     pub(crate) fn end_response(&mut self, stream: Option<&AnswerStream>) {
         self.meter = match (mem::replace(&mut self.meter, Meter::Free), stream) {
             (Meter::Body(meter), _) => Meter::Done(meter.finish()),
-            (Meter::Stream, Some(stream)) => Meter::Done(stream.final_observed()),
+            (Meter::Stream, Some(stream)) => Meter::Done(stream.final_observations()),
             (meter, _) => meter,
         };
     }
@@ -281,7 +281,7 @@ impl EntryDraft {
                 (ending, nothing, gone.filter(|_| !self.whole))
             }
             Meter::Done(observed) if observed.failed => {
-                let used = observed.content_started() || observed.reported().is_some();
+                let used = observed.content_started() || observed.reported_usage().is_some();
                 if used {
                     let usage = observed.usage(false, input);
                     (AttemptEnd::Interrupted, usage, Some("error_event"))

@@ -175,7 +175,7 @@ impl Gateway {
             .kind
             .framing(inference.provider_format());
         let stream = headers::has_type(header, framing.media_type());
-        let events = stream && inference.translated().is_none_or(|sent| sent.stream);
+        let events = stream && inference.translation().is_none_or(|sent| sent.stream);
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
             entry.begin_response(status, events, free);
@@ -269,7 +269,7 @@ impl Gateway {
         let step = attempts.response.take(body, end);
         let stream = attempts.response.stream();
         if let (Some(entry), Some(stream)) = (attempts.entry.as_deref_mut(), stream) {
-            entry.note_events(stream.observed(), now);
+            entry.note_events(stream.observations(), now);
         }
         self.step(inference, exchange, body, step, end)
     }
@@ -534,7 +534,7 @@ fn answer_stream(inference: &Inference) -> AnswerStream {
     if inference.request.usage_option.is_some() {
         AnswerStream::without_usage(format, endpoint)
     } else {
-        AnswerStream::unchanged(format, endpoint)
+        AnswerStream::pass_through(format, endpoint)
     }
 }
 

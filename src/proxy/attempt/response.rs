@@ -177,7 +177,7 @@ mod tests {
 
     fn stream() -> Response {
         let (format, endpoint) = (Format::OpenAiChat, Endpoint::ChatCompletions);
-        Response::Stream(Box::new(AnswerStream::unchanged(format, endpoint)))
+        Response::Stream(Box::new(AnswerStream::pass_through(format, endpoint)))
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Gateway {
         let expected = budget.map(|_| {
             let input = inference.size().input_at_most(deployment);
             let model = &deployment.model;
-            self.budgets.expected(&provider.id, model, input)
+            self.budgets.expect(&provider.id, model, input)
         });
         let longest = provider.timeouts.total + provider.timeouts.connect;
         let id = self.budgets.attempt_id(budget.is_some());
@@ -60,7 +60,7 @@ impl Gateway {
                 failure: snapshot.limits.on_counter_failure,
             };
             let reserved = self.budgets.reserve(&need, &self.ledger).await;
-            self.ledger.metrics().decided(reserved.as_ref());
+            self.ledger.metrics().count_decision(reserved.as_ref());
             attempts.degraded |= !matches!(
                 reserved,
                 Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
@@ -76,7 +76,7 @@ impl Gateway {
                 return Error::err_in(ErrorType::InternalError);
             }
         }
-        if let Err(error) = self.ledger.opened(entry.opening()) {
+        if let Err(error) = self.ledger.open_entry(entry.opening()) {
             tracing::debug!(%error, "an attempt can't be journalled and is not made");
             self.budgets.release(entry.opening());
             attempts.failure = Some(Failure::Unjournalled);
@@ -134,7 +134,7 @@ impl Gateway {
         let deployment = Arc::clone(entry.deployment());
         let budget = entry.take_budget();
         let entry = entry.close(snapshot, closing);
-        self.metrics.settled(&entry, deployment.id());
+        self.metrics.count_attempt(&entry, deployment.id());
         if let Some(trace) = trace {
             let provider = snapshot.provider(&entry.attempt.provider);
             trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
@@ -142,7 +142,7 @@ impl Gateway {
         self.budgets.settle(budget.as_ref(), &entry, held);
         let usage = &entry.outcome.usage;
         let used = usage.input_total() + usage.output_total();
-        self.ledger.settled(entry, deployment.id());
+        self.ledger.settle(entry, deployment.id());
         used
     }
 }

@@ -245,20 +245,20 @@ mod tests {
         state
     }
 
-    fn sent() -> State {
+    fn sent_state() -> State {
         let mut state = connecting(1);
         state.set_sent();
         state
     }
 
     fn answering() -> State {
-        let mut state = sent();
+        let mut state = sent_state();
         state.answer();
         state
     }
 
-    fn refused() -> State {
-        let mut state = sent();
+    fn refused_state() -> State {
+        let mut state = sent_state();
         state.refuse(Refusal::default(), BytesMut::new());
         state
     }
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_stale_connection_is_replaced_once() {
-        let mut state = sent();
+        let mut state = sent_state();
         assert!(matches!(state.fail(UNUSED, false), Reaction::Reconnect));
         assert!(!state.begin(1), "the attempt is the same");
         state.set_sent();
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_connection_that_was_used_is_not_replaced() {
         for (mut state, cause, written) in [
-            (sent(), BROKEN, false),
+            (sent_state(), BROKEN, false),
             (answering(), UNUSED, false),
             (content(), UNUSED, true),
             (State::Declined, UNUSED, true),
@@ -325,7 +325,7 @@ mod tests {
     fn silence_is_judged_by_what_the_client_has_seen() {
         for (mut state, written, expected) in [
             (connecting(1), false, AttemptResult::SilentEarly),
-            (sent(), false, AttemptResult::SilentEarly),
+            (sent_state(), false, AttemptResult::SilentEarly),
             (answering(), false, AttemptResult::SilentEarly),
             (content(), true, AttemptResult::BrokenLate),
         ] {
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_refusal_is_read_before_it_is_judged() {
         for cause in [Cause::Refused, TIMEOUT, BROKEN, Cause::Stopped] {
-            let mut state = refused();
+            let mut state = refused_state();
             assert_eq!(state.read_refusal(b"no", false), Some(false));
             assert_eq!(state.read_refusal(b"!", true), Some(true));
             match state.fail(cause, false) {
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_long_refusal_is_read_in_part() {
-        let mut state = refused();
+        let mut state = refused_state();
         let chunk = vec![b'x'; ERROR_BODY_LIMIT + 1];
         assert_eq!(state.read_refusal(&chunk, false), Some(true));
         let (_, body) = state.take_refusal().unwrap();
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_judged_refusal_decides_where_the_request_goes() {
         for (may_go_on, next) in [(true, true), (false, false)] {
-            let mut state = refused();
+            let mut state = refused_state();
             state.take_refusal();
             assert_eq!(
                 state.end(AttemptResult::CutEarly.decision(), may_go_on),
@@ -389,13 +389,19 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_never_tells_of_content() {
-        let mut failed = sent();
+        let mut failed = sent_state();
         failed.end(
             AttemptResult::ErrorFirst(llm_router_domain::retry::StreamErrorKind::Request)
                 .decision(),
             true,
         );
-        for mut state in [State::Idle, sent(), refused(), State::Declined, failed] {
+        for mut state in [
+            State::Idle,
+            sent_state(),
+            refused_state(),
+            State::Declined,
+            failed,
+        ] {
             assert!(!state.note_content() && !state.note_end(), "{state:?}");
         }
     }
@@ -405,13 +411,13 @@ mod tests {
         let mut state = answering();
         assert!(!state.end(AttemptResult::BrokenLate.decision(), true));
         assert!(state.has_failed() && !state.goes_on());
-        let mut state = sent();
+        let mut state = sent_state();
         assert!(!state.end(AttemptResult::OutOfTime.decision(), true));
     }
 
     #[test]
     fn the_routers_end_is_nobodys_fault() {
-        for mut state in [connecting(1), sent(), answering(), content()] {
+        for mut state in [connecting(1), sent_state(), answering(), content()] {
             assert!(matches!(state.fail(Cause::Stopped, false), Reaction::Stop));
             assert!(!state.has_failed());
         }
@@ -419,7 +425,7 @@ mod tests {
 
     #[test]
     fn another_deployment_begins_from_nothing() {
-        let mut state = sent();
+        let mut state = sent_state();
         assert!(matches!(state.fail(UNUSED, false), Reaction::Reconnect));
         state.reset();
         assert!(!state.reconnects());

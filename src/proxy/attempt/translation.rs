@@ -1,4 +1,4 @@
-//! What each candidate is sent: the client's body with another model name, the same without what a
+//! Prepares what each candidate is sent: the client's body with another model name, the same without what a
 //! provider would refuse, or a translation. How formats convert is `llm-router-wire`'s; which
 //! candidate is tried is not decided here.
 
@@ -71,7 +71,7 @@ struct Translated {
     request: TranslatedRequest,
 }
 
-/// What decides how a request is translated.
+/// Facts that decide how a request is translated.
 #[derive(PartialEq, Eq)]
 struct Target {
     format: Format,
@@ -164,7 +164,7 @@ impl Inference {
     }
 
     /// Returns the translation that the current candidate is sent, if it is sent one.
-    pub(crate) fn translated(&self) -> Option<&TranslatedRequest> {
+    pub(crate) fn translation(&self) -> Option<&TranslatedRequest> {
         let made = self.attempts.bodies.translated.as_ref();
         match self.upstream_route()? {
             UpstreamRoute::Translated(_) => made.map(|made| &made.request),
@@ -189,7 +189,7 @@ impl Inference {
 
     /// Returns the body for the current candidate, in pieces to be sent in order.
     pub(crate) fn body_pieces(&self) -> VecDeque<Bytes> {
-        if let Some(translated) = self.translated() {
+        if let Some(translated) = self.translation() {
             return [translated.body.clone()].into();
         }
         let Some(deployment) = self.deployment() else {
@@ -210,7 +210,7 @@ impl Inference {
     /// Returns where the current candidate's request goes, below the provider's base URL.
     pub(crate) fn upstream_target(&self) -> UpstreamTarget<'_> {
         let endpoint = self.request.endpoint;
-        let sent = self.translated();
+        let sent = self.translation();
         let (path, stream) = sent.map_or_else(
             || (endpoint.path(), self.request.head.stream),
             |sent| (sent.path.as_str(), sent.stream),
@@ -233,8 +233,8 @@ impl Inference {
     }
 
     /// Returns the fields that the provider's format has nothing for, as the client spells them.
-    pub(crate) fn dropped(&self) -> &[String] {
-        self.translated()
+    pub(crate) fn dropped_fields(&self) -> &[String] {
+        self.translation()
             .map_or(&[], |translated| &translated.dropped)
     }
 }

@@ -144,7 +144,7 @@ impl Gateway {
             }
             Target::Models => {
                 let names = model_list::visible(snapshot, enabled, &key);
-                let listed = names.iter().map(model_list::Entry::listed);
+                let listed = names.iter().map(model_list::Entry::to_listed);
                 Ok(Step::Answer(models::list(format, listed)))
             }
             Target::Model(id) => {
@@ -152,7 +152,7 @@ impl Gateway {
                 let entry = names.iter().find(|entry| entry.id == id);
                 let entry =
                     entry.ok_or_else(|| BodyError::Refused(ApiError::model_not_found(&id)))?;
-                Ok(Step::Answer(models::one(format, entry.listed())))
+                Ok(Step::Answer(models::one(format, entry.to_listed())))
             }
             Target::Health | Target::Ready | Target::Unknown => Err(BodyError::Refused(
                 ApiError::not_found(session.req_header().uri.path()),

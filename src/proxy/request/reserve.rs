@@ -51,7 +51,7 @@ impl Gateway {
             Endpoint::Embeddings => input,
             _ => {
                 // None is chosen yet: the first that may be is taken for all of them.
-                let typical = inference.attempts.cursor.untried().next().map(|first| {
+                let typical = inference.attempts.cursor.remaining().next().map(|first| {
                     let provider = &first.provider.id;
                     self.budgets.typical_output(provider, &first.model)
                 });

@@ -91,7 +91,7 @@ fn mark(header: &mut ResponseHeader, inference: &Inference) -> Result<()> {
             model: &deployment.model,
             rule: request.rule.as_deref(),
             attempts: inference.attempts.begun,
-            dropped: inference.dropped(),
+            dropped: inference.dropped_fields(),
         },
     )
 }

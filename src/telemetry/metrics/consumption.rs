@@ -61,7 +61,7 @@ impl Consumption {
     }
 
     /// Counts what an attempt used.
-    pub(super) fn settled(&self, entry: &LedgerEntry) {
+    pub(super) fn count_attempt(&self, entry: &LedgerEntry) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         if outcome.ending == AttemptEnd::Failed {
             return;

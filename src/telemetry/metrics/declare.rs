@@ -7,7 +7,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Result,
 };
 
-/// What every metric's name begins with.
+/// Prefix of every metric's name.
 const NAMESPACE: &str = "llm_router";
 
 /// A line of the table.

@@ -57,11 +57,11 @@ impl Figures {
     }
 
     /// Counts what an attempt used. `deployment` is the id of the one that it went to.
-    pub(super) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
+    pub(super) fn count_attempt(&self, entry: &LedgerEntry, deployment: &str) {
         if entry.outcome.usage.iter().next().is_none() {
             return;
         }
-        self.total.settled(entry);
+        self.total.count_attempt(entry);
         let attempt = &entry.attempt;
         let (rule, model) = (attempt.rule.as_deref(), attempt.model.as_deref());
         let model = model.unwrap_or(OTHER);
@@ -71,7 +71,7 @@ impl Figures {
             Some(&*attempt.provider),
             Some(deployment),
         ];
-        self.each_of(names, |tally| tally.settled(entry));
+        self.each_of(names, |tally| tally.count_attempt(entry));
     }
 
     /// The tallies of a rule, a model, a provider and a deployment, as far as they are named.
@@ -90,7 +90,7 @@ impl Figures {
     }
 
     /// Returns the figures for the admin API.
-    pub(crate) fn shown(&self) -> admin::RouterMetrics {
+    pub(crate) fn to_api(&self) -> admin::RouterMetrics {
         let deployment = |(id, figures): (Box<str>, admin::Figures)| {
             let [provider, model] = labels(&id).map(str::to_owned);
             admin::DeploymentFigures {
@@ -101,10 +101,10 @@ impl Figures {
         };
         admin::RouterMetrics {
             since: self.since,
-            total: self.total.shown(),
-            by_rule: self.rules.shown(),
-            by_model: self.models.shown(),
-            by_provider: self.providers.shown(),
+            total: self.total.to_api(),
+            by_rule: self.rules.to_api(),
+            by_model: self.models.to_api(),
+            by_provider: self.providers.to_api(),
             by_deployment: self
                 .deployments
                 .each()
@@ -139,13 +139,13 @@ impl ByName {
         let tallies = self.tallies.read().unwrap_or_else(PoisonError::into_inner);
         let mut each: Vec<_> = tallies
             .iter()
-            .map(|(name, tally)| (name.clone(), tally.shown()))
+            .map(|(name, tally)| (name.clone(), tally.to_api()))
             .collect();
         each.sort_by(|(one, _), (other, _)| one.cmp(other));
         each
     }
 
-    fn shown(&self) -> Vec<admin::NamedFigures> {
+    fn to_api(&self) -> Vec<admin::NamedFigures> {
         let named = |(name, figures): (Box<str>, _)| admin::NamedFigures {
             name: name.into(),
             figures,
@@ -178,7 +178,7 @@ impl Tally {
         }
     }
 
-    fn settled(&self, entry: &LedgerEntry) {
+    fn count_attempt(&self, entry: &LedgerEntry) {
         let usage = &entry.outcome.usage;
         for (counter, tokens) in [
             (&self.input_tokens, usage.input_total()),
@@ -189,7 +189,7 @@ impl Tally {
         }
     }
 
-    fn shown(&self) -> admin::Figures {
+    fn to_api(&self) -> admin::Figures {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         admin::Figures {
             requests: count(&self.requests),

@@ -226,14 +226,14 @@ impl Metrics {
     }
 
     /// Counts what an attempt used at the deployment of that id.
-    pub(crate) fn settled(&self, entry: &LedgerEntry, deployment: &str) {
-        self.consumption.settled(entry);
-        self.figures.settled(entry, deployment);
+    pub(crate) fn count_attempt(&self, entry: &LedgerEntry, deployment: &str) {
+        self.consumption.count_attempt(entry);
+        self.figures.count_attempt(entry, deployment);
     }
 
     /// Returns the figures since the process began, for the admin API.
     pub(crate) fn figures(&self) -> llm_router_admin::RouterMetrics {
-        self.figures.shown()
+        self.figures.to_api()
     }
 
     /// Counts batches of spans, by outcome.

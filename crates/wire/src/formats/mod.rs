@@ -23,12 +23,12 @@ use crate::models::ListedModel;
 use crate::parameters::Parameter;
 use crate::scan::Scan;
 use crate::translate::TranslateError;
-use crate::translate::event::{Event, ReadStream, Sink, WriteStream, replay};
-use crate::translate::failure::Failure;
+use crate::translate::event::{AnswerEvent, ReadStream, Sink, WriteStream, replay};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::{Request, Response};
+use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::ProviderError;
 use crate::translate::tool_id::NAME_LIMIT;
 use crate::usage::UsageLayout;
 
@@ -69,7 +69,7 @@ pub(crate) trait Codec: Sync {
     /// expressed is reported to `losses`.
     fn write_request(
         &self,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         model: &str,
         options: &RequestOptions,
         losses: &mut Losses,
@@ -84,7 +84,7 @@ pub(crate) trait Codec: Sync {
         &self,
         body: Json<'a>,
         context: &ResponseContext,
-    ) -> Result<Response<'a>, TranslateError>;
+    ) -> Result<NeutralResponse<'a>, TranslateError>;
 
     /// A reader for the events of one streamed response.
     fn stream_reader(&self, context: &ResponseContext) -> Box<dyn ReadStream>;
@@ -93,7 +93,7 @@ pub(crate) trait Codec: Sync {
     fn read_document(&self, body: Json<'_>, context: &ResponseContext, sink: &mut Sink<'_>) {
         match self.read_response(body, context) {
             Ok(response) => replay(response, sink),
-            Err(error) => sink(Event::Failed(error.into())),
+            Err(error) => sink(AnswerEvent::Failed(error.into())),
         }
     }
 
@@ -114,8 +114,8 @@ pub(crate) trait Codec: Sync {
     ///
     /// The shared reader knows the shapes of all vendors: servers that speak one vendor's format
     /// send errors in another's.
-    fn read_error(&self, status: Option<u16>, body: &Json<'_>) -> Failure {
-        Failure::read(status, body)
+    fn read_error(&self, status: Option<u16>, body: &Json<'_>) -> ProviderError {
+        ProviderError::read(status, body)
     }
 
     /// Returns true if the data of a stream's event is an error and no content.
@@ -129,7 +129,7 @@ pub(crate) trait Codec: Sync {
         format!("data: {}\n\n", self.error_body(error)).into()
     }
 
-    /// Where the responses of an endpoint have their usage and text.
+    /// The layout of usage and text in the responses of an endpoint.
     fn usage_layout(&self, endpoint: Endpoint) -> &'static UsageLayout;
 }
 
@@ -139,7 +139,7 @@ pub(crate) trait ClientCodec: Sync {
     ///
     /// # Errors
     /// Status 400 if a field is missing or has a type it can't have.
-    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError>;
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<NeutralRequest<'a>, TranslateError>;
 
     /// The fields of a request that every response repeats, written out.
     fn echo(&self, request: &Object<'_>) -> String {
@@ -150,7 +150,7 @@ pub(crate) trait ClientCodec: Sync {
     /// Writes a response's body.
     fn write_response(
         &self,
-        response: &Response<'_>,
+        response: &NeutralResponse<'_>,
         context: &ResponseContext,
         out: &mut BytesMut,
     );

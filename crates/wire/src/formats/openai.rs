@@ -7,7 +7,7 @@ use super::{RateLimitHeaders, ResetForm};
 use crate::error::ErrorBody;
 use crate::models::{CREATED, ListedModel};
 use crate::scan::{Field, Scan};
-use crate::translate::emit::Fields;
+use crate::translate::emit::ObjectWriter;
 use crate::translate::json::Json;
 use crate::translate::neutral::Citation;
 
@@ -91,7 +91,7 @@ pub(super) fn read_annotation(annotation: Json<'_>) -> Option<Citation<'_>> {
 
 /// Writes the fields of a `url_citation`. Where the place is unknown it is zero: the SDKs demand a
 /// number.
-pub(super) fn write_url_citation(fields: &mut Fields<'_>, citation: &Citation<'_>) {
+pub(super) fn write_url_citation(fields: &mut ObjectWriter<'_>, citation: &Citation<'_>) {
     let (start, end) = citation.span.unwrap_or_default();
     fields.num("start_index", start);
     fields.num("end_index", end);

@@ -1,4 +1,4 @@
-//! How many input tokens a provider can count for a body, at most: what a budget holds before the
+//! The most input tokens that a provider can count for a body: a budget reserves them before the
 //! call. An estimate is right on average; a bound must be right for every request, or a budget is
 //! overspent by the sum of its errors.
 //!
@@ -30,7 +30,7 @@ const NEAR: usize = 96;
 /// The images that a body carries in itself, in base64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Embedded {
-    /// How many.
+    /// Their number.
     pub images: u64,
     /// Bytes of their data, as it stands in the body.
     pub bytes: usize,
@@ -54,7 +54,7 @@ pub fn image_tokens(anthropic: bool, model: &str) -> u64 {
 /// may be lists of token numbers.
 #[must_use]
 pub fn input_at_most(body: &[u8], image: u64, numbers: bool) -> u64 {
-    let embedded = embedded(body);
+    let embedded = find_embedded(body);
     let rest = body.len().saturating_sub(embedded.bytes) as u64;
     let Ok(prompt) = Prompt::read(body) else {
         return rest + embedded.images * image;
@@ -83,7 +83,7 @@ pub fn input_at_most(body: &[u8], image: u64, numbers: bool) -> u64 {
 
 /// Finds embedded images by the two ways there are: data URLs, and `data` beside a media type.
 #[must_use]
-pub fn embedded(body: &[u8]) -> Embedded {
+pub fn find_embedded(body: &[u8]) -> Embedded {
     let mut found = Embedded::default();
     if memmem::find(body, b"image/").is_none() {
         return found;
@@ -106,8 +106,8 @@ pub fn embedded(body: &[u8]) -> Embedded {
     found
 }
 
-/// Where texts of base64 may begin, in order. Each way is searched for once over the whole body, so
-/// that many of one kind don't have the other searched for again and again.
+/// Offsets at which texts of base64 may begin, in order. Each form is searched for once over the
+/// whole body, so that many of one kind don't have the other searched for again and again.
 fn starts(body: &[u8]) -> impl Iterator<Item = usize> {
     let urls = memmem::find_iter(body, b";base64,").map(|found| found + 8);
     let fields = memmem::find_iter(body, b"\"data\"");
@@ -120,7 +120,7 @@ fn starts(body: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Where the text behind a field's name begins.
+/// The offset at which the text behind a field's name begins.
 fn value(body: &[u8], at: usize) -> Option<usize> {
     let rest = body.get(at..)?;
     let skipped = rest
@@ -187,9 +187,9 @@ mod tests {
             images: 1,
             bytes: data.len(),
         };
-        assert_eq!(embedded(openai.as_bytes()), images);
-        assert_eq!(embedded(after.as_bytes()), images);
-        assert_eq!(embedded(linked.as_bytes()), Embedded::default());
+        assert_eq!(find_embedded(openai.as_bytes()), images);
+        assert_eq!(find_embedded(after.as_bytes()), images);
+        assert_eq!(find_embedded(linked.as_bytes()), Embedded::default());
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
     fn nothing_that_is_cut_off_panics() {
         let body = r#"{"a":"data:image/png;base64,AAAA","data" : "x","data":"#;
         for end in 0..=body.len() {
-            let _ = embedded(&body.as_bytes()[..end]);
+            let _ = find_embedded(&body.as_bytes()[..end]);
             let _ = bound(&body[..end]);
         }
     }

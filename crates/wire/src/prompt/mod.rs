@@ -1,5 +1,5 @@
-//! What routing reads in a request body: its texts by role, what it has, an estimate of its
-//! tokens. It reads the bodies of all formats alike and judges none: what it doesn't know it skips.
+//! Reads request bodies for routing: texts by role, features, an estimate of tokens. It reads the
+//! bodies of all formats alike and must not judge them: unknown fields are skipped.
 //!
 //! One pass over the body; texts without escapes are borrowed from it.
 
@@ -14,7 +14,7 @@ use llm_router_domain::{
     rule::{Area, Feature},
 };
 
-pub use self::bound::{Embedded, embedded, image_tokens, input_at_most};
+pub use self::bound::{Embedded, find_embedded, image_tokens, input_at_most};
 pub use self::tokens::estimate as estimate_tokens;
 
 /// Tokens taken for one image: between OpenAI's 765 and Anthropic's 1,600 for usual sizes.
@@ -29,9 +29,9 @@ const TOOL_BYTES_PER_TOKEN: u64 = 4;
 #[error("the body can't be read: {0}")]
 pub struct Unreadable(#[from] serde_json::Error);
 
-/// Who says something.
+/// Author of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+enum PromptRole {
     System,
     User,
     Assistant,
@@ -40,10 +40,10 @@ enum Role {
 
 /// One text of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece<'a> {
+struct PromptPiece<'a> {
     /// `None` while the message is being read.
-    role: Option<Role>,
-    /// What the role itself says, as against tool calls, tool results, documents and reasoning.
+    role: Option<PromptRole>,
+    /// The role's own words, as against tool calls, tool results, documents and reasoning.
     said: bool,
     /// The message it belongs to.
     message: u32,
@@ -53,7 +53,7 @@ struct Piece<'a> {
 /// The texts of a request and what it has.
 #[derive(Clone, Debug, Default)]
 pub struct Prompt<'a> {
-    pieces: Vec<Piece<'a>>,
+    pieces: Vec<PromptPiece<'a>>,
     messages: u32,
     tools: u32,
     tool_bytes: usize,
@@ -79,25 +79,25 @@ impl<'a> Prompt<'a> {
     #[must_use]
     pub fn text(&self, area: Area) -> &str {
         self.texts[area as usize].get_or_init(|| match area {
-            Area::Any => self.joined(|_| true),
-            Area::System => self.joined(|piece| piece.role == Some(Role::System)),
+            Area::Any => self.join(|_| true),
+            Area::System => self.join(|piece| piece.role == Some(PromptRole::System)),
             Area::LastUser => {
                 let last = self.pieces.iter().rev().find(|piece| piece.is_users());
                 let message = last.map(|piece| piece.message);
-                self.joined(|piece| piece.is_users() && Some(piece.message) == message)
+                self.join(|piece| piece.is_users() && Some(piece.message) == message)
             }
         })
     }
 
-    /// What the user says in the first message; empty if the user says nothing.
+    /// The user's own words in the first message; empty if there are none.
     #[must_use]
     pub fn first_user(&self) -> Cow<'_, str> {
         let first = self.pieces.iter().find(|piece| piece.is_users());
         let message = first.map(|piece| piece.message);
-        self.joined(|piece| piece.is_users() && Some(piece.message) == message)
+        self.join(|piece| piece.is_users() && Some(piece.message) == message)
     }
 
-    /// Whether the request has something.
+    /// Returns true if the request has the feature.
     #[must_use]
     pub const fn has(&self, feature: Feature) -> bool {
         match feature {
@@ -107,7 +107,7 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    /// How many tools are offered to the model.
+    /// The number of tools that are offered to the model.
     #[must_use]
     pub const fn tools(&self) -> u32 {
         self.tools
@@ -119,7 +119,7 @@ impl<'a> Prompt<'a> {
         self.tool_bytes
     }
 
-    /// How many images the messages have.
+    /// The number of images in the messages.
     #[must_use]
     pub const fn images(&self) -> u32 {
         self.images
@@ -131,7 +131,7 @@ impl<'a> Prompt<'a> {
         self.output_limit
     }
 
-    /// How many messages the user says something in.
+    /// The number of messages with the user's own words.
     #[must_use]
     pub fn turns(&self) -> u32 {
         let mut last = None;
@@ -160,7 +160,7 @@ impl<'a> Prompt<'a> {
         })
     }
 
-    /// What a complexity scorer looks at.
+    /// The input of a complexity scorer.
     #[must_use]
     pub fn complexity(&self) -> complexity::ScoreInput<'_> {
         complexity::ScoreInput {
@@ -174,15 +174,15 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    /// What tells a conversation from others: the client's key, the system prompt and what the
-    /// user said first.
+    /// A hash that identifies the conversation: of the client's key, the system prompt and the
+    /// user's first words.
     #[must_use]
     pub fn conversation(&self, key: &str) -> u64 {
         let (system, first) = (self.text(Area::System), self.first_user());
         rendezvous::stable_hash_of(&[key.as_bytes(), system.as_bytes(), first.as_bytes()])
     }
 
-    fn joined(&self, wanted: impl Fn(&Piece<'a>) -> bool) -> Cow<'a, str> {
+    fn join(&self, wanted: impl Fn(&PromptPiece<'a>) -> bool) -> Cow<'a, str> {
         let mut pieces = self.pieces.iter().filter(|piece| wanted(piece));
         let Some(first) = pieces.next() else {
             return Cow::Borrowed("");
@@ -199,7 +199,7 @@ impl<'a> Prompt<'a> {
     }
 
     fn into_owned<'b>(self) -> Prompt<'b> {
-        let own = |piece: Piece<'a>| Piece {
+        let own = |piece: PromptPiece<'a>| PromptPiece {
             text: Cow::Owned(piece.text.into_owned()),
             ..piece
         };
@@ -217,8 +217,8 @@ impl<'a> Prompt<'a> {
     }
 }
 
-impl Piece<'_> {
+impl PromptPiece<'_> {
     fn is_users(&self) -> bool {
-        self.role == Some(Role::User) && self.said
+        self.role == Some(PromptRole::User) && self.said
     }
 }

@@ -9,16 +9,16 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Piece, Prompt, Role};
+use super::{Prompt, PromptPiece, PromptRole};
 
-/// Content nested deeper than this is skipped.
+/// ContentSeed nested deeper than this is skipped.
 const MAX_DEPTH: usize = 16;
 
 /// Reads a body; one that isn't clean UTF-8, or has halves of surrogate pairs, in a repaired copy.
 pub(super) fn prompt(body: &[u8]) -> Result<Prompt<'_>, serde_json::Error> {
     match parse(body) {
         Ok(prompt) => Ok(prompt),
-        Err(error) => match repaired(body) {
+        Err(error) => match repair(body) {
             Some(body) => parse(&body).map(Prompt::into_owned),
             None => Err(error),
         },
@@ -28,7 +28,7 @@ pub(super) fn prompt(body: &[u8]) -> Result<Prompt<'_>, serde_json::Error> {
 fn parse(body: &[u8]) -> Result<Prompt<'_>, serde_json::Error> {
     let mut prompt = Prompt::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    Body {
+    BodySeed {
         prompt: &mut prompt,
     }
     .deserialize(&mut deserializer)?;
@@ -37,7 +37,7 @@ fn parse(body: &[u8]) -> Result<Prompt<'_>, serde_json::Error> {
 }
 
 /// The body with U+FFFD for what no Rust string can hold. `None`: there was no such thing.
-fn repaired(body: &[u8]) -> Option<Vec<u8>> {
+fn repair(body: &[u8]) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(body);
     let changed = matches!(text, Cow::Owned(_));
     let mut bytes = text.into_owned().into_bytes();
@@ -67,11 +67,11 @@ fn surrogate(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// The body as a whole.
-struct Body<'p, 'a> {
+struct BodySeed<'p, 'a> {
     prompt: &'p mut Prompt<'a>,
 }
 
-impl<'a> DeserializeSeed<'a> for Body<'_, 'a> {
+impl<'a> DeserializeSeed<'a> for BodySeed<'_, 'a> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -79,7 +79,7 @@ impl<'a> DeserializeSeed<'a> for Body<'_, 'a> {
     }
 }
 
-impl<'a> Visitor<'a> for Body<'_, 'a> {
+impl<'a> Visitor<'a> for BodySeed<'_, 'a> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,23 +91,23 @@ impl<'a> Visitor<'a> for Body<'_, 'a> {
         while let Some(Text(field)) = map.next_key()? {
             match &*field {
                 "messages" | "input" => {
-                    map.next_value_seed(Message {
+                    map.next_value_seed(MessageSeed {
                         prompt,
-                        role: Role::User,
+                        role: PromptRole::User,
                         list: true,
                     })?;
                 }
                 "system" | "instructions" => {
-                    map.next_value_seed(Message {
+                    map.next_value_seed(MessageSeed {
                         prompt,
-                        role: Role::System,
+                        role: PromptRole::System,
                         list: false,
                     })?;
                 }
                 "prompt" => {
-                    map.next_value_seed(Message {
+                    map.next_value_seed(MessageSeed {
                         prompt,
-                        role: Role::User,
+                        role: PromptRole::User,
                         list: false,
                     })?;
                 }
@@ -134,16 +134,16 @@ fn count_tools(prompt: &mut Prompt<'_>, raw: &RawValue) {
     prompt.tool_bytes += tools.iter().map(|tool| tool.get().len()).sum::<usize>();
 }
 
-/// Whether an output format, or one within, is a JSON schema.
+/// Returns true if an output format, or one within, is a JSON schema.
 fn is_schema(raw: &RawValue) -> bool {
     #[derive(Deserialize)]
-    struct Output<'a> {
+    struct OutputFormat<'a> {
         #[serde(borrow, rename = "type")]
         kind: Option<&'a RawValue>,
         #[serde(borrow)]
         format: Option<&'a RawValue>,
     }
-    let Ok(output) = serde_json::from_str::<Output<'_>>(raw.get()) else {
+    let Ok(output) = serde_json::from_str::<OutputFormat<'_>>(raw.get()) else {
         return false;
     };
     output
@@ -165,19 +165,19 @@ fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// One message or item, or a list of them; `role` is whose it is unless it says so itself.
-struct Message<'p, 'a> {
+struct MessageSeed<'p, 'a> {
     prompt: &'p mut Prompt<'a>,
-    role: Role,
+    role: PromptRole,
     list: bool,
 }
 
-impl<'a> DeserializeSeed<'a> for Message<'_, 'a> {
+impl<'a> DeserializeSeed<'a> for MessageSeed<'_, 'a> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
         let Self { prompt, role, list } = self;
         let start = prompt.pieces.len();
-        let content = Content {
+        let content = ContentSeed {
             prompt,
             said: true,
             list,
@@ -198,19 +198,19 @@ impl<'a> DeserializeSeed<'a> for Message<'_, 'a> {
 }
 
 /// Whatever may hold text: a text, a list of blocks, a block, a message. Tells the role it names.
-struct Content<'p, 'a> {
+struct ContentSeed<'p, 'a> {
     prompt: &'p mut Prompt<'a>,
     said: bool,
-    /// Whether a list is one of messages.
+    /// A list is one of messages.
     list: bool,
     depth: usize,
 }
 
-impl<'a> Content<'_, 'a> {
-    fn text<E>(self, text: Cow<'a, str>) -> Result<Option<Role>, E> {
+impl<'a> ContentSeed<'_, 'a> {
+    fn text<E>(self, text: Cow<'a, str>) -> Result<Option<PromptRole>, E> {
         let message = self.prompt.messages;
         if !text.is_empty() {
-            let piece = Piece {
+            let piece = PromptPiece {
                 role: None,
                 said: self.said,
                 message,
@@ -221,10 +221,10 @@ impl<'a> Content<'_, 'a> {
         Ok(None)
     }
 
-    /// What stands one level deeper.
-    fn inner(&mut self, said: bool) -> Content<'_, 'a> {
+    /// The content one level deeper.
+    fn inner(&mut self, said: bool) -> ContentSeed<'_, 'a> {
         let said = self.said && said;
-        Content {
+        ContentSeed {
             prompt: self.prompt,
             said,
             list: false,
@@ -233,14 +233,14 @@ impl<'a> Content<'_, 'a> {
     }
 
     /// The arguments of a tool call, as text: a text itself, or the JSON as it stands.
-    fn arguments<E>(&mut self, raw: &'a RawValue) -> Result<Option<Role>, E> {
+    fn arguments<E>(&mut self, raw: &'a RawValue) -> Result<Option<PromptRole>, E> {
         self.inner(false)
             .text(string(raw).unwrap_or(Cow::Borrowed(raw.get())))
     }
 }
 
-impl<'a> DeserializeSeed<'a> for Content<'_, 'a> {
-    type Value = Option<Role>;
+impl<'a> DeserializeSeed<'a> for ContentSeed<'_, 'a> {
+    type Value = Option<PromptRole>;
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         if self.depth > MAX_DEPTH {
@@ -252,8 +252,8 @@ impl<'a> DeserializeSeed<'a> for Content<'_, 'a> {
     }
 }
 
-impl<'a> Visitor<'a> for Content<'_, 'a> {
-    type Value = Option<Role>;
+impl<'a> Visitor<'a> for ContentSeed<'_, 'a> {
+    type Value = Option<PromptRole>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("content")
@@ -271,9 +271,9 @@ impl<'a> Visitor<'a> for Content<'_, 'a> {
         if self.list {
             let prompt = self.prompt;
             let mut next = || {
-                let message = Message {
+                let message = MessageSeed {
                     prompt: &mut *prompt,
-                    role: Role::User,
+                    role: PromptRole::User,
                     list: false,
                 };
                 seq.next_element_seed(message)
@@ -287,11 +287,11 @@ impl<'a> Visitor<'a> for Content<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let start = self.prompt.pieces.len();
-        let (mut role, mut kind, mut data) = (None, Kind::Other, None);
+        let (mut role, mut kind, mut data) = (None, ItemKind::Other, None);
         while let Some(Text(field)) = map.next_key()? {
             match &*field {
                 "role" => role = string(map.next_value()?).and_then(|name| role_of(&name)),
-                "type" => kind = string(map.next_value()?).map_or(kind, |name| Kind::of(&name)),
+                "type" => kind = string(map.next_value()?).map_or(kind, |name| ItemKind::of(&name)),
                 "text" | "content" => {
                     map.next_value_seed(self.inner(true))?;
                 }
@@ -309,11 +309,11 @@ impl<'a> Visitor<'a> for Content<'_, 'a> {
                 }
             }
         }
-        if let (Kind::Text, Some(text)) = (kind, data.and_then(string)) {
+        if let (ItemKind::Text, Some(text)) = (kind, data.and_then(string)) {
             self.inner(false).text(text)?;
         }
-        self.prompt.images += u32::from(kind == Kind::Image);
-        if kind == Kind::Result {
+        self.prompt.images += u32::from(kind == ItemKind::Image);
+        if kind == ItemKind::Result {
             self.prompt.pieces[start..]
                 .iter_mut()
                 .for_each(|piece| piece.said = false);
@@ -342,9 +342,9 @@ impl<'a> Visitor<'a> for Content<'_, 'a> {
     }
 }
 
-/// What the `type` of a message, an item or a block tells.
+/// ItemKind of a message, an item or a block, by its `type`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ItemKind {
     Text,
     Image,
     /// Material that a message carries, but nobody says: a tool's result, a document.
@@ -353,7 +353,7 @@ enum Kind {
     Other,
 }
 
-impl Kind {
+impl ItemKind {
     fn of(name: &str) -> Self {
         match name {
             "text" => Self::Text,
@@ -365,22 +365,22 @@ impl Kind {
         }
     }
 
-    /// Whose an item is that names no role.
-    const fn role(self) -> Option<Role> {
+    /// The role of an item that names none.
+    const fn role(self) -> Option<PromptRole> {
         match self {
-            Self::Result => Some(Role::Tool),
-            Self::Call => Some(Role::Assistant),
+            Self::Result => Some(PromptRole::Tool),
+            Self::Call => Some(PromptRole::Assistant),
             _ => None,
         }
     }
 }
 
-fn role_of(name: &str) -> Option<Role> {
+fn role_of(name: &str) -> Option<PromptRole> {
     match name {
-        "system" | "developer" => Some(Role::System),
-        "user" => Some(Role::User),
-        "assistant" => Some(Role::Assistant),
-        "tool" | "function" => Some(Role::Tool),
+        "system" | "developer" => Some(PromptRole::System),
+        "user" => Some(PromptRole::User),
+        "assistant" => Some(PromptRole::Assistant),
+        "tool" | "function" => Some(PromptRole::Tool),
         _ => None,
     }
 }

@@ -82,7 +82,7 @@ const KIND: [u8; 256] = {
     kinds
 };
 
-/// What a byte adds, by the kind before it and its own: three sums in one word, so that one
+/// The addition of a byte, by the kind before it and its own: three sums in one word, so that one
 /// addition a byte does. Each is wide enough for [`MAX_TEXT`] bytes.
 const SUMS: [u64; KINDS * KINDS] = {
     let mut sums = [0; KINDS * KINDS];
@@ -100,9 +100,9 @@ const SUMS: [u64; KINDS * KINDS] = {
     }
     sums
 };
-/// Where the sum of letters begins; that of costs begins at 0.
+/// Offset of the sum of letters; that of costs is 0.
 const LETTERS: u32 = 28;
-/// Where the sum of words begins.
+/// Offset of the sum of words.
 const WORDS: u32 = 46;
 
 /// Estimates the tokens of a text. Long texts are sampled evenly, so that no text takes more than

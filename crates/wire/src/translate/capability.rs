@@ -1,7 +1,7 @@
-//! What models of each vendor take, read off their names. Names it doesn't know get the answer
+//! Capabilities of each vendor's models, read off their names. Names it doesn't know get the answer
 //! that most servers accept.
 
-/// How a Claude model is asked to think.
+/// The way to ask a Claude model to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaudeThinking {
     /// Not at all.
@@ -12,7 +12,7 @@ pub(crate) enum ClaudeThinking {
     Adaptive,
 }
 
-/// What a Claude model takes.
+/// Capabilities of a Claude model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claude {
     /// `max_tokens` where the client gives none; the API requires one.
@@ -30,8 +30,8 @@ pub(crate) struct Claude {
     pub(crate) structured: bool,
 }
 
-/// What the Claude model of this name takes (docs.claude.com: models overview, extended thinking,
-/// adaptive thinking, structured outputs).
+/// Capabilities of the Claude model of this name (docs.claude.com: models overview, extended
+/// thinking, adaptive thinking, structured outputs).
 pub(crate) fn claude(model: &str) -> Claude {
     let Some((major, minor)) = claude_version(model) else {
         return Claude {
@@ -81,7 +81,7 @@ fn is_version(word: &str) -> bool {
     (1..=2).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// How a Gemini model is asked to think (ai.google.dev: "Gemini thinking").
+/// The way to ask a Gemini model to think (ai.google.dev: "Gemini thinking").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GeminiThinking {
     No,
@@ -96,7 +96,7 @@ pub(crate) enum GeminiThinking {
     },
 }
 
-/// How the Gemini model of this name thinks.
+/// The way to ask the Gemini model of this name to think.
 pub(crate) fn gemini_thinking(model: &str) -> GeminiThinking {
     let Some((_, name)) = model.rsplit_once("gemini-") else {
         return GeminiThinking::Budget {
@@ -120,12 +120,12 @@ pub(crate) fn gemini_thinking(model: &str) -> GeminiThinking {
     }
 }
 
-/// Whether the model refuses function calls in its history without a signature of its own.
+/// Returns true if the model refuses function calls in its history without a signature of its own.
 pub(crate) fn gemini_checks_signatures(model: &str) -> bool {
     matches!(gemini_thinking(model), GeminiThinking::Level { .. })
 }
 
-/// Whether an OpenAI model thinks.
+/// Thinking of an OpenAI model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenAiThinking {
     /// Refuses `reasoning_effort`.
@@ -139,7 +139,7 @@ pub(crate) enum OpenAiThinking {
     Unknown,
 }
 
-/// Whether the OpenAI model of this name thinks (platform.openai.com: "Reasoning models").
+/// Thinking of the OpenAI model of this name (platform.openai.com: "Reasoning models").
 pub(crate) fn openai_thinking(model: &str) -> OpenAiThinking {
     let name = model.rsplit('/').next().unwrap_or(model);
     let is = |prefix: &str| name.starts_with(prefix);

@@ -2,24 +2,24 @@
 
 use std::borrow::Cow;
 
-use super::neutral::{Source, Text};
+use super::neutral::{MediaSource, Text};
 
 /// Splits `data:image/png;base64,…` (RFC 2397); any other URL stays one. Data that is not base64
 /// stays a URL too: no provider takes it apart from where it came.
-pub(crate) fn read(url: Text<'_>) -> Source<'_> {
+pub(crate) fn read(url: Text<'_>) -> MediaSource<'_> {
     let Some((media_len, data_at)) = parts(&url) else {
-        return Source::Url(url);
+        return MediaSource::Url(url);
     };
     const SCHEME: usize = "data:".len();
     match url {
-        Cow::Borrowed(url) => Source::Base64 {
+        Cow::Borrowed(url) => MediaSource::Base64 {
             media_type: media_type(&url[SCHEME..SCHEME + media_len]).into(),
             data: Cow::Borrowed(&url[data_at..]),
         },
         Cow::Owned(mut url) => {
             let data = url.split_off(data_at);
             let media_type = media_type(&url[SCHEME..SCHEME + media_len]).to_owned();
-            Source::Base64 {
+            MediaSource::Base64 {
                 media_type: media_type.into(),
                 data: Cow::Owned(data),
             }
@@ -28,9 +28,9 @@ pub(crate) fn read(url: Text<'_>) -> Source<'_> {
 }
 
 /// The same for the data of a file, which some clients send as bare base64.
-pub(crate) fn read_file(data: Text<'_>) -> Source<'_> {
+pub(crate) fn read_file(data: Text<'_>) -> MediaSource<'_> {
     match read(data) {
-        Source::Url(url) if !url.contains(':') => Source::Base64 {
+        MediaSource::Url(url) if !url.contains(':') => MediaSource::Base64 {
             media_type: "application/pdf".into(),
             data: url,
         },
@@ -114,10 +114,10 @@ mod tests {
         ] {
             for url in [Cow::Borrowed(url), Cow::Owned(url.to_owned())] {
                 match (read(url.clone()), expected) {
-                    (Source::Base64 { media_type, data }, Some((media, payload))) => {
+                    (MediaSource::Base64 { media_type, data }, Some((media, payload))) => {
                         assert_eq!((&*media_type, &*data), (media, payload));
                     }
-                    (Source::Url(same), None) => assert_eq!(same, url),
+                    (MediaSource::Url(same), None) => assert_eq!(same, url),
                     (other, _) => panic!("{url}: {other:?}"),
                 }
             }

@@ -7,26 +7,26 @@ use bytes::{BufMut as _, BytesMut};
 use super::json::{Json, write_string, write_string_content};
 
 /// Appends an object; `fill` writes its fields.
-pub(crate) fn object(out: &mut BytesMut, fill: impl FnOnce(&mut Fields<'_>)) {
+pub(crate) fn object(out: &mut BytesMut, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
     out.put_u8(b'{');
-    fill(&mut Fields { out, first: true });
+    fill(&mut ObjectWriter { out, first: true });
     out.put_u8(b'}');
 }
 
 /// Appends a list; `fill` writes its items.
-pub(crate) fn list(out: &mut BytesMut, fill: impl FnOnce(&mut Items<'_>)) {
+pub(crate) fn list(out: &mut BytesMut, fill: impl FnOnce(&mut ListWriter<'_>)) {
     out.put_u8(b'[');
-    fill(&mut Items { out, first: true });
+    fill(&mut ListWriter { out, first: true });
     out.put_u8(b']');
 }
 
 /// The fields of an object being written.
-pub(crate) struct Fields<'o> {
+pub(crate) struct ObjectWriter<'o> {
     out: &'o mut BytesMut,
     first: bool,
 }
 
-impl Fields<'_> {
+impl ObjectWriter<'_> {
     /// Begins a field whose name is plain ASCII; the value must follow.
     fn key(&mut self, key: &str) -> &mut BytesMut {
         self.separate();
@@ -128,18 +128,18 @@ impl Fields<'_> {
     }
 
     /// A field whose name came from outside.
-    pub(crate) fn named(&mut self, key: &str, value: &Json<'_>) {
+    pub(crate) fn field_from_outside(&mut self, key: &str, value: &Json<'_>) {
         self.separate();
         write_string(self.out, key);
         self.out.put_u8(b':');
         value.write(self.out);
     }
 
-    pub(crate) fn obj(&mut self, key: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+    pub(crate) fn obj(&mut self, key: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         object(self.key(key), fill);
     }
 
-    pub(crate) fn list(&mut self, key: &str, fill: impl FnOnce(&mut Items<'_>)) {
+    pub(crate) fn list(&mut self, key: &str, fill: impl FnOnce(&mut ListWriter<'_>)) {
         list(self.key(key), fill);
     }
 
@@ -152,7 +152,7 @@ impl Fields<'_> {
     }
 
     /// Fields that are written out already, separated by commas.
-    pub(crate) fn prepared(&mut self, fields: &str) {
+    pub(crate) fn raw_fields(&mut self, fields: &str) {
         if !fields.is_empty() {
             self.separate();
             self.out.put_slice(fields.as_bytes());
@@ -161,12 +161,12 @@ impl Fields<'_> {
 }
 
 /// The items of a list being written.
-pub(crate) struct Items<'o> {
+pub(crate) struct ListWriter<'o> {
     out: &'o mut BytesMut,
     first: bool,
 }
 
-impl Items<'_> {
+impl ListWriter<'_> {
     fn next(&mut self) -> &mut BytesMut {
         if !std::mem::take(&mut self.first) {
             self.out.put_u8(b',');
@@ -182,7 +182,7 @@ impl Items<'_> {
         self.next().put_slice(json.as_bytes());
     }
 
-    pub(crate) fn obj(&mut self, fill: impl FnOnce(&mut Fields<'_>)) {
+    pub(crate) fn obj(&mut self, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         object(self.next(), fill);
     }
 }

@@ -5,22 +5,24 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::failure::Failure;
 use super::json::Json;
-use super::neutral::{Choice, Citation, Finish, Kind, Part, Response, Text, Usage};
+use super::neutral::{
+    Choice, Citation, Finish, NeutralResponse, Part, PartKind, Text, TokenCounts,
+};
+use super::provider_error::ProviderError;
 use super::signature::Signature;
 
 /// One thing that happens in a stream.
 ///
-/// A [`Event::Start`] comes first. Blocks are opened, filled and closed; their numbers are unique
-/// within the answer. A choice's [`Event::Finish`] comes after its blocks are closed.
+/// An [`AnswerEvent::Start`] comes first. Blocks are opened, filled and closed; their numbers are
+/// unique within the answer. A choice's [`AnswerEvent::Finish`] comes after its blocks are closed.
 #[derive(Clone, Debug)]
-pub(crate) enum Event<'e> {
-    Start(Start<'e>),
+pub(crate) enum AnswerEvent<'e> {
+    Start(AnswerStart<'e>),
     Open {
         choice: u64,
         block: usize,
-        kind: Block<'e>,
+        kind: BlockKind<'e>,
     },
     /// More text of a block: of a tool call, of its arguments.
     Text {
@@ -45,23 +47,23 @@ pub(crate) enum Event<'e> {
         finish: Finish<'e>,
     },
     /// Counts so far; later ones replace earlier ones.
-    Usage(Usage),
-    Failed(Failure),
+    Usage(TokenCounts),
+    Failed(ProviderError),
 }
 
-/// What an answer begins with.
+/// Begin of an answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Start<'e> {
+pub(crate) struct AnswerStart<'e> {
     pub(crate) id: Option<Text<'e>>,
     pub(crate) created: Option<u64>,
     pub(crate) model: Option<Text<'e>>,
     pub(crate) tier: Option<Text<'e>>,
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<TokenCounts>,
 }
 
-/// What a block is.
+/// Kind of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Block<'e> {
+pub(crate) enum BlockKind<'e> {
     Text,
     Refusal,
     Thinking,
@@ -78,23 +80,23 @@ pub(crate) enum Block<'e> {
     },
 }
 
-impl Block<'_> {
-    pub(crate) fn into_owned(self) -> Block<'static> {
+impl BlockKind<'_> {
+    pub(crate) fn into_owned(self) -> BlockKind<'static> {
         let own = |text: Text<'_>| Cow::Owned(text.into_owned());
         match self {
-            Self::Text => Block::Text,
-            Self::Refusal => Block::Refusal,
-            Self::Thinking => Block::Thinking,
+            Self::Text => BlockKind::Text,
+            Self::Refusal => BlockKind::Refusal,
+            Self::Thinking => BlockKind::Thinking,
             Self::Tool {
                 id,
                 name,
                 signature,
-            } => Block::Tool {
+            } => BlockKind::Tool {
                 id: own(id),
                 name: own(name),
                 signature: signature.map(own),
             },
-            Self::Image { media_type, data } => Block::Image {
+            Self::Image { media_type, data } => BlockKind::Image {
                 media_type: own(media_type),
                 data: own(data),
             },
@@ -103,14 +105,14 @@ impl Block<'_> {
 }
 
 /// Takes events one at a time.
-pub(crate) type Sink<'s> = dyn FnMut(Event<'_>) + 's;
+pub(crate) type Sink<'s> = dyn FnMut(AnswerEvent<'_>) + 's;
 
 /// Reads a provider's stream.
 pub(crate) trait ReadStream: Send + Sync {
     /// Takes one server-sent event.
     fn read(&mut self, name: Option<&str>, data: &str, sink: &mut Sink<'_>);
 
-    /// Whether the answer is whole, so that the stream may end.
+    /// Returns true if the answer is whole, so that the stream may end.
     fn is_complete(&self) -> bool;
 
     /// Ends a whole answer: what is still open is closed.
@@ -120,18 +122,18 @@ pub(crate) trait ReadStream: Send + Sync {
 /// Writes a client's stream.
 pub(crate) trait WriteStream: Send + Sync {
     /// Takes one event. Blocks of one choice come one after the other.
-    fn write(&mut self, event: &Event<'_>, out: &mut BytesMut);
+    fn write(&mut self, event: &AnswerEvent<'_>, out: &mut BytesMut);
 
     /// Ends the answer.
     fn end(&mut self, out: &mut BytesMut);
 
     /// Ends the stream in an error.
-    fn fail(&mut self, failure: &Failure, out: &mut BytesMut);
+    fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut);
 }
 
 /// A plain answer as a stream: for providers that don't stream though asked to.
-pub(crate) fn replay(response: Response<'_>, sink: &mut Sink<'_>) {
-    let Response {
+pub(crate) fn replay(response: NeutralResponse<'_>, sink: &mut Sink<'_>) {
+    let NeutralResponse {
         id,
         created,
         model,
@@ -139,7 +141,7 @@ pub(crate) fn replay(response: Response<'_>, sink: &mut Sink<'_>) {
         usage,
         tier,
     } = response;
-    sink(Event::Start(Start {
+    sink(AnswerEvent::Start(AnswerStart {
         id,
         created,
         model,
@@ -151,7 +153,7 @@ pub(crate) fn replay(response: Response<'_>, sink: &mut Sink<'_>) {
         replay_choice(choice, &mut block, sink);
     }
     if let Some(usage) = usage {
-        sink(Event::Usage(usage));
+        sink(AnswerEvent::Usage(usage));
     }
 }
 
@@ -168,58 +170,58 @@ fn replay_choice(choice: Choice<'_>, block: &mut usize, sink: &mut Sink<'_>) {
             continue;
         };
         *block += 1;
-        let is_text = opened == Block::Text;
-        sink(Event::Open {
+        let is_text = opened == BlockKind::Text;
+        sink(AnswerEvent::Open {
             choice: index,
             block: number,
             kind: opened,
         });
         if !text.is_empty() {
-            sink(Event::Text {
+            sink(AnswerEvent::Text {
                 block: number,
                 text,
                 logprobs: if is_text { logprobs.take() } else { None },
             });
         }
         if let Some(signature) = signature {
-            sink(Event::Signature {
+            sink(AnswerEvent::Signature {
                 block: number,
                 signature,
             });
         }
         if is_text {
             for citation in citations.drain(..) {
-                sink(Event::Citation {
+                sink(AnswerEvent::Citation {
                     choice: index,
                     citation,
                 });
             }
         }
-        sink(Event::Close { block: number });
+        sink(AnswerEvent::Close { block: number });
     }
-    sink(Event::Finish {
+    sink(AnswerEvent::Finish {
         choice: index,
         finish: choice.finish,
     });
 }
 
-fn as_block(kind: Kind<'_>) -> Option<(Block<'_>, Text<'_>, Option<Signature<'_>>)> {
+fn as_block(kind: PartKind<'_>) -> Option<(BlockKind<'_>, Text<'_>, Option<Signature<'_>>)> {
     Some(match kind {
-        Kind::Text(text) => (Block::Text, text, None),
-        Kind::Refusal(text) => (Block::Refusal, text, None),
-        Kind::Thinking(thinking) => (Block::Thinking, thinking.text, thinking.signature),
-        Kind::ToolCall(call) => {
+        PartKind::Text(text) => (BlockKind::Text, text, None),
+        PartKind::Refusal(text) => (BlockKind::Refusal, text, None),
+        PartKind::Thinking(thinking) => (BlockKind::Thinking, thinking.text, thinking.signature),
+        PartKind::ToolCall(call) => {
             let text = call.arguments.as_text().to_owned();
-            let tool = Block::Tool {
+            let tool = BlockKind::Tool {
                 id: call.id,
                 name: call.name,
                 signature: call.signature,
             };
             (tool, text.into(), None)
         }
-        Kind::Image(image) => match image.source {
-            super::neutral::Source::Base64 { media_type, data } => {
-                (Block::Image { media_type, data }, "".into(), None)
+        PartKind::Image(image) => match image.source {
+            super::neutral::MediaSource::Base64 { media_type, data } => {
+                (BlockKind::Image { media_type, data }, "".into(), None)
             }
             _ => return None,
         },

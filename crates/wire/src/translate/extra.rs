@@ -1,6 +1,6 @@
 //! Fields that no neutral one stands for: carried by name where the target has them too.
 
-use super::emit::Fields;
+use super::emit::ObjectWriter;
 use super::json::Json;
 use super::neutral::Extra;
 use super::policy::{Feature, Losses};
@@ -8,14 +8,14 @@ use super::policy::{Feature, Losses};
 /// Writes the fields that the target takes and reports the others, but for those whose value asks
 /// for what would happen anyway.
 pub(crate) fn write(
-    fields: &mut Fields<'_>,
+    fields: &mut ObjectWriter<'_>,
     extras: &[Extra<'_>],
     losses: &mut Losses,
     takes: impl Fn(&Extra<'_>) -> bool,
 ) {
     for extra in extras {
         if takes(extra) {
-            fields.named(&extra.name, &extra.value);
+            fields.field_from_outside(&extra.name, &extra.value);
         } else if !asks_nothing(extra) {
             losses.lose_as(extra.feature, &extra.name);
         }

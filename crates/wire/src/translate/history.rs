@@ -36,7 +36,7 @@ pub fn clean_history(format: Format, dialect: ChatDialect, body: &[u8]) -> Optio
 mod tests {
     use super::*;
 
-    fn cleaned(format: Format, dialect: ChatDialect, body: &str) -> Option<String> {
+    fn clean(format: Format, dialect: ChatDialect, body: &str) -> Option<String> {
         let out = clean_history(format, dialect, body.as_bytes())?;
         Some(String::from_utf8(out.to_vec()).unwrap())
     }
@@ -53,15 +53,15 @@ mod tests {
                 format!(r#"{{"messages":[{{"role":"assistant","content":[{blocks}]}}],"n":1.0}}"#)
             };
             let format = Format::AnthropicMessages;
-            let found = cleaned(
+            let found = clean(
                 format,
                 ChatDialect::OpenAi,
                 &body(&format!("{own},{foreign},{text}")),
             );
             assert_eq!(found, Some(body(&format!("{own},{text}"))));
-            let alone = cleaned(format, ChatDialect::OpenAi, &body(foreign));
+            let alone = clean(format, ChatDialect::OpenAi, &body(foreign));
             assert_eq!(alone.as_deref(), Some(r#"{"messages":[],"n":1.0}"#));
-            assert_eq!(cleaned(format, ChatDialect::OpenAi, &body(own)), None);
+            assert_eq!(clean(format, ChatDialect::OpenAi, &body(own)), None);
         }
     }
 
@@ -69,20 +69,17 @@ mod tests {
     fn chat_histories_lose_what_servers_refuse() {
         let body = r#"{"messages":[{"role":"assistant","reasoning_content":"r","thinking_blocks":[],"tool_calls":[{"id":"1","extra_content":{}}]}]}"#;
         assert_eq!(
-            cleaned(Format::OpenAiChat, ChatDialect::OpenAi, body).as_deref(),
+            clean(Format::OpenAiChat, ChatDialect::OpenAi, body).as_deref(),
             Some(r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"1"}]}]}"#)
         );
         assert_eq!(
-            cleaned(Format::OpenAiChat, ChatDialect::Compatible, body).as_deref(),
+            clean(Format::OpenAiChat, ChatDialect::Compatible, body).as_deref(),
             Some(
                 r#"{"messages":[{"role":"assistant","reasoning_content":"r","tool_calls":[{"id":"1"}]}]}"#
             )
         );
         let plain = r#"{"messages":[{"role":"assistant","reasoning_content":"r"}]}"#;
-        assert_eq!(
-            cleaned(Format::OpenAiChat, ChatDialect::OpenAi, plain),
-            None
-        );
+        assert_eq!(clean(Format::OpenAiChat, ChatDialect::OpenAi, plain), None);
     }
 
     #[test]
@@ -91,7 +88,7 @@ mod tests {
         let foreign = r#"{"type":"reasoning","id":"rs","encrypted_content":"anthropic#s"}"#;
         let body = format!(r#"{{"input":[{own},{foreign}]}}"#);
         assert_eq!(
-            cleaned(Format::OpenAiResponses, ChatDialect::OpenAi, &body),
+            clean(Format::OpenAiResponses, ChatDialect::OpenAi, &body),
             Some(format!(r#"{{"input":[{own}]}}"#))
         );
     }

@@ -202,7 +202,7 @@ impl<'a> Object<'a> {
         self.get(key)?.as_u64()
     }
 
-    /// Whether the field `key` is there and not null.
+    /// Returns true if the field `key` is there and not null.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| !value.is_null())
     }
@@ -249,7 +249,8 @@ pub(crate) fn without_lone_surrogates(text: &str) -> String {
     out
 }
 
-/// Whether a text begins with a surrogate's escape, and if so whether with a leading one.
+/// Returns true if a text begins with the escape of a leading surrogate, false if of a trailing one,
+/// none if of no surrogate.
 fn surrogate(text: &str) -> Option<bool> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     match u16::from_str_radix(digits, 16).ok()? {

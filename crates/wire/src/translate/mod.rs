@@ -12,12 +12,12 @@ pub(crate) mod data_url;
 pub(crate) mod emit;
 pub(crate) mod event;
 pub(crate) mod extra;
-pub(crate) mod failure;
 mod history;
 pub(crate) mod json;
 pub(crate) mod neutral;
 pub(crate) mod options;
 pub(crate) mod policy;
+pub(crate) mod provider_error;
 pub(crate) mod reasoning;
 mod sequence;
 pub(crate) mod signature;
@@ -33,17 +33,17 @@ use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 
 pub use count::{translate_count_request, translate_count_response};
-pub use failure::translate_error;
 pub use history::clean_history;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
+pub use provider_error::translate_error;
 pub(crate) use stream::{StreamEnd, StreamTranslator};
 
 use crate::formats::{client_codec, codec};
 use json::Json;
 use policy::Losses;
 
-/// Why a request or an answer can't be translated, as the client is to see it.
+/// Error of a translation, as the client is to see it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TranslateError {
@@ -51,7 +51,7 @@ pub struct TranslateError {
     pub status: u16,
     /// Machine-readable code, for OpenAI's `code`.
     pub code: Cow<'static, str>,
-    /// What is wrong and what to do.
+    /// The problem and its remedy.
     pub message: String,
     /// The field at fault, as the client spells it.
     pub param: Option<String>,
@@ -76,7 +76,7 @@ impl TranslateError {
         }
     }
 
-    pub(crate) fn unsupported(param: &str, message: String) -> Self {
+    pub(crate) fn unsupported_field(param: &str, message: String) -> Self {
         Self {
             status: 400,
             code: Cow::Borrowed("unsupported_parameter"),

@@ -12,9 +12,9 @@ use super::signature::Signature;
 /// Text borrowed from the body, or owned where escapes were resolved.
 pub(crate) type Text<'a> = Cow<'a, str>;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Debug, Default)]
-pub(crate) struct Request<'a> {
+pub(crate) struct NeutralRequest<'a> {
     pub(crate) stream: bool,
     /// The client wants usage in the stream.
     pub(crate) include_usage: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Request<'a> {
     pub(crate) tool_choice: Option<ToolChoice<'a>>,
     pub(crate) parallel_tools: Option<bool>,
     pub(crate) sampling: Sampling<'a>,
-    pub(crate) output: Output<'a>,
+    pub(crate) output: OutputShape<'a>,
     pub(crate) verbosity: Option<Text<'a>>,
     pub(crate) reasoning: Option<Reasoning>,
     /// The end user, as the client names them.
@@ -44,7 +44,7 @@ pub(crate) struct Extra<'a> {
     pub(crate) value: Json<'a>,
 }
 
-/// How tokens are drawn and when to stop.
+/// Settings of sampling, and the conditions to stop at.
 #[derive(Debug, Default)]
 pub(crate) struct Sampling<'a> {
     pub(crate) max_tokens: Option<u64>,
@@ -61,7 +61,7 @@ pub(crate) struct Sampling<'a> {
     pub(crate) top_logprobs: Option<u64>,
 }
 
-/// Whether a number is one, the default of temperature and nucleus sampling.
+/// Returns true if a number is one, the default of temperature and nucleus sampling.
 pub(crate) fn is_one(number: &Number) -> bool {
     number
         .as_f64()
@@ -70,7 +70,7 @@ pub(crate) fn is_one(number: &Number) -> bool {
 
 /// The shape that the answer must have.
 #[derive(Debug, Default)]
-pub(crate) enum Output<'a> {
+pub(crate) enum OutputShape<'a> {
     #[default]
     Text,
     AnyJson,
@@ -82,23 +82,23 @@ pub(crate) enum Output<'a> {
     },
 }
 
-/// How much the model should think.
+/// Settings of thinking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reasoning {
-    pub(crate) mode: Mode,
+    pub(crate) mode: ThinkingMode,
     pub(crate) effort: Option<Effort>,
     /// Tokens to think with.
     pub(crate) budget: Option<u64>,
-    /// Whether the thoughts are to be shown.
+    /// Show the thoughts, or not; the model's default where unset.
     pub(crate) show: Option<bool>,
 }
 
-/// Whether to think at all.
+/// Switch of thinking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum ThinkingMode {
     /// The client gave an effort or nothing.
     #[default]
-    Unsaid,
+    Unset,
     Off,
     On,
     /// As the model sees fit.
@@ -168,11 +168,11 @@ impl Effort {
 }
 
 impl Reasoning {
-    /// Whether the model is asked not to think.
+    /// Returns true if the model is asked not to think.
     pub(crate) fn is_off(self) -> bool {
-        self.mode == Mode::Off
-            || (self.mode == Mode::Unsaid && matches!(self.effort, Some(Effort::None)))
-            || (self.mode == Mode::Unsaid && self.budget == Some(0))
+        self.mode == ThinkingMode::Off
+            || (self.mode == ThinkingMode::Unset && matches!(self.effort, Some(Effort::None)))
+            || (self.mode == ThinkingMode::Unset && self.budget == Some(0))
     }
 
     /// The effort asked for, or the one nearest to the budget asked for.
@@ -210,7 +210,7 @@ pub(crate) struct Message<'a> {
     pub(crate) name: Option<Text<'a>>,
 }
 
-/// Who speaks. Tool results are the user's.
+/// Author of a message. Tool results are the user's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     System,
@@ -220,7 +220,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Whether this is an instruction and not a turn.
+    /// Returns true for instructions, which are no turns.
     pub(crate) const fn is_instruction(self) -> bool {
         matches!(self, Self::System | Self::Developer)
     }
@@ -229,24 +229,24 @@ impl Role {
 /// A piece of a message.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
-    pub(crate) kind: Kind<'a>,
+    pub(crate) kind: PartKind<'a>,
     /// Prompt-cache marker, as Anthropic writes it.
     pub(crate) cache: Option<Json<'a>>,
 }
 
 impl<'a> Part<'a> {
-    pub(crate) const fn new(kind: Kind<'a>) -> Self {
+    pub(crate) const fn new(kind: PartKind<'a>) -> Self {
         Self { kind, cache: None }
     }
 
     pub(crate) const fn text(text: Text<'a>) -> Self {
-        Self::new(Kind::Text(text))
+        Self::new(PartKind::Text(text))
     }
 }
 
-/// What a piece is.
+/// Content of a part.
 #[derive(Debug)]
-pub(crate) enum Kind<'a> {
+pub(crate) enum PartKind<'a> {
     Text(Text<'a>),
     Refusal(Text<'a>),
     Image(Image<'a>),
@@ -259,7 +259,7 @@ pub(crate) enum Kind<'a> {
     Thinking(Thinking<'a>),
     ToolCall(ToolCall<'a>),
     ToolResult(ToolResult<'a>),
-    /// What only its own format has: server tools and their results, search results.
+    /// Content that only its own format has: server tools and their results, search results.
     Foreign {
         kind: Text<'a>,
     },
@@ -268,7 +268,7 @@ pub(crate) enum Kind<'a> {
 /// An image.
 #[derive(Debug)]
 pub(crate) struct Image<'a> {
-    pub(crate) source: Source<'a>,
+    pub(crate) source: MediaSource<'a>,
     /// `low`, `high` or `auto`.
     pub(crate) detail: Option<Text<'a>>,
 }
@@ -276,16 +276,16 @@ pub(crate) struct Image<'a> {
 /// A document.
 #[derive(Debug)]
 pub(crate) struct File<'a> {
-    pub(crate) source: Source<'a>,
+    pub(crate) source: MediaSource<'a>,
     pub(crate) name: Option<Text<'a>>,
-    /// What the client says about the document, and whether it wants citations.
+    /// The client's description of the document.
     pub(crate) context: Option<Text<'a>>,
     pub(crate) citations: bool,
 }
 
-/// Where the content of an image or document is.
+/// Place of an image's or document's content.
 #[derive(Debug)]
-pub(crate) enum Source<'a> {
+pub(crate) enum MediaSource<'a> {
     Base64 {
         media_type: Text<'a>,
         data: Text<'a>,
@@ -317,7 +317,7 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) custom: bool,
 }
 
-/// What a tool is called with.
+/// Arguments of a tool call.
 #[derive(Debug)]
 pub(crate) enum Arguments<'a> {
     /// The text of a JSON object.
@@ -355,7 +355,7 @@ impl Arguments<'_> {
     }
 }
 
-/// What a tool answered.
+/// Result of a tool call.
 #[derive(Debug)]
 pub(crate) struct ToolResult<'a> {
     pub(crate) id: Text<'a>,
@@ -407,14 +407,14 @@ pub(crate) enum ToolChoice<'a> {
     },
 }
 
-/// What a provider answered.
+/// A provider's response.
 #[derive(Debug, Default)]
-pub(crate) struct Response<'a> {
+pub(crate) struct NeutralResponse<'a> {
     pub(crate) id: Option<Text<'a>>,
     pub(crate) created: Option<u64>,
     pub(crate) model: Option<Text<'a>>,
     pub(crate) choices: Vec<Choice<'a>>,
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<TokenCounts>,
     pub(crate) tier: Option<Text<'a>>,
 }
 
@@ -451,7 +451,7 @@ impl Citation<'_> {
     }
 }
 
-/// Why the model stopped.
+/// Reason that the model stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finish<'a> {
     Stop,
@@ -495,7 +495,7 @@ impl Finish<'_> {
 
 /// Token counts. Details are parts of the totals, whatever the provider's own convention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub(crate) struct TokenCounts {
     /// All input, cached input included.
     pub(crate) input: u64,
     pub(crate) cached: u64,
@@ -507,9 +507,9 @@ pub(crate) struct Usage {
     pub(crate) reasoning: u64,
 }
 
-impl Usage {
+impl TokenCounts {
     /// Input that was neither read from nor written to a cache.
-    pub(crate) const fn uncached(self) -> u64 {
+    pub(crate) const fn uncached_input(self) -> u64 {
         self.input
             .saturating_sub(self.cached)
             .saturating_sub(self.cache_write)
@@ -545,7 +545,7 @@ mod tests {
             assert_eq!(Effort::read(effort.name()), Some(effort));
         }
         let off = Reasoning {
-            mode: Mode::Off,
+            mode: ThinkingMode::Off,
             budget: Some(2_000),
             ..Reasoning::default()
         };
@@ -557,11 +557,11 @@ mod tests {
 
     #[test]
     fn uncached_input_never_underflows() {
-        let usage = Usage {
+        let usage = TokenCounts {
             input: 5,
             cached: 9,
-            ..Usage::default()
+            ..TokenCounts::default()
         };
-        assert_eq!(usage.uncached(), 0);
+        assert_eq!(usage.uncached_input(), 0);
     }
 }

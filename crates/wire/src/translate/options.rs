@@ -1,21 +1,21 @@
-//! What a translation is told besides the request, and what it tells back. It must not translate.
+//! Inputs of a translation besides the request, and its results. It must not translate.
 
 use bytes::Bytes;
 use llm_router_domain::format::Format;
 
 pub use llm_router_domain::format::ChatDialect;
 
-use super::neutral::{Request, Tool};
+use super::neutral::{NeutralRequest, Tool};
 use super::policy::Compat;
 use super::tool_id;
 use crate::formats::codec;
 
-/// What decides a translation besides the request.
+/// Settings of a translation.
 #[derive(Clone, Debug, Default)]
 pub struct RequestOptions {
-    /// What to do with what can't be expressed.
+    /// Policy for fields that can't be expressed.
     pub compat: Compat,
-    /// Whose chat completions the provider speaks, if it speaks them.
+    /// The dialect of chat completions that the provider speaks, if it speaks them.
     pub dialect: ChatDialect,
     /// `max_tokens` where the client gives none and the target needs one; by model if unset.
     pub default_max_tokens: Option<u64>,
@@ -33,17 +33,17 @@ pub struct TranslatedRequest {
     /// Path and query below the provider's base URL, such as `/chat/completions`; Anthropic's
     /// without `/v1`.
     pub path: String,
-    /// Whether a stream was asked for.
+    /// True if a stream was asked for.
     pub stream: bool,
     /// Headers to add besides credentials.
     pub headers: &'static [(&'static str, &'static str)],
     /// Fields left out, as the client spells them, for `x-llm-router-dropped`.
     pub dropped: Vec<String>,
-    /// What translating the answer needs to know.
+    /// The context for translating the answer.
     pub context: ResponseContext,
 }
 
-/// What translating an answer needs to know of its request.
+/// Facts of a request that translating its answer needs.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseContext {
     /// The deployment's model, where the provider names none.
@@ -67,7 +67,7 @@ impl RequestOptions {
         &self,
         to: Format,
         model: &str,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         echo: String,
     ) -> ResponseContext {
         ResponseContext {
@@ -76,7 +76,7 @@ impl RequestOptions {
             request_id: self.request_id.clone(),
             include_usage: request.include_usage,
             custom_tools: custom_tools(request),
-            renamed_tools: tool_id::renamed(request, codec(to).tool_name_limit()),
+            renamed_tools: tool_id::renames(request, codec(to).tool_name_limit()),
             echo,
         }
     }
@@ -98,13 +98,13 @@ impl ResponseContext {
         renamed.map_or(sent, |(_, name)| name)
     }
 
-    /// Whether a tool takes free text.
+    /// Returns true if a tool takes free text.
     pub(crate) fn is_custom(&self, name: &str) -> bool {
         self.custom_tools.iter().any(|custom| custom == name)
     }
 }
 
-fn custom_tools(request: &Request<'_>) -> Vec<String> {
+fn custom_tools(request: &NeutralRequest<'_>) -> Vec<String> {
     let custom = |tool: &Tool<'_>| match tool {
         Tool::Custom { name, .. } => Some(name.to_string()),
         _ => None,

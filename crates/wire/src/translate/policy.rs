@@ -1,5 +1,5 @@
-//! What happens to each field of a request on its way to each format: one table, for the code and
-//! for the documentation. How a field is converted is for the modules of the formats.
+//! The table of what becomes of each field of a request on its way to each format, for the code and
+//! for the documentation. It must not convert fields: the formats do.
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,10 @@ pub use llm_router_domain::format::Compat;
 
 use super::TranslateError;
 use crate::formats::codec;
-use Fate::{As, Carried, Lost, Partly};
 use Loss::{Dropped, Refused, Strict};
+use Treatment::{As, Carried, Lost, Partly};
 
-/// What the target can't express.
+/// Consequence of a field that the target can't express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// Left out and reported, under both policies: nothing the client asked for changes.
@@ -23,9 +23,9 @@ pub(crate) enum Loss {
     Refused,
 }
 
-/// What becomes of a field.
+/// Treatment of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Treatment {
     /// The target spells it alike.
     Carried,
     /// Converted.
@@ -51,13 +51,13 @@ const TARGETS: [(Format, &str); 4] = [
 ];
 
 /// A line of the table.
-pub(crate) struct Row {
+pub(crate) struct PolicyRow {
     #[cfg(test)]
     pub(crate) feature: Feature,
     /// The field's name for clients of each format in [`CLIENTS`].
     pub(crate) names: [&'static str; CLIENTS.len()],
-    /// What becomes of it towards each format in [`TARGETS`].
-    pub(crate) fates: [Fate; TARGETS.len()],
+    /// Its treatment towards each format in [`TARGETS`].
+    pub(crate) fates: [Treatment; TARGETS.len()],
 }
 
 macro_rules! table {
@@ -71,7 +71,7 @@ macro_rules! table {
         }
 
         /// The table. Its order is the order of [`Feature`].
-        pub(crate) const TABLE: &[Row] = &[$(Row {
+        pub(crate) const TABLE: &[PolicyRow] = &[$(PolicyRow {
             #[cfg(test)]
             feature: Feature::$feature,
             names: [$chat, $responses, $anthropic],
@@ -87,7 +87,7 @@ table! {
     /// Images by URL or as data.
     Images: "messages.content.image_url", "input.content.image_url", "messages.content.image"
         => As("`image_url`"), As("`input_image`"), As("`image` block"), As("`inlineData`, `fileData`");
-    /// How closely to look at an image.
+    /// Resolution at which to look at an image.
     ImageDetail: "messages.content.image_url.detail", "input.content.detail", ""
         => Carried, Carried, Lost(Dropped), Lost(Dropped);
     /// PDF and text documents as data.
@@ -135,7 +135,7 @@ table! {
     /// Arguments guaranteed to fit the schema.
     ToolStrict: "tools.function.strict", "tools.strict", "tools.strict"
         => Carried, Carried, Partly("`strict`, on models with structured outputs", Dropped), Lost(Dropped);
-    /// What only Anthropic's tools have: `defer_loading`, `allowed_callers`, `input_examples` …
+    /// Settings that only Anthropic's tools have: `defer_loading`, `allowed_callers`, `input_examples` …
     ToolExtras: "", "", "tools.defer_loading"
         => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
     /// Which tool to call.
@@ -189,10 +189,10 @@ table! {
     /// Answers that are any JSON.
     JsonObject: "response_format", "text.format", ""
         => As("`response_format`"), As("`text.format`"), Lost(Strict), As("`responseMimeType`");
-    /// How many words to make.
+    /// Length of the wording.
     Verbosity: "verbosity", "text.verbosity", ""
         => Carried, Carried, Lost(Strict), Lost(Strict);
-    /// How much to think.
+    /// Amount of thinking.
     Reasoning: "reasoning_effort", "reasoning.effort", "thinking"
         => Partly("`reasoning_effort`, on models that think", Dropped), Partly("`reasoning.effort`, on models that think", Dropped), Partly("`thinking`, or `output_config.effort`", Dropped), Partly("`thinkingLevel`, before Gemini 3 `thinkingBudget`", Dropped);
     /// The end user.
@@ -219,7 +219,7 @@ table! {
     /// The forerunner of tools.
     LegacyFunctions: "functions", "", ""
         => Carried, Lost(Refused), Lost(Refused), Lost(Refused);
-    /// What the provider remembers, or does later: `previous_response_id`, `conversation` …
+    /// State at the provider, or work done later: `previous_response_id`, `conversation` …
     ServerState: "", "previous_response_id", "container"
         => Lost(Refused), Lost(Refused), Lost(Refused), Lost(Refused);
     /// Shortening of what is too long.
@@ -231,7 +231,7 @@ table! {
     /// Extra output of built-in tools and the like.
     Include: "", "include", ""
         => Lost(Dropped), Carried, Lost(Dropped), Lost(Dropped);
-    /// Where the model runs.
+    /// Region in which the model runs.
     Residency: "", "", "inference_geo"
         => Lost(Refused), Lost(Refused), Carried, Lost(Refused);
     /// Any field that the router doesn't know.
@@ -239,7 +239,7 @@ table! {
         => Partly("carried to compatible servers", Strict), Lost(Strict), Partly("carried if it is Anthropic's own", Strict), Partly("carried if it is Gemini's own", Strict);
 }
 
-/// How many fields are reported by name: a header holds them, and a client can send any number.
+/// The most fields that are reported by name: a header holds them, and a client can send any number.
 const REPORTED: usize = 32;
 
 /// Collects what a translation loses, or the first thing that forbids it.
@@ -287,7 +287,10 @@ impl Losses {
         }
     }
 
-    /// What was left out; the error if something must not be.
+    /// Returns the fields that were left out.
+    ///
+    /// # Errors
+    /// If a field must not be left out.
     pub(crate) fn finish(self) -> Result<Vec<String>, TranslateError> {
         match self.refusal {
             Some(error) => Err(error),
@@ -313,12 +316,12 @@ impl Losses {
                 "\"{name}\" has no equivalent at this model's provider, which speaks {to}. \
                  Leave it out, or ask for a model whose provider supports it."
             );
-            TranslateError::unsupported(name, message)
+            TranslateError::unsupported_field(name, message)
         });
     }
 }
 
-/// What the target can't express of a feature.
+/// Consequence of a feature that the target can't express.
 fn loss(feature: Feature, to: Format) -> Loss {
     let row = TABLE.get(feature as usize);
     let column = TARGETS.iter().position(|(format, _)| *format == to);
@@ -363,7 +366,7 @@ pub fn table_as_markdown() -> String {
     out
 }
 
-fn describe(fate: Fate) -> String {
+fn describe(fate: Treatment) -> String {
     match fate {
         Carried => "carried".to_owned(),
         As(how) => how.to_owned(),

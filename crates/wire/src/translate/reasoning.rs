@@ -1,17 +1,19 @@
-//! How much a model should think, from each format's words to each other's. Which models can is
-//! [`capability`](super::capability)'s to know.
+//! Reads settings of thinking, and plans those of OpenAI's formats. It must not know models by name:
+//! [`capability`](super::capability) does.
 
 use super::TranslateError;
 use super::capability::{OpenAiThinking, openai_thinking};
 use super::json::{Json, Object};
-use super::neutral::{Effort, Mode, Reasoning};
+use super::neutral::{Effort, Reasoning, ThinkingMode};
 use super::policy::{Feature, Losses};
-use super::typed::{count, object, optional, text};
-
-type Read<T> = Result<T, TranslateError>;
+use super::typed::{ReadResult, count, object, optional_text, text};
 
 /// Reads `reasoning_effort`, `reasoning` and `thinking` of OpenAI's formats and their dialects.
-pub(crate) fn read_openai(found: &mut Option<Reasoning>, key: &str, value: Json<'_>) -> Read<()> {
+pub(crate) fn read_openai(
+    found: &mut Option<Reasoning>,
+    key: &str,
+    value: Json<'_>,
+) -> ReadResult<()> {
     let reasoning = found.get_or_insert_default();
     match key {
         "reasoning_effort" => reasoning.effort = Some(read_effort(value, key)?),
@@ -22,7 +24,7 @@ pub(crate) fn read_openai(found: &mut Option<Reasoning>, key: &str, value: Json<
 }
 
 /// `{effort, summary}` of Responses; `max_tokens`, `enabled` and `exclude` are OpenRouter's.
-fn read_object(reasoning: &mut Reasoning, mut fields: Object<'_>) -> Read<()> {
+fn read_object(reasoning: &mut Reasoning, mut fields: Object<'_>) -> ReadResult<()> {
     if let Some(effort) = fields.take("effort") {
         reasoning.effort = Some(read_effort(effort, "effort")?);
     }
@@ -30,7 +32,11 @@ fn read_object(reasoning: &mut Reasoning, mut fields: Object<'_>) -> Read<()> {
         reasoning.budget = Some(count(&budget, "max_tokens")?);
     }
     if let Some(Json::Bool(enabled)) = fields.take("enabled") {
-        reasoning.mode = if enabled { Mode::On } else { Mode::Off };
+        reasoning.mode = if enabled {
+            ThinkingMode::On
+        } else {
+            ThinkingMode::Off
+        };
     }
     if let Some(Json::Bool(exclude)) = fields.take("exclude") {
         reasoning.show = Some(!exclude);
@@ -41,7 +47,7 @@ fn read_object(reasoning: &mut Reasoning, mut fields: Object<'_>) -> Read<()> {
     Ok(())
 }
 
-pub(crate) fn read_effort(value: Json<'_>, param: &str) -> Read<Effort> {
+pub(crate) fn read_effort(value: Json<'_>, param: &str) -> ReadResult<Effort> {
     let name = text(value, param)?;
     Effort::read(&name).ok_or_else(|| {
         let expected = "one of none, minimal, low, medium, high, xhigh and max";
@@ -50,12 +56,12 @@ pub(crate) fn read_effort(value: Json<'_>, param: &str) -> Read<Effort> {
 }
 
 /// Reads Anthropic's `thinking`, which other vendors took over.
-pub(crate) fn read_thinking(reasoning: &mut Reasoning, mut fields: Object<'_>) -> Read<()> {
-    let kind = optional(&mut fields, "type").map_err(|error| error.within("thinking"))?;
+pub(crate) fn read_thinking(reasoning: &mut Reasoning, mut fields: Object<'_>) -> ReadResult<()> {
+    let kind = optional_text(&mut fields, "type").map_err(|error| error.within("thinking"))?;
     reasoning.mode = match kind.as_deref() {
-        Some("disabled") => Mode::Off,
-        Some("adaptive" | "auto" | "between_tools") => Mode::Adaptive,
-        Some("enabled") => Mode::On,
+        Some("disabled") => ThinkingMode::Off,
+        Some("adaptive" | "auto" | "between_tools") => ThinkingMode::Adaptive,
+        Some("enabled") => ThinkingMode::On,
         _ => {
             let expected = "\"enabled\", \"adaptive\" or \"disabled\"";
             return Err(TranslateError::invalid("thinking.type", expected));
@@ -96,7 +102,7 @@ pub(crate) fn openai_effort(
     }
 }
 
-/// Whether an OpenAI model refuses `temperature` and `top_p` in this request.
+/// Returns true if an OpenAI model refuses `temperature` and `top_p` in this request.
 pub(crate) fn openai_refuses_sampling(model: &str, effort: Option<&str>) -> bool {
     matches!(openai_thinking(model), OpenAiThinking::Yes { .. }) && effort != Some("none")
 }

@@ -3,26 +3,26 @@
 
 use std::collections::VecDeque;
 
-use super::event::{Block, Event, Sink};
+use super::event::{AnswerEvent, BlockKind, Sink};
 use super::signature::Signature;
 
 /// Holds back what comes out of turn, for every choice on its own.
 #[derive(Debug, Default)]
 pub(crate) struct Sequencer {
-    choices: Vec<Line>,
+    choices: Vec<ChoiceQueue>,
 }
 
 /// The blocks of one choice: the first one is being streamed.
 #[derive(Debug)]
-struct Line {
+struct ChoiceQueue {
     choice: u64,
-    blocks: VecDeque<Waiting>,
+    blocks: VecDeque<QueuedBlock>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedBlock {
     block: usize,
-    kind: Block<'static>,
+    kind: BlockKind<'static>,
     text: String,
     signature: Option<Signature<'static>>,
     closed: bool,
@@ -30,14 +30,14 @@ struct Waiting {
 
 impl Sequencer {
     /// Takes an event and passes on what is in turn.
-    pub(crate) fn push(&mut self, event: Event<'_>, sink: &mut Sink<'_>) {
+    pub(crate) fn push(&mut self, event: AnswerEvent<'_>, sink: &mut Sink<'_>) {
         match event {
-            Event::Open {
+            AnswerEvent::Open {
                 choice,
                 block,
                 kind,
             } => self.open(choice, block, kind, sink),
-            Event::Text { block, .. } | Event::Signature { block, .. } => {
+            AnswerEvent::Text { block, .. } | AnswerEvent::Signature { block, .. } => {
                 match self.place(block) {
                     Some((_, 0)) => sink(event),
                     Some((line, at)) => self.hold(line, at, event),
@@ -45,8 +45,8 @@ impl Sequencer {
                     None => {}
                 }
             }
-            Event::Close { block } => self.close(block, sink),
-            Event::Finish { choice, .. } => {
+            AnswerEvent::Close { block } => self.close(block, sink),
+            AnswerEvent::Finish { choice, .. } => {
                 self.flush(choice, sink);
                 sink(event);
             }
@@ -54,11 +54,11 @@ impl Sequencer {
         }
     }
 
-    fn open(&mut self, choice: u64, block: usize, kind: Block<'_>, sink: &mut Sink<'_>) {
+    fn open(&mut self, choice: u64, block: usize, kind: BlockKind<'_>, sink: &mut Sink<'_>) {
         let at = match self.choices.iter().position(|line| line.choice == choice) {
             Some(at) => at,
             None => {
-                self.choices.push(Line {
+                self.choices.push(ChoiceQueue {
                     choice,
                     blocks: VecDeque::new(),
                 });
@@ -70,11 +70,11 @@ impl Sequencer {
         };
         let first = line.blocks.is_empty();
         let held = if first {
-            Block::Text
+            BlockKind::Text
         } else {
             kind.clone().into_owned()
         };
-        line.blocks.push_back(Waiting {
+        line.blocks.push_back(QueuedBlock {
             block,
             kind: held,
             text: String::new(),
@@ -82,7 +82,7 @@ impl Sequencer {
             closed: false,
         });
         if first {
-            sink(Event::Open {
+            sink(AnswerEvent::Open {
                 choice,
                 block,
                 kind,
@@ -101,14 +101,14 @@ impl Sequencer {
         })
     }
 
-    fn hold(&mut self, line: usize, at: usize, event: Event<'_>) {
+    fn hold(&mut self, line: usize, at: usize, event: AnswerEvent<'_>) {
         let waiting = self
             .choices
             .get_mut(line)
             .and_then(|line| line.blocks.get_mut(at));
         match (waiting, event) {
-            (Some(waiting), Event::Text { text, .. }) => waiting.text.push_str(&text),
-            (Some(waiting), Event::Signature { signature, .. }) => {
+            (Some(waiting), AnswerEvent::Text { text, .. }) => waiting.text.push_str(&text),
+            (Some(waiting), AnswerEvent::Signature { signature, .. }) => {
                 waiting.signature = Some(signature.into_owned());
             }
             _ => {}
@@ -118,7 +118,7 @@ impl Sequencer {
     fn close(&mut self, block: usize, sink: &mut Sink<'_>) {
         match self.place(block) {
             Some((line, 0)) => {
-                sink(Event::Close { block });
+                sink(AnswerEvent::Close { block });
                 if let Some(line) = self.choices.get_mut(line) {
                     line.blocks.pop_front();
                     line.advance(false, sink);
@@ -142,37 +142,37 @@ impl Sequencer {
         if let Some(line) = self.choices.iter_mut().find(|line| line.choice == choice)
             && let Some(front) = line.blocks.pop_front()
         {
-            sink(Event::Close { block: front.block });
+            sink(AnswerEvent::Close { block: front.block });
             line.advance(true, sink);
         }
     }
 }
 
-impl Line {
+impl ChoiceQueue {
     /// Passes on the blocks that were waiting, up to the first that is still being filled.
     fn advance(&mut self, all: bool, sink: &mut Sink<'_>) {
         while let Some(front) = self.blocks.front_mut() {
             let block = front.block;
-            sink(Event::Open {
+            sink(AnswerEvent::Open {
                 choice: self.choice,
                 block,
                 kind: front.kind.clone(),
             });
             if !front.text.is_empty() {
                 let text = std::mem::take(&mut front.text).into();
-                sink(Event::Text {
+                sink(AnswerEvent::Text {
                     block,
                     text,
                     logprobs: None,
                 });
             }
             if let Some(signature) = front.signature.take() {
-                sink(Event::Signature { block, signature });
+                sink(AnswerEvent::Signature { block, signature });
             }
             if !(all || front.closed) {
                 return;
             }
-            sink(Event::Close { block });
+            sink(AnswerEvent::Close { block });
             self.blocks.pop_front();
         }
     }
@@ -182,42 +182,42 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn open(block: usize) -> Event<'static> {
-        Event::Open {
+    fn open(block: usize) -> AnswerEvent<'static> {
+        AnswerEvent::Open {
             choice: 0,
             block,
-            kind: Block::Text,
+            kind: BlockKind::Text,
         }
     }
 
-    fn text(block: usize, text: &'static str) -> Event<'static> {
-        Event::Text {
+    fn text(block: usize, text: &'static str) -> AnswerEvent<'static> {
+        AnswerEvent::Text {
             block,
             text: text.into(),
             logprobs: None,
         }
     }
 
-    fn close(block: usize) -> Event<'static> {
-        Event::Close { block }
+    fn close(block: usize) -> AnswerEvent<'static> {
+        AnswerEvent::Close { block }
     }
 
-    fn run(events: Vec<Event<'static>>) -> String {
+    fn run(events: Vec<AnswerEvent<'static>>) -> String {
         let mut sequencer = Sequencer::default();
         let mut log = String::new();
         for event in events {
             sequencer.push(event, &mut |event| match event {
-                Event::Open { block, .. } => log.push_str(&format!("[{block}")),
-                Event::Text { text, .. } => log.push_str(&text),
-                Event::Close { block } => log.push_str(&format!("{block}]")),
+                AnswerEvent::Open { block, .. } => log.push_str(&format!("[{block}")),
+                AnswerEvent::Text { text, .. } => log.push_str(&text),
+                AnswerEvent::Close { block } => log.push_str(&format!("{block}]")),
                 _ => log.push('.'),
             });
         }
         log
     }
 
-    fn finish() -> Event<'static> {
-        Event::Finish {
+    fn finish() -> AnswerEvent<'static> {
+        AnswerEvent::Finish {
             choice: 0,
             finish: super::super::neutral::Finish::Stop,
         }

@@ -37,15 +37,15 @@ impl<'a> Signature<'a> {
         if text.is_empty() {
             return None;
         }
-        Some(Self::marked(&text).unwrap_or(Self::Anthropic(text)))
+        Some(Self::from_marked(&text).unwrap_or(Self::Anthropic(text)))
     }
 
     /// Reads the `encrypted_content` of a reasoning item, where OpenAI's own have no mark.
     pub(crate) fn from_item(id: Cow<'a, str>, encrypted: Cow<'a, str>) -> Self {
-        Self::marked(&encrypted).unwrap_or(Self::OpenAi { id, encrypted })
+        Self::from_marked(&encrypted).unwrap_or(Self::OpenAi { id, encrypted })
     }
 
-    fn marked(text: &Cow<'a, str>) -> Option<Self> {
+    fn from_marked(text: &Cow<'a, str>) -> Option<Self> {
         let cut = |from: usize| slice(text, from, text.len());
         if text.starts_with(REDACTED) {
             return Some(Self::Redacted(cut(REDACTED.len())));

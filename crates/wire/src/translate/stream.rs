@@ -5,10 +5,10 @@ use bytes::BytesMut;
 use llm_router_domain::format::Format;
 
 use super::TranslateError;
-use super::event::{Event, ReadStream, Sink, WriteStream};
-use super::failure::Failure;
+use super::event::{AnswerEvent, ReadStream, Sink, WriteStream};
 use super::json::{self, Json};
 use super::options::ResponseContext;
+use super::provider_error::ProviderError;
 use super::sequence::Sequencer;
 use crate::formats::{Codec, client_codec, codec};
 use crate::sse;
@@ -27,7 +27,7 @@ pub(crate) enum StreamEnd {
 
 /// Translates the events of one answer.
 ///
-/// What it appends are whole events of the client's format. An answer that breaks off ends in an
+/// It appends whole events of the client's format. An answer that breaks off ends in an
 /// error event and never in a stop that the provider didn't send.
 pub(crate) struct StreamTranslator {
     codec: &'static dyn Codec,
@@ -72,7 +72,7 @@ impl StreamTranslator {
     /// Fails because an event is too long to be held.
     pub(crate) fn too_large(&mut self, out: &mut BytesMut) {
         let message = "The provider sent an event that is too large.";
-        self.fail(&Failure::new(502, "upstream_error", message), out);
+        self.fail(&ProviderError::new(502, "upstream_error", message), out);
     }
 
     /// Takes a whole answer that came as one JSON document; what is no JSON is passed over.
@@ -107,7 +107,7 @@ impl StreamTranslator {
         let failure = match end {
             StreamEnd::Complete => {
                 let message = "The provider's stream ended before the answer did.";
-                Failure::new(502, "upstream_error", message)
+                ProviderError::new(502, "upstream_error", message)
             }
             StreamEnd::Broken(error) => error.into(),
         };
@@ -133,18 +133,23 @@ impl StreamTranslator {
         });
     }
 
-    fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+    fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.ended, true) {
             self.writer.fail(failure, out);
         }
     }
 }
 
-fn write(event: Event<'_>, writer: &mut dyn WriteStream, ended: &mut bool, out: &mut BytesMut) {
+fn write(
+    event: AnswerEvent<'_>,
+    writer: &mut dyn WriteStream,
+    ended: &mut bool,
+    out: &mut BytesMut,
+) {
     if *ended {
         return;
     }
-    *ended = matches!(event, Event::Failed(_));
+    *ended = matches!(event, AnswerEvent::Failed(_));
     writer.write(&event, out);
 }
 
@@ -166,7 +171,11 @@ pub(crate) fn parse_event(
         Ok(json) => take(json, sink),
         Err(_) => {
             let message = "The provider sent an event that is not JSON.";
-            sink(Event::Failed(Failure::new(502, "upstream_error", message)));
+            sink(AnswerEvent::Failed(ProviderError::new(
+                502,
+                "upstream_error",
+                message,
+            )));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::neutral::{Kind, Message, Request, Tool};
+use super::neutral::{Message, NeutralRequest, PartKind, Tool};
 
 /// Marks ids that a provider left out and the router made.
 const MADE: &str = "call_made_";
@@ -17,7 +17,7 @@ pub(crate) fn make(answer: &str, at: usize) -> String {
     format!("{MADE}{:016x}_{at}", hash(answer))
 }
 
-/// Whether the router made the id.
+/// Returns true if the router made the id.
 pub(crate) fn is_made(id: &str) -> bool {
     id.starts_with(MADE)
 }
@@ -42,7 +42,7 @@ pub(crate) fn fit_name(name: &str, limit: usize) -> Cow<'_, str> {
 }
 
 /// The names that go out differently: as sent, and as the client knows them.
-pub(crate) fn renamed(request: &Request<'_>, limit: usize) -> Vec<(String, String)> {
+pub(crate) fn renames(request: &NeutralRequest<'_>, limit: usize) -> Vec<(String, String)> {
     let changed = |tool: &Tool<'_>| {
         let (Tool::Function(super::neutral::Function { name, .. }) | Tool::Custom { name, .. }) =
             tool
@@ -63,13 +63,13 @@ pub(crate) fn pair_empty(messages: &mut [Message<'_>]) {
     let mut count = 0;
     for part in messages.iter_mut().flat_map(|message| &mut message.parts) {
         match &mut part.kind {
-            Kind::ToolCall(call) if call.id.is_empty() => {
+            PartKind::ToolCall(call) if call.id.is_empty() => {
                 let id = make("request", count);
                 count += 1;
                 waiting.push_back(id.clone());
                 call.id = id.into();
             }
-            Kind::ToolResult(result) if result.id.is_empty() => {
+            PartKind::ToolResult(result) if result.id.is_empty() => {
                 if let Some(id) = waiting.pop_front() {
                     result.id = id.into();
                 }

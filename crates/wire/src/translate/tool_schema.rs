@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::json::Json;
-use super::neutral::{Request, Text, Tool, ToolChoice};
+use super::neutral::{NeutralRequest, Text, Tool, ToolChoice};
 use super::policy::{Feature, Losses};
 
 /// The schema of a free-text tool in formats that know only schemas.
@@ -27,7 +27,7 @@ pub(crate) fn unwrap(arguments: &str) -> String {
 }
 
 /// A tool as formats without free-text tools offer it.
-pub(crate) struct Sent<'t> {
+pub(crate) struct SentTool<'t> {
     pub(crate) name: &'t str,
     pub(crate) description: Option<Cow<'t, str>>,
     pub(crate) schema: Option<Cow<'t, str>>,
@@ -35,7 +35,7 @@ pub(crate) struct Sent<'t> {
     pub(crate) cache: Option<&'t Json<'t>>,
 }
 
-impl<'t> Sent<'t> {
+impl<'t> SentTool<'t> {
     /// The tool as a function, or none if the target can't have it.
     pub(crate) fn of(tool: &'t Tool<'t>, losses: &mut Losses) -> Option<Self> {
         match tool {
@@ -57,7 +57,7 @@ impl<'t> Sent<'t> {
                 format,
             } => Some(Self {
                 name,
-                description: described(description.as_ref(), format.as_ref()),
+                description: describe(description.as_ref(), format.as_ref()),
                 schema: Some(Cow::Borrowed(FREE_TEXT)),
                 strict: None,
                 cache: None,
@@ -71,7 +71,7 @@ impl<'t> Sent<'t> {
 }
 
 /// The description with the grammar, which nothing enforces any more.
-fn described<'t>(
+fn describe<'t>(
     description: Option<&'t Text<'t>>,
     format: Option<&Json<'_>>,
 ) -> Option<Cow<'t, str>> {
@@ -89,9 +89,9 @@ fn described<'t>(
     }
 }
 
-/// Whether the target gets any tool. If not, those it can't have are reported, and a choice among
-/// them too.
-pub(crate) fn any_sent(request: &Request<'_>, losses: &mut Losses) -> bool {
+/// Returns true if the target gets any tool. If not, those it can't have are reported, and a choice
+/// among them too.
+pub(crate) fn any_sent(request: &NeutralRequest<'_>, losses: &mut Losses) -> bool {
     let built_in = |tool: &Tool<'_>| matches!(tool, Tool::BuiltIn { .. });
     if !request.tools.iter().all(built_in) {
         return true;

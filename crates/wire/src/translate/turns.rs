@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::neutral::{Kind, Message, Part, Role};
+use super::neutral::{Message, Part, PartKind, Role};
 
-/// What one side said before the other.
+/// One side's messages before the other's.
 pub(crate) struct Turn<'r, 'a> {
     pub(crate) assistant: bool,
     pub(crate) parts: Vec<&'r Part<'a>>,
-    /// Whether a participant's name is lost.
+    /// A participant's name is lost.
     pub(crate) named: bool,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn turns<'r, 'a>(
 
 fn place(part: &Part<'_>, calls: &HashMap<&str, usize>) -> usize {
     match &part.kind {
-        Kind::ToolResult(result) => {
+        PartKind::ToolResult(result) => {
             let call = calls.get(result.id.as_ref());
             call.copied().unwrap_or(calls.len())
         }
@@ -68,7 +68,7 @@ fn place(part: &Part<'_>, calls: &HashMap<&str, usize>) -> usize {
 
 fn call_id<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::ToolCall(call) => Some(&call.id),
+        PartKind::ToolCall(call) => Some(&call.id),
         _ => None,
     }
 }
@@ -89,14 +89,14 @@ fn add<'r, 'a>(turns: &mut Vec<Turn<'r, 'a>>, message: &'r Message<'a>) {
     }
 }
 
-/// Whether a part is a tool's result.
+/// Returns true if a part is a tool's result.
 pub(crate) const fn is_result(part: &Part<'_>) -> bool {
-    matches!(part.kind, Kind::ToolResult(_))
+    matches!(part.kind, PartKind::ToolResult(_))
 }
 
-/// Whether a part is text of white space alone, which Anthropic refuses.
+/// Returns true if a part is text of white space alone, which Anthropic refuses.
 pub(crate) fn is_blank(part: &Part<'_>) -> bool {
-    matches!(&part.kind, Kind::Text(text) if text.trim().is_empty())
+    matches!(&part.kind, PartKind::Text(text) if text.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn joins_neighbours_and_puts_results_first() {
-        let result = Part::new(Kind::ToolResult(ToolResult {
+        let result = Part::new(PartKind::ToolResult(ToolResult {
             id: "1".into(),
             parts: Vec::new(),
             is_error: false,

@@ -6,10 +6,10 @@ use memchr::{memchr2, memchr3};
 
 use crate::json;
 
-use super::counts::Counts;
-use super::stream::Found;
+use super::counts::ProviderCounts;
+use super::stream::UsageMember;
 use super::text::carries_text;
-use super::{Observed, UsageLayout};
+use super::{Observations, UsageLayout};
 
 /// The longest usage object that is read; real ones stay below 2 KiB.
 const MAX_USAGE: usize = 64 << 10;
@@ -23,9 +23,9 @@ const MAX_SHORT: usize = 256;
 /// end; a longer one is scanned chunk by chunk and not held.
 #[derive(Debug)]
 pub struct BodyMeter {
-    observed: Observed,
+    observed: Observations,
     only: Option<Bytes>,
-    scanner: Option<Box<Scanner>>,
+    scanner: Option<Box<UsageScanner>>,
 }
 
 impl BodyMeter {
@@ -33,7 +33,7 @@ impl BodyMeter {
     #[must_use]
     pub const fn new(layout: &'static UsageLayout) -> Self {
         Self {
-            observed: Observed::new(layout),
+            observed: Observations::new(layout),
             only: None,
             scanner: None,
         }
@@ -50,7 +50,7 @@ impl BodyMeter {
         }
         let scanner = self
             .scanner
-            .get_or_insert_with(|| Box::new(Scanner::in_body()));
+            .get_or_insert_with(|| Box::new(UsageScanner::in_body()));
         if let Some(first) = self.only.take() {
             scanner.feed(&first);
         }
@@ -59,12 +59,12 @@ impl BodyMeter {
 
     /// Ends the body.
     #[must_use]
-    pub fn finish(mut self) -> Observed {
+    pub fn finish(mut self) -> Observations {
         if let Some(body) = self.only.take() {
             if read_whole(&body, &mut self.observed) {
                 return self.observed;
             }
-            let mut scanner = Scanner::in_body();
+            let mut scanner = UsageScanner::in_body();
             scanner.feed(&body);
             scanner.tell(&mut self.observed, true);
         } else if let Some(scanner) = self.scanner.take() {
@@ -75,11 +75,11 @@ impl BodyMeter {
 }
 
 /// Reads a whole body; false if it reports no usage, so that its text has to be measured.
-fn read_whole(body: &[u8], observed: &mut Observed) -> bool {
-    let Some(found) = Found::in_data(body) else {
+fn read_whole(body: &[u8], observed: &mut Observations) -> bool {
+    let Some(found) = UsageMember::in_data(body) else {
         return false;
     };
-    let Some(counts) = Counts::read(found.usage) else {
+    let Some(counts) = ProviderCounts::read(found.usage) else {
         return false;
     };
     let layout = observed.layout();
@@ -100,7 +100,7 @@ fn read_whole(body: &[u8], observed: &mut Observed) -> bool {
 
 /// The members that matter, by key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Key {
+enum MemberKey {
     Usage,
     Model,
     Type,
@@ -113,7 +113,7 @@ enum Key {
     Other,
 }
 
-impl Key {
+impl MemberKey {
     fn of(key: &[u8]) -> Self {
         match key {
             b"usage" | b"usageMetadata" => Self::Usage,
@@ -128,9 +128,9 @@ impl Key {
     }
 }
 
-/// Where the scan stands between two chunks.
+/// Position of the scan between two chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum ScanState {
     /// Between strings and brackets.
     #[default]
     Seek,
@@ -147,18 +147,18 @@ enum State {
 /// Depth counts objects only: a key at depth one is a member of the body itself, and an array in
 /// between would add an object. Arrays of numbers (embeddings) are skipped at memory speed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scanner {
-    state: State,
+pub(super) struct UsageScanner {
+    state: ScanState,
     depth: u32,
-    key: Key,
+    key: MemberKey,
     /// The key at depth one that the scan is below.
-    holder: Key,
+    holder: MemberKey,
     /// The bytes of the current string, while they are few.
     short: Vec<u8>,
     short_overflow: bool,
     usage: Option<Capture>,
-    top: Option<Counts>,
-    nested: Option<Counts>,
+    top: Option<ProviderCounts>,
+    nested: Option<ProviderCounts>,
     model: Option<String>,
     kind: Vec<u8>,
     service_tier: Vec<u8>,
@@ -175,7 +175,7 @@ struct Capture {
     depth: u32,
 }
 
-impl Scanner {
+impl UsageScanner {
     pub(super) fn in_body() -> Self {
         Self {
             counts_text: true,
@@ -194,20 +194,20 @@ impl Scanner {
         while !rest.is_empty() {
             let used = self.step(rest).clamp(1, rest.len());
             let (span, next) = rest.split_at(used);
-            self.captured(span);
+            self.capture(span);
             rest = next;
         }
     }
 
     /// Tells what was found.
-    pub(super) fn tell(self, observed: &mut Observed, is_final: bool) {
+    pub(super) fn tell(self, observed: &mut Observations, is_final: bool) {
         if let Some(model) = &self.model {
             observed.saw_model(model);
         }
         if let Some(counts) = self.top.or(self.nested) {
             observed.saw_counts(counts, is_final);
             if !self.service_tier.is_empty() {
-                observed.saw_service_tier(&quoted(&self.service_tier));
+                observed.saw_service_tier(&quote(&self.service_tier));
             }
         }
         observed.saw_text(self.text_bytes);
@@ -221,10 +221,10 @@ impl Scanner {
     /// Looks at the beginning of `rest`; the number of bytes that are done with.
     fn step(&mut self, rest: &[u8]) -> usize {
         match self.state {
-            State::Seek => self.seek(rest),
-            State::Text { value, escaped } => self.text(rest, value, escaped),
-            State::AfterText => self.after_text(rest),
-            State::Value => self.value(rest),
+            ScanState::Seek => self.seek(rest),
+            ScanState::Text { value, escaped } => self.text(rest, value, escaped),
+            ScanState::AfterText => self.after_text(rest),
+            ScanState::Value => self.value(rest),
         }
     }
 
@@ -250,7 +250,7 @@ impl Scanner {
     fn begin_text(&mut self, value: bool) {
         self.short.clear();
         self.short_overflow = false;
-        self.state = State::Text {
+        self.state = ScanState::Text {
             value,
             escaped: false,
         };
@@ -259,7 +259,7 @@ impl Scanner {
     fn text(&mut self, rest: &[u8], value: bool, escaped: bool) -> usize {
         if escaped {
             self.keep_short(rest.get(..1).unwrap_or_default());
-            self.state = State::Text {
+            self.state = ScanState::Text {
                 value,
                 escaped: false,
             };
@@ -268,14 +268,14 @@ impl Scanner {
         let end = memchr2(b'"', b'\\', rest);
         let (found, len) = (end.and_then(|at| rest.get(at)), end.unwrap_or(rest.len()));
         self.keep_short(rest.get(..len).unwrap_or_default());
-        if value && self.counts_text && self.key == Key::Text {
+        if value && self.counts_text && self.key == MemberKey::Text {
             self.text_bytes += len as u64;
         }
         match found {
             Some(b'"') => self.end_text(value),
             Some(_) => {
                 self.keep_short(b"\\");
-                self.state = State::Text {
+                self.state = ScanState::Text {
                     value,
                     escaped: true,
                 };
@@ -287,27 +287,27 @@ impl Scanner {
 
     fn end_text(&mut self, value: bool) {
         if !value {
-            self.state = State::AfterText;
+            self.state = ScanState::AfterText;
             return;
         }
-        self.state = State::Seek;
+        self.state = ScanState::Seek;
         if self.short_overflow || !self.is_own_member() {
             return;
         }
         match self.key {
-            Key::Model if self.model.is_none() => {
-                let model = json::string(&quoted(&self.short)).map(std::borrow::Cow::into_owned);
+            MemberKey::Model if self.model.is_none() => {
+                let model = json::string(&quote(&self.short)).map(std::borrow::Cow::into_owned);
                 self.model = model;
             }
-            Key::Type if self.depth == 1 => self.kind.clone_from(&self.short),
-            Key::ServiceTier => self.service_tier.clone_from(&self.short),
+            MemberKey::Type if self.depth == 1 => self.kind.clone_from(&self.short),
+            MemberKey::ServiceTier => self.service_tier.clone_from(&self.short),
             _ => {}
         }
     }
 
-    /// Whether the scan stands in the body itself or in a member known to hold what it looks for.
+    /// Returns true if the scan is in the body itself or in a member known to hold what it seeks.
     fn is_own_member(&self) -> bool {
-        self.depth == 1 || (self.depth == 2 && self.holder == Key::Holder)
+        self.depth == 1 || (self.depth == 2 && self.holder == MemberKey::Holder)
     }
 
     fn after_text(&mut self, rest: &[u8]) -> usize {
@@ -316,18 +316,18 @@ impl Scanner {
             None => at,
             Some(b':') => {
                 self.key = if self.short_overflow {
-                    Key::Other
+                    MemberKey::Other
                 } else {
-                    Key::of(&self.short)
+                    MemberKey::of(&self.short)
                 };
                 if self.depth == 1 {
                     self.holder = self.key;
                 }
-                self.state = State::Value;
+                self.state = ScanState::Value;
                 at + 1
             }
             Some(_) => {
-                self.state = State::Seek;
+                self.state = ScanState::Seek;
                 self.seek(rest.get(at..).unwrap_or_default()) + at
             }
         }
@@ -337,11 +337,11 @@ impl Scanner {
         let at = json::skip_space(rest, 0);
         let Some(byte) = rest.get(at) else { return at };
         let something = matches!(byte, b'"' | b'{');
-        self.error |= something && self.key == Key::Error && self.depth == 1;
+        self.error |= something && self.key == MemberKey::Error && self.depth == 1;
         match byte {
             b'"' => self.begin_text(true),
             b'{' => {
-                if self.key == Key::Usage && self.is_own_member() {
+                if self.key == MemberKey::Usage && self.is_own_member() {
                     self.usage = Some(Capture {
                         bytes: Vec::new(),
                         depth: self.depth,
@@ -350,7 +350,7 @@ impl Scanner {
                 self.open();
             }
             _ => {
-                self.state = State::Seek;
+                self.state = ScanState::Seek;
                 return at.max(1);
             }
         }
@@ -359,7 +359,7 @@ impl Scanner {
 
     const fn open(&mut self) {
         self.depth += 1;
-        self.state = State::Seek;
+        self.state = ScanState::Seek;
     }
 
     fn close(&mut self, span: &[u8]) {
@@ -372,7 +372,7 @@ impl Scanner {
         if !ends {
             return;
         }
-        self.captured(span);
+        self.capture(span);
         let Some(capture) = self.usage.take() else {
             return;
         };
@@ -382,12 +382,12 @@ impl Scanner {
             &mut self.nested
         };
         let start = memchr::memchr(b'{', &capture.bytes).unwrap_or_default();
-        if let Some(counts) = Counts::read(capture.bytes.get(start..).unwrap_or_default()) {
+        if let Some(counts) = ProviderCounts::read(capture.bytes.get(start..).unwrap_or_default()) {
             *place = Some(counts);
         }
     }
 
-    fn captured(&mut self, span: &[u8]) {
+    fn capture(&mut self, span: &[u8]) {
         if let Some(capture) = &mut self.usage {
             if capture.bytes.len() + span.len() > MAX_USAGE {
                 self.usage = None;
@@ -406,6 +406,6 @@ impl Scanner {
     }
 }
 
-fn quoted(inner: &[u8]) -> Vec<u8> {
+fn quote(inner: &[u8]) -> Vec<u8> {
     [b"\"", inner, b"\""].concat()
 }

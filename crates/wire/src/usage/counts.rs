@@ -9,7 +9,7 @@ use super::{Counting, UsageLayout};
 
 /// The figures of a usage object as the provider counts them. What it doesn't say is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct ProviderCounts {
     input: Option<u64>,
     output: Option<u64>,
     total: Option<u64>,
@@ -35,7 +35,7 @@ pub(super) struct Counts {
     compaction: Compaction,
 }
 
-/// What compacting the context took, which Anthropic's top-level figures leave out.
+/// Tokens used by compacting the context, which Anthropic's top-level figures leave out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Compaction {
     input: u64,
@@ -44,7 +44,7 @@ struct Compaction {
     output: u64,
 }
 
-impl Counts {
+impl ProviderCounts {
     /// Reads a usage object. None if it holds no count at all, as a tool's schema of that name.
     pub(super) fn read(object: &[u8]) -> Option<Self> {
         let mut counts = Self::default();
@@ -81,7 +81,7 @@ impl Counts {
             }
             b"cache_creation" => self.read_cache_creation(value),
             b"server_tool_use" | b"server_tool_use_details" => {
-                self.web_searches = named(value, b"web_search_requests");
+                self.web_searches = member_count(value, b"web_search_requests");
             }
             b"iterations" => self.read_iterations(value),
             _ => self.read_modalities(key, value),
@@ -121,8 +121,8 @@ impl Counts {
     }
 
     fn read_cache_creation(&mut self, split: &[u8]) {
-        self.cache_write_5m = named(split, b"ephemeral_5m_input_tokens");
-        self.cache_write_1h = named(split, b"ephemeral_1h_input_tokens");
+        self.cache_write_5m = member_count(split, b"ephemeral_5m_input_tokens");
+        self.cache_write_1h = member_count(split, b"ephemeral_1h_input_tokens");
     }
 
     fn read_iterations(&mut self, list: &[u8]) {
@@ -130,7 +130,7 @@ impl Counts {
         let is_compaction =
             |item: &&[u8]| json::member(item, b"type") == Some(&b"\"compaction\""[..]);
         for item in json::elements(list).filter(is_compaction) {
-            let count = |key| named(item, key).unwrap_or_default();
+            let count = |key| member_count(item, key).unwrap_or_default();
             let sum = &mut self.compaction;
             sum.input = sum.input.saturating_add(count(b"input_tokens"));
             sum.cached = sum.cached.saturating_add(count(b"cache_read_input_tokens"));
@@ -264,7 +264,7 @@ impl Counts {
         usage.set(Class::Output, left);
     }
 
-    /// Whether the output figure leaves the reasoning out.
+    /// Returns true if the output figure leaves the reasoning out.
     fn reasoning_left_out(&self, output: u64, reasoning: u64, layout: &UsageLayout) -> bool {
         if layout.counting == Counting::Anthropic || reasoning == 0 {
             return false;
@@ -291,14 +291,14 @@ fn add(field: &mut Option<u64>, count: u64) {
     *field = Some(or0(*field).saturating_add(count));
 }
 
-fn named(object: &[u8], key: &[u8]) -> Option<u64> {
+fn member_count(object: &[u8], key: &[u8]) -> Option<u64> {
     json::member(object, key).and_then(json::count)
 }
 
 fn modality(list: &[u8], name: &[u8]) -> u64 {
     json::elements(list)
         .filter(|item| json::member(item, b"modality") == Some(name))
-        .filter_map(|item| named(item, b"tokenCount"))
+        .filter_map(|item| member_count(item, b"tokenCount"))
         .fold(0, u64::saturating_add)
 }
 

@@ -15,9 +15,9 @@ const NULL: &[u8] = b"\"usage\":null";
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
-/// What becomes of an event.
+/// Treatment of an event.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum EventChange {
     /// It passes as it came.
     None,
     /// It is the extra chunk, without choices but with usage, and doesn't pass.
@@ -26,22 +26,22 @@ pub(crate) enum Change {
     Cut(Range<usize>),
 }
 
-/// What becomes of an event in a stream that the client didn't ask for usage. `data` is the
+/// Decides how an event passes in a stream whose client didn't ask for usage. `data` is the
 /// event's.
-pub(crate) fn without_usage(event: &Event, data: &[u8]) -> Change {
+pub(crate) fn without_usage(event: &Event, data: &[u8]) -> EventChange {
     let start = event.raw().as_ptr_range();
     if !start.contains(&data.as_ptr()) {
         // Data that is spread over lines was copied; no server that knows the option sends it.
-        return Change::None;
+        return EventChange::None;
     }
     if may_hold_usage(data) && is_extra(data) {
-        return Change::Drop;
+        return EventChange::Drop;
     }
     let Some(cut) = null_usage(data) else {
-        return Change::None;
+        return EventChange::None;
     };
     let offset = data.as_ptr().addr() - start.start.addr();
-    Change::Cut(offset + cut.start..offset + cut.end)
+    EventChange::Cut(offset + cut.start..offset + cut.end)
 }
 
 fn is_extra(data: &[u8]) -> bool {
@@ -72,7 +72,8 @@ fn null_usage(data: &[u8]) -> Option<Range<usize>> {
     }
 }
 
-/// Whether what follows a value closes just the outermost object: the value was a member of it.
+/// Returns true if the text after a value closes just the outermost object: the value was a member
+/// of it.
 fn closes_the_top(rest: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = rest.get(at) {

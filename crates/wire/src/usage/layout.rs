@@ -1,5 +1,5 @@
-//! Where the responses of a format have their usage, text, model and end: the data that meters are
-//! driven by. It must not read bytes.
+//! Places of usage, text, model and end in the responses of a format: the data that drives meters.
+//! It must not read bytes.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ macro_rules! finder {
 }
 pub(crate) use finder;
 
-/// How a provider lays out the responses of an endpoint.
+/// Layout of a provider's responses to requests to an endpoint.
 #[derive(Debug)]
 pub struct UsageLayout {
     /// The key that streamed text stands below.
@@ -32,7 +32,7 @@ pub struct UsageLayout {
     pub(crate) finish_reason: Option<KeyFinder>,
     /// The types of events, where they have any.
     pub(crate) types: Option<EventTypes>,
-    /// What the figures include.
+    /// The convention of the figures.
     pub(crate) counting: Counting,
     /// The member of an event whose counts are placeholders for those of a later event.
     pub(crate) placeholder: Option<&'static [u8]>,
@@ -51,7 +51,7 @@ pub(crate) struct EventTypes {
     pub(crate) failures: &'static [&'static [u8]],
 }
 
-/// What the figures of a usage object include.
+/// Convention of the figures in a usage object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counting {
     /// Input includes what the cache served and stored; output may leave reasoning out, which the

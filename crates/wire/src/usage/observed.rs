@@ -1,16 +1,16 @@
-//! What a meter saw of a response, and the usage that follows from it: reported, or estimated
-//! where the provider left it out or was cut off. It must not look at bytes.
+//! A meter's observations of a response, and the usage that follows from them: reported, or
+//! estimated where the provider left it out or was cut off. It must not look at bytes.
 
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource, estimate_tokens};
 
 use super::UsageLayout;
-use super::counts::Counts;
+use super::counts::ProviderCounts;
 
-/// What a meter saw of a response so far.
+/// A meter's observations of a response so far.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct Observations {
     layout: &'static UsageLayout,
-    counts: Option<Counts>,
+    counts: Option<ProviderCounts>,
     /// The counts are those of the end, not a running total or a placeholder.
     counts_are_final: bool,
     /// The model that the provider says it served.
@@ -25,7 +25,7 @@ pub struct Observed {
     pub fragments: u64,
 }
 
-impl Observed {
+impl Observations {
     pub(super) const fn new(layout: &'static UsageLayout) -> Self {
         Self {
             layout,
@@ -45,15 +45,15 @@ impl Observed {
         self.layout
     }
 
-    /// Whether generated content has begun to arrive: from then on nothing is retried.
+    /// Returns true once generated content has begun to arrive: from then on nothing is retried.
     #[must_use]
     pub const fn content_started(&self) -> bool {
         self.fragments > 0
     }
 
-    /// What the provider has reported so far, final or not.
+    /// The usage that the provider has reported so far, final or not.
     #[must_use]
-    pub fn reported(&self) -> Option<Usage> {
+    pub fn reported_usage(&self) -> Option<Usage> {
         self.counts.as_ref().map(|counts| counts.usage(self.layout))
     }
 
@@ -66,14 +66,14 @@ impl Observed {
     #[must_use]
     pub fn usage(&self, complete: bool, input_estimate: u64) -> Usage {
         let is_final = self.counts_are_final || complete || self.finished;
-        match self.reported() {
+        match self.reported_usage() {
             Some(usage) if is_final && !self.lacks_output(&usage) => usage,
             Some(usage) => self.estimated_from(usage),
             None => self.estimated_from(Usage::default().with(Class::Input, input_estimate)),
         }
     }
 
-    /// Whether text arrived that the reported counts can't have seen: those of a
+    /// Returns true if text arrived that the reported counts don't include: those of a
     /// placeholder alone, or a server that fills in zeros.
     fn lacks_output(&self, usage: &Usage) -> bool {
         let placeholder = self.layout.placeholder.is_some() && !self.counts_are_final;
@@ -91,7 +91,7 @@ impl Observed {
         usage
     }
 
-    pub(super) fn saw_counts(&mut self, found: Counts, is_final: bool) {
+    pub(super) fn saw_counts(&mut self, found: ProviderCounts, is_final: bool) {
         let merged = self
             .counts
             .as_ref()

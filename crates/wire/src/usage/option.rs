@@ -8,16 +8,16 @@ use crate::json;
 /// A change of a body: the bytes in `at` are replaced by `with`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
-    /// What is replaced; empty where bytes are only put in.
+    /// The range that is replaced; empty where bytes are only inserted.
     pub at: Range<usize>,
-    /// What stands there instead.
+    /// The replacement.
     pub with: &'static str,
 }
 
 impl Splice {
     /// The body with the change made.
     #[must_use]
-    pub fn applied(&self, body: &[u8]) -> Vec<u8> {
+    pub fn apply(&self, body: &[u8]) -> Vec<u8> {
         let head = body.get(..self.at.start).unwrap_or_default();
         let tail = body.get(self.at.end..).unwrap_or_default();
         [head, self.with.as_bytes(), tail].concat()
@@ -27,8 +27,8 @@ impl Splice {
 /// The change that makes the body of a streaming chat or completions request ask for usage; none
 /// if it asks already, or if it isn't an object with members.
 ///
-/// When this is some, the response needs [`AnswerStream::without_usage`] to remove again what the
-/// client didn't ask for.
+/// A change means that the response needs [`AnswerStream::without_usage`], which removes again what
+/// the client didn't ask for.
 ///
 /// [`AnswerStream::without_usage`]: crate::stream::AnswerStream::without_usage
 #[must_use]
@@ -125,8 +125,7 @@ mod tests {
             ("[]", None),
             ("", None),
         ] {
-            let asked =
-                ask_for_usage(body.as_bytes()).map(|splice| splice.applied(body.as_bytes()));
+            let asked = ask_for_usage(body.as_bytes()).map(|splice| splice.apply(body.as_bytes()));
             assert_eq!(asked.as_deref(), expected.map(str::as_bytes), "{body}");
         }
     }

@@ -8,9 +8,9 @@ use memchr::memmem::Finder;
 use crate::json;
 use crate::sse::Piece;
 
-use super::body::Scanner;
-use super::counts::Counts;
-use super::{EventTypes, Observed, UsageLayout, text};
+use super::body::UsageScanner;
+use super::counts::ProviderCounts;
+use super::{EventTypes, Observations, UsageLayout, text};
 
 /// Events that may go by before a stream is taken to name no model.
 const MODEL_TRIES: u8 = 16;
@@ -22,24 +22,24 @@ static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error
 /// Meters the events of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamMeter {
-    observed: Observed,
+    observed: Observations,
     model_tries: u8,
     /// Reads an event that is too long to hold.
-    long: Option<Box<Scanner>>,
+    long: Option<Box<UsageScanner>>,
 }
 
 impl StreamMeter {
     /// A meter for a stream in this layout.
     pub(crate) const fn new(layout: &'static UsageLayout) -> Self {
         Self {
-            observed: Observed::new(layout),
+            observed: Observations::new(layout),
             model_tries: MODEL_TRIES,
             long: None,
         }
     }
 
     /// The observations so far.
-    pub(crate) const fn observed(&self) -> &Observed {
+    pub(crate) const fn observations(&self) -> &Observations {
         &self.observed
     }
 
@@ -59,7 +59,7 @@ impl StreamMeter {
     pub(crate) fn part(&mut self, bytes: &[u8], last: bool) {
         let scanner = self
             .long
-            .get_or_insert_with(|| Box::new(Scanner::in_event()));
+            .get_or_insert_with(|| Box::new(UsageScanner::in_event()));
         scanner.feed(bytes);
         if last && let Some(scanner) = self.long.take() {
             scanner.tell(&mut self.observed, true);
@@ -73,7 +73,7 @@ impl StreamMeter {
             return;
         }
         let layout = self.observed.layout();
-        let text = text::streamed(layout, data);
+        let text = text::streamed_bytes(layout, data);
         self.observed.saw_text(text);
         self.observed.finished |= has_finish_reason(layout, data);
         let may_hold_usage = may_hold_usage(data);
@@ -90,10 +90,10 @@ impl StreamMeter {
     }
 
     fn usage(&mut self, data: &[u8]) {
-        let Some(found) = Found::in_data(data) else {
+        let Some(found) = UsageMember::in_data(data) else {
             return;
         };
-        let Some(counts) = Counts::read(found.usage) else {
+        let Some(counts) = ProviderCounts::read(found.usage) else {
             return;
         };
         let is_final = match self.observed.layout().placeholder {
@@ -110,7 +110,7 @@ impl StreamMeter {
     /// Ends and failures, which come in events without text or with usage.
     fn ends_and_failures(&mut self, data: &[u8]) {
         match &self.observed.layout().types {
-            Some(types) => self.typed(types, data),
+            Some(types) => self.read_type(types, data),
             None => {
                 let error = ERROR.find(data).and_then(|_| json::member(data, b"error"));
                 self.observed.failed |= error.is_some_and(|value| value != b"null");
@@ -118,7 +118,7 @@ impl StreamMeter {
         }
     }
 
-    fn typed(&mut self, types: &EventTypes, data: &[u8]) {
+    fn read_type(&mut self, types: &EventTypes, data: &[u8]) {
         let kind = json::entries(data)
             .find(|(key, _)| *key == b"type")
             .map(|(_, value)| value);
@@ -148,7 +148,7 @@ impl StreamMeter {
 
 /// A usage object and what stands beside it.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct UsageMember<'a> {
     pub(super) usage: &'a [u8],
     /// The key of the member it is in, if it isn't at the top.
     parent: Option<&'a [u8]>,
@@ -162,7 +162,7 @@ pub(super) struct Found<'a> {
     pub(super) whole: bool,
 }
 
-impl<'a> Found<'a> {
+impl<'a> UsageMember<'a> {
     /// The usage of an event or body: at the top, else in the member that the format keeps it in.
     pub(super) fn in_data(data: &'a [u8]) -> Option<Self> {
         let (mut top, mut nested, mut end) = (None, None, 0);
@@ -210,7 +210,7 @@ fn usage_in(value: &[u8]) -> Option<&[u8]> {
     found.filter(|usage| json::is_object(usage))
 }
 
-/// Whether a usage object may stand in the data: a memory search, for most events have none and
+/// Returns true if the data may hold a usage object: a memory search, for most events have none and
 /// many say `"usage":null`.
 pub(super) fn may_hold_usage(data: &[u8]) -> bool {
     USAGE.find_iter(data).any(|at| {

@@ -1,14 +1,14 @@
-//! How much generated text a piece of a response carries, by the length of its strings. It must
-//! not keep the text: only its size leaves this file.
+//! Measures the generated text in a piece of a response, by the length of its strings. It must not
+//! keep the text: only its size leaves this file.
 
 use super::UsageLayout;
 use crate::json;
 
-/// How deep content nests in what providers send; deeper is not followed.
+/// The deepest nesting of content that is followed; providers nest less.
 const MAX_DEPTH: u8 = 8;
 
 /// Bytes of generated text in the data of one streamed event.
-pub(super) fn streamed(layout: &UsageLayout, data: &[u8]) -> u64 {
+pub(super) fn streamed_bytes(layout: &UsageLayout, data: &[u8]) -> u64 {
     let mut bytes = 0_u64;
     for at in layout.text.find_iter(data) {
         let after = at + layout.text.needle().len();
@@ -54,7 +54,7 @@ fn holds_more(value: &[u8]) -> bool {
     matches!(value.first(), Some(b'{' | b'['))
 }
 
-/// Whether a string under this key is generated text.
+/// Returns true if a string under this key is generated text.
 pub(super) fn carries_text(key: &[u8]) -> bool {
     matches!(
         key,
@@ -179,7 +179,7 @@ mod tests {
         ];
         for ((format, endpoint), data, bytes) in cases {
             let layout = UsageLayout::for_endpoint(*format, *endpoint);
-            assert_eq!(streamed(layout, data.as_bytes()), *bytes, "{data}");
+            assert_eq!(streamed_bytes(layout, data.as_bytes()), *bytes, "{data}");
         }
     }
 }

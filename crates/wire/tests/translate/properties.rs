@@ -326,7 +326,7 @@ fn all_ways(bytes: &[u8]) {
             if !CLIENTS.contains(&to) {
                 continue;
             }
-            let stream = AnswerStream::translated(from, endpoint(to), context());
+            let stream = AnswerStream::translate(from, endpoint(to), context());
             let mut stream = stream.unwrap();
             let first = stream.push(Bytes::copy_from_slice(bytes));
             assert!(first.len() + stream.end().len() <= limit && stream.has_ended());

@@ -20,7 +20,7 @@ pub(crate) fn stream<'c>(
     end: StreamEnd,
     context: ResponseContext,
 ) -> String {
-    let mut stream = AnswerStream::translated(from, endpoint(to), context).unwrap();
+    let mut stream = AnswerStream::translate(from, endpoint(to), context).unwrap();
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
@@ -221,7 +221,7 @@ fn every_event_is_passed_on_at_once() {
         )
     };
     for to in [Format::AnthropicMessages, Format::OpenAiResponses] {
-        let stream = AnswerStream::translated(Format::OpenAiChat, endpoint(to), context());
+        let stream = AnswerStream::translate(Format::OpenAiChat, endpoint(to), context());
         let mut stream = stream.unwrap();
         for text in ["one", "two", "three"] {
             let out = stream.push(Bytes::from(chunk(text)));

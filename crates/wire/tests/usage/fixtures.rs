@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::civil::{Date, date};
 use llm_router_domain::price::{Amount, Cost, Price, PricePeriod, Rates};
 use llm_router_domain::usage::{Class, ServiceTier, Usage, UsageSource};
-use llm_router_wire::usage::Observed;
+use llm_router_wire::usage::Observations;
 use serde_json::Value;
 
 use super::{SIZES, filter_stream, kind, meter_body, meter_stream};
@@ -77,7 +77,7 @@ fn body_bytes(fixture: &Value) -> Vec<u8> {
     }
 }
 
-fn check(name: &str, fixture: &Value, observed: &Observed) {
+fn check(name: &str, fixture: &Value, observed: &Observations) {
     let complete = fixture["complete"].as_bool().unwrap_or(true);
     let estimate = fixture["input_estimate"].as_u64().unwrap_or(0);
     let usage = observed.usage(complete, estimate);

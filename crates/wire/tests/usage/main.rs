@@ -13,7 +13,7 @@ mod recordings;
 use bytes::Bytes;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_wire::stream::AnswerStream;
-use llm_router_wire::usage::{BodyMeter, Observed, UsageLayout};
+use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
 
 /// A provider's format and the endpoint that was asked.
 type Kind = (Format, Endpoint);
@@ -32,30 +32,30 @@ fn kind(name: &str) -> Kind {
     }
 }
 
-fn meter_body((format, endpoint): Kind, body: &[u8], size: usize) -> Observed {
+fn meter_body((format, endpoint): Kind, body: &[u8], size: usize) -> Observations {
     let mut meter = BodyMeter::new(UsageLayout::for_endpoint(format, endpoint));
     body.chunks(size)
         .for_each(|chunk| meter.feed(Bytes::copy_from_slice(chunk)));
     meter.finish()
 }
 
-fn meter_stream((format, endpoint): Kind, text: &[u8], size: usize) -> Observed {
-    let (out, observed) = pass(AnswerStream::unchanged(format, endpoint), text, size);
+fn meter_stream((format, endpoint): Kind, text: &[u8], size: usize) -> Observations {
+    let (out, observed) = pass(AnswerStream::pass_through(format, endpoint), text, size);
     assert!(out == text, "an unchanged stream passes as it came");
     observed
 }
 
-fn filter_stream((format, endpoint): Kind, text: &[u8], size: usize) -> (Vec<u8>, Observed) {
+fn filter_stream((format, endpoint): Kind, text: &[u8], size: usize) -> (Vec<u8>, Observations) {
     pass(AnswerStream::without_usage(format, endpoint), text, size)
 }
 
-fn pass(mut stream: AnswerStream, text: &[u8], size: usize) -> (Vec<u8>, Observed) {
+fn pass(mut stream: AnswerStream, text: &[u8], size: usize) -> (Vec<u8>, Observations) {
     let mut out = Vec::new();
     for chunk in text.chunks(size) {
         out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
     }
     out.extend_from_slice(&stream.end());
-    (out, stream.final_observed())
+    (out, stream.final_observations())
 }
 
 /// Chunk sizes that cut at every byte, at odd places and not at all.

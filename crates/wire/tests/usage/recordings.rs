@@ -195,7 +195,7 @@ fn usage_of_every_recording() {
             };
             let observed = meter(kind(&item.api), item.body.as_bytes(), size);
             assert_eq!(
-                observed.reported().as_ref().map(figures),
+                observed.reported_usage().as_ref().map(figures),
                 expected,
                 "{} in {size}",
                 item.id
@@ -313,7 +313,12 @@ fn the_filter_takes_out_only_what_was_asked_for() {
                 item.id
             );
             let plain = meter_stream(kind, item.body.as_bytes(), size);
-            assert_eq!(observed.reported(), plain.reported(), "{}", item.id);
+            assert_eq!(
+                observed.reported_usage(),
+                plain.reported_usage(),
+                "{}",
+                item.id
+            );
         }
     }
     println!("recorded streams that the filter changes: {changed}");

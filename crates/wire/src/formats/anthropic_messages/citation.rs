@@ -1,7 +1,7 @@
 //! Citations as text blocks have them. Only those with an address are read: a place in a document
 //! that the client sent has no counterpart in other formats.
 
-use crate::translate::emit::Fields;
+use crate::translate::emit::ObjectWriter;
 use crate::translate::json::Json;
 use crate::translate::neutral::Citation;
 
@@ -17,7 +17,7 @@ pub(super) fn read(citation: Json<'_>) -> Option<Citation<'_>> {
 }
 
 /// Writes the fields of a `web_search_result_location`. Other providers have no index to encrypt.
-pub(super) fn write(fields: &mut Fields<'_>, citation: &Citation<'_>) {
+pub(super) fn write(fields: &mut ObjectWriter<'_>, citation: &Citation<'_>) {
     fields.str("type", "web_search_result_location");
     fields.str("cited_text", citation.quote.as_deref().unwrap_or_default());
     fields.str("encrypted_index", "");

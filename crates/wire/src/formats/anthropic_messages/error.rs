@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use crate::error::ErrorBody;
-use crate::translate::failure::CONTEXT_OVERFLOW;
+use crate::translate::provider_error::CONTEXT_OVERFLOW;
 
 /// The words by which Anthropic's clients know that a prompt exceeds the context window: the body
 /// has no code.

@@ -28,7 +28,7 @@ use crate::scan::{Field, Scan};
 use crate::translate::TranslateError;
 use crate::translate::event::{ReadStream, WriteStream};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::{Request, Response};
+use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::usage::UsageLayout;
@@ -77,7 +77,7 @@ impl Codec for AnthropicMessages {
 
     fn write_request(
         &self,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         model: &str,
         options: &RequestOptions,
         losses: &mut Losses,
@@ -90,12 +90,12 @@ impl Codec for AnthropicMessages {
         &self,
         body: Json<'a>,
         _: &ResponseContext,
-    ) -> Result<Response<'a>, TranslateError> {
+    ) -> Result<NeutralResponse<'a>, TranslateError> {
         read_response::read_response(body)
     }
 
     fn stream_reader(&self, _: &ResponseContext) -> Box<dyn ReadStream> {
-        Box::new(read_stream::Reader::default())
+        Box::new(read_stream::MessagesStreamReader::default())
     }
 
     fn is_error_event(&self, data: &Value) -> bool {
@@ -116,13 +116,13 @@ impl Codec for AnthropicMessages {
 }
 
 impl ClientCodec for AnthropicMessages {
-    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError> {
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<NeutralRequest<'a>, TranslateError> {
         read_request::read_request(body)
     }
 
     fn write_response(
         &self,
-        response: &Response<'_>,
+        response: &NeutralResponse<'_>,
         context: &ResponseContext,
         out: &mut BytesMut,
     ) {
@@ -130,7 +130,7 @@ impl ClientCodec for AnthropicMessages {
     }
 
     fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream> {
-        Box::new(write_stream::Writer::new(context))
+        Box::new(write_stream::MessagesStreamWriter::new(context))
     }
 
     fn history_traces(&self) -> &'static [&'static [u8]] {

@@ -4,23 +4,22 @@ use super::thinking;
 use crate::translate::TranslateError;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Extra, File, Function, Image, Kind, Message, Output, Part, Request, Role, Source,
-    Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
+    Arguments, Extra, File, Function, Image, MediaSource, Message, NeutralRequest, OutputShape,
+    Part, PartKind, Role, Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use crate::translate::policy::Feature;
 use crate::translate::reasoning;
 use crate::translate::signature::Signature;
 use crate::translate::typed::{
-    boolean, count, each, number, object, optional, optional_bool, required, text, texts,
+    ReadResult, boolean, count, each, number, object, optional_bool, optional_text, required_text,
+    text, texts,
 };
 
-type Read<T> = Result<T, TranslateError>;
-
 /// Reads the body of `POST /v1/messages`.
-pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
-    let mut request = Request {
+pub(crate) fn read_request(body: Object<'_>) -> ReadResult<NeutralRequest<'_>> {
+    let mut request = NeutralRequest {
         include_usage: true,
-        ..Request::default()
+        ..NeutralRequest::default()
     };
     let mut system = None;
     for (key, value) in body.0 {
@@ -44,7 +43,11 @@ pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
     Ok(request)
 }
 
-fn read_field<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> Read<()> {
+fn read_field<'a>(
+    request: &mut NeutralRequest<'a>,
+    key: Text<'a>,
+    value: Json<'a>,
+) -> ReadResult<()> {
     let sampling = &mut request.sampling;
     match key.as_ref() {
         "model" => {}
@@ -63,7 +66,7 @@ fn read_field<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> 
         }
         "output_config" => read_output_config(request, value)?,
         "output_format" => request.output = read_format(object(value, "output_format")?)?,
-        "metadata" => request.user = optional(&mut object(value, &key)?, "user_id")?,
+        "metadata" => request.user = optional_text(&mut object(value, &key)?, "user_id")?,
         "service_tier" => {
             request.tier = Some(match text(value, "service_tier")?.as_ref() {
                 "standard_only" => Tier::Standard,
@@ -93,7 +96,7 @@ fn feature_of(name: &str) -> Feature {
     }
 }
 
-fn read_output_config<'a>(request: &mut Request<'a>, value: Json<'a>) -> Read<()> {
+fn read_output_config<'a>(request: &mut NeutralRequest<'a>, value: Json<'a>) -> ReadResult<()> {
     let mut config = object(value, "output_config")?;
     if let Some(effort) = config.take("effort") {
         thinking::read_output_effort(&mut request.reasoning, effort)?;
@@ -104,8 +107,8 @@ fn read_output_config<'a>(request: &mut Request<'a>, value: Json<'a>) -> Read<()
     Ok(())
 }
 
-fn read_format(mut format: Object<'_>) -> Read<Output<'_>> {
-    Ok(Output::Schema {
+fn read_format(mut format: Object<'_>) -> ReadResult<OutputShape<'_>> {
+    Ok(OutputShape::Schema {
         name: None,
         description: None,
         schema: format
@@ -116,9 +119,9 @@ fn read_format(mut format: Object<'_>) -> Read<Output<'_>> {
     })
 }
 
-fn read_message(value: Json<'_>) -> Read<Message<'_>> {
+fn read_message(value: Json<'_>) -> ReadResult<Message<'_>> {
     let mut message = object(value, "")?;
-    let role = match required(&mut message, "role")?.as_ref() {
+    let role = match required_text(&mut message, "role")?.as_ref() {
         "user" => Role::User,
         "assistant" => Role::Assistant,
         "system" => Role::System,
@@ -134,44 +137,44 @@ fn read_message(value: Json<'_>) -> Read<Message<'_>> {
     })
 }
 
-fn read_content<'a>(content: Json<'a>, param: &str) -> Read<Vec<Part<'a>>> {
+fn read_content<'a>(content: Json<'a>, param: &str) -> ReadResult<Vec<Part<'a>>> {
     match content {
         Json::String(text) => Ok(vec![Part::text(text)]),
         list => each(list, param, read_block),
     }
 }
 
-fn read_block(value: Json<'_>) -> Read<Part<'_>> {
+fn read_block(value: Json<'_>) -> ReadResult<Part<'_>> {
     let mut block = object(value, "")?;
-    let kind = required(&mut block, "type")?;
+    let kind = required_text(&mut block, "type")?;
     let cache = block.take("cache_control");
     let kind = match kind.as_ref() {
-        "text" => Kind::Text(required(&mut block, "text")?),
-        "image" => Kind::Image(Image {
+        "text" => PartKind::Text(required_text(&mut block, "text")?),
+        "image" => PartKind::Image(Image {
             source: read_source(&mut block)?,
             detail: None,
         }),
-        "document" => Kind::File(read_document(&mut block)?),
-        "thinking" => Kind::Thinking(Thinking {
-            text: required(&mut block, "thinking")?,
-            signature: optional(&mut block, "signature")?.and_then(Signature::from_block),
+        "document" => PartKind::File(read_document(&mut block)?),
+        "thinking" => PartKind::Thinking(Thinking {
+            text: required_text(&mut block, "thinking")?,
+            signature: optional_text(&mut block, "signature")?.and_then(Signature::from_block),
         }),
-        "redacted_thinking" => Kind::Thinking(Thinking {
+        "redacted_thinking" => PartKind::Thinking(Thinking {
             text: "".into(),
-            signature: Some(Signature::Redacted(required(&mut block, "data")?)),
+            signature: Some(Signature::Redacted(required_text(&mut block, "data")?)),
         }),
-        "tool_use" => Kind::ToolCall(read_call(&mut block)?),
-        "tool_result" => Kind::ToolResult(read_result(&mut block)?),
-        "search_result" => Kind::Text(search_result(&mut block).into()),
-        _ => Kind::Foreign { kind },
+        "tool_use" => PartKind::ToolCall(read_call(&mut block)?),
+        "tool_result" => PartKind::ToolResult(read_result(&mut block)?),
+        "search_result" => PartKind::Text(search_result(&mut block).into()),
+        _ => PartKind::Foreign { kind },
     };
     Ok(Part { kind, cache })
 }
 
-fn read_call<'a>(block: &mut Object<'a>) -> Read<ToolCall<'a>> {
+fn read_call<'a>(block: &mut Object<'a>) -> ReadResult<ToolCall<'a>> {
     Ok(ToolCall {
-        id: required(block, "id")?,
-        name: required(block, "name")?,
+        id: required_text(block, "id")?,
+        name: required_text(block, "name")?,
         arguments: block
             .take("input")
             .map_or(Arguments::Text("".into()), |input| {
@@ -182,9 +185,9 @@ fn read_call<'a>(block: &mut Object<'a>) -> Read<ToolCall<'a>> {
     })
 }
 
-fn read_result<'a>(block: &mut Object<'a>) -> Read<ToolResult<'a>> {
+fn read_result<'a>(block: &mut Object<'a>) -> ReadResult<ToolResult<'a>> {
     Ok(ToolResult {
-        id: required(block, "tool_use_id")?,
+        id: required_text(block, "tool_use_id")?,
         parts: match block.take("content") {
             Some(content) => read_content(content, "content")?,
             None => Vec::new(),
@@ -203,9 +206,9 @@ fn search_result(block: &mut Object<'_>) -> String {
     format!("{title}\n{source}\n\n{}", texts.join("\n"))
 }
 
-fn read_document<'a>(block: &mut Object<'a>) -> Read<File<'a>> {
-    let name = optional(block, "title")?;
-    let context = optional(block, "context")?;
+fn read_document<'a>(block: &mut Object<'a>) -> ReadResult<File<'a>> {
+    let name = optional_text(block, "title")?;
+    let context = optional_text(block, "context")?;
     let citations = block
         .take_object("citations")
         .and_then(|citations| citations.get("enabled")?.as_bool())
@@ -218,22 +221,22 @@ fn read_document<'a>(block: &mut Object<'a>) -> Read<File<'a>> {
     })
 }
 
-fn read_source<'a>(block: &mut Object<'a>) -> Read<Source<'a>> {
+fn read_source<'a>(block: &mut Object<'a>) -> ReadResult<MediaSource<'a>> {
     let Some(source) = block.take("source") else {
         return Err(TranslateError::missing("source"));
     };
     let mut source = object(source, "source")?;
     let within = |error: TranslateError| error.within("source");
-    let kind = required(&mut source, "type").map_err(within)?;
+    let kind = required_text(&mut source, "type").map_err(within)?;
     let read = match kind.as_ref() {
-        "base64" => required(&mut source, "media_type").and_then(|media_type| {
-            let data = required(&mut source, "data")?;
-            Ok(Source::Base64 { media_type, data })
+        "base64" => required_text(&mut source, "media_type").and_then(|media_type| {
+            let data = required_text(&mut source, "data")?;
+            Ok(MediaSource::Base64 { media_type, data })
         }),
-        "url" => required(&mut source, "url").map(Source::Url),
-        "file" => required(&mut source, "file_id").map(Source::Id),
-        "text" => required(&mut source, "data").map(Source::Text),
-        "content" => Ok(Source::Text(content_text(&mut source))),
+        "url" => required_text(&mut source, "url").map(MediaSource::Url),
+        "file" => required_text(&mut source, "file_id").map(MediaSource::Id),
+        "text" => required_text(&mut source, "data").map(MediaSource::Text),
+        "content" => Ok(MediaSource::Text(content_text(&mut source))),
         _ => Err(TranslateError::invalid(
             "type",
             "\"base64\", \"url\", \"file\", \"text\" or \"content\"",
@@ -254,7 +257,7 @@ fn content_text<'a>(source: &mut Object<'a>) -> Text<'a> {
     }
 }
 
-fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
+fn read_tool(value: Json<'_>) -> ReadResult<Tool<'_>> {
     let tool = object(value, "")?;
     let kind = tool.str("type").unwrap_or("custom").to_owned();
     if kind != "custom" {
@@ -286,15 +289,15 @@ fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
     Ok(Tool::Function(function))
 }
 
-fn read_tool_choice<'a>(request: &mut Request<'a>, value: Json<'a>) -> Read<()> {
+fn read_tool_choice<'a>(request: &mut NeutralRequest<'a>, value: Json<'a>) -> ReadResult<()> {
     let mut choice = object(value, "tool_choice")?;
     let within = |error: TranslateError| error.within("tool_choice");
-    let kind = required(&mut choice, "type").map_err(within)?;
+    let kind = required_text(&mut choice, "type").map_err(within)?;
     request.tool_choice = Some(match kind.as_ref() {
         "auto" => ToolChoice::Auto,
         "any" => ToolChoice::Required,
         "none" => ToolChoice::None,
-        "tool" => ToolChoice::Named(required(&mut choice, "name").map_err(within)?),
+        "tool" => ToolChoice::Named(required_text(&mut choice, "name").map_err(within)?),
         _ => {
             let expected = "\"auto\", \"any\", \"tool\" or \"none\"";
             return Err(TranslateError::invalid("tool_choice.type", expected));

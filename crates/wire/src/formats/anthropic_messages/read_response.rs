@@ -3,15 +3,16 @@
 use super::citation;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Choice, Finish, Kind, Part, Response, Text, Thinking, ToolCall, Usage,
+    Arguments, Choice, Finish, NeutralResponse, Part, PartKind, Text, Thinking, TokenCounts,
+    ToolCall,
 };
 use crate::translate::signature::Signature;
-use crate::translate::{TranslateError, failure};
+use crate::translate::{TranslateError, provider_error};
 
 /// Reads the body of an answer.
-pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateError> {
-    if failure::is_failure(&json) {
-        return Err(failure::Failure::read(None, &json).into());
+pub(crate) fn read_response(json: Json<'_>) -> Result<NeutralResponse<'_>, TranslateError> {
+    if provider_error::is_error(&json) {
+        return Err(provider_error::ProviderError::read(None, &json).into());
     }
     let mut body = match json {
         Json::Object(body) if body.has("content") => body,
@@ -32,18 +33,18 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
     }
     let calls = parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::ToolCall(_)));
+        .any(|part| matches!(part.kind, PartKind::ToolCall(_)));
     let stop = body.take_string("stop_reason").unwrap_or_default();
     let sequence = body.take("stop_sequence").and_then(Json::into_text);
     let usage = body.get("usage").map(|usage| {
-        let mut counts = Usage::default();
+        let mut counts = TokenCounts::default();
         read_usage(usage, &mut counts);
         counts
     });
     let tier = body
         .take_object("usage")
         .and_then(|mut usage| usage.take("service_tier")?.into_text());
-    Ok(Response {
+    Ok(NeutralResponse {
         id: body.take("id").and_then(Json::into_text),
         created: None,
         model: body.take("model").and_then(Json::into_text),
@@ -61,18 +62,18 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
 
 fn read_block(mut block: Object<'_>) -> Option<Part<'_>> {
     let kind = match block.str("type")? {
-        "text" => Kind::Text(block.take_string("text")?),
-        "thinking" => Kind::Thinking(Thinking {
+        "text" => PartKind::Text(block.take_string("text")?),
+        "thinking" => PartKind::Thinking(Thinking {
             text: block.take_string("thinking").unwrap_or_default(),
             signature: block
                 .take_string("signature")
                 .and_then(Signature::from_block),
         }),
-        "redacted_thinking" => Kind::Thinking(Thinking {
+        "redacted_thinking" => PartKind::Thinking(Thinking {
             text: Text::default(),
             signature: block.take_string("data").map(Signature::Redacted),
         }),
-        "tool_use" => Kind::ToolCall(ToolCall {
+        "tool_use" => PartKind::ToolCall(ToolCall {
             id: block.take_string("id")?,
             name: block.take_string("name")?,
             arguments: block
@@ -104,8 +105,8 @@ pub(crate) fn read_stop<'a>(reason: &str, sequence: Option<Text<'a>>) -> Finish<
 
 /// Reads token counts into `counts`; what isn't given stays. Anthropic's `input_tokens` is only
 /// what was neither read from nor written to a cache.
-pub(crate) fn read_usage(usage: &Json<'_>, counts: &mut Usage) {
-    let uncached = usage.u64("input_tokens").unwrap_or(counts.uncached());
+pub(crate) fn read_usage(usage: &Json<'_>, counts: &mut TokenCounts) {
+    let uncached_input = usage.u64("input_tokens").unwrap_or(counts.uncached_input());
     let set = |target: &mut u64, key: &str| {
         if let Some(count) = usage.u64(key) {
             *target = count;
@@ -126,7 +127,7 @@ pub(crate) fn read_usage(usage: &Json<'_>, counts: &mut Usage) {
     {
         counts.reasoning = thinking;
     }
-    counts.input = uncached
+    counts.input = uncached_input
         .saturating_add(counts.cached)
         .saturating_add(counts.cache_write);
 }
@@ -137,11 +138,11 @@ mod tests {
 
     #[test]
     fn input_counts_all_input() {
-        let mut counts = Usage::default();
+        let mut counts = TokenCounts::default();
         let start = r#"{"input_tokens":10,"cache_read_input_tokens":5,"cache_creation_input_tokens":3,"output_tokens":1}"#;
         read_usage(&Json::parse(start).unwrap(), &mut counts);
         assert_eq!(
-            (counts.input, counts.uncached(), counts.output),
+            (counts.input, counts.uncached_input(), counts.output),
             (18, 10, 1)
         );
         let delta = r#"{"output_tokens":42}"#;

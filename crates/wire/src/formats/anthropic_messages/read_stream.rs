@@ -2,27 +2,27 @@
 
 use super::citation;
 use super::read_response::{read_stop, read_usage};
-use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
-use crate::translate::failure::{self, Failure};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, ReadStream, Sink};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::{Finish, Text, Usage};
+use crate::translate::neutral::{Finish, Text, TokenCounts};
+use crate::translate::provider_error::{self, ProviderError};
 use crate::translate::signature::Signature;
 use crate::translate::stream::parse_event;
 
 /// Reads the events of one message.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct MessagesStreamReader {
     started: bool,
     /// Blocks opened so far, by their index; those of server tools have no number.
     blocks: Vec<(u64, Option<usize>)>,
     next: usize,
     calls: bool,
-    usage: Usage,
+    usage: TokenCounts,
     stop: Option<Finish<'static>>,
     ended: bool,
 }
 
-impl Reader {
+impl MessagesStreamReader {
     fn start(&mut self, mut message: Object<'_>, sink: &mut Sink<'_>) {
         // Some proxies begin again within a stream: what they sent before stays valid.
         self.blocks.clear();
@@ -36,7 +36,7 @@ impl Reader {
             .get("usage")
             .and_then(|usage| usage.str("service_tier"))
             .map(|tier| tier.to_owned().into());
-        sink(Event::Start(Start {
+        sink(AnswerEvent::Start(AnswerStart {
             id: message.take("id").and_then(Json::into_text),
             created: None,
             model: message.take("model").and_then(Json::into_text),
@@ -48,22 +48,26 @@ impl Reader {
     fn open(&mut self, index: u64, mut block: Object<'_>, sink: &mut Sink<'_>) {
         let number = self.next;
         let (kind, text, signature) = match block.str("type") {
-            Some("text") => (Block::Text, block.take_string("text"), None),
+            Some("text") => (BlockKind::Text, block.take_string("text"), None),
             Some("thinking") => {
                 let signature = block.take_string("signature");
                 let signature = signature.and_then(Signature::from_block);
-                (Block::Thinking, block.take_string("thinking"), signature)
+                (
+                    BlockKind::Thinking,
+                    block.take_string("thinking"),
+                    signature,
+                )
             }
             Some("redacted_thinking") => {
                 let data = block.take_string("data").map(Signature::Redacted);
-                (Block::Thinking, None, data)
+                (BlockKind::Thinking, None, data)
             }
             Some("tool_use") => {
                 self.calls = true;
                 // Servers that don't stream arguments give them here.
                 let input = block.take("input").map(|input| input.to_text());
                 let input = input.filter(|input| input != "{}" && input.starts_with('{'));
-                let tool = Block::Tool {
+                let tool = BlockKind::Tool {
                     id: block.take_string("id").unwrap_or_default(),
                     name: block.take_string("name").unwrap_or_default(),
                     signature: None,
@@ -77,7 +81,7 @@ impl Reader {
         };
         self.next += 1;
         self.blocks.push((index, Some(number)));
-        sink(Event::Open {
+        sink(AnswerEvent::Open {
             choice: 0,
             block: number,
             kind,
@@ -86,7 +90,7 @@ impl Reader {
             text_event(number, text, sink);
         }
         if let Some(signature) = signature {
-            sink(Event::Signature {
+            sink(AnswerEvent::Signature {
                 block: number,
                 signature,
             });
@@ -112,7 +116,7 @@ impl Reader {
             Some("signature_delta") => {
                 let signature = delta.take_string("signature");
                 if let Some(signature) = signature.and_then(Signature::from_block) {
-                    sink(Event::Signature { block, signature });
+                    sink(AnswerEvent::Signature { block, signature });
                 }
                 None
             }
@@ -132,7 +136,7 @@ impl Reader {
     fn stop(&mut self, mut event: Object<'_>, sink: &mut Sink<'_>) {
         if let Some(usage) = event.get("usage") {
             read_usage(usage, &mut self.usage);
-            sink(Event::Usage(self.usage));
+            sink(AnswerEvent::Usage(self.usage));
         }
         let Some(mut delta) = event.take_object("delta") else {
             return;
@@ -146,7 +150,7 @@ impl Reader {
 }
 
 fn text_event(block: usize, text: Text<'_>, sink: &mut Sink<'_>) {
-    sink(Event::Text {
+    sink(AnswerEvent::Text {
         block,
         text,
         logprobs: None,
@@ -155,18 +159,18 @@ fn text_event(block: usize, text: Text<'_>, sink: &mut Sink<'_>) {
 
 fn cite(citation: Json<'_>, sink: &mut Sink<'_>) {
     if let Some(citation) = citation::read(citation) {
-        sink(Event::Citation {
+        sink(AnswerEvent::Citation {
             choice: 0,
             citation,
         });
     }
 }
 
-impl ReadStream for Reader {
+impl ReadStream for MessagesStreamReader {
     fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
         parse_event(data, sink, |json, sink| {
-            if failure::is_failure(&json) {
-                return sink(Event::Failed(Failure::read(None, &json)));
+            if provider_error::is_error(&json) {
+                return sink(AnswerEvent::Failed(ProviderError::read(None, &json)));
             }
             let Json::Object(mut event) = json else {
                 return;
@@ -190,7 +194,7 @@ impl ReadStream for Reader {
                 }
                 "content_block_stop" => {
                     if let Some(block) = self.number(index) {
-                        sink(Event::Close { block });
+                        sink(AnswerEvent::Close { block });
                     }
                 }
                 "message_delta" => self.stop(event, sink),
@@ -206,7 +210,7 @@ impl ReadStream for Reader {
 
     fn end(&mut self, sink: &mut Sink<'_>) {
         let finish = self.stop.take().unwrap_or(Finish::Stop);
-        sink(Event::Finish {
+        sink(AnswerEvent::Finish {
             choice: 0,
             finish: finish.with_tools(self.calls),
         });

@@ -3,14 +3,14 @@
 use crate::translate::TranslateError;
 use crate::translate::capability::{Claude, ClaudeThinking};
 use crate::translate::json::Json;
-use crate::translate::neutral::{Effort, Mode, Reasoning};
+use crate::translate::neutral::{Effort, Reasoning, ThinkingMode};
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::reasoning::read_effort;
 
 /// The least budget that the API takes.
 const LEAST_BUDGET: u64 = 1_024;
 
-/// What Anthropic is asked for.
+/// The thinking and the effort to ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ThinkingPlan {
     pub(super) thinking: ThinkingField,
@@ -30,7 +30,7 @@ pub(super) enum ThinkingField {
     },
 }
 
-/// What bears on whether Anthropic can think.
+/// Facts of a request that decide on thinking.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) model: Claude,
@@ -41,7 +41,7 @@ pub(super) struct Situation {
     pub(super) unsigned_calls: bool,
 }
 
-/// What to ask Anthropic for.
+/// Plans the thinking and the effort to ask for.
 ///
 /// Thinking with a budget needs at least 1,024 tokens and fewer than `max_tokens`, excludes forced
 /// tools, and needs the last calls' thoughts back (docs.claude.com, "Extended thinking"). Where it
@@ -54,7 +54,7 @@ pub(super) fn plan(
     let Some(reasoning) = reasoning else {
         return ThinkingPlan::default();
     };
-    let asked = reasoning.mode != Mode::Unsaid || reasoning.as_effort().is_some();
+    let asked = reasoning.mode != ThinkingMode::Unset || reasoning.as_effort().is_some();
     if reasoning.is_off() || !asked {
         return ThinkingPlan::default();
     }
@@ -115,7 +115,7 @@ mod tests {
     use crate::translate::capability::claude;
     use crate::translate::policy::Compat;
 
-    fn planned(model: &str, reasoning: Reasoning, max_tokens: u64) -> (ThinkingPlan, Vec<String>) {
+    fn plan_for(model: &str, reasoning: Reasoning, max_tokens: u64) -> (ThinkingPlan, Vec<String>) {
         let mut losses = Losses::new(
             Compat::Lenient,
             Format::OpenAiChat,
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn budgets_stay_below_the_ceiling() {
         for (max_tokens, budget) in [(32_000, 24_576), (10_000, 8_000), (1_280, 1_024)] {
-            let (plan, dropped) = planned("claude-haiku-4-5", effort(Effort::High), max_tokens);
+            let (plan, dropped) = plan_for("claude-haiku-4-5", effort(Effort::High), max_tokens);
             assert_eq!(plan.thinking, ThinkingField::Budget(budget));
             assert!(dropped.is_empty());
         }
@@ -149,21 +149,21 @@ mod tests {
 
     #[test]
     fn a_ceiling_too_low_forbids_thinking() {
-        let (plan, dropped) = planned("claude-haiku-4-5", effort(Effort::Low), 1_000);
+        let (plan, dropped) = plan_for("claude-haiku-4-5", effort(Effort::Low), 1_000);
         assert_eq!(plan, ThinkingPlan::default());
         assert_eq!(dropped, ["reasoning_effort"]);
     }
 
     #[test]
     fn newer_models_take_effort() {
-        let (plan, _) = planned("claude-opus-4-6", effort(Effort::XHigh), 4_096);
+        let (plan, _) = plan_for("claude-opus-4-6", effort(Effort::XHigh), 4_096);
         assert_eq!(plan.thinking, ThinkingField::Adaptive { display: false });
         assert_eq!(plan.effort, Some("high"));
     }
 
     #[test]
     fn no_effort_is_no_thinking() {
-        let (plan, dropped) = planned("claude-opus-4-6", effort(Effort::None), 4_096);
+        let (plan, dropped) = plan_for("claude-opus-4-6", effort(Effort::None), 4_096);
         assert_eq!((plan, dropped.len()), (ThinkingPlan::default(), 0));
     }
 }

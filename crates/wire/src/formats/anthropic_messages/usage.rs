@@ -1,4 +1,4 @@
-//! Where messages have their usage and text.
+//! Places of usage and text in messages.
 
 use crate::usage::{Counting, EventTypes, UsageLayout, finder};
 

@@ -9,17 +9,17 @@ use super::TOOL_NAME_LIMIT;
 use super::thinking::{self, Situation, ThinkingField, ThinkingPlan};
 use crate::translate::capability::{Claude, claude};
 use crate::translate::data_url;
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::extra;
 use crate::translate::neutral::{
-    Extra, File, Image, Kind, Output, Part, Request, Sampling, Source, Thinking, Tier, ToolCall,
-    ToolChoice, ToolResult, is_one,
+    Extra, File, Image, MediaSource, NeutralRequest, OutputShape, Part, PartKind, Sampling,
+    Thinking, Tier, ToolCall, ToolChoice, ToolResult, is_one,
 };
 use crate::translate::options::RequestOptions;
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::signature::Signature;
 use crate::translate::tool_id::{fit, fit_name};
-use crate::translate::tool_schema::{self, Sent};
+use crate::translate::tool_schema::{self, SentTool};
 use crate::translate::turns::{Turn, Turns, is_blank, turns};
 
 /// Stands in for the user's first turn where the client begins with the assistant: the API wants
@@ -28,7 +28,7 @@ const OPENING: &str = "…";
 
 /// Writes the body of `POST /v1/messages`.
 pub(crate) fn write_request(
-    request: &Request<'_>,
+    request: &NeutralRequest<'_>,
     model: &str,
     options: &RequestOptions,
     losses: &mut Losses,
@@ -72,11 +72,11 @@ pub(crate) fn write_request(
     });
 }
 
-/// Whether anything of a part reaches Anthropic.
+/// Returns true if anything of a part is written.
 fn is_written(part: &Part<'_>) -> bool {
     match part.kind {
-        Kind::Thinking(_) => own_thought(part).is_some(),
-        Kind::Audio { .. } | Kind::Foreign { .. } => false,
+        PartKind::Thinking(_) => own_thought(part).is_some(),
+        PartKind::Audio { .. } | PartKind::Foreign { .. } => false,
         _ => !is_blank(part),
     }
 }
@@ -84,9 +84,9 @@ fn is_written(part: &Part<'_>) -> bool {
 /// Reports a part that can't be written.
 fn lose_part(part: &Part<'_>, losses: &mut Losses) {
     match &part.kind {
-        Kind::Thinking(_) => losses.lose(Feature::ForeignThinking),
-        Kind::Audio { .. } => losses.lose(Feature::Audio),
-        Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
+        PartKind::Audio { .. } => losses.lose(Feature::Audio),
+        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
         _ => {}
     }
 }
@@ -100,7 +100,7 @@ fn takes(extra: &Extra<'_>) -> bool {
 }
 
 fn plan(
-    request: &Request<'_>,
+    request: &NeutralRequest<'_>,
     model: Claude,
     max_tokens: u64,
     talk: &Turns<'_, '_>,
@@ -122,24 +122,25 @@ fn plan(
     thinking::plan(request.reasoning, situation, losses)
 }
 
-/// Whether the conversation ends in results of calls before which no thought of Anthropic's stands.
+/// Returns true if the conversation ends in results of calls that no thought of Anthropic's
+/// precedes.
 fn has_unsigned_calls(turns: &[Turn<'_, '_>]) -> bool {
     let [.., calls, results] = turns else {
         return false;
     };
     let answered =
-        matches!(results.parts.first(), Some(part) if matches!(part.kind, Kind::ToolResult(_)));
+        matches!(results.parts.first(), Some(part) if matches!(part.kind, PartKind::ToolResult(_)));
     let first = calls
         .parts
         .iter()
-        .find(|part| matches!(part.kind, Kind::ToolCall(_)) || own_thought(part).is_some());
-    answered && matches!(first, Some(part) if matches!(part.kind, Kind::ToolCall(_)))
+        .find(|part| matches!(part.kind, PartKind::ToolCall(_)) || own_thought(part).is_some());
+    answered && matches!(first, Some(part) if matches!(part.kind, PartKind::ToolCall(_)))
 }
 
 /// A thought that Anthropic signed.
 fn own_thought<'p, 'a>(part: &'p Part<'a>) -> Option<&'p Thinking<'a>> {
     match &part.kind {
-        Kind::Thinking(thinking)
+        PartKind::Thinking(thinking)
             if matches!(
                 thinking.signature,
                 Some(Signature::Anthropic(_) | Signature::Redacted(_))
@@ -151,7 +152,7 @@ fn own_thought<'p, 'a>(part: &'p Part<'a>) -> Option<&'p Thinking<'a>> {
     }
 }
 
-fn write_talk(fields: &mut Fields<'_>, talk: &Turns<'_, '_>, losses: &mut Losses) {
+fn write_talk(fields: &mut ObjectWriter<'_>, talk: &Turns<'_, '_>, losses: &mut Losses) {
     let instructions: Vec<&Part<'_>> = talk
         .instructions
         .iter()
@@ -183,14 +184,14 @@ fn write_talk(fields: &mut Fields<'_>, talk: &Turns<'_, '_>, losses: &mut Losses
     });
 }
 
-fn write_system(fields: &mut Fields<'_>, parts: &[&Part<'_>], losses: &mut Losses) {
+fn write_system(fields: &mut ObjectWriter<'_>, parts: &[&Part<'_>], losses: &mut Losses) {
     match parts {
         [] => {}
         [one] if plain_text(one).is_some() => fields.opt_str("system", plain_text(one)),
         _ => fields.list("system", |items| {
             for part in parts {
                 match &part.kind {
-                    Kind::Text(_) => write_part(items, part, losses),
+                    PartKind::Text(_) => write_part(items, part, losses),
                     _ => losses.lose(Feature::ForeignContent),
                 }
             }
@@ -198,7 +199,7 @@ fn write_system(fields: &mut Fields<'_>, parts: &[&Part<'_>], losses: &mut Losse
     }
 }
 
-fn write_turn(item: &mut Fields<'_>, role: &str, parts: &[&Part<'_>], losses: &mut Losses) {
+fn write_turn(item: &mut ObjectWriter<'_>, role: &str, parts: &[&Part<'_>], losses: &mut Losses) {
     item.str("role", role);
     match parts {
         [one] if plain_text(one).is_some() => item.opt_str("content", plain_text(one)),
@@ -213,29 +214,33 @@ fn write_turn(item: &mut Fields<'_>, role: &str, parts: &[&Part<'_>], losses: &m
 /// The text of a part that is nothing else.
 fn plain_text<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Text(text) if part.cache.is_none() => Some(text),
+        PartKind::Text(text) if part.cache.is_none() => Some(text),
         _ => None,
     }
 }
 
-fn write_part(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
-    let cache = |item: &mut Fields<'_>| item.opt_json("cache_control", part.cache.as_ref());
+fn write_part(items: &mut ListWriter<'_>, part: &Part<'_>, losses: &mut Losses) {
+    let cache = |item: &mut ObjectWriter<'_>| item.opt_json("cache_control", part.cache.as_ref());
     match &part.kind {
-        Kind::Text(text) | Kind::Refusal(text) => items.obj(|item| {
+        PartKind::Text(text) | PartKind::Refusal(text) => items.obj(|item| {
             item.str("type", "text");
             item.str("text", text);
             cache(item);
         }),
-        Kind::Image(image) => write_image(items, image, cache, losses),
-        Kind::File(file) => write_file(items, file, cache, losses),
-        Kind::Thinking(thinking) if own_thought(part).is_some() => write_thinking(items, thinking),
-        Kind::ToolCall(call) => write_call(items, call, cache),
-        Kind::ToolResult(result) => write_result(items, result, cache, losses),
-        Kind::Thinking(_) | Kind::Audio { .. } | Kind::Foreign { .. } => lose_part(part, losses),
+        PartKind::Image(image) => write_image(items, image, cache, losses),
+        PartKind::File(file) => write_file(items, file, cache, losses),
+        PartKind::Thinking(thinking) if own_thought(part).is_some() => {
+            write_thinking(items, thinking)
+        }
+        PartKind::ToolCall(call) => write_call(items, call, cache),
+        PartKind::ToolResult(result) => write_result(items, result, cache, losses),
+        PartKind::Thinking(_) | PartKind::Audio { .. } | PartKind::Foreign { .. } => {
+            lose_part(part, losses)
+        }
     }
 }
 
-fn write_thinking(items: &mut Items<'_>, thinking: &Thinking<'_>) {
+fn write_thinking(items: &mut ListWriter<'_>, thinking: &Thinking<'_>) {
     items.obj(|item| match &thinking.signature {
         Some(Signature::Redacted(data)) => {
             item.str("type", "redacted_thinking");
@@ -253,15 +258,15 @@ fn write_thinking(items: &mut Items<'_>, thinking: &Thinking<'_>) {
 }
 
 fn write_image(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     image: &Image<'_>,
-    cache: impl Fn(&mut Fields<'_>),
+    cache: impl Fn(&mut ObjectWriter<'_>),
     losses: &mut Losses,
 ) {
     if image.detail.is_some() {
         losses.lose(Feature::ImageDetail);
     }
-    if matches!(image.source, Source::Id(_)) {
+    if matches!(image.source, MediaSource::Id(_)) {
         return losses.lose(Feature::FileId);
     }
     items.obj(|item| {
@@ -271,22 +276,22 @@ fn write_image(
     });
 }
 
-fn write_source(fields: &mut Fields<'_>, source: &Source<'_>) {
+fn write_source(fields: &mut ObjectWriter<'_>, source: &MediaSource<'_>) {
     match source {
-        Source::Base64 { media_type, data } => {
+        MediaSource::Base64 { media_type, data } => {
             fields.str("type", "base64");
             fields.str("media_type", media_type);
             fields.str("data", data);
         }
-        Source::Url(url) => {
+        MediaSource::Url(url) => {
             fields.str("type", "url");
             fields.str("url", url);
         }
-        Source::Id(id) => {
+        MediaSource::Id(id) => {
             fields.str("type", "file");
             fields.str("file_id", id);
         }
-        Source::Text(text) => {
+        MediaSource::Text(text) => {
             fields.str("type", "text");
             fields.str("media_type", "text/plain");
             fields.str("data", text);
@@ -295,18 +300,18 @@ fn write_source(fields: &mut Fields<'_>, source: &Source<'_>) {
 }
 
 fn write_file(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     file: &File<'_>,
-    cache: impl Fn(&mut Fields<'_>),
+    cache: impl Fn(&mut ObjectWriter<'_>),
     losses: &mut Losses,
 ) {
     let decoded;
     let source = match &file.source {
-        Source::Id(_) => return losses.lose(Feature::FileId),
-        Source::Base64 { media_type, data } if media_type != "application/pdf" => {
+        MediaSource::Id(_) => return losses.lose(Feature::FileId),
+        MediaSource::Base64 { media_type, data } if media_type != "application/pdf" => {
             match data_url::text_content(media_type, data) {
                 Some(text) => {
-                    decoded = Source::Text(text.into());
+                    decoded = MediaSource::Text(text.into());
                     &decoded
                 }
                 None => return losses.lose(Feature::Files),
@@ -322,7 +327,11 @@ fn write_file(
     });
 }
 
-fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, cache: impl Fn(&mut Fields<'_>)) {
+fn write_call(
+    items: &mut ListWriter<'_>,
+    call: &ToolCall<'_>,
+    cache: impl Fn(&mut ObjectWriter<'_>),
+) {
     items.obj(|item| {
         item.str("type", "tool_use");
         item.str("id", &fit(&call.id));
@@ -337,9 +346,9 @@ fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, cache: impl Fn(&mut Fi
 }
 
 fn write_result(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     result: &ToolResult<'_>,
-    cache: impl Fn(&mut Fields<'_>),
+    cache: impl Fn(&mut ObjectWriter<'_>),
     losses: &mut Losses,
 ) {
     items.obj(|item| {
@@ -361,7 +370,12 @@ fn write_result(
     });
 }
 
-fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, losses: &mut Losses) {
+fn write_tools(
+    fields: &mut ObjectWriter<'_>,
+    request: &NeutralRequest<'_>,
+    model: Claude,
+    losses: &mut Losses,
+) {
     if !tool_schema::any_sent(request, losses) {
         return;
     }
@@ -375,7 +389,7 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, lo
         for sent in request
             .tools
             .iter()
-            .filter_map(|tool| Sent::of(tool, losses))
+            .filter_map(|tool| SentTool::of(tool, losses))
             .collect::<Vec<_>>()
         {
             if among.as_ref().is_none_or(|names| names.contains(sent.name)) {
@@ -386,7 +400,7 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, model: Claude, lo
     write_choice(fields, request);
 }
 
-fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, model: Claude, losses: &mut Losses) {
+fn write_tool(items: &mut ListWriter<'_>, sent: &SentTool<'_>, model: Claude, losses: &mut Losses) {
     items.obj(|item| {
         item.str("name", &fit_name(sent.name, TOOL_NAME_LIMIT));
         item.opt_str("description", sent.description.as_deref());
@@ -403,7 +417,7 @@ fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, model: Claude, losses: &mu
     });
 }
 
-fn write_choice(fields: &mut Fields<'_>, request: &Request<'_>) {
+fn write_choice(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>) {
     let single = request.parallel_tools == Some(false);
     let (kind, name) = match &request.tool_choice {
         None if single => ("auto", None),
@@ -430,9 +444,9 @@ fn write_choice(fields: &mut Fields<'_>, request: &Request<'_>) {
 }
 
 fn write_plan(
-    fields: &mut Fields<'_>,
+    fields: &mut ObjectWriter<'_>,
     plan: ThinkingPlan,
-    output: &Output<'_>,
+    output: &OutputShape<'_>,
     losses: &mut Losses,
 ) {
     match plan.thinking {
@@ -447,12 +461,12 @@ fn write_plan(
         }),
     }
     let schema = match output {
-        Output::Schema { schema, .. } => Some(schema),
-        Output::AnyJson => {
+        OutputShape::Schema { schema, .. } => Some(schema),
+        OutputShape::AnyJson => {
             losses.lose(Feature::JsonObject);
             None
         }
-        Output::Text => None,
+        OutputShape::Text => None,
     };
     if schema.is_none() && plan.effort.is_none() {
         return;
@@ -471,7 +485,7 @@ fn write_plan(
 /// Thinking leaves only `top_p` from 0.95 (docs.claude.com, "Extended thinking"); the newest models
 /// take none of the three.
 fn write_sampling(
-    fields: &mut Fields<'_>,
+    fields: &mut ObjectWriter<'_>,
     sampling: &Sampling<'_>,
     model: Claude,
     plan: ThinkingPlan,

@@ -3,16 +3,16 @@
 use bytes::BytesMut;
 
 use super::citation;
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::neutral::{
-    Choice, Citation, Finish, Kind, Part, Response, Thinking, ToolCall, Usage,
+    Choice, Citation, Finish, NeutralResponse, Part, PartKind, Thinking, TokenCounts, ToolCall,
 };
 use crate::translate::options::ResponseContext;
 use crate::translate::signature::Signature;
 
 /// Writes the body of an answer. Of several choices the first one is the message.
 pub(crate) fn write_response(
-    response: &Response<'_>,
+    response: &NeutralResponse<'_>,
     context: &ResponseContext,
     out: &mut BytesMut,
 ) {
@@ -36,7 +36,7 @@ pub(crate) fn write_response(
 }
 
 /// Writes `stop_reason` and `stop_sequence`.
-pub(super) fn write_stop(fields: &mut Fields<'_>, finish: &Finish<'_>) {
+pub(super) fn write_stop(fields: &mut ObjectWriter<'_>, finish: &Finish<'_>) {
     fields.str("stop_reason", stop_reason(finish));
     match finish {
         Finish::StopSequence(Some(text)) => fields.str("stop_sequence", text),
@@ -58,8 +58,8 @@ pub(crate) const fn stop_reason(finish: &Finish<'_>) -> &'static str {
 }
 
 /// Writes token counts; input is split as Anthropic does it.
-pub(crate) fn write_usage(fields: &mut Fields<'_>, usage: Usage) {
-    fields.num("input_tokens", usage.uncached());
+pub(crate) fn write_usage(fields: &mut ObjectWriter<'_>, usage: TokenCounts) {
+    fields.num("input_tokens", usage.uncached_input());
     fields.num("cache_creation_input_tokens", usage.cache_write);
     fields.num("cache_read_input_tokens", usage.cached);
     fields.num("output_tokens", usage.output);
@@ -70,24 +70,24 @@ pub(crate) fn write_usage(fields: &mut Fields<'_>, usage: Usage) {
     }
 }
 
-fn write_content(items: &mut Items<'_>, choice: &Choice<'_>, context: &ResponseContext) {
+fn write_content(items: &mut ListWriter<'_>, choice: &Choice<'_>, context: &ResponseContext) {
     let mut citations = choice.citations.as_slice();
     for Part { kind, .. } in &choice.parts {
         match kind {
-            Kind::Text(text) | Kind::Refusal(text) => items.obj(|item| {
+            PartKind::Text(text) | PartKind::Refusal(text) => items.obj(|item| {
                 item.str("type", "text");
                 item.str("text", text);
                 write_citations(item, std::mem::take(&mut citations));
             }),
-            Kind::Thinking(thinking) => items.obj(|item| write_thinking(item, thinking)),
-            Kind::ToolCall(call) => items.obj(|item| write_call(item, call, context)),
+            PartKind::Thinking(thinking) => items.obj(|item| write_thinking(item, thinking)),
+            PartKind::ToolCall(call) => items.obj(|item| write_call(item, call, context)),
             // Messages of the assistant have no place for anything else.
             _ => {}
         }
     }
 }
 
-fn write_citations(item: &mut Fields<'_>, citations: &[Citation<'_>]) {
+fn write_citations(item: &mut ObjectWriter<'_>, citations: &[Citation<'_>]) {
     if citations.is_empty() {
         return;
     }
@@ -99,11 +99,11 @@ fn write_citations(item: &mut Fields<'_>, citations: &[Citation<'_>]) {
 }
 
 /// Writes the fields of a citation.
-pub(crate) fn write_citation(item: &mut Fields<'_>, citation: &Citation<'_>) {
+pub(crate) fn write_citation(item: &mut ObjectWriter<'_>, citation: &Citation<'_>) {
     citation::write(item, citation);
 }
 
-fn write_thinking(item: &mut Fields<'_>, thinking: &Thinking<'_>) {
+fn write_thinking(item: &mut ObjectWriter<'_>, thinking: &Thinking<'_>) {
     if let Some(Signature::Redacted(data)) = &thinking.signature {
         item.str("type", "redacted_thinking");
         item.str("data", data);
@@ -115,7 +115,7 @@ fn write_thinking(item: &mut Fields<'_>, thinking: &Thinking<'_>) {
     item.str("signature", signature.as_deref().unwrap_or_default());
 }
 
-fn write_call(item: &mut Fields<'_>, call: &ToolCall<'_>, context: &ResponseContext) {
+fn write_call(item: &mut ObjectWriter<'_>, call: &ToolCall<'_>, context: &ResponseContext) {
     item.str("type", "tool_use");
     item.str("id", &call.id);
     item.str("name", context.client_name(&call.name));

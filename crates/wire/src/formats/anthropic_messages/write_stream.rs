@@ -4,33 +4,33 @@ use bytes::{BufMut as _, BytesMut};
 use llm_router_domain::format::Format;
 
 use super::write_response::{write_citation, write_stop, write_usage};
-use crate::translate::emit::{Fields, object};
-use crate::translate::event::{Block, Event, Start, WriteStream};
-use crate::translate::failure::Failure;
-use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::emit::{ObjectWriter, object};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, WriteStream};
+use crate::translate::neutral::{Citation, Finish, TokenCounts};
 use crate::translate::options::ResponseContext;
+use crate::translate::provider_error::ProviderError;
 use crate::translate::signature::Signature;
 
 /// Writes the events of one message.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct MessagesStreamWriter {
     context: ResponseContext,
-    open: Option<Open>,
+    open: Option<OpenBlock>,
     next: u64,
-    usage: Usage,
+    usage: TokenCounts,
     finish: Finish<'static>,
 }
 
 /// The block being written.
 #[derive(Debug)]
-struct Open {
+struct OpenBlock {
     block: usize,
     index: u64,
-    kind: OpenKind,
+    kind: OpenBlockKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OpenKind {
+enum OpenBlockKind {
     Text,
     Call,
     /// Not begun: whether it is redacted shows only when its signature comes.
@@ -41,18 +41,18 @@ enum OpenKind {
     Unseen,
 }
 
-impl Writer {
+impl MessagesStreamWriter {
     pub(crate) fn new(context: ResponseContext) -> Self {
         Self {
             context,
             open: None,
             next: 0,
-            usage: Usage::default(),
+            usage: TokenCounts::default(),
             finish: Finish::Stop,
         }
     }
 
-    fn start(&mut self, start: &Start<'_>, out: &mut BytesMut) {
+    fn start(&mut self, start: &AnswerStart<'_>, out: &mut BytesMut) {
         self.usage = start.usage.unwrap_or_default();
         let context = &self.context;
         event(out, "message_start", |fields| {
@@ -69,30 +69,30 @@ impl Writer {
         });
     }
 
-    fn open(&mut self, block: usize, kind: &Block<'_>, out: &mut BytesMut) {
+    fn open(&mut self, block: usize, kind: &BlockKind<'_>, out: &mut BytesMut) {
         let index = self.next;
         let kind = match kind {
-            Block::Text | Block::Refusal => {
+            BlockKind::Text | BlockKind::Refusal => {
                 begin(out, index, |content| {
                     content.str("type", "text");
                     content.str("text", "");
                 });
-                OpenKind::Text
+                OpenBlockKind::Text
             }
-            Block::Tool { id, name, .. } => {
+            BlockKind::Tool { id, name, .. } => {
                 begin(out, index, |content| {
                     content.str("type", "tool_use");
                     content.str("id", id);
                     content.str("name", self.context.client_name(name));
                     content.raw("input", "{}");
                 });
-                OpenKind::Call
+                OpenBlockKind::Call
             }
-            Block::Thinking => OpenKind::NewThinking,
-            Block::Image { .. } => OpenKind::Unseen,
+            BlockKind::Thinking => OpenBlockKind::NewThinking,
+            BlockKind::Image { .. } => OpenBlockKind::Unseen,
         };
-        self.next += u64::from(kind != OpenKind::Unseen);
-        self.open = Some(Open { block, index, kind });
+        self.next += u64::from(kind != OpenBlockKind::Unseen);
+        self.open = Some(OpenBlock { block, index, kind });
     }
 
     fn text(&mut self, block: usize, text: &str, out: &mut BytesMut) {
@@ -102,13 +102,13 @@ impl Writer {
         if text.is_empty() {
             return;
         }
-        if open.kind == OpenKind::NewThinking {
+        if open.kind == OpenBlockKind::NewThinking {
             begin_thinking(open, out);
         }
         let (kind, key) = match open.kind {
-            OpenKind::Text => ("text_delta", "text"),
-            OpenKind::Call => ("input_json_delta", "partial_json"),
-            OpenKind::Thinking => ("thinking_delta", "thinking"),
+            OpenBlockKind::Text => ("text_delta", "text"),
+            OpenBlockKind::Call => ("input_json_delta", "partial_json"),
+            OpenBlockKind::Thinking => ("thinking_delta", "thinking"),
             _ => return,
         };
         delta(out, open.index, kind, |fields| fields.str(key, text));
@@ -118,18 +118,18 @@ impl Writer {
         let Some(open) = self.open.as_mut().filter(|open| open.block == block) else {
             return;
         };
-        if let (OpenKind::NewThinking, Signature::Redacted(data)) = (open.kind, signature) {
+        if let (OpenBlockKind::NewThinking, Signature::Redacted(data)) = (open.kind, signature) {
             begin(out, open.index, |content| {
                 content.str("type", "redacted_thinking");
                 content.str("data", data);
             });
-            open.kind = OpenKind::Redacted;
+            open.kind = OpenBlockKind::Redacted;
             return;
         }
-        if open.kind == OpenKind::NewThinking {
+        if open.kind == OpenBlockKind::NewThinking {
             begin_thinking(open, out);
         }
-        if open.kind == OpenKind::Thinking {
+        if open.kind == OpenBlockKind::Thinking {
             delta(out, open.index, "signature_delta", |fields| {
                 fields.str("signature", &signature.to_block());
             });
@@ -138,7 +138,7 @@ impl Writer {
 
     fn cite(&self, citation: &Citation<'_>, out: &mut BytesMut) {
         if let Some(open) = &self.open
-            && open.kind == OpenKind::Text
+            && open.kind == OpenBlockKind::Text
         {
             delta(out, open.index, "citations_delta", |fields| {
                 fields.obj("citation", |item| write_citation(item, citation));
@@ -150,10 +150,10 @@ impl Writer {
         let Some(mut open) = self.open.take_if(|open| open.block == block) else {
             return;
         };
-        if open.kind == OpenKind::NewThinking {
+        if open.kind == OpenBlockKind::NewThinking {
             begin_thinking(&mut open, out);
         }
-        if open.kind != OpenKind::Unseen {
+        if open.kind != OpenBlockKind::Unseen {
             event(out, "content_block_stop", |fields| {
                 fields.num("index", open.index)
             });
@@ -161,17 +161,17 @@ impl Writer {
     }
 }
 
-fn begin_thinking(open: &mut Open, out: &mut BytesMut) {
+fn begin_thinking(open: &mut OpenBlock, out: &mut BytesMut) {
     begin(out, open.index, |content| {
         content.str("type", "thinking");
         content.str("thinking", "");
         content.str("signature", "");
     });
-    open.kind = OpenKind::Thinking;
+    open.kind = OpenBlockKind::Thinking;
 }
 
 /// Writes an event: its name twice, for the SDKs go by the first and others by the second.
-fn event(out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+fn event(out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
     out.put_slice(b"event: ");
     out.put_slice(name.as_bytes());
     out.put_slice(b"\ndata: ");
@@ -182,14 +182,14 @@ fn event(out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut Fields<'_>)) {
     out.put_slice(b"\n\n");
 }
 
-fn begin(out: &mut BytesMut, index: u64, fill: impl FnOnce(&mut Fields<'_>)) {
+fn begin(out: &mut BytesMut, index: u64, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
     event(out, "content_block_start", |fields| {
         fields.num("index", index);
         fields.obj("content_block", fill);
     });
 }
 
-fn delta(out: &mut BytesMut, index: u64, kind: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+fn delta(out: &mut BytesMut, index: u64, kind: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
     event(out, "content_block_delta", |fields| {
         fields.num("index", index);
         fields.obj("delta", |delta| {
@@ -199,27 +199,29 @@ fn delta(out: &mut BytesMut, index: u64, kind: &str, fill: impl FnOnce(&mut Fiel
     });
 }
 
-impl WriteStream for Writer {
-    fn write(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+impl WriteStream for MessagesStreamWriter {
+    fn write(&mut self, event: &AnswerEvent<'_>, out: &mut BytesMut) {
         match event {
-            Event::Start(start) => self.start(start, out),
-            Event::Open {
+            AnswerEvent::Start(start) => self.start(start, out),
+            AnswerEvent::Open {
                 choice: 0,
                 block,
                 kind,
             } => self.open(*block, kind, out),
-            Event::Text { block, text, .. } => self.text(*block, text, out),
-            Event::Signature { block, signature } => self.signature(*block, signature, out),
-            Event::Close { block } => self.close(*block, out),
-            Event::Citation {
+            AnswerEvent::Text { block, text, .. } => self.text(*block, text, out),
+            AnswerEvent::Signature { block, signature } => self.signature(*block, signature, out),
+            AnswerEvent::Close { block } => self.close(*block, out),
+            AnswerEvent::Citation {
                 choice: 0,
                 citation,
             } => self.cite(citation, out),
-            Event::Finish { choice: 0, finish } => self.finish = finish.clone().into_owned(),
-            Event::Usage(usage) => self.usage = *usage,
-            Event::Failed(failure) => self.fail(failure, out),
+            AnswerEvent::Finish { choice: 0, finish } => self.finish = finish.clone().into_owned(),
+            AnswerEvent::Usage(usage) => self.usage = *usage,
+            AnswerEvent::Failed(failure) => self.fail(failure, out),
             // A message is one choice.
-            Event::Open { .. } | Event::Citation { .. } | Event::Finish { .. } => {}
+            AnswerEvent::Open { .. }
+            | AnswerEvent::Citation { .. }
+            | AnswerEvent::Finish { .. } => {}
         }
     }
 
@@ -231,7 +233,7 @@ impl WriteStream for Writer {
         event(out, "message_stop", |_| {});
     }
 
-    fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+    fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut) {
         out.put_slice(&failure.event(Format::AnthropicMessages, &self.context.request_id));
     }
 }

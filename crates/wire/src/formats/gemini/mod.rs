@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use super::{Codec, CountRequest};
 use crate::error::ErrorBody;
 use crate::translate::TranslateError;
-use crate::translate::event::{Event, ReadStream, Sink, replay};
+use crate::translate::event::{AnswerEvent, ReadStream, Sink, replay};
 use crate::translate::json::Json;
-use crate::translate::neutral::{Request, Response};
+use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::usage::UsageLayout;
@@ -44,7 +44,7 @@ impl Codec for Gemini {
 
     fn write_request(
         &self,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         model: &str,
         _: &RequestOptions,
         losses: &mut Losses,
@@ -57,12 +57,12 @@ impl Codec for Gemini {
         &self,
         body: Json<'a>,
         context: &ResponseContext,
-    ) -> Result<Response<'a>, TranslateError> {
+    ) -> Result<NeutralResponse<'a>, TranslateError> {
         read_response::read_response(body, context)
     }
 
     fn stream_reader(&self, context: &ResponseContext) -> Box<dyn ReadStream> {
-        Box::new(read_stream::Reader::new(context))
+        Box::new(read_stream::GeminiStreamReader::new(context))
     }
 
     /// Without `alt=sse` Gemini streams a list.
@@ -71,7 +71,7 @@ impl Codec for Gemini {
             Json::Array(chunks) => read_stream::read_list(chunks, context, sink),
             body => match self.read_response(body, context) {
                 Ok(response) => replay(response, sink),
-                Err(error) => sink(Event::Failed(error.into())),
+                Err(error) => sink(AnswerEvent::Failed(error.into())),
             },
         }
     }

@@ -3,20 +3,21 @@
 use super::grounding;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Choice, Finish, Image, Kind, Part, Response, Source, Text, Thinking, ToolCall, Usage,
+    Arguments, Choice, Finish, Image, MediaSource, NeutralResponse, Part, PartKind, Text, Thinking,
+    TokenCounts, ToolCall,
 };
 use crate::translate::options::ResponseContext;
 use crate::translate::signature::Signature;
 use crate::translate::tool_id;
-use crate::translate::{TranslateError, failure};
+use crate::translate::{TranslateError, provider_error};
 
 /// Reads the body of an answer.
 pub(crate) fn read_response<'a>(
     json: Json<'a>,
     context: &ResponseContext,
-) -> Result<Response<'a>, TranslateError> {
-    if failure::is_failure(&json) {
-        return Err(failure::Failure::read(None, &json).into());
+) -> Result<NeutralResponse<'a>, TranslateError> {
+    if provider_error::is_error(&json) {
+        return Err(provider_error::ProviderError::read(None, &json).into());
     }
     let mut body = match json {
         Json::Object(body) if body.has("candidates") || body.has("promptFeedback") => body,
@@ -35,11 +36,11 @@ pub(crate) fn read_response<'a>(
         }
     }
     if choices.is_empty() {
-        choices.push(blocked());
+        choices.push(blocked_choice());
     }
     let usage = body.get("usageMetadata").map(read_usage);
     let tier = read_tier(&body);
-    Ok(Response {
+    Ok(NeutralResponse {
         id,
         created: None,
         model: body.take("modelVersion").and_then(Json::into_text),
@@ -50,7 +51,7 @@ pub(crate) fn read_response<'a>(
 }
 
 /// The answer to a prompt that was refused as such.
-const fn blocked<'a>() -> Choice<'a> {
+const fn blocked_choice<'a>() -> Choice<'a> {
     Choice {
         index: 0,
         parts: Vec::new(),
@@ -67,20 +68,20 @@ pub(super) fn read_tier(body: &Object<'_>) -> Option<Text<'static>> {
 }
 
 /// Reads token counts: thoughts come on top of the candidates, tool prompts on top of the prompt.
-pub(super) fn read_usage(usage: &Json<'_>) -> Usage {
+pub(super) fn read_usage(usage: &Json<'_>) -> TokenCounts {
     let count = |key: &str| usage.u64(key).unwrap_or(0);
     let reasoning = count("thoughtsTokenCount");
-    Usage {
+    TokenCounts {
         input: count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
         cached: count("cachedContentTokenCount"),
         output: count("candidatesTokenCount").saturating_add(reasoning),
         reasoning,
-        ..Usage::default()
+        ..TokenCounts::default()
     }
 }
 
 /// The table of finish reasons; those that mean the model failed have no counterpart.
-pub(super) fn read_finish(reason: &str) -> Result<Finish<'static>, failure::Failure> {
+pub(super) fn read_finish(reason: &str) -> Result<Finish<'static>, provider_error::ProviderError> {
     match reason {
         "MAX_TOKENS" => Ok(Finish::Length),
         "SAFETY"
@@ -97,7 +98,7 @@ pub(super) fn read_finish(reason: &str) -> Result<Finish<'static>, failure::Fail
         | "UNEXPECTED_TOOL_CALL"
         | "TOO_MANY_TOOL_CALLS"
         | "MISSING_THOUGHT_SIGNATURE"
-        | "MALFORMED_RESPONSE" => Err(failure::Failure::new(
+        | "MALFORMED_RESPONSE" => Err(provider_error::ProviderError::new(
             502,
             "upstream_error",
             &format!("The model's answer is unusable ({reason})."),
@@ -106,8 +107,8 @@ pub(super) fn read_finish(reason: &str) -> Result<Finish<'static>, failure::Fail
     }
 }
 
-/// What a part holds.
-pub(super) enum Found<'a> {
+/// Content of a part.
+pub(super) enum CandidatePart<'a> {
     Text(Text<'a>),
     Thought(Text<'a>),
     Call {
@@ -122,20 +123,20 @@ pub(super) enum Found<'a> {
 }
 
 /// Reads a part and its signature.
-pub(super) fn read_part(part: Json<'_>) -> Option<(Found<'_>, Option<Text<'_>>)> {
+pub(super) fn read_part(part: Json<'_>) -> Option<(CandidatePart<'_>, Option<Text<'_>>)> {
     let mut part = part.into_object()?;
     let signature = part.take("thoughtSignature").and_then(Json::into_text);
     let thought = part.get("thought").and_then(Json::as_bool) == Some(true);
     if let Some(text) = part.take_string("text") {
         let found = if thought {
-            Found::Thought(text)
+            CandidatePart::Thought(text)
         } else {
-            Found::Text(text)
+            CandidatePart::Text(text)
         };
         return Some((found, signature));
     }
     if let Some(mut call) = part.take_object("functionCall") {
-        let found = Found::Call {
+        let found = CandidatePart::Call {
             id: call.take("id").and_then(Json::into_text),
             name: call.take_string("name")?,
             arguments: call.take("args").map_or("{}".into(), |args| args.to_text()),
@@ -143,13 +144,13 @@ pub(super) fn read_part(part: Json<'_>) -> Option<(Found<'_>, Option<Text<'_>>)>
         return Some((found, signature));
     }
     if let Some(mut inline) = part.take_object("inlineData") {
-        let found = Found::Image {
+        let found = CandidatePart::Image {
             media_type: inline.take_string("mimeType")?,
             data: inline.take_string("data")?,
         };
         return Some((found, signature));
     }
-    code(&part).map(|text| (Found::Text(text.into()), signature))
+    code(&part).map(|text| (CandidatePart::Text(text.into()), signature))
 }
 
 /// Code that the provider ran, and what came out, as text: no client's format has such parts.
@@ -183,7 +184,7 @@ fn read_candidate<'a>(
     let reason = candidate.str("finishReason").unwrap_or_default();
     let has_calls = parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::ToolCall(_)));
+        .any(|part| matches!(part.kind, PartKind::ToolCall(_)));
     let citations = candidate.get("groundingMetadata").map(grounding::read);
     Ok(Choice {
         index: candidate.u64("index").unwrap_or(0),
@@ -196,28 +197,28 @@ fn read_candidate<'a>(
 
 fn add<'a>(
     parts: &mut Vec<Part<'a>>,
-    found: Found<'a>,
+    found: CandidatePart<'a>,
     signature: Option<Text<'a>>,
     seed: &str,
     calls: &mut usize,
 ) {
     match found {
-        Found::Thought(text) => {
+        CandidatePart::Thought(text) => {
             match parts.last_mut().map(|part| &mut part.kind) {
-                Some(Kind::Thinking(last)) if last.signature.is_none() => {
+                Some(PartKind::Thinking(last)) if last.signature.is_none() => {
                     last.text.to_mut().push_str(&text);
                 }
                 _ => parts.push(thought(text, None)),
             }
             sign(parts, "".into(), signature);
         }
-        Found::Text(text) => {
+        CandidatePart::Text(text) => {
             sign(parts, "".into(), signature);
             if !text.is_empty() {
                 parts.push(Part::text(text));
             }
         }
-        Found::Call {
+        CandidatePart::Call {
             id,
             name,
             arguments,
@@ -230,7 +231,7 @@ fn add<'a>(
                 }
                 sign(parts, id.clone(), Some(value));
             }
-            parts.push(Part::new(Kind::ToolCall(ToolCall {
+            parts.push(Part::new(PartKind::ToolCall(ToolCall {
                 id,
                 name,
                 arguments: Arguments::Object(arguments),
@@ -238,26 +239,28 @@ fn add<'a>(
                 custom: false,
             })));
         }
-        Found::Image { media_type, data } => parts.push(Part::new(Kind::Image(Image {
-            source: Source::Base64 { media_type, data },
-            detail: None,
-        }))),
+        CandidatePart::Image { media_type, data } => {
+            parts.push(Part::new(PartKind::Image(Image {
+                source: MediaSource::Base64 { media_type, data },
+                detail: None,
+            })))
+        }
     }
 }
 
 const fn thought<'a>(text: Text<'a>, signature: Option<Signature<'a>>) -> Part<'a> {
-    Part::new(Kind::Thinking(Thinking { text, signature }))
+    Part::new(PartKind::Thinking(Thinking { text, signature }))
 }
 
 const fn is_unsigned(part: &Part<'_>) -> bool {
-    matches!(&part.kind, Kind::Thinking(thinking) if thinking.signature.is_none())
+    matches!(&part.kind, PartKind::Thinking(thinking) if thinking.signature.is_none())
 }
 
 /// Signs the thought just before. A signature of text without one is dropped: Gemini only demands
 /// those of calls.
 fn sign<'a>(parts: &mut [Part<'a>], call: Text<'a>, value: Option<Text<'a>>) {
     if let (Some(last), Some(value)) = (parts.last_mut(), value)
-        && let Kind::Thinking(thinking) = &mut last.kind
+        && let PartKind::Thinking(thinking) = &mut last.kind
         && thinking.signature.is_none()
     {
         thinking.signature = Some(Signature::Gemini { call, value });

@@ -1,30 +1,30 @@
 //! Reads a stream of `generateContent` answers, each with what came since the last one.
 
 use super::grounding;
-use super::read_response::{Found, read_finish, read_part, read_tier, read_usage};
-use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
-use crate::translate::failure::{self, Failure};
+use super::read_response::{CandidatePart, read_finish, read_part, read_tier, read_usage};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, ReadStream, Sink};
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{Finish, Text};
 use crate::translate::options::ResponseContext;
+use crate::translate::provider_error::{self, ProviderError};
 use crate::translate::signature::Signature;
 use crate::translate::stream::parse_event;
 use crate::translate::tool_id;
 
 /// Reads one answer.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct GeminiStreamReader {
     started: bool,
     seed: String,
     blocks: usize,
     calls: usize,
-    choices: Vec<Progress>,
+    choices: Vec<CandidateState>,
     blocked: bool,
 }
 
 /// Reads a stream that came as one list.
 pub(super) fn read_list(chunks: Vec<Json<'_>>, context: &ResponseContext, sink: &mut Sink<'_>) {
-    let mut reader = Reader::new(context);
+    let mut reader = GeminiStreamReader::new(context);
     for chunk in chunks {
         reader.chunk(chunk, sink);
     }
@@ -33,9 +33,9 @@ pub(super) fn read_list(chunks: Vec<Json<'_>>, context: &ResponseContext, sink: 
     }
 }
 
-/// How far a candidate is.
+/// CandidateState of a candidate.
 #[derive(Debug)]
-struct Progress {
+struct CandidateState {
     index: u64,
     /// The text or thought being written, and whether it is a thought.
     open: Option<(usize, bool)>,
@@ -43,7 +43,7 @@ struct Progress {
     finish: Option<Finish<'static>>,
 }
 
-impl Reader {
+impl GeminiStreamReader {
     pub(crate) fn new(context: &ResponseContext) -> Self {
         Self {
             started: false,
@@ -57,8 +57,8 @@ impl Reader {
 
     /// Takes one answer of the stream.
     fn chunk(&mut self, json: Json<'_>, sink: &mut Sink<'_>) {
-        if failure::is_failure(&json) {
-            return sink(Event::Failed(Failure::read(None, &json)));
+        if provider_error::is_error(&json) {
+            return sink(AnswerEvent::Failed(ProviderError::read(None, &json)));
         }
         let Json::Object(mut chunk) = json else {
             return;
@@ -75,7 +75,7 @@ impl Reader {
             }
         }
         if let Some(usage) = chunk.get("usageMetadata") {
-            sink(Event::Usage(read_usage(usage)));
+            sink(AnswerEvent::Usage(read_usage(usage)));
         }
     }
 
@@ -87,7 +87,7 @@ impl Reader {
         if let Some(id) = &id {
             self.seed = id.to_string();
         }
-        sink(Event::Start(Start {
+        sink(AnswerEvent::Start(AnswerStart {
             id,
             created: None,
             model: chunk.take("modelVersion").and_then(Json::into_text),
@@ -107,7 +107,7 @@ impl Reader {
         }
         if let Some(metadata) = candidate.get("groundingMetadata") {
             for citation in grounding::read(metadata) {
-                sink(Event::Citation {
+                sink(AnswerEvent::Citation {
                     choice: index,
                     citation,
                 });
@@ -119,7 +119,7 @@ impl Reader {
         };
         match read_finish(&reason) {
             Ok(finish) => choice.finish = Some(finish.with_tools(choice.calls)),
-            Err(failure) => sink(Event::Failed(failure)),
+            Err(failure) => sink(AnswerEvent::Failed(failure)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Reader {
         if let Some(at) = self.choices.iter().position(|choice| choice.index == index) {
             return at;
         }
-        self.choices.push(Progress {
+        self.choices.push(CandidateState {
             index,
             open: None,
             calls: false,
@@ -139,22 +139,22 @@ impl Reader {
     fn part(
         &mut self,
         at: usize,
-        found: Found<'_>,
+        found: CandidatePart<'_>,
         signature: Option<Text<'_>>,
         sink: &mut Sink<'_>,
     ) {
         match found {
-            Found::Thought(text) => {
+            CandidatePart::Thought(text) => {
                 self.text(at, text, true, sink);
                 self.sign(at, "", signature, sink);
             }
-            Found::Text(text) => {
+            CandidatePart::Text(text) => {
                 self.sign(at, "", signature, sink);
                 if !text.is_empty() {
                     self.text(at, text, false, sink);
                 }
             }
-            Found::Call {
+            CandidatePart::Call {
                 id,
                 name,
                 arguments,
@@ -164,15 +164,15 @@ impl Reader {
                 if signature.is_some() {
                     self.carry(at, &id, signature.clone(), sink);
                 }
-                let kind = Block::Tool {
+                let kind = BlockKind::Tool {
                     id: id.into(),
                     name,
                     signature,
                 };
                 self.whole(at, kind, arguments, sink);
             }
-            Found::Image { media_type, data } => {
-                self.whole(at, Block::Image { media_type, data }, "".into(), sink);
+            CandidatePart::Image { media_type, data } => {
+                self.whole(at, BlockKind::Image { media_type, data }, "".into(), sink);
             }
         }
     }
@@ -182,9 +182,9 @@ impl Reader {
             Some((block, open)) if open == thought => block,
             _ => {
                 let kind = if thought {
-                    Block::Thinking
+                    BlockKind::Thinking
                 } else {
-                    Block::Text
+                    BlockKind::Text
                 };
                 let Some(block) = self.open(at, kind, sink) else {
                     return;
@@ -195,7 +195,7 @@ impl Reader {
                 block
             }
         };
-        sink(Event::Text {
+        sink(AnswerEvent::Text {
             block,
             text,
             logprobs: None,
@@ -203,13 +203,13 @@ impl Reader {
     }
 
     /// Closes the open block and opens the next one.
-    fn open(&mut self, at: usize, kind: Block<'_>, sink: &mut Sink<'_>) -> Option<usize> {
+    fn open(&mut self, at: usize, kind: BlockKind<'_>, sink: &mut Sink<'_>) -> Option<usize> {
         let choice = self.choices.get_mut(at)?;
         choice.close(sink);
         let block = self.blocks;
         self.blocks += 1;
-        choice.calls |= matches!(kind, Block::Tool { .. });
-        sink(Event::Open {
+        choice.calls |= matches!(kind, BlockKind::Tool { .. });
+        sink(AnswerEvent::Open {
             choice: choice.index,
             block,
             kind,
@@ -217,18 +217,18 @@ impl Reader {
         Some(block)
     }
 
-    fn whole(&mut self, at: usize, kind: Block<'_>, text: Text<'_>, sink: &mut Sink<'_>) {
+    fn whole(&mut self, at: usize, kind: BlockKind<'_>, text: Text<'_>, sink: &mut Sink<'_>) {
         let Some(block) = self.open(at, kind, sink) else {
             return;
         };
         if !text.is_empty() {
-            sink(Event::Text {
+            sink(AnswerEvent::Text {
                 block,
                 text,
                 logprobs: None,
             });
         }
-        sink(Event::Close { block });
+        sink(AnswerEvent::Close { block });
     }
 
     /// Signs the open thought, if there is one.
@@ -241,11 +241,11 @@ impl Reader {
         });
         if let Some(((block, _), value)) = open.zip(signature) {
             let call = call.to_owned().into();
-            sink(Event::Signature {
+            sink(AnswerEvent::Signature {
                 block,
                 signature: Signature::Gemini { call, value },
             });
-            sink(Event::Close { block });
+            sink(AnswerEvent::Close { block });
         }
     }
 
@@ -259,15 +259,15 @@ impl Reader {
     }
 }
 
-impl Progress {
+impl CandidateState {
     fn close(&mut self, sink: &mut Sink<'_>) {
         if let Some((block, _)) = self.open.take() {
-            sink(Event::Close { block });
+            sink(AnswerEvent::Close { block });
         }
     }
 }
 
-impl ReadStream for Reader {
+impl ReadStream for GeminiStreamReader {
     fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
         parse_event(data, sink, |json, sink| self.chunk(json, sink));
     }
@@ -278,14 +278,14 @@ impl ReadStream for Reader {
 
     fn end(&mut self, sink: &mut Sink<'_>) {
         if self.choices.is_empty() {
-            sink(Event::Finish {
+            sink(AnswerEvent::Finish {
                 choice: 0,
                 finish: Finish::Filtered,
             });
         }
         for choice in &mut self.choices {
             choice.close(sink);
-            sink(Event::Finish {
+            sink(AnswerEvent::Finish {
                 choice: choice.index,
                 finish: choice.finish.take().unwrap_or(Finish::Stop),
             });

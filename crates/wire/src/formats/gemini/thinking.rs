@@ -4,7 +4,7 @@ use crate::translate::capability::{GeminiThinking, gemini_thinking};
 use crate::translate::neutral::{Effort, Reasoning};
 use crate::translate::policy::{Feature, Losses};
 
-/// What Gemini is asked for.
+/// The thinking to ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ThinkingPlan {
     pub(super) level: Option<&'static str>,
@@ -12,7 +12,7 @@ pub(super) struct ThinkingPlan {
     pub(super) show: bool,
 }
 
-/// What to ask Gemini for.
+/// Plans the thinking to ask for.
 ///
 /// Thoughts count against the ceiling of the answer, so a fifth of it is kept for the answer.
 pub(super) fn plan(

@@ -1,4 +1,4 @@
-//! Where `generateContent` responses have their usage and text.
+//! Places of usage and text in `generateContent` responses.
 
 use crate::usage::{Counting, UsageLayout, finder};
 

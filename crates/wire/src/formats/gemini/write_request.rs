@@ -7,27 +7,28 @@ use bytes::BytesMut;
 use super::thinking::{self, ThinkingPlan};
 use crate::translate::capability::{GeminiThinking, gemini_checks_signatures, gemini_thinking};
 use crate::translate::data_url;
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::extra;
 use crate::translate::neutral::{
-    Extra, Kind, Output, Part, Request, Source, Tier, ToolCall, ToolChoice, ToolResult,
+    Extra, MediaSource, NeutralRequest, OutputShape, Part, PartKind, Tier, ToolCall, ToolChoice,
+    ToolResult,
 };
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::signature::Signature;
 use crate::translate::tool_id::{NAME_LIMIT, fit_name, is_made};
-use crate::translate::tool_schema::{self, Sent};
+use crate::translate::tool_schema::{self, SentTool};
 use crate::translate::turns::{Turn, Turns, is_blank, is_result, turns};
 
-/// What Google says to send where a call has no signature because another model made it
-/// (ai.google.dev, "Thought signatures").
+/// The signature to send with a call that another model made, as Google says (ai.google.dev, "Thought
+/// signatures").
 const UNSIGNED: &str = "skip_thought_signature_validator";
 
-/// How many texts to stop at Gemini takes.
+/// The most texts to stop at that Gemini takes.
 const STOP_LIMIT: usize = 5;
 
 /// Writes the body of `POST …:generateContent`.
 pub(crate) fn write_request(
-    request: &Request<'_>,
+    request: &NeutralRequest<'_>,
     model: &str,
     losses: &mut Losses,
     out: &mut BytesMut,
@@ -73,7 +74,7 @@ fn takes(extra: &Extra<'_>) -> bool {
     )
 }
 
-fn lose_rest(request: &Request<'_>, losses: &mut Losses) {
+fn lose_rest(request: &NeutralRequest<'_>, losses: &mut Losses) {
     for (feature, asked) in [
         (Feature::User, request.user.is_some()),
         (Feature::Verbosity, request.verbosity.is_some()),
@@ -93,7 +94,7 @@ fn lose_rest(request: &Request<'_>, losses: &mut Losses) {
 
 fn is_written(part: &Part<'_>) -> bool {
     match part.kind {
-        Kind::Thinking(_) | Kind::Foreign { .. } => false,
+        PartKind::Thinking(_) | PartKind::Foreign { .. } => false,
         _ => !is_blank(part),
     }
 }
@@ -102,22 +103,22 @@ fn is_written(part: &Part<'_>) -> bool {
 /// they led to, and it wants no more back.
 fn lose_part(part: &Part<'_>, losses: &mut Losses) {
     match &part.kind {
-        Kind::Thinking(thinking)
+        PartKind::Thinking(thinking)
             if !matches!(thinking.signature, Some(Signature::Gemini { .. })) =>
         {
             losses.lose(Feature::ForeignThinking);
         }
-        Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
         _ => {}
     }
 }
 
 /// The names of all calls by id: results have to name their function.
-fn call_names<'r>(request: &'r Request<'_>) -> HashMap<&'r str, &'r str> {
+fn call_names<'r>(request: &'r NeutralRequest<'_>) -> HashMap<&'r str, &'r str> {
     let parts = request.messages.iter().flat_map(|message| &message.parts);
     parts
         .filter_map(|part| match &part.kind {
-            Kind::ToolCall(call) => Some((call.id.as_ref(), call.name.as_ref())),
+            PartKind::ToolCall(call) => Some((call.id.as_ref(), call.name.as_ref())),
             _ => None,
         })
         .collect()
@@ -132,7 +133,7 @@ struct Scribe<'r> {
 }
 
 impl Scribe<'_> {
-    fn write_talk(&self, fields: &mut Fields<'_>, talk: &Turns<'_, '_>, losses: &mut Losses) {
+    fn write_talk(&self, fields: &mut ObjectWriter<'_>, talk: &Turns<'_, '_>, losses: &mut Losses) {
         let instructions: Vec<_> = talk
             .instructions
             .iter()
@@ -165,7 +166,7 @@ impl Scribe<'_> {
         });
     }
 
-    fn write_turn(&self, items: &mut Items<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
+    fn write_turn(&self, items: &mut ListWriter<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
         if turn.named {
             losses.lose(Feature::Name);
         }
@@ -194,12 +195,12 @@ impl Scribe<'_> {
 
     /// The signature of each part of a turn that has one, by the part's position.
     fn signatures<'t>(&self, turn: &'t Turn<'_, '_>) -> HashMap<usize, &'t str> {
-        let carried = carried(turn);
+        let carried = carried_signatures(turn);
         let unowned = carried.get("").copied();
         let mut found = HashMap::new();
         let mut first_call = true;
         for (at, part) in turn.parts.iter().enumerate() {
-            let Kind::ToolCall(call) = &part.kind else {
+            let PartKind::ToolCall(call) = &part.kind else {
                 continue;
             };
             let first = std::mem::take(&mut first_call);
@@ -214,7 +215,7 @@ impl Scribe<'_> {
         let last_text = turn
             .parts
             .iter()
-            .rposition(|part| matches!(part.kind, Kind::Text(_)) && !is_blank(part));
+            .rposition(|part| matches!(part.kind, PartKind::Text(_)) && !is_blank(part));
         if let (true, Some(at), Some(signature)) = (first_call, last_text, unowned) {
             found.insert(at, signature);
         }
@@ -223,7 +224,7 @@ impl Scribe<'_> {
 
     fn write_part(
         &self,
-        items: &mut Items<'_>,
+        items: &mut ListWriter<'_>,
         part: &Part<'_>,
         signature: Option<&str>,
         losses: &mut Losses,
@@ -232,19 +233,26 @@ impl Scribe<'_> {
             losses.lose(Feature::CacheControl);
         }
         match &part.kind {
-            Kind::Text(_) if is_blank(part) => {}
-            Kind::Text(text) | Kind::Refusal(text) => items.obj(|item| {
+            PartKind::Text(_) if is_blank(part) => {}
+            PartKind::Text(text) | PartKind::Refusal(text) => items.obj(|item| {
                 item.str("text", text);
                 item.opt_str("thoughtSignature", signature);
             }),
-            Kind::Image(_) | Kind::File(_) | Kind::Audio { .. } => write_media(items, part, losses),
-            Kind::ToolCall(call) => write_call(items, call, signature),
-            Kind::ToolResult(result) => self.write_result(items, result, losses),
-            Kind::Thinking(_) | Kind::Foreign { .. } => lose_part(part, losses),
+            PartKind::Image(_) | PartKind::File(_) | PartKind::Audio { .. } => {
+                write_media(items, part, losses)
+            }
+            PartKind::ToolCall(call) => write_call(items, call, signature),
+            PartKind::ToolResult(result) => self.write_result(items, result, losses),
+            PartKind::Thinking(_) | PartKind::Foreign { .. } => lose_part(part, losses),
         }
     }
 
-    fn write_result(&self, items: &mut Items<'_>, result: &ToolResult<'_>, losses: &mut Losses) {
+    fn write_result(
+        &self,
+        items: &mut ListWriter<'_>,
+        result: &ToolResult<'_>,
+        losses: &mut Losses,
+    ) {
         let name = self.names.get(result.id.as_ref()).copied();
         let texts: Vec<&str> = result.parts.iter().filter_map(text_of).collect();
         let media = || result.parts.iter().filter(|part| text_of(part).is_none());
@@ -269,9 +277,9 @@ impl Scribe<'_> {
 }
 
 /// The signatures that thoughts carry, by the call they belong to.
-fn carried<'t>(turn: &'t Turn<'_, '_>) -> HashMap<&'t str, &'t str> {
+fn carried_signatures<'t>(turn: &'t Turn<'_, '_>) -> HashMap<&'t str, &'t str> {
     let signature = |part: &&'t Part<'_>| match &part.kind {
-        Kind::Thinking(thinking) => match &thinking.signature {
+        PartKind::Thinking(thinking) => match &thinking.signature {
             Some(Signature::Gemini { call, value }) => Some((call.as_ref(), value.as_ref())),
             _ => None,
         },
@@ -282,15 +290,15 @@ fn carried<'t>(turn: &'t Turn<'_, '_>) -> HashMap<&'t str, &'t str> {
 
 fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Text(text) | Kind::Refusal(text) => Some(text),
+        PartKind::Text(text) | PartKind::Refusal(text) => Some(text),
         _ => None,
     }
 }
 
 /// Models before Gemini 3 take the images of results only beside them.
-fn write_result_media(items: &mut Items<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
+fn write_result_media(items: &mut ListWriter<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
     for part in &turn.parts {
-        if let Kind::ToolResult(result) = &part.kind {
+        if let PartKind::ToolResult(result) = &part.kind {
             for inner in result.parts.iter().filter(|part| text_of(part).is_none()) {
                 write_media(items, inner, losses);
             }
@@ -298,15 +306,15 @@ fn write_result_media(items: &mut Items<'_>, turn: &Turn<'_, '_>, losses: &mut L
     }
 }
 
-fn write_media(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
+fn write_media(items: &mut ListWriter<'_>, part: &Part<'_>, losses: &mut Losses) {
     match &part.kind {
-        Kind::Image(image) => {
+        PartKind::Image(image) => {
             if image.detail.is_some() {
                 losses.lose(Feature::ImageDetail);
             }
             write_source(items, &image.source, losses);
         }
-        Kind::File(file) => {
+        PartKind::File(file) => {
             if file.context.is_some() {
                 losses.lose(Feature::FileContext);
             }
@@ -315,7 +323,7 @@ fn write_media(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
             }
             write_source(items, &file.source, losses);
         }
-        Kind::Audio { data, format } => {
+        PartKind::Audio { data, format } => {
             items.obj(|item| {
                 item.obj("inlineData", |inline| {
                     inline.concat("mimeType", &["audio/", format]);
@@ -327,17 +335,17 @@ fn write_media(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
     }
 }
 
-fn write_source(items: &mut Items<'_>, source: &Source<'_>, losses: &mut Losses) {
+fn write_source(items: &mut ListWriter<'_>, source: &MediaSource<'_>, losses: &mut Losses) {
     match source {
-        Source::Id(_) => losses.lose(Feature::FileId),
-        Source::Text(text) => items.obj(|item| item.str("text", text)),
-        Source::Base64 { media_type, data } => items.obj(|item| {
+        MediaSource::Id(_) => losses.lose(Feature::FileId),
+        MediaSource::Text(text) => items.obj(|item| item.str("text", text)),
+        MediaSource::Base64 { media_type, data } => items.obj(|item| {
             item.obj("inlineData", |inline| {
                 inline.str("mimeType", media_type);
                 inline.str("data", data);
             });
         }),
-        Source::Url(url) => items.obj(|item| {
+        MediaSource::Url(url) => items.obj(|item| {
             item.obj("fileData", |file| {
                 file.opt_str("mimeType", data_url::media_type_of(url));
                 file.str("fileUri", url);
@@ -347,13 +355,13 @@ fn write_source(items: &mut Items<'_>, source: &Source<'_>, losses: &mut Losses)
 }
 
 /// Ids the router made are kept to itself: Gemini gave none.
-fn write_id(fields: &mut Fields<'_>, id: &str) {
+fn write_id(fields: &mut ObjectWriter<'_>, id: &str) {
     if !is_made(id) {
         fields.str("id", id);
     }
 }
 
-fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, signature: Option<&str>) {
+fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>, signature: Option<&str>) {
     items.obj(|item| {
         item.obj("functionCall", |function| {
             write_id(function, &call.id);
@@ -368,14 +376,14 @@ fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, signature: Option<&str
     });
 }
 
-fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Losses) {
+fn write_tools(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>, losses: &mut Losses) {
     if !tool_schema::any_sent(request, losses) {
         return;
     }
     let tools: Vec<_> = request
         .tools
         .iter()
-        .filter_map(|tool| Sent::of(tool, losses))
+        .filter_map(|tool| SentTool::of(tool, losses))
         .collect();
     fields.list("tools", |items| {
         items.obj(|item| {
@@ -395,7 +403,7 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Loss
     }
 }
 
-fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, losses: &mut Losses) {
+fn write_tool(items: &mut ListWriter<'_>, sent: &SentTool<'_>, losses: &mut Losses) {
     if sent.strict == Some(true) {
         losses.lose(Feature::ToolStrict);
     }
@@ -411,7 +419,7 @@ fn write_tool(items: &mut Items<'_>, sent: &Sent<'_>, losses: &mut Losses) {
     });
 }
 
-fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
+fn write_choice(fields: &mut ObjectWriter<'_>, choice: &ToolChoice<'_>) {
     let (mode, names) = match choice {
         ToolChoice::Auto => ("AUTO", &[][..]),
         ToolChoice::None => ("NONE", &[][..]),
@@ -432,7 +440,11 @@ fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
     }
 }
 
-fn write_sampling(config: &mut Fields<'_>, request: &Request<'_>, losses: &mut Losses) {
+fn write_sampling(
+    config: &mut ObjectWriter<'_>,
+    request: &NeutralRequest<'_>,
+    losses: &mut Losses,
+) {
     let sampling = &request.sampling;
     config.opt_num("maxOutputTokens", sampling.max_tokens);
     config.opt_num("temperature", sampling.temperature.as_ref());
@@ -451,11 +463,11 @@ fn write_sampling(config: &mut Fields<'_>, request: &Request<'_>, losses: &mut L
     }
 }
 
-fn write_output(config: &mut Fields<'_>, request: &Request<'_>, plan: ThinkingPlan) {
+fn write_output(config: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>, plan: ThinkingPlan) {
     match &request.output {
-        Output::Text => {}
-        Output::AnyJson => config.str("responseMimeType", "application/json"),
-        Output::Schema { schema, .. } => {
+        OutputShape::Text => {}
+        OutputShape::AnyJson => config.str("responseMimeType", "application/json"),
+        OutputShape::Schema { schema, .. } => {
             config.str("responseMimeType", "application/json");
             config.json("responseJsonSchema", schema);
         }

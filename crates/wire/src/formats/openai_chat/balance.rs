@@ -1,5 +1,5 @@
-//! Whether the arguments of a tool call, as far as they came, are whole. It doesn't check that
-//! they are valid.
+//! Decides whether the arguments of a tool call, as far as they came, are whole. It must not check
+//! that they are valid.
 
 /// Counts brackets outside of strings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +17,7 @@ impl Balance {
         }
     }
 
-    /// Whether all brackets that were opened are closed, and at least one was.
+    /// Returns true if all brackets that were opened are closed, and at least one was.
     pub(super) const fn is_whole(self) -> bool {
         self.began && self.depth == 0 && !self.in_string
     }

@@ -27,7 +27,7 @@ use crate::scan::Scan;
 use crate::translate::TranslateError;
 use crate::translate::event::{ReadStream, WriteStream};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::{Request, Response};
+use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::usage::UsageLayout;
@@ -50,7 +50,7 @@ impl Codec for OpenAiChat {
 
     fn write_request(
         &self,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         model: &str,
         options: &RequestOptions,
         losses: &mut Losses,
@@ -63,12 +63,12 @@ impl Codec for OpenAiChat {
         &self,
         body: Json<'a>,
         context: &ResponseContext,
-    ) -> Result<Response<'a>, TranslateError> {
+    ) -> Result<NeutralResponse<'a>, TranslateError> {
         read_response::read_response(body, context)
     }
 
     fn stream_reader(&self, context: &ResponseContext) -> Box<dyn ReadStream> {
-        Box::new(read_stream::Reader::new(context))
+        Box::new(read_stream::ChatStreamReader::new(context))
     }
 
     fn is_error_event(&self, data: &Value) -> bool {
@@ -91,13 +91,13 @@ impl Codec for OpenAiChat {
 }
 
 impl ClientCodec for OpenAiChat {
-    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError> {
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<NeutralRequest<'a>, TranslateError> {
         read_request::read_request(body)
     }
 
     fn write_response(
         &self,
-        response: &Response<'_>,
+        response: &NeutralResponse<'_>,
         context: &ResponseContext,
         out: &mut BytesMut,
     ) {
@@ -105,7 +105,7 @@ impl ClientCodec for OpenAiChat {
     }
 
     fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream> {
-        Box::new(write_stream::Writer::new(context))
+        Box::new(write_stream::ChatStreamWriter::new(context))
     }
 
     fn history_traces(&self) -> &'static [&'static [u8]] {

@@ -5,22 +5,21 @@ use crate::translate::data_url;
 use crate::translate::extra::openai_feature;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Extra, File, Function, Image, Kind, Message, Output, Part, Request, Role, Source,
-    Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
+    Arguments, Extra, File, Function, Image, MediaSource, Message, NeutralRequest, OutputShape,
+    Part, PartKind, Role, Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use crate::translate::policy::Feature;
 use crate::translate::reasoning;
 use crate::translate::signature::Signature;
 use crate::translate::tool_id;
 use crate::translate::typed::{
-    boolean, count, each, number, object, optional, optional_bool, required, text, texts,
+    ReadResult, boolean, count, each, number, object, optional_bool, optional_text, required_text,
+    text, texts,
 };
 
-type Read<T> = Result<T, TranslateError>;
-
 /// Reads the body of `POST /v1/chat/completions`.
-pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
-    let mut request = Request::default();
+pub(crate) fn read_request(body: Object<'_>) -> ReadResult<NeutralRequest<'_>> {
+    let mut request = NeutralRequest::default();
     for (key, value) in body.0 {
         if !value.is_null() {
             read_field(&mut request, key, value)?;
@@ -30,7 +29,11 @@ pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
     Ok(request)
 }
 
-fn read_field<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> Read<()> {
+fn read_field<'a>(
+    request: &mut NeutralRequest<'a>,
+    key: Text<'a>,
+    value: Json<'a>,
+) -> ReadResult<()> {
     match key.as_ref() {
         "model" => {}
         "messages" => request.messages = read_messages(value)?,
@@ -58,7 +61,11 @@ fn read_field<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> 
     Ok(())
 }
 
-fn read_sampling<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> Read<()> {
+fn read_sampling<'a>(
+    request: &mut NeutralRequest<'a>,
+    key: Text<'a>,
+    value: Json<'a>,
+) -> ReadResult<()> {
     let sampling = &mut request.sampling;
     match key.as_ref() {
         "max_completion_tokens" => sampling.max_tokens = Some(count(&value, &key)?),
@@ -85,7 +92,7 @@ fn read_sampling<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) 
     Ok(())
 }
 
-fn keep<'a>(request: &mut Request<'a>, feature: Feature, name: Text<'a>, value: Json<'a>) {
+fn keep<'a>(request: &mut NeutralRequest<'a>, feature: Feature, name: Text<'a>, value: Json<'a>) {
     request.extras.push(Extra {
         feature,
         name,
@@ -113,7 +120,7 @@ fn read_tier(value: &Json<'_>) -> Option<Tier> {
     })
 }
 
-fn read_messages(value: Json<'_>) -> Read<Vec<Message<'_>>> {
+fn read_messages(value: Json<'_>) -> ReadResult<Vec<Message<'_>>> {
     let mut messages: Vec<Message<'_>> = Vec::new();
     for message in each(value, "messages", read_message)? {
         match messages.last_mut() {
@@ -128,12 +135,12 @@ fn read_messages(value: Json<'_>) -> Read<Vec<Message<'_>>> {
 }
 
 fn is_results(message: &Message<'_>) -> bool {
-    matches!(message.parts.first(), Some(part) if matches!(part.kind, Kind::ToolResult(_)))
+    matches!(message.parts.first(), Some(part) if matches!(part.kind, PartKind::ToolResult(_)))
 }
 
-fn read_message(value: Json<'_>) -> Read<Message<'_>> {
+fn read_message(value: Json<'_>) -> ReadResult<Message<'_>> {
     let mut message = object(value, "")?;
-    let role = match required(&mut message, "role")?.as_ref() {
+    let role = match required_text(&mut message, "role")?.as_ref() {
         "system" => Role::System,
         "developer" => Role::Developer,
         "user" => Role::User,
@@ -144,7 +151,7 @@ fn read_message(value: Json<'_>) -> Read<Message<'_>> {
             return Err(TranslateError::invalid("role", &expected));
         }
     };
-    let name = optional(&mut message, "name")?;
+    let name = optional_text(&mut message, "name")?;
     let cache = message.take("cache_control");
     let mut parts = Vec::new();
     if role == Role::Assistant {
@@ -160,10 +167,10 @@ fn read_message(value: Json<'_>) -> Read<Message<'_>> {
     Ok(Message { role, parts, name })
 }
 
-fn read_result(mut message: Object<'_>) -> Read<Message<'_>> {
+fn read_result(mut message: Object<'_>) -> ReadResult<Message<'_>> {
     let cache = message.take("cache_control");
     let result = ToolResult {
-        id: optional(&mut message, "tool_call_id")?.unwrap_or_default(),
+        id: optional_text(&mut message, "tool_call_id")?.unwrap_or_default(),
         parts: read_content(message.take("content"))?,
         is_error: false,
         custom: false,
@@ -171,7 +178,7 @@ fn read_result(mut message: Object<'_>) -> Read<Message<'_>> {
     Ok(Message {
         role: Role::User,
         parts: vec![Part {
-            kind: Kind::ToolResult(result),
+            kind: PartKind::ToolResult(result),
             cache,
         }],
         name: None,
@@ -179,7 +186,7 @@ fn read_result(mut message: Object<'_>) -> Read<Message<'_>> {
 }
 
 /// Thoughts as this router hands them out, or as text from servers that sign nothing.
-fn read_thoughts<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> Read<()> {
+fn read_thoughts<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> ReadResult<()> {
     let said = message
         .take_string("reasoning_content")
         .or_else(|| message.take_string("reasoning"));
@@ -187,7 +194,7 @@ fn read_thoughts<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> Rea
     if blocks.is_empty() {
         if let Some(text) = said.filter(|text| !text.is_empty()) {
             let signature = None;
-            parts.push(Part::new(Kind::Thinking(Thinking { text, signature })));
+            parts.push(Part::new(PartKind::Thinking(Thinking { text, signature })));
         }
         return Ok(());
     }
@@ -200,31 +207,31 @@ fn read_thoughts<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> Rea
                 .and_then(Signature::from_block),
         };
         let text = block.take_string("thinking").unwrap_or_default();
-        parts.push(Part::new(Kind::Thinking(Thinking { text, signature })));
+        parts.push(Part::new(PartKind::Thinking(Thinking { text, signature })));
     }
     Ok(())
 }
 
-fn read_calls<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> Read<()> {
+fn read_calls<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> ReadResult<()> {
     if let Some(refusal) = message
         .take_string("refusal")
         .filter(|text| !text.is_empty())
     {
-        parts.push(Part::new(Kind::Refusal(refusal)));
+        parts.push(Part::new(PartKind::Refusal(refusal)));
     }
     if let Some(calls) = message.take("tool_calls") {
         parts.extend(each(calls, "tool_calls", read_call)?);
     }
     if message.has("function_call") {
         let kind = "function_call".into();
-        parts.push(Part::new(Kind::Foreign { kind }));
+        parts.push(Part::new(PartKind::Foreign { kind }));
     }
     Ok(())
 }
 
-fn read_call(value: Json<'_>) -> Read<Part<'_>> {
+fn read_call(value: Json<'_>) -> ReadResult<Part<'_>> {
     let mut call = object(value, "")?;
-    let id = optional(&mut call, "id")?.unwrap_or_default();
+    let id = optional_text(&mut call, "id")?.unwrap_or_default();
     let cache = call.take("cache_control");
     let signature = call.take("extra_content").and_then(read_google_signature);
     let (mut function, argument, custom) = match call.take_object("custom") {
@@ -240,9 +247,9 @@ fn read_call(value: Json<'_>) -> Read<Part<'_>> {
         None => Arguments::Text("".into()),
     };
     Ok(Part {
-        kind: Kind::ToolCall(ToolCall {
+        kind: PartKind::ToolCall(ToolCall {
             id,
-            name: required(&mut function, "name")?,
+            name: required_text(&mut function, "name")?,
             arguments,
             signature,
             custom,
@@ -260,7 +267,7 @@ pub(super) fn read_google_signature(extra: Json<'_>) -> Option<Text<'_>> {
         .into_text()
 }
 
-fn read_content(content: Option<Json<'_>>) -> Read<Vec<Part<'_>>> {
+fn read_content(content: Option<Json<'_>>) -> ReadResult<Vec<Part<'_>>> {
     match content {
         None => Ok(Vec::new()),
         Some(Json::String(text)) => Ok(vec![Part::text(text)]),
@@ -269,26 +276,26 @@ fn read_content(content: Option<Json<'_>>) -> Read<Vec<Part<'_>>> {
     }
 }
 
-fn read_part(value: Json<'_>) -> Read<Part<'_>> {
+fn read_part(value: Json<'_>) -> ReadResult<Part<'_>> {
     if let Json::String(text) = value {
         return Ok(Part::text(text));
     }
     let mut part = object(value, "")?;
     let cache = part.take("cache_control");
-    let kind = required(&mut part, "type")?;
+    let kind = required_text(&mut part, "type")?;
     let kind = match kind.as_ref() {
-        "text" | "input_text" | "output_text" => Kind::Text(required(&mut part, "text")?),
-        "refusal" => Kind::Refusal(required(&mut part, "refusal")?),
-        "image_url" => Kind::Image(read_image(&mut part)?),
+        "text" | "input_text" | "output_text" => PartKind::Text(required_text(&mut part, "text")?),
+        "refusal" => PartKind::Refusal(required_text(&mut part, "refusal")?),
+        "image_url" => PartKind::Image(read_image(&mut part)?),
         "input_audio" => read_audio(&mut part)?,
-        "file" => Kind::File(read_file(&mut part)?),
-        "thinking" => Kind::Thinking(read_mistral_thinking(&mut part)),
-        _ => Kind::Foreign { kind },
+        "file" => PartKind::File(read_file(&mut part)?),
+        "thinking" => PartKind::Thinking(read_mistral_thinking(&mut part)),
+        _ => PartKind::Foreign { kind },
     };
     Ok(Part { kind, cache })
 }
 
-fn read_image<'a>(part: &mut Object<'a>) -> Read<Image<'a>> {
+fn read_image<'a>(part: &mut Object<'a>) -> ReadResult<Image<'a>> {
     let mut image = match part.take("image_url") {
         Some(Json::String(url)) => {
             let source = data_url::read(url);
@@ -300,34 +307,34 @@ fn read_image<'a>(part: &mut Object<'a>) -> Read<Image<'a>> {
         Some(value) => object(value, "image_url")?,
         None => return Err(TranslateError::missing("image_url")),
     };
-    let url = required(&mut image, "url").map_err(|error| error.within("image_url"))?;
+    let url = required_text(&mut image, "url").map_err(|error| error.within("image_url"))?;
     Ok(Image {
         source: data_url::read(url),
-        detail: optional(&mut image, "detail")?.filter(|detail| detail != "auto"),
+        detail: optional_text(&mut image, "detail")?.filter(|detail| detail != "auto"),
     })
 }
 
-fn read_audio<'a>(part: &mut Object<'a>) -> Read<Kind<'a>> {
+fn read_audio<'a>(part: &mut Object<'a>) -> ReadResult<PartKind<'a>> {
     let Some(audio) = part.take("input_audio") else {
         return Err(TranslateError::missing("input_audio"));
     };
     let mut audio = object(audio, "input_audio")?;
-    Ok(Kind::Audio {
-        data: required(&mut audio, "data")?,
-        format: required(&mut audio, "format")?,
+    Ok(PartKind::Audio {
+        data: required_text(&mut audio, "data")?,
+        format: required_text(&mut audio, "format")?,
     })
 }
 
-fn read_file<'a>(part: &mut Object<'a>) -> Read<File<'a>> {
+fn read_file<'a>(part: &mut Object<'a>) -> ReadResult<File<'a>> {
     let Some(file) = part.take("file") else {
         return Err(TranslateError::missing("file"));
     };
     let mut file = object(file, "file")?;
-    let name = optional(&mut file, "filename")?;
-    let data = optional(&mut file, "file_data")?.map(data_url::read_file);
+    let name = optional_text(&mut file, "filename")?;
+    let data = optional_text(&mut file, "file_data")?.map(data_url::read_file);
     let source = match data {
         Some(source) => source,
-        None => Source::Id(required(&mut file, "file_id").map_err(|e| e.within("file"))?),
+        None => MediaSource::Id(required_text(&mut file, "file_id").map_err(|e| e.within("file"))?),
     };
     Ok(File {
         source,
@@ -354,9 +361,9 @@ fn read_mistral_thinking<'a>(part: &mut Object<'a>) -> Thinking<'a> {
     Thinking { text, signature }
 }
 
-fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
+fn read_tool(value: Json<'_>) -> ReadResult<Tool<'_>> {
     let mut tool = object(value, "")?;
-    let kind = optional(&mut tool, "type")?.unwrap_or_else(|| "function".into());
+    let kind = optional_text(&mut tool, "type")?.unwrap_or_else(|| "function".into());
     let cache = tool.take("cache_control");
     match kind.as_ref() {
         "function" => {
@@ -366,8 +373,8 @@ fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
             let mut function = object(function, "function")?;
             let inner_cache = function.take("cache_control");
             Ok(Tool::Function(Function {
-                name: required(&mut function, "name").map_err(|e| e.within("function"))?,
-                description: optional(&mut function, "description")?,
+                name: required_text(&mut function, "name").map_err(|e| e.within("function"))?,
+                description: optional_text(&mut function, "description")?,
                 schema: function.take("parameters"),
                 strict: optional_bool(&function, "strict")?,
                 cache: cache.or(inner_cache),
@@ -380,8 +387,8 @@ fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
             };
             let mut custom = object(custom, "custom")?;
             Ok(Tool::Custom {
-                name: required(&mut custom, "name").map_err(|e| e.within("custom"))?,
-                description: optional(&mut custom, "description")?,
+                name: required_text(&mut custom, "name").map_err(|e| e.within("custom"))?,
+                description: optional_text(&mut custom, "description")?,
                 format: custom.take("format"),
             })
         }
@@ -390,7 +397,7 @@ fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
 }
 
 /// A tool choice that is one word, as both of OpenAI's formats write it.
-pub(crate) fn read_choice_word(word: &str) -> Read<ToolChoice<'static>> {
+pub(crate) fn read_choice_word(word: &str) -> ReadResult<ToolChoice<'static>> {
     match word {
         "auto" => Ok(ToolChoice::Auto),
         "none" => Ok(ToolChoice::None),
@@ -402,20 +409,20 @@ pub(crate) fn read_choice_word(word: &str) -> Read<ToolChoice<'static>> {
     }
 }
 
-fn read_tool_choice(value: Json<'_>) -> Read<Option<ToolChoice<'_>>> {
+fn read_tool_choice(value: Json<'_>) -> ReadResult<Option<ToolChoice<'_>>> {
     if let Some(word) = value.as_str() {
         return read_choice_word(word).map(Some);
     }
     let mut choice = object(value, "tool_choice")?;
     let within = |error: TranslateError| error.within("tool_choice");
-    let kind = required(&mut choice, "type").map_err(within)?;
+    let kind = required_text(&mut choice, "type").map_err(within)?;
     match kind.as_ref() {
         "function" | "custom" => {
             let mut named = match choice.take(&kind) {
                 Some(named) => object(named, &kind).map_err(within)?,
                 None => return Err(within(TranslateError::missing(&kind))),
             };
-            let name = required(&mut named, "name").map_err(within)?;
+            let name = required_text(&mut named, "name").map_err(within)?;
             Ok(Some(ToolChoice::Named(name)))
         }
         "allowed_tools" => {
@@ -430,7 +437,7 @@ fn read_tool_choice(value: Json<'_>) -> Read<Option<ToolChoice<'_>>> {
 }
 
 /// `{mode, tools: [{type, name | function: {name}}]}`, which both of OpenAI's formats have.
-pub(crate) fn read_allowed(mut allowed: Object<'_>) -> Read<ToolChoice<'_>> {
+pub(crate) fn read_allowed(mut allowed: Object<'_>) -> ReadResult<ToolChoice<'_>> {
     let required_one = allowed.str("mode") == Some("required");
     let names = allowed
         .take_array("tools")
@@ -448,12 +455,12 @@ pub(crate) fn read_allowed(mut allowed: Object<'_>) -> Read<ToolChoice<'_>> {
     })
 }
 
-fn read_format(value: Json<'_>) -> Read<Output<'_>> {
+fn read_format(value: Json<'_>) -> ReadResult<OutputShape<'_>> {
     let mut format = object(value, "response_format")?;
     let within = |error: TranslateError| error.within("response_format");
-    match required(&mut format, "type").map_err(within)?.as_ref() {
-        "text" => Ok(Output::Text),
-        "json_object" => Ok(Output::AnyJson),
+    match required_text(&mut format, "type").map_err(within)?.as_ref() {
+        "text" => Ok(OutputShape::Text),
+        "json_object" => Ok(OutputShape::AnyJson),
         "json_schema" => match format.take("json_schema") {
             Some(schema) => {
                 let schema = object(schema, "json_schema").map_err(within)?;
@@ -469,10 +476,10 @@ fn read_format(value: Json<'_>) -> Read<Output<'_>> {
 }
 
 /// `{name, description, schema, strict}`, which both of OpenAI's formats have.
-pub(crate) fn read_schema(mut format: Object<'_>) -> Read<Output<'_>> {
-    Ok(Output::Schema {
-        name: optional(&mut format, "name")?,
-        description: optional(&mut format, "description")?,
+pub(crate) fn read_schema(mut format: Object<'_>) -> ReadResult<OutputShape<'_>> {
+    Ok(OutputShape::Schema {
+        name: optional_text(&mut format, "name")?,
+        description: optional_text(&mut format, "description")?,
         strict: optional_bool(&format, "strict")?,
         schema: format
             .take("schema")

@@ -6,20 +6,21 @@ use crate::formats::openai;
 use crate::translate::data_url;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Choice, Finish, Image, Kind, Part, Response, Text, Thinking, ToolCall, Usage,
+    Arguments, Choice, Finish, Image, NeutralResponse, Part, PartKind, Text, Thinking, TokenCounts,
+    ToolCall,
 };
 use crate::translate::options::ResponseContext;
 use crate::translate::signature::Signature;
 use crate::translate::tool_id;
-use crate::translate::{TranslateError, failure};
+use crate::translate::{TranslateError, provider_error};
 
 /// Reads the body of an answer.
 pub(crate) fn read_response<'a>(
     json: Json<'a>,
     context: &ResponseContext,
-) -> Result<Response<'a>, TranslateError> {
-    if failure::is_failure(&json) {
-        return Err(failure::Failure::read(None, &json).into());
+) -> Result<NeutralResponse<'a>, TranslateError> {
+    if provider_error::is_error(&json) {
+        return Err(provider_error::ProviderError::read(None, &json).into());
     }
     let mut body = match json {
         Json::Object(body) if body.has("choices") => body,
@@ -39,7 +40,7 @@ pub(crate) fn read_response<'a>(
         }
         Some(choice)
     });
-    Ok(Response {
+    Ok(NeutralResponse {
         choices: choices.collect(),
         id,
         created: body.u64("created").filter(|created| *created > 0),
@@ -50,7 +51,7 @@ pub(crate) fn read_response<'a>(
 }
 
 /// Usage where OpenAI has it, or where Groq puts it.
-pub(super) fn usage_of(body: &mut Object<'_>) -> Option<Usage> {
+pub(super) fn usage_of(body: &mut Object<'_>) -> Option<TokenCounts> {
     let usage = body
         .take_object("usage")
         .or_else(|| body.take_object("x_groq")?.take_object("usage"))?;
@@ -59,14 +60,14 @@ pub(super) fn usage_of(body: &mut Object<'_>) -> Option<Usage> {
 
 /// Reads token counts. Details are parts of the totals; only where the sum shows it, as with xAI,
 /// reasoning comes on top of the completion.
-pub(crate) fn read_usage(usage: &Json<'_>) -> Usage {
+pub(crate) fn read_usage(usage: &Json<'_>) -> TokenCounts {
     let count = |key: &str| usage.u64(key).unwrap_or(0);
     let detail = |group: &str, key: &str| usage.get(group).and_then(|group| group.u64(key));
     let input = count("prompt_tokens");
     let completion = count("completion_tokens");
     let reasoning = detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0);
     let apart = reasoning > 0 && count("total_tokens") == input + completion + reasoning;
-    Usage {
+    TokenCounts {
         input,
         cached: detail("prompt_tokens_details", "cached_tokens")
             .or_else(|| usage.u64("prompt_cache_hit_tokens"))
@@ -94,7 +95,7 @@ fn read_choice<'a>(mut choice: Object<'a>, seed: &str) -> Choice<'a> {
         read_content(content, &mut parts);
     }
     if let Some(refusal) = message.take("refusal").and_then(Json::into_text) {
-        parts.push(Part::new(Kind::Refusal(refusal)));
+        parts.push(Part::new(PartKind::Refusal(refusal)));
     }
     parts.extend(message.take_array("images").into_iter().filter_map(image));
     let calls = message.take_array("tool_calls");
@@ -107,10 +108,10 @@ fn read_choice<'a>(mut choice: Object<'a>, seed: &str) -> Choice<'a> {
     }
     let has_calls = parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::ToolCall(_)));
+        .any(|part| matches!(part.kind, PartKind::ToolCall(_)));
     let refused = parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::Refusal(_)));
+        .any(|part| matches!(part.kind, PartKind::Refusal(_)));
     let finish = choice.take("finish_reason").and_then(Json::into_text);
     let finish = finish.map_or(Finish::Stop, |reason| read_finish(&reason));
     Choice {
@@ -129,7 +130,7 @@ fn read_choice<'a>(mut choice: Object<'a>, seed: &str) -> Choice<'a> {
     }
 }
 
-/// What servers call the thoughts they show.
+/// Reads the thoughts, under the names that servers have for them.
 pub(super) fn thoughts<'a>(message: &mut Object<'a>) -> Option<Text<'a>> {
     ["reasoning_content", "reasoning"]
         .into_iter()
@@ -137,7 +138,7 @@ pub(super) fn thoughts<'a>(message: &mut Object<'a>) -> Option<Text<'a>> {
 }
 
 const fn thinking(text: Text<'_>) -> Part<'_> {
-    Part::new(Kind::Thinking(Thinking {
+    Part::new(PartKind::Thinking(Thinking {
         text,
         signature: None,
     }))
@@ -158,7 +159,7 @@ pub(super) fn content_part(item: Json<'_>) -> Option<Part<'_>> {
     let mut item = item.into_object()?;
     match item.str("type") {
         Some("text") => Some(Part::text(item.take_string("text")?)),
-        Some("refusal") => Some(Part::new(Kind::Refusal(item.take_string("refusal")?))),
+        Some("refusal") => Some(Part::new(PartKind::Refusal(item.take_string("refusal")?))),
         Some("thinking") => {
             let text = match item.take("thinking")? {
                 Json::String(text) => text,
@@ -172,7 +173,7 @@ pub(super) fn content_part(item: Json<'_>) -> Option<Part<'_>> {
             let signature = item
                 .take_string("signature")
                 .and_then(Signature::from_block);
-            Some(Part::new(Kind::Thinking(Thinking { text, signature })))
+            Some(Part::new(PartKind::Thinking(Thinking { text, signature })))
         }
         _ => None,
     }
@@ -183,7 +184,7 @@ fn image(image: Json<'_>) -> Option<Part<'_>> {
         .into_object()?
         .take_object("image_url")?
         .take_string("url")?;
-    Some(Part::new(Kind::Image(Image {
+    Some(Part::new(PartKind::Image(Image {
         source: data_url::read(url),
         detail: None,
     })))
@@ -205,7 +206,7 @@ fn function_part<'a>(
     id: Text<'a>,
     signature: Option<Text<'a>>,
 ) -> Part<'a> {
-    Part::new(Kind::ToolCall(ToolCall {
+    Part::new(PartKind::ToolCall(ToolCall {
         id,
         name: function.take_string("name").unwrap_or_default(),
         arguments: match function.take("arguments") {

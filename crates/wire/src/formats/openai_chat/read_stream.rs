@@ -5,45 +5,45 @@ use super::read_request::read_google_signature;
 use super::read_response::{content_part, read_finish, thoughts, usage_of};
 use super::search_results;
 use crate::formats::openai;
-use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
-use crate::translate::failure::{self, Failure};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, ReadStream, Sink};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::{Citation, Finish, Kind, Text};
+use crate::translate::neutral::{Citation, Finish, PartKind, Text};
 use crate::translate::options::ResponseContext;
+use crate::translate::provider_error::{self, ProviderError};
 use crate::translate::signature::Signature;
 use crate::translate::stream::{DONE, parse_event};
 use crate::translate::tool_id;
 
 /// Reads the chunks of one answer.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct ChatStreamReader {
     started: bool,
     done: bool,
     blocks: usize,
     calls: usize,
-    /// What ids are made from where the provider gives none.
+    /// Seed of ids where the provider gives none.
     seed: String,
-    choices: Vec<Progress>,
+    choices: Vec<ChoiceState>,
     /// Sources that wait for a text to stand at.
     citations: Vec<Citation<'static>>,
     /// The sources beside the choices are in: Perplexity repeats them in every chunk.
     searched: bool,
 }
 
-/// How far a choice is.
+/// State of a choice.
 #[derive(Debug)]
-struct Progress {
+struct ChoiceState {
     index: u64,
     /// The text, refusal or thought being written.
-    open: Option<(usize, Block<'static>)>,
-    calls: Vec<Call>,
+    open: Option<(usize, BlockKind<'static>)>,
+    calls: Vec<CallState>,
     finished: bool,
     refused: bool,
 }
 
 /// A tool call being written.
 #[derive(Debug)]
-struct Call {
+struct CallState {
     block: usize,
     index: Option<u64>,
     id: String,
@@ -52,7 +52,7 @@ struct Call {
     closed: bool,
 }
 
-impl Reader {
+impl ChatStreamReader {
     pub(crate) fn new(context: &ResponseContext) -> Self {
         Self {
             started: false,
@@ -74,7 +74,7 @@ impl Reader {
         if let Some(id) = &id {
             self.seed = id.to_string();
         }
-        sink(Event::Start(Start {
+        sink(AnswerEvent::Start(AnswerStart {
             id,
             created: chunk.u64("created").filter(|created| *created > 0),
             model: chunk.take("model").and_then(Json::into_text),
@@ -94,7 +94,7 @@ impl Reader {
             .take_object("logprobs")
             .and_then(|mut logprobs| logprobs.take("content"));
         if let Some(text) = thoughts(&mut delta) {
-            self.text(at, Block::Thinking, text, None, sink);
+            self.text(at, BlockKind::Thinking, text, None, sink);
         }
         for block in delta.take_array("thinking_blocks") {
             self.signature(at, block, sink);
@@ -103,7 +103,7 @@ impl Reader {
             self.content(at, content, logprobs, sink);
         }
         if let Some(refusal) = delta.take("refusal").and_then(Json::into_text) {
-            self.text(at, Block::Refusal, refusal, None, sink);
+            self.text(at, BlockKind::Refusal, refusal, None, sink);
         }
 
         for annotation in delta.take_array("annotations") {
@@ -129,7 +129,7 @@ impl Reader {
         if let Some(at) = self.choices.iter().position(|choice| choice.index == index) {
             return at;
         }
-        self.choices.push(Progress {
+        self.choices.push(ChoiceState {
             index,
             open: None,
             calls: Vec::new(),
@@ -148,25 +148,29 @@ impl Reader {
     ) {
         match content {
             Json::String(text) if text.is_empty() => {}
-            Json::String(text) => self.text(at, Block::Text, text, logprobs, sink),
+            Json::String(text) => self.text(at, BlockKind::Text, text, logprobs, sink),
             Json::Array(items) => {
                 for part in items.into_iter().filter_map(content_part) {
                     match part.kind {
-                        Kind::Thinking(t) => self.text(at, Block::Thinking, t.text, None, sink),
-                        Kind::Refusal(text) => self.text(at, Block::Refusal, text, None, sink),
-                        Kind::Text(text) => self.text(at, Block::Text, text, None, sink),
+                        PartKind::Thinking(t) => {
+                            self.text(at, BlockKind::Thinking, t.text, None, sink)
+                        }
+                        PartKind::Refusal(text) => {
+                            self.text(at, BlockKind::Refusal, text, None, sink)
+                        }
+                        PartKind::Text(text) => self.text(at, BlockKind::Text, text, None, sink),
                         _ => {}
                     }
                 }
             }
-            other => self.text(at, Block::Text, other.to_text(), logprobs, sink),
+            other => self.text(at, BlockKind::Text, other.to_text(), logprobs, sink),
         }
     }
 
     fn text(
         &mut self,
         at: usize,
-        kind: Block<'static>,
+        kind: BlockKind<'static>,
         text: Text<'_>,
         logprobs: Option<Json<'_>>,
         sink: &mut Sink<'_>,
@@ -179,10 +183,10 @@ impl Reader {
             Some((block, open)) if *open == kind => *block,
             _ => {
                 choice.close_whole(sink);
-                choice.refused |= kind == Block::Refusal;
+                choice.refused |= kind == BlockKind::Refusal;
                 choice.open = Some((next, kind.clone()));
                 self.blocks += 1;
-                sink(Event::Open {
+                sink(AnswerEvent::Open {
                     choice: choice.index,
                     block: next,
                     kind,
@@ -196,7 +200,7 @@ impl Reader {
                 self.cite(at, citation, sink);
             }
         }
-        sink(Event::Text {
+        sink(AnswerEvent::Text {
             block,
             text,
             logprobs,
@@ -205,13 +209,13 @@ impl Reader {
 
     fn has_open_text(&self, at: usize) -> bool {
         let open = self.choices.get(at).and_then(|choice| choice.open.as_ref());
-        matches!(open, Some((_, Block::Text)))
+        matches!(open, Some((_, BlockKind::Text)))
     }
 
     /// Passes a source on, or keeps it: some servers give sources before the text they are for.
     fn cite(&mut self, at: usize, citation: Citation<'_>, sink: &mut Sink<'_>) {
         match self.choices.get(at) {
-            Some(choice) if self.has_open_text(at) => sink(Event::Citation {
+            Some(choice) if self.has_open_text(at) => sink(AnswerEvent::Citation {
                 choice: choice.index,
                 citation,
             }),
@@ -234,13 +238,13 @@ impl Reader {
             return;
         };
         let open = self.choices.get(at).and_then(|choice| choice.open.as_ref());
-        if !matches!(open, Some((_, Block::Thinking))) {
-            self.text(at, Block::Thinking, "".into(), None, sink);
+        if !matches!(open, Some((_, BlockKind::Thinking))) {
+            self.text(at, BlockKind::Thinking, "".into(), None, sink);
         }
         let choice = self.choices.get_mut(at);
         if let Some((block, _)) = choice.and_then(|choice| choice.open.take()) {
-            sink(Event::Signature { block, signature });
-            sink(Event::Close { block });
+            sink(AnswerEvent::Signature { block, signature });
+            sink(AnswerEvent::Close { block });
         }
     }
 
@@ -299,7 +303,7 @@ impl Reader {
         };
         choice.close_whole(sink);
         let sent = if id.is_empty() { made } else { id.to_owned() };
-        choice.calls.push(Call {
+        choice.calls.push(CallState {
             block,
             index,
             id: id.to_owned(),
@@ -307,10 +311,10 @@ impl Reader {
             balance: Balance::default(),
             closed: false,
         });
-        sink(Event::Open {
+        sink(AnswerEvent::Open {
             choice: choice.index,
             block,
-            kind: Block::Tool {
+            kind: BlockKind::Tool {
                 id: sent.into(),
                 name,
                 signature,
@@ -334,11 +338,11 @@ impl Reader {
             return;
         }
         if reason == "error" {
-            let failure = Failure::new(502, "upstream_error", "The provider's model failed.");
-            return sink(Event::Failed(failure));
+            let failure = ProviderError::new(502, "upstream_error", "The provider's model failed.");
+            return sink(AnswerEvent::Failed(failure));
         }
         for citation in citations {
-            sink(Event::Citation {
+            sink(AnswerEvent::Citation {
                 choice: choice.index,
                 citation,
             });
@@ -348,14 +352,14 @@ impl Reader {
             Finish::Stop if choice.refused => Finish::Refusal,
             finish => finish.with_tools(!choice.calls.is_empty()),
         };
-        sink(Event::Finish {
+        sink(AnswerEvent::Finish {
             choice: choice.index,
             finish,
         });
     }
 }
 
-impl Progress {
+impl ChoiceState {
     /// The call that a fragment belongs to, or none if it begins another.
     ///
     /// Fragments name their call by index. Some servers give none (Mistral), or the same for all
@@ -383,7 +387,7 @@ impl Progress {
     /// Closes what is surely whole: text, and calls whose arguments are.
     fn close_whole(&mut self, sink: &mut Sink<'_>) {
         if let Some((block, _)) = self.open.take() {
-            sink(Event::Close { block });
+            sink(AnswerEvent::Close { block });
         }
         for call in &mut self.calls {
             if call.balance.is_whole() {
@@ -394,7 +398,7 @@ impl Progress {
 
     fn close_all(&mut self, sink: &mut Sink<'_>) {
         if let Some((block, _)) = self.open.take() {
-            sink(Event::Close { block });
+            sink(AnswerEvent::Close { block });
         }
         for call in &mut self.calls {
             call.close(sink);
@@ -402,13 +406,13 @@ impl Progress {
     }
 }
 
-impl Call {
+impl CallState {
     fn add(&mut self, arguments: Text<'_>, sink: &mut Sink<'_>) {
         if arguments.is_empty() || self.closed {
             return;
         }
         self.balance.add(&arguments);
-        sink(Event::Text {
+        sink(AnswerEvent::Text {
             block: self.block,
             text: arguments,
             logprobs: None,
@@ -417,20 +421,20 @@ impl Call {
 
     fn close(&mut self, sink: &mut Sink<'_>) {
         if !std::mem::replace(&mut self.closed, true) {
-            sink(Event::Close { block: self.block });
+            sink(AnswerEvent::Close { block: self.block });
         }
     }
 }
 
-impl ReadStream for Reader {
+impl ReadStream for ChatStreamReader {
     fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
         if data.trim() == DONE {
             self.done = true;
             return;
         }
         parse_event(data, sink, |json, sink| {
-            if failure::is_failure(&json) {
-                return sink(Event::Failed(Failure::read(None, &json)));
+            if provider_error::is_error(&json) {
+                return sink(AnswerEvent::Failed(ProviderError::read(None, &json)));
             }
             let Json::Object(mut chunk) = json else {
                 return;
@@ -453,7 +457,7 @@ impl ReadStream for Reader {
                 }
             }
             if let Some(usage) = usage_of(&mut chunk) {
-                sink(Event::Usage(usage));
+                sink(AnswerEvent::Usage(usage));
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Where chat completions, completions and embeddings have their usage and text.
+//! Places of usage and text in chat completions, completions and embeddings.
 
 use crate::usage::{Counting, UsageLayout, finder};
 

@@ -5,23 +5,23 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use serde_json::Number;
 
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::extra;
 use crate::translate::neutral::{
-    Extra, File, Image, Kind, Message, Output, Part, Request, Role, Source, Tier, Tool, ToolCall,
-    ToolChoice, ToolResult, is_one,
+    Extra, File, Image, MediaSource, Message, NeutralRequest, OutputShape, Part, PartKind, Role,
+    Tier, Tool, ToolCall, ToolChoice, ToolResult, is_one,
 };
 use crate::translate::options::{ChatDialect, RequestOptions};
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::tool_id::{NAME_LIMIT, fit_name};
 use crate::translate::{data_url, reasoning, tool_schema};
 
-/// How many texts to stop at OpenAI takes.
+/// The most texts to stop at that OpenAI takes.
 const STOP_LIMIT: usize = 4;
 
 /// Writes the body of `POST /v1/chat/completions`.
 pub(crate) fn write_request(
-    request: &Request<'_>,
+    request: &NeutralRequest<'_>,
     model: &str,
     options: &RequestOptions,
     losses: &mut Losses,
@@ -70,8 +70,8 @@ pub(crate) const fn tier(tier: Tier) -> &'static str {
 }
 
 fn write_sampling(
-    fields: &mut Fields<'_>,
-    request: &Request<'_>,
+    fields: &mut ObjectWriter<'_>,
+    request: &NeutralRequest<'_>,
     model: &str,
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -134,11 +134,11 @@ pub(crate) fn lose_default(losses: &mut Losses, feature: Feature, number: Option
     );
 }
 
-fn write_output(fields: &mut Fields<'_>, output: &Output<'_>) {
+fn write_output(fields: &mut ObjectWriter<'_>, output: &OutputShape<'_>) {
     match output {
-        Output::Text => {}
-        Output::AnyJson => fields.obj("response_format", |o| o.str("type", "json_object")),
-        Output::Schema { .. } => fields.obj("response_format", |o| {
+        OutputShape::Text => {}
+        OutputShape::AnyJson => fields.obj("response_format", |o| o.str("type", "json_object")),
+        OutputShape::Schema { .. } => fields.obj("response_format", |o| {
             o.str("type", "json_schema");
             o.obj("json_schema", |schema| write_schema(schema, output));
         }),
@@ -147,8 +147,8 @@ fn write_output(fields: &mut Fields<'_>, output: &Output<'_>) {
 
 /// The fields of a named schema, in both of OpenAI's formats, which demand a name. Anthropic has
 /// none, and always keeps to the schema.
-pub(crate) fn write_schema(fields: &mut Fields<'_>, output: &Output<'_>) {
-    if let Output::Schema {
+pub(crate) fn write_schema(fields: &mut ObjectWriter<'_>, output: &OutputShape<'_>) {
+    if let OutputShape::Schema {
         name,
         description,
         schema,
@@ -162,7 +162,7 @@ pub(crate) fn write_schema(fields: &mut Fields<'_>, output: &Output<'_>) {
     }
 }
 
-fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Losses) {
+fn write_tools(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>, losses: &mut Losses) {
     if !tool_schema::any_sent(request, losses) {
         return;
     }
@@ -177,8 +177,8 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Loss
     fields.opt_bool("parallel_tool_calls", request.parallel_tools);
 }
 
-fn write_tool(items: &mut Items<'_>, tool: &Tool<'_>, losses: &mut Losses) {
-    let Some(sent) = tool_schema::Sent::of(tool, losses) else {
+fn write_tool(items: &mut ListWriter<'_>, tool: &Tool<'_>, losses: &mut Losses) {
+    let Some(sent) = tool_schema::SentTool::of(tool, losses) else {
         return;
     };
     lose_if(losses, Feature::CacheControl, sent.cache.is_some());
@@ -195,7 +195,7 @@ fn write_tool(items: &mut Items<'_>, tool: &Tool<'_>, losses: &mut Losses) {
     });
 }
 
-fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
+fn write_choice(fields: &mut ObjectWriter<'_>, choice: &ToolChoice<'_>) {
     match choice {
         ToolChoice::Auto => fields.str("tool_choice", "auto"),
         ToolChoice::None => fields.str("tool_choice", "none"),
@@ -215,13 +215,13 @@ fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
     }
 }
 
-fn write_named(fields: &mut Fields<'_>, name: &str) {
+fn write_named(fields: &mut ObjectWriter<'_>, name: &str) {
     fields.str("type", "function");
     fields.obj("function", |f| f.str("name", &fit_name(name, NAME_LIMIT)));
 }
 
 fn write_message(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     message: &Message<'_>,
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -243,7 +243,7 @@ fn write_message(
 fn lose_caches(parts: &[Part<'_>], losses: &mut Losses) {
     for part in parts {
         lose_if(losses, Feature::CacheControl, part.cache.is_some());
-        if let Kind::ToolResult(result) = &part.kind {
+        if let PartKind::ToolResult(result) = &part.kind {
             lose_caches(&result.parts, losses);
         }
     }
@@ -251,7 +251,7 @@ fn lose_caches(parts: &[Part<'_>], losses: &mut Losses) {
 
 /// Tool results are messages of their own here, and before what the user adds to them.
 fn write_user(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     message: &Message<'_>,
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -259,7 +259,7 @@ fn write_user(
     let mut rest: Vec<&Part<'_>> = Vec::new();
     let mut labels: Vec<Part<'_>> = Vec::new();
     for part in &message.parts {
-        if let Kind::ToolResult(result) = &part.kind {
+        if let PartKind::ToolResult(result) = &part.kind {
             write_result(items, result, dialect, losses);
             if result.parts.iter().any(is_media) {
                 labels.push(Part::text(
@@ -271,11 +271,11 @@ fn write_user(
     let mut label = labels.iter();
     for part in &message.parts {
         match &part.kind {
-            Kind::ToolResult(result) if result.parts.iter().any(is_media) => {
+            PartKind::ToolResult(result) if result.parts.iter().any(is_media) => {
                 rest.extend(label.next());
                 rest.extend(result.parts.iter().filter(|part| is_media(part)));
             }
-            Kind::ToolResult(_) => {}
+            PartKind::ToolResult(_) => {}
             _ => rest.push(part),
         }
     }
@@ -292,12 +292,12 @@ fn write_user(
 const fn is_media(part: &Part<'_>) -> bool {
     matches!(
         part.kind,
-        Kind::Image(_) | Kind::File(_) | Kind::Audio { .. }
+        PartKind::Image(_) | PartKind::File(_) | PartKind::Audio { .. }
     )
 }
 
 fn write_result(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     result: &ToolResult<'_>,
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -313,7 +313,7 @@ fn write_result(
 
 /// Content: a string where one is enough, for not every server takes lists.
 fn write_content(
-    fields: &mut Fields<'_>,
+    fields: &mut ObjectWriter<'_>,
     parts: &[&Part<'_>],
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -336,78 +336,84 @@ fn write_content(
 
 fn as_text<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Text(text) | Kind::Refusal(text) => Some(text),
+        PartKind::Text(text) | PartKind::Refusal(text) => Some(text),
         _ => None,
     }
 }
 
-fn write_part(items: &mut Items<'_>, part: &Part<'_>, losses: &mut Losses) {
+fn write_part(items: &mut ListWriter<'_>, part: &Part<'_>, losses: &mut Losses) {
     match &part.kind {
-        Kind::Text(text) | Kind::Refusal(text) => write_text(items, text),
-        Kind::Image(image) => write_image(items, image, losses),
-        Kind::File(file) => write_file(items, file, losses),
-        Kind::Audio { data, format } => items.obj(|item| {
+        PartKind::Text(text) | PartKind::Refusal(text) => write_text(items, text),
+        PartKind::Image(image) => write_image(items, image, losses),
+        PartKind::File(file) => write_file(items, file, losses),
+        PartKind::Audio { data, format } => items.obj(|item| {
             item.str("type", "input_audio");
             item.obj("input_audio", |audio| {
                 audio.str("data", data);
                 audio.str("format", format);
             });
         }),
-        Kind::Thinking(_) => losses.lose(Feature::ForeignThinking),
-        Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
-        Kind::ToolCall(_) | Kind::ToolResult(_) => losses.lose(Feature::ForeignContent),
+        PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
+        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::ToolCall(_) | PartKind::ToolResult(_) => losses.lose(Feature::ForeignContent),
     }
 }
 
-fn write_text(items: &mut Items<'_>, text: &str) {
+fn write_text(items: &mut ListWriter<'_>, text: &str) {
     items.obj(|item| {
         item.str("type", "text");
         item.str("text", text);
     });
 }
 
-fn write_image(items: &mut Items<'_>, image: &Image<'_>, losses: &mut Losses) {
-    if matches!(image.source, Source::Id(_)) {
+fn write_image(items: &mut ListWriter<'_>, image: &Image<'_>, losses: &mut Losses) {
+    if matches!(image.source, MediaSource::Id(_)) {
         return losses.lose(Feature::FileId);
     }
     items.obj(|item| {
         item.str("type", "image_url");
         item.obj("image_url", |fields| {
             match &image.source {
-                Source::Url(url) | Source::Text(url) | Source::Id(url) => fields.str("url", url),
-                Source::Base64 { media_type, data } => fields.data_url("url", media_type, data),
+                MediaSource::Url(url) | MediaSource::Text(url) | MediaSource::Id(url) => {
+                    fields.str("url", url)
+                }
+                MediaSource::Base64 { media_type, data } => {
+                    fields.data_url("url", media_type, data)
+                }
             }
             fields.opt_str("detail", image.detail.as_deref());
         });
     });
 }
 
-fn write_file(items: &mut Items<'_>, file: &File<'_>, losses: &mut Losses) {
+fn write_file(items: &mut ListWriter<'_>, file: &File<'_>, losses: &mut Losses) {
     lose_if(losses, Feature::FileContext, file.context.is_some());
     lose_if(losses, Feature::FileCitations, file.citations);
     match &file.source {
-        Source::Text(text) => write_text(items, text),
-        Source::Url(_) => losses.lose(Feature::FileUrl),
-        Source::Id(id) if losses.same_vendor() => items.obj(|item| {
+        MediaSource::Text(text) => write_text(items, text),
+        MediaSource::Url(_) => losses.lose(Feature::FileUrl),
+        MediaSource::Id(id) if losses.same_vendor() => items.obj(|item| {
             item.str("type", "file");
             item.obj("file", |fields| fields.str("file_id", id));
         }),
-        Source::Id(_) => losses.lose(Feature::FileId),
-        Source::Base64 { media_type, data } => match data_url::text_content(media_type, data) {
-            Some(text) => write_text(items, &text),
-            None => items.obj(|item| {
-                item.str("type", "file");
-                item.obj("file", |fields| {
-                    fields.str("filename", file.name.as_deref().unwrap_or("document.pdf"));
-                    fields.data_url("file_data", media_type, data);
-                });
-            }),
-        },
+        MediaSource::Id(_) => losses.lose(Feature::FileId),
+        MediaSource::Base64 { media_type, data } => {
+            match data_url::text_content(media_type, data) {
+                Some(text) => write_text(items, &text),
+                None => items.obj(|item| {
+                    item.str("type", "file");
+                    item.obj("file", |fields| {
+                        fields.str("filename", file.name.as_deref().unwrap_or("document.pdf"));
+                        fields.data_url("file_data", media_type, data);
+                    });
+                }),
+            }
+        }
     }
 }
 
 fn write_assistant(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     message: &Message<'_>,
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -436,8 +442,8 @@ fn write_assistant(
         }
         for part in parts {
             match &part.kind {
-                Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
-                Kind::Image(_) | Kind::File(_) | Kind::Audio { .. } => {
+                PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+                PartKind::Image(_) | PartKind::File(_) | PartKind::Audio { .. } => {
                     losses.lose(Feature::ForeignContent);
                 }
                 _ => {}
@@ -449,7 +455,7 @@ fn write_assistant(
 /// Servers that think in the open want the thoughts of a turn with tools back; OpenAI refuses the
 /// field.
 fn write_thoughts(
-    item: &mut Fields<'_>,
+    item: &mut ObjectWriter<'_>,
     parts: &[Part<'_>],
     dialect: ChatDialect,
     losses: &mut Losses,
@@ -467,33 +473,33 @@ fn write_thoughts(
 
 fn thought_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Thinking(thinking) => Some(&thinking.text),
+        PartKind::Thinking(thinking) => Some(&thinking.text),
         _ => None,
     }
 }
 
 fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Text(text) => Some(text),
+        PartKind::Text(text) => Some(text),
         _ => None,
     }
 }
 
 fn refusal_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Refusal(text) => Some(text),
+        PartKind::Refusal(text) => Some(text),
         _ => None,
     }
 }
 
 const fn call_of<'p, 'a>(part: &'p Part<'a>) -> Option<&'p ToolCall<'a>> {
     match &part.kind {
-        Kind::ToolCall(call) => Some(call),
+        PartKind::ToolCall(call) => Some(call),
         _ => None,
     }
 }
 
-fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>) {
+fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>) {
     let arguments = if call.custom {
         Cow::Owned(tool_schema::wrap(call.arguments.as_is()))
     } else {

@@ -3,9 +3,10 @@
 use bytes::BytesMut;
 
 use crate::formats::openai::write_url_citation;
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::neutral::{
-    Choice, Finish, Image, Kind, Part, Response, Source, Thinking, ToolCall, Usage,
+    Choice, Finish, Image, MediaSource, NeutralResponse, Part, PartKind, Thinking, TokenCounts,
+    ToolCall,
 };
 use crate::translate::options::ResponseContext;
 use crate::translate::signature::Signature;
@@ -13,7 +14,7 @@ use crate::translate::tool_schema;
 
 /// Writes the body of an answer.
 pub(crate) fn write_response(
-    response: &Response<'_>,
+    response: &NeutralResponse<'_>,
     context: &ResponseContext,
     out: &mut BytesMut,
 ) {
@@ -43,7 +44,7 @@ pub(super) fn tier_name(tier: &str) -> &str {
 }
 
 /// Writes token counts.
-pub(super) fn write_usage(fields: &mut Fields<'_>, usage: Usage) {
+pub(super) fn write_usage(fields: &mut ObjectWriter<'_>, usage: TokenCounts) {
     fields.num("prompt_tokens", usage.input);
     fields.num("completion_tokens", usage.output);
     fields.num("total_tokens", usage.total());
@@ -68,7 +69,7 @@ pub(super) const fn finish_reason(finish: &Finish<'_>) -> &'static str {
     }
 }
 
-fn write_choice(item: &mut Fields<'_>, choice: &Choice<'_>, context: &ResponseContext) {
+fn write_choice(item: &mut ObjectWriter<'_>, choice: &Choice<'_>, context: &ResponseContext) {
     item.num("index", choice.index);
     item.obj("message", |message| write_message(message, choice, context));
     item.opt_json("logprobs", choice.logprobs.as_ref());
@@ -80,14 +81,14 @@ fn finish_of(choice: &Choice<'_>) -> &'static str {
     let says_so = choice
         .parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::Refusal(_)));
+        .any(|part| matches!(part.kind, PartKind::Refusal(_)));
     match choice.finish {
         Finish::Refusal if says_so => "stop",
         ref finish => finish_reason(finish),
     }
 }
 
-fn write_message(message: &mut Fields<'_>, choice: &Choice<'_>, context: &ResponseContext) {
+fn write_message(message: &mut ObjectWriter<'_>, choice: &Choice<'_>, context: &ResponseContext) {
     message.str("role", "assistant");
     let texts: Vec<&str> = choice.parts.iter().filter_map(text_of).collect();
     if texts.is_empty() {
@@ -127,7 +128,7 @@ fn write_message(message: &mut Fields<'_>, choice: &Choice<'_>, context: &Respon
     }
 }
 
-fn write_thoughts(message: &mut Fields<'_>, parts: &[Part<'_>]) {
+fn write_thoughts(message: &mut ObjectWriter<'_>, parts: &[Part<'_>]) {
     let thoughts: Vec<&Thinking<'_>> = parts.iter().filter_map(thinking_of).collect();
     if thoughts.is_empty() {
         return;
@@ -147,7 +148,11 @@ fn write_thoughts(message: &mut Fields<'_>, parts: &[Part<'_>]) {
 }
 
 /// The fields of an entry of `thinking_blocks`.
-pub(super) fn write_thinking(item: &mut Fields<'_>, text: &str, signature: Option<&Signature<'_>>) {
+pub(super) fn write_thinking(
+    item: &mut ObjectWriter<'_>,
+    text: &str,
+    signature: Option<&Signature<'_>>,
+) {
     if let Some(Signature::Redacted(data)) = signature {
         item.str("type", "redacted_thinking");
         item.str("data", data);
@@ -159,12 +164,12 @@ pub(super) fn write_thinking(item: &mut Fields<'_>, text: &str, signature: Optio
 }
 
 /// The fields of an entry of `images`, as OpenRouter has them: OpenAI's chat has no images.
-pub(super) fn write_image(item: &mut Fields<'_>, media_type: &str, data: &str) {
+pub(super) fn write_image(item: &mut ObjectWriter<'_>, media_type: &str, data: &str) {
     item.str("type", "image_url");
     item.obj("image_url", |image| image.data_url("url", media_type, data));
 }
 
-fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, context: &ResponseContext) {
+fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>, context: &ResponseContext) {
     items.obj(|item| {
         item.str("id", &call.id);
         let name = context.client_name(&call.name);
@@ -188,7 +193,7 @@ fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>, context: &ResponseCont
 }
 
 /// Gemini's signature of a call, as Google's own OpenAI endpoint spells it.
-pub(super) fn write_google_signature(item: &mut Fields<'_>, signature: &str) {
+pub(super) fn write_google_signature(item: &mut ObjectWriter<'_>, signature: &str) {
     item.obj("extra_content", |extra| {
         extra.obj("google", |google| {
             google.str("thought_signature", signature)
@@ -198,36 +203,36 @@ pub(super) fn write_google_signature(item: &mut Fields<'_>, signature: &str) {
 
 fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Text(text) => Some(text),
+        PartKind::Text(text) => Some(text),
         _ => None,
     }
 }
 
 fn refusal_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
-        Kind::Refusal(text) => Some(text),
+        PartKind::Refusal(text) => Some(text),
         _ => None,
     }
 }
 
 const fn thinking_of<'p, 'a>(part: &'p Part<'a>) -> Option<&'p Thinking<'a>> {
     match &part.kind {
-        Kind::Thinking(thinking) => Some(thinking),
+        PartKind::Thinking(thinking) => Some(thinking),
         _ => None,
     }
 }
 
 const fn call_of<'p, 'a>(part: &'p Part<'a>) -> Option<&'p ToolCall<'a>> {
     match &part.kind {
-        Kind::ToolCall(call) => Some(call),
+        PartKind::ToolCall(call) => Some(call),
         _ => None,
     }
 }
 
 fn image_of<'p>(part: &'p Part<'_>) -> Option<(&'p str, &'p str)> {
     match &part.kind {
-        Kind::Image(Image {
-            source: Source::Base64 { media_type, data },
+        PartKind::Image(Image {
+            source: MediaSource::Base64 { media_type, data },
             ..
         }) => Some((media_type, data)),
         _ => None,

@@ -7,30 +7,30 @@ use super::write_response::{
     finish_reason, tier_name, write_google_signature, write_image, write_thinking, write_usage,
 };
 use crate::formats::openai::write_url_citation;
-use crate::translate::emit::{Fields, object};
-use crate::translate::event::{Block, Event, Start, WriteStream};
-use crate::translate::failure::Failure;
+use crate::translate::emit::{ObjectWriter, object};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, WriteStream};
 use crate::translate::json::Json;
-use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::neutral::{Citation, Finish, TokenCounts};
 use crate::translate::options::ResponseContext;
+use crate::translate::provider_error::ProviderError;
 use crate::translate::signature::Signature;
 use crate::translate::tool_schema;
 
 /// Writes the chunks of one answer.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct ChatStreamWriter {
     context: ResponseContext,
     /// The fields that begin every chunk.
     head: BytesMut,
-    choices: Vec<Progress>,
-    usage: Option<Usage>,
+    choices: Vec<ChoiceOutput>,
+    usage: Option<TokenCounts>,
 }
 
-/// How far a choice is.
+/// ChoiceOutput of a choice.
 #[derive(Debug)]
-struct Progress {
+struct ChoiceOutput {
     index: u64,
-    open: Option<Open>,
+    open: Option<OpenPart>,
     calls: u64,
     thoughts: u64,
     refused: bool,
@@ -39,16 +39,16 @@ struct Progress {
 
 /// The block being written.
 #[derive(Debug)]
-struct Open {
+struct OpenPart {
     block: usize,
-    kind: OpenKind,
-    /// What is written only once it is whole: a thought's block, a free-text tool's input.
+    kind: OpenPartKind,
+    /// Text that is written only once it is whole: a thought's block, a free-text tool's input.
     text: String,
     signature: Option<Signature<'static>>,
 }
 
 #[derive(Debug)]
-enum OpenKind {
+enum OpenPartKind {
     Text,
     Refusal,
     Thinking,
@@ -57,7 +57,7 @@ enum OpenKind {
     Image,
 }
 
-impl Writer {
+impl ChatStreamWriter {
     pub(crate) fn new(context: ResponseContext) -> Self {
         Self {
             context,
@@ -67,7 +67,7 @@ impl Writer {
         }
     }
 
-    fn start(&mut self, start: &Start<'_>, out: &mut BytesMut) {
+    fn start(&mut self, start: &AnswerStart<'_>, out: &mut BytesMut) {
         let context = &self.context;
         self.usage = start.usage;
         object(&mut self.head, |fields| {
@@ -86,7 +86,7 @@ impl Writer {
         if let Some(at) = self.choices.iter().position(|choice| choice.index == index) {
             return at;
         }
-        self.choices.push(Progress {
+        self.choices.push(ChoiceOutput {
             index,
             open: None,
             calls: 0,
@@ -102,7 +102,7 @@ impl Writer {
     }
 
     /// Writes a chunk with one choice.
-    fn chunk(&self, out: &mut BytesMut, fill: impl FnOnce(&mut Fields<'_>)) {
+    fn chunk(&self, out: &mut BytesMut, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         out.put_slice(b"data: ");
         out.put_slice(&self.head);
         out.put_slice(b",\"choices\":[");
@@ -119,7 +119,7 @@ impl Writer {
         index: u64,
         logprobs: Option<&Json<'_>>,
         out: &mut BytesMut,
-        fill: impl FnOnce(&mut Fields<'_>),
+        fill: impl FnOnce(&mut ObjectWriter<'_>),
     ) {
         self.chunk(out, |choice| {
             choice.num("index", index);
@@ -134,41 +134,41 @@ impl Writer {
         });
     }
 
-    fn open(&mut self, index: u64, block: usize, kind: &Block<'_>, out: &mut BytesMut) {
+    fn open(&mut self, index: u64, block: usize, kind: &BlockKind<'_>, out: &mut BytesMut) {
         let at = self.progress(index, out);
         let Some(choice) = self.choices.get_mut(at) else {
             return;
         };
         let number = choice.calls;
         let opened = match kind {
-            Block::Text => OpenKind::Text,
-            Block::Thinking => OpenKind::Thinking,
-            Block::Refusal => {
+            BlockKind::Text => OpenPartKind::Text,
+            BlockKind::Thinking => OpenPartKind::Thinking,
+            BlockKind::Refusal => {
                 choice.refused = true;
-                OpenKind::Refusal
+                OpenPartKind::Refusal
             }
-            Block::Image { .. } => OpenKind::Image,
-            Block::Tool { name, .. } => {
+            BlockKind::Image { .. } => OpenPartKind::Image,
+            BlockKind::Tool { name, .. } => {
                 choice.calls += 1;
                 if self.context.is_custom(self.context.client_name(name)) {
-                    OpenKind::Custom { number }
+                    OpenPartKind::Custom { number }
                 } else {
-                    OpenKind::Call {
+                    OpenPartKind::Call {
                         number,
                         empty: true,
                     }
                 }
             }
         };
-        let custom = matches!(opened, OpenKind::Custom { .. });
-        choice.open = Some(Open {
+        let custom = matches!(opened, OpenPartKind::Custom { .. });
+        choice.open = Some(OpenPart {
             block,
             kind: opened,
             text: String::new(),
             signature: None,
         });
         match kind {
-            Block::Tool {
+            BlockKind::Tool {
                 id,
                 name,
                 signature,
@@ -187,7 +187,7 @@ impl Writer {
                     });
                 });
             }
-            Block::Image { media_type, data } => self.delta(index, None, out, |delta| {
+            BlockKind::Image { media_type, data } => self.delta(index, None, out, |delta| {
                 delta.list("images", |items| {
                     items.obj(|item| write_image(item, media_type, data));
                 });
@@ -204,21 +204,21 @@ impl Writer {
             return;
         };
         match &mut open.kind {
-            OpenKind::Text => self.delta(index, logprobs, out, |d| d.str("content", text)),
-            OpenKind::Refusal => self.delta(index, None, out, |d| d.str("refusal", text)),
-            OpenKind::Thinking => {
+            OpenPartKind::Text => self.delta(index, logprobs, out, |d| d.str("content", text)),
+            OpenPartKind::Refusal => self.delta(index, None, out, |d| d.str("refusal", text)),
+            OpenPartKind::Thinking => {
                 open.text.push_str(text);
                 if !text.is_empty() {
                     self.delta(index, None, out, |d| d.str("reasoning_content", text));
                 }
             }
-            OpenKind::Call { number, empty } => {
+            OpenPartKind::Call { number, empty } => {
                 *empty = false;
                 let number = *number;
                 self.arguments(index, number, text, out);
             }
-            OpenKind::Custom { .. } => open.text.push_str(text),
-            OpenKind::Image => {}
+            OpenPartKind::Custom { .. } => open.text.push_str(text),
+            OpenPartKind::Image => {}
         }
     }
 
@@ -237,7 +237,7 @@ impl Writer {
         let Some((index, number, open)) = self.choices.iter_mut().find_map(|choice| {
             let open = choice.open.take_if(|open| open.block == block)?;
             let number = choice.thoughts;
-            choice.thoughts += u64::from(matches!(open.kind, OpenKind::Thinking));
+            choice.thoughts += u64::from(matches!(open.kind, OpenPartKind::Thinking));
             Some((choice.index, number, open))
         }) else {
             return;
@@ -245,7 +245,7 @@ impl Writer {
         match open.kind {
             // Whole, and with an index, so that SDKs that join lists by index and clients that
             // simply collect them both end up with the blocks they have to send back.
-            OpenKind::Thinking => self.delta(index, None, out, |delta| {
+            OpenPartKind::Thinking => self.delta(index, None, out, |delta| {
                 delta.list("thinking_blocks", |items| {
                     items.obj(|item| {
                         item.num("index", number);
@@ -253,11 +253,11 @@ impl Writer {
                     });
                 });
             }),
-            OpenKind::Call {
+            OpenPartKind::Call {
                 number,
                 empty: true,
             } => self.arguments(index, number, "{}", out),
-            OpenKind::Custom { number } => {
+            OpenPartKind::Custom { number } => {
                 let input = tool_schema::unwrap(&open.text);
                 self.delta(index, None, out, |delta| {
                     delta.list("tool_calls", |items| {
@@ -303,7 +303,7 @@ impl Writer {
     }
 }
 
-fn write_named(call: &mut Fields<'_>, name: &str, custom: bool) {
+fn write_named(call: &mut ObjectWriter<'_>, name: &str, custom: bool) {
     if custom {
         call.str("type", "custom");
         call.obj("custom", |custom| {
@@ -319,21 +319,21 @@ fn write_named(call: &mut Fields<'_>, name: &str, custom: bool) {
     }
 }
 
-impl WriteStream for Writer {
-    fn write(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+impl WriteStream for ChatStreamWriter {
+    fn write(&mut self, event: &AnswerEvent<'_>, out: &mut BytesMut) {
         match event {
-            Event::Start(start) => self.start(start, out),
-            Event::Open {
+            AnswerEvent::Start(start) => self.start(start, out),
+            AnswerEvent::Open {
                 choice,
                 block,
                 kind,
             } => self.open(*choice, *block, kind, out),
-            Event::Text {
+            AnswerEvent::Text {
                 block,
                 text,
                 logprobs,
             } => self.text(*block, text, logprobs.as_ref(), out),
-            Event::Signature { block, signature } => {
+            AnswerEvent::Signature { block, signature } => {
                 let open = self
                     .choices
                     .iter_mut()
@@ -342,16 +342,16 @@ impl WriteStream for Writer {
                     open.signature = Some(signature.clone().into_owned());
                 }
             }
-            Event::Close { block } => self.close(*block, out),
-            Event::Citation { choice, citation } => {
+            AnswerEvent::Close { block } => self.close(*block, out),
+            AnswerEvent::Citation { choice, citation } => {
                 let at = self.progress(*choice, out);
                 if let Some(choice) = self.choices.get_mut(at) {
                     choice.citations.push(citation.clone().into_owned());
                 }
             }
-            Event::Finish { choice, finish } => self.finish(*choice, finish, out),
-            Event::Usage(usage) => self.usage = Some(*usage),
-            Event::Failed(failure) => self.fail(failure, out),
+            AnswerEvent::Finish { choice, finish } => self.finish(*choice, finish, out),
+            AnswerEvent::Usage(usage) => self.usage = Some(*usage),
+            AnswerEvent::Failed(failure) => self.fail(failure, out),
         }
     }
 
@@ -366,7 +366,7 @@ impl WriteStream for Writer {
         out.put_slice(b"data: [DONE]\n\n");
     }
 
-    fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+    fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut) {
         out.put_slice(&failure.event(Format::OpenAiChat, &self.context.request_id));
     }
 }

@@ -21,7 +21,7 @@ use crate::scan::Scan;
 use crate::translate::TranslateError;
 use crate::translate::event::{ReadStream, WriteStream};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::{Request, Response};
+use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::usage::UsageLayout;
@@ -44,7 +44,7 @@ impl Codec for OpenAiResponses {
 
     fn write_request(
         &self,
-        request: &Request<'_>,
+        request: &NeutralRequest<'_>,
         model: &str,
         options: &RequestOptions,
         losses: &mut Losses,
@@ -57,12 +57,12 @@ impl Codec for OpenAiResponses {
         &self,
         body: Json<'a>,
         _: &ResponseContext,
-    ) -> Result<Response<'a>, TranslateError> {
+    ) -> Result<NeutralResponse<'a>, TranslateError> {
         read_response::read_response(body)
     }
 
     fn stream_reader(&self, _: &ResponseContext) -> Box<dyn ReadStream> {
-        Box::new(read_stream::Reader::default())
+        Box::new(read_stream::ResponsesStreamReader::default())
     }
 
     fn is_error_event(&self, data: &Value) -> bool {
@@ -90,7 +90,7 @@ impl Codec for OpenAiResponses {
 }
 
 impl ClientCodec for OpenAiResponses {
-    fn read_request<'a>(&self, body: Object<'a>) -> Result<Request<'a>, TranslateError> {
+    fn read_request<'a>(&self, body: Object<'a>) -> Result<NeutralRequest<'a>, TranslateError> {
         read_request::read_request(body)
     }
 
@@ -100,7 +100,7 @@ impl ClientCodec for OpenAiResponses {
 
     fn write_response(
         &self,
-        response: &Response<'_>,
+        response: &NeutralResponse<'_>,
         context: &ResponseContext,
         out: &mut BytesMut,
     ) {
@@ -108,7 +108,7 @@ impl ClientCodec for OpenAiResponses {
     }
 
     fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream> {
-        Box::new(write_stream::Writer::new(context))
+        Box::new(write_stream::ResponsesStreamWriter::new(context))
     }
 
     fn history_traces(&self) -> &'static [&'static [u8]] {

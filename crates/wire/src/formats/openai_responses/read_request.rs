@@ -7,30 +7,29 @@ use bytes::BytesMut;
 use crate::formats::openai_chat::{read_allowed, read_choice_word, read_schema};
 use crate::translate::TranslateError;
 use crate::translate::data_url;
-use crate::translate::emit::{Fields, object as write_object};
+use crate::translate::emit::{ObjectWriter, object as write_object};
 use crate::translate::extra::openai_feature;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Extra, File, Function, Image, Kind, Message, Output, Part, Request, Role, Source,
-    Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
+    Arguments, Extra, File, Function, Image, MediaSource, Message, NeutralRequest, OutputShape,
+    Part, PartKind, Role, Text, Thinking, Tier, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use crate::translate::policy::Feature;
 use crate::translate::reasoning;
 use crate::translate::signature::Signature;
 use crate::translate::typed::{
-    boolean, count, each, number, object, optional, optional_bool, required, text,
+    ReadResult, boolean, count, each, number, object, optional_bool, optional_text, required_text,
+    text,
 };
 
-type Read<T> = Result<T, TranslateError>;
-
-/// What `include` holds when probabilities are asked for.
+/// The entry of `include` that asks for probabilities.
 pub(super) const INCLUDE_LOGPROBS: &str = "message.output_text.logprobs";
 
 /// Reads the body of `POST /v1/responses`.
-pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
-    let mut request = Request {
+pub(crate) fn read_request(body: Object<'_>) -> ReadResult<NeutralRequest<'_>> {
+    let mut request = NeutralRequest {
         include_usage: true,
-        ..Request::default()
+        ..NeutralRequest::default()
     };
     let mut instructions = None;
     for (key, value) in body.0 {
@@ -48,7 +47,7 @@ pub(crate) fn read_request(body: Object<'_>) -> Read<Request<'_>> {
     Ok(request)
 }
 
-/// What every answer repeats of its request, as fields ready to be written.
+/// The fields of the request that every answer repeats, ready to be written.
 pub(crate) fn echo(body: &Object<'_>) -> String {
     let mut out = BytesMut::new();
     write_object(&mut out, |fields| {
@@ -83,7 +82,7 @@ pub(crate) fn echo(body: &Object<'_>) -> String {
 }
 
 /// The router keeps nothing and does nothing later, whatever was asked.
-fn write_constants(fields: &mut Fields<'_>) {
+fn write_constants(fields: &mut ObjectWriter<'_>) {
     fields.bool("background", false);
     fields.null("previous_response_id");
     fields.bool("store", false);
@@ -97,7 +96,11 @@ const fn message<'a>(role: Role, parts: Vec<Part<'a>>) -> Message<'a> {
     }
 }
 
-fn read_field<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> Read<()> {
+fn read_field<'a>(
+    request: &mut NeutralRequest<'a>,
+    key: Text<'a>,
+    value: Json<'a>,
+) -> ReadResult<()> {
     let sampling = &mut request.sampling;
     match key.as_ref() {
         "model" => {}
@@ -134,7 +137,7 @@ fn read_field<'a>(request: &mut Request<'a>, key: Text<'a>, value: Json<'a>) -> 
     Ok(())
 }
 
-fn keep<'a>(request: &mut Request<'a>, feature: Feature, name: Text<'a>, value: Json<'a>) {
+fn keep<'a>(request: &mut NeutralRequest<'a>, feature: Feature, name: Text<'a>, value: Json<'a>) {
     request.extras.push(Extra {
         feature,
         name,
@@ -151,7 +154,7 @@ fn feature_of(name: &str) -> Feature {
     }
 }
 
-fn read_include<'a>(request: &mut Request<'a>, name: Text<'a>, value: Json<'a>) {
+fn read_include<'a>(request: &mut NeutralRequest<'a>, name: Text<'a>, value: Json<'a>) {
     let Json::Array(mut wanted) = value else {
         return keep(request, Feature::Include, name, value);
     };
@@ -161,17 +164,17 @@ fn read_include<'a>(request: &mut Request<'a>, name: Text<'a>, value: Json<'a>) 
     keep(request, Feature::Include, name, Json::Array(wanted));
 }
 
-fn read_text<'a>(request: &mut Request<'a>, value: Json<'a>) -> Read<()> {
+fn read_text<'a>(request: &mut NeutralRequest<'a>, value: Json<'a>) -> ReadResult<()> {
     let mut config = object(value, "text")?;
-    request.verbosity = optional(&mut config, "verbosity").map_err(|e| e.within("text"))?;
+    request.verbosity = optional_text(&mut config, "verbosity").map_err(|e| e.within("text"))?;
     let Some(format) = config.take("format") else {
         return Ok(());
     };
     let mut format = object(format, "text.format")?;
     let within = |error: TranslateError| error.within("text.format");
-    request.output = match required(&mut format, "type").map_err(within)?.as_ref() {
-        "text" => Output::Text,
-        "json_object" => Output::AnyJson,
+    request.output = match required_text(&mut format, "type").map_err(within)?.as_ref() {
+        "text" => OutputShape::Text,
+        "json_object" => OutputShape::AnyJson,
         "json_schema" => read_schema(format).map_err(within)?,
         _ => {
             let expected = "\"text\", \"json_object\" or \"json_schema\"";
@@ -181,7 +184,7 @@ fn read_text<'a>(request: &mut Request<'a>, value: Json<'a>) -> Read<()> {
     Ok(())
 }
 
-fn read_input(value: Json<'_>) -> Read<Vec<Message<'_>>> {
+fn read_input(value: Json<'_>) -> ReadResult<Vec<Message<'_>>> {
     if let Json::String(text) = value {
         return Ok(vec![message(Role::User, vec![Part::text(text)])]);
     }
@@ -237,27 +240,27 @@ impl<'a> Conversation<'a> {
 
 fn result_id<'m>(message: &'m Message<'_>) -> Option<&'m str> {
     match &message.parts.first()?.kind {
-        Kind::ToolResult(result) => Some(&result.id),
+        PartKind::ToolResult(result) => Some(&result.id),
         _ => None,
     }
 }
 
 fn call_id<'m>(message: &'m Message<'_>) -> Option<&'m str> {
     match &message.parts.first()?.kind {
-        Kind::ToolCall(call) => Some(&call.id),
+        PartKind::ToolCall(call) => Some(&call.id),
         _ => None,
     }
 }
 
-/// Whether an item belongs to the assistant's message before it. Two texts are two messages.
+/// Returns true if an item belongs to the assistant's message before it. Two texts are two messages.
 fn continues(last: &Message<'_>, item: &Message<'_>) -> bool {
-    let is_text = |part: Option<&Part<'_>>| matches!(part, Some(part) if matches!(part.kind, Kind::Text(_) | Kind::Refusal(_)));
+    let is_text = |part: Option<&Part<'_>>| matches!(part, Some(part) if matches!(part.kind, PartKind::Text(_) | PartKind::Refusal(_)));
     last.role == Role::Assistant && !(is_text(last.parts.last()) && is_text(item.parts.first()))
 }
 
-fn read_item(value: Json<'_>) -> Read<Message<'_>> {
+fn read_item(value: Json<'_>) -> ReadResult<Message<'_>> {
     let mut item = object(value, "")?;
-    let kind = optional(&mut item, "type")?.unwrap_or_else(|| "message".into());
+    let kind = optional_text(&mut item, "type")?.unwrap_or_else(|| "message".into());
     match kind.as_ref() {
         "message" => read_message(item),
         "function_call" => read_call(item, "arguments", false),
@@ -267,13 +270,13 @@ fn read_item(value: Json<'_>) -> Read<Message<'_>> {
         "reasoning" => Ok(read_reasoning(item)),
         _ => Ok(message(
             Role::Assistant,
-            vec![Part::new(Kind::Foreign { kind })],
+            vec![Part::new(PartKind::Foreign { kind })],
         )),
     }
 }
 
-fn read_message(mut item: Object<'_>) -> Read<Message<'_>> {
-    let role = match required(&mut item, "role")?.as_ref() {
+fn read_message(mut item: Object<'_>) -> ReadResult<Message<'_>> {
+    let role = match required_text(&mut item, "role")?.as_ref() {
         "system" => Role::System,
         "developer" => Role::Developer,
         "user" => Role::User,
@@ -287,51 +290,51 @@ fn read_message(mut item: Object<'_>) -> Read<Message<'_>> {
     Ok(message(role, parts))
 }
 
-fn read_content<'a>(content: Json<'a>, param: &str) -> Read<Vec<Part<'a>>> {
+fn read_content<'a>(content: Json<'a>, param: &str) -> ReadResult<Vec<Part<'a>>> {
     match content {
         Json::String(text) => Ok(vec![Part::text(text)]),
         list => each(list, param, read_part),
     }
 }
 
-fn read_part(value: Json<'_>) -> Read<Part<'_>> {
+fn read_part(value: Json<'_>) -> ReadResult<Part<'_>> {
     let mut part = object(value, "")?;
-    let kind = required(&mut part, "type")?;
+    let kind = required_text(&mut part, "type")?;
     Ok(Part::new(match kind.as_ref() {
-        "input_text" | "output_text" | "text" => Kind::Text(required(&mut part, "text")?),
-        "refusal" => Kind::Refusal(required(&mut part, "refusal")?),
-        "input_image" => Kind::Image(Image {
-            source: match optional(&mut part, "image_url")? {
+        "input_text" | "output_text" | "text" => PartKind::Text(required_text(&mut part, "text")?),
+        "refusal" => PartKind::Refusal(required_text(&mut part, "refusal")?),
+        "input_image" => PartKind::Image(Image {
+            source: match optional_text(&mut part, "image_url")? {
                 Some(url) => data_url::read(url),
-                None => Source::Id(required(&mut part, "file_id")?),
+                None => MediaSource::Id(required_text(&mut part, "file_id")?),
             },
-            detail: optional(&mut part, "detail")?.filter(|detail| detail != "auto"),
+            detail: optional_text(&mut part, "detail")?.filter(|detail| detail != "auto"),
         }),
-        "input_file" => Kind::File(read_file(&mut part)?),
+        "input_file" => PartKind::File(read_file(&mut part)?),
         "input_audio" => read_audio(&mut part)?,
-        _ => Kind::Foreign { kind },
+        _ => PartKind::Foreign { kind },
     }))
 }
 
-fn read_audio<'a>(part: &mut Object<'a>) -> Read<Kind<'a>> {
+fn read_audio<'a>(part: &mut Object<'a>) -> ReadResult<PartKind<'a>> {
     let Some(audio) = part.take("input_audio") else {
         return Err(TranslateError::missing("input_audio"));
     };
     let mut audio = object(audio, "input_audio")?;
-    Ok(Kind::Audio {
-        data: required(&mut audio, "data")?,
-        format: required(&mut audio, "format")?,
+    Ok(PartKind::Audio {
+        data: required_text(&mut audio, "data")?,
+        format: required_text(&mut audio, "format")?,
     })
 }
 
-fn read_file<'a>(part: &mut Object<'a>) -> Read<File<'a>> {
-    let name = optional(part, "filename")?;
-    let source = if let Some(data) = optional(part, "file_data")? {
+fn read_file<'a>(part: &mut Object<'a>) -> ReadResult<File<'a>> {
+    let name = optional_text(part, "filename")?;
+    let source = if let Some(data) = optional_text(part, "file_data")? {
         data_url::read_file(data)
-    } else if let Some(url) = optional(part, "file_url")? {
-        Source::Url(url)
+    } else if let Some(url) = optional_text(part, "file_url")? {
+        MediaSource::Url(url)
     } else {
-        Source::Id(required(part, "file_id")?)
+        MediaSource::Id(required_text(part, "file_id")?)
     };
     Ok(File {
         source,
@@ -341,28 +344,28 @@ fn read_file<'a>(part: &mut Object<'a>) -> Read<File<'a>> {
     })
 }
 
-fn read_call<'a>(mut item: Object<'a>, argument: &str, custom: bool) -> Read<Message<'a>> {
+fn read_call<'a>(mut item: Object<'a>, argument: &str, custom: bool) -> ReadResult<Message<'a>> {
     let arguments = match item.take(argument) {
         Some(Json::String(text)) => Arguments::Text(text),
         Some(value) => Arguments::Object(value.to_text()),
         None => Arguments::Text("".into()),
     };
     let call = ToolCall {
-        id: required(&mut item, "call_id")?,
-        name: required(&mut item, "name")?,
+        id: required_text(&mut item, "call_id")?,
+        name: required_text(&mut item, "name")?,
         arguments,
         signature: None,
         custom,
     };
     Ok(message(
         Role::Assistant,
-        vec![Part::new(Kind::ToolCall(call))],
+        vec![Part::new(PartKind::ToolCall(call))],
     ))
 }
 
-fn read_result(mut item: Object<'_>, custom: bool) -> Read<Message<'_>> {
+fn read_result(mut item: Object<'_>, custom: bool) -> ReadResult<Message<'_>> {
     let result = ToolResult {
-        id: required(&mut item, "call_id")?,
+        id: required_text(&mut item, "call_id")?,
         parts: match item.take("output") {
             None => Vec::new(),
             Some(output) => read_content(output, "output")?,
@@ -372,7 +375,7 @@ fn read_result(mut item: Object<'_>, custom: bool) -> Read<Message<'_>> {
     };
     Ok(message(
         Role::User,
-        vec![Part::new(Kind::ToolResult(result))],
+        vec![Part::new(PartKind::ToolResult(result))],
     ))
 }
 
@@ -383,7 +386,10 @@ fn read_reasoning(mut item: Object<'_>) -> Message<'_> {
     let signature =
         (!(id.is_empty() && encrypted.is_empty())).then(|| Signature::from_item(id, encrypted));
     let thinking = Thinking { text, signature };
-    message(Role::Assistant, vec![Part::new(Kind::Thinking(thinking))])
+    message(
+        Role::Assistant,
+        vec![Part::new(PartKind::Thinking(thinking))],
+    )
 }
 
 /// The summary of a reasoning item, or the thoughts themselves where there is none.
@@ -402,43 +408,46 @@ pub(super) fn reasoning_text<'a>(item: &mut Object<'a>) -> Text<'a> {
     texts.join("\n\n").into()
 }
 
-fn read_tool(value: Json<'_>) -> Read<Tool<'_>> {
+fn read_tool(value: Json<'_>) -> ReadResult<Tool<'_>> {
     let mut tool = object(value, "")?;
-    let kind = required(&mut tool, "type")?;
+    let kind = required_text(&mut tool, "type")?;
     match kind.as_ref() {
         "function" => Ok(Tool::Function(Function {
-            name: required(&mut tool, "name")?,
-            description: optional(&mut tool, "description")?,
+            name: required_text(&mut tool, "name")?,
+            description: optional_text(&mut tool, "description")?,
             strict: optional_bool(&tool, "strict")?,
             schema: tool.take("parameters"),
             cache: None,
             extras: Vec::new(),
         })),
         "custom" => Ok(Tool::Custom {
-            name: required(&mut tool, "name")?,
-            description: optional(&mut tool, "description")?,
+            name: required_text(&mut tool, "name")?,
+            description: optional_text(&mut tool, "description")?,
             format: tool.take("format"),
         }),
         _ => Ok(Tool::BuiltIn { kind }),
     }
 }
 
-fn read_tool_choice(value: Json<'_>) -> Read<Option<ToolChoice<'_>>> {
+fn read_tool_choice(value: Json<'_>) -> ReadResult<Option<ToolChoice<'_>>> {
     if let Some(word) = value.as_str() {
         return read_choice_word(word).map(Some);
     }
     let mut choice = object(value, "tool_choice")?;
     let within = |error: TranslateError| error.within("tool_choice");
-    match required(&mut choice, "type").map_err(within)?.as_ref() {
+    match required_text(&mut choice, "type").map_err(within)?.as_ref() {
         "function" | "custom" => {
-            let name = required(&mut choice, "name").map_err(within)?;
+            let name = required_text(&mut choice, "name").map_err(within)?;
             Ok(Some(ToolChoice::Named(name)))
         }
         "allowed_tools" => read_allowed(choice).map(Some).map_err(within),
         // A tool that the provider runs: reported as lost together with the tool.
         kind => {
             let message = format!("The tool \"{kind}\" can't be chosen at this model's provider.");
-            Err(TranslateError::unsupported("tool_choice.type", message))
+            Err(TranslateError::unsupported_field(
+                "tool_choice.type",
+                message,
+            ))
         }
     }
 }

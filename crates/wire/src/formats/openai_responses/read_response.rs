@@ -4,16 +4,16 @@ use super::read_request::reasoning_text;
 use crate::formats::openai;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
-    Arguments, Choice, Citation, Finish, Image, Kind, Part, Response, Source, Text, Thinking,
-    ToolCall, Usage,
+    Arguments, Choice, Citation, Finish, Image, MediaSource, NeutralResponse, Part, PartKind, Text,
+    Thinking, TokenCounts, ToolCall,
 };
 use crate::translate::signature::Signature;
-use crate::translate::{TranslateError, failure, tool_schema};
+use crate::translate::{TranslateError, provider_error, tool_schema};
 
 /// Reads the body of an answer.
-pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateError> {
-    if failure::is_failure(&json) {
-        return Err(failure::Failure::read(None, &json).into());
+pub(crate) fn read_response(json: Json<'_>) -> Result<NeutralResponse<'_>, TranslateError> {
+    if provider_error::is_error(&json) {
+        return Err(provider_error::ProviderError::read(None, &json).into());
     }
     let mut body = match json {
         Json::Object(body) if body.has("output") => body,
@@ -24,14 +24,14 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
         }
     };
     let mut parts = Vec::new();
-    let mut found = Found::default();
+    let mut found = TextExtras::default();
     for item in body.take_array("output") {
         if let Some(item) = item.into_object() {
             read_item(item, &mut parts, &mut found);
         }
     }
     let finish = read_finish(&body, &parts);
-    Ok(Response {
+    Ok(NeutralResponse {
         id: body.take("id").and_then(Json::into_text),
         created: body.u64("created_at").filter(|created| *created > 0),
         model: body.take("model").and_then(Json::into_text),
@@ -50,14 +50,14 @@ pub(crate) fn read_response(json: Json<'_>) -> Result<Response<'_>, TranslateErr
     })
 }
 
-/// What stands at the texts of an answer.
+/// Citations and probabilities beside the texts of an answer.
 #[derive(Default)]
-struct Found<'a> {
+struct TextExtras<'a> {
     citations: Vec<Citation<'a>>,
     tokens: Vec<Json<'a>>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> TextExtras<'a> {
     /// The probabilities as chat has them.
     fn logprobs(self) -> Option<Json<'a>> {
         (!self.tokens.is_empty()).then(|| {
@@ -68,7 +68,7 @@ impl<'a> Found<'a> {
 }
 
 /// Reads token counts: details are parts of the totals, but where the sum shows that they aren't.
-pub(super) fn read_usage(usage: &Json<'_>) -> Usage {
+pub(super) fn read_usage(usage: &Json<'_>) -> TokenCounts {
     let count = |key: &str| usage.u64(key).unwrap_or(0);
     let detail = |group: &str, key: &str| {
         usage
@@ -79,7 +79,7 @@ pub(super) fn read_usage(usage: &Json<'_>) -> Usage {
     let (input, output) = (count("input_tokens"), count("output_tokens"));
     let reasoning = detail("output_tokens_details", "reasoning_tokens");
     let apart = reasoning > 0 && count("total_tokens") == input + output + reasoning;
-    Usage {
+    TokenCounts {
         input,
         cached: detail("input_tokens_details", "cached_tokens").min(input),
         cache_write: detail("input_tokens_details", "cache_write_tokens"),
@@ -89,20 +89,20 @@ pub(super) fn read_usage(usage: &Json<'_>) -> Usage {
     }
 }
 
-/// Why a response ended: an incomplete one says so, a refusal is in its content.
+/// Reads the reason that a response ended: an incomplete one says so, a refusal is in its content.
 fn read_finish(body: &Object<'_>, parts: &[Part<'_>]) -> Finish<'static> {
     let calls = parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::ToolCall(_)));
+        .any(|part| matches!(part.kind, PartKind::ToolCall(_)));
     let refused = parts
         .iter()
-        .any(|part| matches!(part.kind, Kind::Refusal(_)));
+        .any(|part| matches!(part.kind, PartKind::Refusal(_)));
     let details = body.get("incomplete_details");
     let reason = details.and_then(|details| details.str("reason"));
     finish_of(body.str("status"), reason, calls, refused)
 }
 
-/// Why a response ended, by its status and the reason it gives for being incomplete.
+/// The reason that a response ended, by its status and its reason for being incomplete.
 pub(super) fn finish_of(
     status: Option<&str>,
     reason: Option<&str>,
@@ -117,7 +117,7 @@ pub(super) fn finish_of(
     }
 }
 
-fn read_item<'a>(mut item: Object<'a>, parts: &mut Vec<Part<'a>>, found: &mut Found<'a>) {
+fn read_item<'a>(mut item: Object<'a>, parts: &mut Vec<Part<'a>>, found: &mut TextExtras<'a>) {
     match item.str("type") {
         Some("message") => {
             for part in item.take_array("content") {
@@ -137,8 +137,8 @@ fn read_item<'a>(mut item: Object<'a>, parts: &mut Vec<Part<'a>>, found: &mut Fo
         }
         Some("image_generation_call") => {
             if let Some(data) = item.take("result").and_then(Json::into_text) {
-                parts.push(Part::new(Kind::Image(Image {
-                    source: Source::Base64 {
+                parts.push(Part::new(PartKind::Image(Image {
+                    source: MediaSource::Base64 {
                         media_type: "image/png".into(),
                         data,
                     },
@@ -151,7 +151,7 @@ fn read_item<'a>(mut item: Object<'a>, parts: &mut Vec<Part<'a>>, found: &mut Fo
     }
 }
 
-fn read_part<'a>(mut part: Object<'a>, found: &mut Found<'a>) -> Option<Part<'a>> {
+fn read_part<'a>(mut part: Object<'a>, found: &mut TextExtras<'a>) -> Option<Part<'a>> {
     match part.str("type")? {
         "output_text" => {
             let annotations = part.take_array("annotations").into_iter();
@@ -161,7 +161,7 @@ fn read_part<'a>(mut part: Object<'a>, found: &mut Found<'a>) -> Option<Part<'a>
             found.tokens.extend(part.take_array("logprobs"));
             Some(Part::text(part.take_string("text")?))
         }
-        "refusal" => Some(Part::new(Kind::Refusal(part.take_string("refusal")?))),
+        "refusal" => Some(Part::new(PartKind::Refusal(part.take_string("refusal")?))),
         _ => None,
     }
 }
@@ -169,7 +169,7 @@ fn read_part<'a>(mut part: Object<'a>, found: &mut Found<'a>) -> Option<Part<'a>
 fn read_reasoning(mut item: Object<'_>) -> Part<'_> {
     let signature = signature_of(&mut item);
     let text = reasoning_text(&mut item);
-    Part::new(Kind::Thinking(Thinking { text, signature }))
+    Part::new(PartKind::Thinking(Thinking { text, signature }))
 }
 
 /// The id and the encrypted content of a reasoning item.
@@ -180,7 +180,7 @@ pub(super) fn signature_of<'a>(item: &mut Object<'a>) -> Option<Signature<'a>> {
 }
 
 fn read_call<'a>(mut item: Object<'a>, arguments: Text<'a>) -> Option<Part<'a>> {
-    Some(Part::new(Kind::ToolCall(ToolCall {
+    Some(Part::new(PartKind::ToolCall(ToolCall {
         id: item
             .take("call_id")
             .and_then(Json::into_text)

@@ -5,19 +5,19 @@ use std::borrow::Cow;
 use super::read_request::reasoning_text;
 use super::read_response::{finish_of, read_usage, signature_of};
 use crate::formats::openai;
-use crate::translate::event::{Block, Event, ReadStream, Sink, Start};
-use crate::translate::failure::{self, Failure};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, ReadStream, Sink};
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::Finish;
+use crate::translate::provider_error::{self, ProviderError};
 use crate::translate::stream::parse_event;
 use crate::translate::tool_schema;
 
 /// Reads the events of one response.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct ResponsesStreamReader {
     started: bool,
     next: usize,
-    items: Vec<Item>,
+    items: Vec<ItemState>,
     refused: bool,
     calls: bool,
     finish: Option<Finish<'static>>,
@@ -25,12 +25,12 @@ pub(crate) struct Reader {
 
 /// An output item whose end hasn't come.
 #[derive(Debug)]
-struct Item {
+struct ItemState {
     index: u64,
     kind: ItemKind,
     /// The open block, and the number of its part.
     open: Option<(usize, u64)>,
-    /// Whether any text came: servers that don't stream a part give it at its end.
+    /// Text came: servers that don't stream a part give it at its end.
     filled: bool,
 }
 
@@ -43,7 +43,7 @@ enum ItemKind {
     Other,
 }
 
-impl Reader {
+impl ResponsesStreamReader {
     fn start(&mut self, event: &Object<'_>, sink: &mut Sink<'_>) {
         self.started = true;
         let response = event.get("response");
@@ -51,7 +51,7 @@ impl Reader {
             let word = response.and_then(|response| response.str(key));
             word.filter(|word| !word.is_empty()).map(Cow::Borrowed)
         };
-        sink(Event::Start(Start {
+        sink(AnswerEvent::Start(AnswerStart {
             id: word("id"),
             created: response
                 .and_then(|response| response.u64("created_at"))
@@ -73,14 +73,14 @@ impl Reader {
         let mut open = None;
         if matches!(kind, ItemKind::Call | ItemKind::Custom) {
             let id = item.take("call_id").and_then(Json::into_text);
-            let tool = Block::Tool {
+            let tool = BlockKind::Tool {
                 id: id.or_else(|| item.take_string("id")).unwrap_or_default(),
                 name: item.take_string("name").unwrap_or_default(),
                 signature: None,
             };
             open = Some((self.open(tool, sink), 0));
         }
-        self.items.push(Item {
+        self.items.push(ItemState {
             index,
             kind,
             open,
@@ -88,11 +88,11 @@ impl Reader {
         });
     }
 
-    fn open(&mut self, kind: Block<'_>, sink: &mut Sink<'_>) -> usize {
+    fn open(&mut self, kind: BlockKind<'_>, sink: &mut Sink<'_>) -> usize {
         let block = self.next;
         self.next += 1;
-        self.calls |= matches!(kind, Block::Tool { .. });
-        sink(Event::Open {
+        self.calls |= matches!(kind, BlockKind::Tool { .. });
+        sink(AnswerEvent::Open {
             choice: 0,
             block,
             kind,
@@ -100,16 +100,22 @@ impl Reader {
         block
     }
 
-    fn item(&mut self, index: u64) -> Option<&mut Item> {
+    fn item(&mut self, index: u64) -> Option<&mut ItemState> {
         self.items.iter_mut().find(|item| item.index == index)
     }
 
     /// The block of a part, opened if it is new.
-    fn block(&mut self, index: u64, part: u64, kind: Block<'static>, sink: &mut Sink<'_>) -> usize {
+    fn block(
+        &mut self,
+        index: u64,
+        part: u64,
+        kind: BlockKind<'static>,
+        sink: &mut Sink<'_>,
+    ) -> usize {
         let open = self.item(index).and_then(|item| item.open);
         match open {
             Some((block, known)) if known == part => return block,
-            Some((block, _)) => sink(Event::Close { block }),
+            Some((block, _)) => sink(AnswerEvent::Close { block }),
             None => {}
         }
         let block = self.open(kind, sink);
@@ -124,7 +130,7 @@ impl Reader {
         &mut self,
         event: &mut Object<'_>,
         part: &str,
-        kind: Block<'static>,
+        kind: BlockKind<'static>,
         sink: &mut Sink<'_>,
     ) {
         let index = event.u64("output_index").unwrap_or(0);
@@ -139,12 +145,12 @@ impl Reader {
         let logprobs = event
             .take("logprobs")
             .filter(|list| list.as_array().is_some_and(|list| !list.is_empty()));
-        self.refused |= kind == Block::Refusal;
+        self.refused |= kind == BlockKind::Refusal;
         let block = self.block(index, part, kind, sink);
         if let Some(item) = self.item(index) {
             item.filled = true;
         }
-        sink(Event::Text {
+        sink(AnswerEvent::Text {
             block,
             text,
             logprobs,
@@ -169,13 +175,13 @@ impl Reader {
         let (block, text) = match open {
             Some((block, known)) if known == part => (block, text),
             Some((block, _)) => (block, format!("\n\n{text}").into()),
-            None => (self.open(Block::Thinking, sink), text),
+            None => (self.open(BlockKind::Thinking, sink), text),
         };
         if let Some(item) = self.item(index) {
             item.open = Some((block, part));
             item.filled = true;
         }
-        sink(Event::Text {
+        sink(AnswerEvent::Text {
             block,
             text,
             logprobs: None,
@@ -190,7 +196,7 @@ impl Reader {
         let text = event.take("delta").and_then(Json::into_text);
         if let Some(((block, _), text)) = item.open.zip(text) {
             item.filled = true;
-            sink(Event::Text {
+            sink(AnswerEvent::Text {
                 block,
                 text,
                 logprobs: None,
@@ -199,7 +205,7 @@ impl Reader {
     }
 
     /// The end of an item, which holds it whole.
-    fn done(&mut self, index: u64, mut whole: Object<'_>, sink: &mut Sink<'_>) {
+    fn end_item(&mut self, index: u64, mut whole: Object<'_>, sink: &mut Sink<'_>) {
         if self.item(index).is_none() {
             let copy = whole.clone();
             self.add(index, copy, sink);
@@ -223,9 +229,9 @@ impl Reader {
         }
     }
 
-    fn done_message(&mut self, item: &Item, mut whole: Object<'_>, sink: &mut Sink<'_>) {
+    fn done_message(&mut self, item: &ItemState, mut whole: Object<'_>, sink: &mut Sink<'_>) {
         if let Some((block, _)) = item.open {
-            sink(Event::Close { block });
+            sink(AnswerEvent::Close { block });
         }
         if item.filled {
             return;
@@ -236,24 +242,24 @@ impl Reader {
             };
             let refusal = part.take_string("refusal");
             let kind = if refusal.is_some() {
-                Block::Refusal
+                BlockKind::Refusal
             } else {
-                Block::Text
+                BlockKind::Text
             };
             self.refused |= refusal.is_some();
             if let Some(text) = refusal.or_else(|| part.take_string("text")) {
                 let block = self.open(kind, sink);
-                sink(Event::Text {
+                sink(AnswerEvent::Text {
                     block,
                     text,
                     logprobs: None,
                 });
-                sink(Event::Close { block });
+                sink(AnswerEvent::Close { block });
             }
         }
     }
 
-    fn done_reasoning(&mut self, item: &Item, mut whole: Object<'_>, sink: &mut Sink<'_>) {
+    fn done_reasoning(&mut self, item: &ItemState, mut whole: Object<'_>, sink: &mut Sink<'_>) {
         let signature = signature_of(&mut whole);
         let text = reasoning_text(&mut whole);
         if item.open.is_none() && text.is_empty() && signature.is_none() {
@@ -261,27 +267,27 @@ impl Reader {
         }
         let block = match item.open {
             Some((block, _)) => block,
-            None => self.open(Block::Thinking, sink),
+            None => self.open(BlockKind::Thinking, sink),
         };
         if !item.filled && !text.is_empty() {
-            sink(Event::Text {
+            sink(AnswerEvent::Text {
                 block,
                 text,
                 logprobs: None,
             });
         }
         if let Some(signature) = signature {
-            sink(Event::Signature { block, signature });
+            sink(AnswerEvent::Signature { block, signature });
         }
-        sink(Event::Close { block });
+        sink(AnswerEvent::Close { block });
     }
 
-    fn completed(&mut self, event: &Object<'_>, sink: &mut Sink<'_>) {
+    fn end_response(&mut self, event: &Object<'_>, sink: &mut Sink<'_>) {
         let Some(response) = event.get("response") else {
             return;
         };
         if let Some(usage) = response.get("usage").filter(|usage| !usage.is_null()) {
-            sink(Event::Usage(read_usage(usage)));
+            sink(AnswerEvent::Usage(read_usage(usage)));
         }
         let details = response.get("incomplete_details");
         let reason = details.and_then(|details| details.str("reason"));
@@ -290,25 +296,25 @@ impl Reader {
     }
 }
 
-fn close_with(item: &Item, text: Option<Cow<'_, str>>, sink: &mut Sink<'_>) {
+fn close_with(item: &ItemState, text: Option<Cow<'_, str>>, sink: &mut Sink<'_>) {
     let Some((block, _)) = item.open else {
         return;
     };
     if let Some(text) = text {
-        sink(Event::Text {
+        sink(AnswerEvent::Text {
             block,
             text,
             logprobs: None,
         });
     }
-    sink(Event::Close { block });
+    sink(AnswerEvent::Close { block });
 }
 
-impl ReadStream for Reader {
+impl ReadStream for ResponsesStreamReader {
     fn read(&mut self, _: Option<&str>, data: &str, sink: &mut Sink<'_>) {
         parse_event(data, sink, |json, sink| {
-            if failure::is_failure(&json) {
-                return sink(Event::Failed(Failure::read(None, &json)));
+            if provider_error::is_error(&json) {
+                return sink(AnswerEvent::Failed(ProviderError::read(None, &json)));
             }
             let Json::Object(mut event) = json else {
                 return;
@@ -325,10 +331,10 @@ impl ReadStream for Reader {
                     }
                 }
                 "response.output_text.delta" => {
-                    self.text(&mut event, "content_index", Block::Text, sink);
+                    self.text(&mut event, "content_index", BlockKind::Text, sink);
                 }
                 "response.refusal.delta" => {
-                    self.text(&mut event, "content_index", Block::Refusal, sink);
+                    self.text(&mut event, "content_index", BlockKind::Refusal, sink);
                 }
                 "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
                     self.thought(&mut event, sink);
@@ -337,7 +343,7 @@ impl ReadStream for Reader {
                 "response.output_text.annotation.added" => {
                     let found = event.take("annotation").and_then(openai::read_annotation);
                     if let Some(citation) = found {
-                        sink(Event::Citation {
+                        sink(AnswerEvent::Citation {
                             choice: 0,
                             citation,
                         });
@@ -345,13 +351,13 @@ impl ReadStream for Reader {
                 }
                 "response.output_item.done" => {
                     if let Some(item) = event.take_object("item") {
-                        self.done(index, item, sink);
+                        self.end_item(index, item, sink);
                     }
                 }
-                "response.completed" | "response.incomplete" => self.completed(&event, sink),
+                "response.completed" | "response.incomplete" => self.end_response(&event, sink),
                 "response.failed" => {
                     let json = Json::Object(event);
-                    sink(Event::Failed(Failure::read(None, &json)));
+                    sink(AnswerEvent::Failed(ProviderError::read(None, &json)));
                 }
                 _ => {}
             }
@@ -366,7 +372,7 @@ impl ReadStream for Reader {
         for item in std::mem::take(&mut self.items) {
             close_with(&item, None, sink);
         }
-        sink(Event::Finish {
+        sink(AnswerEvent::Finish {
             choice: 0,
             finish: self.finish.take().unwrap_or(Finish::Stop),
         });

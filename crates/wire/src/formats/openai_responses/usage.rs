@@ -1,4 +1,4 @@
-//! Where responses have their usage and text.
+//! Places of usage and text in responses.
 
 use crate::usage::{Counting, EventTypes, UsageLayout, finder};
 

@@ -7,12 +7,12 @@ use bytes::BytesMut;
 use super::read_request::INCLUDE_LOGPROBS;
 use crate::formats::openai_chat::{lose_default, tier, write_schema};
 use crate::translate::capability::{OpenAiThinking, openai_thinking};
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::extra;
 use crate::translate::json::Json;
 use crate::translate::neutral::{
-    File, Function, Image, Kind, Message, Mode, Output, Part, Request, Role, Sampling, Source,
-    Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+    File, Function, Image, MediaSource, Message, NeutralRequest, OutputShape, Part, PartKind, Role,
+    Sampling, Thinking, ThinkingMode, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use crate::translate::options::RequestOptions;
 use crate::translate::policy::{Feature, Losses};
@@ -22,7 +22,7 @@ use crate::translate::{reasoning, tool_schema};
 
 /// Writes the body of `POST /v1/responses`.
 pub(crate) fn write_request(
-    request: &Request<'_>,
+    request: &NeutralRequest<'_>,
     model: &str,
     _: &RequestOptions,
     losses: &mut Losses,
@@ -59,18 +59,18 @@ pub(crate) fn write_request(
 }
 
 /// The ids of calls of free-text tools, whose results have a type of their own.
-fn custom_calls<'r>(request: &'r Request<'_>) -> HashSet<&'r str> {
+fn custom_calls<'r>(request: &'r NeutralRequest<'_>) -> HashSet<&'r str> {
     let parts = request.messages.iter().flat_map(|message| &message.parts);
     parts
         .filter_map(|part| match &part.kind {
-            Kind::ToolCall(call) if call.custom => Some(call.id.as_ref()),
+            PartKind::ToolCall(call) if call.custom => Some(call.id.as_ref()),
             _ => None,
         })
         .collect()
 }
 
 fn write_message(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     message: &Message<'_>,
     custom: &HashSet<&str>,
     losses: &mut Losses,
@@ -84,8 +84,9 @@ fn write_message(
         Role::Developer => write_said(items, "developer", &message.parts, losses),
         Role::User => {
             let mut rest = message.parts.iter().peekable();
-            while let Some(part) = rest.next_if(|part| matches!(part.kind, Kind::ToolResult(_))) {
-                if let Kind::ToolResult(result) = &part.kind {
+            while let Some(part) = rest.next_if(|part| matches!(part.kind, PartKind::ToolResult(_)))
+            {
+                if let PartKind::ToolResult(result) = &part.kind {
                     lose_cache(part, losses);
                     write_result(items, result, custom, losses);
                 }
@@ -105,7 +106,7 @@ fn lose_cache(part: &Part<'_>, losses: &mut Losses) {
     }
 }
 
-fn write_said(items: &mut Items<'_>, role: &str, parts: &[Part<'_>], losses: &mut Losses) {
+fn write_said(items: &mut ListWriter<'_>, role: &str, parts: &[Part<'_>], losses: &mut Losses) {
     items.obj(|item| {
         item.str("type", "message");
         item.str("role", role);
@@ -113,7 +114,7 @@ fn write_said(items: &mut Items<'_>, role: &str, parts: &[Part<'_>], losses: &mu
             [] => item.str("content", ""),
             [
                 Part {
-                    kind: Kind::Text(text),
+                    kind: PartKind::Text(text),
                     cache: None,
                 },
             ] => item.str("content", text),
@@ -122,45 +123,49 @@ fn write_said(items: &mut Items<'_>, role: &str, parts: &[Part<'_>], losses: &mu
     });
 }
 
-fn write_parts(items: &mut Items<'_>, parts: &[Part<'_>], losses: &mut Losses) {
+fn write_parts(items: &mut ListWriter<'_>, parts: &[Part<'_>], losses: &mut Losses) {
     for part in parts {
         lose_cache(part, losses);
         match &part.kind {
-            Kind::Text(text) | Kind::Refusal(text) => write_input_text(items, text),
-            Kind::Image(image) => write_image(items, image, losses),
-            Kind::File(file) => write_file(items, file, losses),
+            PartKind::Text(text) | PartKind::Refusal(text) => write_input_text(items, text),
+            PartKind::Image(image) => write_image(items, image, losses),
+            PartKind::File(file) => write_file(items, file, losses),
 
-            Kind::Audio { .. } => losses.lose(Feature::Audio),
-            Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
-            Kind::Thinking(_) => losses.lose(Feature::ForeignThinking),
-            Kind::ToolCall(_) | Kind::ToolResult(_) => losses.lose(Feature::ForeignContent),
+            PartKind::Audio { .. } => losses.lose(Feature::Audio),
+            PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+            PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
+            PartKind::ToolCall(_) | PartKind::ToolResult(_) => losses.lose(Feature::ForeignContent),
         }
     }
 }
 
-fn write_input_text(items: &mut Items<'_>, text: &str) {
+fn write_input_text(items: &mut ListWriter<'_>, text: &str) {
     items.obj(|item| {
         item.str("type", "input_text");
         item.str("text", text);
     });
 }
 
-fn write_image(items: &mut Items<'_>, image: &Image<'_>, losses: &mut Losses) {
-    if matches!(image.source, Source::Id(_)) {
+fn write_image(items: &mut ListWriter<'_>, image: &Image<'_>, losses: &mut Losses) {
+    if matches!(image.source, MediaSource::Id(_)) {
         return losses.lose(Feature::FileId);
     }
     items.obj(|item| {
         item.str("type", "input_image");
         match &image.source {
-            Source::Base64 { media_type, data } => item.data_url("image_url", media_type, data),
-            Source::Url(url) | Source::Text(url) | Source::Id(url) => item.str("image_url", url),
+            MediaSource::Base64 { media_type, data } => {
+                item.data_url("image_url", media_type, data)
+            }
+            MediaSource::Url(url) | MediaSource::Text(url) | MediaSource::Id(url) => {
+                item.str("image_url", url)
+            }
         }
         // The API demands what chat leaves to its default.
         item.str("detail", image.detail.as_deref().unwrap_or("auto"));
     });
 }
 
-fn write_file(items: &mut Items<'_>, file: &File<'_>, losses: &mut Losses) {
+fn write_file(items: &mut ListWriter<'_>, file: &File<'_>, losses: &mut Losses) {
     if file.context.is_some() {
         losses.lose(Feature::FileContext);
     }
@@ -168,8 +173,8 @@ fn write_file(items: &mut Items<'_>, file: &File<'_>, losses: &mut Losses) {
         losses.lose(Feature::FileCitations);
     }
     match &file.source {
-        Source::Text(text) => return write_input_text(items, text),
-        Source::Id(_) if !losses.same_vendor() => {
+        MediaSource::Text(text) => return write_input_text(items, text),
+        MediaSource::Id(_) if !losses.same_vendor() => {
             return losses.lose(Feature::FileId);
         }
         _ => {}
@@ -177,18 +182,18 @@ fn write_file(items: &mut Items<'_>, file: &File<'_>, losses: &mut Losses) {
     items.obj(|item| {
         item.str("type", "input_file");
         match &file.source {
-            Source::Base64 { media_type, data } => {
+            MediaSource::Base64 { media_type, data } => {
                 item.str("filename", file.name.as_deref().unwrap_or("document.pdf"));
                 item.data_url("file_data", media_type, data);
             }
-            Source::Url(url) => item.str("file_url", url),
-            Source::Id(id) | Source::Text(id) => item.str("file_id", id),
+            MediaSource::Url(url) => item.str("file_url", url),
+            MediaSource::Id(id) | MediaSource::Text(id) => item.str("file_id", id),
         }
     });
 }
 
 fn write_result(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     result: &ToolResult<'_>,
     custom: &HashSet<&str>,
     losses: &mut Losses,
@@ -209,7 +214,7 @@ fn write_result(
             [] => item.str("output", ""),
             [
                 Part {
-                    kind: Kind::Text(text),
+                    kind: PartKind::Text(text),
                     ..
                 },
             ] => item.str("output", text),
@@ -219,24 +224,27 @@ fn write_result(
 }
 
 /// Every call and thought is an item of its own, in the order they came.
-fn write_assistant(items: &mut Items<'_>, message: &Message<'_>, losses: &mut Losses) {
+fn write_assistant(items: &mut ListWriter<'_>, message: &Message<'_>, losses: &mut Losses) {
     let mut said: Vec<&str> = Vec::new();
     for part in &message.parts {
         lose_cache(part, losses);
         match &part.kind {
             // An empty message would part a thought from the call it led to.
-            Kind::Text(text) if text.is_empty() && message.parts.len() > 1 => continue,
-            Kind::Text(text) | Kind::Refusal(text) => {
+            PartKind::Text(text) if text.is_empty() && message.parts.len() > 1 => continue,
+            PartKind::Text(text) | PartKind::Refusal(text) => {
                 said.push(text);
                 continue;
             }
-            Kind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+            PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
             _ => flush(items, &mut said),
         }
         match &part.kind {
-            Kind::Thinking(thinking) => write_thinking(items, thinking, losses),
-            Kind::ToolCall(call) => write_call(items, call),
-            Kind::Image(_) | Kind::File(_) | Kind::Audio { .. } | Kind::ToolResult(_) => {
+            PartKind::Thinking(thinking) => write_thinking(items, thinking, losses),
+            PartKind::ToolCall(call) => write_call(items, call),
+            PartKind::Image(_)
+            | PartKind::File(_)
+            | PartKind::Audio { .. }
+            | PartKind::ToolResult(_) => {
                 losses.lose(Feature::ForeignContent);
             }
             _ => {}
@@ -245,7 +253,7 @@ fn write_assistant(items: &mut Items<'_>, message: &Message<'_>, losses: &mut Lo
     flush(items, &mut said);
 }
 
-fn flush(items: &mut Items<'_>, said: &mut Vec<&str>) {
+fn flush(items: &mut ListWriter<'_>, said: &mut Vec<&str>) {
     if said.is_empty() {
         return;
     }
@@ -257,7 +265,7 @@ fn flush(items: &mut Items<'_>, said: &mut Vec<&str>) {
     said.clear();
 }
 
-fn write_thinking(items: &mut Items<'_>, thinking: &Thinking<'_>, losses: &mut Losses) {
+fn write_thinking(items: &mut ListWriter<'_>, thinking: &Thinking<'_>, losses: &mut Losses) {
     let Some(Signature::OpenAi { id, encrypted }) = &thinking.signature else {
         return losses.lose(Feature::ForeignThinking);
     };
@@ -279,7 +287,7 @@ fn write_thinking(items: &mut Items<'_>, thinking: &Thinking<'_>, losses: &mut L
     });
 }
 
-fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>) {
+fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>) {
     items.obj(|item| {
         let kind = if call.custom {
             "custom_tool_call"
@@ -297,7 +305,7 @@ fn write_call(items: &mut Items<'_>, call: &ToolCall<'_>) {
     });
 }
 
-fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Losses) {
+fn write_tools(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>, losses: &mut Losses) {
     if !tool_schema::any_sent(request, losses) {
         return;
     }
@@ -327,7 +335,7 @@ fn write_tools(fields: &mut Fields<'_>, request: &Request<'_>, losses: &mut Loss
     fields.opt_bool("parallel_tool_calls", request.parallel_tools);
 }
 
-fn write_function(items: &mut Items<'_>, function: &Function<'_>, losses: &mut Losses) {
+fn write_function(items: &mut ListWriter<'_>, function: &Function<'_>, losses: &mut Losses) {
     for extra in &function.extras {
         losses.lose_as(Feature::ToolExtras, &format!("tools.{extra}"));
     }
@@ -348,7 +356,7 @@ fn write_function(items: &mut Items<'_>, function: &Function<'_>, losses: &mut L
 }
 
 /// Chat has the grammar one level further down.
-fn write_format(fields: &mut Fields<'_>, format: &Json<'_>) {
+fn write_format(fields: &mut ObjectWriter<'_>, format: &Json<'_>) {
     match format.get("grammar") {
         Some(grammar) => fields.obj("format", |o| {
             o.str("type", "grammar");
@@ -359,8 +367,8 @@ fn write_format(fields: &mut Fields<'_>, format: &Json<'_>) {
     }
 }
 
-fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
-    let named = |o: &mut Fields<'_>, name: &str| {
+fn write_choice(fields: &mut ObjectWriter<'_>, choice: &ToolChoice<'_>) {
+    let named = |o: &mut ObjectWriter<'_>, name: &str| {
         o.str("type", "function");
         o.str("name", &fit_name(name, NAME_LIMIT));
     };
@@ -382,15 +390,16 @@ fn write_choice(fields: &mut Fields<'_>, choice: &ToolChoice<'_>) {
 }
 
 fn write_sampling(
-    fields: &mut Fields<'_>,
-    request: &Request<'_>,
+    fields: &mut ObjectWriter<'_>,
+    request: &NeutralRequest<'_>,
     model: &str,
     losses: &mut Losses,
 ) {
     let sampling = &request.sampling;
     let effort = reasoning::openai_effort(request.reasoning, model, losses);
     let show = request.reasoning.is_some_and(|reasoning| {
-        matches!(reasoning.mode, Mode::On | Mode::Adaptive) || reasoning.show == Some(true)
+        matches!(reasoning.mode, ThinkingMode::On | ThinkingMode::Adaptive)
+            || reasoning.show == Some(true)
     });
     let thinks = openai_thinking(model) != OpenAiThinking::No;
     if effort.is_some() || (show && thinks) {
@@ -436,15 +445,15 @@ fn lose_chat_sampling(sampling: &Sampling<'_>, losses: &mut Losses) {
     }
 }
 
-fn write_text(fields: &mut Fields<'_>, request: &Request<'_>) {
-    if request.verbosity.is_none() && matches!(request.output, Output::Text) {
+fn write_text(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>) {
+    if request.verbosity.is_none() && matches!(request.output, OutputShape::Text) {
         return;
     }
     fields.obj("text", |text| {
         match &request.output {
-            Output::Text => {}
-            Output::AnyJson => text.obj("format", |o| o.str("type", "json_object")),
-            output @ Output::Schema { .. } => text.obj("format", |o| {
+            OutputShape::Text => {}
+            OutputShape::AnyJson => text.obj("format", |o| o.str("type", "json_object")),
+            output @ OutputShape::Schema { .. } => text.obj("format", |o| {
                 o.str("type", "json_schema");
                 write_schema(o, output);
             }),
@@ -454,7 +463,7 @@ fn write_text(fields: &mut Fields<'_>, request: &Request<'_>) {
 }
 
 /// Without storage the thoughts come back only encrypted, and only models that think have any.
-fn write_include(fields: &mut Fields<'_>, request: &Request<'_>, model: &str) {
+fn write_include(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>, model: &str) {
     let thinks = matches!(openai_thinking(model), OpenAiThinking::Yes { .. });
     if !thinks && !request.sampling.logprobs {
         return;

@@ -3,10 +3,11 @@
 use bytes::BytesMut;
 
 use crate::formats::openai::write_url_citation;
-use crate::translate::emit::{Fields, Items, object};
+use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::json::Json;
 use crate::translate::neutral::{
-    Choice, Citation, Finish, Image, Kind, Part, Response, Source, ToolCall, Usage,
+    Choice, Citation, Finish, Image, MediaSource, NeutralResponse, Part, PartKind, TokenCounts,
+    ToolCall,
 };
 use crate::translate::options::ResponseContext;
 use crate::translate::signature::Signature;
@@ -14,11 +15,11 @@ use crate::translate::tool_schema;
 
 /// Writes the body of an answer. Of several choices the first one is the response.
 pub(crate) fn write_response(
-    response: &Response<'_>,
+    response: &NeutralResponse<'_>,
     context: &ResponseContext,
     out: &mut BytesMut,
 ) {
-    let head = Head {
+    let head = ResponseHead {
         id: context.answer_id("resp_", response.id.as_deref()),
         created: response.created.unwrap_or(context.now),
         model: response
@@ -41,20 +42,20 @@ pub(crate) fn write_response(
     });
 }
 
-/// What every snapshot of a response begins with.
+/// The fields that every snapshot of a response begins with.
 #[derive(Debug, Default)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) model: String,
     pub(super) tier: Option<String>,
 }
 
-impl Head {
+impl ResponseHead {
     /// Writes everything but output and usage; without a finish the response is in progress.
     pub(super) fn write(
         &self,
-        fields: &mut Fields<'_>,
+        fields: &mut ObjectWriter<'_>,
         finish: Option<&Finish<'_>>,
         context: &ResponseContext,
     ) {
@@ -81,7 +82,7 @@ impl Head {
             .as_deref()
             .map(|tier| if tier == "standard" { "default" } else { tier });
         fields.opt_str("service_tier", tier);
-        fields.prepared(&context.echo);
+        fields.raw_fields(&context.echo);
     }
 
     /// An id for an item, unique within the conversation.
@@ -91,7 +92,7 @@ impl Head {
     }
 }
 
-/// Why a response is incomplete, if it is.
+/// The reason that a response is incomplete, if it is.
 pub(super) const fn incomplete_reason(finish: &Finish<'_>) -> Option<&'static str> {
     match finish {
         Finish::Length | Finish::Context => Some("max_output_tokens"),
@@ -101,7 +102,7 @@ pub(super) const fn incomplete_reason(finish: &Finish<'_>) -> Option<&'static st
 }
 
 /// Writes token counts, or null.
-pub(super) fn write_usage(fields: &mut Fields<'_>, usage: Option<Usage>) {
+pub(super) fn write_usage(fields: &mut ObjectWriter<'_>, usage: Option<TokenCounts>) {
     let Some(usage) = usage else {
         return fields.null("usage");
     };
@@ -120,9 +121,9 @@ pub(super) fn write_usage(fields: &mut Fields<'_>, usage: Option<Usage>) {
 }
 
 fn write_output(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     choice: &Choice<'_>,
-    head: &Head,
+    head: &ResponseHead,
     context: &ResponseContext,
 ) {
     let mut citations = choice.citations.as_slice();
@@ -147,7 +148,7 @@ fn write_output(
 }
 
 const fn is_said(part: &Part<'_>) -> bool {
-    matches!(part.kind, Kind::Text(_) | Kind::Refusal(_))
+    matches!(part.kind, PartKind::Text(_) | PartKind::Refusal(_))
 }
 
 /// The items of the list of probabilities of a chat's choice, written out.
@@ -163,7 +164,7 @@ fn tokens_of(logprobs: &Json<'_>) -> String {
 }
 
 fn write_message(
-    item: &mut Fields<'_>,
+    item: &mut ObjectWriter<'_>,
     id: &str,
     parts: &[Part<'_>],
     citations: &[Citation<'_>],
@@ -178,8 +179,8 @@ fn write_message(
     item.list("content", |items| {
         for part in parts {
             items.obj(|content| match &part.kind {
-                Kind::Refusal(text) => write_refusal(content, text),
-                Kind::Text(text) => {
+                PartKind::Refusal(text) => write_refusal(content, text),
+                PartKind::Text(text) => {
                     let cited = std::mem::take(&mut citations);
                     write_text(content, text, cited, std::mem::take(&mut tokens));
                 }
@@ -193,7 +194,7 @@ fn write_message(
 ///
 /// `tokens` are the items of the list of probabilities, written out.
 pub(super) fn write_text(
-    content: &mut Fields<'_>,
+    content: &mut ObjectWriter<'_>,
     text: &str,
     citations: &[Citation<'_>],
     tokens: &str,
@@ -213,32 +214,32 @@ pub(super) fn write_text(
 }
 
 /// The fields of an annotation.
-pub(super) fn write_annotation(item: &mut Fields<'_>, citation: &Citation<'_>) {
+pub(super) fn write_annotation(item: &mut ObjectWriter<'_>, citation: &Citation<'_>) {
     item.str("type", "url_citation");
     write_url_citation(item, citation);
 }
 
 /// The fields of a refusal part.
-pub(super) fn write_refusal(content: &mut Fields<'_>, text: &str) {
+pub(super) fn write_refusal(content: &mut ObjectWriter<'_>, text: &str) {
     content.str("type", "refusal");
     content.str("refusal", text);
 }
 
 fn write_item(
-    items: &mut Items<'_>,
+    items: &mut ListWriter<'_>,
     part: &Part<'_>,
-    head: &Head,
+    head: &ResponseHead,
     number: usize,
     context: &ResponseContext,
 ) {
     match &part.kind {
-        Kind::Thinking(thinking) => items.obj(|item| {
+        PartKind::Thinking(thinking) => items.obj(|item| {
             let id = reasoning_id(thinking.signature.as_ref(), head, number);
             write_reasoning(item, &id, &thinking.text, thinking.signature.as_ref());
         }),
-        Kind::ToolCall(call) => items.obj(|item| write_call(item, call, head, number, context)),
-        Kind::Image(Image {
-            source: Source::Base64 { data, .. },
+        PartKind::ToolCall(call) => items.obj(|item| write_call(item, call, head, number, context)),
+        PartKind::Image(Image {
+            source: MediaSource::Base64 { data, .. },
             ..
         }) => items.obj(|item| write_image(item, &head.item_id("ig", number), data)),
         _ => {}
@@ -246,7 +247,7 @@ fn write_item(
 }
 
 /// The fields of a generated image.
-pub(super) fn write_image(item: &mut Fields<'_>, id: &str, data: &str) {
+pub(super) fn write_image(item: &mut ObjectWriter<'_>, id: &str, data: &str) {
     item.str("type", "image_generation_call");
     item.str("id", id);
     item.str("status", "completed");
@@ -256,7 +257,7 @@ pub(super) fn write_image(item: &mut Fields<'_>, id: &str, data: &str) {
 /// OpenAI's own id where there is one.
 pub(super) fn reasoning_id(
     signature: Option<&Signature<'_>>,
-    head: &Head,
+    head: &ResponseHead,
     number: usize,
 ) -> String {
     match signature {
@@ -267,7 +268,7 @@ pub(super) fn reasoning_id(
 
 /// The fields of a whole reasoning item.
 pub(super) fn write_reasoning(
-    item: &mut Fields<'_>,
+    item: &mut ObjectWriter<'_>,
     id: &str,
     text: &str,
     signature: Option<&Signature<'_>>,
@@ -290,9 +291,9 @@ pub(super) fn write_reasoning(
 }
 
 fn write_call(
-    item: &mut Fields<'_>,
+    item: &mut ObjectWriter<'_>,
     call: &ToolCall<'_>,
-    head: &Head,
+    head: &ResponseHead,
     number: usize,
     context: &ResponseContext,
 ) {
@@ -308,14 +309,14 @@ fn write_call(
     write_called(item, &id, &call.id, name, text, custom, "completed");
 }
 
-/// How ids of calls begin.
+/// The prefix of calls' ids.
 pub(super) const fn call_prefix(custom: bool) -> &'static str {
     if custom { "ctc" } else { "fc" }
 }
 
 /// The fields of a call.
 pub(super) fn write_called(
-    item: &mut Fields<'_>,
+    item: &mut ObjectWriter<'_>,
     id: &str,
     call_id: &str,
     name: &str,

@@ -3,36 +3,36 @@
 use bytes::{BufMut as _, BytesMut};
 
 use super::write_response::{
-    Head, call_prefix, incomplete_reason, reasoning_id, write_annotation, write_called,
+    ResponseHead, call_prefix, incomplete_reason, reasoning_id, write_annotation, write_called,
     write_image, write_reasoning, write_refusal, write_text, write_usage,
 };
-use crate::translate::emit::{Fields, object};
-use crate::translate::event::{Block, Event, Start, WriteStream};
-use crate::translate::failure::Failure;
+use crate::translate::emit::{ObjectWriter, object};
+use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, WriteStream};
 use crate::translate::json::Json;
-use crate::translate::neutral::{Citation, Finish, Usage};
+use crate::translate::neutral::{Citation, Finish, TokenCounts};
 use crate::translate::options::ResponseContext;
+use crate::translate::provider_error::ProviderError;
 use crate::translate::signature::Signature;
 use crate::translate::tool_schema;
 
 /// Writes the events of one response.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct ResponsesStreamWriter {
     context: ResponseContext,
-    head: Head,
+    head: ResponseHead,
     sequence: u64,
     /// Whole items, for the last event repeats them all.
     output: BytesMut,
     items: usize,
-    message: Option<Message>,
-    open: Option<Open>,
-    usage: Option<Usage>,
+    message: Option<OpenMessage>,
+    open: Option<OpenItem>,
+    usage: Option<TokenCounts>,
     finish: Finish<'static>,
 }
 
 /// The message being written: texts that follow one another are its parts.
 #[derive(Debug)]
-struct Message {
+struct OpenMessage {
     id: String,
     index: usize,
     parts: usize,
@@ -42,14 +42,14 @@ struct Message {
 
 /// The block being written.
 #[derive(Debug)]
-struct Open {
+struct OpenItem {
     block: usize,
-    kind: OpenKind,
+    kind: OpenItemKind,
     text: String,
 }
 
 #[derive(Debug)]
-enum OpenKind {
+enum OpenItemKind {
     Text {
         citations: Vec<Citation<'static>>,
         /// The items of the list of probabilities, written out.
@@ -69,11 +69,11 @@ enum OpenKind {
     Done,
 }
 
-impl Writer {
+impl ResponsesStreamWriter {
     pub(crate) fn new(context: ResponseContext) -> Self {
         Self {
             context,
-            head: Head::default(),
+            head: ResponseHead::default(),
             sequence: 0,
             output: BytesMut::new(),
             items: 0,
@@ -85,7 +85,7 @@ impl Writer {
     }
 
     /// Writes an event: its name twice, for some clients go by the first and others by the second.
-    fn event(&mut self, out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+    fn event(&mut self, out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         out.put_slice(b"event: ");
         out.put_slice(name.as_bytes());
         out.put_slice(b"\ndata: ");
@@ -99,8 +99,8 @@ impl Writer {
         self.sequence += 1;
     }
 
-    fn start(&mut self, start: &Start<'_>, out: &mut BytesMut) {
-        self.head = Head {
+    fn start(&mut self, start: &AnswerStart<'_>, out: &mut BytesMut) {
+        self.head = ResponseHead {
             id: self.context.answer_id("resp_", start.id.as_deref()),
             created: start.created.unwrap_or(self.context.now),
             model: start
@@ -123,41 +123,41 @@ impl Writer {
         }
     }
 
-    fn open(&mut self, block: usize, kind: &Block<'_>, out: &mut BytesMut) {
-        if !matches!(kind, Block::Text | Block::Refusal) {
+    fn open(&mut self, block: usize, kind: &BlockKind<'_>, out: &mut BytesMut) {
+        if !matches!(kind, BlockKind::Text | BlockKind::Refusal) {
             self.close_message(out);
         }
         let kind = match kind {
-            Block::Text => {
+            BlockKind::Text => {
                 self.open_part(out, |part| write_text(part, "", &[], ""));
-                OpenKind::Text {
+                OpenItemKind::Text {
                     citations: Vec::new(),
                     tokens: String::new(),
                 }
             }
-            Block::Refusal => {
+            BlockKind::Refusal => {
                 self.open_part(out, |part| write_refusal(part, ""));
-                OpenKind::Refusal
+                OpenItemKind::Refusal
             }
-            Block::Thinking => OpenKind::Thinking {
+            BlockKind::Thinking => OpenItemKind::Thinking {
                 begun: None,
                 signature: None,
             },
-            Block::Tool { id, name, .. } => self.open_call(id, name, out),
-            Block::Image { data, .. } => {
+            BlockKind::Tool { id, name, .. } => self.open_call(id, name, out),
+            BlockKind::Image { data, .. } => {
                 let id = self.head.item_id("ig", self.items);
                 self.whole_item(out, |item| write_image(item, &id, data));
-                OpenKind::Done
+                OpenItemKind::Done
             }
         };
-        self.open = Some(Open {
+        self.open = Some(OpenItem {
             block,
             kind,
             text: String::new(),
         });
     }
 
-    fn open_part(&mut self, out: &mut BytesMut, part: impl Fn(&mut Fields<'_>)) {
+    fn open_part(&mut self, out: &mut BytesMut, part: impl Fn(&mut ObjectWriter<'_>)) {
         if self.message.is_none() {
             let (index, id) = (self.items, self.head.item_id("msg", self.items));
             self.event(out, "response.output_item.added", |fields| {
@@ -170,7 +170,7 @@ impl Writer {
                     item.list("content", |_| {});
                 });
             });
-            self.message = Some(Message {
+            self.message = Some(OpenMessage {
                 id,
                 index,
                 parts: 0,
@@ -183,7 +183,12 @@ impl Writer {
     }
 
     /// Writes an event about the current part of the message.
-    fn part_event(&mut self, out: &mut BytesMut, name: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+    fn part_event(
+        &mut self,
+        out: &mut BytesMut,
+        name: &str,
+        fill: impl FnOnce(&mut ObjectWriter<'_>),
+    ) {
         let Some(message) = self.message.take() else {
             return;
         };
@@ -196,7 +201,7 @@ impl Writer {
         self.message = Some(message);
     }
 
-    fn open_call(&mut self, call_id: &str, name: &str, out: &mut BytesMut) -> OpenKind {
+    fn open_call(&mut self, call_id: &str, name: &str, out: &mut BytesMut) -> OpenItemKind {
         let name = self.context.client_name(name).to_owned();
         let custom = self.context.is_custom(&name);
         let id = self.head.item_id(call_prefix(custom), self.items);
@@ -207,7 +212,7 @@ impl Writer {
                 write_called(item, &id, call_id, &name, "", custom, "in_progress");
             });
         });
-        OpenKind::Call {
+        OpenItemKind::Call {
             id,
             call_id: call_id.to_owned(),
             name,
@@ -221,7 +226,7 @@ impl Writer {
         };
         open.text.push_str(text);
         match &mut open.kind {
-            OpenKind::Text { tokens, .. } => {
+            OpenItemKind::Text { tokens, .. } => {
                 if let Some(list) = logprobs {
                     add_tokens(tokens, list);
                 }
@@ -233,10 +238,10 @@ impl Writer {
                     }
                 });
             }
-            OpenKind::Refusal => self.part_event(out, "response.refusal.delta", |fields| {
+            OpenItemKind::Refusal => self.part_event(out, "response.refusal.delta", |fields| {
                 fields.str("delta", text);
             }),
-            OpenKind::Thinking { begun, .. } if !text.is_empty() => {
+            OpenItemKind::Thinking { begun, .. } if !text.is_empty() => {
                 let id = self.begin_thinking(begun, out);
                 self.thought_event(
                     out,
@@ -247,7 +252,7 @@ impl Writer {
                     },
                 );
             }
-            OpenKind::Call {
+            OpenItemKind::Call {
                 id, custom: false, ..
             } => {
                 let (index, id) = (self.items, &*id);
@@ -299,7 +304,7 @@ impl Writer {
         out: &mut BytesMut,
         name: &str,
         id: &str,
-        fill: impl FnOnce(&mut Fields<'_>),
+        fill: impl FnOnce(&mut ObjectWriter<'_>),
     ) {
         let index = self.items;
         self.event(out, name, |fields| {
@@ -314,7 +319,7 @@ impl Writer {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        if let OpenKind::Text { citations, .. } = &mut open.kind {
+        if let OpenItemKind::Text { citations, .. } = &mut open.kind {
             let number = citations.len();
             self.part_event(out, "response.output_text.annotation.added", |fields| {
                 fields.num("annotation_index", number);
@@ -331,7 +336,7 @@ impl Writer {
         };
         let text = open.text;
         match open.kind {
-            OpenKind::Text { citations, tokens } => {
+            OpenItemKind::Text { citations, tokens } => {
                 self.part_event(out, "response.output_text.done", |fields| {
                     fields.str("text", &text);
                     fields.list("logprobs", |items| {
@@ -342,26 +347,26 @@ impl Writer {
                 });
                 self.close_part(out, |part| write_text(part, &text, &citations, &tokens));
             }
-            OpenKind::Refusal => {
+            OpenItemKind::Refusal => {
                 self.part_event(out, "response.refusal.done", |fields| {
                     fields.str("refusal", &text);
                 });
                 self.close_part(out, |part| write_refusal(part, &text));
             }
-            OpenKind::Thinking { begun, signature } => {
+            OpenItemKind::Thinking { begun, signature } => {
                 self.close_thinking(begun, signature.as_ref(), &text, out);
             }
-            OpenKind::Call {
+            OpenItemKind::Call {
                 id,
                 call_id,
                 name,
                 custom,
             } => self.close_call(&id, &call_id, &name, custom, text, out),
-            OpenKind::Done => {}
+            OpenItemKind::Done => {}
         }
     }
 
-    fn close_part(&mut self, out: &mut BytesMut, part: impl Fn(&mut Fields<'_>)) {
+    fn close_part(&mut self, out: &mut BytesMut, part: impl Fn(&mut ObjectWriter<'_>)) {
         self.part_event(out, "response.content_part.done", |fields| {
             fields.obj("part", &part);
         });
@@ -379,7 +384,7 @@ impl Writer {
             return;
         };
         let content = String::from_utf8_lossy(&message.content).into_owned();
-        self.done(out, |item| {
+        self.finish_item(out, |item| {
             item.str("type", "message");
             item.str("id", &message.id);
             item.str("status", "completed");
@@ -415,7 +420,7 @@ impl Writer {
                 id
             }
         };
-        self.done(out, |item| write_reasoning(item, &id, text, signature));
+        self.finish_item(out, |item| write_reasoning(item, &id, text, signature));
     }
 
     fn close_call(
@@ -450,22 +455,22 @@ impl Writer {
             about(self, &format!("{kind}.delta"), "delta");
         }
         about(self, &format!("{kind}.done"), key);
-        self.done(out, |item| {
+        self.finish_item(out, |item| {
             write_called(item, id, call_id, name, &text, custom, "completed")
         });
     }
 
-    fn whole_item(&mut self, out: &mut BytesMut, item: impl Fn(&mut Fields<'_>)) {
+    fn whole_item(&mut self, out: &mut BytesMut, item: impl Fn(&mut ObjectWriter<'_>)) {
         let index = self.items;
         self.event(out, "response.output_item.added", |fields| {
             fields.num("output_index", index);
             fields.obj("item", &item);
         });
-        self.done(out, item);
+        self.finish_item(out, item);
     }
 
     /// Ends an item and keeps it for the last event.
-    fn done(&mut self, out: &mut BytesMut, item: impl FnOnce(&mut Fields<'_>)) {
+    fn finish_item(&mut self, out: &mut BytesMut, item: impl FnOnce(&mut ObjectWriter<'_>)) {
         let mut whole = BytesMut::new();
         object(&mut whole, item);
         let index = self.items;
@@ -491,46 +496,48 @@ fn add_tokens(tokens: &mut String, list: &Json<'_>) {
     }
 }
 
-fn write_summary(fields: &mut Fields<'_>, text: &str) {
+fn write_summary(fields: &mut ObjectWriter<'_>, text: &str) {
     fields.obj("part", |part| {
         part.str("type", "summary_text");
         part.str("text", text);
     });
 }
 
-impl WriteStream for Writer {
-    fn write(&mut self, event: &Event<'_>, out: &mut BytesMut) {
+impl WriteStream for ResponsesStreamWriter {
+    fn write(&mut self, event: &AnswerEvent<'_>, out: &mut BytesMut) {
         match event {
-            Event::Start(start) => self.start(start, out),
-            Event::Open {
+            AnswerEvent::Start(start) => self.start(start, out),
+            AnswerEvent::Open {
                 choice: 0,
                 block,
                 kind,
             } => self.open(*block, kind, out),
-            Event::Text {
+            AnswerEvent::Text {
                 block,
                 text,
                 logprobs,
             } => self.text(*block, text, logprobs.as_ref(), out),
-            Event::Signature { block, signature } => {
+            AnswerEvent::Signature { block, signature } => {
                 let open = self.open.as_mut().filter(|open| open.block == *block);
-                if let Some(OpenKind::Thinking {
+                if let Some(OpenItemKind::Thinking {
                     signature: kept, ..
                 }) = open.map(|open| &mut open.kind)
                 {
                     *kept = Some(signature.clone().into_owned());
                 }
             }
-            Event::Close { block } => self.close(*block, out),
-            Event::Citation {
+            AnswerEvent::Close { block } => self.close(*block, out),
+            AnswerEvent::Citation {
                 choice: 0,
                 citation,
             } => self.cite(citation, out),
-            Event::Finish { choice: 0, finish } => self.finish = finish.clone().into_owned(),
-            Event::Usage(usage) => self.usage = Some(*usage),
-            Event::Failed(failure) => self.fail(failure, out),
+            AnswerEvent::Finish { choice: 0, finish } => self.finish = finish.clone().into_owned(),
+            AnswerEvent::Usage(usage) => self.usage = Some(*usage),
+            AnswerEvent::Failed(failure) => self.fail(failure, out),
             // A response is one choice.
-            Event::Open { .. } | Event::Citation { .. } | Event::Finish { .. } => {}
+            AnswerEvent::Open { .. }
+            | AnswerEvent::Citation { .. }
+            | AnswerEvent::Finish { .. } => {}
         }
     }
 
@@ -556,7 +563,7 @@ impl WriteStream for Writer {
         });
     }
 
-    fn fail(&mut self, failure: &Failure, out: &mut BytesMut) {
+    fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut) {
         self.event(out, "error", |fields| {
             fields.str("code", &failure.code);
             fields.str("message", &failure.message);

@@ -15,7 +15,7 @@ pub(crate) const CONTEXT_OVERFLOW: &str = "context_length_exceeded";
 
 /// A provider's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct ProviderError {
     pub(crate) status: u16,
     /// OpenAI's `code`.
     pub(crate) code: Cow<'static, str>,
@@ -42,7 +42,7 @@ pub fn translate_error(
     (failure.status, failure.body(to, request_id))
 }
 
-impl Failure {
+impl ProviderError {
     /// Reads an error; `status` is the answer's, if the error is one.
     pub(crate) fn read(status: Option<u16>, json: &Json<'_>) -> Self {
         // Gemini wraps its error in a list on some endpoints.
@@ -112,8 +112,8 @@ impl Failure {
     }
 }
 
-impl From<Failure> for super::TranslateError {
-    fn from(failure: Failure) -> Self {
+impl From<ProviderError> for super::TranslateError {
+    fn from(failure: ProviderError) -> Self {
         Self {
             status: failure.status,
             code: failure.code,
@@ -123,7 +123,7 @@ impl From<Failure> for super::TranslateError {
     }
 }
 
-impl From<super::TranslateError> for Failure {
+impl From<super::TranslateError> for ProviderError {
     fn from(error: super::TranslateError) -> Self {
         Self {
             status: error.status,
@@ -134,8 +134,9 @@ impl From<super::TranslateError> for Failure {
     }
 }
 
-/// Whether an event of a stream is an error: any of the shapes that providers send after a 200.
-pub(crate) fn is_failure(json: &Json<'_>) -> bool {
+/// Returns true if an event of a stream is an error, in any of the shapes that providers send after
+/// a 200.
+pub(crate) fn is_error(json: &Json<'_>) -> bool {
     let set = |key: &str| json.get(key).is_some_and(|value| !value.is_null());
     set("error")
         || json.str("object") == Some("error")
@@ -230,8 +231,8 @@ const fn is_client(status: u16) -> bool {
     matches!(status, 400 | 413 | 422)
 }
 
-/// Whether a message says that the context window is exceeded, in the words of Anthropic, OpenAI,
-/// Google, Ollama and vLLM.
+/// Returns true if a message says that the context window is exceeded, in the words of Anthropic,
+/// OpenAI, Google, Ollama and vLLM.
 fn overflows(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     [
@@ -251,7 +252,7 @@ mod tests {
 
     use super::*;
 
-    fn translated(to: Format, status: u16, body: &str) -> (u16, Value) {
+    fn translate(to: Format, status: u16, body: &str) -> (u16, Value) {
         let (status, body) =
             translate_error(Format::OpenAiChat, to, status, body.as_bytes(), "req-1");
         (status, serde_json::from_slice(&body).unwrap())
@@ -323,7 +324,7 @@ mod tests {
             (502, "<html>Bad Gateway</html>", 502, "upstream_error"),
         ];
         for (status, body, expected, code) in cases {
-            let (status, body_out) = translated(Format::OpenAiChat, status, body);
+            let (status, body_out) = translate(Format::OpenAiChat, status, body);
             assert_eq!(status, expected, "{body}");
             assert_eq!(body_out["error"]["code"], code, "{body}");
         }
@@ -332,7 +333,7 @@ mod tests {
     #[test]
     fn anthropic_clients_recognise_an_overflow() {
         let body = r#"{"error":{"message":"Too much.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
-        let (_, out) = translated(Format::AnthropicMessages, 400, body);
+        let (_, out) = translate(Format::AnthropicMessages, 400, body);
         assert_eq!(
             out["error"],
             json!({"type": "invalid_request_error", "message": "prompt is too long: Too much."})
@@ -359,7 +360,7 @@ mod tests {
             (r#"{"error":"m"}"#, 502),
             (r#"{"object":"error","message":"m"}"#, 502),
         ] {
-            let failure = Failure::read(None, &Json::parse(text).unwrap());
+            let failure = ProviderError::read(None, &Json::parse(text).unwrap());
             assert_eq!((failure.status, &*failure.message), (status, "m"), "{text}");
         }
     }
