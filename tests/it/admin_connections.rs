@@ -1,5 +1,5 @@
-//! The memory and the time that clients of the admin paths can take, on both ports. Nothing of a body
-//! is read before it is known who sends it and whether they may.
+//! Memory and time that clients of the admin paths can use, on both ports. No body is read before
+//! its sender is authenticated and authorised.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -229,7 +229,7 @@ async fn first_line(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String 
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// A client that waits for `100 Continue` is told to send its body once it is known who it is.
+/// Answers `100 Continue` only after the client is authenticated.
 #[tokio::test]
 async fn a_body_is_asked_for_once_it_may_come() {
     let gateway = with_user().run().await;

@@ -1,4 +1,4 @@
-//! Keys with a budget: what is spent of it never exceeds it.
+//! Keys with a budget: their spending never exceeds it.
 
 use serde_json::{Value, json};
 

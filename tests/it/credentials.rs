@@ -1,5 +1,5 @@
-//! Nobody learns a credential by asking rules about it. An operator writes rules about the headers
-//! of somebody else's requests and reads which rule matched.
+//! Rules can't be used to learn a credential: an operator writes rules about the headers of another
+//! client's requests and reads which rule matched.
 
 use jiff::Timestamp;
 use llm_router_store::objects::{ChangedBy, ObjectChange, ObjectDraft, ObjectKind};

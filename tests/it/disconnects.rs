@@ -1,4 +1,4 @@
-//! A client that goes away ends the upstream call, and nothing leaks.
+//! A client that disconnects ends the upstream call, and nothing leaks.
 
 use futures::StreamExt as _;
 

@@ -1,5 +1,5 @@
-//! Clients that leave while the provider's policy is to read on: what is billed is what the
-//! provider counted, and the ledger says so.
+//! Clients that disconnect from a provider whose policy is to drain: the provider's count is billed
+//! and stands in the ledger.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Explanations are what is then done: the same request is explained, then sent.
+//! Explanations predict routing: the same request is explained, then sent.
 
 use serde_json::{Value, json};
 

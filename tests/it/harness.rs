@@ -1,6 +1,6 @@
 //! A router and its mock providers, started in one sentence:
 //! `gateway().provider("up", &mock).model("fast", "up", "mock-gpt").run().await`.
-//! When a gateway is dropped its books are checked: it must end by itself, with exit code 0, and
+//! When a gateway is dropped it is checked: it must exit by itself with code 0, and
 //! its log must hold neither a panic nor a secret.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Health checks take providers out of the choice and bring them back. They cost nothing.
+//! Health checks remove failing providers from the selection and return them. They cost nothing.
 
 use serde_json::json;
 

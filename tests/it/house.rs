@@ -1,6 +1,6 @@
-//! The words of the code, counted: doc comments that open with a question word, functions named
-//! by a bare participle, types that share a name, files directly in `src/`. The counts are held to
-//! `house.txt` and may only fall. What the words mean is not judged here.
+//! Counts words of the code: doc comments that open with a question word, functions named by a bare
+//! participle, types that share a name, files directly in `src/`. The counts are held to
+//! `house.txt` and may only fall. It must not judge meaning.
 
 use std::collections::BTreeMap;
 use std::fs;

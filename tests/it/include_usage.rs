@@ -1,5 +1,5 @@
-//! A stream is what the provider would have sent for the request as the client made it, byte for
-//! byte, although the router asks for usage where the client didn't.
+//! Streams to the client are byte for byte those of its own request, although the router requests
+//! usage where the client didn't.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Keys of the store, made from the shell and by API: shown once, in force and ended on every replica within a
-//! second.
+//! Keys of the store, created from the shell and by API: shown once, active and revoked on every
+//! replica within a second.
 
 use std::time::{Duration, Instant};
 

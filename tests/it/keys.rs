@@ -1,4 +1,4 @@
-//! Keys stay on our side, credentials on theirs; model lists are honoured.
+//! Keys never reach providers, credentials never reach clients; model lists are enforced.
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

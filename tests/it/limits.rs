@@ -1,4 +1,4 @@
-//! Rate limits in one process: who is refused, how that is told, and that places become free.
+//! Rate limits in one process: refusals, their messages, and the release of places.
 
 use std::time::{Duration, Instant};
 

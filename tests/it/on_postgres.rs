@@ -1,4 +1,4 @@
-//! The service on PostgreSQL, and what becomes of it when the server crashes and comes back.
+//! The service on PostgreSQL, also while the server crashes and recovers.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ async fn says_degraded(gateway: &Gateway, away: Option<&str>) -> bool {
     degraded.map(|value| value.to_str().unwrap()) == away
 }
 
-/// The sum over all time, or nothing while the store is away.
+/// Returns the sum over all time, or nothing while the store is unavailable.
 async fn total(gateway: &Gateway) -> Option<Value> {
     let answer = gateway.admin("/api/v1/cost/current", None).await;
     assert!(matches!(answer.status, 200 | 503), "{}", answer.status);

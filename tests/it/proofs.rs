@@ -1,6 +1,6 @@
-//! The ledger held against the mock's own meter, on SQLite and on PostgreSQL: random usage, crashes
-//! under load, a store that is away. Small in every run; `LEDGER_PROOF=full` makes them as large as
-//! is claimed, and `--nocapture` shows what they counted.
+//! The ledger compared with the mock's own meter, on SQLite and on PostgreSQL: random usage,
+//! crashes under load, an unavailable store. Small in every run; `LEDGER_PROOF=full` makes them as
+//! large as claimed, and `--nocapture` shows their counts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::postgres::Postgres;
 
 const MODELS: u64 = 5;
 const USERS: u64 = 20;
-/// Requests under way at once.
+/// Concurrent requests.
 const WORKERS: usize = 48;
 
 /// Returns the size of a proof.
@@ -27,7 +27,8 @@ fn size(small: usize, full: usize) -> usize {
     }
 }
 
-/// A model of its own for every user, so that the meter's totals by model tell them by user too.
+/// Returns a model of its own for every user, so that the meter's totals by model are totals by
+/// user too.
 fn name(model: u64, user: u64) -> String {
     format!("m{model}-u{user}")
 }
@@ -139,7 +140,7 @@ fn request_body(n: u64) -> (&'static str, Value) {
     }
 }
 
-/// Clients that ask one request after the other until they are told to stop.
+/// Clients that send one request after the other until stopped.
 struct ProofLoad {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,

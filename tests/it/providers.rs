@@ -1,5 +1,5 @@
-//! Providers made by API, and the configuration as a whole: in force on every replica, edited by
-//! two at once, recorded, rolled back; what the file says is read-only.
+//! Providers made by API, and the whole configuration: active on every replica, edited by two at
+//! once, audited, rolled back; objects of the file are read-only.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! Two routers and one Redis: limits hold for both together, and neither waits for a Redis that is
-//! dead or silent.
+//! dead or unresponsive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

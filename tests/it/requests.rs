@@ -1,5 +1,4 @@
-//! The requests browser: what is kept of each request, why it went where it went, and how it is
-//! found again.
+//! The requests browser: the record of each request, the explanation of its route, and its filters.
 
 use serde_json::{Value, json};
 

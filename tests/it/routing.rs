@@ -1,4 +1,4 @@
-//! Rules: which provider a request reaches, what it is sent, and what the client is told.
+//! Rules: the provider that a request reaches, the body sent, and the client's answer.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Rules made by API: made on one replica, in force on all; what can't be made is refused with the
-//! field, and what breaks later is left out and shown.
+//! Rules made by API: created on one replica, active on all; an invalid rule is refused with its
+//! field, and one that breaks later is skipped and shown.
 
 use std::fs;
 use std::time::{Duration, Instant};

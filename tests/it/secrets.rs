@@ -1,5 +1,5 @@
 //! No secret is ever shown. Every answer, metric and log line of every test is searched for the
-//! secrets of its router; here all kinds of them meet in one.
+//! secrets of its router; here all kinds of secrets are used in one test.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Budgets of three replicas that share a book, in Redis or in PostgreSQL: what they spend together
-//! never exceeds them while it answers, is bounded while it doesn't, and nothing stays reserved.
+//! Budgets shared by three replicas, in Redis or in PostgreSQL: their spending together never
+//! exceeds them while the store answers, is bounded while it doesn't, and nothing stays reserved.
 
 use std::time::Duration;
 
@@ -173,7 +173,7 @@ async fn three(place: &BudgetPlace, mock: &Mock) -> Vec<Gateway> {
     replicas
 }
 
-/// Waits until every replica asks Redis, and knows of the others.
+/// Waits until every replica uses Redis and knows the others.
 async fn all_up(replicas: &[Gateway]) {
     for gateway in replicas {
         eventually("it knows of the others", || async {
@@ -191,7 +191,7 @@ struct AnswerTally {
     answered: usize,
     over_budget: usize,
     unavailable: usize,
-    /// Answers that said that the counters were away.
+    /// Answers that named the counters as unavailable.
     degraded: usize,
     lost: usize,
 }
@@ -229,7 +229,7 @@ async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> AnswerTally {
     tally
 }
 
-/// Waits until the book knows what the mock was paid, and nothing is reserved.
+/// Waits until the store has the mock's billing, and nothing is reserved.
 async fn wait_until_settled(place: &BudgetPlace, replicas: &[Gateway], mock: &Mock) {
     for gateway in replicas {
         eventually("nothing is reserved", || async {
@@ -238,7 +238,7 @@ async fn wait_until_settled(place: &BudgetPlace, replicas: &[Gateway], mock: &Mo
         })
         .await;
     }
-    eventually("the book knows what was spent", || async {
+    eventually("the store knows the spending", || async {
         place.figures() == (expected_cost(mock, "mock-gpt"), 0)
     })
     .await;
@@ -321,7 +321,7 @@ async fn never_overspend_together(place: &mut BudgetPlace) {
     spent_but_little(&replicas, &mock).await;
     let spent = expected_cost(&mock, "mock-gpt");
     assert!(spent <= BUDGET, "{spent}");
-    // Who comes later knows, also where the book has forgotten everything.
+    // A later replica knows too, even after the store has lost its data.
     let late = vec![replica(place, &mock, "local").await];
     ask(&late, 30, "10ms").await;
     let spent = expected_cost(&mock, "mock-gpt");
@@ -334,7 +334,7 @@ async fn share_what_was_left_while_it_is_away(place: &mut BudgetPlace) {
         let replicas = three(place, &mock).await;
         assert_eq!(ask(&replicas, 3, "10ms").await.answered, 9);
         wait_until_settled(place, &replicas, &mock).await;
-        // Every replica hears once a second how the lines stand that are in use.
+        // Every replica reads the totals of lines in use once a second.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         if restart {
             place.stop();
@@ -369,7 +369,7 @@ async fn let_go_of_what_a_killed_one_reserved(place: &mut BudgetPlace) {
     let mut victim = replicas.pop().unwrap();
     let url = victim.url.clone();
     let asked = tokio::spawn(async move {
-        // Longer than the provider may take in all, so that nothing but the expiry lets go of it.
+        // Longer than the provider's total timeout, so that only the expiry releases it.
         let body = json!({ "model": "up/mock-gpt", "max_tokens": 100, "stream": true,
             "messages": [{ "role": "user", "content": "Tell me about the sea." }] });
         let ask = |_| {
@@ -396,7 +396,7 @@ async fn let_go_of_what_a_killed_one_reserved(place: &mut BudgetPlace) {
     asked.await.unwrap();
     assert_eq!(place.holds(), 10);
     // At most as long as an attempt may take, 6 s.
-    eventually("they are let go", || async {
+    eventually("they are released", || async {
         ask(&replicas, 1, "10ms").await;
         place.holds() == 0
     })

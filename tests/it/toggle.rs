@@ -1,5 +1,5 @@
-//! The routing toggle's whole life over the admin API, on two replicas that share a store: an
-//! SQLite file, and a PostgreSQL that the test starts.
+//! The routing toggle over the admin API, on two replicas that share a store: a SQLite file, and a
+//! PostgreSQL server that the test starts.
 
 use std::time::{Duration, Instant};
 
@@ -154,7 +154,7 @@ async fn a_flip_waits_and_is_cancelled(a: &Gateway, b: &Gateway) {
 /// In which the other replica follows: a poll, and what a busy machine adds.
 const FOLLOWS: Duration = Duration::from_secs(3);
 
-/// Requests under way at the instant may see it either way; those that began this much later may
+/// Requests in flight at the instant may be routed either way; those that began this much later may
 /// not, nor those that were answered before.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
@@ -274,7 +274,7 @@ async fn a_pending_flip_survives_a_crash(a: &Gateway, b: &mut Gateway) {
 }
 
 async fn the_history_is_complete(a: &Gateway, b: &Gateway) {
-    eventually("the last flip is told as applied", || async {
+    eventually("the last flip is shown as applied", || async {
         a.history().await[0]["outcome"] == "applied"
     })
     .await;

@@ -1,4 +1,4 @@
-//! Traces by OTLP, as a collector of the test's own gets them, and the access log's sampling.
+//! Traces by OTLP as received by a collector of the test, and the access log's sampling.
 
 use std::sync::{Arc, Mutex};
 

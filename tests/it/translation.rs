@@ -1,5 +1,5 @@
-//! Clients and providers of different formats: every pair, plain and streamed, with what goes
-//! wrong on the way. The mock checks what it is sent as strictly as the real provider.
+//! Clients and providers of different formats: every pair, plain and streamed, with the failures on
+//! the way. The mock checks requests as strictly as the real provider.
 
 use futures::StreamExt as _;
 use llm_router_mock::MockConfig;

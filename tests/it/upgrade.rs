@@ -1,5 +1,5 @@
-//! A router is replaced while it runs: no connection is refused, no request fails, no stream is
-//! cut, no money is lost; and a new process that is of no use harms nobody.
+//! Replacing a running router: no connection is refused, no request fails, no stream is cut, no
+//! money is lost; and a new process that fails does no harm.
 
 use std::fs;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl UpgradeLoad {
         }
     }
 
-    /// Waits until so many requests more were answered.
+    /// Waits until this many further requests were answered.
     async fn goes_on(&self, more: usize) {
         let before = self.done.load(Relaxed);
         eventually("the load goes on", || async {
@@ -127,7 +127,7 @@ async fn read_answer(stream: &mut TcpStream) -> String {
     text
 }
 
-/// Begins streams of so many seconds; each must be what the mock gives.
+/// Begins streams of this many seconds; each must be what the mock sends.
 async fn streams(gateway: &Gateway, count: usize, seconds: u64) -> JoinHandle<()> {
     // Its own, so that the other one's meter has only what went through the router.
     let mock = mock().await;

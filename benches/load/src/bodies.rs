@@ -1,4 +1,5 @@
-//! The matrix of body sizes: the SHA-256 of what was sent against that of what the upstream got.
+//! Matrix of body sizes: the SHA-256 of the body sent compared with that of the body received
+//! upstream.
 
 use std::process::ExitCode;
 

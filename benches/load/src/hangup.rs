@@ -1,4 +1,4 @@
-//! Clients that hang up mid-stream: how long their upstream streams live on.
+//! Clients that hang up mid-stream: the time until their upstream streams end.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! HTTP/1.1 on a socket, as thin as it gets: heads by httparse, bodies decoded where they lie.
-//! Own code because the load side shares one CPU and must cost less than what it measures; it
-//! must not hold anything about chats, events or statistics.
+//! Minimal HTTP/1.1 on a socket: heads by httparse, bodies decoded in place. Own code because the
+//! load side shares one CPU and must cost less than the proxy it measures; it must not know chats,
+//! events or statistics.
 
 use bytes::{Buf, BytesMut};
 use httparse::Status;

@@ -1,5 +1,5 @@
 //! Slow clients: thousands of connections that send a byte now and then and never a whole request
-//! (slowloris), and what requests of others take meanwhile.
+//! (slowloris), and the latency of other requests meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

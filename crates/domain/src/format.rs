@@ -1,5 +1,5 @@
-//! Names of wire formats, their dialects and the endpoints that clients call. What a format looks
-//! like on the wire is `llm-router-wire`'s.
+//! Names of wire formats, their dialects and the endpoints that clients call. It must not know the
+//! bytes of a format, as `llm-router-wire` does.
 
 use std::fmt;
 

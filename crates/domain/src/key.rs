@@ -1,5 +1,5 @@
-//! Keys: what we issue to clients, what each may do, and how a presented key is recognised.
-//! Where keys are kept is the snapshot's and the store's.
+//! Keys that clients present: their permissions, and how a presented key is recognised. It must not
+//! store them: the snapshot and the store do.
 
 mod spec;
 

@@ -1,4 +1,4 @@
-//! Networks of clients, as limits by address count them. It opens no sockets.
+//! Networks of clients, as limits by address count them. It must not open sockets.
 
 use std::net::{IpAddr, Ipv6Addr};
 

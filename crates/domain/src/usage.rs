@@ -1,5 +1,5 @@
-//! Token counts of one attempt by kind, and whether the provider reported them. How providers
-//! spell them is `llm-router-wire`'s, what they cost is [`crate::price`]'s.
+//! Token counts of one attempt by kind, reported or estimated. It must not know how providers write
+//! them (`llm-router-wire`) nor their cost ([`crate::price`]).
 
 use std::fmt;
 

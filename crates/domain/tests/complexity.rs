@@ -1,4 +1,4 @@
-//! The scorer against labelled prompts: how often it ranks a harder one above an easier one.
+//! The scorer on labelled prompts: the share of pairs in which it ranks the harder one higher.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 

@@ -1,5 +1,4 @@
-//! A request as the mock understands it, whatever its format, and the answer to it. How either
-//! looks on the wire is `format`'s.
+//! Request in no particular format, and the answer to it. It must not know a wire format.
 
 use fastrand::Rng;
 use serde_json::Value;

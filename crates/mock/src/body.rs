@@ -1,5 +1,5 @@
-//! The body of an answer: sends events at their time, in the pieces asked for, and breaks off
-//! where a control says so. What the events say is the script's.
+//! Body of an answer: sends events at their time, in the requested pieces, and breaks off where a
+//! control says so. The content of events belongs to the script.
 
 use std::{
     pin::Pin,

@@ -1,5 +1,5 @@
-//! The wire formats: reading a request into an `Ask`, writing an `Answer` whole or as events.
-//! Nothing here knows of sockets, pacing or failures.
+//! The wire formats: they read a request into an `AnswerRequest` and write a `MockAnswer` whole or
+//! as events. They must not know sockets, pacing or failures.
 
 use std::collections::VecDeque;
 

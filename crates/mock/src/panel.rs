@@ -1,4 +1,4 @@
-//! The mock's own paths: its meter, its log, its standing controls. None of them is metered.
+//! The mock's own paths: its meter, its log, its default controls. They must not be metered.
 
 use std::sync::Arc;
 

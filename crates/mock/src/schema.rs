@@ -1,5 +1,5 @@
-//! Values that fit a JSON Schema: tool arguments and structured answers. It makes values and
-//! checks none; `pattern` is the one keyword of those models are given that it leaves out.
+//! Values that fit a JSON Schema: tool arguments and structured answers. It generates values and
+//! must not validate any; of the keywords that models are given it leaves out `pattern` only.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};

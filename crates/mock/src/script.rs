@@ -1,5 +1,5 @@
-//! Walks through an answer step by step and has an encoder write the events of each step. Says
-//! which step comes next, so that the caller can wait before it; never waits itself.
+//! Walks through an answer step by step and lets an encoder write the events of each step. It names
+//! the next step, so that the caller can wait before it, and must not wait itself.
 
 use crate::{
     ask::{AnswerPart, MockAnswer},

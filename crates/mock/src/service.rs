@@ -1,5 +1,5 @@
-//! A request's life at the mock: entered in the meter, read, understood, delayed, answered or
-//! failed as asked. Formats, pacing and sockets are others'.
+//! Handling of a request: metered, read, delayed, then answered or failed as requested. It must not
+//! know formats, pacing or sockets.
 
 use std::{
     collections::HashMap,

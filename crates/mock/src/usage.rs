@@ -1,4 +1,4 @@
-//! Token counts by class, in the mock's own convention. How a format writes them is the format's.
+//! Token counts by class, in the mock's own convention. It must not know how a format writes them.
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};

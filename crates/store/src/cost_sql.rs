@@ -1,4 +1,4 @@
-//! The SELECT that adds up costs: months where whole months are asked for, days at the ends. One
+//! The SELECT that sums costs: by months where whole months are requested, by days at the ends. One
 //! text serves both databases but for placeholders and the columns of the cost.
 
 use std::fmt::Write;

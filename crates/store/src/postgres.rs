@@ -1,5 +1,5 @@
-//! The store in PostgreSQL. A server that is away or doesn't answer costs a bounded wait and an
-//! error, never a connection that waits for ever.
+//! The store in PostgreSQL. An unavailable or slow server costs a bounded wait and an error, never
+//! a connection that waits forever.
 
 mod budgets;
 mod listen;

@@ -1,4 +1,4 @@
-//! Streams that are opened and kept open, to measure what they cost while they flow.
+//! Streams that are kept open, to measure their cost while they flow.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

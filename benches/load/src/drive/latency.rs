@@ -1,4 +1,4 @@
-//! A low fixed rate: what a request takes when nothing has to queue.
+//! Latency at a low fixed rate, where nothing has to queue.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

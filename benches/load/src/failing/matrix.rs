@@ -1,5 +1,5 @@
-//! One of three deployments fails in turn in seven ways: what clients see of it, how often it is
-//! asked once it has been ejected, and how soon it is back when it has healed.
+//! One of three deployments fails in turn in seven ways: errors that clients see, requests sent to
+//! it once it has been ejected, and the time until it is used again after recovery.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Many reloads under load, every tenth of them of a broken file: no request fails, and the
-//! router says right each time whether the reload took effect.
+//! Many reloads under load, every tenth of them of a broken file: no request fails, and the router
+//! reports each result correctly.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Three mock providers and a router in front of them, each a process of its own, and what the
-//! router says of itself in its metrics. Sends no load.
+//! Three mock providers and a router in front of them, each a process of its own, and the router's
+//! metrics. It must not send load.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,4 +1,4 @@
-//! Clients that ask one chat after the other and look at every answer.
+//! Clients that send one chat after the other and check every answer.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};

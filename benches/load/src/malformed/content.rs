@@ -1,4 +1,4 @@
-//! Malformed content in sound HTTP: broken JSON, wrong types, what is no text at all.
+//! Malformed content in valid HTTP: broken JSON, wrong types, bytes that are no text.
 
 use rand::RngExt;
 use rand::rngs::StdRng;

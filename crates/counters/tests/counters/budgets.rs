@@ -1,4 +1,4 @@
-//! Budgets that replicas share: nothing is held twice, lost or counted twice.
+//! Budgets that replicas share: nothing is reserved twice, lost or counted twice.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A client of few words that tells exactly what it received: chunks as they were, and how the
-//! connection ended. Holds no assertions.
+//! Minimal client that reports exactly what it received: chunks as they were, and how the
+//! connection ended. It must not hold assertions.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 

@@ -1,5 +1,5 @@
-//! One suite for every store: what it takes it gives back, what it sums up is exact, and nothing
-//! is counted twice.
+//! One suite for every store: data is returned as stored, sums are exact, and nothing is counted
+//! twice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The journal: what it acknowledged it never loses, and no entry reaches the store twice.
+//! The journal: acknowledged records are never lost, and no entry reaches the store twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Journals of several processes in one folder: each has its place, and what one that has ended
-//! left is found.
+//! Journals of several processes in one folder: each has its subfolder, and the remains of an ended
+//! one are found.
 
 use std::path::Path;
 

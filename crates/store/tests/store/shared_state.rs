@@ -1,5 +1,5 @@
-//! One suite for every store of what replicas share: objects made by API, their audit, and the
-//! toggle. Nothing is lost, nothing is overwritten unseen, and every change can be noticed.
+//! One suite for every store of shared state: objects made by API, their audit, and the toggle.
+//! Nothing is lost or overwritten unnoticed, and every change can be detected.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! TLS to a PostgreSQL server, asked for and checked as the address says.
+//! TLS to a PostgreSQL server, requested and verified as the address says.
 
 use llm_router_store::{StoreError, StoreUrl, open};
 
