@@ -110,7 +110,7 @@ fn header_lines(key: Option<&str>, headers: &[String]) -> anyhow::Result<String>
 /// Reads one whole answer and hands its body to `sink`.
 ///
 /// # Errors
-/// As for [`Channel::body`]; [`Fault::CutShort`] also when there is no answer at all.
+/// As for [`Channel::body`]; [`HttpFault::CutShort`] also when there is no answer at all.
 pub(crate) async fn answer(
     channel: &mut Channel,
     sink: &mut impl FnMut(&[u8]),

@@ -148,11 +148,11 @@ impl Drop for RunningMock {
     }
 }
 
-/// Serves a new mock on `listener` until `shutdown` is ready. See [`Mock`] for one whose meter
+/// Serves a new mock on `listener` until `shutdown` is ready. See [`MockProvider`] for one whose meter
 /// can be read in the same process.
 ///
 /// # Errors
-/// As [`Mock::serve`].
+/// As [`MockProvider::serve`].
 pub async fn serve(
     listener: TcpListener,
     config: MockConfig,

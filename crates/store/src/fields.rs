@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
-/// The columns of `entries` that both databases have in common, in the order of [`Fields`]; the
+/// The columns of `entries` that both databases have in common, in the order of [`UsageFields`]; the
 /// cost, which each keeps in its own way, comes after them.
 pub(crate) const COLUMNS: &str = "id, request_id, attempt, last, at, key, owner, end_user, format, \
      model_asked, model, provider, deployment, rule, stream, revision, input, cached_input, \

@@ -16,7 +16,7 @@ pub enum Severity {
 /// Something wrong with a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleFinding {
-    /// The rule's place among those given to [`compile`].
+    /// The rule's place among those given to [`compile`](super::compile).
     pub index: usize,
     /// The rule's name.
     pub rule: String,

@@ -1,5 +1,5 @@
 //! One record as bytes. A record's variant is its version: fields are never changed, a new layout
-//! is a new variant at the end of [`Row`].
+//! is a new variant at the end of [`RecordRow`].
 
 use jiff::Timestamp;
 use llm_router_domain::ledger::{
