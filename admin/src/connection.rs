@@ -172,7 +172,7 @@ pub(crate) async fn serve<T>(
             }
         }
     };
-    tracing::debug!(?end, "a connection to the admin service ended");
+    tracing::debug!(?end, "a connection to the admin service failed");
 }
 
 /// The reason for which a connection ended.

@@ -69,7 +69,7 @@ impl llm_router_admin::ConfigApi for ConfigEditor {
                 what,
             });
         }
-        self.editor.follower.look().await;
+        self.editor.follower.sync().await;
         Ok(done)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Editor {
 impl Editor {
     /// Takes over what other replicas changed; not while the store is away.
     pub(crate) async fn catch_up(&self) {
-        self.follower.look_unless_away().await;
+        self.follower.sync_if_available().await;
     }
 
     /// The object in force with that id; refuses what the file says, which `written` tells, and
@@ -97,7 +97,7 @@ impl Editor {
         let deleted = self.store.change(change, by(actor)).await;
         deleted.map_err(to_object_error)?;
         self.broadcast.tell();
-        self.follower.look().await;
+        self.follower.sync().await;
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl Editor {
             .map_err(to_object_error)?
             .ok_or(ObjectError::NotFound)?;
         self.broadcast.tell();
-        self.follower.look().await;
+        self.follower.sync().await;
         Ok(object)
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct RoutingEditor {
 #[async_trait]
 impl llm_router_admin::RoutingApi for RoutingEditor {
     async fn toggle_status(&self) -> ToggleStatus {
-        self.editor.follower.look_unless_away().await;
+        self.editor.follower.sync_if_available().await;
         self.to_status(self.switch.status(now()))
     }
 
@@ -56,7 +56,7 @@ impl llm_router_admin::RoutingApi for RoutingEditor {
         limit: u32,
     ) -> Result<Page<ToggleRecord, u64>, StoreError> {
         // A change that is in force is told as applied, whoever was to settle it.
-        self.editor.follower.look_unless_away().await;
+        self.editor.follower.sync_if_available().await;
         self.editor.follower.must_answer()?;
         self.editor.store.toggle_history(cursor, limit).await
     }

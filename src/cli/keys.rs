@@ -302,7 +302,7 @@ impl Opened {
         if let Err(error) = self.runtime.block_on(self.broadcast.say()) {
             tracing::warn!(
                 error,
-                "routers can't be told of the change; they see it with their next look at the store"
+                "failed to notify routers of the change; they poll the store"
             );
         }
         Ok(())

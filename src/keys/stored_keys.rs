@@ -162,7 +162,7 @@ impl IssuedKeys {
                     key.id = object.id,
                     key.name = object.name,
                     problem,
-                    "a stored key can't be read and is left out"
+                    "skipping a stored key that can't be read"
                 );
                 None
             }

@@ -170,7 +170,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When a journal can't be read or the store doesn't take its entries; it can be tried again.
-    pub(crate) async fn take_over(&self) -> Result<usize, StoreError> {
+    pub(crate) async fn recover(&self) -> Result<usize, StoreError> {
         let Some(journal) = &self.journal else {
             return Ok(0);
         };
@@ -178,7 +178,7 @@ impl Ledger {
         for place in others(&self.folder, journal.folder()) {
             match Journal::open(JournalSettings::new(&place)) {
                 Ok((left, recovered)) => {
-                    tell_recovered(&recovered);
+                    log_recovery(&recovered);
                     self.move_out(left).await?;
                 }
                 Err(JournalError::Locked(_)) => running += 1,
@@ -210,11 +210,11 @@ impl Ledger {
                 Err(mover) => mover.flush().await,
             };
             if let Err(error) = stopped {
-                tracing::warn!(%error, "entries stay in the journal until the next start");
+                tracing::warn!(%error, "failed to flush the journal; its entries are recovered at the next start");
             }
         }
         if let Some(Err(error)) = self.journal.as_ref().map(Journal::sync) {
-            tracing::error!(%error, "the journal could not be synced");
+            tracing::error!(%error, "failed to sync the journal");
         }
     }
 }
@@ -232,11 +232,11 @@ fn open_journal(settings: &config::Store, beside: bool) -> Result<Journal, Journ
     } else {
         Journal::open_alone(settings)?
     };
-    tell_recovered(&recovered);
+    log_recovery(&recovered);
     Ok(journal)
 }
 
-fn tell_recovered(recovered: &RecoveredJournal) {
+fn log_recovery(recovered: &RecoveredJournal) {
     if !recovered.lost.is_empty() || recovered.damaged > 0 {
         tracing::warn!(
             interrupted = recovered.lost.len(),
@@ -266,7 +266,7 @@ async fn prune(store: Arc<dyn LedgerStore>, retention: Duration) {
                 Ok(0) => break,
                 Ok(count) => deleted += count,
                 Err(error) => {
-                    tracing::warn!(%error, "old entries can't be deleted now");
+                    tracing::warn!(%error, "failed to delete old entries");
                     break;
                 }
             }

@@ -200,7 +200,7 @@ impl Successor {
         tracing::info!(
             pid = hello.pid,
             version = hello.version,
-            "the sockets are taken over"
+            "took the sockets over"
         );
         let stream = BufReader::new(stream);
         Ok((sockets, Predecessor { stream }))
@@ -243,7 +243,7 @@ impl Predecessor {
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands for an answer")]
 fn gone() -> Result<(), HandoverError> {
-    tracing::warn!("the process whose sockets were taken over has ended");
+    tracing::warn!("the previous process has ended");
     Ok(())
 }
 

@@ -36,7 +36,7 @@ impl Sockets {
     ///
     /// # Errors
     /// When an address can't be had; it is named.
-    pub(crate) fn take_over(clients: OwnedFd, admin: OwnedFd, config: &Config) -> io::Result<Self> {
+    pub(crate) fn adopt(clients: OwnedFd, admin: OwnedFd, config: &Config) -> io::Result<Self> {
         Ok(Self {
             clients: fitting(clients, config.server.listen)?,
             admin: fitting(admin, config.admin.listen)?,
@@ -91,7 +91,7 @@ fn fitting(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
     if bound == address {
         return Ok(socket);
     }
-    tracing::warn!(%bound, %address, "the address has changed: clients of the old one are refused from now on");
+    tracing::warn!(%bound, %address, "the listen address has changed; connections to the old one are refused from now on");
     drop(socket);
     bind(address)
 }

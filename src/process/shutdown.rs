@@ -27,7 +27,7 @@ use crate::process::systemd;
 pub(crate) struct Stop {
     /// Time at which the process ends, whatever is still open.
     pub(crate) at: Instant,
-    /// Set if a new process has the sockets.
+    /// Set if handed the sockets over to a new process.
     pub(crate) handed_over: bool,
     /// Set if idle connections may stay open for their next request.
     pub(crate) idle_may_stay: bool,
@@ -150,7 +150,7 @@ impl Ending {
                 handed = &mut handing => match handed {
                     Ok(()) => return self.handed_over(),
                     Err(error) => {
-                        tracing::error!(%error, "the sockets were not handed over: this process goes on");
+                        tracing::error!(%error, "failed to hand the sockets over; this process continues");
                         continue;
                     }
                 },
@@ -171,7 +171,7 @@ impl Ending {
     }
 
     fn handed_over(&self) -> How {
-        tracing::info!("a new process has the sockets");
+        tracing::info!("handed the sockets over to a new process");
         self.stop_in(self.drains.handed_over, true);
         How::Drain
     }
@@ -223,7 +223,7 @@ impl Ending {
     }
 
     async fn hand_over(&self) -> Result<(), HandoverError> {
-        tracing::info!(socket = %self.path.display(), "looking for the new process");
+        tracing::info!(socket = %self.path.display(), "waiting for the new process to connect");
         let sockets = self
             .sockets()
             .as_ref()
@@ -246,7 +246,7 @@ impl Ending {
         tokio::select! {
             handed = self.hand_over() => handed,
             ended = child.wait() => {
-                tracing::error!(status = ?ended, "the new process ended; its log says why");
+                tracing::error!(status = ?ended, "the new process failed; see its log");
                 Err(HandoverError::Broke("has ended"))
             }
         }

@@ -246,7 +246,7 @@ fn rules(config: &config::Config, surroundings: &CompileInputs<'_>) -> RuleSet {
     let compiled = previous.map(|snapshot| &*snapshot.rules);
     let rules = stored_rules::compile(config, surroundings.objects, surroundings.issued, compiled);
     let known = previous.map(|snapshot| &*snapshot.listed_rules);
-    stored_rules::tell_of_broken(&rules.listed, known.unwrap_or_default());
+    stored_rules::log_broken(&rules.listed, known.unwrap_or_default());
     rules
 }
 

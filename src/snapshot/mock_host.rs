@@ -30,7 +30,7 @@ impl MockHost {
             .name("mock-provider".into())
             .spawn(move || {
                 if let Err(error) = serve(listener, config) {
-                    tracing::error!(%error, "the built-in mock provider ended");
+                    tracing::error!(%error, "the built-in mock provider failed");
                 }
             })?;
         *address = Some(started);

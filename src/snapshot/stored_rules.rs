@@ -132,7 +132,7 @@ pub(crate) fn broken(rules: &[Listed]) -> impl Iterator<Item = &Listed> {
 }
 
 /// Tells of the rules that are broken now and weren't before.
-pub(crate) fn tell_of_broken(rules: &[Listed], before: &[Listed]) {
+pub(crate) fn log_broken(rules: &[Listed], before: &[Listed]) {
     let known: HashSet<&str> = broken(before).map(|rule| rule.id.as_str()).collect();
     for rule in broken(rules).filter(|rule| !known.contains(&*rule.id)) {
         let problem = rule.problems.iter().find(|problem| is_error(problem));

@@ -72,7 +72,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let hasher = KeyHasher::new(&generate::random_secret());
     let loader = Loader::new(start.file, start.folder, hasher, start.mock);
     let loaded = loader.load()?;
-    tell_warnings(&loaded);
+    log_warnings(&loaded);
     let config = loaded.config.clone();
     let sealer = sealer(&config)?;
     // Stored keys would be void after a run in which they were hashed with a salt of its own.
@@ -86,7 +86,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         .then(|| Sockets::bind(&config))
         .transpose()?;
     let runtime = ledger::runtime()?;
-    let hangups = SighupListener::listen(&runtime)?;
+    let sighups = SighupListener::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
     let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
@@ -125,7 +125,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         ("health", health_task(&live, health)),
         ("uses", uses_task(&uses, &editor.store)),
     ];
-    side_tasks.extend(keeping_in_step(&editor, hangups, &metrics));
+    side_tasks.extend(keeping_in_step(&editor, sighups, &metrics));
     let shared = AppState {
         live,
         metrics,
@@ -150,12 +150,12 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
 /// Tasks that follow the file, the store and other replicas.
 fn keeping_in_step(
     editor: &Editor,
-    hangups: Arc<SighupListener>,
+    sighups: Arc<SighupListener>,
     metrics: &Arc<Metrics>,
 ) -> [(&'static str, SideTask); 3] {
     let (reloader, broadcast) = (Arc::clone(&editor.reloader), Arc::clone(&editor.broadcast));
     [
-        ("reload", reload_task(reloader, hangups)),
+        ("reload", reload_task(reloader, sighups)),
         (
             "broadcast",
             broadcast_task(broadcast, &editor.follower, metrics),
@@ -171,7 +171,7 @@ fn end_telling(traces: Option<Arc<Traces>>, access_log: &AccessLog) {
     access_log.write_out();
 }
 
-fn tell_warnings(loaded: &Loaded) {
+fn log_warnings(loaded: &Loaded) {
     for warning in loaded.warnings.warnings() {
         tracing::warn!("{warning}");
     }
@@ -200,7 +200,7 @@ fn traces(
     let handle = runtime.handle().clone();
     let collector = Collector::new(settings, handle, metrics.trace_exports().clone())?;
     let traces = Traces::start(settings, collector)?;
-    tracing::info!(collector = %settings.endpoint, sample = settings.sample, "traces are sent");
+    tracing::info!(collector = %settings.endpoint, sample = settings.sample, "exporting traces");
     Ok(Some(Arc::new(traces)))
 }
 
@@ -349,8 +349,8 @@ fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
     sealer.map_err(|error| LoadError::System(io::Error::other(error.to_string())))
 }
 
-fn reload_task(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) -> SideTask {
-    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&hangups))))
+fn reload_task(reloader: Arc<Reloader>, sighups: Arc<SighupListener>) -> SideTask {
+    Box::new(move |stop| until(stop, watch(Arc::clone(&reloader), Arc::clone(&sighups))))
 }
 
 /// Also while the process drains: a key that is revoked then is revoked for it too.

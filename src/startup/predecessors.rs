@@ -19,10 +19,10 @@ const PAUSE: u32 = 9;
 pub(crate) async fn follow_others(ledger: Arc<Ledger>, budgets: Arc<Budgets>) {
     loop {
         let begun = clock::now();
-        let left = match ledger.take_over().await {
+        let left = match ledger.recover().await {
             Ok(running) => running,
             Err(error) => {
-                tracing::warn!(%error, "what another process left can't be taken over yet");
+                tracing::warn!(%error, "cannot recover the previous process' journal yet");
                 1
             }
         };
@@ -31,7 +31,7 @@ pub(crate) async fn follow_others(ledger: Arc<Ledger>, budgets: Arc<Budgets>) {
             Ok(()) if left == 0 => return,
             Ok(()) => {}
             Err(error) => {
-                tracing::warn!(%error, "what other processes spend can't be read");
+                tracing::warn!(%error, "failed to read the spending of other processes");
             }
         }
         tokio::time::sleep(LOOK.max(begun.elapsed() * PAUSE)).await;

@@ -34,7 +34,7 @@ pub(crate) struct Running {
 ///
 /// # Errors
 /// When none runs, or it doesn't hand them over.
-fn take_over(
+fn adopt_sockets(
     config: &Config,
     ledger: &Ledger,
     runtime: &Runtime,
@@ -55,7 +55,7 @@ fn take_over(
     });
     let failed = |error: HandoverError| io::Error::other(error);
     let ([clients, admin], predecessor) = received.map_err(failed)?;
-    let sockets = Sockets::take_over(clients, admin, config)?;
+    let sockets = Sockets::adopt(clients, admin, config)?;
     Ok((sockets, predecessor))
 }
 
@@ -74,7 +74,7 @@ impl Running {
         let (sockets, predecessor) = match sockets {
             Some(sockets) => (sockets, None),
             None => {
-                let (sockets, predecessor) = take_over(config, ledger, runtime)?;
+                let (sockets, predecessor) = adopt_sockets(config, ledger, runtime)?;
                 (sockets, Some(predecessor))
             }
         };
@@ -150,7 +150,7 @@ impl Running {
                     llm_router_admin::serve(listener, router, limits, stopped, idle).await
                 };
                 if let Err(error) = serving.await {
-                    tracing::error!(%error, "the admin service ended");
+                    tracing::error!(%error, "the admin service failed");
                 }
             })
         }))
@@ -172,14 +172,14 @@ async fn say_ready(readiness: Readiness, ending: Arc<Ending>, predecessor: Optio
         .await
         .is_err()
     {
-        tracing::error!("a port could not be opened: this process ends");
+        tracing::error!("failed to open a port; shutting down");
         return ending.give_up();
     }
     let taken_over = predecessor.is_some();
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.relieve().await
     {
-        tracing::error!(%error, "the running router did not let go: this process ends");
+        tracing::error!(%error, "the running router did not confirm the handover; shutting down");
         return ending.give_up();
     }
     systemd::ready(taken_over);

@@ -103,7 +103,7 @@ impl ChangeNotifier {
                 tracing::warn!(
                     by,
                     error = ended,
-                    "changes elsewhere are not heard of; they are seen with the next look at the store"
+                    "change notifications unavailable; falling back to polling"
                 );
             }
             tokio::time::sleep(pause).await;

@@ -264,7 +264,7 @@ impl Reloader {
         };
         let recording = tokio::time::timeout(RECORDING, self.store.record(what));
         if !matches!(recording.await, Ok(Ok(()))) {
-            tracing::warn!("the store doesn't take the record of a changed configuration");
+            tracing::warn!("failed to record a changed configuration in the store");
         }
     }
 
@@ -284,11 +284,11 @@ impl Reloader {
         match &reloaded {
             Ok(revision) => {
                 self.metrics.config_loaded(*revision);
-                tracing::info!(revision, reason, "the configuration was reloaded");
+                tracing::info!(revision, reason, "configuration reloaded");
             }
             Err(error) => {
                 self.metrics.config_refused();
-                tracing::error!(reason, %error, "the new configuration was refused; the old one stays");
+                tracing::error!(reason, %error, "failed to reload the configuration; the old one stays active");
             }
         }
         reloaded
@@ -307,17 +307,16 @@ impl Reloader {
                 true
             }
             Some(_) if keys_only => false,
-            Some(objects) => self.put_into_force(&mut in_force, objects, &issued),
+            Some(objects) => self.activate_objects(&mut in_force, objects, &issued),
         }
     }
 
-    /// Puts everything made by API into force, with the file as it was last loaded; whether that
-    /// went well.
+    /// Activates all stored objects, with the file as it was last loaded; true if that succeeded.
     pub(crate) fn rebuild(&self, objects: Objects, issued: IssuedKeys) -> bool {
-        self.put_into_force(&mut self.in_force(), objects, &Arc::new(issued))
+        self.activate_objects(&mut self.in_force(), objects, &Arc::new(issued))
     }
 
-    fn put_into_force(
+    fn activate_objects(
         &self,
         in_force: &mut ActiveConfig,
         objects: Objects,
@@ -331,12 +330,12 @@ impl Reloader {
                 tracing::info!(
                     revision,
                     change_number,
-                    "objects made by API were taken over"
+                    "activated changes of stored objects"
                 );
                 true
             }
             Err(error) => {
-                tracing::error!(change_number, %error, "objects made by API can't be put into force");
+                tracing::error!(change_number, %error, "failed to activate stored objects");
                 false
             }
         }
@@ -529,7 +528,7 @@ impl SighupListener {
 }
 
 /// Reloads on SIGHUP and when the file changes, until the task is dropped.
-pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<SighupListener>) {
+pub(crate) async fn watch(reloader: Arc<Reloader>, sighups: Arc<SighupListener>) {
     let (changes, mut changed) = tokio::sync::mpsc::channel(1);
     // The watcher works as long as it lives.
     let _watcher = reloader
@@ -539,7 +538,7 @@ pub(crate) async fn watch(reloader: Arc<Reloader>, hangups: Arc<SighupListener>)
         .and_then(|file| watcher(file, changes));
     loop {
         tokio::select! {
-            () = hangups.next() => reloader.reload_from_file("SIGHUP").await,
+            () = sighups.next() => reloader.reload_from_file("SIGHUP").await,
             Some(()) = changed.recv() => reloader.reload_if_changed().await,
             () = tokio::time::sleep(LOOK_AGAIN) => reloader.reload_if_changed().await,
         }
@@ -572,7 +571,7 @@ fn watcher(
     match watching {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::warn!(%error, "the configuration's folder can't be watched; it is looked at every 5 s");
+            tracing::warn!(%error, "failed to watch the configuration's folder; polling it every 5 s");
             None
         }
     }

@@ -83,7 +83,7 @@ impl Follower {
     /// Follows until the task is dropped.
     pub(crate) async fn run(&self) {
         loop {
-            self.look().await;
+            self.sync().await;
             let woken = tokio::time::timeout(self.pause(), self.woken.notified()).await;
             if woken.is_ok() {
                 tokio::time::sleep(TOGETHER).await;
@@ -92,7 +92,7 @@ impl Follower {
     }
 
     /// Takes over what changed, now.
-    pub(crate) async fn look(&self) {
+    pub(crate) async fn sync(&self) {
         let _turn = self.turn.lock().await;
         match self.catch_up().await {
             Ok(()) => self.note_success(),
@@ -101,9 +101,9 @@ impl Follower {
     }
 
     /// Takes over what changed, now; not while the store is away, which would only take time.
-    pub(crate) async fn look_unless_away(&self) {
+    pub(crate) async fn sync_if_available(&self) {
         if self.away_since().is_none() {
-            self.look().await;
+            self.sync().await;
         }
     }
 
@@ -145,7 +145,7 @@ impl Follower {
                 Some(changes) => Read::Changes(changes),
                 None => self.read_anew().await?,
             };
-            if !self.take_over(read).await {
+            if !self.adopt(read).await {
                 break;
             }
             since = self.reloader.change_number();
@@ -157,7 +157,7 @@ impl Follower {
     }
 
     async fn read_anew(&self) -> Result<Read, StoreError> {
-        tracing::info!("everything made by API is read anew");
+        tracing::info!("reloading all stored objects");
         let objects = self.store.objects().await?;
         let known = Arc::clone(self.reloader.live().snapshot.keys.stored_keys());
         let issued = IssuedKeys::load(self.store.as_ref(), &known).await?;
@@ -165,7 +165,7 @@ impl Follower {
     }
 
     /// Returns whether the changes that were read are active.
-    async fn take_over(&self, read: Read) -> bool {
+    async fn adopt(&self, read: Read) -> bool {
         let reloader = Arc::clone(&self.reloader);
         let may_rebuild = self.may_rebuild();
         // Compiling many rules takes its time: not on a worker of this runtime.
@@ -203,7 +203,7 @@ impl Follower {
     fn note_success(&self) {
         self.metrics.store_polled();
         if let Some(since) = self.trouble().away_since.take() {
-            tracing::info!(%since, "the store answers again");
+            tracing::info!(%since, "store available again");
         }
     }
 
@@ -215,7 +215,7 @@ impl Follower {
             trouble.away_since = Some(now());
             tracing::warn!(
                 %error,
-                "the store doesn't answer; the toggle and what was made by API stay as they are"
+                "store unavailable; the toggle and stored objects stay as they are"
             );
         }
     }

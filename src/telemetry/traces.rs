@@ -115,7 +115,7 @@ impl Traces {
     /// Sends off what is left, within a bound. It blocks.
     pub(crate) fn close(&self) {
         if let Err(error) = self.processor.shutdown_with_timeout(LAST_SPANS) {
-            tracing::warn!(%error, "the last traces could not be sent");
+            tracing::warn!(%error, "failed to send the last traces");
         }
     }
 }

@@ -189,7 +189,7 @@ async fn the_file_may_not_either(gateway: &Gateway, rule: &Value) {
                   rule may look at one: use `key` or `owner` to tell clients apart";
     assert!(said.contains(wanted), "{said}");
     // A running router keeps what it has.
-    gateway.logs("the new configuration was refused").await;
+    gateway.logs("failed to reload the configuration").await;
     assert_eq!(rule_told_of(gateway).await, Value::Null);
 }
 

@@ -511,7 +511,7 @@ impl Gateway {
 }
 
 /// Log line of a process that has handed over its sockets.
-const HANDED_OVER: &str = "a new process has the sockets";
+const HANDED_OVER: &str = "handed the sockets over to a new process";
 
 /// A process that has handed its sockets over.
 pub(crate) struct EndingProcess(Child);

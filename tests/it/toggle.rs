@@ -418,7 +418,7 @@ async fn requests_go_on_while_the_store_is_away() {
             > 0.0
     );
     server.resume();
-    eventually("the store answers again", || async {
+    eventually("store available again", || async {
         gateway.status().await["store_away_since"].is_null()
     })
     .await;
@@ -426,10 +426,10 @@ async fn requests_go_on_while_the_store_is_away() {
         gateway.history().await[0]["outcome"] == "applied"
     })
     .await;
-    gateway.logs("the store doesn't answer").await;
+    gateway.logs("store unavailable; the toggle").await;
     let log = gateway.log();
     assert_eq!(
-        log.matches("the store doesn't answer").count(),
+        log.matches("store unavailable; the toggle").count(),
         1,
         "told once:\n{log}"
     );

@@ -285,7 +285,7 @@ async fn a_new_process_that_is_of_no_use_harms_nobody() {
     assert!(String::from_utf8_lossy(&hello).contains("\"protocol\":1"));
     drop((came, dies));
     fs::remove_file(&socket).unwrap();
-    gateway.logs("this process goes on").await;
+    gateway.logs("failed to hand the sockets over").await;
     // One whose port is taken: it has the sockets, and can't use them.
     let mut other = gateway.config.clone();
     other["server"]["tls"] = json!({ "cert": broken, "key": broken });
@@ -418,7 +418,9 @@ async fn a_router_replaces_itself_when_told_to() {
     let mut gateway = priced_gateway(&mock).run().await;
     let begun = streams(&gateway, 3, 2).await;
     gateway.signal("USR2");
-    gateway.logs("a new process has the sockets").await;
+    gateway
+        .logs("handed the sockets over to a new process")
+        .await;
     begun.await.unwrap();
     assert_eq!(gateway.wait_for_exit().await, Some(0));
     assert_eq!(gateway.chat("up/mock-gpt", &[]).await.status, 200);

@@ -189,7 +189,7 @@ impl Gateway {
         }
         let declined = header.status.is_client_error();
         if declined {
-            self.tell_circuit(inference, verdict.health, refusal.wait());
+            self.report_health(inference, verdict.health, refusal.wait());
             inference.attempts.state.decline();
         } else {
             inference.attempts.state.answer();
@@ -316,7 +316,7 @@ impl Gateway {
                 dirty = true;
             }
             Step::BrokenOff => {
-                self.tell_circuit(inference, AttemptResult::BrokenLate.decision().health, None);
+                self.report_health(inference, AttemptResult::BrokenLate.decision().health, None);
                 passed = Passed::BrokenOff;
                 dirty = true;
             }
@@ -353,7 +353,7 @@ impl Gateway {
                 self.circuit_changed(flight.deployment().id(), change);
             }
         } else if end && attempts.state.note_end() {
-            self.tell_circuit(inference, HealthReport::Good, None);
+            self.report_health(inference, HealthReport::Good, None);
         }
     }
 
@@ -441,7 +441,7 @@ impl Gateway {
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             entry.note_failure(failure.outcome(), failure.status(), failure.is_empty(), now);
         }
-        self.tell_circuit(inference, verdict.health, wait);
+        self.report_health(inference, verdict.health, wait);
         let may_go_on = inference.may_go_on(now);
         let next = inference.attempts.state.end(verdict, may_go_on);
         if let Some(deployment) = inference.deployment() {
@@ -464,7 +464,7 @@ impl Gateway {
     }
 
     /// Reports to the deployment's circuit.
-    fn tell_circuit(
+    fn report_health(
         &self,
         inference: &mut Inference,
         health: HealthReport,

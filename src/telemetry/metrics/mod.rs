@@ -360,7 +360,7 @@ impl Metrics {
     pub(crate) fn render(&self) -> String {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "the metrics could not be written");
+            tracing::error!(%error, "failed to encode the metrics");
         }
         String::from_utf8(text).unwrap_or_default()
     }
