@@ -308,6 +308,8 @@ pub(crate) mod testing {
                 on_disconnect: OnDisconnect::Cancel,
                 compat: Compat::Lenient,
                 headers: vec![("x-extra".to_owned(), "1".into())],
+                forward_headers: PatternList::new(["x-tenant*"]),
+                forward_query: PatternList::new(["tenant"]),
                 enabled: true,
                 allow_link_local: false,
             }),
