@@ -6,6 +6,7 @@ pub mod circuit;
 pub mod complexity;
 pub mod format;
 pub mod header;
+pub mod inexact;
 pub mod key;
 pub mod ledger;
 pub mod limit;

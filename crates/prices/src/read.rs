@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 /// Prices that are not for a class of tokens.
 const OTHER_PRICES: [&str; 2] = ["searches_per_1k", "per_request"];
 const SERVICE_TIERS: [ServiceTier; 3] =
-    [ServiceTier::Flex, ServiceTier::Priority, ServiceTier::Batch];
+    [ServiceTier::FLEX, ServiceTier::PRIORITY, ServiceTier::BATCH];
 
 /// A mistake in a prices file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,7 +175,7 @@ impl PriceReader {
         let mut tiers = Vec::new();
         self.entries(entries, |reader, key, value| {
             let Some(tier) = SERVICE_TIERS.into_iter().find(|tier| tier.name() == key) else {
-                let names = SERVICE_TIERS.map(ServiceTier::name);
+                let names = SERVICE_TIERS.each_ref().map(ServiceTier::name);
                 return reader.unknown(value.mark.line, key, &names);
             };
             let Value::Map(prices) = &value.value else {
@@ -434,8 +434,8 @@ a/b:
         assert_eq!(cost(usage), "0.7");
         usage.set(Class::Input, 300_000);
         assert_eq!(cost(usage), "1.4");
-        usage.service_tier = ServiceTier::Priority;
-        usage.web_searches = 1;
+        usage.service_tier = ServiceTier::PRIORITY;
+        usage.set_uses(llm_router_domain::usage::Fee::WebSearch, 1);
         assert_eq!(cost(usage), "2.61");
     }
 }

@@ -1,7 +1,7 @@
 //! One usage object of a provider, read into plain counts, and those counts as disjoint classes.
 //! It must not know where in a body or stream the object stood.
 
-use llm_router_domain::usage::{Class, ServiceTier, Usage};
+use llm_router_domain::usage::{Class, Fee, ServiceTier, Usage};
 
 use crate::json;
 
@@ -202,7 +202,7 @@ impl ProviderCounts {
             Counting::Anthropic => self.anthropic_input(&mut usage),
         }
         self.split_output(&mut usage, layout);
-        usage.web_searches = self.web_searches.unwrap_or_default();
+        usage.set_uses(Fee::WebSearch, or0(self.web_searches));
         usage.service_tier = self.service_tier.unwrap_or_default();
         usage
     }

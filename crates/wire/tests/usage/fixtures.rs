@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::civil::{Date, date};
 use llm_router_domain::price::{Amount, Cost, Price, PricePeriod, Rates};
-use llm_router_domain::usage::{Class, ServiceTier, Usage, UsageSource};
+use llm_router_domain::usage::{Class, Fee, ServiceTier, Usage, UsageSource};
 use llm_router_wire::usage::Observations;
 use serde_json::Value;
 
@@ -110,7 +110,11 @@ fn check_usage(name: &str, expect: &Value, usage: &Usage) {
         .collect();
     assert_eq!(found, expected, "{name}: classes");
     let searches = expect["web_searches"].as_u64().unwrap_or(0);
-    assert_eq!(usage.web_searches, searches, "{name}: searches");
+    assert_eq!(
+        u64::from(usage.uses(Fee::WebSearch)),
+        searches,
+        "{name}: searches"
+    );
     let source = match usage.source {
         UsageSource::Reported => "reported",
         UsageSource::Estimated(method) => method.name(),
