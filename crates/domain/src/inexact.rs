@@ -20,7 +20,8 @@ pub enum Reason {
     ServedModelDiffers,
     /// The provider reported no usage, or only a part of it.
     UsageMissing,
-    /// The provider reported a count that the meter doesn't know.
+    /// The provider reported a count that the meter doesn't know, or counts that contradict each
+    /// other.
     UnknownUsage,
     /// A part is billed at the rates of a model without a price.
     UnpricedPart,
