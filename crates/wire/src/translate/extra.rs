@@ -30,7 +30,7 @@ fn asks_nothing(extra: &Extra<'_>) -> bool {
         "speed" => is("standard"),
         "include" => all(&extra.value, "reasoning.encrypted_content"),
         "modalities" => all(&extra.value, "text"),
-        "betas" => extra.value.as_array().is_some_and(<[_]>::is_empty),
+        "betas" | "mcp_servers" => extra.value.as_array().is_some_and(<[_]>::is_empty),
         _ => false,
     }
 }

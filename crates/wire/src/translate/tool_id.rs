@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::neutral::{Message, NeutralRequest, PartKind, Tool};
+use super::neutral::{NeutralRequest, Tool};
 
 /// Marks ids that a provider left out and the router made.
 const MADE: &str = "call_made_";
@@ -55,28 +55,6 @@ pub(crate) fn renames(request: &NeutralRequest<'_>, limit: usize) -> Vec<(String
         }
     };
     request.tools.iter().filter_map(changed).collect()
-}
-
-/// Gives ids to calls without one, and to their results in order.
-pub(crate) fn pair_empty(messages: &mut [Message<'_>]) {
-    let mut waiting: std::collections::VecDeque<String> = std::collections::VecDeque::new();
-    let mut count = 0;
-    for part in messages.iter_mut().flat_map(|message| &mut message.parts) {
-        match &mut part.kind {
-            PartKind::ToolCall(call) if call.id.is_empty() => {
-                let id = make("request", count);
-                count += 1;
-                waiting.push_back(id.clone());
-                call.id = id.into();
-            }
-            PartKind::ToolResult(result) if result.id.is_empty() => {
-                if let Some(id) = waiting.pop_front() {
-                    result.id = id.into();
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 const fn is_plain(byte: u8) -> bool {
