@@ -14,6 +14,7 @@ pub(crate) mod event;
 pub(crate) mod extra;
 mod history;
 pub(crate) mod json;
+pub(crate) mod limits;
 pub(crate) mod neutral;
 pub(crate) mod options;
 pub(crate) mod policy;
@@ -34,6 +35,7 @@ use llm_router_domain::format::Format;
 
 pub use count::{translate_count_request, translate_count_response};
 pub use history::clean_history;
+pub use limits::limits_as_markdown;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
 pub use provider_error::translate_error;
@@ -160,9 +162,19 @@ pub fn translate_request(
     })?;
     let client = client_codec(from)?;
     let echo = client.echo(&object);
-    let request = client.read_request(object)?;
+    let ceiling = limits::ceiling_name(&object);
+    let mut request = client.read_request(object)?;
     let target = codec(to);
     let mut losses = Losses::new(options.compat, from, to);
+    let mut context = options.context(target_model, &request, echo);
+    let destination = limits::Target {
+        format: to,
+        dialect: options.dialect,
+        model: target_model,
+        max_output: options.max_output,
+        ceiling,
+    };
+    context.renamed_tools = limits::fit(&mut request, destination, &mut losses);
     let mut out = BytesMut::with_capacity(body.len() + body.len() / 8 + 256);
     target.write_request(&request, target_model, options, &mut losses, &mut out);
     Ok(TranslatedRequest {
@@ -171,7 +183,7 @@ pub fn translate_request(
         stream: request.stream,
         headers: target.request_headers(),
         dropped: losses.finish()?,
-        context: options.context(to, target_model, &request, echo),
+        context,
     })
 }
 

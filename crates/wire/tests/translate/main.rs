@@ -6,6 +6,7 @@
 mod answers;
 mod documentation;
 mod fixtures;
+mod limits;
 mod properties;
 mod recordings;
 mod requests;
