@@ -6,7 +6,9 @@
 //! ([`neutral`], [`event`]), so a new format is one module. What can't be expressed is left out and
 //! reported, or refused: [`policy`] holds the table.
 
+mod call_ids;
 pub(crate) mod capability;
+mod conversation;
 mod count;
 pub(crate) mod data_url;
 pub(crate) mod emit;
@@ -29,12 +31,14 @@ pub(crate) mod turns;
 pub(crate) mod typed;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
+use serde_json::Value;
 
 pub use count::{translate_count_request, translate_count_response};
-pub use history::clean_history;
+pub use history::{CleanedHistory, clean_history};
 pub use limits::limits_as_markdown;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
@@ -42,7 +46,9 @@ pub use provider_error::translate_error;
 pub(crate) use stream::{StreamEnd, StreamTranslator};
 
 use crate::formats::{client_codec, codec};
+use crate::prompt::Prompt;
 use json::Json;
+use neutral::{NeutralResponse, PartKind};
 use policy::Losses;
 
 /// Error of a translation, as the client is to see it.
@@ -57,6 +63,8 @@ pub struct TranslateError {
     pub message: String,
     /// The field at fault, as the client spells it.
     pub param: Option<String>,
+    /// Anthropic's `error.details`, by which its SDKs choose what to do.
+    pub details: Option<Box<Value>>,
 }
 
 impl TranslateError {
@@ -66,6 +74,7 @@ impl TranslateError {
             code: Cow::Borrowed("invalid_value"),
             message: format!("The field \"{param}\" must be {expected}."),
             param: Some(param.to_owned()),
+            details: None,
         }
     }
 
@@ -75,6 +84,7 @@ impl TranslateError {
             code: Cow::Borrowed("invalid_value"),
             message: format!("The field \"{param}\" is missing."),
             param: Some(param.to_owned()),
+            details: None,
         }
     }
 
@@ -84,6 +94,7 @@ impl TranslateError {
             code: Cow::Borrowed("unsupported_parameter"),
             message,
             param: Some(param.to_owned()),
+            details: None,
         }
     }
 
@@ -93,6 +104,7 @@ impl TranslateError {
             code: Cow::Borrowed("invalid_json"),
             message: format!("The request body is not valid JSON: {error}."),
             param: None,
+            details: None,
         }
     }
 
@@ -102,6 +114,7 @@ impl TranslateError {
             code: Cow::Borrowed("upstream_error"),
             message: message.to_owned(),
             param: None,
+            details: None,
         }
     }
 
@@ -111,6 +124,14 @@ impl TranslateError {
             code: Cow::Borrowed("unsupported_format"),
             message: format!("Requests in the format {format} can't be translated."),
             param: None,
+            details: None,
+        }
+    }
+
+    pub(crate) fn with_details(self, details: Value) -> Self {
+        Self {
+            details: Some(Box::new(details)),
+            ..self
         }
     }
 
@@ -159,6 +180,7 @@ pub fn translate_request(
         code: Cow::Borrowed("invalid_json"),
         message: "The request body must be a JSON object.".to_owned(),
         param: None,
+        details: None,
     })?;
     let client = client_codec(from)?;
     let echo = client.echo(&object);
@@ -167,6 +189,11 @@ pub fn translate_request(
     let target = codec(to);
     let mut losses = Losses::new(options.compat, from, to);
     let mut context = options.context(target_model, &request, echo);
+    context.call_ids = Arc::new(conversation::call_ids(&request));
+    if request.stream && client.tells_input_first() {
+        context.estimated_input = Prompt::read(body).ok().map(|prompt| prompt.tokens());
+    }
+    conversation::arrange(&mut request, &mut losses);
     let destination = limits::Target {
         format: to,
         dialect: options.dialect,
@@ -210,8 +237,21 @@ pub fn translate_response(
         }
     };
     let client = client_codec(to)?;
-    let response = codec(from).read_response(json, context)?;
+    let mut response = codec(from).read_response(json, context)?;
+    take_call_ids(&mut response, context);
     let mut out = BytesMut::with_capacity(body.len() + 256);
     client.write_response(&response, context, &mut out);
     Ok(out.freeze())
+}
+
+/// Gives every call of an answer an id of its own within the conversation.
+fn take_call_ids(response: &mut NeutralResponse<'_>, context: &ResponseContext) {
+    let mut ids = context.free_call_ids();
+    let choices = response.choices.iter_mut();
+    for part in choices.flat_map(|choice| &mut choice.parts) {
+        if let PartKind::ToolCall(call) = &mut part.kind {
+            let id = std::mem::take(&mut call.id);
+            call.id = ids.take_or_make(id, &context.request_id);
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! Inputs of a translation besides the request, and its results. It must not translate.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 pub use llm_router_domain::format::ChatDialect;
 
+use super::call_ids::CallIds;
 use super::neutral::{NeutralRequest, Tool};
 use super::policy::Compat;
 
@@ -58,6 +62,11 @@ pub struct ResponseContext {
     pub renamed_tools: Vec<(String, String)>,
     /// Fields of the request that Responses repeats in every answer, written out.
     pub echo: String,
+    /// Ids of the calls in the request's history, which no call of the answer may have again.
+    pub call_ids: Arc<HashSet<String>>,
+    /// The input of the request in tokens, estimated: for formats that tell it before the provider
+    /// does.
+    pub estimated_input: Option<u64>,
 }
 
 impl RequestOptions {
@@ -76,11 +85,17 @@ impl RequestOptions {
             custom_tools: custom_tools(request),
             renamed_tools: Vec::new(),
             echo,
+            ..ResponseContext::default()
         }
     }
 }
 
 impl ResponseContext {
+    /// Ids that calls of the answer may take.
+    pub(crate) fn free_call_ids(&self) -> CallIds {
+        CallIds::beside(&self.call_ids)
+    }
+
     /// The id of an answer as the client's format has them; the provider's own stays readable.
     pub(crate) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
         match id.filter(|id| !id.is_empty()) {

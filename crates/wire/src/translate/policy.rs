@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use llm_router_domain::format::Format;
+use serde_json::{Value, json};
 
 pub use llm_router_domain::format::Compat;
 
@@ -123,6 +124,21 @@ table! {
     /// Text of the assistant's that the model is to go on from.
     Prefill: "messages.prefill", "input.prefill", "messages.prefill"
         => Carried, Carried, Partly("carried before Claude 4.6; later `Continue.` by the user follows it", Strict), Carried;
+    /// Calls of tools in earlier turns.
+    ToolCalls: "messages.tool_calls", "input.function_call", "messages.content.tool_use"
+        => Partly("`tool_calls`; a call goes with its result", Strict), Partly("`function_call`; a call goes with its result", Strict), Partly("`tool_use`; a call goes with its result", Strict), Partly("`functionCall`; a call goes with its result", Strict);
+    /// Their results.
+    ToolResults: "messages.tool", "input.function_call_output", "messages.content.tool_result"
+        => Partly("`tool` message; a result goes with its call", Strict), Partly("`function_call_output`; a result goes with its call", Strict), Partly("`tool_result`; a result goes with its call", Strict), Partly("`functionResponse`; a result goes with its call", Strict);
+    /// Calls and results of tools that other formats lack: code execution, MCP, shells, patches.
+    ForeignCalls: "", "input.shell_call", "messages.content.mcp_tool_use"
+        => As("text"), As("text"), As("text"), As("text");
+    /// A summary in place of earlier turns: as text, where it is text.
+    Compaction: "", "input.compaction", "messages.content.compaction"
+        => Partly("text; if encrypted", Refused), Partly("text; if encrypted", Refused), Partly("text; if encrypted", Refused), Partly("text; if encrypted", Refused);
+    /// Earlier turns kept at Anthropic.
+    Thread: "", "", "thread"
+        => Lost(Refused), Lost(Refused), Lost(Refused), Lost(Refused);
     /// Items kept at a provider.
     ItemReference: "", "input.item_reference", ""
         => Lost(Refused), Carried, Lost(Refused), Lost(Refused);
@@ -287,8 +303,8 @@ impl Losses {
     /// The same, for a field with a name of its own.
     pub(crate) fn lose_as(&mut self, feature: Feature, name: &str) {
         match loss(feature, self.to) {
-            Refused => self.refuse(name),
-            Strict if self.compat == Compat::Strict => self.refuse(name),
+            Refused => self.refuse(feature, name),
+            Strict if self.compat == Compat::Strict => self.refuse(feature, name),
             Strict | Dropped => self.report(name),
         }
     }
@@ -330,16 +346,47 @@ impl Losses {
         });
     }
 
-    fn refuse(&mut self, name: &str) {
+    fn refuse(&mut self, feature: Feature, name: &str) {
         let to = self.to;
         self.refusal.get_or_insert_with(|| {
             let message = format!(
-                "\"{name}\" has no equivalent at this model's provider, which speaks {to}. \
-                 Leave it out, or ask for a model whose provider supports it."
+                "\"{name}\" has no equivalent at this model's provider, which speaks {to}. {}",
+                remedy(feature, name)
             );
-            TranslateError::unsupported_field(name, message)
+            let error = TranslateError::unsupported_field(name, message);
+            match feature {
+                Feature::Thread => error.with_details(unsupported_thread()),
+                _ => error,
+            }
         });
     }
+}
+
+/// The advice to a client whose field is refused.
+fn remedy(feature: Feature, name: &str) -> &'static str {
+    match feature {
+        Feature::ItemReference => {
+            "Send earlier items whole: SDKs do so with `store: false`. Or ask for a model whose \
+             provider keeps items."
+        }
+        Feature::ServerState if matches!(name, "previous_response_id" | "conversation") => {
+            "Send the whole conversation with each request, with `store: false` where your SDK has \
+             it, or ask for a model whose provider keeps conversations."
+        }
+        Feature::Compaction => {
+            "It is encrypted for the provider that made it: send the turns that it stands for, or \
+             ask for a model of that provider."
+        }
+        Feature::Thread => {
+            "Send the whole conversation in `messages`, or ask for a model of Anthropic's."
+        }
+        _ => "Leave it out, or ask for a model whose provider supports it.",
+    }
+}
+
+/// The details by which Anthropic's SDKs know that they have to send the whole conversation.
+fn unsupported_thread() -> Value {
+    json!({ "error_code": "thread_unsupported_request", "unsupported": ["thread"] })
 }
 
 /// Consequence of a feature that the target can't express.

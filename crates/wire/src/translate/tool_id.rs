@@ -1,7 +1,7 @@
 //! Ids and names of tools in the alphabets that the formats demand. It must not decide which tools
 //! are offered.
 
-use super::neutral::{Message, PartKind, Text};
+use super::neutral::Text;
 
 /// Marks ids that a provider left out and the router made.
 const MADE: &str = "call_made_";
@@ -100,28 +100,6 @@ impl Alphabet {
         }
         out.extend(plain);
         out
-    }
-}
-
-/// Gives ids to calls without one, and to their results in order.
-pub(crate) fn pair_empty(messages: &mut [Message<'_>]) {
-    let mut waiting: std::collections::VecDeque<String> = std::collections::VecDeque::new();
-    let mut count = 0;
-    for part in messages.iter_mut().flat_map(|message| &mut message.parts) {
-        match &mut part.kind {
-            PartKind::ToolCall(call) if call.id.is_empty() => {
-                let id = make("request", count);
-                count += 1;
-                waiting.push_back(id.clone());
-                call.id = id.into();
-            }
-            PartKind::ToolResult(result) if result.id.is_empty() => {
-                if let Some(id) = waiting.pop_front() {
-                    result.id = id.into();
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod answers;
+mod conversations;
 mod documentation;
 mod fixtures;
 mod limits;

@@ -2,6 +2,7 @@
 
 mod citation;
 mod error;
+mod foreign;
 mod history;
 mod models;
 mod read_request;
@@ -130,7 +131,15 @@ impl ClientCodec for AnthropicMessages {
         history::TRACES
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
+    fn tells_input_first(&self) -> bool {
+        true
+    }
+
+    fn may_need_cleaning(&self, body: &[u8]) -> bool {
+        history::may_need_cleaning(body)
+    }
+
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Vec<&'static str> {
         history::clean(request)
     }
 

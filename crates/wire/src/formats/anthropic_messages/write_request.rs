@@ -86,7 +86,7 @@ fn lose_part(part: &Part<'_>, losses: &mut Losses) {
     match &part.kind {
         PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
         PartKind::Audio { .. } => losses.lose(Feature::Audio),
-        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
         _ => {}
     }
 }

@@ -119,7 +119,7 @@ fn lose_part(part: &Part<'_>, losses: &mut Losses) {
         {
             losses.lose(Feature::ForeignThinking);
         }
-        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
         _ => {}
     }
 }
@@ -139,7 +139,7 @@ fn call_names<'r>(request: &'r NeutralRequest<'_>) -> HashMap<&'r str, &'r str> 
 struct Scribe<'r> {
     names: HashMap<&'r str, &'r str>,
     checks_signatures: bool,
-    /// Results can hold images and documents.
+    /// Results can hold images and documents given as data.
     nests_media: bool,
 }
 
@@ -196,8 +196,8 @@ impl Scribe<'_> {
                     for (at, part) in turn.parts.iter().enumerate().take(to).skip(from) {
                         self.write_part(items, part, signatures.get(&at).copied(), losses);
                     }
-                    if from < results && !self.nests_media {
-                        write_result_media(items, turn, losses);
+                    if from < results {
+                        self.write_result_media(items, turn, losses);
                     }
                 });
             });
@@ -276,7 +276,7 @@ impl Scribe<'_> {
             Cow::Borrowed,
         );
         let texts: Vec<&str> = result.parts.iter().filter_map(text_of).collect();
-        let media = || result.parts.iter().filter(|part| text_of(part).is_none());
+        let media = || result.parts.iter().filter(|part| self.nests(part));
         items.obj(|item| {
             item.obj("functionResponse", |response| {
                 write_id(response, &result.id);
@@ -285,7 +285,7 @@ impl Scribe<'_> {
                     let key = if result.is_error { "error" } else { "output" };
                     fields.str(key, &texts.join("\n"));
                 });
-                if self.nests_media && media().next().is_some() {
+                if media().next().is_some() {
                     response.list("parts", |items| {
                         for part in media() {
                             write_media(items, part, losses);
@@ -294,6 +294,34 @@ impl Scribe<'_> {
                 }
             });
         });
+    }
+
+    /// Returns true if a part of a result can stand in it: data, from Gemini 3 on.
+    fn nests(&self, part: &Part<'_>) -> bool {
+        let data = match &part.kind {
+            PartKind::Image(image) => matches!(image.source, MediaSource::Base64 { .. }),
+            PartKind::File(file) => matches!(file.source, MediaSource::Base64 { .. }),
+            PartKind::Audio { .. } => true,
+            _ => false,
+        };
+        data && self.nests_media
+    }
+
+    /// Writes what results can't hold beside them.
+    fn write_result_media(
+        &self,
+        items: &mut ListWriter<'_>,
+        turn: &Turn<'_, '_>,
+        losses: &mut Losses,
+    ) {
+        for part in &turn.parts {
+            if let PartKind::ToolResult(result) = &part.kind {
+                let beside = |part: &&Part<'_>| text_of(part).is_none() && !self.nests(part);
+                for inner in result.parts.iter().filter(beside) {
+                    write_media(items, inner, losses);
+                }
+            }
+        }
     }
 }
 
@@ -313,17 +341,6 @@ fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
         PartKind::Text(text) | PartKind::Refusal(text) => Some(text),
         _ => None,
-    }
-}
-
-/// Models before Gemini 3 take the images of results only beside them.
-fn write_result_media(items: &mut ListWriter<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
-    for part in &turn.parts {
-        if let PartKind::ToolResult(result) = &part.kind {
-            for inner in result.parts.iter().filter(|part| text_of(part).is_none()) {
-                write_media(items, inner, losses);
-            }
-        }
     }
 }
 

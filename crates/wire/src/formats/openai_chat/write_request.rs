@@ -343,7 +343,7 @@ fn write_part(items: &mut ListWriter<'_>, part: &Part<'_>, losses: &mut Losses) 
             });
         }),
         PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
-        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
         PartKind::ToolCall(_) | PartKind::ToolResult(_) => losses.lose(Feature::ForeignContent),
     }
 }
@@ -408,6 +408,10 @@ fn write_assistant(
     losses: &mut Losses,
 ) {
     let parts = &message.parts;
+    if dialect == ChatDialect::OpenAi && parts.iter().all(|part| thought_of(part).is_some()) {
+        // A message of thoughts alone is none where thoughts have no place.
+        return lose_if(losses, Feature::ForeignThinking, !parts.is_empty());
+    }
     items.obj(|item| {
         item.str("role", "assistant");
         item.opt_str("name", message.name.as_deref());
@@ -431,7 +435,7 @@ fn write_assistant(
         }
         for part in parts {
             match &part.kind {
-                PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+                PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
                 PartKind::Image(_) | PartKind::File(_) | PartKind::Audio { .. } => {
                     losses.lose(Feature::ForeignContent);
                 }

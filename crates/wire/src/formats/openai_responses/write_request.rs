@@ -131,7 +131,7 @@ fn write_parts(items: &mut ListWriter<'_>, parts: &[Part<'_>], losses: &mut Loss
             PartKind::File(file) => write_file(items, file, losses),
 
             PartKind::Audio { .. } => losses.lose(Feature::Audio),
-            PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+            PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
             PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
             PartKind::ToolCall(_) | PartKind::ToolResult(_) => losses.lose(Feature::ForeignContent),
         }
@@ -234,7 +234,7 @@ fn write_assistant(items: &mut ListWriter<'_>, message: &Message<'_>, losses: &m
                 said.push(text);
                 continue;
             }
-            PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+            PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
             _ => flush(items, &mut said),
         }
         match &part.kind {
