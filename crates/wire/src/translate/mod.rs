@@ -98,6 +98,15 @@ impl TranslateError {
         }
     }
 
+    /// A value beyond a limit of the target.
+    pub(crate) fn beyond(param: &str, limit: &str) -> Self {
+        let message = format!(
+            "\"{param}\" is beyond what this model takes at its provider: {limit}. Change it, or ask \
+             for a model that takes it."
+        );
+        Self::unsupported_field(param, message)
+    }
+
     pub(crate) fn not_json(error: &serde_json::Error) -> Self {
         Self {
             status: 400,

@@ -337,13 +337,8 @@ impl Losses {
         if loss == Dropped || (loss == Strict && self.compat == Compat::Lenient) {
             return self.report(name);
         }
-        self.refusal.get_or_insert_with(|| {
-            let message = format!(
-                "\"{name}\" is beyond what this model takes at its provider: {limit}. \
-                 Change it, or ask for a model that takes it."
-            );
-            TranslateError::unsupported_field(name, message)
-        });
+        self.refusal
+            .get_or_insert_with(|| TranslateError::beyond(name, limit));
     }
 
     fn refuse(&mut self, feature: Feature, name: &str) {
