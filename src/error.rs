@@ -147,6 +147,14 @@ impl ApiError {
         Self::new(400, "invalid_value", message).with_param("model")
     }
 
+    /// The key has a budget, and nothing bounds what the request may cost.
+    pub(crate) fn unbounded(field: String, message: String) -> Self {
+        Self {
+            param: Some(Cow::Owned(field)),
+            ..Self::new(400, "invalid_value", message)
+        }
+    }
+
     /// The request holds what no candidate's format can express.
     pub(crate) fn untranslatable(error: &TranslateError) -> Self {
         let code = match error.code {
