@@ -54,6 +54,7 @@ mod shared_budgets;
 mod shutdown;
 mod streams;
 mod supervisor;
+mod target_limits;
 mod toggle;
 mod traces;
 mod translation;

@@ -69,6 +69,19 @@ pub(crate) fn claude(model: &str) -> Claude {
     }
 }
 
+/// The most tokens of output of a retired Claude model, which tables of current models lack; none
+/// for other names (docs.claude.com: models overview, in its earlier editions).
+#[must_use]
+pub fn family_ceiling(model: &str) -> Option<u64> {
+    match claude_version(model)? {
+        (0..=2, _) | (3, 0) => Some(4_096),
+        (3, 1..=5) => Some(8_192),
+        (4, 0 | 1) if model.contains("opus") => Some(32_000),
+        (4, 0 | 5) => Some(64_000),
+        _ => None,
+    }
+}
+
 /// `claude-sonnet-4-5-20250929` is 4.5, `claude-3-5-haiku-latest` is 3.5, `claude-2.1` is 2.1.
 fn claude_version(model: &str) -> Option<(u32, u32)> {
     let (_, name) = model.split_once("claude-")?;
@@ -233,6 +246,21 @@ mod tests {
                 (max_tokens, thinking, sampling),
                 "{model}"
             );
+        }
+    }
+
+    #[test]
+    fn retired_models_have_their_ceilings() {
+        for (model, most) in [
+            ("claude-3-haiku-20240307", Some(4_096)),
+            ("anthropic/claude-3.5-sonnet", Some(8_192)),
+            ("claude-3-7-sonnet-latest", None),
+            ("claude-opus-4-1-20250805", Some(32_000)),
+            ("claude-sonnet-4-5", Some(64_000)),
+            ("claude-sonnet-6", None),
+            ("gpt-4o", None),
+        ] {
+            assert_eq!(family_ceiling(model), most, "{model}");
         }
     }
 

@@ -37,6 +37,7 @@ use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 use serde_json::Value;
 
+pub use capability::family_ceiling;
 pub use count::{translate_count_request, translate_count_response};
 pub use history::{CleanedHistory, clean_history};
 pub use limits::limits_as_markdown;

@@ -8,6 +8,7 @@ mod conversations;
 mod documentation;
 mod fixtures;
 mod limits;
+mod obedience;
 mod properties;
 mod recordings;
 mod requests;
