@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use llm_router_config::{self as config, Http2, RouterLimits, Server};
+use llm_router_config::{self as config, AnswersAs, Http2, RouterLimits, Server};
 use llm_router_domain::balance::{self, Balancer, DeploymentStates};
 use llm_router_domain::budget::{Account, Budget};
 use llm_router_domain::circuit::CircuitSettings;
@@ -130,6 +130,8 @@ pub(crate) struct Model {
     pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
+    /// The model's name in answers, where one is set.
+    pub(crate) answers_as: Option<AnswersAs>,
     pub(crate) limits: Limits,
 }
 
@@ -334,6 +336,7 @@ pub(crate) mod testing {
             balancer: Balancer::new(Strategy::Priority, members, None),
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+            answers_as: None,
             limits: Limits::NONE,
         })
     }

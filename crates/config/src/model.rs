@@ -28,8 +28,20 @@ pub struct Model {
     /// Positions in the list of models, tried in this order when every deployment failed. They form
     /// no cycle.
     pub fallbacks: Vec<usize>,
+    /// The model's name in answers; by the client's format where none is set.
+    pub answers_as: Option<AnswersAs>,
     /// Limits for all requests for this model together.
     pub limits: Limits,
+}
+
+/// The model's name in answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswersAs {
+    /// The name that the client asked for.
+    Asked,
+    /// The provider's name for the model that answered.
+    Served,
 }
 
 /// A model at a provider.
@@ -59,6 +71,10 @@ pub(crate) struct RawModel {
     /// Other public names, tried in this order when every deployment failed.
     #[serde(default)]
     fallbacks: Items<Text<ModelName>>,
+    /// The model's name in answers. Default: asked for `/v1/messages`, whose agents throw signed thoughts
+    /// away where the name isn't the one they asked for; else served. The header `x-llm-router-model`
+    /// always has the provider's name.
+    answers_as: Option<AnswersAs>,
     /// Limits for all requests for this model together. A limit that is left out does not apply.
     #[serde(default)]
     limits: LimitSpec,
@@ -103,6 +119,7 @@ impl RawModel {
             strategy: self.strategy,
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
+            answers_as: self.answers_as,
             limits: check_limits(&self.limits, &at.field("limits"), diagnostics),
         }
     }
