@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
+use llm_router_wire::answer_model::AnswerModel;
 
 use crate::limits::{Permit, RateLimitStatus};
 use crate::proxy::attempt::inference::Inference;
@@ -53,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) refused_model: Option<String>,
     /// Route: the request to an upstream, with its attempts.
     pub(crate) inference: Option<Box<Inference>>,
+    /// Respond: puts the name that the client asked for into the answer.
+    pub(crate) answer_model: Option<AnswerModel>,
     /// Respond, or whoever answers instead.
     pub(crate) answer: ClientAnswer,
     /// Whoever reads from or writes to the client: it went away before the answer was complete.

@@ -76,6 +76,7 @@ pub(crate) fn compile(
                 balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
                 fallbacks_included: raw.fallbacks_included,
+                answers_as: raw.answers_as,
                 limits: raw.limits,
             })
         })

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use llm_router_config::{self as config, Http2, RouterLimits, Server};
+use llm_router_config::{self as config, AnswersAs, Http2, RouterLimits, Server};
 use llm_router_domain::balance::{self, Balancer, DeploymentStates};
 use llm_router_domain::budget::{Account, Budget};
 use llm_router_domain::circuit::CircuitSettings;
@@ -136,6 +136,8 @@ pub(crate) struct Model {
     pub(crate) fallbacks: Vec<String>,
     /// True if whoever may use this name may also use its fallbacks, for its own requests.
     pub(crate) fallbacks_included: bool,
+    /// The model's name in answers, where one is set.
+    pub(crate) answers_as: Option<AnswersAs>,
     pub(crate) limits: Limits,
 }
 
@@ -348,6 +350,7 @@ pub(crate) mod testing {
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
             fallbacks_included: false,
+            answers_as: None,
             limits: Limits::NONE,
         })
     }

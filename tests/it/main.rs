@@ -20,6 +20,7 @@ mod bodies;
 mod broadcast;
 mod budgets;
 mod command_line;
+mod conversations;
 mod credentials;
 mod deploy;
 mod disconnects;

@@ -30,8 +30,20 @@ pub struct Model {
     pub fallbacks: Vec<usize>,
     /// True if keys that may use this name may also use its fallbacks, for its own requests.
     pub fallbacks_included: bool,
+    /// The model's name in answers; by the client's format where none is set.
+    pub answers_as: Option<AnswersAs>,
     /// Limits for all requests for this model together.
     pub limits: Limits,
+}
+
+/// The model's name in answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswersAs {
+    /// The name that the client asked for.
+    Asked,
+    /// The provider's name for the model that answered.
+    Served,
 }
 
 /// A model at a provider.
@@ -65,6 +77,10 @@ pub(crate) struct RawModel {
     /// names that are not on the key's own list.
     #[serde(default)]
     fallbacks_included: bool,
+    /// The model's name in answers. Default: asked for `/v1/messages`, whose agents throw signed thoughts
+    /// away where the name isn't the one they asked for; else served. The header `x-llm-router-model`
+    /// always has the provider's name.
+    answers_as: Option<AnswersAs>,
     /// Limits for all requests for this model together. A limit that is left out does not apply.
     #[serde(default)]
     limits: LimitSpec,
@@ -110,6 +126,7 @@ impl RawModel {
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
             fallbacks_included: self.fallbacks_included,
+            answers_as: self.answers_as,
             limits: check_limits(&self.limits, &at.field("limits"), diagnostics),
         }
     }

@@ -34,7 +34,9 @@ pub(crate) fn write_response(
         let mut parts = choice.parts.iter();
         parts.any(|part| matches!(part.kind, PartKind::Refusal(_)))
     });
-    let finish = choice.map_or(&Finish::Stop, |choice| shown(&choice.finish, refusal));
+    let finish = choice.map_or(&Finish::Stop, |choice| {
+        response_finish(&choice.finish, refusal)
+    });
     object(out, |fields| {
         head.write(fields, Some(finish), context);
         fields.list("output", |items| {
