@@ -76,6 +76,7 @@ fn print(found: &Verification) -> io::Result<()> {
         ("altered", found.altered.len()),
         ("contradictory", found.contradictory.len()),
         ("damaged", found.damaged),
+        ("newer_version", found.newer),
         ("sums that differ", found.sums.len()),
     ] {
         writeln!(out, "{name}: {count}")?;
