@@ -11,6 +11,7 @@ pub mod inexact;
 pub mod key;
 pub mod ledger;
 pub mod limit;
+pub mod model_table;
 pub mod network;
 pub mod pattern;
 pub mod price;
