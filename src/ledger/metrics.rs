@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::telemetry::metrics::labels;
 use crate::telemetry::metrics::macros::metrics;
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
@@ -28,6 +29,11 @@ metrics! {
             "Records that could not be written to the ledger's journal.";
         lost_entries: IntCounter = "ledger_lost_entries_total",
             "Entries lost because neither the journal nor memory had room for them.";
+        damaged_entries: IntCounter = "ledger_damaged_entries_total",
+            "Entries lost because their records of the journal were damaged, or because the store \
+             refused them.";
+        inexact: IntCounterVec = "inexact_attempts_total" ["reason", "provider", "deployment"],
+            "Attempts whose cost isn't exact, by reason.";
         entries_in_memory: IntGauge = "ledger_entries_in_memory",
             "Entries that wait for the store in memory because the journal is full.";
         entries_waiting: IntGauge = "journal_entries",
@@ -72,6 +78,22 @@ impl LedgerMetrics {
     /// Counts an entry that used something without a price, at the deployment of that id, and
     /// warns of its model once.
     pub(crate) fn count_attempt(&self, entry: &LedgerEntry, deployment: &str) {
+        let mut kinds: Vec<_> = entry
+            .outcome
+            .billing
+            .inexact
+            .iter()
+            .map(Reason::kind)
+            .collect();
+        kinds.dedup();
+        for kind in kinds {
+            let [provider, model] = labels(deployment);
+            let inexact = self
+                .counted
+                .inexact
+                .with_label_values(&[kind, provider, model]);
+            inexact.inc();
+        }
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }
@@ -98,6 +120,7 @@ impl LedgerMetrics {
         };
         catch_up(&self.counted.journal_failures, journal.failures());
         catch_up(&self.counted.lost_entries, journal.dropped_records());
+        catch_up(&self.counted.damaged_entries, journal.unreadable_records());
         let waiting = i64::try_from(journal.in_memory()).unwrap_or(i64::MAX);
         self.counted.entries_in_memory.set(waiting);
         let journalled = i64::try_from(journal.waiting()).unwrap_or(i64::MAX);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use llm_router_domain::balance;
+use llm_router_domain::bill::Billing;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, Disconnect, LedgerEntry, OpenEntry, RouteExplanation, Timings, bill,
 };
@@ -226,6 +227,10 @@ impl EntryDraft {
             (status, _) => status,
         };
         let outcome = AttemptOutcome {
+            billing: Billing {
+                inexact: usage.inexact,
+                ..Billing::default()
+            },
             usage,
             cost,
             status,
