@@ -103,6 +103,14 @@ impl ApiError {
         }
     }
 
+    /// The request is larger than a limit, so that asking again is of no use.
+    pub(crate) fn larger_than_limit(message: String) -> Self {
+        Self {
+            final_answer: true,
+            ..Self::new(429, "rate_limit_exceeded", message)
+        }
+    }
+
     /// Nobody counts, and the configuration says that nothing limited passes then.
     pub(crate) fn limits_unavailable() -> Self {
         let message = "The limits can't be counted at the moment. Try again in a second.";

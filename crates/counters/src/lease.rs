@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use llm_router_domain::limit::LEVEL_OF_ONE;
+use llm_router_domain::limit::{LEVEL_OF_ONE, Rate};
 use redis::Script;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::connection::Counters;
+use crate::limits::{rate_arguments, rate_script};
 use crate::link::HEARTBEAT;
 use crate::names;
 
@@ -32,12 +33,14 @@ const CONCURRENT_ENDS: usize = 32;
 pub(crate) struct LeaseEnd {
     pub(crate) lease: Uuid,
     pub(crate) lines: Vec<LeaseEndLine>,
+    /// Second of Redis' clock in which the request was admitted.
+    pub(crate) second: u64,
 }
 
 pub(crate) struct LeaseEndLine {
     pub(crate) subject: String,
-    /// Tokens per 60 seconds; 0 for no limit.
-    pub(crate) tpm: u64,
+    /// Its limit of tokens.
+    pub(crate) tokens: Option<Rate>,
     /// Tokens used beyond those reserved.
     pub(crate) change: i64,
 }
@@ -105,7 +108,10 @@ async fn renew(counters: &Counters, script: &Script) {
 /// Reports ends of requests to Redis, several at a time. A lease whose end can't be reported
 /// expires.
 pub(crate) async fn report_ends(counters: Counters, waiting: mpsc::Receiver<LeaseEnd>) {
-    let script = Script::new(include_str!("scripts/end.lua"));
+    let script = rate_script(concat!(
+        include_str!("scripts/rates.lua"),
+        include_str!("scripts/end.lua")
+    ));
     let endings = futures::stream::unfold(waiting, |mut waiting| async {
         let ending = waiting.recv().await?;
         Some((ending, waiting))
@@ -117,11 +123,15 @@ pub(crate) async fn report_ends(counters: Counters, waiting: mpsc::Receiver<Leas
 
 async fn report_end(counters: &Counters, script: &Script, ending: LeaseEnd) {
     let mut call = script.prepare_invoke();
-    call.arg(ending.lease.to_string()).arg(LEVEL_OF_ONE);
+    call.arg(ending.lease.to_string())
+        .arg(LEVEL_OF_ONE)
+        .arg(ending.second);
     for line in &ending.lines {
-        call.key(names::levels(&line.subject))
+        let (tpm, burst) = rate_arguments(line.tokens);
+        call.key(names::tokens(&line.subject))
             .key(names::leases(&line.subject))
-            .arg(line.tpm)
+            .arg(tpm)
+            .arg(burst)
             .arg(line.change);
     }
     if counters.call::<i64>(&call).await.is_err() {

@@ -30,9 +30,14 @@ pub(crate) fn holds(line: &str) -> String {
     format!("{PREFIX}:holds:{line}")
 }
 
-/// Key of the levels of a subject's buckets.
-pub(crate) fn levels(subject: &str) -> String {
-    format!("{PREFIX}:limit:{subject}")
+/// Key of the counter of a subject's requests.
+pub(crate) fn requests(subject: &str) -> String {
+    format!("{PREFIX}:requests:{subject}")
+}
+
+/// Key of the counter of a subject's tokens.
+pub(crate) fn tokens(subject: &str) -> String {
+    format!("{PREFIX}:tokens:{subject}")
 }
 
 /// Key of a subject's requests in flight, each with the time at which its lease expires.
