@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::format::{ChatDialect, Endpoint};
-use llm_router_domain::ledger::day;
+use llm_router_domain::ledger::{self, day};
 use llm_router_domain::price::{Cost, Price, PricePeriod};
 use llm_router_domain::usage::{Class, ServiceTier, Usage, estimate_tokens};
 use llm_router_prices::ModelFacts;
@@ -102,7 +102,10 @@ impl RequestSize<'_> {
         let input = whole_input(input, &bounds, facts)?;
         let output = match self.endpoint {
             Endpoint::Embeddings => 0,
-            endpoint => most_output(endpoint, &bounds, facts)?,
+            endpoint => {
+                let known = snapshot.max_output(provider, &deployment.model);
+                most_output(endpoint, &bounds, known)?
+            }
         };
         Ok(dearest(price, &bounds, input, output, at))
     }
@@ -125,16 +128,15 @@ impl RequestSize<'_> {
             return None;
         }
         let mut known = deployments.filter_map(|deployment| {
-            let kind = &deployment.provider.kind;
-            let id = deployment.provider.id.as_str();
-            let facts = snapshot.model_facts(id, kind.price_type(), &deployment.model)?;
+            let provider = &deployment.provider;
+            let most = snapshot.max_output(provider, &deployment.model)?;
             // OpenAI's models that reason refuse the older name.
             let chat = self.endpoint == Endpoint::ChatCompletions;
-            let field = match kind.quirks().chat_dialect {
+            let field = match provider.kind.quirks().chat_dialect {
                 ChatDialect::OpenAi if chat => "max_completion_tokens",
                 ChatDialect::OpenAi | ChatDialect::Compatible => field,
             };
-            Some((field, facts.max_output?))
+            Some((field, most))
         });
         let (field, first) = known.next()?;
         Some((field, known.map(|(_, most)| most).fold(first, u64::max)))
@@ -238,9 +240,8 @@ fn whole_input(
 fn most_output(
     endpoint: Endpoint,
     bounds: &RequestBounds,
-    facts: Option<&ModelFacts>,
+    known: Option<u64>,
 ) -> Result<u64, MissingBound> {
-    let known = facts.and_then(|facts| facts.max_output);
     let one = match (bounds.output, known) {
         (Some(asked), Some(known)) => asked.min(known),
         (Some(most), None) | (None, Some(most)) => most,
@@ -291,7 +292,7 @@ fn dearest(
         ..Usage::default()
     };
     for (fee, uses) in &bounds.uses {
-        usage.set_uses(*fee, *uses);
+        usage.set_uses(*fee, u64::from(*uses));
     }
     let mut most: Option<Decimal> = None;
     for input_class in inputs {

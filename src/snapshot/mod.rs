@@ -27,6 +27,7 @@ use llm_router_domain::retry::RetryBounds;
 use llm_router_domain::rule::Rules;
 use llm_router_prices::{FactsTable, ModelFacts};
 use llm_router_providers::{Credential, UpstreamRoute};
+use llm_router_wire::translate::family_ceiling;
 
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
@@ -154,6 +155,16 @@ pub(crate) struct Deployment {
 }
 
 impl Snapshot {
+    /// Returns the most output tokens of a model, if that is known: by its own facts, by those of its
+    /// family, or by the provider's setting.
+    pub(crate) fn max_output(&self, provider: &CompiledProvider, model: &str) -> Option<u64> {
+        let facts = self.model_facts(&provider.id, provider.kind.price_type(), model);
+        let known = facts.and_then(|facts| facts.max_output);
+        known
+            .or_else(|| family_ceiling(model))
+            .or(provider.max_output)
+    }
+
     /// Returns the facts of a model: by the provider's id, else by its type, as prices are found.
     pub(crate) fn model_facts(&self, id: &str, kind: &str, model: &str) -> Option<&ModelFacts> {
         self.facts.find(id, kind, model).map(|row| &*row.value)
@@ -323,6 +334,7 @@ pub(crate) mod testing {
                 headers: vec![("x-extra".to_owned(), "1".into())],
                 forward_headers: PatternList::new(["x-tenant*"]),
                 forward_query: PatternList::new(["tenant"]),
+                max_output: None,
                 enabled: true,
                 allow_link_local: false,
             }),

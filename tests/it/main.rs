@@ -18,6 +18,7 @@ mod admin;
 mod admin_connections;
 mod bodies;
 mod broadcast;
+mod budget_bounds;
 mod budgets;
 mod command_line;
 mod conversations;

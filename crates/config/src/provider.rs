@@ -60,6 +60,8 @@ pub struct Provider {
     pub forward_headers: PatternList,
     /// Query parameters of clients' requests that it is sent besides the usual ones.
     pub forward_query: PatternList,
+    /// The most output tokens of its models, for those whose own ceiling isn't known.
+    pub max_output: Option<u64>,
     /// False if it is disabled, also because its `api_key` is empty.
     pub enabled: bool,
     /// True if its address may be link-local.
@@ -174,6 +176,10 @@ pub(crate) struct RawProvider {
     /// documentation; * stands for any text. Those that carry a credential are never passed on.
     #[serde(default)]
     forward_query: Items<Text<NamePattern>>,
+    /// The most output tokens of its models, for those whose own ceiling isn't known. Requests of
+    /// keys with a budget that set no limit of their own need it.
+    #[schemars(range(min = 1))]
+    max_output: Option<u64>,
     /// Set to false to disable the provider.
     #[serde(default = "yes")]
     enabled: bool,
@@ -311,6 +317,7 @@ impl RawProvider {
                 &at.field("forward_query"),
                 diagnostics,
             ),
+            max_output: self.max_output.filter(|most| *most > 0),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
         }
