@@ -134,6 +134,8 @@ pub(crate) struct Model {
     pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
+    /// True if whoever may use this name may also use its fallbacks, for its own requests.
+    pub(crate) fallbacks_included: bool,
     pub(crate) limits: Limits,
 }
 
@@ -317,6 +319,8 @@ pub(crate) mod testing {
                 on_disconnect: OnDisconnect::Cancel,
                 compat: Compat::Lenient,
                 headers: vec![("x-extra".to_owned(), "1".into())],
+                forward_headers: PatternList::new(["x-tenant*"]),
+                forward_query: PatternList::new(["tenant"]),
                 enabled: true,
                 allow_link_local: false,
             }),
@@ -343,6 +347,7 @@ pub(crate) mod testing {
             balancer: Balancer::new(Strategy::Priority, members, None),
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+            fallbacks_included: false,
             limits: Limits::NONE,
         })
     }
