@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::format::{ChatDialect, Endpoint};
-use llm_router_domain::ledger::{self, day};
+use llm_router_domain::ledger::day;
 use llm_router_domain::price::{Cost, Price, PricePeriod};
 use llm_router_domain::usage::{Class, ServiceTier, Usage, estimate_tokens};
 use llm_router_prices::ModelFacts;
@@ -63,7 +63,7 @@ impl RequestSize<'_> {
         let prices = &snapshot.prices;
         let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model)?;
         let usage = self.usage(None, typical_output);
-        price.cost(&usage, ledger::day(now)).usd()
+        price.cost(&usage, now).usd()
     }
 
     /// Returns the input tokens that the provider can count at most.
@@ -227,13 +227,15 @@ fn whole_input(
     };
     // Content that the provider holds can fill the model's context, and no more.
     let longest = facts.and_then(|facts| facts.max_input.or(facts.context));
-    longest.map(|longest| longest.max(input)).ok_or_else(|| MissingBound {
-        field: field.to_owned(),
-        message: format!(
-            "This key has a budget, and nothing bounds what \"{field}\" brings in: the model's \
+    longest
+        .map(|longest| longest.max(input))
+        .ok_or_else(|| MissingBound {
+            field: field.to_owned(),
+            message: format!(
+                "This key has a budget, and nothing bounds what \"{field}\" brings in: the model's \
              context length isn't known. Send the content in the request."
-        ),
-    })
+            ),
+        })
 }
 
 /// Returns the most output tokens of all answers together.
@@ -264,17 +266,15 @@ fn most_output(
 }
 
 /// Returns the cost of the dearest way in which a provider may count the tokens.
-fn dearest(
-    price: &Price,
-    bounds: &RequestBounds,
-    input: u64,
-    output: u64,
-    at: Timestamp,
-) -> Cost {
+fn dearest(price: &Price, bounds: &RequestBounds, input: u64, output: u64, at: Timestamp) -> Cost {
     let written = match bounds.cache_write {
         CacheWrite::Unasked => &[Class::CacheWrite30m][..],
         CacheWrite::Usual => &[Class::CacheWrite5m, Class::CacheWrite30m],
-        CacheWrite::OneHour => &[Class::CacheWrite5m, Class::CacheWrite1h, Class::CacheWrite30m],
+        CacheWrite::OneHour => &[
+            Class::CacheWrite5m,
+            Class::CacheWrite1h,
+            Class::CacheWrite30m,
+        ],
         CacheWrite::Extended => &[
             Class::CacheWrite1h,
             Class::CacheWrite30m,
@@ -284,13 +284,14 @@ fn dearest(
     let heard = bounds.audio_input.then_some(Class::AudioInput);
     let inputs = [Class::Input, Class::ImageInput].into_iter();
     let inputs = inputs.chain(written.iter().copied()).chain(heard);
-    let outputs = [Some(Class::Output), bounds.audio_output.then_some(Class::AudioOutput)];
-    let mut usage = Usage {
-        inference_geo: bounds.inference_geo,
-        speed: bounds.speed,
-        search_context: bounds.search_context,
-        ..Usage::default()
-    };
+    let outputs = [
+        Some(Class::Output),
+        bounds.audio_output.then_some(Class::AudioOutput),
+    ];
+    let mut usage = Usage::default();
+    usage.inference_geo = bounds.inference_geo;
+    usage.speed = bounds.speed;
+    usage.search_context = bounds.search_context;
     for (fee, uses) in &bounds.uses {
         usage.set_uses(*fee, u64::from(*uses));
     }
@@ -317,13 +318,13 @@ fn cost_at_most(
     }
     let tiers = [ServiceTier::STANDARD, bounds.tier()];
     let modes = [false, true];
-    let all = tiers.into_iter().flat_map(|tier| modes.map(|mode| (tier, mode)));
-    let costs = all.filter_map(|(service_tier, thinking)| {
-        let usage = Usage {
-            service_tier,
-            thinking,
-            ..usage
-        };
+    let all = tiers
+        .into_iter()
+        .flat_map(|tier| modes.map(|mode| (tier, mode)));
+    let costs = all.filter_map(|(tier, thinking)| {
+        let mut usage = usage;
+        usage.service_tier = tier;
+        usage.thinking = thinking;
         price.cost(&usage, at).usd()
     });
     costs.max()

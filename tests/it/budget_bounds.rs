@@ -50,15 +50,26 @@ impl Greedy {
     async fn answer(State(greedy): State<Self>, body: String) -> Json<Value> {
         let body: Value = serde_json::from_str(&body).unwrap();
         let limits = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-        let limit = limits.into_iter().filter_map(|name| number(&body[name])).max();
-        let answers = number(&body["n"]).max(number(&body["best_of"])).unwrap_or(1);
+        let limit = limits
+            .into_iter()
+            .filter_map(|name| number(&body[name]))
+            .max();
+        let answers = number(&body["n"])
+            .max(number(&body["best_of"]))
+            .unwrap_or(1);
         let prompts = body["prompt"].as_array().map_or(1, Vec::len) as u64;
         let output = limit.unwrap_or(LONGEST) * answers.max(1) * prompts.max(1);
-        let searches: u64 = body["tools"].as_array().into_iter().flatten().fold(0, |sum, tool| {
-            let is_search = tool["type"].as_str().is_some_and(|kind| kind.starts_with("web_search"));
-            let uses = number(&tool["max_uses"]).or(number(&body["max_tool_calls"]));
-            sum + if is_search { uses.unwrap_or(10) } else { 0 }
-        });
+        let searches: u64 = body["tools"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .fold(0, |sum, tool| {
+                let is_search = tool["type"]
+                    .as_str()
+                    .is_some_and(|kind| kind.starts_with("web_search"));
+                let uses = number(&tool["max_uses"]).or(number(&body["max_tool_calls"]));
+                sum + if is_search { uses.unwrap_or(10) } else { 0 }
+            });
         let wanted = body["service_tier"].as_str().unwrap_or("default");
         let tier = match wanted {
             "priority" | "fast" | "auto" => "priority",
@@ -115,26 +126,82 @@ fn shapes() -> Vec<(&'static str, Value, Option<&'static str>)> {
         (chat, json!({ "max_tokens": "lots" }), Some("max_tokens")),
         (chat, json!({ "max_tokens": true }), Some("max_tokens")),
         (chat, json!({ "max_tokens": [9] }), Some("max_tokens")),
-        (chat, json!({ "max_tokens": 5, "max_completion_tokens": 4000 }), None),
-        (chat, json!({ "max_tokens": 4000, "max_completion_tokens": 5 }), None),
+        (
+            chat,
+            json!({ "max_tokens": 5, "max_completion_tokens": 4000 }),
+            None,
+        ),
+        (
+            chat,
+            json!({ "max_tokens": 4000, "max_completion_tokens": 5 }),
+            None,
+        ),
         (chat, json!({ "max_tokens": 200, "n": 20 }), None),
         (chat, json!({ "max_tokens": 200, "n": 20.0 }), None),
         (chat, json!({ "max_tokens": 200, "n": "20" }), None),
         (chat, json!({ "max_tokens": 200, "n": [] }), Some("n")),
         (chat, json!({ "max_tokens": 200, "n": 0 }), None),
-        (chat, json!({ "max_tokens": 900, "service_tier": "priority" }), None),
-        (chat, json!({ "max_tokens": 900, "service_tier": "fast" }), None),
-        (chat, json!({ "max_tokens": 900, "service_tier": "auto" }), None),
-        (chat, json!({ "max_tokens": 900, "service_tier": "default" }), None),
+        (
+            chat,
+            json!({ "max_tokens": 900, "service_tier": "priority" }),
+            None,
+        ),
+        (
+            chat,
+            json!({ "max_tokens": 900, "service_tier": "fast" }),
+            None,
+        ),
+        (
+            chat,
+            json!({ "max_tokens": 900, "service_tier": "auto" }),
+            None,
+        ),
+        (
+            chat,
+            json!({ "max_tokens": 900, "service_tier": "default" }),
+            None,
+        ),
         (text, json!({ "max_tokens": 300, "prompt": "a" }), None),
-        (text, json!({ "max_tokens": 300, "prompt": "a", "best_of": 9 }), None),
-        (text, json!({ "max_tokens": 300, "prompt": "a", "best_of": 9, "n": 2 }), None),
-        (text, json!({ "max_tokens": 30, "prompt": vec!["a"; 100] }), None),
-        (text, json!({ "max_tokens": 30, "prompt": [[1, 2], [3, 4]] }), None),
-        (text, json!({ "max_completion_tokens": 5, "prompt": "a" }), Some("max_tokens")),
-        (responses, json!({ "max_output_tokens": 700, "input": "a" }), None),
-        (responses, json!({ "input": "a" }), Some("max_output_tokens")),
-        (responses, json!({ "input": "a", "max_tokens": 5 }), Some("max_output_tokens")),
+        (
+            text,
+            json!({ "max_tokens": 300, "prompt": "a", "best_of": 9 }),
+            None,
+        ),
+        (
+            text,
+            json!({ "max_tokens": 300, "prompt": "a", "best_of": 9, "n": 2 }),
+            None,
+        ),
+        (
+            text,
+            json!({ "max_tokens": 30, "prompt": vec!["a"; 100] }),
+            None,
+        ),
+        (
+            text,
+            json!({ "max_tokens": 30, "prompt": [[1, 2], [3, 4]] }),
+            None,
+        ),
+        (
+            text,
+            json!({ "max_completion_tokens": 5, "prompt": "a" }),
+            Some("max_tokens"),
+        ),
+        (
+            responses,
+            json!({ "max_output_tokens": 700, "input": "a" }),
+            None,
+        ),
+        (
+            responses,
+            json!({ "input": "a" }),
+            Some("max_output_tokens"),
+        ),
+        (
+            responses,
+            json!({ "input": "a", "max_tokens": 5 }),
+            Some("max_output_tokens"),
+        ),
         (
             responses,
             json!({ "input": "a", "max_output_tokens": 9, "previous_response_id": "r" }),
@@ -156,16 +223,18 @@ fn shapes() -> Vec<(&'static str, Value, Option<&'static str>)> {
             json!({ "input": "a", "max_output_tokens": 9, "tools": [{ "type": "image_generation" }] }),
             Some("tools[0]"),
         ),
-        (chat, json!({ "max_tokens": 9, "prediction": { "content": "x".repeat(4_000) } }), None),
+        (
+            chat,
+            json!({ "max_tokens": 9, "prediction": { "content": "x".repeat(4_000) } }),
+            None,
+        ),
     ]
 }
 
 /// A router with a key for each shape, each with the same budget.
 fn builder(upstream: SocketAddr) -> GatewayBuilder {
     let url = format!("http://{upstream}/v1");
-    let provider = |id: &str, kind: &str| {
-        json!({ "id": id, "type": kind, "base_url": url, "api_key": "${CREDENTIAL}" })
-    };
+    let provider = |id: &str, kind: &str| json!({ "id": id, "type": kind, "base_url": url, "api_key": "${CREDENTIAL}" });
     let builder = gateway()
         .add("providers", provider("up", "custom"))
         .add("providers", provider("known", "openai"))
@@ -185,12 +254,7 @@ fn key(number: usize) -> String {
 }
 
 /// Asks twenty times at once, and returns the statuses with the fields that were named.
-async fn ask(
-    gateway: &Gateway,
-    key: &str,
-    path: &str,
-    body: &Value,
-) -> Vec<(u16, Option<String>)> {
+async fn ask(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Vec<(u16, Option<String>)> {
     let asked = (0..20).map(|_| async {
         let request = gateway
             .client
@@ -220,8 +284,13 @@ async fn spends_at_most_the_budget(gateway: &Gateway, greedy: &Greedy) {
         total += billed;
         for (status, named) in answers {
             match field {
-                Some(field) => assert_eq!((status, named.as_deref()), (400, Some(field)), "{shape}"),
-                None => assert!(matches!(status, 200 | 429), "{path} {shape}: {status} {named:?}"),
+                Some(field) => {
+                    assert_eq!((status, named.as_deref()), (400, Some(field)), "{shape}")
+                }
+                None => assert!(
+                    matches!(status, 200 | 429),
+                    "{path} {shape}: {status} {named:?}"
+                ),
             }
         }
         if field.is_some() {
@@ -270,7 +339,10 @@ async fn a_request_without_a_limit_gets_the_models_own() {
     let poor = key(shapes().len());
     let answers = ask(&gateway, &poor, "chat/completions", &body).await;
     // One answer may cost 0.164 USD, which doesn't fit into the budget.
-    assert!(answers.iter().all(|(status, _)| *status == 429), "{answers:?}");
+    assert!(
+        answers.iter().all(|(status, _)| *status == 429),
+        "{answers:?}"
+    );
     let rich = ask(&gateway, crate::harness::KEY, "chat/completions", &body).await;
     assert!(rich.iter().all(|(status, _)| *status == 200), "{rich:?}");
 }
@@ -290,8 +362,14 @@ async fn a_refusal_says_what_the_call_may_cost_and_what_is_left() {
     assert_eq!(answer.status(), 429);
     let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     let message = body["error"]["message"].as_str().unwrap();
-    assert!(message.starts_with("This call may cost up to $1."), "{message}");
+    assert!(
+        message.starts_with("This call may cost up to $1."),
+        "{message}"
+    );
     assert!(message.contains("$0.05 of $0.05 is left"), "{message}");
-    assert!(message.contains("lower the limit on output tokens"), "{message}");
+    assert!(
+        message.contains("lower the limit on output tokens"),
+        "{message}"
+    );
     assert!(!message.contains("used up"), "{message}");
 }

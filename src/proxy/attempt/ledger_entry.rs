@@ -11,7 +11,7 @@ use llm_router_domain::bill::Billing;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, Disconnect, LedgerEntry, OpenEntry, RouteExplanation, Timings, bill,
 };
-use llm_router_domain::price::{Cost, Price};
+use llm_router_domain::price::Cost;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
@@ -23,7 +23,6 @@ use crate::snapshot::{Deployment, Snapshot};
 pub(crate) struct EntryDraft {
     opened: OpenEntry,
     layout: &'static UsageLayout,
-    price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::DeploymentState>,
     price_type: &'static str,
@@ -91,7 +90,6 @@ impl EntryDraft {
     pub(crate) fn new(
         opened: OpenEntry,
         layout: &'static UsageLayout,
-        price: Option<Arc<Price>>,
         deployment: &Deployment,
         queue: Duration,
         now: Instant,
@@ -99,7 +97,6 @@ impl EntryDraft {
         Self {
             opened,
             layout,
-            price,
             deployment: Arc::clone(&deployment.state),
             price_type: deployment.provider.kind.price_type(),
             queue,
@@ -203,20 +200,28 @@ impl EntryDraft {
 
     /// The ledger's entry of an attempt whose response has been ended.
     pub(crate) fn close(self, snapshot: &Snapshot, closing: Closing) -> LedgerEntry {
-        let (ending, usage, error) = self.verdict(&closing);
+        let (ending, mut usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;
-        let price = self.price.or_else(|| {
-            let served = match &self.meter {
-                Meter::Done(observed) => observed.model.as_deref()?,
-                _ => return None,
-            };
-            let prices = &snapshot.prices;
-            let found = prices.find(&attempt.provider, self.price_type, served);
-            found.cloned()
-        });
-        let cost = bill(price.as_deref(), &usage, answered, attempt.day());
+        let served = match &self.meter {
+            Meter::Done(observed) => observed.served_model(),
+            _ => None,
+        };
+        let (id, model) = (&attempt.provider, &attempt.deployment);
+        let prices = &snapshot.prices;
+        let found = prices.find_served(id, self.price_type, model, served);
         let ended = self.failed_at.unwrap_or(closing.now);
+        // Providers whose price depends on the hour go by the end of a request.
+        let elapsed = ended.saturating_duration_since(self.begun);
+        let ended_at = attempt.at.saturating_add(elapsed).unwrap_or(attempt.at);
+        let charge = bill(
+            found.price.map(|price| &**price),
+            &usage,
+            answered,
+            ended_at,
+        );
+        usage.inexact |= charge.inexact | found.inexact;
+        let cost = charge.cost;
         let drained = closing.disconnect == Disconnect::Drain;
         let left = closing.client_gone
             && closing.last

@@ -11,10 +11,10 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use serde_json::Value;
 
-use crate::routing::estimate::MissingBound;
 use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
+use crate::routing::estimate::MissingBound;
 
 /// Reason for an attempt's failure.
 #[derive(Clone, Debug)]

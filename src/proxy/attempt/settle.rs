@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::price::Cost;
 use llm_router_domain::ledger::{AttemptStart, Disconnect, OpenEntry, bill};
+use llm_router_domain::price::Cost;
 use llm_router_wire::formats;
 use llm_router_wire::usage::UsageLayout;
 use pingora::{Error, ErrorType, Result};
@@ -185,12 +185,11 @@ fn draft_entry(
     let attempt = start(id, inference, deployment);
     let prices = &request.snapshot().prices;
     let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
-    let price = price.cloned();
     let bound = expected.map(|expected| expected.input);
     let typical = expected.map_or(0, |expected| expected.output);
     let estimate = inference.size().usage(bound, typical);
     let billed = request.endpoint != Endpoint::CountTokens;
-    let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
+    let cost = bill(price.map(|price| &**price), &estimate, billed, attempt.at).cost;
     let opened = OpenEntry {
         attempt,
         estimate,
@@ -198,7 +197,7 @@ fn draft_entry(
     };
     let layout = UsageLayout::for_endpoint(inference.provider_format(), request.endpoint);
     let queue = now.saturating_duration_since(request.arrived);
-    EntryDraft::new(opened, layout, price, deployment, queue, now)
+    EntryDraft::new(opened, layout, deployment, queue, now)
 }
 
 fn start(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {

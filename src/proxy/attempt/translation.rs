@@ -12,8 +12,8 @@ use llm_router_providers::{Call, UpstreamRoute};
 use llm_router_wire::ceiling::lower_ceilings;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::translate::{
-    RequestOptions, TranslateError, TranslatedRequest, clean_history,
-    translate_count_request, translate_request,
+    RequestOptions, TranslateError, TranslatedRequest, clean_history, translate_count_request,
+    translate_request,
 };
 
 use crate::clock;
@@ -44,7 +44,10 @@ impl Inference {
             model: Arc::clone(&deployment.model),
             compat: deployment.provider.compat,
             dialect: deployment.provider.kind.quirks().chat_dialect,
-            max_output: self.request.snapshot().max_output(&deployment.provider, &deployment.model),
+            max_output: self
+                .request
+                .snapshot()
+                .max_output(&deployment.provider, &deployment.model),
         };
         let made = self.attempts.bodies.translated.as_ref();
         if made.is_some_and(|made| made.target == target) {
@@ -86,7 +89,10 @@ impl Inference {
         let target = CleanTarget {
             dialect: deployment.provider.kind.quirks().chat_dialect,
             compat: deployment.provider.compat,
-            max_output: self.request.snapshot().max_output(&deployment.provider, &deployment.model),
+            max_output: self
+                .request
+                .snapshot()
+                .max_output(&deployment.provider, &deployment.model),
         };
         let made = self.attempts.bodies.cleaned.as_ref();
         if made.is_some_and(|made| made.target == target) {

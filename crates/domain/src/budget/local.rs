@@ -58,7 +58,10 @@ impl fmt::Display for BudgetExceeded {
         )?;
         if self.reserved > Decimal::ZERO {
             let reserved = shown(self.reserved, RoundingStrategy::ToPositiveInfinity);
-            write!(f, "; calls under way may cost up to ${reserved} of the rest")?;
+            write!(
+                f,
+                "; calls under way may cost up to ${reserved} of the rest"
+            )?;
         }
         f.write_str("; lower the limit on output tokens, shorten the input, or wait")
     }
@@ -68,7 +71,8 @@ impl fmt::Display for BudgetExceeded {
 const SHOWN_DIGITS: u32 = 6;
 
 fn shown(usd: Decimal, rounding: RoundingStrategy) -> Decimal {
-    usd.round_dp_with_strategy(SHOWN_DIGITS, rounding).normalize()
+    usd.round_dp_with_strategy(SHOWN_DIGITS, rounding)
+        .normalize()
 }
 
 /// Account and kind of period.
