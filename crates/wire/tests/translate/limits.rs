@@ -511,6 +511,7 @@ fn models_that_reason_get_no_texts_to_stop_at() {
             ("gpt-5", false),
             ("gpt-5-mini-2025-08-07", false),
             ("gpt-5.2", false),
+            ("gpt-6-sol", false),
             ("gpt-4o", true),
             ("gpt-5-chat-latest", true),
         ] {
