@@ -1,4 +1,4 @@
-//! What a provider doesn't take is changed before it is sent, for each candidate by its own limits.
+//! Requests fitted to the limits of each candidate before they are sent.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +13,9 @@ use crate::harness::{Answer, Gateway, GatewayBuilder, eventually, gateway};
 
 /// Providers of every format on one port: what is sent below `/down` is refused with 503.
 #[derive(Clone, Default)]
-struct Upstream(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct CapturingUpstream(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
 
-impl Upstream {
+impl CapturingUpstream {
     async fn start(&self) -> String {
         let router = Router::new().fallback(answer).with_state(self.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -40,7 +40,7 @@ impl Upstream {
 }
 
 /// Answers in the format that was asked in; calls the first tool if there are any.
-async fn answer(State(upstream): State<Upstream>, uri: Uri, sent: Bytes) -> Response {
+async fn answer(State(upstream): State<CapturingUpstream>, uri: Uri, sent: Bytes) -> Response {
     let path = uri.path().to_owned();
     let body: Value = serde_json::from_slice(&sent).unwrap();
     upstream
@@ -173,7 +173,7 @@ async fn messages(gateway: &Gateway, model: &str, more: &Value) -> Answer {
 
 #[tokio::test]
 async fn a_ceiling_is_lowered_to_that_of_each_candidate() {
-    let upstream = Upstream::default();
+    let upstream = CapturingUpstream::default();
     let url = upstream.start().await;
     let builder = strict(strict(providers(&url), &url, "openai"), &url, "anthropic");
     let builder = either(
@@ -250,7 +250,7 @@ async fn a_ceiling_is_lowered_to_that_of_each_candidate() {
 
 #[tokio::test]
 async fn within_one_format_only_the_ceiling_changes() {
-    let upstream = Upstream::default();
+    let upstream = CapturingUpstream::default();
     let url = upstream.start().await;
     let gateway = providers(&url).run().await;
     for (path, sent, expected, named) in [
@@ -282,7 +282,7 @@ async fn within_one_format_only_the_ceiling_changes() {
 
 #[tokio::test]
 async fn the_ledger_keeps_the_user_that_a_provider_gets_as_a_hash() {
-    let upstream = Upstream::default();
+    let upstream = CapturingUpstream::default();
     let url = upstream.start().await;
     let gateway = providers(&url).run().await;
     let user = format!(
@@ -314,7 +314,7 @@ async fn the_ledger_keeps_the_user_that_a_provider_gets_as_a_hash() {
 
 #[tokio::test]
 async fn ids_and_names_of_tools_go_out_fitted_and_come_back_as_the_client_knows_them() {
-    let upstream = Upstream::default();
+    let upstream = CapturingUpstream::default();
     let url = upstream.start().await;
     let gateway = providers(&url).run().await;
     let id = format!("toolu_{}", "v".repeat(40));

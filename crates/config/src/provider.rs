@@ -52,7 +52,7 @@ pub struct Provider {
     pub http2: Http2,
     /// Treatment of a stream whose client has disconnected.
     pub on_disconnect: OnDisconnect,
-    /// Treatment of fields that its format can't express.
+    /// Treatment of what it doesn't take.
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
@@ -161,7 +161,8 @@ pub(crate) struct RawProvider {
     /// translated into chat completions.
     #[serde(default = "yes")]
     responses: bool,
-    /// Treatment of fields that the provider's format can't express, in requests of other formats.
+    /// Treatment of what the provider doesn't take: fields that its format can't express, values
+    /// beyond its limits, a ceiling of output above the model's own.
     #[serde(default)]
     compat: Compat,
     /// Headers to add to every request.

@@ -169,15 +169,24 @@ pub(crate) fn openai_thinking(model: &str) -> OpenAiThinking {
     if is("gpt-3.5") || is("gpt-4") || is("chatgpt-") || name.contains("-chat-latest") {
         return OpenAiThinking::No;
     }
-    if let Some(version) = name.strip_prefix("gpt-5") {
+    if let Some(version) = gpt_version(name) {
         return OpenAiThinking::Yes {
-            none: version.starts_with('.'),
+            none: version > (5, 0),
         };
     }
     if is("o1") || is("o3") || is("o4") {
         return OpenAiThinking::Yes { none: false };
     }
     OpenAiThinking::Unknown
+}
+
+/// `gpt-5-mini` is 5.0, `gpt-5.1` is 5.1, `gpt-6-sol` is 6.0; none before 5, from which on they
+/// reason, and for other names.
+fn gpt_version(name: &str) -> Option<(u32, u32)> {
+    let version = name.strip_prefix("gpt-")?.split('-').next()?;
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    let version = (major.parse().ok()?, minor.parse().ok()?);
+    (version >= (5, 0)).then_some(version)
 }
 
 /// Returns true if the OpenAI model of this name takes texts to stop at: models that reason refuse
@@ -292,6 +301,10 @@ mod tests {
             ("gpt-4.1", OpenAiThinking::No),
             ("gpt-5-mini", OpenAiThinking::Yes { none: false }),
             ("gpt-5.1", OpenAiThinking::Yes { none: true }),
+            ("gpt-5-2025-08-07", OpenAiThinking::Yes { none: false }),
+            ("gpt-6-sol", OpenAiThinking::Yes { none: true }),
+            ("openai/gpt-6.2-astra", OpenAiThinking::Yes { none: true }),
+            ("gpt-audio", OpenAiThinking::Unknown),
             ("openai/o4-mini", OpenAiThinking::Yes { none: false }),
             ("gpt-5-chat-latest", OpenAiThinking::No),
             ("grok-3-mini", OpenAiThinking::Unknown),

@@ -204,7 +204,7 @@ pub fn translate_request(
         context.estimated_input = Prompt::read(body).ok().map(|prompt| prompt.tokens());
     }
     conversation::arrange(&mut request, &mut losses);
-    let destination = limits::Target {
+    let destination = limits::Destination {
         format: to,
         dialect: options.dialect,
         model: target_model,
