@@ -23,7 +23,7 @@ use crate::clock;
 use crate::keys::key_ring::KeyRing;
 use crate::keys::stored_keys::IssuedKeys;
 use crate::snapshot::stored_rules::{self, RuleSet};
-use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED};
+use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED, facts};
 
 /// Inputs of a snapshot besides the configuration.
 pub(crate) struct CompileInputs<'a> {
@@ -76,6 +76,7 @@ pub(crate) fn compile(
                 balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
                 answers_as: raw.answers_as,
+                fallbacks_included: raw.fallbacks_included,
                 limits: raw.limits,
             })
         })
@@ -107,6 +108,7 @@ pub(crate) fn compile(
         limits: config.limits.clone(),
         keys: keys(config, surroundings),
         prices: Arc::clone(&surroundings.prices),
+        facts: facts::built_in(),
         server: config.server.clone(),
     }
 }

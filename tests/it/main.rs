@@ -24,6 +24,7 @@ mod conversations;
 mod credentials;
 mod deploy;
 mod disconnects;
+mod documentation;
 mod draining;
 mod errors;
 mod explain;

@@ -30,6 +30,8 @@ pub struct Model {
     pub fallbacks: Vec<usize>,
     /// The model's name in answers; by the client's format where none is set.
     pub answers_as: Option<AnswersAs>,
+    /// True if keys that may use this name may also use its fallbacks, for its own requests.
+    pub fallbacks_included: bool,
     /// Limits for all requests for this model together.
     pub limits: Limits,
 }
@@ -75,6 +77,10 @@ pub(crate) struct RawModel {
     /// away where the name isn't the one they asked for; else served. The header `x-llm-router-model`
     /// always has the provider's name.
     answers_as: Option<AnswersAs>,
+    /// Set to true to let the requests of every key that may use this name fall back, also to
+    /// names that are not on the key's own list.
+    #[serde(default)]
+    fallbacks_included: bool,
     /// Limits for all requests for this model together. A limit that is left out does not apply.
     #[serde(default)]
     limits: LimitSpec,
@@ -120,6 +126,7 @@ impl RawModel {
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
             answers_as: self.answers_as,
+            fallbacks_included: self.fallbacks_included,
             limits: check_limits(&self.limits, &at.field("limits"), diagnostics),
         }
     }

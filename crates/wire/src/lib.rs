@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod answer_model;
+pub mod bounds;
+pub mod ceiling;
 pub mod error;
 pub mod formats;
 pub mod json;

@@ -167,7 +167,8 @@ impl Inference {
         });
         UpstreamTarget {
             path: path.unwrap_or_default(),
-            translated: sent.is_some(),
+            request_id: Some(&self.request.id),
+            format: sent.is_none().then(|| endpoint.format()),
         }
     }
 

@@ -30,7 +30,6 @@ use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::translate::provider_error::ProviderError;
-use crate::translate::tool_id::NAME_LIMIT;
 use crate::usage::UsageLayout;
 
 /// The table of formats.
@@ -52,11 +51,6 @@ pub(crate) trait Codec: Sync {
 
     /// The company that defined the format. A file kept there is known in all of its formats.
     fn vendor(&self) -> &'static str;
-
-    /// The longest tool name that a request may have, in bytes.
-    fn tool_name_limit(&self) -> usize {
-        NAME_LIMIT
-    }
 
     /// The path and query of a request, below the provider's base URL.
     fn path(&self, model: &str, stream: bool) -> String;

@@ -16,6 +16,7 @@ pub(crate) mod event;
 pub(crate) mod extra;
 mod history;
 pub(crate) mod json;
+pub(crate) mod limits;
 pub(crate) mod neutral;
 pub(crate) mod options;
 pub(crate) mod policy;
@@ -38,6 +39,7 @@ use serde_json::Value;
 
 pub use count::{translate_count_request, translate_count_response};
 pub use history::{CleanedHistory, clean_history};
+pub use limits::limits_as_markdown;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
 pub use provider_error::translate_error;
@@ -94,6 +96,15 @@ impl TranslateError {
             param: Some(param.to_owned()),
             details: None,
         }
+    }
+
+    /// A value beyond a limit of the target.
+    pub(crate) fn beyond(param: &str, limit: &str) -> Self {
+        let message = format!(
+            "\"{param}\" is beyond what this model takes at its provider: {limit}. Change it, or ask \
+             for a model that takes it."
+        );
+        Self::unsupported_field(param, message)
     }
 
     pub(crate) fn not_json(error: &serde_json::Error) -> Self {
@@ -182,11 +193,24 @@ pub fn translate_request(
     })?;
     let client = client_codec(from)?;
     let echo = client.echo(&object);
+    let ceiling = limits::ceiling_name(&object);
     let mut request = client.read_request(object)?;
     let target = codec(to);
     let mut losses = Losses::new(options.compat, from, to);
-    let call_ids = conversation::call_ids(&request);
+    let mut context = options.context(target_model, &request, echo);
+    context.call_ids = Arc::new(conversation::call_ids(&request));
+    if request.stream && client.tells_input_first() {
+        context.estimated_input = Prompt::read(body).ok().map(|prompt| prompt.tokens());
+    }
     conversation::arrange(&mut request, &mut losses);
+    let destination = limits::Target {
+        format: to,
+        dialect: options.dialect,
+        model: target_model,
+        max_output: options.max_output,
+        ceiling,
+    };
+    context.renamed_tools = limits::fit(&mut request, destination, &mut losses);
     let mut out = BytesMut::with_capacity(body.len() + body.len() / 8 + 256);
     target.write_request(&request, target_model, options, &mut losses, &mut out);
     Ok(TranslatedRequest {
@@ -195,13 +219,7 @@ pub fn translate_request(
         stream: request.stream,
         headers: target.request_headers(),
         dropped: losses.finish()?,
-        context: ResponseContext {
-            call_ids: Arc::new(call_ids),
-            estimated_input: (request.stream && client.tells_input_first())
-                .then(|| Prompt::read(body).ok().map(|prompt| prompt.tokens()))
-                .flatten(),
-            ..options.context(to, target_model, &request, echo)
-        },
+        context,
     })
 }
 

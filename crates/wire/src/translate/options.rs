@@ -4,15 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use llm_router_domain::format::Format;
-
 pub use llm_router_domain::format::ChatDialect;
 
 use super::call_ids::CallIds;
 use super::neutral::{NeutralRequest, Tool};
 use super::policy::Compat;
-use super::tool_id;
-use crate::formats::codec;
 
 /// Settings of a translation.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +19,8 @@ pub struct RequestOptions {
     pub dialect: ChatDialect,
     /// `max_tokens` where the client gives none and the target needs one; by model if unset.
     pub default_max_tokens: Option<u64>,
+    /// The most tokens of output that the model gives, where that is known.
+    pub max_output: Option<u64>,
     /// Unix seconds, for answers whose provider gives no time.
     pub now: u64,
     /// The router's id of the request, for answers and tool calls without an id of their own.
@@ -60,7 +58,7 @@ pub struct ResponseContext {
     pub include_usage: bool,
     /// Names of tools that take free text, which went out as functions.
     pub custom_tools: Vec<String>,
-    /// Names of tools that went out shortened: as sent, and as the client knows them.
+    /// Names of tools that went out changed: as sent, and as the client knows them.
     pub renamed_tools: Vec<(String, String)>,
     /// Fields of the request that Responses repeats in every answer, written out.
     pub echo: String,
@@ -72,9 +70,9 @@ pub struct ResponseContext {
 }
 
 impl RequestOptions {
+    /// The context of the answer to a request, as long as no tool of it has another name.
     pub(super) fn context(
         &self,
-        to: Format,
         model: &str,
         request: &NeutralRequest<'_>,
         echo: String,
@@ -85,7 +83,7 @@ impl RequestOptions {
             request_id: self.request_id.clone(),
             include_usage: request.include_usage,
             custom_tools: custom_tools(request),
-            renamed_tools: tool_id::renames(request, codec(to).tool_name_limit()),
+            renamed_tools: Vec::new(),
             echo,
             ..ResponseContext::default()
         }

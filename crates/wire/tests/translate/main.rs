@@ -7,6 +7,7 @@ mod answers;
 mod conversations;
 mod documentation;
 mod fixtures;
+mod limits;
 mod properties;
 mod recordings;
 mod requests;

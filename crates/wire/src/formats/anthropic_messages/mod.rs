@@ -34,9 +34,6 @@ use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::usage::UsageLayout;
 
-/// The longest tool name that the API takes, in bytes.
-const TOOL_NAME_LIMIT: usize = 128;
-
 /// The headers of rate limits (docs.claude.com, "Rate limits").
 static RATE_LIMIT_HEADERS: RateLimitHeaders = RateLimitHeaders {
     requests: [
@@ -62,10 +59,6 @@ impl Codec for AnthropicMessages {
 
     fn vendor(&self) -> &'static str {
         "Anthropic"
-    }
-
-    fn tool_name_limit(&self) -> usize {
-        TOOL_NAME_LIMIT
     }
 
     fn path(&self, _: &str, _: bool) -> String {

@@ -99,7 +99,7 @@ impl ResponseHead {
 }
 
 /// The finish as a response has it: a refusal without a refusal's words is a filtered answer.
-pub(super) const fn shown<'f, 'a>(finish: &'f Finish<'a>, words: bool) -> &'f Finish<'a> {
+pub(super) const fn response_finish<'f, 'a>(finish: &'f Finish<'a>, words: bool) -> &'f Finish<'a> {
     match finish {
         Finish::Refusal if !words => &Finish::Filtered,
         finish => finish,
