@@ -75,8 +75,8 @@ pub(crate) fn compile(
                 deployments,
                 balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
-                fallbacks_included: raw.fallbacks_included,
                 answers_as: raw.answers_as,
+                fallbacks_included: raw.fallbacks_included,
                 limits: raw.limits,
             })
         })

@@ -135,10 +135,10 @@ pub(crate) struct Model {
     pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
-    /// True if whoever may use this name may also use its fallbacks, for its own requests.
-    pub(crate) fallbacks_included: bool,
     /// The model's name in answers, where one is set.
     pub(crate) answers_as: Option<AnswersAs>,
+    /// True if whoever may use this name may also use its fallbacks, for its own requests.
+    pub(crate) fallbacks_included: bool,
     pub(crate) limits: Limits,
 }
 
@@ -361,8 +361,8 @@ pub(crate) mod testing {
             balancer: Balancer::new(Strategy::Priority, members, None),
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
-            fallbacks_included: false,
             answers_as: None,
+            fallbacks_included: false,
             limits: Limits::NONE,
         })
     }

@@ -66,7 +66,11 @@ impl AnswerModel {
         splitter.push(chunk);
         let (mut out, mut renamed) = (BytesMut::new(), false);
         while let Some(piece) = splitter.next_piece() {
-            renamed |= write_piece(piece, &self.name, &mut out);
+            if once && renamed {
+                out.put(piece.into_bytes());
+            } else {
+                renamed |= write_piece(piece, &self.name, &mut out);
+            }
         }
         if once && renamed {
             out.extend(splitter.finish().map(Piece::into_bytes));
