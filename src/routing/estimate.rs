@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::ledger;
 use llm_router_domain::usage::{Class, Usage, estimate_tokens};
 use llm_router_wire::parameters;
 use llm_router_wire::prompt;
@@ -60,7 +59,7 @@ impl RequestSize<'_> {
         let prices = &snapshot.prices;
         let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model)?;
         let usage = self.usage(None, typical_output);
-        price.cost(&usage, ledger::day(now)).usd()
+        price.cost(&usage, now).usd()
     }
 
     /// Returns the input tokens that the provider can count at most.

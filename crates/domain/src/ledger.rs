@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::bill::Billing;
 use crate::format::Format;
 use crate::inexact::Reason;
-use crate::price::{Cost, Price};
+use crate::price::{Charge, Cost, Price};
 use crate::usage::{Class, EstimateMethod, Usage, UsageSource};
 
 /// Facts about an attempt that are known when it goes upstream.
@@ -315,15 +315,15 @@ impl std::ops::AddAssign for LedgerSums {
     }
 }
 
-/// Returns the cost of an attempt. One without usage costs nothing, with or without a price; a
-/// price per request is due only for an answer.
+/// Returns the charge for an attempt that ended at a moment. One without usage costs nothing, with or
+/// without a price; a price per request is due only for an answer.
 #[must_use]
-pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> Cost {
+pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, at: Timestamp) -> Charge {
     let used = !usage.is_empty();
     if !used && !answered {
-        return Cost::Usd(Decimal::ZERO);
+        return Charge::free(usage);
     }
-    price.map_or(Cost::Unpriced, |price| price.cost(usage, day))
+    price.map_or_else(|| Charge::unpriced(usage), |price| price.charge(usage, at))
 }
 
 /// Stamps an attempt's id with the run of the process, from 0 to 2³¹ - 1, and with `counted` if
@@ -357,7 +357,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::price::{Amount, PricePeriod, Rates};
+    use crate::price::{Amount, PeriodSpec, Rates};
 
     fn open_entry() -> OpenEntry {
         let attempt = AttemptStart {
@@ -428,8 +428,8 @@ mod tests {
         let amount = |text: &str| Amount::new(text.parse().unwrap()).unwrap();
         let mut rates = Rates::default().with(Class::Input, amount("1"));
         rates.per_request = Some(amount("0.005"));
-        let price = Price::new(vec![PricePeriod::new(date(2026, 1, 1), rates, [], [])]);
-        let day = date(2026, 6, 1);
+        let price = Price::new([PeriodSpec::new(date(2026, 1, 1), rates)]);
+        let at = "2026-06-01T12:00:00Z".parse().unwrap();
         let (none, some) = (Usage::default(), Usage::default().with(Class::Input, 1));
         let usd = |text: &str| Cost::Usd(text.parse().unwrap());
         for (price, usage, answered, cost) in [
@@ -440,7 +440,7 @@ mod tests {
             (Some(&price), &none, true, usd("0.005")),
             (Some(&price), &some, true, usd("0.005001")),
         ] {
-            assert_eq!(bill(price, usage, answered, day), cost);
+            assert_eq!(bill(price, usage, answered, at).cost, cost);
         }
     }
 }

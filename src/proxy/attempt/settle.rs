@@ -170,12 +170,11 @@ fn draft_entry(
     let attempt = start(id, inference, deployment);
     let prices = &request.snapshot().prices;
     let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
-    let price = price.cloned();
     let bound = expected.map(|expected| expected.input);
     let typical = expected.map_or(0, |expected| expected.output);
     let estimate = inference.size().usage(bound, typical);
     let billed = request.endpoint != Endpoint::CountTokens;
-    let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
+    let cost = bill(price.map(|price| &**price), &estimate, billed, attempt.at).cost;
     let opened = OpenEntry {
         attempt,
         estimate,
@@ -183,7 +182,7 @@ fn draft_entry(
     };
     let layout = UsageLayout::for_endpoint(inference.provider_format(), request.endpoint);
     let queue = now.saturating_duration_since(request.arrived);
-    EntryDraft::new(opened, layout, price, deployment, queue, now)
+    EntryDraft::new(opened, layout, deployment, !billed, queue, now)
 }
 
 fn start(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {
