@@ -10,7 +10,8 @@ use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use rust_decimal::prelude::ToPrimitive as _;
 
 /// Models without a price that have a warning of their own: names come from clients.
 const MOST_MODELS: usize = 100;
@@ -34,6 +35,9 @@ metrics! {
              refused them.";
         inexact: IntCounterVec = "inexact_attempts_total" ["reason", "provider", "deployment"],
             "Attempts whose cost isn't exact, by reason.";
+        compared: CounterVec = "compared_cost_usd_total" ["provider", "deployment", "source"],
+            "Cost of the attempts whose provider states a cost, by source: `table` is ours, \
+             `reported` the provider's. Their difference shows prices that are out of date.";
         entries_in_memory: IntGauge = "ledger_entries_in_memory",
             "Entries that wait for the store in memory because the journal is full.";
         entries_waiting: IntGauge = "journal_entries",
@@ -94,6 +98,7 @@ impl LedgerMetrics {
                 .with_label_values(&[kind, provider, model]);
             inexact.inc();
         }
+        self.compare(entry, deployment);
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }
@@ -110,6 +115,23 @@ impl LedgerMetrics {
                 %model,
                 "a model has no price, so what it costs is not known; add it to the prices file"
             );
+        }
+    }
+
+    /// Counts both figures of an attempt whose provider states a cost.
+    fn compare(&self, entry: &LedgerEntry, deployment: &str) {
+        let billing = &entry.outcome.billing;
+        let (ours, reported) = (billing.table_cost(), entry.outcome.usage.reported_cost);
+        let Some(reported) = reported.filter(|_| !billing.costs.is_empty()) else {
+            return;
+        };
+        let [provider, model] = labels(deployment);
+        for (source, usd) in [("table", ours), ("reported", reported)] {
+            let counter = self
+                .counted
+                .compared
+                .with_label_values(&[provider, model, source]);
+            counter.inc_by(usd.to_f64().unwrap_or_default());
         }
     }
 

@@ -330,6 +330,7 @@ pub(crate) mod testing {
                 ca_file: None,
                 http2: Http2::Never,
                 on_disconnect: OnDisconnect::Cancel,
+                price_from: config::PriceFrom::Table,
                 compat: Compat::Lenient,
                 headers: vec![("x-extra".to_owned(), "1".into())],
                 forward_headers: PatternList::new(["x-tenant*"]),

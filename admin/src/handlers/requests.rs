@@ -1,7 +1,7 @@
 //! `/api/v1/requests`: single requests with their routes, attempts, usage and costs. Must never
 //! contain a message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use axum::Json;
@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use llm_router_domain::inexact::Reasons;
 use llm_router_domain::ledger::{AttemptEnd, Disconnect, LedgerEntry, LedgerSums};
 use llm_router_store::ledger::{RequestQuery, split_requests};
 use rust_decimal::Decimal;
@@ -18,6 +19,7 @@ use serde_json::value::RawValue;
 use crate::backend::AppState;
 use crate::caller::{Caller, UsageScope};
 use crate::error::{AdminError, ledger_unavailable};
+use crate::handlers::bill::{self, AttemptBill, PriceRecord};
 use crate::handlers::cost::{exact_number, ledger};
 use crate::page::{ListPage, Parameters, invalid_cursor, limit, number};
 
@@ -45,6 +47,12 @@ pub(crate) struct RequestRecord {
     #[schema(value_type = Option<f64>)]
     cost_usd: Option<Box<RawValue>>,
     estimated: bool,
+    /// Reasons for which the cost isn't exact.
+    inexact: Vec<String>,
+    /// Price of the last attempt.
+    price: Option<PriceRecord>,
+    /// Model that served the last attempt, where it isn't the deployment's.
+    served_model: Option<String>,
     attempts: Vec<AttemptRecord>,
     /// Milliseconds from arrival to the start of the first attempt.
     router_ms: Option<f64>,
@@ -146,6 +154,9 @@ struct TokenUsage {
     cache_write_tokens: u64,
     output_tokens: u64,
     reasoning_tokens: u64,
+    /// Tokens of all attempts by class.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    classes: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -161,6 +172,8 @@ struct AttemptRecord {
     connect_ms: Option<f64>,
     first_token_ms: Option<f64>,
     total_ms: Option<f64>,
+    #[serde(flatten)]
+    bill: AttemptBill,
 }
 
 /// Filters of the list, for the description of the API only.
@@ -272,8 +285,10 @@ pub(crate) async fn get(
 fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
     let (first, last) = (attempts.first()?, attempts.last()?);
     let mut sums = LedgerSums::default();
+    let mut inexact = Reasons::NONE;
     for entry in attempts {
         sums += entry.sums();
+        inexact |= entry.outcome.billing.inexact;
     }
     let owner = Some(last.attempt.owner.to_string()).filter(|owner| !owner.is_empty());
     let user = Some(last.user().to_owned()).filter(|user| !user.is_empty());
@@ -297,9 +312,18 @@ fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
             cache_write_tokens: sums.cache_write_tokens,
             output_tokens: sums.output_tokens,
             reasoning_tokens: sums.reasoning_tokens,
+            classes: bill::classes(attempts),
         },
         cost_usd: (sums.unpriced_requests == 0).then(|| exact_number(sums.cost)),
         estimated: sums.estimated_requests > 0,
+        inexact: bill::names(inexact),
+        price: last.outcome.billing.price.as_ref().map(PriceRecord::from),
+        served_model: last
+            .outcome
+            .billing
+            .served_model
+            .as_deref()
+            .map(str::to_owned),
         attempts: attempts.iter().map(attempt).collect(),
         router_ms: milliseconds(first.outcome.timings.queue),
         latency_ms: latency(last),
@@ -319,6 +343,7 @@ fn attempt(entry: &LedgerEntry) -> AttemptRecord {
         connect_ms: milliseconds(timings.connect),
         first_token_ms: milliseconds(timings.first_token),
         total_ms: milliseconds(timings.total),
+        bill: AttemptBill::from(entry),
     }
 }
 

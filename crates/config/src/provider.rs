@@ -52,6 +52,8 @@ pub struct Provider {
     pub http2: Http2,
     /// Treatment of a stream whose client has disconnected.
     pub on_disconnect: OnDisconnect,
+    /// Figure that its answers are billed by.
+    pub price_from: PriceFrom,
     /// Treatment of what it doesn't take.
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
@@ -122,6 +124,20 @@ pub enum OnDisconnect {
     Drain,
 }
 
+/// Figure that the answers of a provider are billed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PriceFrom {
+    /// The cost that the answer states, else the price table.
+    Reported,
+    /// The price table; the cost that the answer states only where the table has no exact price.
+    #[default]
+    Table,
+}
+
+/// Host of the provider that states the cost of every answer.
+const STATES_COSTS: &str = "openrouter.ai";
+
 /// A provider of models.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +177,8 @@ pub(crate) struct RawProvider {
     /// translated into chat completions.
     #[serde(default = "yes")]
     responses: bool,
+    /// Figure that its answers are billed by. Default: reported for OpenRouter, table for others.
+    price_from: Option<PriceFrom>,
     /// Treatment of what the provider doesn't take: fields that its format can't express, values
     /// beyond its limits, a ceiling of output above the model's own.
     #[serde(default)]
@@ -278,6 +296,15 @@ impl RawProvider {
         };
         let base_url = self.checked_base_url(&settings, at, diagnostics);
         self.check_credential(base_url.as_ref(), at, diagnostics);
+        let states_costs = base_url.as_ref().is_some_and(|url| {
+            let host = url.host.to_ascii_lowercase();
+            host == STATES_COSTS || host.ends_with(&format!(".{STATES_COSTS}"))
+        });
+        let price_from = self.price_from.unwrap_or(if states_costs {
+            PriceFrom::Reported
+        } else {
+            PriceFrom::Table
+        });
         if let Some(file) = &self.ca_file {
             check_ca_file(
                 &file.0,
@@ -306,6 +333,7 @@ impl RawProvider {
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
+            price_from,
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), diagnostics),
             forward_headers: check_forwarded_headers(

@@ -197,7 +197,7 @@ fn draft_entry(
     };
     let layout = UsageLayout::for_endpoint(inference.provider_format(), request.endpoint);
     let queue = now.saturating_duration_since(request.arrived);
-    EntryDraft::new(opened, layout, deployment, queue, now)
+    EntryDraft::new(opened, layout, deployment, !billed, queue, now)
 }
 
 fn start(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {
