@@ -95,6 +95,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             status,
             retry_after,
             said,
+            details,
         }) => {
             let said = said.clone().map(|said| match provider {
                 Some(provider) => clean_text(said, provider),
@@ -108,6 +109,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             let shown = if *status < 400 { 502 } else { *status };
             ApiError {
                 retry_after: retry_after.clone(),
+                details: details.clone(),
                 ..ApiError::upstream_error(shown, message)
             }
         }
