@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use llm_router_config::OnCounterFailure;
+use llm_router_domain::budget::replica::budget_lines;
+use llm_router_domain::budget::shared::BudgetLine;
 use llm_router_domain::budget::{
     Account, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
 };
@@ -126,8 +128,35 @@ struct LocalState {
     book: OwnBook,
     typical: TypicalOutput,
     margin: InputMargin,
-    /// Cells that are set once earlier spending was read from the ledger.
-    known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
+    /// The current line of each account and kind of period.
+    known: HashMap<(Account, Period), KnownLine>,
+}
+
+/// A line, and the cell that is set once earlier spending was read from the ledger. A period that
+/// begins has a new one: the clock may have been wrong until now.
+struct KnownLine {
+    line: BudgetLine,
+    cell: Arc<OnceCell<()>>,
+}
+
+impl LocalState {
+    /// Returns the cell of a line, and forgets the line of the period before.
+    fn known_cell(&mut self, line: &BudgetLine) -> Arc<OnceCell<()>> {
+        let key = (line.account.clone(), line.period);
+        if let Some(known) = self.known.get(&key) {
+            if known.line == *line {
+                return Arc::clone(&known.cell);
+            }
+            self.book.forget(&known.line);
+        }
+        let cell = Arc::<OnceCell<()>>::default();
+        let known = KnownLine {
+            line: line.clone(),
+            cell: Arc::clone(&cell),
+        };
+        self.known.insert(key, known);
+        cell
+    }
 }
 
 /// Returns the labels of a decision in metrics: who decided, and the outcome.
@@ -186,35 +215,26 @@ impl Budgets {
         ledger: &Ledger,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (account, ceiling) in budget.line.iter() {
-            let line = (account.clone(), ceiling.period);
-            let known = Arc::clone(self.state().known.entry(line).or_default());
+        for line in budget_lines(&budget.line, now) {
+            let known = self.state().known_cell(&line);
             known
-                .get_or_try_init(|| self.restore(account, ceiling.period, ledger, now))
+                .get_or_try_init(|| self.restore(&line, ledger))
                 .await?;
         }
         Ok(())
     }
 
     /// Reads the spending of other processes: earlier ones and those stopping beside this one.
-    async fn restore(
-        &self,
-        account: &Account,
-        period: Period,
-        ledger: &Ledger,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn restore(&self, line: &BudgetLine, ledger: &Ledger) -> Result<(), StoreError> {
         let query = SpentQuery {
-            account: account.clone(),
-            from: period.start(now),
+            account: line.account.clone(),
+            from: line.start,
         };
         let store = ledger.up_to_date().await?;
         let runs = store.spent_by_run(&query).await?;
         let others = runs.iter().filter(|(run, _)| *run != self.run);
         let spent = others.map(|(_, usd)| *usd).sum();
-        self.state()
-            .book
-            .restore(account.clone(), period, query.from, spent);
+        self.state().book.restore(line, spent);
         Ok(())
     }
 
@@ -225,12 +245,12 @@ impl Budgets {
     pub(crate) async fn refresh_others(&self, ledger: &Ledger) -> Result<(), StoreError> {
         let known: Vec<_> = {
             let state = self.state();
-            let known = state.known.iter().filter(|(_, asked)| asked.initialized());
-            known.map(|(line, _)| line.clone()).collect()
+            let known = state.known.values();
+            let known = known.filter(|known| known.cell.initialized());
+            known.map(|known| known.line.clone()).collect()
         };
-        let now = clock::timestamp();
-        for (account, period) in known {
-            self.restore(&account, period, ledger, now).await?;
+        for line in known {
+            self.restore(&line, ledger).await?;
         }
         Ok(())
     }

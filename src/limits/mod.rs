@@ -77,6 +77,15 @@ struct SharedLease {
     second: u64,
 }
 
+/// Reply of the shared counters to a request that fits.
+enum SharedReply {
+    Counted,
+    /// They don't answer.
+    Unavailable,
+    /// They have lost their data, and didn't count it.
+    Forgotten,
+}
+
 /// Expected use of a request.
 pub(crate) struct Need<'a> {
     /// The public model it goes to, with its limits.
@@ -111,6 +120,45 @@ impl Limiter {
     pub(crate) fn is_degraded(&self) -> bool {
         let shared = self.shared.as_ref();
         shared.is_some_and(|shared| !shared.link().is_up())
+    }
+
+    /// Reports to the shared counters, until the runtime stops, what is counted here whenever they
+    /// may have missed or lost it. Requests report it, too, but only for the scopes that they are in.
+    pub(crate) async fn report_losses(self: Arc<Self>) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        let mut reported = shared.link().generation();
+        loop {
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            let generation = shared.link().generation();
+            if generation != reported && shared.link().is_up() {
+                self.report_known(&shared, generation).await;
+                reported = generation;
+            }
+        }
+    }
+
+    /// Reports what is counted here and the shared counters may not know.
+    async fn report_known(&self, shared: &Counters, generation: u64) {
+        let at = self.micros(clock::now());
+        let lines = self.uses().untold(generation, at);
+        for lines in lines.chunks(REPORTED_AT_ONCE) {
+            let request = |line: &ScopedLimits| LimitRequest {
+                subject: line.subject.name(),
+                limits: line.limits,
+                requests: 0,
+                tokens: 0,
+                known: self.uses().unsaid(line, generation, at),
+                wants_seconds: false,
+            };
+            let requests: Vec<_> = lines.iter().map(request).collect();
+            if let Ok(TakeOutcome::Passed { usage, .. }) =
+                shared.take(Uuid::new_v4(), &requests).await
+            {
+                self.uses().mirror(lines, &usage, generation, at);
+            }
+        }
     }
 
     /// Tells the other replicas that this one is gone.
@@ -173,10 +221,16 @@ impl Limiter {
             admission.passed = true;
             return Ok(());
         }
-        if admission.mode == Mode::Shared && !self.take_shared(admission, need.tokens, now).await? {
-            // They went away just now: this replica's share must do.
-            admission.mode = self.fallback(on_counter_failure)?;
-            self.take_request(admission, now)?;
+        if admission.mode == Mode::Shared {
+            admission.mode = match self.take_shared(admission, need.tokens, now).await? {
+                SharedReply::Counted => Mode::Shared,
+                // They went away or lost their data just now: this replica's share must do.
+                SharedReply::Unavailable => self.fallback(on_counter_failure)?,
+                SharedReply::Forgotten => self.share(),
+            };
+            if admission.mode != Mode::Shared {
+                self.take_request(admission, now)?;
+            }
         }
         self.take_tokens(admission, need.tokens, now)?;
         admission.passed = true;
@@ -187,7 +241,9 @@ impl Limiter {
     fn mode(&self, failure: OnCounterFailure, limited: bool) -> Result<Mode, Box<Refusal>> {
         match self.status() {
             None => Ok(Mode::Local(1)),
-            Some(status) if status.up => Ok(Mode::Shared),
+            Some(status) if status.up && status.synced => Ok(Mode::Shared),
+            // Not every replica has reported what the counters missed or lost.
+            Some(status) if status.up => Ok(self.share()),
             Some(_) if !limited => Ok(Mode::Free),
             Some(_) => self.fallback(failure),
         }
@@ -195,16 +251,18 @@ impl Limiter {
 
     fn fallback(&self, failure: OnCounterFailure) -> Result<Mode, Box<Refusal>> {
         match failure {
-            OnCounterFailure::Local => {
-                let replicas = self.status().map_or(1, |status| status.replicas);
-                Ok(Mode::Local(replicas))
-            }
+            OnCounterFailure::Local => Ok(self.share()),
             OnCounterFailure::Allow => Ok(Mode::Free),
             OnCounterFailure::Refuse => Err(Box::new(Refusal {
                 fault: ApiError::limits_unavailable(),
                 standing: RateLimitStatus::default(),
             })),
         }
+    }
+
+    /// Returns the mode in which this replica admits its share.
+    fn share(&self) -> Mode {
+        Mode::Local(self.status().map_or(1, |status| status.replicas))
     }
 
     /// Counts a request as under way on `lines`, and as one let through if this process counts.
@@ -286,30 +344,21 @@ impl Limiter {
         Ok(())
     }
 
-    /// Asks the shared counters; whether they answered.
+    /// Asks the shared counters.
     async fn take_shared(
         &self,
         admission: &mut Permit,
         tokens: ExpectedTokens,
         now: Instant,
-    ) -> Result<bool, Box<Refusal>> {
+    ) -> Result<SharedReply, Box<Refusal>> {
         let Some(shared) = &self.shared else {
-            return Ok(false);
+            return Ok(SharedReply::Unavailable);
         };
         let at = self.micros(now);
         let id = Uuid::new_v4();
-        let (mut requests, mut generation, mut verdict);
-        // A server that has begun anew says so once, and is told what is known here.
-        let mut tries = 2;
-        loop {
-            generation = shared.link().generation();
-            requests = self.shared_requests(&admission.lines, tokens, generation, at)?;
-            verdict = shared.take(id, &requests).await;
-            tries -= 1;
-            if tries == 0 || !matches!(verdict, Ok(TakeOutcome::Forgotten)) {
-                break;
-            }
-        }
+        let generation = shared.link().generation();
+        let requests = self.shared_requests(&admission.lines, tokens, generation, at)?;
+        let verdict = shared.take(id, &requests).await;
         // Told at the end even if there was no answer: it may have been counted all the same.
         let mut lease = SharedLease {
             id,
@@ -317,10 +366,11 @@ impl Limiter {
             second: 0,
         };
         let (usage, refused) = match verdict {
-            Err(_) | Ok(TakeOutcome::Forgotten) => {
+            Err(_) => {
                 admission.lease = Some(lease);
-                return Ok(false);
+                return Ok(SharedReply::Unavailable);
             }
+            Ok(TakeOutcome::Forgotten) => return Ok(SharedReply::Forgotten),
             Ok(TakeOutcome::Passed { second, usage }) => {
                 lease.second = second;
                 admission.lease = Some(lease);
@@ -336,7 +386,7 @@ impl Limiter {
         uses.mirror(&admission.lines, &usage, generation, at);
         let Some((position, full)) = refused else {
             admission.standing = RateLimitStatus::of(&mut uses, &admission.lines, at);
-            return Ok(true);
+            return Ok(SharedReply::Counted);
         };
         let line = &admission.lines[position.min(admission.lines.len() - 1)];
         uses.note_full(line, &full, at);
@@ -518,6 +568,12 @@ impl Drop for Permit {
         }
     }
 }
+
+/// Interval of checking whether the shared counters may have lost something.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Scopes in one report.
+const REPORTED_AT_ONCE: usize = 32;
 
 /// Unknown keys that a client may present in a minute, and at once.
 const UNKNOWN_KEYS: u64 = 200;

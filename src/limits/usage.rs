@@ -52,7 +52,7 @@ pub(super) struct Uses {
 struct State {
     limits: Limits,
     used: LimitUsage,
-    /// The shared counters' lapse up to which they know all of this.
+    /// Generation of the shared counters' data in which they were told all of this.
     told: u64,
     /// Microsecond at which the shared counters last sent the amounts of the seconds.
     seconds_at: Option<u64>,
@@ -60,6 +60,9 @@ struct State {
     /// this is true of.
     full_until: Option<(Rate, u64)>,
 }
+
+/// Generation of a scope that has counted what the shared counters were not told.
+const UNTOLD: u64 = u64::MAX;
 
 /// Time after which the amounts of the seconds are asked for again, in microseconds.
 const SECONDS_AGE: u64 = 1_000_000;
@@ -150,8 +153,11 @@ impl Uses {
     pub(super) fn charge(&mut self, lines: &mut [ScopedLimits], ask: &Ask, now: u64) {
         self.forget_idle(now);
         for line in lines {
-            let State { limits, used, .. } =
-                self.by_subject.entry(line.subject.clone()).or_default();
+            let state = self.by_subject.entry(line.subject.clone()).or_default();
+            if ask.request || ask.tokens != ExpectedTokens::default() {
+                state.told = UNTOLD;
+            }
+            let State { limits, used, .. } = state;
             *limits = line.limits;
             used.in_flight += u32::from(ask.enters);
             if let Some(rate) = limits.requests.filter(|_| ask.request) {
@@ -248,6 +254,34 @@ impl Uses {
             requests: amounts(&mut used.requests, line.limits.requests),
             tokens: amounts(&mut used.tokens, line.limits.tokens),
         }
+    }
+
+    /// Returns the scopes of which the shared counters may not know what is counted.
+    pub(super) fn untold(&mut self, generation: u64, now: u64) -> Vec<ScopedLimits> {
+        let states = self.by_subject.iter_mut();
+        let untold = states.filter_map(
+            |(
+                subject,
+                State {
+                    limits, used, told, ..
+                },
+            )| {
+                let rates = Limits {
+                    concurrency: None,
+                    ..*limits
+                };
+                let is_told = *told == generation;
+                if is_told || rates.is_none() || used.is_idle_but_calls(limits, now) {
+                    return None;
+                }
+                Some(ScopedLimits {
+                    subject: subject.clone(),
+                    limits: rates,
+                    charged: 0,
+                })
+            },
+        );
+        untold.collect()
     }
 
     /// Returns true if the amounts of a scope's seconds should be asked for.

@@ -191,3 +191,33 @@ async fn a_quiet_minute_is_used_once_by_both_also_when_redis_goes_away_or_comes_
         assert!((350..=440).contains(&all), "{all} in a minute");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_loses_its_data_behind_a_connection_learns_what_every_replica_knows() {
+    let Some(redis) = Redis::start() else { return };
+    let mock = mock().await;
+    let limits = json!({ "rpm": 200 });
+    let one = replica(&redis, &mock, limits.clone()).await;
+    let two = replica(&redis, &mock, limits).await;
+    eventually("both are counted", || async {
+        one.metric("llm_router_replicas", &[]).await == 2.0
+            && two.metric("llm_router_replicas", &[]).await == 2.0
+    })
+    .await;
+    // A new server is trusted once every replica had the time to report.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let began = Instant::now();
+    let (first, _) = saturate(&[&one], 2, Duration::from_secs(3)).await;
+    assert_eq!(first, 200, "all at once");
+    // The other replica has not heard of that.
+    redis.ask(&["FLUSHALL"]);
+    let mut passed = 0;
+    for _ in 0..150 {
+        passed += u32::from(two.chat("fast", &[CI]).await.status == 200);
+    }
+    let (after, _) = saturate(&[&one, &two], 2, Duration::from_secs(4)).await;
+    if began.elapsed() < Duration::from_secs(55) {
+        assert!(passed <= 100, "{passed} of its share of 100");
+        assert!(passed + after <= 100, "{after} after all was reported");
+    }
+}

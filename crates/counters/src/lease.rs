@@ -23,6 +23,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(60);
 /// Age at which a lease is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 
+/// Interval of checking whether leases are due.
+const POLL: Duration = Duration::from_millis(100);
+
 /// Leases renewed by one script.
 const BATCH: usize = 128;
 
@@ -50,13 +53,14 @@ pub(crate) struct LeaseEndLine {
 pub(crate) struct Leases(Mutex<HashMap<Uuid, HeldLease>>);
 
 struct HeldLease {
-    renewed: Instant,
+    /// Instant of its last renewal; none if the server may have lost it.
+    renewed: Option<Instant>,
     keys: Vec<String>,
 }
 
 impl Leases {
     pub(crate) fn insert(&self, lease: Uuid, keys: Vec<String>) {
-        let renewed = Instant::now();
+        let renewed = Some(Instant::now());
         self.lock().insert(lease, HeldLease { renewed, keys });
     }
 
@@ -69,12 +73,20 @@ impl Leases {
         let now = Instant::now();
         let mut old = Vec::new();
         for (lease, held) in self.lock().iter_mut() {
-            if now.duration_since(held.renewed) >= RENEW_AFTER {
-                held.renewed = now;
+            let age = held.renewed.map(|at| now.duration_since(at));
+            if age.is_none_or(|age| age >= RENEW_AFTER) {
+                held.renewed = Some(now);
                 old.extend(held.keys.iter().map(|key| (key.clone(), *lease)));
             }
         }
         old
+    }
+
+    /// Makes all leases due.
+    fn expire_all(&self) {
+        for held in self.lock().values_mut() {
+            held.renewed = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, HeldLease>> {
@@ -82,14 +94,23 @@ impl Leases {
     }
 }
 
-/// Renews leases until this replica leaves.
+/// Renews leases until this replica leaves, all of them when the server may have lost them.
 pub(crate) async fn keep_renewed(counters: Counters) {
     let script = Script::new(include_str!("scripts/renew.lua"));
+    let mut generation = counters.link().generation();
+    let mut next = Instant::now();
     while !counters.link().is_leaving() {
-        sleep(HEARTBEAT).await;
-        if counters.link().is_up() {
-            renew(&counters, &script).await;
+        sleep(POLL).await;
+        let current = counters.link().generation();
+        if !counters.link().is_up() || current == generation && Instant::now() < next {
+            continue;
         }
+        if current != generation {
+            counters.inner().leases.expire_all();
+        }
+        generation = current;
+        next = Instant::now() + HEARTBEAT;
+        renew(&counters, &script).await;
     }
 }
 
@@ -109,6 +130,7 @@ async fn renew(counters: &Counters, script: &Script) {
 /// expires.
 pub(crate) async fn report_ends(counters: Counters, waiting: mpsc::Receiver<LeaseEnd>) {
     let script = rate_script(concat!(
+        include_str!("scripts/clock.lua"),
         include_str!("scripts/rates.lua"),
         include_str!("scripts/end.lua")
     ));

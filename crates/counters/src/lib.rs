@@ -12,5 +12,6 @@ pub use broadcast::{ChangeBroadcast, ChangeSubscription};
 pub use connection::{Counters, RedisServer};
 pub use limits::{KnownAmounts, LimitRequest, SubjectUsage, TakeOutcome};
 pub use link::{
-    Announcement, AnnouncementReply, Link, LinkOptions, LinkStatus, SharedServer, Unavailable,
+    Announcement, AnnouncementReply, CallNumber, Link, LinkOptions, LinkStatus, SharedServer,
+    Unavailable,
 };

@@ -7,10 +7,10 @@ use std::time::Duration;
 use llm_router_domain::limit::{
     Ceiling, LEVEL_OF_ONE, Level, LimitExceeded, Limits, Rate, SET_ASIDE_GRACE, SecondAmount,
 };
-use redis::{Script, ScriptInvocation, Value};
+use redis::{Script, Value};
 use uuid::Uuid;
 
-use crate::connection::Counters;
+use crate::connection::{CheckedCall, Counters};
 use crate::lease::{LEASE, LeaseEnd, LeaseEndLine, millis};
 use crate::link::Unavailable;
 use crate::names;
@@ -79,7 +79,9 @@ pub enum TakeOutcome {
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     rate_script(concat!(
+        include_str!("scripts/clock.lua"),
         include_str!("scripts/rates.lua"),
+        include_str!("scripts/epoch.lua"),
         include_str!("scripts/take.lua")
     ))
 });
@@ -119,9 +121,7 @@ impl Counters {
         if !leases.is_empty() {
             self.inner().leases.insert(lease, leases);
         }
-        let answer: Vec<Value> = self
-            .call(&take_call(&self.link().epoch(), lease, requests))
-            .await?;
+        let answer: Vec<Value> = self.call_checked(self.take_call(lease, requests)).await?;
         let verdict = match read_reply(&answer, requests).ok_or(Unavailable)? {
             ScriptReply::NewEpoch(epoch) => {
                 self.link().note_epoch(epoch);
@@ -133,6 +133,37 @@ impl Counters {
             self.inner().leases.remove(lease);
         }
         Ok(verdict)
+    }
+
+    fn take_call(&self, lease: Uuid, requests: &[LimitRequest]) -> CheckedCall<'static> {
+        let mut checked = self.prepare(&TAKE);
+        let call = &mut checked.invocation;
+        call.arg(lease.to_string())
+            .arg(millis(LEASE))
+            .arg(LEVEL_OF_ONE)
+            .arg(SET_ASIDE_GRACE);
+        for request in requests {
+            let (rpm, burst) = rate_arguments(request.limits.requests);
+            let (tpm, token_burst) = rate_arguments(request.limits.tokens);
+            call.key(names::requests(&request.subject))
+                .key(names::tokens(&request.subject))
+                .key(names::leases(&request.subject))
+                .arg(rpm)
+                .arg(burst)
+                .arg(tpm)
+                .arg(token_burst)
+                .arg(request.limits.concurrency.unwrap_or(0))
+                .arg(request.requests)
+                .arg(request.tokens)
+                .arg(u8::from(request.wants_seconds));
+            for amounts in [&request.known.requests, &request.known.tokens] {
+                call.arg(amounts.len());
+                for second in amounts {
+                    call.arg(second.age).arg(second.amount);
+                }
+            }
+        }
+        checked
     }
 
     /// Reports in the background that a request has ended and used `used` tokens instead of those
@@ -159,40 +190,6 @@ impl Counters {
 
 fn to_signed(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
-}
-
-fn take_call<'a>(epoch: &str, lease: Uuid, requests: &[LimitRequest]) -> ScriptInvocation<'a> {
-    let mut call = TAKE.prepare_invoke();
-    let lease = lease.to_string();
-    call.key(names::epoch())
-        .arg(epoch)
-        .arg(&lease)
-        .arg(&lease)
-        .arg(millis(LEASE))
-        .arg(LEVEL_OF_ONE)
-        .arg(SET_ASIDE_GRACE);
-    for request in requests {
-        let (rpm, burst) = rate_arguments(request.limits.requests);
-        let (tpm, token_burst) = rate_arguments(request.limits.tokens);
-        call.key(names::requests(&request.subject))
-            .key(names::tokens(&request.subject))
-            .key(names::leases(&request.subject))
-            .arg(rpm)
-            .arg(burst)
-            .arg(tpm)
-            .arg(token_burst)
-            .arg(request.limits.concurrency.unwrap_or(0))
-            .arg(request.requests)
-            .arg(request.tokens)
-            .arg(u8::from(request.wants_seconds));
-        for amounts in [&request.known.requests, &request.known.tokens] {
-            call.arg(amounts.len());
-            for second in amounts {
-                call.arg(second.age).arg(second.amount);
-            }
-        }
-    }
-    call
 }
 
 /// Returns the arguments of a rate: per minute and burst, each 0 if there is none.

@@ -15,9 +15,10 @@ pub(crate) fn replicas() -> String {
     format!("{PREFIX}:replicas")
 }
 
-/// Key of a replica's connection number, which invalidates calls over earlier connections.
-pub(crate) fn fence(replica: Uuid) -> String {
-    format!("{PREFIX}:fence:{replica}")
+/// Key of a replica's connection number, which invalidates calls over earlier connections, and of
+/// the largest number of its calls, which shows that the server has lost some of them.
+pub(crate) fn replica(replica: Uuid) -> String {
+    format!("{PREFIX}:replica:{replica}")
 }
 
 /// Key of a budget line: totals, the spending of each run, the amount of each reservation.

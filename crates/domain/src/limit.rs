@@ -162,12 +162,15 @@ impl LimitUsage {
 
     /// Returns true if the usage is zero and can be dropped.
     pub fn is_idle(&mut self, limits: &Limits, now: u64) -> bool {
+        self.in_flight == 0 && self.is_idle_but_calls(limits, now)
+    }
+
+    /// Returns true if neither requests nor tokens are counted.
+    pub fn is_idle_but_calls(&mut self, limits: &Limits, now: u64) -> bool {
         let empty = |counter: &mut RateCounter, rate: Option<Rate>| {
             rate.is_none_or(|rate| counter.is_empty(rate, now))
         };
-        self.in_flight == 0
-            && empty(&mut self.requests, limits.requests)
-            && empty(&mut self.tokens, limits.tokens)
+        empty(&mut self.requests, limits.requests) && empty(&mut self.tokens, limits.tokens)
     }
 }
 

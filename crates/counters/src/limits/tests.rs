@@ -74,11 +74,11 @@ impl Replicas {
 
     /// Reports an end and waits until it is counted.
     async fn settle(&self, request: &LimitRequest, used: u64, second: u64) {
-        let mut call = rate_script(concat!(
+        let call = rate_script(concat!(
+            include_str!("../scripts/clock.lua"),
             include_str!("../scripts/rates.lua"),
             include_str!("../scripts/end.lua")
         ));
-        let call = &mut call;
         let (tpm, burst) = rate_arguments(request.limits.tokens);
         let mut call = call.arg(Uuid::new_v4().to_string());
         call.arg(LEVEL_OF_ONE).arg(second);

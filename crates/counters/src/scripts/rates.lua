@@ -1,15 +1,8 @@
 -- Functions shared by the scripts of limits: counters of rates, each one hash. A limit with a burst
 -- has a leaky bucket, any other a sliding window; llm-router-domain's `limit` has the same arithmetic
--- and its reasons.
+-- and its reasons. Follows clock.lua.
 local SECOND, SECONDS, TTL_MS = 1000000, 61, 70000
-local time = redis.call('TIME')
-local now = time[1] * SECOND + time[2]
-local now_ms = math.floor(now / 1000)
 local second = tonumber(time[1])
-
-local function text(number)
-  return string.format('%.0f', number)
-end
 
 local function tenth(limit)
   return math.floor(limit / 10)

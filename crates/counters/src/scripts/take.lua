@@ -1,24 +1,20 @@
--- Admits a request on every line, or on none. Follows rates.lua.
---   KEYS  epoch; then for each line: counter of requests, counter of tokens (hashes), leases (sorted
---         set)
---   ARGV  epoch known to the caller, a new epoch, lease, time to live in ms, level of one unit, time
---         for which room stays set aside beyond its wait; then for each line: rpm, its burst (0: none),
+-- Admits a request on every line, or on none. Follows rates.lua and epoch.lua.
+--   KEYS  those of epoch.lua; then for each line: counter of requests, counter of tokens (hashes),
+--         leases (sorted set)
+--   ARGV  those of epoch.lua, lease, time to live in ms, level of one unit, time for which room
+--         stays set aside beyond its wait; then for each line: rpm, its burst (0: none),
 --         tpm, its burst, concurrency (0: no limit), requests, tokens, 1 if the amounts of the
 --         windows' seconds are wanted; then, for requests and for tokens, what the caller knows to be
 --         counted: number of amounts, then for each, newest first: age of its second, amount
 -- Answers {0, epoch} if the epoch differs; else {1 admitted or 2 full, line, limit, wait in us,
 -- second, then for each line: requests counted, tokens counted, requests in flight, and for requests
 -- and for tokens a list of ages and amounts, newest first, empty if not wanted}.
-local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  epoch = ARGV[2] .. '@' .. text(now_ms)
-  redis.call('SET', KEYS[1], epoch)
-end
-if epoch ~= ARGV[1] then
+local epoch = changed_epoch()
+if epoch then
   return {0, epoch}
 end
-local lease, lease_ms, one, grace = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local lines, answer, a = {}, {1, 0, 0, 0, second}, 6
+local lease, lease_ms, one, grace = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local lines, answer, a = {}, {1, 0, 0, 0, second}, 8
 
 local function argument()
   a = a + 1
@@ -60,8 +56,8 @@ local function check(line, ceiling, counter, cost)
   end
 end
 
-for i = 1, (#KEYS - 1) / 3 do
-  local key = 3 * i - 1
+for i = 1, (#KEYS - 2) / 3 do
+  local key = 3 * i
   local line = {leases = KEYS[key + 2], calls = 0}
   line.r = open(KEYS[key], argument(), argument(), one)
   line.t = open(KEYS[key + 1], argument(), argument(), one)

@@ -802,7 +802,7 @@ mod tests {
                                 prop_assert!(why.is_some());
                                 false
                             }
-                            Some(ReserveOutcome::Unknown) | None => {
+                            Some(ReserveOutcome::Unknown | ReserveOutcome::Forgotten) | None => {
                                 replica.reserve_offline(id, &budget, usd(cents), NOW, LONG);
                                 true
                             }
