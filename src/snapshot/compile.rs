@@ -107,6 +107,7 @@ pub(crate) fn compile(
         keys: keys(config, surroundings),
         prices: Arc::clone(&surroundings.prices),
         server: config.server.clone(),
+        client_address: config.telemetry.client_address,
     }
 }
 
