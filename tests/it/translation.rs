@@ -455,6 +455,7 @@ async fn what_cannot_be_expressed_is_dropped_refused_or_put_to_another() {
         builder.add(
             "providers",
             json!({ "id": "strict", "type": "anthropic", "base_url": mock.url_for("anthropic"),
+                "forward_headers": ["x-mock-*"],
                 "api_key": "${CREDENTIAL}", "compat": "strict" }),
         )
     };
@@ -500,7 +501,8 @@ async fn servers_without_responses_are_asked_in_chat() {
     let gateway = gateway()
         .add(
             "providers",
-            json!({ "id": "chat", "type": "custom", "base_url": mock.base_url(), "responses": false }),
+            json!({ "id": "chat", "type": "custom", "base_url": mock.base_url(),
+                "forward_headers": ["x-mock-*"], "responses": false }),
         )
         .run()
         .await;

@@ -25,9 +25,9 @@ server: {{ listen: "127.0.0.1:{port}" }}
 admin: {{ listen: "127.0.0.1:{admin}" }}
 store: {{ url: "sqlite:{folder}/llm-router.db" }}
 providers:
-  - {{ id: openai, type: openai, base_url: "http://127.0.0.1:{mock}/v1", api_key: theirs }}
-  - {{ id: anthropic, type: anthropic, base_url: "http://127.0.0.1:{mock}", api_key: theirs }}
-  - {{ id: gemini, type: gemini, base_url: "http://127.0.0.1:{mock}/v1beta", api_key: theirs }}
+  - {{ id: openai, type: openai, base_url: "http://127.0.0.1:{mock}/v1", api_key: theirs, forward_headers: ["x-mock-*"] }}
+  - {{ id: anthropic, type: anthropic, base_url: "http://127.0.0.1:{mock}", api_key: theirs, forward_headers: ["x-mock-*"] }}
+  - {{ id: gemini, type: gemini, base_url: "http://127.0.0.1:{mock}/v1beta", api_key: theirs, forward_headers: ["x-mock-*"] }}
 keys:
   - {{ name: sdk, key: "${{SDK_KEY}}", role: user, owner: tests }}
 """

@@ -44,8 +44,8 @@ server: { listen: "127.0.0.1:${clients}" }
 admin: { listen: "127.0.0.1:${admin}" }
 store: { url: "sqlite:ui.db" }
 providers:
-  - { id: openai, type: openai, base_url: "http://127.0.0.1:${mock}/v1", api_key: sk-credential-0123456789, models: ["*"], timeouts: { connect: 1s, first_byte: 5s } }
-  - { id: anthropic, type: anthropic, base_url: "http://127.0.0.1:${mock}", models: [claude-mock] }
+  - { id: openai, type: openai, base_url: "http://127.0.0.1:${mock}/v1", api_key: sk-credential-0123456789, models: ["*"], forward_headers: ["x-mock-*"], timeouts: { connect: 1s, first_byte: 5s } }
+  - { id: anthropic, type: anthropic, base_url: "http://127.0.0.1:${mock}", models: [claude-mock], forward_headers: ["x-mock-*"] }
 models:
   - { name: fast, deployments: [ { provider: openai, model: gpt-mock-mini } ], fallbacks: [strong] }
   - { name: strong, deployments: [ { provider: anthropic, model: claude-mock } ] }

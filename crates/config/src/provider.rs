@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use llm_router_domain::format::Compat;
+use llm_router_domain::header::is_credential_parameter;
 use llm_router_domain::pattern::PatternList;
+use llm_router_providers::client_request::{Withheld, withheld_header};
 use llm_router_providers::{DefaultBaseUrl, ProviderType, Settings};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -54,6 +56,10 @@ pub struct Provider {
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
+    /// Names of headers of clients' requests that it is sent besides the usual ones.
+    pub forward_headers: PatternList,
+    /// Query parameters of clients' requests that it is sent besides the usual ones.
+    pub forward_query: PatternList,
     /// False if it is disabled, also because its `api_key` is empty.
     pub enabled: bool,
     /// True if its address may be link-local.
@@ -159,6 +165,15 @@ pub(crate) struct RawProvider {
     /// Headers to add to every request.
     #[serde(default)]
     headers: RawHeaders,
+    /// Names of headers of clients' requests to pass on, besides those that the SDKs of its format
+    /// send; * stands for any text. Headers that carry a credential, choose an account or tell an
+    /// address are never passed on.
+    #[serde(default)]
+    forward_headers: Items<Text<NamePattern>>,
+    /// Names of query parameters of clients' requests to pass on, besides those of its format's
+    /// documentation; * stands for any text. Those that carry a credential are never passed on.
+    #[serde(default)]
+    forward_query: Items<Text<NamePattern>>,
     /// Set to false to disable the provider.
     #[serde(default = "yes")]
     enabled: bool,
@@ -286,6 +301,16 @@ impl RawProvider {
             on_disconnect: self.on_disconnect,
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), diagnostics),
+            forward_headers: check_forwarded_headers(
+                self.forward_headers,
+                &at.field("forward_headers"),
+                diagnostics,
+            ),
+            forward_query: check_forwarded_query(
+                self.forward_query,
+                &at.field("forward_query"),
+                diagnostics,
+            ),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
         }
@@ -541,6 +566,60 @@ pub(crate) fn check_headers(
         checked.push((name, value.0.0));
     }
     checked
+}
+
+fn check_forwarded_headers(
+    names: Items<Text<NamePattern>>,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) -> PatternList {
+    let names = names.with_paths(at, diagnostics).into_iter();
+    let check = |(at, pattern): (ConfigPath, Text<NamePattern>)| {
+        let name = pattern.0.as_str().to_ascii_lowercase();
+        if !is_header_name(&name) {
+            let remedy = "use letters, digits, `-` and `*`";
+            diagnostics.error(&at, "is not a valid header name", remedy);
+        }
+        let mistake = match withheld_header(&name) {
+            None => None,
+            Some(Withheld::Connection) => {
+                Some(("is a header that the router sets itself", "remove it"))
+            }
+            Some(Withheld::Credential) => Some((
+                "carries a credential of the client's, which no provider may see",
+                "remove it; the provider's own credential belongs into api_key or headers",
+            )),
+            Some(Withheld::Account) => Some((
+                "chooses the provider's account, which is not for clients to choose",
+                "remove it, or set a fixed value in headers",
+            )),
+            Some(Withheld::Address) => Some((
+                "tells the provider an address that it would take for the router's",
+                "remove it",
+            )),
+        };
+        if let Some((problem, remedy)) = mistake {
+            diagnostics.error(&at, problem, remedy);
+        }
+        name
+    };
+    let names: Vec<String> = names.map(check).collect();
+    PatternList::new(names.iter().map(String::as_str))
+}
+
+fn check_forwarded_query(
+    names: Items<Text<NamePattern>>,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) -> PatternList {
+    let names = names.with_paths(at, diagnostics);
+    for (at, name) in &names {
+        if is_credential_parameter(name.0.as_str()) {
+            let problem = "carries a credential of the client's, which no provider may see";
+            diagnostics.error(at, problem, "remove it");
+        }
+    }
+    PatternList::new(names.iter().map(|(_, name)| name.0.as_str()))
 }
 
 /// Returns whether the name is a token of RFC 9110, section 5.6.2.

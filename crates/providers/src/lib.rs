@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod authorization;
+pub mod client_request;
 mod custom;
 mod gemini;
 mod mock;

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use llm_router_domain::format::{Endpoint, Format};
 
 use crate::authorization::{AuthorizeError, Credential, OutgoingRequest};
+use crate::client_request;
 use crate::provider_type::{Call, DefaultBaseUrl, ProviderType, Settings};
 
 /// The mock provider, which takes every client's format.
@@ -44,6 +45,11 @@ impl ProviderType for Mock {
         credential: &Credential,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, AuthorizeError> {
         Ok(credential.bearer_header())
+    }
+
+    /// Passes the mock's controls besides the usual headers.
+    fn passes_header(&self, format: Option<Format>, name: &str) -> bool {
+        name.starts_with("x-mock-") || client_request::passes_header(format, name)
     }
 
     fn is_billed(&self) -> bool {

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use llm_router_domain::format::{ChatDialect, Endpoint, Format};
 
 use crate::authorization::{AuthorizeError, Credential, OutgoingRequest};
+use crate::client_request;
 
 /// A kind of API that providers have.
 ///
@@ -62,6 +63,12 @@ pub trait ProviderType: Send + Sync {
     /// Returns the path that health checks ask for unless one is set, below the base URL.
     fn health_path(&self, settings: &Settings) -> Cow<'static, str> {
         self.models_path(settings)
+    }
+
+    /// Returns true if a client's header of that name, in lower case, is passed on. `format` is the
+    /// one that client and provider share; `None` if the request was translated.
+    fn passes_header(&self, format: Option<Format>, name: &str) -> bool {
+        client_request::passes_header(format, name)
     }
 
     /// Returns headers that every request must have and that clients may leave out.

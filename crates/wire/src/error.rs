@@ -19,6 +19,8 @@ pub struct ErrorBody<'a> {
     pub message: &'a str,
     /// The field at fault.
     pub param: Option<&'a str>,
+    /// Anthropic's `error.details`, by which its SDKs choose what to do.
+    pub details: Option<&'a Value>,
     /// The request's id, which Anthropic bodies carry.
     pub request_id: &'a str,
 }
@@ -61,6 +63,14 @@ pub fn provider_message(body: &[u8]) -> Option<String> {
         .iter()
         .find_map(|pointer| value.pointer(pointer)?.as_str())
         .map(str::to_owned)
+}
+
+/// Returns the `error.details` of an Anthropic error body, if it has any.
+#[must_use]
+pub fn provider_details(body: &[u8]) -> Option<Value> {
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    let details = value.pointer_mut("/error/details")?.take();
+    details.is_object().then_some(details)
 }
 
 /// Returns true if a provider's error body says that the account has used up its money, in OpenAI's
@@ -147,6 +157,7 @@ mod tests {
         code: "model_not_found",
         message: "No \"x\".",
         param: Some("model"),
+        details: None,
         request_id: "req-1",
     };
 

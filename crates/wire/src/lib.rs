@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod bounds;
+pub mod ceiling;
 pub mod error;
 pub mod formats;
 pub mod json;

@@ -5,12 +5,15 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, HeaderName,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName,
     HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
-use llm_router_domain::header::{CREDENTIALS, is_credential_parameter};
+use llm_router_domain::format::Format;
+use llm_router_domain::header::is_credential_parameter;
+use llm_router_domain::pattern::PatternList;
 use llm_router_providers::OutgoingRequest;
+use llm_router_providers::client_request::{passes_parameter, withheld_header};
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -20,30 +23,33 @@ use secrecy::ExposeSecret as _;
 use crate::clock;
 use crate::snapshot::CompiledProvider;
 
-/// Headers of the client's that are about the way to us.
-const NOT_FOR_PROVIDERS: [&str; 5] = [
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-real-ip",
+/// Headers of the provider's that are about its own connection or its own clients.
+const NOT_FOR_CLIENTS: [&str; 8] = [
+    "alt-svc",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "set-cookie2",
+    "strict-transport-security",
+    "te",
+    "upgrade",
 ];
 
-/// Headers of the provider's that are about its own connection or its own clients.
-const NOT_FOR_CLIENTS: [&str; 3] = ["keep-alive", "proxy-authenticate", "alt-svc"];
+/// Prefix of the headers that the router adds. Those of a provider's are another router's.
+const OURS: &str = "x-llm-router-";
 
 /// Names the rule that decided on a request.
 pub(crate) const RULE: &str = "x-llm-router-rule";
-
-/// Prefixes of the headers of a format, which mean nothing to a provider of another one.
-const OF_FORMATS: [&str; 2] = ["anthropic-", "openai-"];
 
 /// Target of a request to a provider.
 pub(crate) struct UpstreamTarget<'a> {
     /// Below the provider's base URL.
     pub(crate) path: Cow<'a, str>,
-    /// True if the request was translated: then the path has its whole query.
-    pub(crate) translated: bool,
+    /// The id of the client's request; `None` for a request of the router's own.
+    pub(crate) request_id: Option<&'a str>,
+    /// The format that client and provider share; `None` if the request was translated or is the
+    /// router's own: then the path has its whole query.
+    pub(crate) format: Option<Format>,
 }
 
 /// Turns the client's header into the provider's: path, host, length of the body and credential.
@@ -57,22 +63,21 @@ pub(crate) fn for_provider(
     body: &[Bytes],
 ) -> Result<()> {
     let mut path = [&provider.base_path, &*target.path].concat();
-    let query = header.uri.query().filter(|_| !target.translated);
-    let query = query.map(without_credentials).unwrap_or_default();
-    if !query.is_empty() {
-        path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str(&query);
+    if let (Some(format), Some(query)) = (target.format, header.uri.query()) {
+        let query = permitted_parameters(query, format, &provider.forward_query);
+        if !query.is_empty() {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str(&query);
+        }
     }
     header.set_raw_path(path.as_bytes())?;
-    if target.translated {
-        remove_foreign(header);
-        header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    }
-    for name in [FORWARDED, EXPECT, TRANSFER_ENCODING] {
-        header.remove_header(&name);
-    }
-    for name in CREDENTIALS.iter().chain(&NOT_FOR_PROVIDERS) {
-        header.remove_header(*name);
+    remove_withheld(header, target.format, provider);
+    if let Some(id) = target.request_id {
+        header.insert_header("x-request-id", id)?;
+        if target.format.is_none() {
+            header.remove_header(&CONTENT_ENCODING);
+            header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        }
     }
     header.insert_header(HOST, provider.host_header.clone())?;
     let length: usize = body.iter().map(Bytes::len).sum();
@@ -85,16 +90,34 @@ pub(crate) fn for_provider(
     authorize(header, provider, &target.path, body)
 }
 
-/// Returns a client's query without the credentials in it.
-fn without_credentials(query: &str) -> String {
-    let is_credential = |parameter: &&str| {
+/// Returns the parameters of a client's query that the provider is sent, as the client wrote them.
+fn permitted_parameters(query: &str, format: Format, forwarded: &PatternList) -> String {
+    let is_permitted = |parameter: &&str| {
         let name = parameter.split('=').next().unwrap_or_default();
-        is_credential_parameter(&percent_decode_str(name).decode_utf8_lossy())
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        passes_parameter(format, &name)
+            || (forwarded.allows(&name) && !is_credential_parameter(&name))
     };
-    let kept = query
-        .split('&')
-        .filter(|parameter| !is_credential(parameter));
-    kept.collect::<Vec<_>>().join("&")
+    let permitted = query.split('&').filter(is_permitted);
+    permitted.collect::<Vec<_>>().join("&")
+}
+
+/// Removes what the provider isn't sent from a client's header.
+fn remove_withheld(
+    header: &mut RequestHeader,
+    format: Option<Format>,
+    provider: &CompiledProvider,
+) {
+    let is_sent = |name: &str| {
+        provider.kind.passes_header(format, name)
+            || (provider.forward_headers.allows(name) && withheld_header(name).is_none())
+    };
+    let names = header.headers.keys();
+    let withheld = names.filter(|name| !is_sent(name.as_str()));
+    let withheld: Vec<HeaderName> = withheld.cloned().collect();
+    for name in withheld {
+        header.remove_header(&name);
+    }
 }
 
 /// Returns whether an answer has that content type, whatever its parameters.
@@ -117,17 +140,6 @@ pub(crate) fn open_length(header: &mut ResponseHeader) -> Result<()> {
         header.insert_header(TRANSFER_ENCODING, "chunked")?;
     }
     Ok(())
-}
-
-fn remove_foreign(header: &mut RequestHeader) {
-    let of_format = |name: &&HeaderName| {
-        let name = name.as_str();
-        OF_FORMATS.iter().any(|prefix| name.starts_with(prefix))
-    };
-    let names: Vec<HeaderName> = header.headers.keys().filter(of_format).cloned().collect();
-    for name in names {
-        header.remove_header(&name);
-    }
 }
 
 /// Adds the headers that the provider's type wants in every request, then those that authorize
@@ -185,10 +197,15 @@ pub(crate) fn for_client(
     provider: &CompiledProvider,
     marks: &Marks<'_>,
 ) -> Result<()> {
-    header.remove_header(&CONNECTION);
+    remove_connection_headers(header);
     header.remove_header(&SET_COOKIE);
     for name in NOT_FOR_CLIENTS {
         header.remove_header(name);
+    }
+    let theirs = header.headers.keys();
+    let theirs = theirs.filter(|name| name.as_str().starts_with(OURS));
+    for name in theirs.cloned().collect::<Vec<HeaderName>>() {
+        header.remove_header(&name);
     }
     remove_leaks(header, provider);
     if let Some(theirs) = header.remove_header("x-request-id") {
@@ -197,8 +214,6 @@ pub(crate) fn for_client(
     insert(header, "x-request-id", marks.request_id)?;
     insert(header, "x-llm-router-provider", marks.provider)?;
     insert(header, "x-llm-router-model", marks.model)?;
-    // One of the provider's would be another router's.
-    header.remove_header(RULE);
     if let Some(rule) = marks.rule {
         insert(header, RULE, rule)?;
     }
@@ -238,6 +253,30 @@ pub(crate) fn insert(header: &mut ResponseHeader, name: &'static str, value: &st
     }
 }
 
+/// Removes `connection` and the headers that it names, which are for the next hop alone (RFC 9110,
+/// section 7.6.1). Those that say what the answer's bytes are stay, whatever it names.
+fn remove_connection_headers(header: &mut ResponseHeader) {
+    let values = header.headers.get_all(CONNECTION).into_iter();
+    let names: Vec<HeaderName> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| {
+            ![
+                CONTENT_LENGTH,
+                CONTENT_TYPE,
+                TRANSFER_ENCODING,
+                CONTENT_ENCODING,
+            ]
+            .contains(name)
+        })
+        .collect();
+    for name in names {
+        header.remove_header(&name);
+    }
+    header.remove_header(&CONNECTION);
+}
+
 fn remove_leaks(header: &mut ResponseHeader, provider: &CompiledProvider) {
     let leaks = |value: &HeaderValue| {
         let holds = |secret: &secrecy::SecretString| {
@@ -260,7 +299,8 @@ fn remove_leaks(header: &mut ResponseHeader, provider: &CompiledProvider) {
 #[cfg(test)]
 mod tests {
     use http::header::AUTHORIZATION;
-    use llm_router_domain::format::{Endpoint, Format};
+    use llm_router_domain::format::Endpoint;
+    use llm_router_domain::header::CREDENTIALS;
     use llm_router_providers::{
         AuthorizeError, Call, Credential, DefaultBaseUrl, ProviderType, Settings,
     };
@@ -274,14 +314,20 @@ mod tests {
         for (name, value) in headers {
             header.append_header(*name, *value).unwrap();
         }
-        ask(&mut header, kind, "/v1/messages", false);
+        let format = match kind {
+            "anthropic" => Format::AnthropicMessages,
+            "gemini" => Format::Gemini,
+            _ => Format::OpenAiChat,
+        };
+        ask(&mut header, kind, "/v1/messages", Some(format));
         header
     }
 
-    fn ask(header: &mut RequestHeader, kind: &str, path: &str, translated: bool) {
+    fn ask(header: &mut RequestHeader, kind: &str, path: &str, format: Option<Format>) {
         let target = UpstreamTarget {
             path: path.into(),
-            translated,
+            request_id: Some("ours"),
+            format,
         };
         let body = [Bytes::from_static(b"{\"a\":"), Bytes::from_static(b"1}")];
         for_provider(header, &provider("p", kind, &["*"]), &target, &body).unwrap();
@@ -321,13 +367,18 @@ mod tests {
             header.append_header(name, "x").unwrap();
         }
         let path = "/models/g:streamGenerateContent?alt=sse";
-        ask(&mut header, "gemini", path, true);
+        ask(&mut header, "gemini", path, None);
         assert_eq!(header.uri.to_string(), format!("/base{path}"));
         for name in ["anthropic-version", "anthropic-beta", "openai-project"] {
             assert_eq!(value(&header, name), None);
         }
         assert_eq!(value(&header, "content-type"), Some("application/json"));
-        ask(&mut header, "gemini", "/openai/embeddings", false);
+        ask(
+            &mut header,
+            "gemini",
+            "/openai/embeddings",
+            Some(Format::OpenAiChat),
+        );
         assert_eq!(value(&header, "authorization"), Some("Bearer sk-theirs"));
     }
 
@@ -388,15 +439,17 @@ mod tests {
     #[test]
     fn what_is_signed_is_what_is_sent() {
         let provider = provider_of("p", &Signing, &["*"]);
-        let mut header = RequestHeader::build("POST", b"/v1/chat/completions?a=1", None).unwrap();
+        let mut header =
+            RequestHeader::build("POST", b"/v1/chat/completions?limit=1", None).unwrap();
         header.append_header("host", "router").unwrap();
         let target = UpstreamTarget {
             path: "/deployments/m?api-version=1".into(),
-            translated: false,
+            request_id: Some("ours"),
+            format: Some(Format::OpenAiChat),
         };
         let body = [Bytes::from_static(b"{"), Bytes::from_static(b"}")];
         for_provider(&mut header, &provider, &target, &body).unwrap();
-        let signed = r#"POST /base/deployments/m?api-version=1&a=1 "provider.test" "2" {}"#;
+        let signed = r#"POST /base/deployments/m?api-version=1&limit=1 "provider.test" "2" {}"#;
         assert_eq!(value(&header, "x-signature"), Some(signed));
         assert_eq!(value(&header, "authorization"), Some("Bearer sk-theirs"));
         let error = for_provider(&mut header, &provider, &target, &[]).unwrap_err();
@@ -419,7 +472,7 @@ mod tests {
             "openai",
             &[("host", "router"), ("transfer-encoding", "chunked")],
         );
-        assert_eq!(header.uri, "/base/v1/messages?beta=true");
+        assert_eq!(header.uri, "/base/v1/messages");
         assert_eq!(value(&header, "host"), Some("provider.test"));
         assert_eq!(value(&header, "content-length"), Some("7"));
         assert_eq!(value(&header, "transfer-encoding"), None);
@@ -427,20 +480,69 @@ mod tests {
     }
 
     #[test]
-    fn credentials_in_a_query_stay_here() {
-        for (query, passed) in [
-            ("beta=true", "beta=true"),
-            ("key=sk-ours", ""),
-            ("alt=sse&key=sk-ours&page_token=x", "alt=sse&page_token=x"),
-            ("KEY=sk-ours&a", "a"),
+    fn documented_and_configured_parameters_pass() {
+        use Format::{AnthropicMessages, Gemini, OpenAiChat};
+        for (format, query, passed) in [
+            (AnthropicMessages, "beta=true", "beta=true"),
+            (Gemini, "key=sk-ours", ""),
             (
+                Gemini,
+                "alt=sse&key=sk-ours&pageToken=x",
+                "alt=sse&pageToken=x",
+            ),
+            (OpenAiChat, "KEY=sk-ours&after=a&a", "after=a"),
+            (
+                OpenAiChat,
                 "%6bey=sk-ours&include%5B%5D=a&access_token=y",
                 "include%5B%5D=a",
             ),
-            ("keys=1&api_key=sk-ours", "keys=1"),
-            ("", ""),
+            (
+                OpenAiChat,
+                "keys=1&key=2&api_key=sk-ours&tenant=7",
+                "keys=1&tenant=7",
+            ),
+            (OpenAiChat, "", ""),
         ] {
-            assert_eq!(without_credentials(query), passed, "{query}");
+            let passed_on =
+                permitted_parameters(query, format, &PatternList::new(["tenant", "k*"]));
+            assert_eq!(passed_on, passed, "{query}");
+        }
+    }
+
+    #[test]
+    fn configured_headers_pass_and_unknown_ones_do_not() {
+        for kind in ["openai", "anthropic", "gemini"] {
+            let header = send(
+                kind,
+                &[
+                    ("x-tenant", "7"),
+                    ("x-tenant-token", "sk-ours"),
+                    ("x-internal", "1"),
+                    ("openai-organization", "org-1"),
+                    ("openai-project", "proj_1"),
+                    ("x-goog-user-project", "p"),
+                    ("cf-connecting-ip", "10.0.0.1"),
+                    ("via", "1.1 a"),
+                    ("referer", "http://intranet/"),
+                    ("upgrade", "h2c"),
+                    ("x-request-id", "not sane\u{e9}"),
+                ],
+            );
+            assert_eq!(value(&header, "x-tenant"), Some("7"));
+            assert_eq!(value(&header, "x-request-id"), Some("ours"));
+            for name in [
+                "x-internal",
+                "x-tenant-token",
+                "openai-organization",
+                "openai-project",
+                "x-goog-user-project",
+                "cf-connecting-ip",
+                "via",
+                "referer",
+                "upgrade",
+            ] {
+                assert_eq!(value(&header, name), None, "{kind} {name}");
+            }
         }
     }
 
@@ -475,6 +577,12 @@ mod tests {
             ("set-cookie", "a=b"),
             ("x-request-id", "theirs"),
             ("x-debug", "key sk-theirs was used"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("strict-transport-security", "max-age=1"),
+            ("set-cookie2", "a=b"),
+            ("x-llm-router-rule", "theirs"),
+            ("x-llm-router-budget-remaining", "1"),
             ("anthropic-ratelimit-requests-limit", "5"),
         ] {
             header.append_header(name, text).unwrap();
@@ -489,8 +597,17 @@ mod tests {
         };
         for_client(&mut header, &provider("p", "openai", &["*"]), &marks).unwrap();
         let value = |name: &str| header.headers.get(name).map(|value| value.as_bytes());
-        assert_eq!(value("set-cookie"), None);
-        assert_eq!(value("x-debug"), None);
+        for name in [
+            "set-cookie",
+            "set-cookie2",
+            "x-debug",
+            "connection",
+            "x-hop",
+            "strict-transport-security",
+            "x-llm-router-budget-remaining",
+        ] {
+            assert_eq!(value(name), None, "{name}");
+        }
         assert_eq!(value("x-request-id"), Some(&b"ours"[..]));
         assert_eq!(value("x-upstream-request-id"), Some(&b"theirs"[..]));
         assert_eq!(value(RULE), Some(&b"ours"[..]));

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use llm_router_domain::retry::{AttemptResult, StreamErrorKind, limit_wait, retry_after};
-use llm_router_wire::error::{body_status, provider_message, says_spend_limit};
+use llm_router_wire::error::{body_status, provider_details, provider_message, says_spend_limit};
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
+use serde_json::Value;
 
 use crate::budgets::BudgetRefusal;
 use crate::clock;
@@ -27,6 +28,8 @@ pub(crate) enum Failure {
         retry_after: Option<String>,
         /// The provider's own words, as far as they were read.
         said: Option<String>,
+        /// Anthropic's `error.details`.
+        details: Option<Box<Value>>,
     },
     /// An answer that began with an error although its status was a success.
     ErrorEvent(u16),
@@ -109,6 +112,7 @@ impl Refusal {
             status: self.status,
             retry_after: self.retry_after,
             said: provider_message(body),
+            details: provider_details(body).map(Box::new),
         };
         (failure, ending)
     }

@@ -96,6 +96,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             status,
             retry_after,
             said,
+            details,
         }) => {
             let said = said.clone().map(|said| match provider {
                 Some(provider) => clean_text(said, provider),
@@ -109,6 +110,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             let shown = if *status < 400 { 502 } else { *status };
             ApiError {
                 retry_after: retry_after.clone(),
+                details: details.clone(),
                 ..ApiError::upstream_error(shown, message)
             }
         }

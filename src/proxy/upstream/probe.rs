@@ -55,7 +55,8 @@ impl Live {
         let mut header = RequestHeader::build("GET", path.as_bytes(), None)?;
         let target = UpstreamTarget {
             path: path.into(),
-            translated: false,
+            request_id: None,
+            format: None,
         };
         for_provider(&mut header, provider, &target, &[])?;
         // A connection of its own: what is to be known is whether a new one can be had.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use llm_router_domain::format::Format;
+use serde_json::Value;
 
 use super::json::Json;
 use crate::error::ErrorBody;
@@ -21,6 +22,8 @@ pub(crate) struct ProviderError {
     pub(crate) code: Cow<'static, str>,
     pub(crate) message: String,
     pub(crate) param: Option<String>,
+    /// Anthropic's `error.details`.
+    pub(crate) details: Option<Box<Value>>,
 }
 
 /// A provider's error answer in the client's format: status and body.
@@ -78,6 +81,7 @@ impl ProviderError {
                 format!("The provider answered with status {status} and no message.")
             }),
             param: word("param").map(str::to_owned),
+            details: inner.get("details").and_then(details),
         }
     }
 
@@ -88,6 +92,7 @@ impl ProviderError {
             code: code.into(),
             message: message.to_owned(),
             param: None,
+            details: None,
         }
     }
 
@@ -107,6 +112,7 @@ impl ProviderError {
             code: &self.code,
             message: &self.message,
             param: self.param.as_deref(),
+            details: self.details.as_deref(),
             request_id,
         })
     }
@@ -119,6 +125,7 @@ impl From<ProviderError> for super::TranslateError {
             code: failure.code,
             message: failure.message,
             param: failure.param,
+            details: failure.details,
         }
     }
 }
@@ -130,6 +137,7 @@ impl From<super::TranslateError> for ProviderError {
             code: error.code,
             message: error.message,
             param: error.param,
+            details: error.details,
         }
     }
 }
@@ -160,6 +168,12 @@ fn message(outer: &Json<'_>, inner: &Json<'_>) -> Option<String> {
         .filter_map(|detail| detail.str("msg"))
         .collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// The details of an Anthropic error: an object. Google's are a list, and its own.
+fn details(found: &Json<'_>) -> Option<Box<Value>> {
+    let details: Value = serde_json::from_str(&found.to_text()).ok()?;
+    details.is_object().then(|| Box::new(details))
 }
 
 fn number_status(code: &Json<'_>) -> Option<u16> {
@@ -248,7 +262,7 @@ fn overflows(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

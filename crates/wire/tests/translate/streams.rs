@@ -48,6 +48,7 @@ const BROKEN: ErrorBody<'static> = ErrorBody {
     code: "upstream_timeout",
     message: "The provider went silent.",
     param: None,
+    details: None,
     request_id: "req-1",
 };
 
