@@ -22,6 +22,7 @@ use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Allowance, Key};
 use llm_router_domain::limit::Limits;
+use llm_router_domain::network::ClientAddressDetail;
 use llm_router_domain::price::PriceTable;
 use llm_router_domain::retry::RetryBounds;
 use llm_router_domain::rule::Rules;
@@ -65,6 +66,8 @@ pub(crate) struct Snapshot {
     /// Settings of the port that clients connect to. Those that need a restart may differ from the
     /// ones in effect.
     pub(crate) server: Server,
+    /// The part of clients' addresses that is shown.
+    pub(crate) client_address: ClientAddressDetail,
 }
 
 /// A provider as requests see it: the checked configuration, which it dereferences to, and what is
@@ -392,6 +395,7 @@ pub(crate) mod testing {
             prices: Arc::default(),
             facts: facts::built_in(),
             server: Server::default(),
+            client_address: ClientAddressDetail::default(),
         }
     }
 }

@@ -40,12 +40,14 @@ mod keeping;
 mod keys;
 mod ledger;
 mod limits;
+mod log_lines;
 mod metrics;
 mod on_postgres;
 mod proofs;
 mod providers;
 #[path = "../../crates/counters/tests/counters/support/redis.rs"]
 mod redis;
+mod refused;
 mod reload;
 mod replicas;
 mod requests;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::ledger::{AttemptStart, Disconnect, OpenEntry, bill};
+use llm_router_domain::ledger::{AttemptStart, Disconnect, LedgerSums, OpenEntry, bill};
 use llm_router_domain::price::Cost;
 use llm_router_wire::formats;
 use llm_router_wire::usage::UsageLayout;
@@ -105,6 +105,8 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         }
         let entry = entry.paid_from(budget.cloned(), bound);
+        inference.note_asked();
+        let attempts = &mut inference.attempts;
         let failed = attempts.take_entry();
         attempts.entry = Some(Box::new(entry));
         if let Some(failed) = failed {
@@ -117,7 +119,8 @@ impl Gateway {
                 explanation: None,
             };
             let trace = attempts.trace.as_deref_mut();
-            attempts.used_tokens += self.write(*failed, snapshot, closing, trace);
+            let (sums, user) = self.write(*failed, snapshot, closing, trace);
+            attempts.add(sums, user);
         }
         Ok(())
     }
@@ -141,17 +144,18 @@ impl Gateway {
             explanation: attempts.explanation.take(),
         };
         let trace = attempts.trace.as_deref_mut();
-        attempts.used_tokens += self.write(*entry, request.snapshot(), closing, trace);
+        let (sums, user) = self.write(*entry, request.snapshot(), closing, trace);
+        attempts.add(sums, user);
     }
 
-    /// Writes an attempt into the ledger; returns the tokens that it used.
+    /// Writes an attempt into the ledger; returns what it used, and its end user or owner.
     fn write(
         &self,
         mut entry: EntryDraft,
         snapshot: &Snapshot,
         closing: Closing,
         trace: Option<&mut Trace>,
-    ) -> u64 {
+    ) -> (LedgerSums, Box<str>) {
         let held = entry.opening().estimate.input_total();
         let deployment = Arc::clone(entry.deployment());
         let (budget, bound) = entry.take_budget();
@@ -162,8 +166,7 @@ impl Gateway {
             trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
         }
         self.budgets.settle(budget.as_ref(), &entry, held, bound);
-        let usage = &entry.outcome.usage;
-        let used = usage.input_total() + usage.output_total();
+        let used = (entry.sums(), entry.user().into());
         self.ledger.settle(entry, deployment.id());
         used
     }
