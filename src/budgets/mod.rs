@@ -88,7 +88,7 @@ impl BudgetRefusal {
 
 /// Returns what a budget is charged for an attempt: its cost, but the bound that was reserved where
 /// a part of it has no price.
-fn charged(entry: &LedgerEntry, bound: Cost) -> Decimal {
+fn budget_charge(entry: &LedgerEntry, bound: Cost) -> Decimal {
     let outcome = &entry.outcome;
     let cost = outcome.cost.usd().unwrap_or_default();
     let has_no_price = |reason: Reason| {
@@ -371,7 +371,7 @@ impl Budgets {
             let input = outcome.usage.input_total();
             state.margin.observe(provider, model, held, input);
         }
-        let cost = charged(entry, bound);
+        let cost = budget_charge(entry, bound);
         if let Some(shared) = &self.shared {
             drop(state);
             // It knows by the attempt's id whether a budget pays.

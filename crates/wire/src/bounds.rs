@@ -177,7 +177,7 @@ impl RequestBounds {
         }
     }
 
-    fn unbounded(&mut self, field: String, reason: &'static str) {
+    fn mark_unbounded(&mut self, field: String, reason: &'static str) {
         if self.unbounded.is_none() {
             self.unbounded = Some(Unbounded { field, reason });
         }
@@ -208,14 +208,14 @@ impl RequestBounds {
             };
             match (tool_kind.charge, uses) {
                 (Charge::Uses(fee), Some(uses)) => self.add(fee, uses),
-                (Charge::Uses(_), None) => self.unbounded(field(), "may run any number of times"),
+                (Charge::Uses(_), None) => self.mark_unbounded(field(), "may run any number of times"),
                 (Charge::Once(fee), uses) => {
                     self.add(fee, 1);
                     self.rounds = self.rounds.saturating_add(uses.unwrap_or(1));
                 }
                 (Charge::Tokens, Some(uses)) => self.rounds = self.rounds.saturating_add(uses),
-                (Charge::Tokens, None) => self.unbounded(field(), "may run any number of times"),
-                (Charge::OtherModel, _) => self.unbounded(
+                (Charge::Tokens, None) => self.mark_unbounded(field(), "may run any number of times"),
+                (Charge::OtherModel, _) => self.mark_unbounded(
                     format!("tools[{index}]"),
                     "is charged at another model's price, without a limit",
                 ),

@@ -49,18 +49,18 @@ impl fmt::Display for BudgetExceeded {
             return write!(
                 f,
                 "the budget of {account} is used up: ${} of ${total} is spent{until}",
-                shown(self.spent, RoundingStrategy::ToZero)
+                in_usd(self.spent, RoundingStrategy::ToZero)
             );
         }
         write!(
             f,
             "this call may cost up to ${}, and ${} of ${total} is left in the budget of \
              {account}{until}",
-            shown(self.amount, RoundingStrategy::ToPositiveInfinity),
-            shown(left, RoundingStrategy::ToZero),
+            in_usd(self.amount, RoundingStrategy::ToPositiveInfinity),
+            in_usd(left, RoundingStrategy::ToZero),
         )?;
         if self.reserved > Decimal::ZERO {
-            let reserved = shown(self.reserved, RoundingStrategy::ToPositiveInfinity);
+            let reserved = in_usd(self.reserved, RoundingStrategy::ToPositiveInfinity);
             write!(
                 f,
                 "; calls under way may cost up to ${reserved} of the rest"
@@ -73,7 +73,7 @@ impl fmt::Display for BudgetExceeded {
 /// Digits behind the point of an amount that people read.
 const SHOWN_DIGITS: u32 = 6;
 
-fn shown(usd: Decimal, rounding: RoundingStrategy) -> Decimal {
+fn in_usd(usd: Decimal, rounding: RoundingStrategy) -> Decimal {
     usd.round_dp_with_strategy(SHOWN_DIGITS, rounding)
         .normalize()
 }
