@@ -85,6 +85,6 @@ pub(super) struct Cleaned {
     pub(super) target: CleanTarget,
     /// None where there was nothing to change.
     pub(super) request: Option<(RequestHead, Bytes, Option<Splice>)>,
-    /// What was taken out or lowered, as the client spells it.
+    /// Fields that were taken out or lowered, as the client spells them.
     pub(super) dropped: Vec<String>,
 }

@@ -12,8 +12,8 @@ use llm_router_providers::{Call, UpstreamRoute};
 use llm_router_wire::ceiling::lower_ceilings;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::translate::{
-    RequestOptions, TranslateError, TranslatedRequest, clean_history, family_ceiling,
-    translate_count_request, translate_request,
+    RequestOptions, TranslateError, TranslatedRequest, clean_history, translate_count_request,
+    translate_request,
 };
 
 use crate::clock;
@@ -44,7 +44,10 @@ impl Inference {
             model: Arc::clone(&deployment.model),
             compat: deployment.provider.compat,
             dialect: deployment.provider.kind.quirks().chat_dialect,
-            max_output: self.max_output(deployment),
+            max_output: self
+                .request
+                .snapshot()
+                .max_output(&deployment.provider, &deployment.model),
         };
         let made = self.attempts.bodies.translated.as_ref();
         if made.is_some_and(|made| made.target == target) {
@@ -86,7 +89,10 @@ impl Inference {
         let target = CleanTarget {
             dialect: deployment.provider.kind.quirks().chat_dialect,
             compat: deployment.provider.compat,
-            max_output: self.max_output(deployment),
+            max_output: self
+                .request
+                .snapshot()
+                .max_output(&deployment.provider, &deployment.model),
         };
         let made = self.attempts.bodies.cleaned.as_ref();
         if made.is_some_and(|made| made.target == target) {
@@ -121,15 +127,6 @@ impl Inference {
             dropped,
         });
         Ok(())
-    }
-
-    /// Returns the most tokens of output that a deployment's model gives, where that is known.
-    fn max_output(&self, deployment: &Deployment) -> Option<u64> {
-        let provider = &deployment.provider;
-        let snapshot = &self.request.live.snapshot;
-        let facts = snapshot.model_facts(&provider.id, provider.kind.name(), &deployment.model);
-        let known = facts.and_then(|facts| facts.max_output);
-        known.or_else(|| family_ceiling(&deployment.model))
     }
 
     /// Returns the translation that the current candidate is sent, if it is sent one.

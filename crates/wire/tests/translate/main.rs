@@ -6,6 +6,7 @@
 mod answers;
 mod conversations;
 mod documentation;
+mod facts;
 mod fixtures;
 mod limits;
 mod obedience;
