@@ -13,7 +13,7 @@ use crate::harness::{Answer, Gateway, GatewayBuilder, eventually, gateway};
 
 /// Providers of every format on one port: what is sent below `/down` is refused with 503.
 #[derive(Clone, Default)]
-struct CapturingUpstream(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct CapturingUpstream(Arc<Mutex<Vec<Bytes>>>);
 
 impl CapturingUpstream {
     async fn start(&self) -> String {
@@ -27,27 +27,23 @@ impl CapturingUpstream {
     /// The bodies that came since the last call.
     fn take(&self) -> Vec<Value> {
         let seen = std::mem::take(&mut *self.0.lock().unwrap());
-        let body = |(_, body): (String, Vec<u8>)| serde_json::from_slice(&body).unwrap();
-        seen.into_iter().map(body).collect()
+        let body = |body: &Bytes| serde_json::from_slice(body).unwrap();
+        seen.iter().map(body).collect()
     }
 
     /// The one body that came since the last call, as it was sent.
     fn take_text(&self) -> String {
-        let mut seen = std::mem::take(&mut *self.0.lock().unwrap());
+        let seen = std::mem::take(&mut *self.0.lock().unwrap());
         assert_eq!(seen.len(), 1, "{seen:?}");
-        String::from_utf8(seen.remove(0).1).unwrap()
+        String::from_utf8(seen[0].to_vec()).unwrap()
     }
 }
 
 /// Answers in the format that was asked in; calls the first tool if there are any.
 async fn answer(State(upstream): State<CapturingUpstream>, uri: Uri, sent: Bytes) -> Response {
-    let path = uri.path().to_owned();
+    let path = uri.path();
     let body: Value = serde_json::from_slice(&sent).unwrap();
-    upstream
-        .0
-        .lock()
-        .unwrap()
-        .push((path.clone(), sent.to_vec()));
+    upstream.0.lock().unwrap().push(sent);
     if path.starts_with("/down") {
         let error = json!({ "error": { "message": "down", "type": "server_error" } });
         return (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response();

@@ -103,6 +103,9 @@ fn budget_span(body: &[u8]) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::request::RequestHead;
     use Endpoint::{ChatCompletions, Completions, CountTokens, Messages, Responses};
@@ -196,5 +199,53 @@ mod tests {
             text,
             r#"{"model":"m","thinking":{"budget_tokens":2000},"max_tokens":1200}"#
         );
+    }
+
+    proptest! {
+        #[test]
+        fn every_ceiling_is_the_lower_one_and_nothing_else_changes(
+            asked in prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "x",
+                ]),
+                prop_oneof![
+                    (0_u64..200_000).prop_map(Value::from),
+                    Just(json!("9")), Just(json!(null)), Just(json!(1.5)),
+                ],
+                0..5,
+            ),
+            budget in prop::option::of(0_u64..200_000),
+            most in 1_u64..100_000,
+            endpoint in prop::sample::select(Endpoint::ALL.to_vec()),
+            pretty in any::<bool>(),
+        ) {
+            let mut body = json!({"model": "m", "messages": [{"max_tokens": 999_999}]});
+            for (name, value) in asked {
+                body[name] = value;
+            }
+            if let Some(budget) = budget {
+                body["thinking"] = json!({"type": "enabled", "budget_tokens": budget});
+            }
+            let text = if pretty {
+                serde_json::to_string_pretty(&body).unwrap()
+            } else {
+                body.to_string()
+            };
+            let lowered = lower(endpoint, &text, most, Compat::Lenient).unwrap();
+            let (found, fields) = lowered.unwrap_or((text, Vec::new()));
+            let found: Value = serde_json::from_str(&found).unwrap();
+            for field in ceilings(endpoint) {
+                let name = field.name();
+                if let Some(asked) = body[name].as_u64() {
+                    prop_assert_eq!(found[name].as_u64(), Some(asked.min(most)));
+                    prop_assert_eq!(fields.contains(&name), asked > most);
+                }
+            }
+            for field in fields {
+                let pointer = format!("/{}", field.replace('.', "/"));
+                *body.pointer_mut(&pointer).unwrap() = found.pointer(&pointer).unwrap().clone();
+            }
+            prop_assert_eq!(body, found);
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! Walks over the schemas inside of a JSON Schema. It must not judge them.
+//! Walks over the schemas inside of a JSON Schema, parsed or as text. It must not change them.
+
+use memchr::memchr2;
 
 use crate::translate::json::{Json, Object};
 
@@ -102,4 +104,168 @@ pub(super) fn has_type(schema: &Object<'_>, kind: &str) -> bool {
 pub(super) fn is_closed(schema: &Object<'_>) -> bool {
     let more = schema.get("additionalProperties");
     more.and_then(Json::as_bool) == Some(false)
+}
+
+/// Returns true if an array inside of a schema doesn't say what it holds. It is one pass over the
+/// text, for most schemas need no change and aren't parsed. May be true where keys have escapes.
+pub(super) fn lacks_items(schema: &[u8]) -> bool {
+    let mut open: Vec<Open<'_>> = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = schema.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => {
+                let place = open
+                    .last()
+                    .map_or(Place::Schema, |parent| parent.place_of(byte));
+                open.push(Open::new(place));
+            }
+            b'}' | b']' => {
+                if open.pop().is_some_and(|closed| closed.lacks_items()) {
+                    return true;
+                }
+            }
+            b',' => {
+                if let Some(parent) = open.last_mut() {
+                    parent.key = None;
+                }
+            }
+            b'"' => {
+                let end = string_end(schema, at);
+                let text = schema.get(at..end).unwrap_or_default();
+                at = end + 1;
+                take_string(&mut open, text);
+            }
+            b'n' => {
+                // A null is as good as nothing.
+                if let Some(parent) = open.last_mut() {
+                    parent.says &= !parent.is_items_key();
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Place of an object or a list in a schema.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Schema,
+    /// Schemas by name, or a list of them.
+    Schemas,
+    /// The types of a schema.
+    Types,
+    Other,
+}
+
+/// An object or a list whose end is still to come.
+struct Open<'t> {
+    place: Place,
+    key: Option<&'t [u8]>,
+    array: bool,
+    /// Says what the array holds.
+    says: bool,
+}
+
+impl<'t> Open<'t> {
+    const fn new(place: Place) -> Self {
+        Self {
+            place,
+            key: None,
+            array: false,
+            says: false,
+        }
+    }
+
+    const fn lacks_items(&self) -> bool {
+        self.array && !self.says
+    }
+
+    fn is_items_key(&self) -> bool {
+        self.place == Place::Schema && matches!(self.key, Some(b"items" | b"prefixItems"))
+    }
+
+    /// The place of what opens below with `byte`.
+    fn place_of(&self, byte: u8) -> Place {
+        let is = |keys: &[&str]| {
+            let named = |key: &[u8]| keys.iter().any(|name| name.as_bytes() == key);
+            self.key.is_some_and(named)
+        };
+        match (self.place, byte) {
+            (Place::Schemas, b'{') => Place::Schema,
+            (Place::Schema, b'{') if is(&SCHEMAS) => Place::Schema,
+            (Place::Schema, b'[') if is(&SCHEMAS) => Place::Schemas,
+            (Place::Schema, b'{') if is(&SCHEMAS_BY_NAME) => Place::Schemas,
+            (Place::Schema, b'[') if is(&["type"]) => Place::Types,
+            _ => Place::Other,
+        }
+    }
+}
+
+/// Takes a string: a key where none is open, else a value. In a list it is taken as a key, which
+/// doesn't matter there.
+fn take_string<'t>(open: &mut [Open<'t>], text: &'t [u8]) {
+    match open {
+        [.., schema, types] if types.place == Place::Types => schema.array |= text == b"array",
+        [.., parent] if parent.key.is_none() => {
+            parent.key = Some(text);
+            parent.says |= parent.is_items_key();
+        }
+        [.., schema] if schema.place == Place::Schema && schema.key == Some(b"type") => {
+            schema.array |= text == b"array";
+        }
+        _ => {}
+    }
+}
+
+/// The offset of the quote that ends the string whose content begins at `from`.
+fn string_end(text: &[u8], mut from: usize) -> usize {
+    loop {
+        let rest = text.get(from..).unwrap_or_default();
+        match memchr2(b'"', b'\\', rest) {
+            Some(found) if rest.get(found) == Some(&b'"') => return from + found,
+            Some(found) => from += found + 2,
+            None => return text.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_without_items_are_found() {
+        for (schema, expected) in [
+            (r#"{"type":"array"}"#, true),
+            (r#"{ "type" : "array" , "items" : {} }"#, false),
+            (r#"{"items":true,"type":["null","array"]}"#, false),
+            (r#"{"type":["array"],"items":null}"#, true),
+            (r#"{"type":"array","prefixItems":[{}]}"#, false),
+            (r#"{"properties":{"items":{"type":"array"}}}"#, true),
+            (r#"{"type":"array","items":{"type":"array"}}"#, true),
+            (
+                r#"{"properties":{"type":{"type":"array","items":{}}}}"#,
+                false,
+            ),
+            (r#"{"properties":{"array":{"type":"string"}}}"#, false),
+            (
+                r#"{"enum":["array",{"type":"array"}],"default":{"type":"array"}}"#,
+                false,
+            ),
+            (r#"{"description":"a \"type\":\"array\" {"}"#, false),
+            (r#"{"anyOf":[{"type":"null"},{"type":"array"}]}"#, true),
+            (r#"{"$defs":{"a":{"not":{"type":"array"}}}}"#, true),
+            (r#"{"additionalProperties":{"type":"array"}}"#, true),
+            (
+                r#"{"additionalProperties":false,"minItems":1,"type":"object"}"#,
+                false,
+            ),
+            ("{", false),
+            (r#"{"type":"arr"#, false),
+        ] {
+            assert_eq!(lacks_items(schema.as_bytes()), expected, "{schema}");
+        }
+    }
 }

@@ -3,10 +3,8 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-
 use super::TargetLimits;
-use super::schema_walk::{each_schema, has_type};
+use super::schema_walk::{each_schema, has_type, lacks_items};
 use crate::json;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{Function, NeutralRequest, Tool};
@@ -335,7 +333,7 @@ fn fit_arrays(function: &mut Function<'_>, limits: &TargetLimits) {
         return;
     }
     if let Some(schema) = &mut function.schema
-        && memmem::find(schema.to_text().as_bytes(), b"\"array\"").is_some()
+        && lacks_items(schema.to_text().as_bytes())
     {
         each_schema(schema, &mut |object| {
             let says = object.has("items") || object.has("prefixItems");
