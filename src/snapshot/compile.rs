@@ -110,6 +110,7 @@ pub(crate) fn compile(
         prices: Arc::clone(&surroundings.prices),
         facts: facts::built_in(),
         server: config.server.clone(),
+        client_address: config.telemetry.client_address,
     }
 }
 

@@ -9,6 +9,7 @@ mod documentation;
 mod facts;
 mod fixtures;
 mod limits;
+mod obedience;
 mod properties;
 mod recordings;
 mod requests;
