@@ -48,12 +48,10 @@ impl Scripted {
 async fn serve(mut stream: TcpStream, answer: String, log: Arc<Mutex<Vec<Value>>>) {
     let (mut held, mut buffer) = (Vec::new(), [0; 16_384]);
     loop {
-        let Ok(1..) = stream.read(&mut buffer).await.map(|read| {
-            held.extend_from_slice(&buffer[..read]);
-            read
-        }) else {
-            return;
-        };
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => held.extend_from_slice(&buffer[..read]),
+        }
         let text = String::from_utf8_lossy(&held).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
@@ -166,8 +164,8 @@ async fn thinking_is_not_asked_for_where_its_thoughts_are_lost() {
     }
 }
 
-#[tokio::test]
-async fn a_public_name_answers_as_asked_where_agents_need_it() {
+/// A gateway with public names at providers that answer in two formats.
+async fn public_names() -> Gateway {
     let chat = r#"{"id":"c","object":"chat.completion","created":1,"model":"gpt-4o-2024","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
     let plain = Scripted::run(200, "application/json", MESSAGE.to_owned()).await;
     let events = Scripted::run(200, "text/event-stream", MESSAGE_EVENTS.to_owned()).await;
@@ -175,74 +173,41 @@ async fn a_public_name_answers_as_asked_where_agents_need_it() {
     let builder = plain.add(gateway(), "plain", "anthropic");
     let builder = events.add(builder, "events", "anthropic");
     let mut builder = openai.add(builder, "oai", "openai");
+    let claude = "claude-sonnet-4-5";
     for (name, provider, model, answers_as) in [
-        ("strong", "plain", "claude-sonnet-4-5", None),
-        ("strong-stream", "events", "claude-sonnet-4-5", None),
+        ("strong", "plain", claude, None),
+        ("strong-stream", "events", claude, None),
         ("strong-oai", "oai", "gpt-4o", None),
-        ("plain-served", "plain", "claude-sonnet-4-5", Some("served")),
+        ("plain-served", "plain", claude, Some("served")),
         ("oai-asked", "oai", "gpt-4o", Some("asked")),
     ] {
-        let mut public =
-            json!({"name": name, "deployments": [{"provider": provider, "model": model}]});
+        let deployment = json!({"provider": provider, "model": model});
+        let mut public = json!({"name": name, "deployments": [deployment]});
         if let Some(word) = answers_as {
             public["answers_as"] = word.into();
         }
         builder = builder.add("models", public);
     }
-    let gateway = builder.run().await;
-    for (path, model, stream, named, served) in [
-        (
-            "/v1/messages",
-            "strong",
-            false,
-            "strong",
-            "claude-sonnet-4-5",
-        ),
-        (
-            "/v1/messages",
-            "strong-stream",
-            true,
-            "strong-stream",
-            "claude-sonnet-4-5",
-        ),
-        ("/v1/messages", "strong-oai", false, "strong-oai", "gpt-4o"),
-        (
-            "/v1/messages",
-            "plain-served",
-            false,
-            "claude-sonnet-4-5",
-            "claude-sonnet-4-5",
-        ),
-        (
-            "/v1/messages",
-            "plain/claude-sonnet-4-5",
-            false,
-            "claude-sonnet-4-5",
-            "claude-sonnet-4-5",
-        ),
-        (
-            "/v1/chat/completions",
-            "strong-oai",
-            false,
-            "gpt-4o-2024",
-            "gpt-4o",
-        ),
-        (
-            "/v1/chat/completions",
-            "oai-asked",
-            false,
-            "oai-asked",
-            "gpt-4o",
-        ),
-        (
-            "/v1/chat/completions",
-            "strong",
-            false,
-            "claude-sonnet-4-5",
-            "claude-sonnet-4-5",
-        ),
+    builder.run().await
+}
+
+#[tokio::test]
+async fn a_public_name_answers_as_asked_where_agents_need_it() {
+    let gateway = public_names().await;
+    let (messages, chat) = ("/v1/messages", "/v1/chat/completions");
+    let (claude, gpt) = ("claude-sonnet-4-5", "gpt-4o");
+    for (path, model, named, served) in [
+        (messages, "strong", "strong", claude),
+        (messages, "strong-stream", "strong-stream", claude),
+        (messages, "strong-oai", "strong-oai", gpt),
+        (messages, "plain-served", claude, claude),
+        (messages, "plain/claude-sonnet-4-5", claude, claude),
+        (chat, "strong-oai", "gpt-4o-2024", gpt),
+        (chat, "oai-asked", "oai-asked", gpt),
+        (chat, "strong", claude, claude),
     ] {
-        let answer = ask(&gateway, path, message(model, json!({"stream": stream}))).await;
+        let stream = json!({"stream": model == "strong-stream"});
+        let answer = ask(&gateway, path, message(model, stream)).await;
         assert_eq!(answer.status, 200, "{path} {model}: {answer:?}");
         let text = String::from_utf8(answer.body.clone()).unwrap();
         let expected = format!("\"model\":\"{named}\"");

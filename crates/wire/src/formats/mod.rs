@@ -169,8 +169,12 @@ pub(crate) trait ClientCodec: Sync {
     }
 
     /// Removes thoughts of other formats' providers from a request, and what can't be had without
-    /// thoughts; the names of what was removed.
-    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'static str>;
+    /// thoughts. Returns the names of what was removed, or none if the request is as it was.
+    fn clean_history(
+        &self,
+        request: &mut Object<'_>,
+        dialect: ChatDialect,
+    ) -> Option<Vec<&'static str>>;
 
     /// The names under which an endpoint may have a parameter, the one to use first; none if it has
     /// no such parameter.

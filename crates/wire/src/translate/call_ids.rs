@@ -24,14 +24,15 @@ impl CallIds {
         }
     }
 
-    /// Takes an id: the one given, or that with a number behind it.
+    /// Takes an id: the one given, or that with a number behind it. The number isn't `_2`: agents that
+    /// split calls give the parts such ids and would take the call for a part of the first.
     pub(crate) fn take<'i>(&mut self, id: Cow<'i, str>) -> Cow<'i, str> {
         if self.taken.insert(id.to_string()) {
             return id;
         }
         let number = self.next.entry(id.to_string()).or_insert(2);
         loop {
-            let other = format!("{id}_{number}");
+            let other = format!("{id}-n{number}");
             *number += 1;
             if self.taken.insert(other.clone()) {
                 return Cow::Owned(other);
@@ -109,11 +110,11 @@ mod tests {
 
     #[test]
     fn an_id_is_taken_once() {
-        let mut ids = CallIds::beside(&HashSet::from(["x".to_owned(), "x_3".to_owned()]));
+        let mut ids = CallIds::beside(&HashSet::from(["x".to_owned(), "x-n3".to_owned()]));
         let mut take = |id: &'static str| ids.take(id.into()).into_owned();
         assert_eq!(
             [take("y"), take("x"), take("x"), take("y")],
-            ["y", "x_2", "x_4", "y_2"]
+            ["y", "x-n2", "x-n4", "y-n2"]
         );
     }
 }

@@ -291,22 +291,25 @@ mod tests {
         for (given, expected) in [
             (
                 &["a call:x call:x", "u result:x result:x"][..],
-                &["a call:x call:x_2", "u result:x result:x_2"][..],
+                &["a call:x call:x-n2", "u result:x result:x-n2"][..],
             ),
             (
                 &["a call:x", "u result:x", "a call:x", "u result:x"],
-                &["a call:x", "u result:x", "a call:x_2", "u result:x_2"],
+                &["a call:x", "u result:x", "a call:x-n2", "u result:x-n2"],
             ),
             // The first call was never answered.
             (
                 &["a call:x", "u text:stop", "a call:x", "u result:x"],
-                &["a call:x", "u text:stop", "a call:x_2", "u result:x_2"],
+                &["a call:x", "u text:stop", "a call:x-n2", "u result:x-n2"],
             ),
             (
-                &["a call:x call:x call:x_2", "u result:x result:x_2 result:x"],
                 &[
-                    "a call:x call:x_2 call:x_2_2",
-                    "u result:x result:x_2_2 result:x_2",
+                    "a call:x call:x call:x-n2",
+                    "u result:x result:x-n2 result:x",
+                ],
+                &[
+                    "a call:x call:x-n2 call:x-n2-n2",
+                    "u result:x result:x-n2-n2 result:x-n2",
                 ],
             ),
             // A result that nothing called for is left to the provider.

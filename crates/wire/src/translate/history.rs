@@ -1,6 +1,6 @@
 //! Removes what earlier responses of other providers left in a conversation from a request that is
-//! otherwise passed on as it came: a provider refuses thoughts that it hasn't signed itself. What
-//! that is in each format is in the format's folder.
+//! otherwise passed on as it came: a provider refuses thoughts that it hasn't signed itself, and ids
+//! of calls in an alphabet that isn't its own. What that is in each format is in the format's folder.
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
@@ -32,10 +32,7 @@ pub fn clean_history(format: Format, dialect: ChatDialect, body: &[u8]) -> Optio
     let Json::Object(request) = &mut json else {
         return None;
     };
-    let dropped = client.clean_history(request, dialect);
-    if dropped.is_empty() {
-        return None;
-    }
+    let dropped = client.clean_history(request, dialect)?;
     let mut out = BytesMut::with_capacity(body.len());
     json.write(&mut out);
     Some(CleanedHistory {
@@ -128,6 +125,36 @@ mod tests {
             body.as_bytes(),
         );
         assert_eq!(found.unwrap().dropped, ["thinking", "context_management"]);
+    }
+
+    #[test]
+    fn ids_of_calls_fit_anthropics_alphabet() {
+        let body = |id: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"assistant","content":[{{"type":"tool_use","id":"{id}","name":"f","input":{{}}}}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"{id}"}}]}}]}}"#
+            )
+        };
+        let format = Format::AnthropicMessages;
+        for id in ["functions.f:0", "a b", "é"] {
+            let found = clean_history(format, ChatDialect::OpenAi, body(id).as_bytes()).unwrap();
+            let text = String::from_utf8(found.body.to_vec()).unwrap();
+            let fitted = text
+                .split("\"id\":\"")
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap();
+            assert!(
+                fitted
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            );
+            assert_eq!((&text, found.dropped.len()), (&body(fitted), 0));
+        }
+        for id in ["toolu_1", "call_1", "x-n2"] {
+            assert_eq!(clean(format, ChatDialect::OpenAi, &body(id)), None);
+        }
     }
 
     #[test]

@@ -96,9 +96,14 @@ impl ResponseContext {
         CallIds::beside(&self.call_ids)
     }
 
-    /// The id of an answer as the client's format has them; the provider's own stays readable.
+    /// The id of an answer as the client's format has them; the provider's own stays readable. One
+    /// that soon repeats gets the request's id behind it: agents take answers with one id for one.
     pub(crate) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
         match id.filter(|id| !id.is_empty()) {
+            Some(id) if repeats(id) => {
+                let own = id.strip_prefix(prefix).unwrap_or(id);
+                format!("{prefix}{own}_{}", self.request_id)
+            }
             Some(id) if id.starts_with(prefix) => id.to_owned(),
             Some(id) => format!("{prefix}{id}"),
             None => format!("{prefix}{}", self.request_id),
@@ -115,6 +120,12 @@ impl ResponseContext {
     pub(crate) fn is_custom(&self, name: &str) -> bool {
         self.custom_tools.iter().any(|custom| custom == name)
     }
+}
+
+/// Returns true for ids that are hardly more than a number below a thousand, as Ollama draws them.
+fn repeats(id: &str) -> bool {
+    let number = id.rsplit(['-', '_']).next().unwrap_or(id);
+    number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn custom_tools(request: &NeutralRequest<'_>) -> Vec<String> {

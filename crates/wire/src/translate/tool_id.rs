@@ -53,6 +53,11 @@ impl Spelling {
         Some(format!("{plain}_{:016x}", hash(text)))
     }
 
+    /// Returns true if a text is spelled so already.
+    pub(crate) fn fits(self, text: &[u8]) -> bool {
+        std::str::from_utf8(text).is_ok_and(|text| self.fit(text).is_none())
+    }
+
     /// Fits a text in its place.
     pub(crate) fn apply(self, text: &mut Text<'_>) {
         if let Some(fitted) = self.fit(text) {

@@ -262,7 +262,7 @@ fn calls_of_an_answer_have_ids_that_no_other_call_has() {
             let streamed = stream(from, to, chunks, StreamEnd::Complete, context);
             for text in [plain, streamed] {
                 let ids = client_ids(to, &text);
-                assert_eq!(ids[..3], ["x_2", "z", "z_2"], "{from} {to}: {text}");
+                assert_eq!(ids[..3], ["x-n2", "z", "z-n2"], "{from} {to}: {text}");
                 assert!(
                     ids.len() == 4 && ids[3].starts_with("call_made_"),
                     "{ids:?}"
@@ -452,7 +452,7 @@ proptest! {
     fn ids_of_a_history_are_unique_and_results_keep_their_call(
         turns in prop::collection::vec(
             prop::collection::vec(
-                prop_oneof![Just("x"), Just("y"), Just("x_2"), Just("call_0")], 1..4),
+                prop_oneof![Just("x"), Just("y"), Just("x-n2"), Just("call_0")], 1..4),
             1..5,
         ),
     ) {

@@ -1,10 +1,12 @@
 //! Removes from a messages request the thoughts that other vendors' models left in its history, and
 //! the request to think where Anthropic would miss its own.
 
+use memchr::memchr;
 use memchr::memmem::{find, find_iter};
 
 use crate::translate::json::{Json, Object};
 use crate::translate::signature::Signature;
+use crate::translate::tool_id::{Alphabet, Spelling};
 
 /// Marks of such a history.
 pub(super) const TRACES: &[&[u8]] = &[
@@ -14,6 +16,12 @@ pub(super) const TRACES: &[&[u8]] = &[
     b"\"signature\": \"\"",
 ];
 
+/// Spelling of the ids of calls.
+const CALL_ID: Spelling = Spelling {
+    most: None,
+    alphabet: Alphabet::Plain,
+};
+
 /// Begins the ids of calls that Anthropic's models make, also at other companies.
 const OWN_CALL: &[u8] = b"toolu_";
 
@@ -21,30 +29,32 @@ const OWN_CALL: &[u8] = b"toolu_";
 /// made while thinking with a budget is asked for.
 pub(super) fn may_need_cleaning(body: &[u8]) -> bool {
     TRACES.iter().any(|trace| find(body, trace).is_some())
-        || (find(body, b"\"budget_tokens\"").is_some() && has_foreign_result(body))
+        || result_ids(body).any(|id| !CALL_ID.fits(id))
+        || (find(body, b"\"budget_tokens\"").is_some()
+            && result_ids(body).any(|id| !id.starts_with(OWN_CALL)))
 }
 
-fn has_foreign_result(body: &[u8]) -> bool {
+/// The ids of the calls that have results, as they are written.
+fn result_ids(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     const KEY: &[u8] = b"\"tool_use_id\"";
-    find_iter(body, KEY).any(|at| {
-        let value = body.get(at + KEY.len()..).unwrap_or_default();
-        let value = value.trim_ascii_start().strip_prefix(b":");
-        let value = value.unwrap_or_default().trim_ascii_start();
-        value
-            .strip_prefix(b"\"")
-            .is_some_and(|id| !id.starts_with(OWN_CALL))
+    find_iter(body, KEY).filter_map(|at| {
+        let value = body.get(at + KEY.len()..)?.trim_ascii_start();
+        let value = value.strip_prefix(b":")?.trim_ascii_start();
+        let text = value.strip_prefix(b"\"")?;
+        text.get(..memchr(b'"', text)?)
     })
 }
 
 /// Removes thoughts that Anthropic didn't sign. Where it then misses the thought behind the last
 /// calls it isn't asked to think (docs.claude.com, "Extended thinking": the last turn with tools has
-/// to begin with a thought). The names of what was removed.
-pub(super) fn clean(request: &mut Object<'_>) -> Vec<&'static str> {
+/// to begin with a thought). Ids of calls are fitted to Anthropic's alphabet. Returns the names of what
+/// was removed, or none if the request is as it was.
+pub(super) fn clean(request: &mut Object<'_>) -> Option<Vec<&'static str>> {
     let mut removed = Vec::new();
     let Some(Json::Array(list)) = request.get_mut("messages") else {
-        return removed;
+        return None;
     };
-    let mut thoughts = false;
+    let (mut thoughts, mut fitted) = (false, false);
     list.retain_mut(|message| {
         let Json::Object(message) = message else {
             return true;
@@ -52,6 +62,9 @@ pub(super) fn clean(request: &mut Object<'_>) -> Vec<&'static str> {
         let Some(Json::Array(blocks)) = message.get_mut("content") else {
             return true;
         };
+        for block in blocks.iter_mut() {
+            fitted |= fit_id(block);
+        }
         let before = blocks.len();
         blocks.retain(|block| !is_foreign_block(block));
         thoughts |= blocks.len() < before;
@@ -72,7 +85,26 @@ pub(super) fn clean(request: &mut Object<'_>) -> Vec<&'static str> {
             removed.push("context_management");
         }
     }
-    removed
+    (fitted || !removed.is_empty()).then_some(removed)
+}
+
+/// Fits the id of a call, or of a result alike; true if it didn't fit.
+fn fit_id(block: &mut Json<'_>) -> bool {
+    let key = match block.str("type") {
+        Some("tool_use") => "id",
+        Some("tool_result") => "tool_use_id",
+        _ => return false,
+    };
+    let Json::Object(block) = block else {
+        return false;
+    };
+    match block.get_mut(key) {
+        Some(Json::String(id)) if !CALL_ID.fits(id.as_bytes()) => {
+            CALL_ID.apply(id);
+            true
+        }
+        _ => false,
+    }
 }
 
 fn is_foreign_block(block: &Json<'_>) -> bool {

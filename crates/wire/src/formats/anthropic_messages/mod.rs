@@ -139,7 +139,7 @@ impl ClientCodec for AnthropicMessages {
         history::may_need_cleaning(body)
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Vec<&'static str> {
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Option<Vec<&'static str>> {
         history::clean(request)
     }
 

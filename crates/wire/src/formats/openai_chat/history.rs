@@ -7,7 +7,7 @@ use crate::translate::options::ChatDialect;
 pub(super) const TRACES: &[&[u8]] = &[b"\"thinking_blocks\"", b"\"extra_content\""];
 
 /// OpenAI's servers know neither field; compatible ones may know `reasoning_content`.
-pub(super) fn clean(request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'static str> {
+pub(super) fn clean(request: &mut Object<'_>, dialect: ChatDialect) -> Option<Vec<&'static str>> {
     let (mut changed, mut signed) = (false, false);
     for message in messages(request, "messages") {
         changed |= message.remove("thinking_blocks");
@@ -18,13 +18,14 @@ pub(super) fn clean(request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'sta
             signed |= call.remove("extra_content");
         }
     }
-    [
+    let removed: Vec<&'static str> = [
         (changed, "messages.thinking_blocks"),
         (signed, "messages.tool_calls.extra_content"),
     ]
     .into_iter()
     .filter_map(|(removed, name)| removed.then_some(name))
-    .collect()
+    .collect();
+    (!removed.is_empty()).then_some(removed)
 }
 
 /// The objects of a list.

@@ -113,7 +113,11 @@ impl ClientCodec for OpenAiChat {
         history::TRACES
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'static str> {
+    fn clean_history(
+        &self,
+        request: &mut Object<'_>,
+        dialect: ChatDialect,
+    ) -> Option<Vec<&'static str>> {
         history::clean(request, dialect)
     }
 

@@ -7,17 +7,13 @@ use crate::translate::signature::Signature;
 pub(super) const TRACES: &[&[u8]] = &[b"\"anthropic#", b"\"anthropic-redacted#", b"\"gemini#"];
 
 /// Removes reasoning items that other vendors' models made.
-pub(super) fn clean(request: &mut Object<'_>) -> Vec<&'static str> {
+pub(super) fn clean(request: &mut Object<'_>) -> Option<Vec<&'static str>> {
     let Some(Json::Array(items)) = request.get_mut("input") else {
-        return Vec::new();
+        return None;
     };
     let before = items.len();
     items.retain(|item| !is_foreign_item(item));
-    if items.len() < before {
-        vec!["input.reasoning"]
-    } else {
-        Vec::new()
-    }
+    (items.len() < before).then(|| vec!["input.reasoning"])
 }
 
 fn is_foreign_item(item: &Json<'_>) -> bool {

@@ -116,7 +116,7 @@ impl ClientCodec for OpenAiResponses {
         history::TRACES
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Vec<&'static str> {
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Option<Vec<&'static str>> {
         history::clean(request)
     }
 
