@@ -39,6 +39,7 @@ mod keys;
 mod ledger;
 mod limits;
 mod metrics;
+mod money;
 mod on_postgres;
 mod proofs;
 mod providers;
