@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod me;
 pub(crate) mod monitoring;
 pub(crate) mod providers;
+pub(crate) mod refused;
 pub(crate) mod requests;
 pub(crate) mod router_metrics;
 pub(crate) mod rules;

@@ -39,7 +39,7 @@ pub use llm_router_domain::store_url::StoreUrl;
 pub use llm_router_yaml::Mark;
 pub use load::{DEFAULT_FILE, Loaded, load, load_text, schema};
 pub use mask::MASK;
-pub use model::{Deployment, Model};
+pub use model::{AnswersAs, Deployment, Model};
 pub use owner::Owner;
 pub use provider::{HealthCheck, Http2, OnDisconnect, PriceFrom, Provider, Timeouts};
 pub use provider_object::check_provider;

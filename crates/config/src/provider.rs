@@ -54,7 +54,7 @@ pub struct Provider {
     pub on_disconnect: OnDisconnect,
     /// Figure that its answers are billed by.
     pub price_from: PriceFrom,
-    /// Treatment of fields that its format can't express.
+    /// Treatment of what it doesn't take.
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
@@ -62,6 +62,8 @@ pub struct Provider {
     pub forward_headers: PatternList,
     /// Query parameters of clients' requests that it is sent besides the usual ones.
     pub forward_query: PatternList,
+    /// The most output tokens of its models, for those whose own ceiling isn't known.
+    pub max_output: Option<u64>,
     /// False if it is disabled, also because its `api_key` is empty.
     pub enabled: bool,
     /// True if its address may be link-local.
@@ -177,7 +179,8 @@ pub(crate) struct RawProvider {
     responses: bool,
     /// Figure that its answers are billed by. Default: reported for OpenRouter, table for others.
     price_from: Option<PriceFrom>,
-    /// Treatment of fields that the provider's format can't express, in requests of other formats.
+    /// Treatment of what the provider doesn't take: fields that its format can't express, values
+    /// beyond its limits, a ceiling of output above the model's own.
     #[serde(default)]
     compat: Compat,
     /// Headers to add to every request.
@@ -192,6 +195,10 @@ pub(crate) struct RawProvider {
     /// documentation; * stands for any text. Those that carry a credential are never passed on.
     #[serde(default)]
     forward_query: Items<Text<NamePattern>>,
+    /// The most output tokens of its models, for those whose own ceiling isn't known. Requests of
+    /// keys with a budget that set no limit of their own need it.
+    #[schemars(range(min = 1))]
+    max_output: Option<u64>,
     /// Set to false to disable the provider.
     #[serde(default = "yes")]
     enabled: bool,
@@ -339,6 +346,7 @@ impl RawProvider {
                 &at.field("forward_query"),
                 diagnostics,
             ),
+            max_output: self.max_output.filter(|most| *most > 0),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
         }

@@ -16,6 +16,7 @@ pub mod network;
 pub mod pattern;
 pub mod price;
 pub mod quantile;
+pub mod refusal;
 pub mod rendezvous;
 pub mod retry;
 pub mod rule;

@@ -13,6 +13,7 @@ use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, Disconnect, LedgerEntry, OpenEntry, RouteExplanation, Timings,
 };
+use llm_router_domain::price::Cost;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
@@ -47,6 +48,8 @@ pub(crate) struct EntryDraft {
     whole: bool,
     /// Budget that it is charged to: the one at its start, even if the key has changed since.
     budget: Option<KeyBudget>,
+    /// The most that it can cost, as reserved; unpriced if no budget pays.
+    bound: Cost,
 }
 
 /// Reader of the response's usage.
@@ -76,14 +79,18 @@ pub(crate) struct Closing {
 }
 
 impl EntryDraft {
-    /// The same, paid from a budget.
-    pub(crate) fn paid_from(self, budget: Option<KeyBudget>) -> Self {
-        Self { budget, ..self }
+    /// The same, paid from a budget, on which at most `bound` is reserved.
+    pub(crate) fn paid_from(self, budget: Option<KeyBudget>, bound: Cost) -> Self {
+        Self {
+            budget,
+            bound,
+            ..self
+        }
     }
 
-    /// Takes the budget that it is charged to.
-    pub(crate) const fn take_budget(&mut self) -> Option<KeyBudget> {
-        self.budget.take()
+    /// Takes the budget that it is charged to, with the most that it can cost.
+    pub(crate) const fn take_budget(&mut self) -> (Option<KeyBudget>, Cost) {
+        (self.budget.take(), self.bound)
     }
 
     /// Begins the entry of an attempt that is about to go to `deployment`. `free`: it uses nothing.
@@ -114,6 +121,7 @@ impl EntryDraft {
             price_from: deployment.provider.price_from,
             whole: false,
             budget: None,
+            bound: Cost::Unpriced,
         }
     }
 
