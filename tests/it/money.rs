@@ -149,32 +149,18 @@ fn iteration(kind: &str, model: Option<&str>, input: u64, output: u64) -> Value 
     one
 }
 
-fn openai_cases() -> Vec<Case> {
+fn plain() -> Value {
+    responses_usage(1000, 500, json!({"cached_tokens": 0}))
+}
+
+fn gpt5(tools: &[Value], beside: Value) -> Value {
+    response("gpt-5", tools, beside, plain())
+}
+
+fn tier_cases() -> Vec<Case> {
     let sol = |tier: &str, usage| chat("gpt-6-sol", json!({"service_tier": tier}), usage);
-    let written = |details| responses_usage(10_000, 100, details);
-    let none = || json!({"cached_tokens": 0});
-    let plain = || responses_usage(1000, 500, none());
-    let search = |n: u32| {
-        json!({"type": "web_search_call", "id": format!("ws_{n}"),
-        "status": "completed", "action": {"type": "search", "query": "q"}})
-    };
-    let searches: Vec<Value> = (0..3).map(search).collect();
-    let searched = json!({"tool_usage": {"web_search": {"num_requests": 3}}});
-    let image = json!({"type": "image_generation_call", "id": "ig_1", "status": "completed",
-        "result": "A".repeat(100_000)});
-    let painted = json!({"tools": [{"type": "image_generation", "model": "gpt-image-2"}],
-        "tool_usage": {"image_gen": {"input_tokens": 50, "output_tokens": 4160,
-            "total_tokens": 4210,
-            "input_tokens_details": {"image_tokens": 0, "text_tokens": 50},
-            "output_tokens_details": {"image_tokens": 4160, "text_tokens": 0}}}});
-    let file = |n: u32| json!({"type": "file_search_call", "id": format!("fs_{n}"), "status": "completed"});
-    let code = |n: u32| {
-        json!({"type": "code_interpreter_call", "id": format!("ci_{n}"),
-        "container_id": "cntr_1", "status": "completed", "code": "1"})
-    };
     let long =
         json!({"prompt_tokens": 300_000, "completion_tokens": 1000, "total_tokens": 301_000});
-    let gpt5 = |tools: &[Value], beside| response("gpt-5", tools, beside, plain());
     let ultrafast = response(
         "gpt-6.1-sol",
         &[],
@@ -219,6 +205,29 @@ fn openai_cases() -> Vec<Case> {
             "0.042",
         ),
         case(
+            "azwrong",
+            CHAT,
+            "az/gpt-4o",
+            chat("gpt-4.1-2025-04-14", Value::Null, thousand()),
+            "0.006",
+        ),
+    ]
+}
+
+fn search_cases() -> Vec<Case> {
+    let search = |n: u32| {
+        json!({"type": "web_search_call", "id": format!("ws_{n}"),
+        "status": "completed", "action": {"type": "search", "query": "q"}})
+    };
+    let searches: Vec<Value> = (0..3).map(search).collect();
+    let searched = json!({"tool_usage": {"web_search": {"num_requests": 3}}});
+    let file = |n: u32| json!({"type": "file_search_call", "id": format!("fs_{n}"), "status": "completed"});
+    let code = |n: u32| {
+        json!({"type": "code_interpreter_call", "id": format!("ci_{n}"),
+        "container_id": "cntr_1", "status": "completed", "code": "1"})
+    };
+    vec![
+        case(
             "ws",
             RESPONSES,
             "openai/gpt-5",
@@ -233,6 +242,32 @@ fn openai_cases() -> Vec<Case> {
             "0.03625",
         )
         .streamed("ws-streamed"),
+        case(
+            "fs",
+            RESPONSES,
+            "openai/gpt-5",
+            gpt5(&[file(1), file(2)], Value::Null),
+            "0.01125",
+        ),
+        case(
+            "ci",
+            RESPONSES,
+            "openai/gpt-5",
+            gpt5(&[code(1), code(2)], Value::Null),
+            "0.03625",
+        ),
+    ]
+}
+
+fn image_cases() -> Vec<Case> {
+    let image = json!({"type": "image_generation_call", "id": "ig_1", "status": "completed",
+        "result": "A".repeat(100_000)});
+    let painted = json!({"tools": [{"type": "image_generation", "model": "gpt-image-2"}],
+        "tool_usage": {"image_gen": {"input_tokens": 50, "output_tokens": 4160,
+            "total_tokens": 4210,
+            "input_tokens_details": {"image_tokens": 0, "text_tokens": 50},
+            "output_tokens_details": {"image_tokens": 4160, "text_tokens": 0}}}});
+    vec![
         case(
             "ig",
             RESPONSES,
@@ -256,20 +291,12 @@ fn openai_cases() -> Vec<Case> {
             "0.00625",
         )
         .inexact(&["unpriced_tool"]),
-        case(
-            "fs",
-            RESPONSES,
-            "openai/gpt-5",
-            gpt5(&[file(1), file(2)], Value::Null),
-            "0.01125",
-        ),
-        case(
-            "ci",
-            RESPONSES,
-            "openai/gpt-5",
-            gpt5(&[code(1), code(2)], Value::Null),
-            "0.03625",
-        ),
+    ]
+}
+
+fn write_cases() -> Vec<Case> {
+    let written = |details| responses_usage(10_000, 100, details);
+    vec![
         case(
             "cw12",
             RESPONSES,
@@ -295,13 +322,6 @@ fn openai_cases() -> Vec<Case> {
                 written(json!({"cached_tokens": 0, "cache_write_tokens": 8000})),
             ),
             "0.0125",
-        ),
-        case(
-            "azwrong",
-            CHAT,
-            "az/gpt-4o",
-            chat("gpt-4.1-2025-04-14", Value::Null, thousand()),
-            "0.006",
         ),
     ]
 }
@@ -354,7 +374,7 @@ fn claude_cases() -> Vec<Case> {
     ]
 }
 
-fn other_cases() -> Vec<Case> {
+fn gemini_cases() -> Vec<Case> {
     let flash =
         json!({"promptTokenCount": 1000, "candidatesTokenCount": 500, "totalTokenCount": 1500});
     let audio = json!({"promptTokenCount": 1500, "cachedContentTokenCount": 1000,
@@ -365,11 +385,6 @@ fn other_cases() -> Vec<Case> {
     let thoughts = json!({"promptTokenCount": 1000, "candidatesTokenCount": 200,
         "thoughtsTokenCount": 300, "totalTokenCount": 1500});
     let queries = json!({"webSearchQueries": ["a", "b"]});
-    let grok = json!({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 350,
-        "completion_tokens_details": {"reasoning_tokens": 200},
-        "num_server_side_tools_used": 3, "cost_in_usd_ticks": 167_000_000_u64});
-    let mut routed = thousand();
-    routed["cost"] = json!(0.0105);
     let (g25, g31) = ("gemini/gemini-2.5-flash", "gemini/gemini-3.1-pro-preview");
     vec![
         case(
@@ -394,6 +409,16 @@ fn other_cases() -> Vec<Case> {
             gemini("gemini-3.1-pro-preview", queries, thoughts),
             "0.036",
         ),
+    ]
+}
+
+fn other_cases() -> Vec<Case> {
+    let grok = json!({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 350,
+        "completion_tokens_details": {"reasoning_tokens": 200},
+        "num_server_side_tools_used": 3, "cost_in_usd_ticks": 167_000_000_u64});
+    let mut routed = thousand();
+    routed["cost"] = json!(0.0105);
+    vec![
         case(
             "x2",
             CHAT,
@@ -440,8 +465,12 @@ fn other_cases() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    let mut cases = openai_cases();
+    let mut cases = tier_cases();
+    cases.extend(search_cases());
+    cases.extend(image_cases());
+    cases.extend(write_cases());
     cases.extend(claude_cases());
+    cases.extend(gemini_cases());
     cases.extend(other_cases());
     cases
 }
@@ -676,4 +705,82 @@ async fn an_attempt_that_timed_out_may_have_been_billed() {
     assert!(first["cost_usd"].as_f64().unwrap() > 0.0, "{entry}");
     let total = gateway.admin("/api/v1/cost/current", None).await.json();
     assert_eq!(total["total"]["requests"], 1, "{total}");
+}
+
+/// Runs a command that must end well; its output.
+fn output(gateway: &Gateway, arguments: &[&str]) -> String {
+    let output = gateway.command(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text}{errors}");
+    text
+}
+
+#[tokio::test]
+async fn stored_entries_are_billed_anew_with_a_reason() {
+    let gateway = router().await;
+    for (number, name) in ["ws3", "embtotal", "tfast", "x2"].into_iter().enumerate() {
+        let cases = cases();
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let id = format!("reprice-{number}");
+        let headers = [("x-request-id", &*id)];
+        let answer = gateway
+            .send("POST", case.path, &headers, body(case).to_string())
+            .await;
+        assert_eq!(answer.status, 200);
+    }
+    let total =
+        || async { gateway.admin("/api/v1/cost/current", None).await.json()["total"].clone() };
+    // 0.0035 without its searches, 0.001, 0.014 and 0.0167.
+    let before = total().await;
+    assert_eq!(before["cost_usd"].to_string(), "0.0352");
+    assert_eq!(before["inexact_requests"], 1);
+    let prices = "
+own/claude-own: [{ from: 2026-01-01, input: 1, output: 5, fees_per_1k: { web_search: 10 } }]
+own/embed: [{ from: 2026-01-01, input: 0.5, output: 1 }]
+";
+    std::fs::write(gateway.folder().join("prices.yaml"), prices).unwrap();
+    let range = ["--from", "2020-01-01", "--to", "2099-12-31"];
+    let reprice = |more: &[&str]| {
+        let words = [
+            &["ledger", "reprice", "--reason", "searches had no price"],
+            &range[..],
+            more,
+        ];
+        output(&gateway, &words.concat())
+    };
+    let dry = reprice(&["--dry-run"]);
+    assert!(dry.contains("4 read, 2 would change"), "{dry}");
+    assert_eq!(total().await, before);
+    let other = reprice(&["--provider", "nobody"]);
+    assert!(other.contains("0 read, 0 changed"), "{other}");
+    let done = reprice(&["--provider", "own"]);
+    assert!(done.contains("2 read, 2 changed"), "{done}");
+    assert!(done.contains("0.0045 before, 0.044 after"), "{done}");
+    let after = total().await;
+    assert_eq!(after["cost_usd"].to_string(), "0.0747");
+    assert_eq!(after["inexact_requests"], 0);
+    let entry = entry(&gateway, "reprice-0").await;
+    assert_eq!(
+        (entry["cost_usd"].to_string(), &entry["inexact"]),
+        ("0.0435".into(), &json!([]))
+    );
+    // Once more changes nothing; journal, entries and sums agree.
+    let again = reprice(&[]);
+    assert!(again.contains("4 read, 0 changed"), "{again}");
+    let verified = output(&gateway, &["ledger", "verify"]);
+    assert!(verified.contains("the ledger agrees"), "{verified}");
+    let audit = gateway.admin("/api/v1/audit", None).await.json();
+    let records = audit["items"].as_array().unwrap();
+    let record = records
+        .iter()
+        .find(|one| one["action"] == "reprice" && one["after"]["entries"] == 2);
+    let record = record.unwrap_or_else(|| panic!("{audit}"));
+    assert_eq!(record["after"]["reason"], "searches had no price");
+    assert_eq!(
+        (&record["before"]["cost_usd"], &record["after"]["cost_usd"]),
+        (&json!("0.0045"), &json!("0.044"))
+    );
+    let refused = gateway.command(&[&["ledger", "reprice", "--reason", " "], &range[..]].concat());
+    assert!(!refused.status.success());
 }
