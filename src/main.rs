@@ -101,6 +101,8 @@ enum LedgerCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Bill stored entries anew by the prices of today's files; audited.
+    Reprice(cli::reprice::RepriceArguments),
 }
 
 fn main() -> ExitCode {
@@ -116,9 +118,10 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => cli::explain::command(&arguments),
         Command::Mock { listen } => cli::mock(listen),
         Command::Migrate { config } => cli::ledger::migrate(config),
-        Command::Ledger {
-            command: LedgerCommand::Verify { config },
-        } => cli::ledger::verify(config),
+        Command::Ledger { command } => match command {
+            LedgerCommand::Verify { config } => cli::ledger::verify(config),
+            LedgerCommand::Reprice(arguments) => cli::reprice::reprice(arguments),
+        },
         Command::Keys { command } => cli::keys::keys(command),
         Command::Schema => cli::schema(),
     };

@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod reprice;
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};

@@ -48,6 +48,8 @@ pub struct Billing {
     pub inexact: Reasons,
     /// The price used; none if there is no cost, or none is due.
     pub price: Option<PriceRef>,
+    /// Time at which it was billed anew; the bill before is in the store.
+    pub repriced: Option<Timestamp>,
     /// USD by class of tokens, by fee, and `request`; those of a part begin with its model and a
     /// space. Their sum is the cost unless the provider's own figure is used.
     pub costs: Vec<(Box<str>, Decimal)>,
@@ -96,7 +98,8 @@ impl BillTerms<'_> {
             served_model: self.served.filter(differs).map(Into::into),
             inexact: charge.inexact,
             price: charge.price.as_ref().map(PriceRef::from),
-            costs: named(&charge, ""),
+            costs: parts_by_name(&charge, ""),
+            repriced: None,
             parts,
         };
         if charge.price.is_some() {
@@ -110,7 +113,7 @@ impl BillTerms<'_> {
                 continue;
             };
             billing.inexact |= charge.inexact;
-            billing.costs.extend(named(&charge, &part.model));
+            billing.costs.extend(parts_by_name(&charge, &part.model));
             cost = match cost {
                 Cost::Usd(sum) => Cost::Usd((sum + usd).normalize()),
                 Cost::Unpriced => Cost::Unpriced,
@@ -159,7 +162,7 @@ fn differ(ours: Decimal, reported: Decimal) -> bool {
 }
 
 /// The parts of a charge by name.
-fn named(charge: &Charge, model: &str) -> Vec<(Box<str>, Decimal)> {
+fn parts_by_name(charge: &Charge, model: &str) -> Vec<(Box<str>, Decimal)> {
     let name = |name: &str| match model {
         "" => name.into(),
         model => format!("{model} {name}").into(),
@@ -226,7 +229,7 @@ mod tests {
     }
 
     /// Cost, reasons, table or entry of the price, served model.
-    fn billed(
+    fn bill_of(
         model: &str,
         served: Option<&str>,
         prefers_reported: bool,
@@ -276,7 +279,7 @@ mod tests {
         ] {
             let kept = kept.map(str::to_owned);
             let expected = (cost.to_owned(), inexact.to_owned(), entry.to_owned(), kept);
-            assert_eq!(billed("small", served, false, &used, &[]), expected);
+            assert_eq!(bill_of("small", served, false, &used, &[]), expected);
         }
     }
 
@@ -285,7 +288,7 @@ mod tests {
         let used = usage(412, 1230);
         let one = |name| {
             let (cost, inexact, ..) =
-                billed("small", None, false, &used, &[(name, usage(823, 1612))]);
+                bill_of("small", None, false, &used, &[(name, usage(823, 1612))]);
             (cost, inexact)
         };
         assert_eq!(one("large"), ("0.057127".into(), String::new()));
@@ -326,7 +329,7 @@ mod tests {
             ("small", false, unread, "0.009", "", "reported"),
             ("small", false, tool, "0.016", "", "reported"),
         ] {
-            let (found, reasons, by, _) = billed(model, None, prefers, &used, &[]);
+            let (found, reasons, by, _) = bill_of(model, None, prefers, &used, &[]);
             assert_eq!(
                 (&*found, &*reasons, &*by),
                 (cost, inexact, price),

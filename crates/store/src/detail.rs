@@ -1,8 +1,9 @@
-//! What an entry has beside the columns that every entry fills, as one JSON text: in the journal and
+//! Detail of an entry beside the columns that every entry fills, as one JSON text: in the journal and
 //! in the store the same. It must not hold what has a column of its own in both.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_domain::bill::{Billing, PriceRef};
 use llm_router_domain::inexact::Reasons;
@@ -19,7 +20,7 @@ pub(crate) const MAX_DETAIL: usize = 32 << 10;
 /// The longest model of a part, and that served.
 const MAX_NAME: usize = 256;
 
-/// What has no column.
+/// Values without a column.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Detail {
@@ -31,6 +32,8 @@ struct Detail {
     served_model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     price: Option<PriceDetail>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repriced: Option<Timestamp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     costs: Vec<(String, Decimal)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -88,6 +91,7 @@ pub(crate) fn outcome_text(outcome: &AttemptOutcome) -> Option<String> {
             entry: clip(&price.entry),
             from: price.from,
         }),
+        repriced: billing.repriced,
         costs: billing
             .costs
             .iter()
@@ -134,6 +138,7 @@ pub(crate) fn put_into(text: &str, usage: &mut Usage, billing: &mut Billing) {
             entry: price.entry.into(),
             from: price.from,
         }),
+        repriced: detail.repriced,
         costs: detail
             .costs
             .into_iter()

@@ -166,6 +166,57 @@ impl<T, C> Page<T, C> {
     }
 }
 
+/// Selection of entries to bill anew, by id: the order of time.
+#[derive(Clone, Debug, Default)]
+pub struct RepriceQuery {
+    /// From this moment on.
+    pub from: Timestamp,
+    /// Before this moment.
+    pub to: Timestamp,
+    /// Only this key's.
+    pub key: Option<String>,
+    /// Only this provider's.
+    pub provider: Option<String>,
+    /// Only those of this deployment's model.
+    pub model: Option<String>,
+    /// After this entry.
+    pub after: Option<Uuid>,
+    /// Most entries.
+    pub limit: u32,
+}
+
+impl RepriceQuery {
+    /// The bounds of ids, and the filters by column.
+    pub(crate) fn bounds(&self) -> (Uuid, Uuid) {
+        let first = first_id(self.from);
+        let from = self.after.map_or(first, |after| after.max(first));
+        (from, first_id(self.to))
+    }
+
+    /// The filters that are set, by column.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let filters = [
+            ("key", &self.key),
+            ("provider", &self.provider),
+            ("deployment", &self.model),
+        ];
+        filters
+            .into_iter()
+            .filter_map(|(column, value)| Some((column, value.as_deref()?)))
+    }
+}
+
+/// Entries before and after they were billed anew, with the reason.
+#[derive(Clone, Debug)]
+pub struct Repricing {
+    /// Time of the change.
+    pub at: Timestamp,
+    /// Reason, as its author gave it.
+    pub reason: String,
+    /// Each entry before and after.
+    pub entries: Vec<(LedgerEntry, LedgerEntry)>,
+}
+
 /// The attempts of one request, in order; the last one ended it.
 pub type RequestAttempts = Vec<LedgerEntry>;
 
@@ -211,6 +262,17 @@ pub trait LedgerStore: Send + Sync {
 
     /// Deletes at most `limit` entries of before a moment; sums stay. Returns how many.
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError>;
+
+    /// Lists entries to bill anew, oldest first.
+    async fn entries_to_reprice(
+        &self,
+        query: &RepriceQuery,
+    ) -> Result<Vec<LedgerEntry>, StoreError>;
+
+    /// Replaces the bills of entries, adds the differences to the sums and keeps the bills before,
+    /// all in one transaction. An entry that has another cost by now stays as it is. Returns how
+    /// many were changed.
+    async fn reprice(&self, repricing: Repricing) -> Result<usize, StoreError>;
 
     /// Sums the entries again and compares with the stored sums, for the days without pruned
     /// entries.

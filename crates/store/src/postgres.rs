@@ -5,6 +5,7 @@ mod budgets;
 mod listen;
 mod objects;
 mod read;
+mod reprice;
 mod tls;
 mod toggle;
 mod write;
@@ -27,8 +28,8 @@ pub use listen::{ChangeListener, ListenConnection};
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
-    TotalsDifference,
+    CostQuery, CostRow, LedgerStore, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery,
+    SpentQuery, TotalsDifference,
 };
 
 mod migrations {
@@ -192,6 +193,23 @@ impl LedgerStore for PostgresStore {
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
         with_timeout(ANSWER, async {
             write::prune(&mut self.client().await?, before, limit).await
+        })
+        .await
+    }
+
+    async fn entries_to_reprice(
+        &self,
+        query: &RepriceQuery,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        with_timeout(CHECK, async {
+            reprice::entries(&self.client().await?, query).await
+        })
+        .await
+    }
+
+    async fn reprice(&self, repricing: Repricing) -> Result<usize, StoreError> {
+        with_timeout(CHECK, async {
+            reprice::apply(&mut self.client().await?, &repricing).await
         })
         .await
     }

@@ -7,6 +7,8 @@ use jiff::civil::Date;
 use llm_router_domain::ledger::{LedgerEntry, LedgerSums, counting_run};
 use rust_decimal::Decimal;
 
+use crate::fields::to_i64;
+
 /// A roll-up table: by model or by end user, by day or by month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RollUp {
@@ -110,6 +112,77 @@ pub(crate) fn lines<'a>(
     }
     [(daily, days), (monthly, months)]
 }
+
+/// Change of a row of sums; counts may fall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SumsChange {
+    /// In the order of [`crate::cost_sql::COUNTS`].
+    pub(crate) counts: [i64; 9],
+    pub(crate) cost: Decimal,
+}
+
+impl SumsChange {
+    pub(crate) fn new(before: &LedgerSums, after: &LedgerSums) -> Self {
+        let (before_counts, after_counts) = (counts(before), counts(after));
+        let change = |(before, after)| to_i64(after) - to_i64(before);
+        let mut changes = before_counts.into_iter().zip(after_counts).map(change);
+        Self {
+            counts: std::array::from_fn(|_| changes.next().unwrap_or_default()),
+            cost: after.cost - before.cost,
+        }
+    }
+}
+
+impl std::ops::AddAssign for SumsChange {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.cost += other.cost;
+    }
+}
+
+/// An entry before and after it was billed anew.
+pub(crate) type Repriced = (LedgerEntry, LedgerEntry);
+
+/// Returns what repriced entries change in the tables of a kind, by day and by month.
+pub(crate) fn change_lines(
+    kind: RollUpKind,
+    entries: &[&Repriced],
+) -> [(RollUp, BTreeMap<RollUpLine, SumsChange>); 2] {
+    [false, true].map(|monthly| {
+        let roll_up = RollUp { kind, monthly };
+        let mut lines: BTreeMap<RollUpLine, SumsChange> = BTreeMap::new();
+        for (before, after) in entries {
+            let (day, names) = roll_up.line(before);
+            let day = if monthly { day.first_of_month() } else { day };
+            let names = names.iter().take(roll_up.columns().len());
+            let names = names.map(|name| (*name).to_owned()).collect();
+            let change = SumsChange::new(&before.sums(), &after.sums());
+            *lines.entry((day, names)).or_default() += change;
+        }
+        (roll_up, lines)
+    })
+}
+
+/// Returns what repriced entries change in `spent_by_run`.
+pub(crate) fn change_spent(entries: &[&Repriced]) -> BTreeMap<SpentLine, Decimal> {
+    let mut lines = BTreeMap::new();
+    for (before, after) in entries {
+        let attempt = &before.attempt;
+        let Some(run) = counting_run(attempt.id) else {
+            continue;
+        };
+        let usd = |entry: &LedgerEntry| entry.outcome.cost.usd().unwrap_or_default();
+        let (key, owner) = (attempt.key.to_string(), attempt.owner.to_string());
+        let line = (attempt.day(), key, owner, i64::from(run));
+        *lines.entry(line).or_default() += usd(after) - usd(before);
+    }
+    lines
+}
+
+/// Day, key, owner and run of spending.
+pub(crate) type SpentLine = (Date, String, String, i64);
 
 /// Returns the sums that entries add to `spent_by_run`, by day, key, owner and run; sorted as by
 /// [`lines`].

@@ -3,6 +3,7 @@
 
 mod objects;
 mod read;
+mod reprice;
 mod toggle;
 mod write;
 
@@ -20,8 +21,8 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::ledger::{
-    CostQuery, CostRow, LedgerStore, Page, RequestAttempts, RequestQuery, SpentQuery,
-    TotalsDifference,
+    CostQuery, CostRow, LedgerStore, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery,
+    SpentQuery, TotalsDifference,
 };
 
 mod migrations {
@@ -135,6 +136,20 @@ impl LedgerStore for SqliteStore {
 
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
         self.write(move |connection| write::prune(connection, before, limit))
+            .await
+    }
+
+    async fn entries_to_reprice(
+        &self,
+        query: &RepriceQuery,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        let query = query.clone();
+        self.read(move |connection| reprice::entries(connection, &query))
+            .await
+    }
+
+    async fn reprice(&self, repricing: Repricing) -> Result<usize, StoreError> {
+        self.write(move |connection| reprice::apply(connection, &repricing))
             .await
     }
 

@@ -14,3 +14,10 @@ ALTER TABLE cost_daily ADD COLUMN inexact_requests INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE cost_monthly ADD COLUMN inexact_requests INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE user_daily ADD COLUMN inexact_requests INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE user_monthly ADD COLUMN inexact_requests INTEGER NOT NULL DEFAULT 0;
+
+-- Bills that were replaced by later ones: what an entry cost before, when and why that was changed.
+CREATE TABLE repriced (
+    entry BLOB NOT NULL, at INTEGER NOT NULL, reason TEXT NOT NULL,
+    cost_micro INTEGER, cost_femto INTEGER, inexact TEXT, detail TEXT,
+    PRIMARY KEY (entry, at)
+) WITHOUT ROWID;

@@ -324,7 +324,7 @@ async fn select<C: GenericClient>(
         .map_err(|error| store_error(&error))
 }
 
-fn entries_of(rows: Vec<Row>) -> Result<Vec<LedgerEntry>, StoreError> {
+pub(super) fn entries_of(rows: Vec<Row>) -> Result<Vec<LedgerEntry>, StoreError> {
     rows.iter().map(|row| fields(row)?.into_entry()).collect()
 }
 

@@ -77,7 +77,7 @@ const TYPES: [&str; 49] = [
     "numeric",
 ];
 
-type Column = Box<dyn ToSql + Sync + Send>;
+pub(super) type Column = Box<dyn ToSql + Sync + Send>;
 
 /// Stores entries; how many were new.
 pub(super) async fn insert(
@@ -276,7 +276,7 @@ async fn add_spent(
     query(transaction, &sql, &columns).await.map(drop)
 }
 
-fn upsert(roll_up: RollUp) -> String {
+pub(super) fn upsert(roll_up: RollUp) -> String {
     let (table, keys) = (roll_up.table(), roll_up.columns().join(", "));
     let sums: Vec<&str> = COUNTS.into_iter().chain(["cost"]).collect();
     let mut types = vec!["date"];
@@ -317,11 +317,11 @@ where
 }
 
 /// PostgreSQL's text can't hold a NUL.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-async fn query(
+pub(super) async fn query(
     transaction: &Transaction<'_>,
     sql: &str,
     columns: &[Column],

@@ -301,7 +301,7 @@ fn lines(connection: &Connection, sql: &str, roll_up: RollUp) -> Result<SumsByLi
     Ok(lines)
 }
 
-fn select<'p>(
+pub(super) fn select<'p>(
     connection: &Connection,
     sql: &str,
     params: impl IntoIterator<Item = &'p dyn ToSql>,

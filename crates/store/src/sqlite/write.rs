@@ -184,7 +184,7 @@ fn add_spent(transaction: &Transaction<'_>, entries: &[&LedgerEntry]) -> rusqlit
     Ok(())
 }
 
-fn upsert(roll_up: RollUp) -> String {
+pub(super) fn upsert(roll_up: RollUp) -> String {
     let (table, keys) = (roll_up.table(), roll_up.columns().join(", "));
     let sums: Vec<&str> = COUNTS
         .into_iter()
@@ -207,7 +207,7 @@ fn upsert(roll_up: RollUp) -> String {
 
 /// USD as whole millionths and the rest in 10⁻¹⁵: two integers that SQLite adds up exactly, where
 /// one would be too coarse or too small.
-fn split_cost(usd: Decimal) -> [i64; 2] {
+pub(super) fn split_cost(usd: Decimal) -> [i64; 2] {
     let micros = (usd * Decimal::from(1_000_000)).trunc();
     let rest = usd * Decimal::from(1_000_000) - micros;
     let femto = (rest * Decimal::from(1_000_000_000)).round();

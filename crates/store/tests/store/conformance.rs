@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use crate::support::postgres::Postgres;
 use crate::support::{Random, StorePlace, entries, entry, id};
+use jiff::Timestamp;
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
 use llm_router_domain::budget::Account;
+use llm_router_domain::inexact::Reasons;
 use llm_router_domain::ledger::{LedgerEntry, LedgerSums, counting_run, stamp_run};
+use llm_router_domain::price::Cost;
 use llm_router_store::ledger::{
-    CostQuery, CostRow, NO_RUN, RequestQuery, SpentQuery, SumGroup, spent_since,
+    CostQuery, CostRow, NO_RUN, RepriceQuery, Repricing, RequestQuery, SpentQuery, SumGroup,
+    spent_since,
 };
 use llm_router_store::{LedgerStore, StoreUrl, open};
 use rust_decimal::Decimal;
@@ -36,6 +40,7 @@ async fn conforms(place: StorePlace) {
     attempts_belong_to_their_request(&place).await;
     retention_keeps_sums(&place).await;
     finds_what_was_tampered_with(&place).await;
+    replaces_bills_with_their_sums(&place).await;
     opens_again_what_it_had(&place).await;
 }
 
@@ -578,6 +583,57 @@ async fn finds_what_was_tampered_with(place: &StorePlace) {
             "{table}: {places:?}"
         );
     }
+}
+
+async fn replaces_bills_with_their_sums(place: &StorePlace) {
+    let store = empty(place, "repriced").await;
+    let all = entries(21, 200, 40);
+    store.insert(&all).await.unwrap();
+    let mut query = RepriceQuery {
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::MAX,
+        limit: 70,
+        ..RepriceQuery::default()
+    };
+    let mut read = Vec::new();
+    loop {
+        let page = store.entries_to_reprice(&query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        query.after = Some(last.attempt.id);
+        read.extend(page);
+    }
+    assert_eq!(read.len(), all.len());
+    let at = "2026-12-01T00:00:00Z".parse().unwrap();
+    let mut expected = read.clone();
+    for entry in expected.iter_mut().step_by(3) {
+        let usd = entry.outcome.cost.usd().unwrap_or_default();
+        // Some fall, some rise, some get their first price.
+        let change = Decimal::new(-123_456_789, 15);
+        entry.outcome.cost = Cost::Usd((usd + change).abs().normalize());
+        entry.outcome.billing.inexact = Reasons::NONE;
+        entry.outcome.billing.repriced = Some(at);
+    }
+    let changed = expected.iter().cloned().zip(read.clone());
+    let pairs: Vec<_> = changed
+        .filter(|(after, before)| after != before)
+        .map(|(after, before)| (before, after))
+        .collect();
+    let repricing = Repricing {
+        at,
+        reason: "prices were out of date".to_owned(),
+        entries: pairs.clone(),
+    };
+    let count = store.reprice(repricing.clone()).await.unwrap();
+    assert_eq!(count, pairs.len());
+    assert!(count > 60, "{count}");
+    assert_eq!(store.check_sums().await.unwrap(), []);
+    let ids: Vec<_> = expected.iter().map(|entry| entry.attempt.id).collect();
+    let mut stored = store.entries(&ids).await.unwrap();
+    stored.sort_by_key(|entry| entry.attempt.id);
+    assert_eq!(stored, expected);
+    // Entries that have another cost by now stay as they are.
+    assert_eq!(store.reprice(repricing).await.unwrap(), 0);
+    assert_eq!(store.check_sums().await.unwrap(), []);
 }
 
 async fn opens_again_what_it_had(place: &StorePlace) {

@@ -14,7 +14,8 @@ use llm_router_store::journal::{
     Journal, JournalError, JournalSettings, Mover, MoverSettings, OnFull, inspect,
 };
 use llm_router_store::ledger::{
-    CostQuery, CostRow, Page, RequestAttempts, RequestQuery, SpentQuery, TotalsDifference,
+    CostQuery, CostRow, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery, SpentQuery,
+    TotalsDifference,
 };
 use llm_router_store::verify::verify;
 use llm_router_store::{LedgerStore, SqliteStore, StoreError, StoreUrl, open};
@@ -323,6 +324,15 @@ impl LedgerStore for Flaky {
     }
     async fn prune(&self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
         self.inner.prune(before, limit).await
+    }
+    async fn entries_to_reprice(
+        &self,
+        query: &RepriceQuery,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.inner.entries_to_reprice(query).await
+    }
+    async fn reprice(&self, repricing: Repricing) -> Result<usize, StoreError> {
+        self.inner.reprice(repricing).await
     }
     async fn check_sums(&self) -> Result<Vec<TotalsDifference>, StoreError> {
         self.inner.check_sums().await

@@ -176,14 +176,14 @@ impl ProviderCounts {
 
     /// Anthropic: `input_tokens` leaves out what the cache served and stored.
     fn anthropic_input(&self, usage: &mut Usage) {
-        let mut write = self.written();
+        let mut write = self.write_total();
         usage.set(Class::Input, or0(self.input));
         usage.set(Class::CacheRead, or0(self.cached));
         self.split_write(usage, &mut write);
     }
 
     /// Input written to a cache, whatever its lifetime.
-    fn written(&self) -> u64 {
+    fn write_total(&self) -> u64 {
         let split = [
             self.cache_write_5m,
             self.cache_write_30m,
@@ -220,7 +220,7 @@ impl ProviderCounts {
 
     /// OpenAI and Gemini: the input figure includes what the details count.
     fn openai_input(&self, usage: &mut Usage) {
-        let written = self.written();
+        let written = self.write_total();
         let cache = or0(self.cached).saturating_add(written);
         let own = self
             .input

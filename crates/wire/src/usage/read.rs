@@ -310,7 +310,7 @@ fn usd(value: &[u8]) -> Option<Decimal> {
     } else {
         text.parse().ok()?
     };
-    bounded(amount)
+    sane_amount(amount)
 }
 
 /// A cost in ticks. None cost nothing: a reseller of xAI's models fills the field with zero.
@@ -319,10 +319,10 @@ fn ticks(value: &[u8]) -> Option<Decimal> {
     if ticks == 0 {
         return None;
     }
-    bounded(Decimal::new(ticks, TICK_SCALE))
+    sane_amount(Decimal::new(ticks, TICK_SCALE))
 }
 
-fn bounded(amount: Decimal) -> Option<Decimal> {
+fn sane_amount(amount: Decimal) -> Option<Decimal> {
     let sane = !amount.is_sign_negative() && amount <= Decimal::from(MAX_COST);
     sane.then(|| amount.round_dp(COST_SCALE).normalize())
 }

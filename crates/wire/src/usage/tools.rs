@@ -94,12 +94,12 @@ impl ToolUses {
     pub(super) fn read_item(&mut self, item: &[u8]) {
         for (key, value) in json::entries(item) {
             match key {
-                b"type" => self.saw_item_type(unquoted(value)),
-                b"container_id" => self.saw_container(unquoted(value)),
+                b"type" => self.saw_item_type(strip_quotes(value)),
+                b"container_id" => self.saw_container(strip_quotes(value)),
                 b"action" => {
                     let kind = json::member(value, b"type");
                     kind.into_iter()
-                        .for_each(|kind| self.saw_action(unquoted(kind)));
+                        .for_each(|kind| self.saw_action(strip_quotes(kind)));
                     self.read_container_in(value);
                 }
                 b"environment" => self.read_container_in(value),
@@ -110,7 +110,7 @@ impl ToolUses {
 
     fn read_container_in(&mut self, value: &[u8]) {
         if let Some(id) = json::member(value, b"container_id") {
-            self.saw_container(unquoted(id));
+            self.saw_container(strip_quotes(id));
         }
     }
 
@@ -179,7 +179,7 @@ impl ToolUses {
             if json::member(tool, b"type") == Some(b"\"image_generation\"")
                 && let Some(model) = json::member(tool, b"model")
             {
-                self.saw_image_model(unquoted(model));
+                self.saw_image_model(strip_quotes(model));
             }
         }
     }
@@ -259,7 +259,7 @@ fn image_classes(mut usage: Usage) -> Usage {
     usage
 }
 
-fn unquoted(value: &[u8]) -> &[u8] {
+fn strip_quotes(value: &[u8]) -> &[u8] {
     let inner = value.strip_prefix(b"\"");
     inner
         .and_then(|v| v.strip_suffix(b"\""))

@@ -182,6 +182,7 @@ fn billing(random: &mut Random) -> Billing {
             .collect(),
         served_model: (random.below(2) == 0).then(|| "gpt-4.1-2025-04-14".into()),
         inexact: reasons(random),
+        repriced: None,
         price: (random.below(2) == 0).then_some(price),
         costs: (0..random.below(3))
             .map(|number| (format!("input {number}").into(), Decimal::new(105, 4)))
