@@ -323,6 +323,7 @@ pub(crate) mod testing {
                 forward_query: PatternList::new(["tenant"]),
                 enabled: true,
                 allow_link_local: false,
+                price_factor: llm_router_domain::price::Factor::ONE,
             }),
         })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use llm_router_domain::format::Compat;
 use llm_router_domain::header::is_credential_parameter;
 use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::Factor;
 use llm_router_providers::client_request::{Withheld, withheld_header};
 use llm_router_providers::{DefaultBaseUrl, ProviderType, Settings};
 use schemars::JsonSchema;
@@ -21,8 +22,8 @@ use crate::names::DefinedNames;
 use crate::path::ConfigPath;
 use crate::provider_type::RawProviderType;
 use crate::scalar::{
-    BaseUrl, HeaderValue, NamePattern, ProviderId, Scheme, Text, TextSetting, TimeSpan, UrlPath,
-    is_link_local,
+    BaseUrl, HeaderValue, NamePattern, PriceFactor, ProviderId, Scheme, Text, TextSetting,
+    TimeSpan, UrlPath, is_link_local,
 };
 use crate::server::require_nonzero;
 
@@ -64,6 +65,8 @@ pub struct Provider {
     pub enabled: bool,
     /// True if its address may be link-local.
     pub allow_link_local: bool,
+    /// Number that its prices are multiplied by.
+    pub price_factor: Factor,
 }
 
 /// Time limits of a provider's answers.
@@ -181,6 +184,10 @@ pub(crate) struct RawProvider {
     /// the machine.
     #[serde(default)]
     allow_link_local: bool,
+    /// Number that all prices of the provider are multiplied by: a discount or an uplift, as of a
+    /// contract or a region.
+    #[serde(default = "list_price")]
+    price_factor: Text<PriceFactor>,
 }
 
 /// Time limits of a provider's answers.
@@ -252,6 +259,10 @@ impl Provider {
     }
 }
 
+const fn list_price() -> Text<PriceFactor> {
+    Text(PriceFactor(Factor::ONE))
+}
+
 /// Default time limit of one check.
 const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -313,6 +324,7 @@ impl RawProvider {
             ),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
+            price_factor: self.price_factor.0.0,
         }
     }
 
