@@ -8,7 +8,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::bill::Billing;
 use crate::format::Format;
+use crate::inexact::Reason;
 use crate::price::{Charge, Cost, Price};
 use crate::usage::{Class, EstimateMethod, Usage, UsageSource};
 
@@ -73,9 +75,14 @@ impl OpenEntry {
     pub fn into_interrupted(self) -> LedgerEntry {
         let mut usage = self.estimate;
         usage.source = UsageSource::Estimated(EstimateMethod::Reservation);
+        usage.inexact.add(Reason::UsageMissing);
         let outcome = AttemptOutcome {
             usage,
             cost: self.cost,
+            billing: Billing {
+                inexact: usage.inexact,
+                ..Billing::default()
+            },
             status: 0,
             error: Some("process_died".into()),
             timings: Timings::default(),
@@ -156,8 +163,10 @@ pub struct Timings {
 pub struct AttemptOutcome {
     /// Usage of the attempt.
     pub usage: Usage,
-    /// Cost of the attempt.
+    /// Cost of the attempt, that of its parts included.
     pub cost: Cost,
+    /// Details of the bill.
+    pub billing: Billing,
     /// The HTTP status: the provider's, or ours where there was none; 0 if none was sent.
     pub status: u16,
     /// Short error code.
@@ -261,6 +270,7 @@ impl LedgerEntry {
             cost: outcome.cost.usd().unwrap_or_default(),
             unpriced_requests: flag(outcome.cost == Cost::Unpriced),
             estimated_requests: flag(usage.is_estimated()),
+            inexact_requests: flag(!outcome.billing.inexact.is_empty()),
         }
     }
 }
@@ -286,6 +296,8 @@ pub struct LedgerSums {
     pub unpriced_requests: u64,
     /// Requests whose usage is an estimate.
     pub estimated_requests: u64,
+    /// Requests whose cost isn't exact for any reason.
+    pub inexact_requests: u64,
 }
 
 impl std::ops::AddAssign for LedgerSums {
@@ -299,6 +311,7 @@ impl std::ops::AddAssign for LedgerSums {
         self.cost += other.cost;
         self.unpriced_requests += other.unpriced_requests;
         self.estimated_requests += other.estimated_requests;
+        self.inexact_requests += other.inexact_requests;
     }
 }
 
