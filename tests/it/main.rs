@@ -42,6 +42,7 @@ mod ledger;
 mod limits;
 mod log_lines;
 mod metrics;
+mod money;
 mod on_postgres;
 mod proofs;
 mod providers;
