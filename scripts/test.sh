@@ -27,6 +27,9 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 step "Rust tests"
 cargo test --workspace --locked
 
+step "the built-in prices are those of their sources"
+python3 scripts/prices.py --check
+
 step "official SDKs"
 venv=target/sdk-venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cli::keys::KeysCommand;
+use cli::prices::PricesCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,6 +90,11 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Look at the price table, compare it with others, and bring it up to date.
+    Prices {
+        #[command(subcommand)]
+        command: PricesCommand,
+    },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
@@ -123,6 +129,7 @@ fn main() -> ExitCode {
             LedgerCommand::Reprice(arguments) => cli::reprice::reprice(arguments),
         },
         Command::Keys { command } => cli::keys::keys(command),
+        Command::Prices { command } => cli::prices::prices(command),
         Command::Schema => cli::schema(),
     };
     outcome.unwrap_or_else(|failure| failure.report())

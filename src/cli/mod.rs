@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod prices;
 pub(crate) mod reprice;
 
 use std::env;
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 use llm_router_config::Environment;
 use tracing_subscriber::EnvFilter;
 
-use crate::snapshot::prices;
+use crate::clock;
+use crate::snapshot::prices as price_table;
 use crate::startup::Start;
 use crate::sync::reload::LoadError;
 use crate::telemetry::log_format::JsonLines;
@@ -89,11 +91,11 @@ pub(crate) fn serve(config: Option<PathBuf>, upgrade: bool, json_log: bool) -> O
 /// `check`
 pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     let environment = Environment::read(&env::current_dir()?);
-    let mut unpriced = Vec::new();
+    let mut about_prices = Vec::new();
     let (report, good) = match llm_router_config::load(config.as_deref(), &environment) {
-        Ok(loaded) => match prices::table(loaded.config.prices.as_deref()) {
+        Ok(loaded) => match price_table::table(loaded.config.prices.as_deref()) {
             Ok(table) => {
-                unpriced = prices::find_unpriced(&loaded.config, &table);
+                about_prices = price_table::warnings(&loaded.config, &table, clock::timestamp());
                 (loaded.warnings, true)
             }
             Err(mistakes) => (loaded.warnings.merge(mistakes), false),
@@ -102,12 +104,12 @@ pub(crate) fn check(config: Option<PathBuf>) -> Outcome {
     };
     let mut out = io::stdout().lock();
     write!(out, "{}", report.render())?;
-    for sentence in &unpriced {
+    for sentence in &about_prices {
         writeln!(out, "warning: {sentence}")?;
     }
     let (errors, warnings) = (
         report.errors().count(),
-        report.warnings().count() + unpriced.len(),
+        report.warnings().count() + about_prices.len(),
     );
     writeln!(out, "{errors} errors, {warnings} warnings")?;
     Ok(if good {

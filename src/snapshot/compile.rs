@@ -107,11 +107,24 @@ pub(crate) fn compile(
         owners: owners(config),
         limits: config.limits.clone(),
         keys: keys(config, surroundings),
-        prices: Arc::clone(&surroundings.prices),
+        prices: with_factors(config, &surroundings.prices),
         facts: facts::built_in(),
         server: config.server.clone(),
         client_address: config.telemetry.client_address,
     }
+}
+
+/// Returns the prices with the factors of providers applied.
+fn with_factors(config: &config::Config, prices: &Arc<PriceTable>) -> Arc<PriceTable> {
+    let mut factors = config.providers.iter();
+    if factors.all(|provider| provider.price_factor.is_one()) {
+        return Arc::clone(prices);
+    }
+    let mut table = PriceTable::clone(prices);
+    for provider in &config.providers {
+        table.set_factor(&provider.id, provider.price_factor);
+    }
+    Arc::new(table)
 }
 
 /// A state for every deployment that the configuration names, and for each provider one for all

@@ -341,6 +341,7 @@ pub(crate) mod testing {
                 max_output: None,
                 enabled: true,
                 allow_link_local: false,
+                price_factor: llm_router_domain::price::Factor::ONE,
             }),
         })
     }

@@ -83,6 +83,7 @@ pub(crate) fn prices(objects: &Objects) -> PriceTable {
             }
         }
     }
+    table.set_revision("api");
     table
 }
 

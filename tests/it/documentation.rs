@@ -84,7 +84,7 @@ const NOT_RUN: [(&str, &str); 5] = [
 ];
 
 /// Shell blocks that a test below runs, by a text that each contains.
-const RUN: [&str; 8] = [
+const RUN: [&str; 9] = [
     USE_IT,
     "-d '{\"model\": \"fast\"",
     INSTALL,
@@ -93,9 +93,11 @@ const RUN: [&str; 8] = [
     "A=http://",
     "$A/toggle -d",
     "$A/rules -d",
+    LIST_PRICES,
 ];
 const USE_IT: &str = "serve --config conf/examples/openai-and-anthropic.yaml";
 const INSTALL: &str = "systemctl enable";
+const LIST_PRICES: &str = "prices list 'openai/gpt-6*'";
 
 #[test]
 fn every_block_is_run_or_checked() {
@@ -116,9 +118,30 @@ fn every_block_is_run_or_checked() {
     }
 }
 
-/// Checks a part of a configuration. The sections that it needs and doesn't have are added.
+#[test]
+fn prices_are_listed() {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("llm-router {LIST_PRICES}")]);
+    isolate(&mut command, folder.path());
+    // With a key there is a provider, and so a configuration.
+    let output = command.env("OPENAI_API_KEY", "k").output().unwrap();
+    let listed = output_text(&output);
+    assert!(output.status.success(), "{listed}");
+    assert!(listed.contains("openai/gpt-6-sol: { from:"), "{listed}");
+    assert!(!listed.contains("openai/gpt-4o"), "{listed}");
+}
+
+/// Checks a part of a configuration, or a prices file. The sections that it needs and doesn't have are
+/// added.
 fn check_yaml(block: &Block) {
+    let folder = TempDir::new().unwrap();
     let mut text = block.text.clone();
+    let key = text.split(':').next().unwrap_or_default();
+    if key.contains('/') {
+        fs::write(folder.path().join("prices.yaml"), &text).unwrap();
+        "prices: prices.yaml\n".clone_into(&mut text);
+    }
     for (section, added) in [
         (
             "providers:",
@@ -136,7 +159,6 @@ fn check_yaml(block: &Block) {
             text += added;
         }
     }
-    let folder = TempDir::new().unwrap();
     let file = folder.path().join("llm-router.yaml");
     fs::write(&file, text).unwrap();
     let variables = [

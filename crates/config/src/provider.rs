@@ -8,6 +8,7 @@ use std::time::Duration;
 use llm_router_domain::format::Compat;
 use llm_router_domain::header::is_credential_parameter;
 use llm_router_domain::pattern::PatternList;
+use llm_router_domain::price::Factor;
 use llm_router_providers::client_request::{Withheld, withheld_header};
 use llm_router_providers::{DefaultBaseUrl, ProviderType, Settings};
 use schemars::JsonSchema;
@@ -21,8 +22,8 @@ use crate::names::DefinedNames;
 use crate::path::ConfigPath;
 use crate::provider_type::RawProviderType;
 use crate::scalar::{
-    BaseUrl, HeaderValue, NamePattern, ProviderId, Scheme, Text, TextSetting, TimeSpan, UrlPath,
-    is_link_local,
+    BaseUrl, HeaderValue, NamePattern, PriceFactor, ProviderId, Scheme, Text, TextSetting,
+    TimeSpan, UrlPath, is_link_local,
 };
 use crate::server::require_nonzero;
 
@@ -68,6 +69,8 @@ pub struct Provider {
     pub enabled: bool,
     /// True if its address may be link-local.
     pub allow_link_local: bool,
+    /// Number that its prices are multiplied by.
+    pub price_factor: Factor,
 }
 
 /// Time limits of a provider's answers.
@@ -206,6 +209,10 @@ pub(crate) struct RawProvider {
     /// the machine.
     #[serde(default)]
     allow_link_local: bool,
+    /// Number that all prices of the provider are multiplied by: a discount or an uplift, as of a
+    /// contract or a region.
+    #[serde(default = "list_price")]
+    price_factor: Text<PriceFactor>,
 }
 
 /// Time limits of a provider's answers.
@@ -275,6 +282,10 @@ impl Provider {
     pub fn drain_time(&self) -> Option<Duration> {
         (self.on_disconnect == OnDisconnect::Drain).then_some(self.timeouts.drain)
     }
+}
+
+const fn list_price() -> Text<PriceFactor> {
+    Text(PriceFactor(Factor::ONE))
 }
 
 /// Default time limit of one check.
@@ -349,6 +360,7 @@ impl RawProvider {
             max_output: self.max_output.filter(|most| *most > 0),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
+            price_factor: self.price_factor.0.0,
         }
     }
 

@@ -17,7 +17,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
 
-pub(crate) use amount::Usd;
+pub(crate) use amount::{PriceFactor, Usd};
 pub(crate) use name::{Label, ModelName, ProviderId};
 pub(crate) use secret::HeaderValue;
 pub(crate) use size::ByteSize;
@@ -70,6 +70,7 @@ const FORMATS: &[TextFormat] = &[
     TextFormat::new::<Label>(),
     TextFormat::new::<ModelName>(),
     TextFormat::new::<NamePattern>(),
+    TextFormat::new::<PriceFactor>(),
     TextFormat::new::<ProviderId>(),
     TextFormat::new::<llm_router_domain::store_url::StoreUrl>(),
     TextFormat::new::<llm_router_domain::network::IpNet>(),

@@ -323,7 +323,10 @@ pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, at: Timestamp)
     if !used && !answered {
         return Charge::free(usage);
     }
-    price.map_or_else(|| Charge::unpriced(usage), |price| price.charge(usage, at))
+    price.map_or_else(
+        || Charge::without_price(usage),
+        |price| price.charge(usage, at),
+    )
 }
 
 /// Stamps an attempt's id with the run of the process, from 0 to 2³¹ - 1, and with `counted` if

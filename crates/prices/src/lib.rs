@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod facts;
+mod import;
 mod read;
 mod tree;
+mod write;
 
 use jiff::civil::Date;
 use llm_router_domain::price::PriceTable;
@@ -11,8 +13,10 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use facts::{
     BUILT_IN_FACTS, Capability, FactsTable, ModelFacts, ModelKind, built_in_facts, read_facts,
 };
+pub use import::{ImportedPrice, ImportedPrices, RatePlace, import};
 pub use read::read;
 pub use tree::PriceError;
+pub use write::write_period;
 
 /// The text of the built-in table, `conf/prices.yaml`.
 pub const BUILT_IN: &str = include_str!("../../../conf/prices.yaml");
@@ -41,14 +45,14 @@ pub fn with_built_in(own: &str) -> Result<PriceTable, Vec<PriceError>> {
 
 /// Returns the newest day on which a figure of a table was compared with its source.
 #[must_use]
-pub fn checked(table: &PriceTable) -> Option<Date> {
+pub fn last_check(table: &PriceTable) -> Option<Date> {
     let periods = table.iter().flat_map(|(_, price)| price.periods());
     periods.filter_map(|period| period.checked).max()
 }
 
 /// The name of the tables in use: the day of the built-in one, and a hash of the operator's file.
 fn revision(built_in: &PriceTable, own: Option<&str>) -> String {
-    let day = checked(built_in).map_or_else(String::new, |day| format!(" {day}"));
+    let day = last_check(built_in).map_or_else(String::new, |day| format!(" {day}"));
     let own = own.map_or_else(String::new, |text| {
         let hash = xxh3_64(text.as_bytes()).to_string();
         format!(" + {}", hash.get(..8).unwrap_or(&hash))

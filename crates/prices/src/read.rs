@@ -42,6 +42,12 @@ const DAYS: [(&str, Weekday); 7] = [
     ("sun", Weekday::Sunday),
 ];
 
+/// The name of a day of the week in a prices file.
+pub(crate) fn day_name(day: Weekday) -> &'static str {
+    let found = DAYS.into_iter().find(|(_, known)| *known == day);
+    found.map_or("", |(name, _)| name)
+}
+
 /// Reads a prices file.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ fn charge(name: &str, usage: &Usage) -> Charge {
     price.charge(usage, at(MOMENT))
 }
 
-/// What a usage costs, exactly.
+/// Returns the exact cost of a usage.
 fn cost(name: &str, usage: &Usage) -> String {
     let charge = charge(name, usage);
     assert_eq!(charge.inexact.to_text(), "", "{name}: {usage:?}");

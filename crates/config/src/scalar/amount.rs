@@ -1,7 +1,8 @@
-//! Amounts of money.
+//! Amounts of money, and factors of prices.
 
 use std::fmt;
 
+use llm_router_domain::price::{Factor, MAX_FACTOR};
 use llm_router_yaml::ValueError;
 use rust_decimal::Decimal;
 
@@ -31,6 +32,33 @@ impl TextSetting for Usd {
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A number that prices are multiplied by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PriceFactor(pub(crate) Factor);
+
+impl TextSetting for PriceFactor {
+    const FORMAT: &'static str = "price-factor";
+    const TYPES: &'static [&'static str] = &["number", "string"];
+    const EXAMPLES: &'static [&'static str] = &["0.85", "1.1"];
+
+    fn parse(text: &str) -> Result<Self, ValueError> {
+        let number = Decimal::from_str_exact(text.trim()).ok();
+        let factor = number.and_then(|number| Factor::new(number).ok());
+        factor.map(Self).ok_or_else(|| {
+            ValueError::new(
+                format!("is not a number above 0 and up to {MAX_FACTOR}"),
+                "write the part of the list price that you pay, for example 0.85",
+            )
+        })
+    }
+}
+
+impl fmt::Display for PriceFactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.number().fmt(f)
     }
 }
 

@@ -64,7 +64,7 @@ impl Amount {
     /// The price multiplied by a factor, with at most [`MAX_SCALE`] digits and at most
     /// [`MAX_PRICE`].
     #[must_use]
-    pub fn scaled(self, factor: Factor) -> Self {
+    pub fn multiply_by(self, factor: Factor) -> Self {
         if factor.is_one() {
             return self;
         }

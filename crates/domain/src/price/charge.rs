@@ -1,4 +1,4 @@
-//! What a usage costs at a price, line by line. It must not know where prices come from.
+//! Computes the charge for a usage at a price, part by part. It must not know where prices come from.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub struct Charge {
 impl Charge {
     /// A charge without a price.
     #[must_use]
-    pub fn unpriced(usage: &Usage) -> Self {
+    pub fn without_price(usage: &Usage) -> Self {
         Self {
             cost: Cost::Unpriced,
             by_class: [Decimal::ZERO; Class::COUNT],
@@ -59,7 +59,7 @@ impl Charge {
     pub fn free(usage: &Usage) -> Self {
         Self {
             cost: Cost::Usd(Decimal::ZERO),
-            ..Self::unpriced(usage)
+            ..Self::without_price(usage)
         }
     }
 
@@ -103,7 +103,7 @@ impl PricePeriod {
             }
         };
         if let Some(fee) = self.search_context_fee(usage, &mut inexact) {
-            let usd = fee.scaled(factor).times(1, USES_PER_PRICE);
+            let usd = fee.multiply_by(factor).times(1, USES_PER_PRICE);
             charge.request += usd;
             charge.cost = charge.cost.plus(usd);
         }
@@ -118,7 +118,7 @@ impl PricePeriod {
         let mut ignored = Reasons::NONE;
         let fee = self.search_context_fee(usage, &mut ignored);
         let fee = fee.map_or(Decimal::ZERO, |fee| {
-            fee.scaled(factor).times(1, USES_PER_PRICE)
+            fee.multiply_by(factor).times(1, USES_PER_PRICE)
         });
         charge.cost.plus(fee)
     }
@@ -131,13 +131,13 @@ impl PricePeriod {
             .map(|ladder| rows_charge(ladder.at(input), usage, of_tokens, factor));
         charges
             .max_by_key(|charge| charge.cost.usd())
-            .unwrap_or_else(|| Charge::unpriced(usage))
+            .unwrap_or_else(|| Charge::without_price(usage))
     }
 }
 
 /// The charge by one row of figures.
 fn rows_charge(rates: &Rates, usage: &Usage, of_tokens: Factor, factor: Factor) -> Charge {
-    let mut charge = Charge::unpriced(usage);
+    let mut charge = Charge::without_price(usage);
     let mut sum = Some(Decimal::ZERO);
     for (class, tokens) in usage.iter() {
         if rates.exact_rate(class).is_none() {
@@ -147,7 +147,7 @@ fn rows_charge(rates: &Rates, usage: &Usage, of_tokens: Factor, factor: Factor) 
             sum = None;
             continue;
         };
-        let usd = rate.scaled(of_tokens).times(tokens, TOKENS_PER_PRICE);
+        let usd = rate.multiply_by(of_tokens).times(tokens, TOKENS_PER_PRICE);
         if let Some(part) = charge.by_class.get_mut(class as usize) {
             *part = usd.normalize();
         }
@@ -164,14 +164,16 @@ fn rows_charge(rates: &Rates, usage: &Usage, of_tokens: Factor, factor: Factor) 
             }
             continue;
         };
-        let usd = price.scaled(factor).times(u64::from(uses), USES_PER_PRICE);
+        let usd = price
+            .multiply_by(factor)
+            .times(u64::from(uses), USES_PER_PRICE);
         if let Some(part) = charge.by_fee.get_mut(fee as usize) {
             *part = usd.normalize();
         }
         sum = sum.map(|sum| sum + usd);
     }
     if let Some(price) = rates.per_request {
-        charge.request = price.scaled(factor).usd();
+        charge.request = price.multiply_by(factor).usd();
         sum = sum.map(|sum| sum + charge.request);
     }
     charge.cost = sum.map_or(Cost::Unpriced, |sum| Cost::Usd(sum.normalize()));

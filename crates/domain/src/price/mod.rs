@@ -59,6 +59,12 @@ impl Price {
         &self.periods
     }
 
+    /// The name of the entry, `provider/model`.
+    #[must_use]
+    pub const fn entry(&self) -> &Arc<str> {
+        &self.entry
+    }
+
     /// The number that the whole price is multiplied by.
     #[must_use]
     pub const fn factor(&self) -> Factor {
@@ -69,7 +75,7 @@ impl Price {
     #[must_use]
     pub fn charge(&self, usage: &Usage, at: Timestamp) -> Charge {
         let Some(period) = self.on(charge::day_of(at)) else {
-            return Charge::unpriced(usage);
+            return Charge::without_price(usage);
         };
         let mut charge = period.charge(usage, at, self.factor);
         charge.price = Some(PriceUsed {
@@ -95,21 +101,21 @@ impl Price {
     }
 
     /// The price under the name of its entry.
-    fn named(self, entry: &str) -> Self {
+    fn with_entry(self, entry: &str) -> Self {
         Self {
             entry: entry.into(),
             ..self
         }
     }
 
-    fn in_table(&self, revision: &Arc<str>) -> Self {
+    fn with_table(&self, revision: &Arc<str>) -> Self {
         Self {
             table: Arc::clone(revision),
             ..self.clone()
         }
     }
 
-    fn scaled(&self, factor: Factor) -> Self {
+    fn with_factor(&self, factor: Factor) -> Self {
         Self {
             factor,
             ..self.clone()

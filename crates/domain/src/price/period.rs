@@ -8,7 +8,7 @@ use super::amount::{Amount, Factor};
 use super::hours::HourWindow;
 use super::rates::{RateChange, RateLadder, Rates, Threshold};
 use crate::inexact::{Reason, Reasons};
-use crate::usage::{ServiceTier, ShortName, Usage};
+use crate::usage::{Class, ServiceTier, ShortName, Usage};
 
 /// Property of an answer whose value multiplies the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +69,14 @@ impl SearchContextFees {
     }
 }
 
-/// What a prices file says of a period.
+/// A period as a prices file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeriodSpec {
     /// The first day (UTC) these prices hold.
     pub from: Date,
     /// The day on which the figures were last compared with their source.
     pub checked: Option<Date>,
-    /// Who says so.
+    /// Sources of the figures.
     pub source: Vec<String>,
     /// Standard rates.
     pub rates: Rates,
@@ -120,7 +120,7 @@ pub struct PricePeriod {
     pub from: Date,
     /// The day on which the figures were last compared with their source.
     pub checked: Option<Date>,
-    /// Who says so.
+    /// Sources of the figures.
     pub source: Vec<String>,
     standard: RateLadder,
     service_tiers: Vec<(ServiceTier, RateLadder)>,
@@ -171,6 +171,76 @@ impl PricePeriod {
     #[must_use]
     pub const fn has_hours(&self) -> bool {
         !self.hours.is_empty()
+    }
+
+    /// The standard rates.
+    #[must_use]
+    pub const fn standard(&self) -> &RateLadder {
+        &self.standard
+    }
+
+    /// The rates by service tier.
+    pub fn tier_ladders(&self) -> impl Iterator<Item = (&ServiceTier, &RateLadder)> {
+        self.service_tiers
+            .iter()
+            .map(|(tier, ladder)| (tier, ladder))
+    }
+
+    /// The rates of requests in which the model reasons, where they differ.
+    #[must_use]
+    pub const fn thinking(&self) -> Option<&RateLadder> {
+        self.thinking.as_ref()
+    }
+
+    /// Numbers that rates are multiplied by, by the value of a property.
+    #[must_use]
+    pub fn factors(&self) -> &[(FactorKind, ShortName, Factor)] {
+        &self.factors
+    }
+
+    /// Hours with other rates.
+    #[must_use]
+    pub fn hours(&self) -> &[HourWindow] {
+        &self.hours
+    }
+
+    /// Fees of a request by the size of its search context.
+    #[must_use]
+    pub const fn search_context(&self) -> &SearchContextFees {
+        &self.search_context
+    }
+
+    /// The rates of a tier for an input of this many tokens; none if the tier has none.
+    #[must_use]
+    pub fn rates(&self, tier: ServiceTier, input: u64) -> Option<&Rates> {
+        if tier.is_standard() {
+            return Some(self.standard.at(input));
+        }
+        let found = self.service_tiers.iter().find(|(of, _)| *of == tier);
+        found.map(|(_, ladder)| ladder.at(input))
+    }
+
+    /// The period with other rates; a tier that it doesn't have begins with the standard ones.
+    #[must_use]
+    pub fn with_rates(
+        mut self,
+        rates: impl IntoIterator<Item = (ServiceTier, u64, Class, Amount)>,
+    ) -> Self {
+        for (tier, above, class, price) in rates {
+            if tier.is_standard() {
+                self.standard.set(above, class, price);
+                continue;
+            }
+            let known = self.service_tiers.iter().position(|(of, _)| *of == tier);
+            let at = known.unwrap_or_else(|| {
+                self.service_tiers.push((tier, self.standard.clone()));
+                self.service_tiers.len() - 1
+            });
+            if let Some((_, ladder)) = self.service_tiers.get_mut(at) {
+                ladder.set(above, class, price);
+            }
+        }
+        self
     }
 
     /// The ladder of a usage's tier or mode; none if the tier isn't known.

@@ -89,10 +89,10 @@ impl Rates {
 
     /// These rates with those of tokens multiplied.
     #[must_use]
-    pub fn scaled(&self, factor: Factor) -> Self {
+    pub fn multiply_by(&self, factor: Factor) -> Self {
         let mut rates = self.clone();
         for rate in rates.tokens.iter_mut().flatten() {
-            *rate = rate.scaled(factor);
+            *rate = rate.multiply_by(factor);
         }
         rates
     }
@@ -149,6 +149,26 @@ impl RateLadder {
         step.map_or(&self.base, |(_, rates)| rates)
     }
 
+    /// The numbers of input tokens from which on other rates hold, with those rates.
+    pub fn steps(&self) -> impl Iterator<Item = (u64, &Rates)> {
+        self.steps.iter().map(|(from, rates)| (from.0, rates))
+    }
+
+    /// Sets a rate for inputs of more than `above` tokens, or for the shortest if that is 0.
+    pub(super) fn set(&mut self, above: u64, class: Class, price: Amount) {
+        if above == 0 {
+            return self.base.set(class, price);
+        }
+        let known = [Threshold::above(above), Threshold::at_least(above)];
+        let step = self.steps.iter_mut().find(|(from, _)| known.contains(from));
+        if let Some((_, rates)) = step {
+            return rates.set(class, price);
+        }
+        let rates = self.base.clone().with(class, price);
+        self.steps.push((Threshold::above(above), rates));
+        self.steps.sort_by_key(|(from, _)| *from);
+    }
+
     /// Every row, the shortest input's first.
     pub fn rows(&self) -> impl Iterator<Item = &Rates> {
         std::iter::once(&self.base).chain(self.steps.iter().map(|(_, rates)| rates))
@@ -156,12 +176,12 @@ impl RateLadder {
 
     /// The ladder with the rates of tokens multiplied.
     #[must_use]
-    pub fn scaled(&self, factor: Factor) -> Self {
+    pub fn multiply_by(&self, factor: Factor) -> Self {
         let steps = self.steps.iter();
         Self {
-            base: self.base.scaled(factor),
+            base: self.base.multiply_by(factor),
             steps: steps
-                .map(|(from, rates)| (*from, rates.scaled(factor)))
+                .map(|(from, rates)| (*from, rates.multiply_by(factor)))
                 .collect(),
         }
     }
@@ -183,7 +203,7 @@ impl RateChange {
     /// with rates alone its own hold for every length, but for steps of its own.
     #[must_use]
     pub fn apply(&self, standard: &RateLadder) -> RateLadder {
-        let scaled = standard.scaled(self.factor.unwrap_or_default());
+        let scaled = standard.multiply_by(self.factor.unwrap_or_default());
         let base = self.rates.over(&scaled.base);
         if self.factor.is_some() && self.steps.is_empty() {
             let steps = scaled.steps.into_iter();

@@ -47,7 +47,7 @@ impl PriceTable {
 
     /// Puts one price in, in place of one of the same name.
     pub fn insert(&mut self, name: &str, price: Price) {
-        self.models.insert(name, price.named(name));
+        self.models.insert(name, price.with_entry(name));
     }
 
     /// Gives an entry another name, without the provider; in it `*` stands for any characters.
@@ -65,11 +65,11 @@ impl PriceTable {
         let revision: Arc<str> = revision.into();
         let rows: Vec<TableRow<Price>> = self.models.iter().cloned().collect();
         for row in rows {
-            let price = row.value.in_table(&revision);
+            let price = row.value.with_table(&revision);
             self.models.insert(&row.name, price);
         }
         for price in self.scaled.values_mut().flat_map(HashMap::values_mut) {
-            *price = Arc::new(price.in_table(&revision));
+            *price = Arc::new(price.with_table(&revision));
         }
     }
 
@@ -80,7 +80,12 @@ impl PriceTable {
             return;
         }
         let rows = self.models.iter();
-        let scaled = rows.map(|row| (Arc::clone(&row.name), Arc::new(row.value.scaled(factor))));
+        let scaled = rows.map(|row| {
+            (
+                Arc::clone(&row.name),
+                Arc::new(row.value.with_factor(factor)),
+            )
+        });
         self.scaled.insert(provider_id.to_owned(), scaled.collect());
     }
 
@@ -116,7 +121,7 @@ impl PriceTable {
     #[must_use]
     pub fn find(&self, id: &str, kind: &str, model: &str) -> Option<&Arc<Price>> {
         let row = self.models.find(id, kind, model)?;
-        Some(self.with_factor(id, row))
+        Some(self.price_of(id, row))
     }
 
     /// The price of an attempt: that of the model which the provider says it served, else that of
@@ -146,12 +151,12 @@ impl PriceTable {
             inexact.add(Reason::ServedModelDiffers);
         }
         ServedPrice {
-            price: row.map(|row| self.with_factor(id, row)),
+            price: row.map(|row| self.price_of(id, row)),
             inexact,
         }
     }
 
-    fn with_factor<'t>(&'t self, id: &str, row: &'t TableRow<Price>) -> &'t Arc<Price> {
+    fn price_of<'t>(&'t self, id: &str, row: &'t TableRow<Price>) -> &'t Arc<Price> {
         let scaled = self.scaled.get(id).and_then(|prices| prices.get(&row.name));
         scaled.unwrap_or(&row.value)
     }

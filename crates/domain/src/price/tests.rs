@@ -59,7 +59,7 @@ fn usage(input: u64, output: u64) -> Usage {
         .with(Class::Output, output)
 }
 
-/// What a usage costs at noon, and the reasons for which that isn't exact.
+/// Returns the cost of a usage at noon, and the reasons for which it isn't exact.
 fn cost(price: &Price, usage: &Usage) -> (String, String) {
     let charge = price.charge(usage, noon());
     (usd(charge.cost), charge.inexact.to_text())
@@ -520,7 +520,7 @@ fn reasons_of_a_usage_stay() {
             .contains(Reason::UsageMissing)
     );
     assert!(
-        Charge::unpriced(&request)
+        Charge::without_price(&request)
             .inexact
             .contains(Reason::UsageMissing)
     );

@@ -19,7 +19,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// What a usage of the model `a/b` costs at noon of 2026-06-01, exactly.
+/// Returns the exact cost of a usage of the model `a/b` at noon of 2026-06-01.
 fn cost(table: &PriceTable, usage: &Usage) -> String {
     let charge = table
         .get("a/b")
