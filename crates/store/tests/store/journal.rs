@@ -14,7 +14,8 @@ use llm_router_store::journal::{
     Journal, JournalError, JournalSettings, Mover, MoverSettings, OnFull, inspect,
 };
 use llm_router_store::ledger::{
-    CostQuery, CostRow, Page, RequestAttempts, RequestQuery, SpentQuery, TotalsDifference,
+    CostQuery, CostRow, Page, RequestAttempts, RequestQuery, SpentQuery, StoreInspection,
+    TotalsDifference,
 };
 use llm_router_store::verify::verify;
 use llm_router_store::{LedgerStore, SqliteStore, StoreError, StoreUrl, open};
@@ -294,6 +295,9 @@ impl LedgerStore for Flaky {
     }
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.ping().await
+    }
+    async fn inspect(&self) -> Result<StoreInspection, StoreError> {
+        self.inner.inspect().await
     }
 }
 
