@@ -43,7 +43,7 @@ use crate::snapshot::stored_rules::broken;
 use crate::startup::predecessors::follow_others;
 use crate::startup::running::Running;
 use crate::sync::change_notifier::ChangeNotifier;
-use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
+use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, shared_names, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -89,6 +89,13 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let sighups = SighupListener::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
+    for name in shared_names(&config, &issued) {
+        tracing::warn!(
+            key.name = name,
+            "a key of the file and one made by API have the same name, and with it the same limits and \
+             budget; rename one of them"
+        );
+    }
     let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
     let entries = Arc::<dyn Store>::clone(&store);

@@ -22,7 +22,7 @@ impl OpenFile {
     }
 
     /// Returns the path if the file isn't there any more.
-    pub(crate) fn lost(&self) -> Option<PathBuf> {
+    pub(crate) fn missing_path(&self) -> Option<PathBuf> {
         let is_lost = self.identity.is_some() && identity(&self.path) != self.identity;
         is_lost.then(|| self.path.clone())
     }
@@ -44,12 +44,12 @@ mod tests {
         std::fs::write(&path, "1").unwrap();
         let file = OpenFile::at(&path);
         std::fs::write(&path, "12").unwrap();
-        assert_eq!(file.lost(), None);
+        assert_eq!(file.missing_path(), None);
         std::fs::write(folder.path().join("other"), "12").unwrap();
         std::fs::rename(folder.path().join("other"), &path).unwrap();
-        assert_eq!(file.lost(), Some(path.clone()));
+        assert_eq!(file.missing_path(), Some(path.clone()));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(file.lost(), Some(path));
-        assert_eq!(OpenFile::at(Path::new(":memory:")).lost(), None);
+        assert_eq!(file.missing_path(), Some(path));
+        assert_eq!(OpenFile::at(Path::new(":memory:")).missing_path(), None);
     }
 }

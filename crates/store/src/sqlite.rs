@@ -81,7 +81,7 @@ impl SqliteStore {
         job: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         // What is written to a deleted file is gone with this process; the journal keeps it.
-        if let Some(path) = self.file.lost() {
+        if let Some(path) = self.file.missing_path() {
             let path = path.display();
             let error = format!("the file {path} was deleted or replaced; restart the router");
             return Err(StoreError::Unavailable(error));
@@ -166,7 +166,7 @@ impl LedgerStore for SqliteStore {
     }
 
     async fn inspect(&self) -> Result<StoreInspection, StoreError> {
-        let lost_file = self.file.lost();
+        let lost_file = self.file.missing_path();
         let newest = self.read(|connection| {
             let sql = "SELECT at FROM entries ORDER BY id DESC LIMIT 1";
             let newest = connection.query_row(sql, [], |row| row.get::<_, i64>(0));

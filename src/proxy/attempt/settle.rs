@@ -68,11 +68,13 @@ impl Gateway {
             self.ledger
                 .metrics()
                 .count_decision(decision_labels(reserved.as_ref()));
-            attempts.degraded |= !matches!(
+            attempts.degraded |= matches!(
                 reserved,
-                Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
+                Ok(DecidedBy::Share | DecidedBy::Nobody)
+                    | Err(BudgetRefusal::Share(_) | BudgetRefusal::Unavailable)
             );
             if let Err(refused) = reserved {
+                attempts.store_unavailable |= refused.is_for_store();
                 if matches!(
                     refused,
                     BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)

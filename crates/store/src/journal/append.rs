@@ -161,7 +161,7 @@ impl Journal {
     #[must_use]
     pub fn lost_file(&self) -> Option<PathBuf> {
         let file = guard(&self.shared.active).open_file.clone();
-        file.lost()
+        file.missing_path()
     }
 
     /// The folder.
