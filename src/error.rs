@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use llm_router_domain::format::Endpoint;
+use llm_router_domain::refusal::RefusedBy;
 use llm_router_wire::request::HeadError;
 use llm_router_wire::translate::TranslateError;
 use serde_json::Value;
@@ -165,6 +166,14 @@ impl ApiError {
         Self::new(400, "invalid_value", message).with_param("model")
     }
 
+    /// The key has a budget, and nothing bounds what the request may cost.
+    pub(crate) fn unbounded(field: String, message: String) -> Self {
+        Self {
+            param: Some(Cow::Owned(field)),
+            ..Self::new(400, "invalid_value", message)
+        }
+    }
+
     /// The request holds what no candidate's format can express.
     pub(crate) fn untranslatable(error: &TranslateError) -> Self {
         let code = match error.code {
@@ -255,6 +264,22 @@ impl ApiError {
             "internal_error",
             "The router failed to handle this request.",
         )
+    }
+}
+
+/// Returns the part of the router that a code of [`ApiError`] speaks for; `None` if a deployment failed.
+pub(crate) fn refused_by(code: &str) -> Option<RefusedBy> {
+    match code {
+        "upstream_error" | "upstream_timeout" | "provider_auth" => None,
+        "invalid_api_key" => Some(RefusedBy::Key),
+        "permission_denied" => Some(RefusedBy::Permission),
+        "rate_limit_exceeded" => Some(RefusedBy::Limit),
+        "insufficient_quota" => Some(RefusedBy::Budget),
+        "blocked" => Some(RefusedBy::Rule),
+        "limits_unavailable" | "ledger_unavailable" | "router_stopping" | "internal_error" => {
+            Some(RefusedBy::Router)
+        }
+        _ => Some(RefusedBy::Request),
     }
 }
 

@@ -17,6 +17,7 @@ use llm_router_domain::budget::shared::BudgetLine;
 use llm_router_domain::budget::{
     Account, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
 };
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::{LedgerEntry, OpenEntry, stamp_run};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
@@ -65,6 +66,8 @@ impl StoreOutage {
 /// Attempt to reserve money for.
 pub(crate) struct BudgetRequest<'a> {
     pub(crate) budget: &'a KeyBudget,
+    /// The most that the attempt can cost.
+    pub(crate) cost: Cost,
     pub(crate) opened: &'a OpenEntry,
     /// Failed attempt whose reservation this one replaces.
     pub(crate) replaces: Option<&'a OpenEntry>,
@@ -95,7 +98,7 @@ impl BudgetRefusal {
 
     #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
     fn over_budget(exceeded: BudgetExceeded) -> Self {
-        Self::OverBudget(format!("You are over budget: {exceeded}."))
+        Self::OverBudget(sentence(&exceeded.to_string()))
     }
 
     fn share(exceeded: &BudgetExceeded, replicas: u32) -> Self {
@@ -105,6 +108,36 @@ impl BudgetRefusal {
              {replicas}th of what was left for {of}, and this one has. Try again in a while."
         ))
     }
+}
+
+/// Returns what a budget is charged for an attempt: its cost, but the bound that was reserved where
+/// a part of it has no price.
+fn charged(entry: &LedgerEntry, bound: Cost) -> Decimal {
+    let outcome = &entry.outcome;
+    let cost = outcome.cost.usd().unwrap_or_default();
+    let has_no_price = |reason: Reason| {
+        matches!(
+            reason,
+            Reason::UnknownServiceTier
+                | Reason::UnpricedTool
+                | Reason::UnknownFactor
+                | Reason::UnpricedPart
+                | Reason::ServedModelDiffers
+                | Reason::MissingRate(_)
+        )
+    };
+    if outcome.usage.inexact.iter().any(has_no_price) {
+        cost.max(bound.usd().unwrap_or_default())
+    } else {
+        cost
+    }
+}
+
+/// Returns a sentence that begins with a capital letter and ends with a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(['.']).collect()
 }
 
 /// Tokens to expect of a call.
@@ -289,7 +322,7 @@ impl Budgets {
             tracing::error!("a key has a budget, and the ledger is off: it can't be used");
             return Err(BudgetRefusal::Unknown);
         }
-        let amount = match need.opened.cost {
+        let amount = match need.cost {
             Cost::Usd(usd) => usd,
             Cost::Unpriced if need.budget.allow_unpriced => Decimal::ZERO,
             Cost::Unpriced => {
@@ -356,8 +389,14 @@ impl Budgets {
     }
 
     /// Records the model's output and, where a budget pays, replaces the reservation with the cost.
-    /// `held` is the input that was reserved.
-    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &LedgerEntry, held: u64) {
+    /// `held` is the input that was reserved, `bound` the cost.
+    pub(crate) fn settle(
+        &self,
+        budget: Option<&KeyBudget>,
+        entry: &LedgerEntry,
+        held: u64,
+        bound: Cost,
+    ) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let output = outcome.usage.output_total();
         let (provider, model) = (&attempt.provider, &attempt.deployment);
@@ -369,12 +408,12 @@ impl Budgets {
             let input = outcome.usage.input_total();
             state.margin.observe(provider, model, held, input);
         }
+        let cost = charged(entry, bound);
         if let Some(shared) = &self.shared {
             drop(state);
             // It knows by the attempt's id whether a budget pays.
-            shared.settle(entry);
+            shared.settle(entry, cost);
         } else if let Some(budget) = budget {
-            let cost = outcome.cost.usd().unwrap_or_default();
             state
                 .book
                 .settle(attempt.id, &budget.line, attempt.at, cost);

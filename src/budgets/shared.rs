@@ -378,9 +378,8 @@ impl SharedBudgets {
     }
 
     /// Replaces an attempt's reservation with its cost.
-    pub(super) fn settle(&self, entry: &LedgerEntry) {
-        let (attempt, outcome) = (&entry.attempt, &entry.outcome);
-        let cost = outcome.cost.usd().unwrap_or_default();
+    pub(super) fn settle(&self, entry: &LedgerEntry, cost: Decimal) {
+        let attempt = &entry.attempt;
         let mut replica = self.replica();
         if counting_run(attempt.id) == Some(replica.run()) {
             replica.spend(&Account::Key(attempt.key.clone()), attempt.at, cost);

@@ -47,6 +47,7 @@ use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, shared_na
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 use crate::telemetry::traces::Traces;
 
 /// Options of `serve`.
@@ -89,13 +90,6 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let sighups = SighupListener::listen(&runtime)?;
     let store = runtime.block_on(ledger::open_store(&config.store.url))?;
     let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
-    for name in shared_names(&config, &issued) {
-        tracing::warn!(
-            key.name = name,
-            "a key of the file and one made by API have the same name, and with it the same limits and \
-             budget; rename one of them"
-        );
-    }
     let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
     announce(&loader, &config, &live.snapshot);
     let entries = Arc::<dyn Store>::clone(&store);
@@ -107,7 +101,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = access_log(&config, start.json_log)?;
     let traces = traces(&config, &runtime, &metrics)?;
-    let health = Arc::<Health>::default();
+    let (health, refusals) = (Arc::<Health>::default(), Arc::<Refusals>::default());
     let routing = routing_editor(&runtime, loader, loaded, objects, store, &live, &metrics)?;
     let editor = routing.editor.clone();
     let switch = Arc::clone(&routing.switch);
@@ -115,6 +109,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let parts = Parts {
         budgets: Arc::clone(&budgets),
         limits: Arc::clone(&limits),
+        refusals: Arc::clone(&refusals),
         routing,
         keys: KeyEditor {
             editor: editor.clone(),
@@ -137,6 +132,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         live,
         metrics,
         access_log: access_log.clone(),
+        refusals,
         ledger: Arc::clone(&ledger),
         admin: config.server.admin_paths.then_some(admin),
         limits,
@@ -232,6 +228,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
 struct Parts {
     budgets: Arc<Budgets>,
     limits: Arc<Limiter>,
+    refusals: Arc<Refusals>,
     routing: RoutingEditor,
     keys: KeyEditor,
     sealer: Option<Sealer>,
@@ -250,6 +247,7 @@ fn admin_backend(
     AdminBackend {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
+        refusals: parts.refusals,
         ledger: Arc::clone(ledger),
         budgets: parts.budgets,
         limits: parts.limits,
@@ -324,6 +322,13 @@ fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
         keys = snapshot.keys.len(),
         "starting"
     );
+    for name in shared_names(config, snapshot.keys.stored_keys()) {
+        tracing::warn!(
+            key.name = name,
+            "a key of the file and one made by API have the same name, and with it the same limits and \
+             budget; rename one of them"
+        );
+    }
 }
 
 /// Gives the loader the bootstrap admin key. Without one and without keys in the file nobody could use

@@ -74,7 +74,10 @@ fn refuse(ctx: &mut Context, refusal: Refusal) -> ApiError {
 pub(crate) fn settle_limits(ctx: &mut Context) {
     if let Some(mut permit) = ctx.permit.take() {
         let used = ctx.inference.as_deref();
-        let used = used.map_or(0, |inference| inference.attempts.used_tokens);
+        let used = used.map_or(0, |inference| {
+            let sums = &inference.attempts.sums;
+            sums.input_tokens + sums.output_tokens
+        });
         permit.settle(used, clock::now());
     }
 }

@@ -9,7 +9,7 @@ use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::attempt::redact::clean_text;
 use crate::proxy::context::Context;
 use crate::proxy::describe;
-use crate::proxy::downstream::reply::{body_of, send_fault};
+use crate::proxy::downstream::reply::{body_of, error_text, send_fault};
 use crate::proxy::gateway::Gateway;
 use crate::snapshot::CompiledProvider;
 
@@ -44,6 +44,7 @@ impl Gateway {
         if !begun {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
+        ctx.error_text = error_text(&fault);
         self.settle_last(ctx);
         let sent = if begun {
             self.break_off(session, ctx, &fault).await
@@ -129,6 +130,9 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             ApiError::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }
         Some(Failure::OverBudget(why)) => ApiError::insufficient_quota(why.clone()),
+        Some(Failure::Unbounded(missing)) => {
+            ApiError::unbounded(missing.field.clone(), missing.message.clone())
+        }
         Some(Failure::Unjournalled) => ApiError::ledger_unavailable(),
         Some(Failure::Uncounted) => ApiError::limits_unavailable(),
         Some(Failure::Stopped) => ApiError::stopping(),

@@ -2,10 +2,11 @@
 //! around them makes overshoot impossible. It must not lock by itself: the caller does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
 use super::replica::budget_lines;
@@ -15,10 +16,11 @@ use crate::ledger;
 
 /// Error of a reservation that doesn't fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the budget of {account} is used up: {spent} USD spent and {reserved} reserved of {usd}")]
 pub struct BudgetExceeded {
     /// The budget's account.
     pub account: Account,
+    /// The most that the call may cost.
+    pub amount: Decimal,
     /// The ceiling.
     pub usd: Decimal,
     /// Spent in the current period.
@@ -27,6 +29,53 @@ pub struct BudgetExceeded {
     pub reserved: Decimal,
     /// First day of the next period.
     pub resets: Option<Date>,
+}
+
+impl BudgetExceeded {
+    /// Returns what no call has spent or reserved; negative if more was spent than there was.
+    #[must_use]
+    pub fn left(&self) -> Decimal {
+        self.usd - self.spent - self.reserved
+    }
+}
+
+impl fmt::Display for BudgetExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.left().max(Decimal::ZERO);
+        let until = self.resets.and_then(|day| day.yesterday().ok());
+        let until = until.map_or_else(String::new, |day| format!(" until {day} (UTC)"));
+        let (account, total) = (&self.account, self.usd.normalize());
+        if self.spent >= self.usd {
+            return write!(
+                f,
+                "the budget of {account} is used up: ${} of ${total} is spent{until}",
+                shown(self.spent, RoundingStrategy::ToZero)
+            );
+        }
+        write!(
+            f,
+            "this call may cost up to ${}, and ${} of ${total} is left in the budget of \
+             {account}{until}",
+            shown(self.amount, RoundingStrategy::ToPositiveInfinity),
+            shown(left, RoundingStrategy::ToZero),
+        )?;
+        if self.reserved > Decimal::ZERO {
+            let reserved = shown(self.reserved, RoundingStrategy::ToPositiveInfinity);
+            write!(
+                f,
+                "; calls under way may cost up to ${reserved} of the rest"
+            )?;
+        }
+        f.write_str("; lower the limit on output tokens, shorten the input, or wait")
+    }
+}
+
+/// Digits behind the point of an amount that people read.
+const SHOWN_DIGITS: u32 = 6;
+
+fn shown(usd: Decimal, rounding: RoundingStrategy) -> Decimal {
+    usd.round_dp_with_strategy(SHOWN_DIGITS, rounding)
+        .normalize()
 }
 
 /// Spending and reservations on one line. A line's period never changes: whatever the clock says, a
@@ -168,6 +217,7 @@ impl LocalBudgets {
             if spent + reserved + amount > budget.usd {
                 return Err(BudgetExceeded {
                     account: account.clone(),
+                    amount,
                     usd: budget.usd,
                     spent,
                     reserved,
