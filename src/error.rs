@@ -112,6 +112,16 @@ impl ApiError {
         }
     }
 
+    /// The memory for request bodies is used up.
+    pub(crate) fn out_of_memory() -> Self {
+        let message = "The router holds as many request bodies as it has memory for. Try again in a \
+                       second.";
+        Self {
+            retry_after: Some("1".to_owned()),
+            ..Self::new(503, "overloaded", message)
+        }
+    }
+
     /// Nobody counts, and the configuration says that nothing limited passes then.
     pub(crate) fn limits_unavailable() -> Self {
         let message = "The limits can't be counted at the moment. Try again in a second.";

@@ -8,7 +8,7 @@ pub(crate) mod store;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use llm_router_config::OnCounterFailure;
@@ -34,6 +34,9 @@ pub(crate) use shared::DecidedBy;
 use shared::{ReserveRequest, SharedBudgets};
 pub(crate) use store::BudgetStore;
 
+/// Timeout of reading earlier spending, and the time after a failure in which it isn't read.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Spending and reservations of every key with a budget.
 pub(crate) struct Budgets {
     /// Identifies this run of the process in the ids of its attempts.
@@ -42,6 +45,22 @@ pub(crate) struct Budgets {
     state: Mutex<LocalState>,
     /// Budgets shared with other replicas, if there may be several.
     shared: Option<Arc<SharedBudgets>>,
+    outage: StoreOutage,
+}
+
+/// Last failure to read earlier spending.
+#[derive(Debug, Default)]
+struct StoreOutage(Mutex<Option<Instant>>);
+
+impl StoreOutage {
+    fn is_recent(&self) -> bool {
+        let failed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < STORE_TIMEOUT)
+    }
+
+    fn begin(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now());
+    }
 }
 
 /// Attempt to reserve money for.
@@ -72,6 +91,11 @@ pub(crate) enum BudgetRefusal {
 }
 
 impl BudgetRefusal {
+    /// Returns true if the store of the ledger is the reason.
+    pub(crate) const fn is_for_store(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
     fn over_budget(exceeded: BudgetExceeded) -> Self {
         Self::OverBudget(sentence(&exceeded.to_string()))
@@ -179,6 +203,7 @@ impl Default for Budgets {
             run: fastrand::u32(..) >> 1,
             state: Mutex::default(),
             shared: None,
+            outage: StoreOutage::default(),
         }
     }
 }
@@ -217,9 +242,21 @@ impl Budgets {
     ) -> Result<(), StoreError> {
         for line in budget_lines(&budget.line, now) {
             let known = self.state().known_cell(&line);
-            known
-                .get_or_try_init(|| self.restore(&line, ledger))
-                .await?;
+            let restored = known.get_or_try_init(async || {
+                // Whoever comes while the store is unavailable is told at once.
+                if self.outage.is_recent() {
+                    return Err(StoreError::Unavailable("it was a moment ago".to_owned()));
+                }
+                let restore = tokio::time::timeout(STORE_TIMEOUT, self.restore(&line, ledger));
+                let restored = restore
+                    .await
+                    .unwrap_or_else(|_| Err(StoreError::Unavailable("timeout".to_owned())));
+                if restored.is_err() {
+                    self.outage.begin();
+                }
+                restored
+            });
+            restored.await?;
         }
         Ok(())
     }

@@ -20,8 +20,8 @@ use rust_decimal::Decimal;
 use tokio::sync::{OnceCell, mpsc};
 use uuid::Uuid;
 
-use crate::budgets::BudgetRefusal;
 use crate::budgets::store::BudgetStore;
+use crate::budgets::{BudgetRefusal, STORE_TIMEOUT, StoreOutage};
 use crate::clock;
 use crate::ledger::Ledger;
 
@@ -67,6 +67,7 @@ pub(super) struct SharedBudgets {
     seeded: Mutex<HashMap<BudgetLine, Arc<Seed>>>,
     /// Reservations whose end must be reported.
     endings: mpsc::Sender<Uuid>,
+    outage: StoreOutage,
 }
 
 /// State of reading a line's spending from the ledger.
@@ -99,10 +100,6 @@ const MOST_LINES: usize = 2_048;
 /// Time after which unused lines are forgotten. Their spending is then read from the ledger again.
 const IDLE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Timeout of reading spending from the ledger, and the pause after a failure while the store knows
-/// enough to go on.
-const STORE: Duration = Duration::from_secs(5);
-
 /// Number of different run ids, as `domain::ledger` encodes them.
 const RUNS: u32 = 1 << 31;
 
@@ -114,6 +111,7 @@ impl SharedBudgets {
             replica: Mutex::new(ReplicaBudgets::new(fastrand::u32(..RUNS))),
             seeded: Mutex::default(),
             endings,
+            outage: StoreOutage::default(),
         };
         (Arc::new(shared), waiting)
     }
@@ -305,9 +303,16 @@ impl SharedBudgets {
                 continue;
             }
             let done = seed.done.get_or_try_init(async || {
-                let is_reported = self.seed_from_ledger(&line, ledger).await?;
+                // Whoever comes while the ledger is unavailable is told at once.
+                if self.outage.is_recent() {
+                    return Err(());
+                }
+                let is_reported = self.seed_from_ledger(&line, ledger).await;
+                if is_reported.is_err() {
+                    self.outage.begin();
+                }
                 // If the store didn't take it, no other replica may ever report it.
-                is_reported.then_some(()).ok_or(())
+                is_reported?.then_some(()).ok_or(())
             });
             if done.await.is_err() {
                 seed.note_failure();
@@ -342,7 +347,7 @@ impl SharedBudgets {
             let store = ledger.up_to_date().await?;
             store.spent_by_run(&query).await
         };
-        let stored = match tokio::time::timeout(STORE, asked).await {
+        let stored = match tokio::time::timeout(STORE_TIMEOUT, asked).await {
             Ok(Ok(stored)) => stored,
             Ok(Err(error)) => {
                 tracing::error!(%error, "failed to read the spending of a budget");
@@ -496,7 +501,7 @@ impl SharedBudgets {
 impl Seed {
     fn has_failed_recently(&self) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.is_some_and(|at| at.elapsed() < STORE)
+        failed.is_some_and(|at| at.elapsed() < STORE_TIMEOUT)
     }
 
     fn note_failure(&self) {

@@ -1,7 +1,7 @@
 //! Keys made by API: out of objects of the store, found by their hash, changed in place. One that
 //! can't be read is left out, for it is too late to refuse it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
@@ -139,6 +139,15 @@ impl IssuedKeys {
             }
         }
         (found_keys, found_owners)
+    }
+
+    /// Returns those of the names that a key has.
+    pub(crate) fn names_among<'n>(&self, names: &HashSet<&'n str>) -> Vec<&'n str> {
+        let by_id = self.by_id();
+        let names = by_id
+            .values()
+            .filter_map(|issued| names.get(issued.key.name.as_str()));
+        names.copied().collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -4,13 +4,14 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use crate::ledger::watch::WatchGauges;
 use crate::telemetry::metrics::labels;
 use crate::telemetry::metrics::macros::metrics;
 use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
-use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use rust_decimal::prelude::ToPrimitive as _;
 
 /// Models without a price that have a warning of their own: names come from clients.
@@ -40,6 +41,11 @@ metrics! {
              `reported` the provider's. Their difference shows prices that are out of date.";
         entries_in_memory: IntGauge = "ledger_entries_in_memory",
             "Entries that wait for the store in memory because the journal is full.";
+        clock_offset: IntGauge = "clock_offset_seconds",
+            "Seconds by which this machine's clock is ahead of the store's; negative if it is behind \
+             that, or behind the newest entry of the ledger.";
+        lost_files: IntGaugeVec = "lost_files" ["file"],
+            "1 if the file of the journal or the database was deleted while the router runs.";
         entries_waiting: IntGauge = "journal_entries",
             "Entries in the ledger's journal that the store doesn't have yet.";
     }
@@ -115,6 +121,14 @@ impl LedgerMetrics {
                 %model,
                 "a model has no price, so what it costs is not known; add it to the prices file"
             );
+        }
+    }
+
+    /// Returns the gauges of what the ledger relies on.
+    pub(super) fn watch_gauges(&self) -> WatchGauges {
+        WatchGauges {
+            clock_offset: self.counted.clock_offset.clone(),
+            lost_files: self.counted.lost_files.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! closed together. What an entry says is made elsewhere.
 
 pub(crate) mod metrics;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub(crate) struct Ledger {
     mover: ArcSwapOption<Mover>,
     metrics: LedgerMetrics,
     pruning: Option<JoinHandle<()>>,
+    watching: Option<JoinHandle<()>>,
 }
 
 /// Reason that the ledger can't be opened.
@@ -94,6 +96,7 @@ impl Ledger {
                 mover: ArcSwapOption::empty(),
                 metrics,
                 pruning: None,
+                watching: None,
             });
         }
         let journal = open_journal(settings, beside)?;
@@ -107,6 +110,8 @@ impl Ledger {
             MoverSettings::default(),
             runtime.handle().clone(),
         )?;
+        let watch = watch::watch(journal.clone(), Arc::clone(&store), metrics.watch_gauges());
+        let watching = runtime.spawn(watch);
         Ok(Self {
             folder,
             journal: Some(journal),
@@ -114,6 +119,7 @@ impl Ledger {
             mover: ArcSwapOption::from_pointee(mover),
             metrics,
             pruning,
+            watching: Some(watching),
         })
     }
 
@@ -204,8 +210,8 @@ impl Ledger {
     /// Moves what is left and stops. What the store doesn't take stays in the journal for the
     /// next start.
     pub(crate) async fn close(&self) {
-        if let Some(pruning) = &self.pruning {
-            pruning.abort();
+        for task in [&self.pruning, &self.watching].into_iter().flatten() {
+            task.abort();
         }
         if let Some(mover) = self.mover.swap(None) {
             // A reader that still holds the mover stops it when it is done.

@@ -12,6 +12,7 @@ use llm_router_wire::answer_model::AnswerModel;
 use crate::limits::{Permit, RateLimitStatus};
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::settle::End;
+use crate::proxy::downstream::body_memory::HeldBytes;
 use crate::proxy::downstream::exchange::Exchange;
 use crate::proxy::upstream::live::Live;
 use crate::telemetry::metrics::InFlight;
@@ -53,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) degraded: bool,
     /// Admit and reserve: where the limits stand that the client is told of.
     pub(crate) rate_limits: RateLimitStatus,
+    /// Parse: the memory of the request's body.
+    pub(crate) held_body: Option<HeldBytes>,
     /// Route: the rule that decided, also when it decided against the request.
     pub(crate) rule: Option<Arc<str>>,
     /// Route: the model as asked, of a request that was refused a route.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::budgets::Budgets;
 use crate::ledger::Ledger;
 use crate::limits::Limiter;
+use crate::proxy::downstream::body_memory::BodyMemory;
 use crate::proxy::upstream::live::SharedLive;
 use crate::routing::toggle::ToggleReplica;
 use crate::telemetry::access_log::AccessLog;
@@ -24,6 +25,8 @@ pub(crate) struct Gateway {
     /// The admin service, while its paths are served here.
     pub(crate) admin: Option<axum::Router>,
     pub(crate) limits: Arc<Limiter>,
+    /// Memory of the request bodies that are held.
+    pub(crate) bodies: Arc<BodyMemory>,
     pub(crate) switch: Arc<ToggleReplica>,
     /// Makes traces, if they are wanted.
     pub(crate) traces: Option<Arc<Traces>>,

@@ -111,6 +111,7 @@ pub(crate) fn run(
         ledger: Arc::clone(&shared.ledger),
         budgets: Arc::clone(&shared.budgets),
         admin: shared.admin.clone(),
+        bodies: Arc::default(),
         limits: Arc::clone(&shared.limits),
         switch: Arc::clone(&shared.switch),
         traces: shared.traces.clone(),

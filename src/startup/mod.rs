@@ -43,7 +43,7 @@ use crate::snapshot::stored_rules::broken;
 use crate::startup::predecessors::follow_others;
 use crate::startup::running::Running;
 use crate::sync::change_notifier::ChangeNotifier;
-use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
+use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, shared_names, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -322,6 +322,13 @@ fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
         keys = snapshot.keys.len(),
         "starting"
     );
+    for name in shared_names(config, snapshot.keys.stored_keys()) {
+        tracing::warn!(
+            key.name = name,
+            "a key of the file and one made by API have the same name, and with it the same limits and \
+             budget; rename one of them"
+        );
+    }
 }
 
 /// Gives the loader the bootstrap admin key. Without one and without keys in the file nobody could use

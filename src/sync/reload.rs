@@ -363,12 +363,14 @@ impl Reloader {
         }
         let previous = self.live();
         let issued = Arc::clone(previous.snapshot.keys.stored_keys());
+        let file = self.file().map(Path::to_string_lossy);
+        let file = file.unwrap_or("built-in".into());
+        check_names(&in_force.config, &loaded.config, &issued, &file).map_err(LoadError::Config)?;
         let snapshot = self.compile(&loaded.config, &in_force.objects, &issued, &previous)?;
         let before = Contents::new(&in_force.masked, &previous.snapshot);
         let after = Contents::new(&loaded.masked, &snapshot);
-        let file = self.file().map(Path::to_string_lossy);
         before
-            .check_loss(&after, &file.unwrap_or("built-in".into()))
+            .check_loss(&after, &file)
             .map_err(LoadError::Config)?;
         let revision = self.activate(snapshot, &previous)?;
         for setting in self.restart_only.changes(&loaded.config.restart_only) {
@@ -450,6 +452,40 @@ async fn wait_until_still(fingerprint: impl Fn() -> u64) -> u64 {
         last = next;
     }
     last
+}
+
+/// Returns the names that keys of the file share with keys made by API.
+pub(crate) fn shared_names<'c>(config: &'c Config, issued: &IssuedKeys) -> Vec<&'c str> {
+    let names = config.keys.iter().map(|key| key.name.as_str()).collect();
+    issued.names_among(&names)
+}
+
+/// Refuses a configuration that gives a key the name of one made by API: both would have the same
+/// limits, budget and id. Names that were shared before are the business of the start's warning.
+fn check_names(
+    before: &Config,
+    after: &Config,
+    issued: &IssuedKeys,
+    file: &str,
+) -> Result<(), Report> {
+    let shared = shared_names(after, issued).into_iter();
+    let new = shared.filter(|name| before.keys.iter().all(|key| key.name != **name));
+    let problems = new.map(|name| {
+        let position = after.keys.iter().position(|key| key.name == name);
+        Problem {
+            severity: Severity::Error,
+            file: file.into(),
+            mark: None,
+            path: format!("keys[{}].name", position.unwrap_or_default()),
+            message: format!("`{name}` is the name of a key made by API"),
+            remedy: "choose another name, or delete that key".to_owned(),
+        }
+    });
+    let problems: Vec<_> = problems.collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Report::new(problems))
 }
 
 /// The amounts by which a configuration is compared with the one before it.

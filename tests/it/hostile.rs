@@ -234,3 +234,50 @@ async fn an_address_has_so_many_connections_and_no_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn bodies_are_held_up_to_a_limit_for_all_and_their_memory_is_free_again() {
+    let mock = mock().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .model("fast", "up", "mock-gpt")
+        .set("/server/max_body", "1MiB".into())
+        .set("/server/max_memory", "1MiB".into())
+        .run()
+        .await;
+    let body = serde_json::json!({
+        "model": "fast",
+        "messages": [{ "role": "user", "content": "sea ".repeat(150_000) }],
+    });
+    let body = body.to_string();
+    let whole = || gateway.send("POST", "/v1/chat/completions", &[], body.clone());
+    assert_eq!(whole().await.status, 200);
+    // A client that stops in the middle of its body holds what it has sent.
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let (refused, stream) = loop {
+        // If the other one is read first, this one is refused.
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body.as_bytes()[..590_000]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answer = whole().await;
+        if answer.status == 503 {
+            break (answer, stream);
+        }
+        assert!(Instant::now() < deadline, "{}", answer.status);
+    };
+    assert_eq!(refused.code(), "overloaded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // Small requests have room.
+    assert_eq!(gateway.chat("fast", &[]).await.status, 200);
+    drop(stream);
+    eventually("its memory is free again", || async {
+        whole().await.status == 200
+    })
+    .await;
+}

@@ -391,3 +391,26 @@ async fn migrate_prints_a_first_admin_key_once() {
     );
     assert!(!told(&gateway).contains(FIRST));
 }
+
+#[tokio::test]
+async fn a_key_of_the_file_cannot_take_the_name_of_one_made_by_api() {
+    let (mock, folder) = (mock().await, TempDir::new().unwrap());
+    let gateway = replica(&mock, &folder).run().await;
+    let (status, _) = gateway
+        .keys("POST", "", &[], json!({ "name": "made" }))
+        .await;
+    assert_eq!(status, 201);
+    let mut config = gateway.config.clone();
+    let taken = json!({ "name": "made", "key": "sk-of-the-file-0123456789" });
+    config["keys"].as_array_mut().unwrap().push(taken);
+    std::fs::write(gateway.config_file(), config.to_string()).unwrap();
+    gateway.signal("HUP");
+    eventually("it is refused", || async {
+        let running = gateway.admin("/api/v1/config", None).await.json();
+        let error = &running["refused"]["errors"][0];
+        let says = error["message"].as_str().unwrap_or_default();
+        error["field"] == "keys[1].name" && says.contains("made by API")
+    })
+    .await;
+    assert!(!gateway.accepts("sk-of-the-file-0123456789").await);
+}

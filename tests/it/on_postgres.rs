@@ -117,3 +117,51 @@ fn a_server_that_is_not_there_is_told_of() {
     );
     assert!(!told.contains("hunter2"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_nobody_knows_is_refused_at_once_and_the_store_is_named() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    server.database("router");
+    let mock = mock().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .model("fast", "up", "mock-gpt")
+        .file("prices.yaml", crate::ledger::PRICES)
+        .set("/prices", "prices.yaml".into())
+        .set(
+            "/store",
+            json!({ "url": server.url("router"), "journal": "journal" }),
+        )
+        .add(
+            "keys",
+            json!({ "name": "poor", "key": "sk-of-poor-0123456789",
+                "budget": { "usd": 1, "period": "day" } }),
+        )
+        .run()
+        .await;
+    server.pause();
+    let poor = [("authorization", "Bearer sk-of-poor-0123456789")];
+    // Once the outage is known, nobody waits for a timeout.
+    eventually("it is refused at once", || async {
+        let asked = std::time::Instant::now();
+        let refused = gateway.chat("fast", &poor).await;
+        let at_once = asked.elapsed() < std::time::Duration::from_millis(300);
+        assert_eq!(
+            (refused.status, refused.code()),
+            (503, "ledger_unavailable".into())
+        );
+        let named = refused.header("x-llm-router-degraded").unwrap_or_default();
+        assert!(named.contains("store"), "{named}");
+        at_once
+    })
+    .await;
+    // Keys without a budget aren't concerned.
+    chats(&gateway, 3).await;
+    server.resume();
+    eventually("it is known again", || async {
+        gateway.chat("fast", &poor).await.status == 200
+    })
+    .await;
+}

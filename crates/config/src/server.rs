@@ -25,6 +25,8 @@ pub struct Server {
     pub admin_paths: bool,
     /// The largest request body in bytes, inclusive.
     pub max_body: u64,
+    /// The most bytes of request bodies held at once; `None`: half of the machine's memory.
+    pub max_memory: Option<u64>,
     /// The certificate, if clients use TLS.
     pub tls: Option<Tls>,
     /// The time that open requests have to finish after SIGTERM.
@@ -77,6 +79,9 @@ pub(crate) struct RawServer {
     admin_paths: RestartOnly<bool>,
     /// The largest request body, from 1KiB to 1GiB. Larger ones are answered with 413.
     max_body: Text<ByteSize>,
+    /// The most memory for request bodies that are held at once. Requests beyond it are answered with
+    /// 503 and retry-after. Default: half of the machine's memory, or of the container's limit.
+    max_memory: Option<Text<ByteSize>>,
     /// Use TLS, and HTTP/2 with clients that support it.
     tls: RestartOnly<Option<RawTls>>,
     /// The time that open requests have to finish after SIGTERM.
@@ -123,6 +128,7 @@ impl Default for RawServer {
             listen: RestartOnly::new(Text(SocketAddr::from(([0, 0, 0, 0], 8000)))),
             admin_paths: RestartOnly::new(true),
             max_body: Text(ByteSize(32 << 20)),
+            max_memory: None,
             tls: RestartOnly::new(None),
             drain_timeout: RestartOnly::new(seconds(30)),
             upgrade_drain_timeout: RestartOnly::new(seconds(900)),
@@ -152,6 +158,9 @@ impl RawServer {
                 .admin_paths
                 .check(&path("admin_paths"), restart, |on| on),
             max_body: check_max_body(self.max_body.0, &path("max_body"), diagnostics),
+            max_memory: self.max_memory.map(|size| {
+                check_max_memory(size.0, self.max_body.0, &path("max_memory"), diagnostics)
+            }),
             tls: self.tls.check(&path("tls"), restart, |tls| {
                 tls.map(|tls| tls.check(&path("tls"), diagnostics))
             }),
@@ -230,6 +239,19 @@ fn check_socket(path: &Path, at: &ConfigPath, diagnostics: &mut Diagnostics) {
         );
         diagnostics.error(at, problem, "use a shorter path, for example in /run");
     }
+}
+
+fn check_max_memory(
+    size: ByteSize,
+    max_body: ByteSize,
+    at: &ConfigPath,
+    diagnostics: &mut Diagnostics,
+) -> u64 {
+    if size < max_body {
+        let message = format!("`{size}` is smaller than max_body, which is {max_body}");
+        diagnostics.error(at, message, "raise it, or lower max_body");
+    }
+    size.0
 }
 
 fn check_max_body(size: ByteSize, at: &ConfigPath, diagnostics: &mut Diagnostics) -> u64 {

@@ -1,6 +1,7 @@
 //! Interface of a ledger store. It must not know any database: one conformance suite
 //! (`tests/store/conformance.rs`) holds the adapters to the same answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,6 +281,20 @@ pub trait LedgerStore: Send + Sync {
 
     /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Returns what shows that this machine's clock is wrong, or that the store's file is gone.
+    async fn inspect(&self) -> Result<StoreInspection, StoreError>;
+}
+
+/// State of a store by which its user can check the clock and the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreInspection {
+    /// The store's clock, if it is on a server.
+    pub clock: Option<Timestamp>,
+    /// Moment of the newest entry.
+    pub newest_entry: Option<Timestamp>,
+    /// The store's file, if it was deleted or replaced while the store is open.
+    pub lost_file: Option<PathBuf>,
 }
 
 /// Returns the spending of a key or owner since a day.

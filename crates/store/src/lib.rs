@@ -8,6 +8,7 @@ pub mod journal;
 pub mod ledger;
 pub mod objects;
 mod open;
+mod open_file;
 mod postgres;
 mod rollup;
 pub mod seal;

@@ -29,7 +29,7 @@ pub use listen::{ChangeListener, ListenConnection};
 use crate::error::StoreError;
 use crate::ledger::{
     CostQuery, CostRow, LedgerStore, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery,
-    SpentQuery, TotalsDifference,
+    SpentQuery, StoreInspection, TotalsDifference,
 };
 
 mod migrations {
@@ -227,6 +227,20 @@ impl LedgerStore for PostgresStore {
             answer.map(drop).map_err(|error| store_error(&error))
         };
         with_timeout(CONNECT, ping).await
+    }
+
+    async fn inspect(&self) -> Result<StoreInspection, StoreError> {
+        let inspection = async {
+            let sql = "SELECT clock_timestamp(), (SELECT at FROM entries ORDER BY id DESC LIMIT 1)";
+            let row = self.client().await?.query_one(sql, &[]).await;
+            let row = row.map_err(|error| store_error(&error))?;
+            Ok(StoreInspection {
+                clock: Some(get(&row, 0)?),
+                newest_entry: get(&row, 1)?,
+                lost_file: None,
+            })
+        };
+        with_timeout(CONNECT, inspection).await
     }
 }
 

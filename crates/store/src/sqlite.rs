@@ -22,8 +22,9 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::ledger::{
     CostQuery, CostRow, LedgerStore, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery,
-    SpentQuery, TotalsDifference,
+    SpentQuery, StoreInspection, TotalsDifference,
 };
+use crate::open_file::OpenFile;
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
@@ -48,6 +49,7 @@ type ConnectionJob = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct SqliteStore {
     writer: mpsc::Sender<ConnectionJob>,
     readers: Arc<Readers>,
+    file: OpenFile,
 }
 
 impl SqliteStore {
@@ -61,18 +63,30 @@ impl SqliteStore {
             path: path.clone(),
             idle: Mutex::default(),
         });
-        let connection = blocking(move || migrated_connection(&path)).await?;
+        let place = path.clone();
+        let connection = blocking(move || migrated_connection(&place)).await?;
+        let file = OpenFile::at(&path);
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || write_jobs(connection, &jobs))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            file,
+        })
     }
 
     async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // What is written to a deleted file is gone with this process; the journal keeps it.
+        if let Some(path) = self.file.missing_path() {
+            let path = path.display();
+            let error = format!("the file {path} was deleted or replaced; restart the router");
+            return Err(StoreError::Unavailable(error));
+        }
         let (answer, answered) = oneshot::channel();
         let job: ConnectionJob = Box::new(move |connection| {
             let _ = answer.send(job(connection));
@@ -164,6 +178,29 @@ impl LedgerStore for SqliteStore {
                 .map_err(store_error)
         })
         .await
+    }
+
+    async fn inspect(&self) -> Result<StoreInspection, StoreError> {
+        let lost_file = self.file.missing_path();
+        let newest = self.read(|connection| {
+            let sql = "SELECT at FROM entries ORDER BY id DESC LIMIT 1";
+            let newest = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+            match newest {
+                Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+                other => other.map(Some).map_err(store_error),
+            }
+        });
+        // What a file that isn't there any more says is of no use.
+        let newest = if lost_file.is_some() {
+            None
+        } else {
+            newest.await?
+        };
+        Ok(StoreInspection {
+            clock: None,
+            newest_entry: newest.and_then(|at| Timestamp::from_microsecond(at).ok()),
+            lost_file,
+        })
     }
 }
 

@@ -85,6 +85,8 @@ pub(crate) struct Attempts {
     asked: Option<Deployment>,
     /// Set if this replica checked the budget alone, because the shared one was unavailable.
     pub(crate) degraded: bool,
+    /// The store could not be read when that decided on the request.
+    pub(crate) store_unavailable: bool,
     /// Failure of the latest attempt that failed.
     pub(crate) failure: Option<Failure>,
     /// Arrival of the head of the response that is passed on.
@@ -119,6 +121,7 @@ impl Inference {
                 user: None,
                 asked: None,
                 degraded: false,
+                store_unavailable: false,
                 failure: None,
                 first_byte: None,
                 upstream_time: Duration::ZERO,

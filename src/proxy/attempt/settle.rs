@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy, Expected, decision_labels};
 use crate::clock;
-use crate::proxy::attempt::inference::Inference;
+use crate::proxy::attempt::inference::{Attempts, Inference};
 use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft};
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::gateway::Gateway;
@@ -80,20 +80,8 @@ impl Gateway {
                 failure: snapshot.limits.on_counter_failure,
             };
             let reserved = self.budgets.reserve(&need, &self.ledger).await;
-            self.ledger
-                .metrics()
-                .count_decision(decision_labels(reserved.as_ref()));
-            attempts.degraded |= !matches!(
-                reserved,
-                Ok(DecidedBy::All) | Err(BudgetRefusal::OverBudget(_))
-            );
+            self.note_decision(attempts, reserved.as_ref());
             if let Err(refused) = reserved {
-                if matches!(
-                    refused,
-                    BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)
-                ) {
-                    self.metrics.budget_refused();
-                }
                 attempts.failure = Some(refused.into());
                 return Error::err_in(ErrorType::InternalError);
             }
@@ -123,6 +111,26 @@ impl Gateway {
             attempts.add(sums, user);
         }
         Ok(())
+    }
+
+    /// Counts a decision on an attempt that a budget pays for, and notes what was unavailable.
+    fn note_decision(
+        &self,
+        attempts: &mut Attempts,
+        reserved: std::result::Result<&DecidedBy, &BudgetRefusal>,
+    ) {
+        self.ledger
+            .metrics()
+            .count_decision(decision_labels(reserved));
+        attempts.degraded |= matches!(
+            reserved,
+            Ok(DecidedBy::Share | DecidedBy::Nobody)
+                | Err(BudgetRefusal::Share(_) | BudgetRefusal::Unavailable)
+        );
+        attempts.store_unavailable |= reserved.is_err_and(BudgetRefusal::is_for_store);
+        if let Err(BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)) = reserved {
+            self.metrics.budget_refused();
+        }
     }
 
     /// Settles the attempt that the request ends with, unless that is done.

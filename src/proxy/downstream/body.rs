@@ -27,12 +27,13 @@ pub(crate) enum BodyError {
 /// Reads the body.
 ///
 /// # Errors
-/// A body over `limit` bytes, one that stands still for `timeout`, bad framing, or a client that
-/// goes away.
+/// A body over `limit` bytes, one for which there is no memory left, one that stands still for
+/// `timeout`, bad framing, or a client that goes away.
 pub(crate) async fn read(
     session: &mut Session,
     limit: u64,
     timeout: Duration,
+    mut has_memory: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, BodyError> {
     let announced = announced_length(session);
     if announced.is_some_and(|length| length > limit) {
@@ -41,6 +42,9 @@ pub(crate) async fn read(
     begin(session).await?;
     let mut body = Gathered::new(announced);
     while let Some(chunk) = next(session, timeout).await? {
+        if !has_memory(chunk.len()) {
+            return Err(BodyError::Refused(ApiError::out_of_memory()));
+        }
         body.add(chunk);
         if body.len() as u64 > limit {
             return Err(BodyError::Refused(ApiError::request_too_large(limit)));

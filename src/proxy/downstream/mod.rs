@@ -3,6 +3,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod body;
+pub(crate) mod body_memory;
 pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod http_app;

@@ -132,7 +132,8 @@ impl Gateway {
         match target {
             Target::Inference(endpoint) => {
                 self.admit(ctx, &key).map_err(BodyError::Refused)?;
-                let (body, head) = parse(session, snapshot).await?;
+                let held = ctx.held_body.insert(self.bodies.begin());
+                let (body, head) = parse(session, snapshot, held).await?;
                 self.route(session, ctx, endpoint, body, head)
                     .map_err(BodyError::Refused)?;
                 self.reserve_tokens(ctx).await.map_err(BodyError::Refused)?;

@@ -9,9 +9,10 @@ use pingora::proxy::Session;
 
 use crate::error::ApiError;
 use crate::proxy::downstream::body::{self, BodyError};
+use crate::proxy::downstream::body_memory::HeldBytes;
 use crate::snapshot::Snapshot;
 
-/// Reads the body whole, and its head.
+/// Reads the body whole, and its head. Its bytes are counted in `held`.
 ///
 /// # Errors
 /// 415 for a compressed body, 400 for one that is no JSON or lacks a model; as
@@ -19,12 +20,14 @@ use crate::snapshot::Snapshot;
 pub(crate) async fn parse(
     session: &mut Session,
     snapshot: &Snapshot,
+    held: &mut HeldBytes,
 ) -> Result<(Bytes, RequestHead), BodyError> {
     if is_compressed(&session.req_header().headers) {
         return Err(BodyError::Refused(ApiError::unsupported_encoding()));
     }
     let server = &snapshot.server;
-    let body = body::read(session, server.max_body, server.body_timeout).await?;
+    let has_memory = |more| held.grow(more, server.max_memory);
+    let body = body::read(session, server.max_body, server.body_timeout, has_memory).await?;
     let head = RequestHead::read(&body)
         .map_err(|error| BodyError::Refused(ApiError::invalid_body(error)))?;
     Ok((body, head))

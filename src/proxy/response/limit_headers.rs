@@ -14,7 +14,8 @@ use crate::proxy::context::Context;
 pub(crate) fn insert(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
     let inference = ctx.inference.as_deref();
     let counters = ctx.degraded || inference.is_some_and(|found| found.attempts.degraded);
-    let unavailable = match (counters, ctx.store_unavailable) {
+    let store = inference.is_some_and(|found| found.attempts.store_unavailable);
+    let unavailable = match (counters, ctx.store_unavailable || store) {
         (false, false) => None,
         (true, false) => Some("counters"),
         (false, true) => Some("store"),

@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 
 use llm_router_domain::ledger::{LedgerEntry, OpenEntry};
 
+use crate::open_file::OpenFile;
+
 use super::recent::{Position, Recent, RecentRecord};
 use super::segment::{self, HEADER};
 use super::{JournalError, JournalSettings, OnFull, RecoveredJournal, codec, recover};
@@ -167,6 +169,14 @@ impl Journal {
         self.shared.sync()
     }
 
+    /// Returns the segment that is written to if it was deleted or replaced: records go into a file
+    /// that no later process finds.
+    #[must_use]
+    pub fn lost_file(&self) -> Option<PathBuf> {
+        let file = guard(&self.shared.active).open_file.clone();
+        file.missing_path()
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -243,6 +253,7 @@ struct ActiveSegment {
     number: u64,
     file: Arc<File>,
     path: PathBuf,
+    open_file: OpenFile,
     length: u64,
     recent: Recent,
 }
@@ -262,6 +273,7 @@ impl ActiveSegment {
         Ok(Self {
             number,
             file,
+            open_file: OpenFile::at(&path),
             path,
             length: 0,
             recent: Recent::default(),

@@ -67,8 +67,15 @@ async fn gives_back_every_field(place: &StorePlace) {
             .map(|entry| (entry.attempt.id, entry))
             .collect()
     };
-    assert_eq!(by_id(store.entries(&ids).await.unwrap()), by_id(entries));
+    assert_eq!(
+        by_id(store.entries(&ids).await.unwrap()),
+        by_id(entries.clone())
+    );
     store.ping().await.unwrap();
+    let inspection = store.inspect().await.unwrap();
+    let is_an_entry = |at| entries.iter().any(|entry| entry.attempt.at == at);
+    assert!(inspection.newest_entry.is_some_and(is_an_entry));
+    assert_eq!(inspection.lost_file, None);
 }
 
 async fn counts_nothing_twice(place: &StorePlace) {

@@ -15,6 +15,7 @@ use llm_router_store::journal::{
 };
 use llm_router_store::ledger::{
     CostQuery, CostRow, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery, SpentQuery,
+    StoreInspection,
     TotalsDifference,
 };
 use llm_router_store::verify::verify;
@@ -339,6 +340,9 @@ impl LedgerStore for Flaky {
     }
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.ping().await
+    }
+    async fn inspect(&self) -> Result<StoreInspection, StoreError> {
+        self.inner.inspect().await
     }
 }
 
