@@ -104,6 +104,14 @@ impl ApiError {
         }
     }
 
+    /// The request is larger than a limit, so that asking again is of no use.
+    pub(crate) fn larger_than_limit(message: String) -> Self {
+        Self {
+            final_answer: true,
+            ..Self::new(429, "rate_limit_exceeded", message)
+        }
+    }
+
     /// Nobody counts, and the configuration says that nothing limited passes then.
     pub(crate) fn limits_unavailable() -> Self {
         let message = "The limits can't be counted at the moment. Try again in a second.";
@@ -146,6 +154,14 @@ impl ApiError {
             endpoint.name()
         );
         Self::new(400, "invalid_value", message).with_param("model")
+    }
+
+    /// The key has a budget, and nothing bounds what the request may cost.
+    pub(crate) fn unbounded(field: String, message: String) -> Self {
+        Self {
+            param: Some(Cow::Owned(field)),
+            ..Self::new(400, "invalid_value", message)
+        }
     }
 
     /// The request holds what no candidate's format can express.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
+use llm_router_wire::answer_model::AnswerModel;
 
 use crate::limits::{Permit, RateLimitStatus};
 use crate::proxy::attempt::inference::Inference;
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) refused_model: Option<String>,
     /// Route: the request to an upstream, with its attempts.
     pub(crate) inference: Option<Box<Inference>>,
+    /// Respond: puts the name that the client asked for into the answer.
+    pub(crate) answer_model: Option<AnswerModel>,
     /// Respond: the text of the error that the client was sent, if it is ours and quotes no request.
     pub(crate) error_text: Option<Box<str>>,
     /// Respond, or whoever answers instead.

@@ -3,6 +3,7 @@
 
 pub(crate) mod api_docs;
 pub(crate) mod audit;
+pub(crate) mod bill;
 pub(crate) mod config;
 pub(crate) mod cost;
 pub(crate) mod dashboard;

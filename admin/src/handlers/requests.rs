@@ -2,7 +2,7 @@
 //! contain a message.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use llm_router_domain::inexact::Reasons;
 use llm_router_domain::ledger::{AttemptEnd, Disconnect, LedgerEntry, LedgerSums};
 use llm_router_store::ledger::{Page, RequestAttempts, RequestQuery, split_requests};
 use rust_decimal::Decimal;
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 use crate::backend::AppState;
 use crate::caller::{Caller, UsageScope};
 use crate::error::{AdminError, ledger_unavailable};
+use crate::handlers::bill::{self, AttemptBill, PriceRecord};
 use crate::handlers::cost::{exact_number, ledger};
 use crate::handlers::refused::{self, RefusedRequest, refused_by};
 use crate::page::{ListPage, Parameters, invalid_cursor, limit, number};
@@ -58,6 +60,12 @@ pub(crate) struct RequestRecord {
     #[schema(value_type = Option<f64>)]
     cost_usd: Option<Box<RawValue>>,
     estimated: bool,
+    /// Reasons for which the cost isn't exact.
+    inexact: Vec<String>,
+    /// Price of the last attempt.
+    price: Option<PriceRecord>,
+    /// Model that served the last attempt, where it isn't the deployment's.
+    served_model: Option<String>,
     attempts: Vec<AttemptRecord>,
     /// Milliseconds from arrival to the start of the first attempt.
     router_ms: Option<f64>,
@@ -168,6 +176,9 @@ struct TokenUsage {
     cache_write_tokens: u64,
     output_tokens: u64,
     reasoning_tokens: u64,
+    /// Tokens of all attempts by class.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    classes: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -183,6 +194,8 @@ struct AttemptRecord {
     connect_ms: Option<f64>,
     first_token_ms: Option<f64>,
     total_ms: Option<f64>,
+    #[serde(flatten)]
+    bill: AttemptBill,
 }
 
 /// Filters of the list, for the description of the API only.
@@ -330,8 +343,10 @@ pub(crate) async fn get(
 fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
     let (first, last) = (attempts.first()?, attempts.last()?);
     let mut sums = LedgerSums::default();
+    let mut inexact = Reasons::NONE;
     for entry in attempts {
         sums += entry.sums();
+        inexact |= entry.outcome.billing.inexact;
     }
     let owner = Some(last.attempt.owner.to_string()).filter(|owner| !owner.is_empty());
     let user = Some(last.user().to_owned()).filter(|user| !user.is_empty());
@@ -358,9 +373,18 @@ fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
             cache_write_tokens: sums.cache_write_tokens,
             output_tokens: sums.output_tokens,
             reasoning_tokens: sums.reasoning_tokens,
+            classes: bill::classes(attempts),
         },
         cost_usd: (sums.unpriced_requests == 0).then(|| exact_number(sums.cost)),
         estimated: sums.estimated_requests > 0,
+        inexact: bill::names(inexact),
+        price: last.outcome.billing.price.as_ref().map(PriceRecord::from),
+        served_model: last
+            .outcome
+            .billing
+            .served_model
+            .as_deref()
+            .map(str::to_owned),
         attempts: attempts.iter().map(attempt).collect(),
         router_ms: milliseconds(first.outcome.timings.queue),
         latency_ms: latency(last),
@@ -393,6 +417,9 @@ fn refused_to_api(refused: &RefusedRequest) -> RequestRecord {
         usage: TokenUsage::default(),
         cost_usd: Some(exact_number(Decimal::ZERO)),
         estimated: false,
+        inexact: Vec::new(),
+        price: None,
+        served_model: None,
         attempts: Vec::new(),
         router_ms: Some(refused.latency_ms),
         latency_ms: Some(refused.latency_ms),
@@ -412,6 +439,7 @@ fn attempt(entry: &LedgerEntry) -> AttemptRecord {
         connect_ms: milliseconds(timings.connect),
         first_token_ms: milliseconds(timings.first_token),
         total_ms: milliseconds(timings.total),
+        bill: AttemptBill::from(entry),
     }
 }
 

@@ -67,9 +67,25 @@ function timeline(one) {
 function usage(one) {
   const { usage: used } = one;
   return h("div", { class: "stack" },
-    h("p", { class: "large" }, usd(one.cost_usd), " ", one.estimated && tag("estimated")),
+    h("p", { class: "large" }, usd(one.cost_usd), " ", one.estimated && tag("estimated"), one.inexact.map((/** @type {string} */ reason) => [" ", tag(reason)])),
     facts([["Input tokens", count(used.input_tokens)], ["Cached input tokens", count(used.cached_input_tokens)], ["Cache write tokens", count(used.cache_write_tokens)],
-      ["Output tokens", count(used.output_tokens)], ["Reasoning tokens", count(used.reasoning_tokens)]]));
+      ["Output tokens", count(used.output_tokens)], ["Reasoning tokens", count(used.reasoning_tokens)]]),
+    one.attempts.map(bill));
+}
+
+/**
+ * Cost of an attempt by class and fee, with the price used.
+ * @param {any} attempt
+ */
+function bill(attempt) {
+  const rows = Object.entries(attempt.costs);
+  if (rows.length === 0) return null;
+  const { price, served_model: served } = attempt;
+  return h("div", { class: "stack" },
+    table(`Cost at ${attempt.provider} / ${attempt.model}`, [
+      { name: "Class", cell: (/** @type {any} */ [name]) => name },
+      { name: "Cost", number: true, cell: (/** @type {any} */ [, cost]) => usd(cost) }], rows),
+    h("p", { class: "hint" }, served && `served by ${served} · `, price ? `price ${price.entry} from ${price.from ?? "any day"} in ${price.table}` : "no price"));
 }
 
 /** @param {any} one */

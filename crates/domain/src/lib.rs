@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod balance;
+pub mod bill;
 pub mod budget;
 pub mod circuit;
 pub mod complexity;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use llm_router_config::AnswersAs;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{LedgerSums, RouteExplanation};
@@ -128,6 +129,17 @@ impl Inference {
     /// Returns the deployment being tried, or tried last.
     pub(crate) fn deployment(&self) -> Option<&Deployment> {
         self.attempts.cursor.deployment()
+    }
+
+    /// Returns the name that the model has in answers, where it isn't the provider's.
+    pub(crate) fn model_in_answers(&self) -> Option<&str> {
+        let model = self.request.model.as_ref()?;
+        let by_format = match self.request.endpoint {
+            Endpoint::Messages => AnswersAs::Asked,
+            _ => AnswersAs::Served,
+        };
+        let asked = model.answers_as.unwrap_or(by_format) == AnswersAs::Asked;
+        asked.then_some(&self.request.head.model)
     }
 
     /// Returns the deployment that was asked last: unlike [`Self::deployment`] not one that was chosen and

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
+use crate::routing::estimate::MissingBound;
 
 /// Reason for an attempt's failure.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub(crate) enum Failure {
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
+    /// None was made: the key has a budget, and nothing bounds what the request may cost.
+    Unbounded(MissingBound),
     /// None was made: replicas can't ask each other what is left of a budget.
     Uncounted,
     /// None was made: the ledger could not take it, or not say what a budget has left.
@@ -128,6 +131,7 @@ impl Failure {
             Self::Connection(_)
             | Self::Silent(_)
             | Self::OverBudget(_)
+            | Self::Unbounded(_)
             | Self::Unjournalled
             | Self::Uncounted
             | Self::Stopped
@@ -150,6 +154,7 @@ impl Failure {
             Self::ErrorEvent(_) | Self::Unusable { .. } => "error_event",
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
+            Self::Unbounded(_) => "unbounded",
             Self::Unjournalled => "unjournalled",
             Self::Uncounted => "uncounted",
             Self::Stopped => "stopped",

@@ -130,6 +130,9 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             ApiError::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }
         Some(Failure::OverBudget(why)) => ApiError::insufficient_quota(why.clone()),
+        Some(Failure::Unbounded(missing)) => {
+            ApiError::unbounded(missing.field.clone(), missing.message.clone())
+        }
         Some(Failure::Unjournalled) => ApiError::ledger_unavailable(),
         Some(Failure::Uncounted) => ApiError::limits_unavailable(),
         Some(Failure::Stopped) => ApiError::stopping(),
