@@ -36,7 +36,9 @@ impl Refusals {
         let own = kind.by_caller.get(caller).copied().unwrap_or_default();
         if own >= MOST_BY_ONE {
             let oldest = kind.kept.iter().position(|(one, _)| **one == *caller);
-            oldest.map(|position| kind.remove(position));
+            if let Some(position) = oldest {
+                kind.remove(position);
+            }
         } else if kind.kept.len() >= MOST {
             kind.remove(0);
         }

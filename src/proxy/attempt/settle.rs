@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::budgets::{BudgetRefusal, BudgetRequest, DecidedBy, Expected, decision_labels};
 use crate::clock;
-use crate::proxy::attempt::inference::Inference;
+use crate::proxy::attempt::inference::{Attempts, Inference};
 use crate::proxy::attempt::ledger_entry::{Closing, EntryDraft};
 use crate::proxy::attempt::outcome::Failure;
 use crate::proxy::gateway::Gateway;
@@ -110,19 +110,30 @@ impl Gateway {
         let failed = attempts.take_entry();
         attempts.entry = Some(Box::new(entry));
         if let Some(failed) = failed {
-            let closing = Closing {
-                now,
-                last: false,
-                client_gone: false,
-                disconnect: Disconnect::Cancel,
-                answered: 0,
-                explanation: None,
-            };
-            let trace = attempts.trace.as_deref_mut();
-            let (sums, user) = self.write(*failed, snapshot, closing, trace);
-            attempts.add(sums, user);
+            self.settle_failed(attempts, *failed, snapshot, now);
         }
         Ok(())
+    }
+
+    /// Settles an attempt that was followed by another one.
+    fn settle_failed(
+        &self,
+        attempts: &mut Attempts,
+        failed: EntryDraft,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) {
+        let closing = Closing {
+            now,
+            last: false,
+            client_gone: false,
+            disconnect: Disconnect::Cancel,
+            answered: 0,
+            explanation: None,
+        };
+        let trace = attempts.trace.as_deref_mut();
+        let (sums, user) = self.write(failed, snapshot, closing, trace);
+        attempts.add(sums, user);
     }
 
     /// Settles the attempt that the request ends with, unless that is done.
