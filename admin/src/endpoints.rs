@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use axum::http::Method;
 use llm_router_domain::key::Role;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::PathItem;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -169,9 +170,24 @@ fn allowed_methods(methods: &[(Method, Access)]) -> String {
     names.join(", ")
 }
 
-/// The access to every path, by method, and the first segments of the paths.
+/// Returns the query parameters that a method at a path knows; `None` if they aren't checked, which is so
+/// for what everybody may read: pages and probes.
+pub(crate) fn known_parameters(method: &Method, path: &str) -> Option<&'static [String]> {
+    let method = if *method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
+    let mut known = TABLE.parameters.iter();
+    let found = known.find(|(at, one, _)| at == path && one == method);
+    found.map(|(_, _, names)| names.as_slice())
+}
+
+/// The access to every path, by method, the query parameters of each, and the first segments of the
+/// paths.
 struct Table {
     paths: Vec<(String, Vec<(Method, Access)>)>,
+    parameters: Vec<(String, Method, Vec<String>)>,
     roots: Vec<String>,
 }
 
@@ -192,25 +208,52 @@ impl Table {
                 None => paths.push((path.to_owned(), vec![(method, access)])),
             }
         }
+        let parameters = endpoints
+            .iter()
+            .filter(|(access, _)| *access != Access::Public);
+        let parameters = parameters.flat_map(|(_, (_, described, _))| {
+            described.paths.iter().flat_map(|(path, item)| {
+                operations(item)
+                    .map(|(operation, method)| (path.clone(), method, query_names(operation)))
+            })
+        });
+        let parameters = parameters.collect();
         let own = paths.iter().map(|(path, _)| path.as_str());
         let shared = own.filter(|path| *path != "/" && !PROBES.contains(path));
         let mut roots: Vec<String> = shared.map(root).collect();
         roots.sort_unstable();
         roots.dedup();
-        Self { paths, roots }
+        Self {
+            paths,
+            parameters,
+            roots,
+        }
     }
 }
 
 fn methods(item: &PathItem) -> impl Iterator<Item = Method> {
+    operations(item).map(|(_, method)| method)
+}
+
+fn operations(item: &PathItem) -> impl Iterator<Item = (&Operation, Method)> {
     let methods = [
         (&item.get, Method::GET),
         (&item.post, Method::POST),
         (&item.put, Method::PUT),
         (&item.delete, Method::DELETE),
     ];
-    let is_served =
-        |(operation, method): (&Option<_>, Method)| operation.is_some().then_some(method);
-    methods.into_iter().filter_map(is_served)
+    let served = |(operation, method)| Some((Option::as_ref(operation)?, method));
+    methods.into_iter().filter_map(served)
+}
+
+/// Names of the query parameters that an operation describes.
+fn query_names(operation: &Operation) -> Vec<String> {
+    let all = operation.parameters.iter().flatten();
+    let query = all.filter_map(|one| match one {
+        RefOr::T(one) => matches!(one.parameter_in, ParameterIn::Query).then(|| one.name.clone()),
+        RefOr::Ref(_) => None,
+    });
+    query.collect()
 }
 
 /// Returns the part of a path that tells it from the paths of other services: its first segment, or

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use llm_router_domain::key::Role;
 
 use crate::caller::{Caller, caller};
-use crate::endpoints::{Access, Lookup, look_up};
+use crate::endpoints::{Access, Lookup, known_parameters, look_up};
 use crate::error::{AdminError, forbidden};
 use crate::idempotency::Turn;
 use crate::receive::{BodyLimits, ORDINARY, Received};
@@ -30,6 +30,7 @@ pub(crate) async fn admit(
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
     let caller = authorize(service.backend.as_ref(), &parts, path)?;
+    check_query(&parts, path)?;
     if let Some(caller) = &caller {
         parts.extensions.insert(caller.clone());
     }
@@ -99,6 +100,43 @@ fn least(backend: &dyn Backend, parts: &Parts, role: Role) -> Result<Option<Call
     let caller = caller(backend, parts)?;
     caller.must_be(role, "This")?;
     Ok(Some(caller))
+}
+
+/// Checks that the path knows each query parameter. One that is ignored in silence is a filter that
+/// doesn't filter.
+fn check_query(parts: &Parts, path: &str) -> Result<(), AdminError> {
+    let Some(known) = known_parameters(&parts.method, path) else {
+        return Ok(());
+    };
+    let query = parts.uri.query().unwrap_or_default();
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        // A parameter that is described as `tag.NAME` stands for all with that beginning.
+        let is_known = |one: &String| {
+            let beginning = one.strip_suffix("NAME");
+            *one == name || beginning.is_some_and(|begin| name.starts_with(begin))
+        };
+        if !known.iter().any(is_known) {
+            return Err(unknown_parameter(&name, known));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_parameter(name: &str, known: &[String]) -> AdminError {
+    // The name is the caller's: it is shown, but no more of it than can be a typing error.
+    let shown: String = name.chars().take(40).collect();
+    let nearest = known
+        .iter()
+        .map(|one| (strsim::damerau_levenshtein(&shown, one), one))
+        .min()
+        .filter(|(distance, one)| *distance <= one.len().max(3) / 2);
+    let remedy = match (nearest, known.is_empty()) {
+        (Some((_, nearest)), _) => format!("did you mean {nearest}?"),
+        (None, true) => "it takes none.".to_owned(),
+        (None, false) => format!("it takes {}.", known.join(", ")),
+    };
+    let message = format!("This path has no query parameter {shown}: {remedy}");
+    AdminError::invalid(shown, message)
 }
 
 fn not_allowed(method: &Method, allow: String) -> AdminError {

@@ -484,6 +484,30 @@ async fn errors_have_one_shape() {
             "invalid_api_key",
         ),
         (
+            request("GET", "/api/v1/requests?stauts=503", admin),
+            "",
+            400,
+            "invalid_value",
+        ),
+        (
+            request("GET", "/api/v1/cost/by-model?form=2026-01-01", admin),
+            "",
+            400,
+            "invalid_value",
+        ),
+        (
+            request("DELETE", "/api/v1/router/toggle?x=1", admin),
+            "",
+            400,
+            "invalid_value",
+        ),
+        (
+            request("GET", "/api/v1/requests?stauts=503", None),
+            "",
+            401,
+            "invalid_api_key",
+        ),
+        (
             request("POST", "/api/v1/config/reload", admin),
             "",
             422,
@@ -652,4 +676,45 @@ async fn swagger_ui_keeps_no_key() {
         script.contains("\"persistAuthorization\": false"),
         "{script}"
     );
+}
+
+#[tokio::test]
+async fn unknown_query_parameters_are_named_with_the_nearest_known_one() {
+    let admin = Some(Role::Admin);
+    for (path, field, remedy) in [
+        (
+            "/api/v1/requests?stauts=503",
+            "stauts",
+            "did you mean status?",
+        ),
+        (
+            "/api/v1/audit?actr=x&limit=1",
+            "actr",
+            "did you mean actor?",
+        ),
+        ("/api/v1/config?verbose=1", "verbose", "it takes none."),
+        (
+            "/api/v1/router/history?zzzzzzzzzz=1",
+            "zzzzzzzzzz",
+            "it takes limit, cursor.",
+        ),
+        ("/metrics?name=x", "name", "it takes none."),
+    ] {
+        let answer = ask(request("GET", path, admin), "").await;
+        assert_eq!(answer.status, 400, "{path}");
+        let error = &answer.body["error"];
+        assert_eq!(error["field"], field, "{error}");
+        assert!(
+            error["message"].as_str().unwrap().ends_with(remedy),
+            "{error}"
+        );
+    }
+    // Pages and probes may have any: nothing is filtered there.
+    for path in ["/healthz?x=1", "/?x=1"] {
+        assert_eq!(
+            ask(request("GET", path, None), "").await.status,
+            200,
+            "{path}"
+        );
+    }
 }

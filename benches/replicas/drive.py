@@ -89,7 +89,7 @@ class Postgres:
 
     def copy(self, table, lines):
         """Fills a table with lines in COPY's text format."""
-        psql = subprocess.Popen([f"{self.bin}/psql", "-q", "-c", f"COPY {table} FROM STDIN", self.url],
+        psql = subprocess.Popen([f"{self.bin}/psql", "-q", "-c", f"COPY llm_router.{table} FROM STDIN", self.url],
                                 stdin=subprocess.PIPE, text=True)
         psql.stdin.writelines(lines)
         psql.stdin.close()
@@ -299,7 +299,7 @@ def budget(options, mock):
             time.sleep(4)
     time.sleep(3)
     held = redis_ask(port, "ZCARD", "{llm-router}:holds:key:driven:total:") \
-        if options.book == "redis" else server.ask("SELECT count(*) FROM budget_holds")
+        if options.book == "redis" else server.ask("SELECT count(*) FROM llm_router.budget_holds")
     print(f"held in {name}:", held)
     for one in replicas:
         print(*metric(one.admin, "llm_router_budget_"), sep="\n")

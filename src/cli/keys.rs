@@ -13,8 +13,8 @@ use llm_router_admin::ObjectError;
 use llm_router_config::{Config, Environment, StaticKey};
 use llm_router_domain::budget::Period;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec, LimitSpec, Role};
+use llm_router_store::Store;
 use llm_router_store::objects::{AuditQuery, Handle, ObjectChange, ObjectKind, StoredObject};
-use llm_router_store::{Store, StoreUrl};
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
@@ -141,7 +141,7 @@ fn create_key(create: Create) -> Outcome {
     writeln!(
         io::stderr(),
         "The key is shown this once. It is in {}; routers with that store take it within a second.",
-        opened.url
+        opened.place
     )?;
     Ok(ExitCode::SUCCESS)
 }
@@ -247,8 +247,8 @@ const PAGE: u32 = 1_000;
 struct Opened {
     runtime: Runtime,
     store: Arc<dyn Store>,
-    /// Address of the store, without its password.
-    url: StoreUrl,
+    /// Place of the store, without user or password.
+    place: String,
     /// Tells running routers.
     broadcast: ChangeNotifier,
     /// The names of the file's keys.
@@ -270,9 +270,9 @@ impl Opened {
         Self::of(config)
     }
 
-    fn of(config: Config) -> Result<Self, Failure> {
+    fn of(mut config: Config) -> Result<Self, Failure> {
         let runtime = ledger::runtime()?;
-        let store = runtime.block_on(ledger::open_store(&config.store.url));
+        let store = runtime.block_on(ledger::open_store(&mut config.store));
         let store = store.map_err(LoadError::Ledger)?;
         let admin = |key: &StaticKey| key.enabled && key.role == Role::Admin;
         let broadcast = ChangeNotifier::of(&config);
@@ -280,7 +280,7 @@ impl Opened {
         Ok(Self {
             runtime,
             store,
-            url: config.store.url.clone(),
+            place: llm_router_store::describe(&config.store.url),
             broadcast,
             has_admin: config.keys.iter().any(admin),
             in_file: config.keys.into_iter().map(|key| key.name).collect(),

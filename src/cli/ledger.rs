@@ -19,14 +19,14 @@ use crate::sync::reload::LoadError;
 
 /// `migrate`
 pub(crate) fn migrate(config: Option<PathBuf>) -> Outcome {
-    let loaded = load(config.clone())?;
+    let mut loaded = load(config.clone())?;
     let runtime = ledger::runtime()?;
     runtime
-        .block_on(ledger::open_store(&loaded.store.url))
+        .block_on(ledger::open_store(&mut loaded.store))
         .map_err(LoadError::Ledger)?;
-    let url = &loaded.store.url;
+    let place = llm_router_store::describe(&loaded.store.url);
     let mut out = io::stdout().lock();
-    writeln!(out, "the tables of {url} are up to date")?;
+    writeln!(out, "the tables of {place} are up to date")?;
     match first_key(config)? {
         FirstKey::NotNeeded => {}
         FirstKey::Made(key) => {
@@ -44,11 +44,11 @@ pub(crate) fn migrate(config: Option<PathBuf>) -> Outcome {
 
 /// `ledger verify`
 pub(crate) fn verify(config: Option<PathBuf>) -> Outcome {
-    let config = load(config)?;
+    let mut config = load(config)?;
     must_exist(&config.store.url)?;
     let runtime = ledger::runtime()?;
     let found = runtime.block_on(async {
-        let store = ledger::open_store(&config.store.url)
+        let store = ledger::open_store(&mut config.store)
             .await
             .map_err(LoadError::Ledger)?;
         let journal = journal::inspect(&config.store.journal).map_err(io::Error::other)?;

@@ -150,6 +150,13 @@ impl IssuedKeys {
         names.copied().collect()
     }
 
+    /// Returns the key with a name. It looks at every key.
+    pub(crate) fn find_by_name(&self, name: &str) -> Option<Key> {
+        let by_id = self.by_id();
+        let found = by_id.values().find(|issued| issued.key.name == name);
+        found.map(|issued| Key::clone(&issued.key))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id().len()
     }

@@ -15,7 +15,7 @@ use llm_router_domain::ledger::{LedgerEntry, OpenEntry};
 use llm_router_store::journal::{
     Journal, JournalError, JournalSettings, Mover, MoverSettings, OnFull, RecoveredJournal, others,
 };
-use llm_router_store::{LedgerStore, Store, StoreError, StoreUrl};
+use llm_router_store::{LedgerStore, Store, StoreError};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
@@ -39,9 +39,10 @@ pub(crate) struct Ledger {
 /// Reason that the ledger can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
-    #[error("the store {url} can't be opened: {error}")]
+    #[error("the store can't be opened: {place}: {error}")]
     Store {
-        url: StoreUrl,
+        /// Server and database, or the file.
+        place: String,
         #[source]
         error: StoreError,
     },
@@ -61,17 +62,23 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Opens the store of a configuration and brings its tables up to date.
+/// Opens the store of a configuration and brings its tables up to date. The schema of the tables is in
+/// its address afterwards.
 ///
 /// # Errors
 /// When it can't be reached or upgraded.
-pub(crate) async fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, LedgerError> {
-    llm_router_store::open(url)
-        .await
-        .map_err(|error| LedgerError::Store {
-            url: url.clone(),
-            error,
-        })
+pub(crate) async fn open_store(
+    settings: &mut config::Store,
+) -> Result<Arc<dyn Store>, LedgerError> {
+    let place = llm_router_store::describe(&settings.url);
+    let failed = |error| LedgerError::Store {
+        place: place.clone(),
+        error,
+    };
+    let schema = settings.schema.as_deref();
+    let url = llm_router_store::with_schema(&settings.url, schema).await;
+    settings.url = url.map_err(failed)?;
+    llm_router_store::open(&settings.url).await.map_err(failed)
 }
 
 impl Ledger {

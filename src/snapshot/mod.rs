@@ -5,6 +5,7 @@ pub(crate) mod compile;
 pub(crate) mod facts;
 pub(crate) mod mock_host;
 pub(crate) mod prices;
+pub(crate) mod revision;
 pub(crate) mod stored_providers;
 pub(crate) mod stored_rules;
 
@@ -37,7 +38,7 @@ use crate::snapshot::stored_rules::Listed;
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Counts effective configurations, from 1.
+    /// Number that the content of the configuration decides.
     pub(crate) revision: u64,
     /// In the order of the file; deployments refer to them by index.
     pub(crate) providers: Vec<Arc<CompiledProvider>>,

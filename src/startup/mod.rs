@@ -74,7 +74,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let loader = Loader::new(start.file, start.folder, hasher, start.mock);
     let loaded = loader.load()?;
     log_warnings(&loaded);
-    let config = loaded.config.clone();
+    let mut config = loaded.config.clone();
     let sealer = sealer(&config)?;
     // Stored keys would be void after a run in which they were hashed with a salt of its own.
     let issuer = config.secrets.key_salt.as_ref().map(KeyHasher::new);
@@ -88,14 +88,15 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         .transpose()?;
     let runtime = ledger::runtime()?;
     let sighups = SighupListener::listen(&runtime)?;
-    let store = runtime.block_on(ledger::open_store(&config.store.url))?;
+    let store = runtime.block_on(ledger::open_store(&mut config.store))?;
     let (objects, issued) = runtime.block_on(made_by_api(store.as_ref()))?;
-    let live = Live::bind(loader.compile(&config, &objects, &issued, None)?, None)?;
+    let snapshot = loader.compile(&config, &loaded.masked, &objects, &issued, None)?;
+    let live = Live::bind(snapshot, None)?;
     announce(&loader, &config, &live.snapshot);
     let entries = Arc::<dyn Store>::clone(&store);
     let ledger = Ledger::open(&config.store, entries, money, &runtime, start.upgrade)?;
     let ledger = Arc::new(ledger);
-    metrics.config_loaded(1);
+    metrics.config_loaded(live.snapshot.revision);
     let (limits, budgets) = counters::start(&config, &runtime, &metrics)?;
     metrics.rules_broken(broken(&live.snapshot.listed_rules).count());
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
@@ -320,6 +321,7 @@ fn announce(loader: &Loader, config: &Config, snapshot: &Snapshot) {
         providers = snapshot.providers.len(),
         models = snapshot.models.len(),
         keys = snapshot.keys.len(),
+        revision = snapshot.revision,
         "starting"
     );
     for name in shared_names(config, snapshot.keys.stored_keys()) {
@@ -355,7 +357,7 @@ fn with_some_key(
 }
 
 /// Returns the sealer of stored credentials, if the environment has a key for it.
-fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
+pub(crate) fn sealer(config: &Config) -> Result<Option<Sealer>, LoadError> {
     let key = config.secrets.secret_key.as_ref();
     let sealer = key.map(|key| Sealer::new(key, &[])).transpose();
     sealer.map_err(|error| LoadError::System(io::Error::other(error.to_string())))

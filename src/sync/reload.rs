@@ -30,6 +30,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileInputs, compile};
 use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
+use crate::snapshot::revision::revision;
 use crate::snapshot::stored_providers::{self, with_stored_providers};
 use crate::snapshot::stored_rules::broken;
 use crate::telemetry::metrics::Metrics;
@@ -118,14 +119,16 @@ impl Loader {
     }
 
     /// Compiles a configuration that was checked, with the prices that it names and the objects
-    /// made by API. What `previous` knows of deployments that stay the same is kept.
+    /// made by API. `masked` is the file as it is shown. What `previous` knows of deployments that stay the same is kept.
     pub(crate) fn compile(
         &self,
         config: &Config,
+        masked: &Value,
         objects: &Objects,
         issued: &Arc<IssuedKeys>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
+        let revision = revision(masked, config.prices.as_deref(), objects);
         let config = &with_stored_providers(config, objects, self.sealer.as_ref());
         let mut providers = config.providers.iter();
         let mock = if providers.any(|provider| provider.base_url.is_none()) {
@@ -144,7 +147,6 @@ impl Loader {
             issued,
             previous,
         };
-        let revision = previous.map_or(1, |snapshot| snapshot.revision + 1);
         Ok(compile(config, revision, &surroundings))
     }
 
@@ -167,6 +169,17 @@ impl Loader {
             std::fs::read(path).ok().hash(&mut hasher);
         }
         hasher.finish()
+    }
+}
+
+/// Returns the text of an error without the warnings that a configuration has besides.
+fn errors_only(error: &LoadError) -> String {
+    match error {
+        LoadError::Config(report) => {
+            let errors: Vec<_> = report.errors().map(ToString::to_string).collect();
+            errors.join("\n")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -231,10 +244,23 @@ impl Reloader {
     /// # Errors
     /// What is wrong with it; then nothing changed.
     pub(crate) async fn reload_as(&self, reason: &str, actor: &str) -> Result<u64, LoadError> {
-        let before = self.in_force().masked.clone();
+        let state = || {
+            (
+                self.in_force().masked.clone(),
+                self.live().snapshot.revision,
+            )
+        };
+        let (before, old) = state();
         let revision = self.reload(reason)?;
         let after = self.in_force().masked.clone();
-        let differences = llm_router_admin::differences(Some(&before), Some(&after));
+        let mut differences = llm_router_admin::differences(Some(&before), Some(&after));
+        if !differences.is_empty() {
+            differences.push(Difference {
+                path: "revision".to_owned(),
+                before: Some(old.into()),
+                after: Some(revision.into()),
+            });
+        }
         if !differences.is_empty() {
             self.record(&differences, actor).await;
         }
@@ -288,7 +314,12 @@ impl Reloader {
             }
             Err(error) => {
                 self.metrics.config_refused();
-                tracing::error!(reason, %error, "failed to reload the configuration; the old one stays active");
+                let error = errors_only(error);
+                tracing::error!(
+                    reason,
+                    error,
+                    "failed to reload the configuration; the old one stays active"
+                );
             }
         }
         reloaded
@@ -323,7 +354,8 @@ impl Reloader {
         issued: &Arc<IssuedKeys>,
     ) -> bool {
         let change_number = objects.change_number;
-        match self.swap(&in_force.config, &objects, issued) {
+        let sources = (&in_force.config, &in_force.masked);
+        match self.swap(sources, &objects, issued) {
             Ok(revision) => {
                 in_force.objects = objects;
                 self.metrics.revision(revision);
@@ -358,21 +390,23 @@ impl Reloader {
 
     fn reload_file(&self, in_force: &mut ActiveConfig) -> Result<u64, LoadError> {
         let loaded = self.loader.load()?;
-        for warning in loaded.warnings.warnings() {
-            tracing::warn!("{warning}");
-        }
         let previous = self.live();
         let issued = Arc::clone(previous.snapshot.keys.stored_keys());
         let file = self.file().map(Path::to_string_lossy);
         let file = file.unwrap_or("built-in".into());
         check_names(&in_force.config, &loaded.config, &issued, &file).map_err(LoadError::Config)?;
-        let snapshot = self.compile(&loaded.config, &in_force.objects, &issued, &previous)?;
+        let sources = (&loaded.config, &loaded.masked);
+        let snapshot = self.compile(sources, &in_force.objects, &issued, &previous)?;
         let before = Contents::new(&in_force.masked, &previous.snapshot);
         let after = Contents::new(&loaded.masked, &snapshot);
         before
             .check_loss(&after, &file)
             .map_err(LoadError::Config)?;
         let revision = self.activate(snapshot, &previous)?;
+        // Of a file that is refused only the errors are told.
+        for warning in loaded.warnings.warnings() {
+            tracing::warn!("{warning}");
+        }
         for setting in self.restart_only.changes(&loaded.config.restart_only) {
             tracing::warn!(setting, "the changed setting takes effect after a restart");
         }
@@ -384,24 +418,26 @@ impl Reloader {
 
     fn swap(
         &self,
-        config: &Config,
+        sources: (&Config, &Value),
         objects: &Objects,
         issued: &Arc<IssuedKeys>,
     ) -> Result<u64, LoadError> {
         let previous = self.live();
-        let snapshot = self.compile(config, objects, issued, &previous)?;
+        let snapshot = self.compile(sources, objects, issued, &previous)?;
         Ok(self.activate(snapshot, &previous)?)
     }
 
+    /// Compiles a configuration and its file as it is shown.
     fn compile(
         &self,
-        config: &Config,
+        (config, masked): (&Config, &Value),
         objects: &Objects,
         issued: &Arc<IssuedKeys>,
         previous: &Live,
     ) -> Result<Snapshot, LoadError> {
         let previous = Some(&previous.snapshot);
-        self.loader.compile(config, objects, issued, previous)
+        self.loader
+            .compile(config, masked, objects, issued, previous)
     }
 
     /// Binds a snapshot to the network and serves the next requests by it. Returns its revision.

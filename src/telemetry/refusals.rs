@@ -36,7 +36,9 @@ impl Refusals {
         let own = kind.by_caller.get(caller).copied().unwrap_or_default();
         if own >= MOST_BY_ONE {
             let oldest = kind.kept.iter().position(|(one, _)| **one == *caller);
-            oldest.map(|position| kind.remove(position));
+            if let Some(position) = oldest {
+                kind.remove(position);
+            }
         } else if kind.kept.len() >= MOST {
             kind.remove(0);
         }
@@ -80,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(by: RefusedBy, number: u128) -> RefusedRequest {
+    fn refusal(by: RefusedBy, number: u128) -> RefusedRequest {
         RefusedRequest {
             place: Uuid::from_u128(number),
             refused_by: by,
@@ -92,10 +94,10 @@ mod tests {
     #[test]
     fn a_flood_displaces_neither_other_kinds_nor_other_callers() {
         let refusals = Refusals::default();
-        refusals.add("team", refused(RefusedBy::Budget, 1));
-        refusals.add("quiet", refused(RefusedBy::Key, 2));
+        refusals.add("team", refusal(RefusedBy::Budget, 1));
+        refusals.add("quiet", refusal(RefusedBy::Key, 2));
         for number in 10..5_000 {
-            refusals.add("loud", refused(RefusedBy::Key, number));
+            refusals.add("loud", refusal(RefusedBy::Key, number));
         }
         let all = refusals.list();
         assert_eq!(all.len(), 2 + MOST_BY_ONE);
@@ -109,7 +111,7 @@ mod tests {
         let refusals = Refusals::default();
         for number in 0..10_000 {
             let caller = format!("address {number}");
-            refusals.add(&caller, refused(RefusedBy::Key, number));
+            refusals.add(&caller, refusal(RefusedBy::Key, number));
         }
         assert_eq!(refusals.list().len(), MOST);
         assert_eq!(refusals.kinds()[&RefusedBy::Key].by_caller.len(), MOST);

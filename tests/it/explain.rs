@@ -306,3 +306,40 @@ async fn every_strategy_that_does_not_draw_is_explained_as_it_is_served() {
         "lengths make no difference: {cheapest:?}"
     );
 }
+
+#[tokio::test]
+async fn the_command_knows_what_the_store_has() {
+    let up = mock().await;
+    let gateway = gateway()
+        .provider("up", &up)
+        .model("fast", "up", "mock-gpt")
+        .model("strong", "up", "mock-claude")
+        .environment("API_KEY_SALT", "0123456789abcdef")
+        .run()
+        .await;
+    let key = crate::harness::KEY;
+    let made = async |path: &str, body: Value| {
+        let made = gateway.administer(key, "POST", path, &[], &body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    };
+    let rule = json!({ "name": "stored", "when": { "key": "stored-key" },
+        "then": { "use_model": "strong" } });
+    made("/api/v1/keys", json!({ "name": "stored-key" })).await;
+    made("/api/v1/router/rules", rule).await;
+    std::fs::write(
+        gateway.folder().join("body.json"),
+        crate::harness::chat_body("fast", false),
+    )
+    .unwrap();
+    let explained = || {
+        let output = gateway.command(&["explain", "--request", "body.json", "--key", "stored-key"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{told}"))
+    };
+    assert_eq!(foretold(&explained()), "\"up\" \"mock-claude\" by stored");
+    // The toggle is the store's too.
+    let off = json!({ "value": false, "reason": "test", "force": true });
+    let toggled = gateway.administer(key, "POST", "/api/v1/router/toggle", &[], &off);
+    assert_eq!(toggled.await.status, 200);
+    assert_eq!(foretold(&explained()), "\"up\" \"mock-gpt\" by -");
+}

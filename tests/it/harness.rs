@@ -369,12 +369,13 @@ impl Gateway {
 
     /// Replaces the configuration and waits until it is in force.
     pub(crate) async fn reload(&self, config: &Value) {
-        let name = "llm_router_config_revision";
-        let before = self.metric(name, &[]).await;
+        let name = "llm_router_config_reloads_total";
+        let applied = ["result=\"applied\""];
+        let before = self.metric(name, &applied).await;
         fs::write(self.config_file(), config.to_string()).unwrap();
         self.signal("HUP");
         eventually("the configuration is in force", || async {
-            self.metric(name, &[]).await > before
+            self.metric(name, &applied).await > before
         })
         .await;
     }

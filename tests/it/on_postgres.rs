@@ -112,7 +112,9 @@ fn a_server_that_is_not_there_is_told_of() {
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("the store postgresql://… can't be opened"),
+        told.contains(&format!(
+            "the store can't be opened: PostgreSQL at {address}, database router"
+        )),
         "{told}"
     );
     assert!(!told.contains("hunter2"), "{told}");
@@ -164,4 +166,87 @@ async fn a_budget_that_nobody_knows_is_refused_at_once_and_the_store_is_named() 
         gateway.chat("fast", &poor).await.status == 200
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_installation_has_a_schema_of_its_own_and_an_old_one_stays() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let mock = mock().await;
+    let tables = |database: &str, schema: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = '{schema}'"
+        );
+        server.ask(database, &sql).trim().to_owned()
+    };
+    server.database("router");
+    let mut gateway = on_postgres(&server, &mock).await;
+    chats(&gateway, 2).await;
+    assert_eq!(total(&gateway).await.unwrap()["requests"], 2);
+    assert_eq!(tables("router", "public"), "0");
+    assert_ne!(tables("router", "llm_router"), "0");
+    gateway.kill_and_restart().await;
+    assert_eq!(total(&gateway).await.unwrap()["requests"], 2);
+    assert!(gateway.command(&["ledger", "verify"]).status.success());
+
+    // One of a version before schemas.
+    let old = server.database("old");
+    let store = llm_router_store::PostgresStore::new(&old).unwrap();
+    store.migrate().await.unwrap();
+    let before = tables("old", "public");
+    let stays = gateway_in(&server, "old", &mock, json!({})).await;
+    chats(&stays, 1).await;
+    assert_eq!(total(&stays).await.unwrap()["requests"], 1);
+    assert_eq!(
+        (tables("old", "public"), tables("old", "llm_router")),
+        (before, "0".to_owned())
+    );
+
+    server.database("named");
+    let named = gateway_in(&server, "named", &mock, json!({ "schema": "team_a" })).await;
+    chats(&named, 1).await;
+    assert_ne!(tables("named", "team_a"), "0");
+}
+
+async fn gateway_in(server: &Postgres, database: &str, mock: &Mock, more: Value) -> Gateway {
+    let mut store = json!({ "url": server.url(database), "journal": "journal" });
+    let more = more.as_object().unwrap().clone();
+    store.as_object_mut().unwrap().extend(more);
+    gateway()
+        .provider("up", mock)
+        .model("fast", "up", "mock-gpt")
+        .set("/store", store)
+        .run()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_says_what_postgres_said_and_where() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let address = server.database("router");
+    let fails = |url: &str| {
+        let store = json!({ "url": url, "journal": "journal" });
+        gateway().set("/store", store).fails_to_start()
+    };
+    // An account that may neither make a schema nor a table.
+    server.sql("router", "CREATE ROLE poor LOGIN PASSWORD 'secret-of-poor'");
+    server.sql("router", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let poor = address.replace("postgres@", "poor:secret-of-poor@");
+    for (url, said) in [
+        (poor.as_str(), "permission denied for schema public"),
+        (
+            &address.replace("/router", "/nowhere"),
+            "database \"nowhere\" does not exist",
+        ),
+    ] {
+        let log = fails(url);
+        let database = url.rsplit('/').next().unwrap();
+        assert!(log.contains(said), "{log}");
+        assert!(log.contains(&format!("database {database}")), "{log}");
+        assert!(log.contains("PostgreSQL at "), "{log}");
+        assert!(!log.contains("secret-of-poor"), "{log}");
+    }
 }

@@ -110,9 +110,15 @@ async fn every_refusal_is_found_by_its_id_and_counted_as_what_it_is() {
         assert!(filtered.iter().any(|one| one["id"] == id), "{filtered:?}");
         gateway.logs(id).await;
     }
-    // The list has them beside those of the ledger, newest first and in pages.
-    let all = list(&gateway, "").await;
-    assert_eq!(all.len(), cases.len() + 1);
+    check_list(&gateway, cases.len() + 1).await;
+    check_counts(&gateway).await;
+    assert!(!gateway.log().contains(UNKNOWN));
+}
+
+/// Checks the list, whole and in pages: refused requests are beside those of the ledger.
+async fn check_list(gateway: &Gateway, count: usize) {
+    let all = list(gateway, "").await;
+    assert_eq!(all.len(), count);
     let mut paged = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -125,7 +131,10 @@ async fn every_refusal_is_found_by_its_id_and_counted_as_what_it_is() {
         cursor = format!("&cursor={next}");
     }
     assert_eq!(paged, all);
-    // Nothing of it is an error of the deployment.
+}
+
+/// Checks that nothing of it counts as an error of the deployment.
+async fn check_counts(gateway: &Gateway) {
     let figures = gateway.admin("/api/v1/router/metrics", None).await.json();
     for (figure, number) in [
         ("requests", 9),
@@ -162,7 +171,6 @@ async fn every_refusal_is_found_by_its_id_and_counted_as_what_it_is() {
     gateway
         .shows("llm_router_requests_total", &["provider=\"up\""], 1.0)
         .await;
-    assert!(!gateway.log().contains(UNKNOWN));
 }
 
 #[tokio::test]

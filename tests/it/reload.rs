@@ -39,7 +39,81 @@ async fn a_changed_file_takes_effect() {
     gateway
         .shows("llm_router_config_last_reload_successful", &[], 1.0)
         .await;
-    gateway.shows("llm_router_config_revision", &[], 2.0).await;
+    gateway
+        .shows(
+            "llm_router_config_reloads_total",
+            &["result=\"applied\""],
+            2.0,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn the_same_configuration_has_the_same_revision_everywhere() {
+    let mock = mock().await;
+    let shown = async |gateway: &Gateway| {
+        let config = gateway.admin("/api/v1/config", None).await.json();
+        config["revision"].as_u64().unwrap()
+    };
+    // Replicas differ in their addresses and folders.
+    let mut one = gateway().provider("up", &mock).run().await;
+    let other = gateway().provider("up", &mock).run().await;
+    let first = shown(&one).await;
+    assert_eq!(first, shown(&other).await);
+    one.shows("llm_router_config_revision", &[], first as f64)
+        .await;
+    let answer = one.chat("up/mock-gpt", &[]).await;
+    let id = answer.header("x-request-id").unwrap();
+    let request = one.admin(&format!("/api/v1/requests/{id}"), None).await;
+    assert_eq!(request.json()["revision"], first);
+    one.logs(&format!("\"revision\":{first}")).await;
+    one.kill_and_restart().await;
+    assert_eq!(shown(&one).await, first);
+
+    let mut changed = one.config.clone();
+    changed["server"]["max_body"] = json!("2MiB");
+    one.reload(&changed).await;
+    eventually("another one is shown", || async {
+        shown(&one).await != first
+    })
+    .await;
+    let second = shown(&one).await;
+    let revisions = async || one.admin("/api/v1/config/revisions", None).await.json();
+    eventually("the change is listed with its revision", || async {
+        revisions().await["items"][0]["revision"] == second
+    })
+    .await;
+    one.reload(&one.config).await;
+    eventually("the first one is back", || async {
+        shown(&one).await == first
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_file_tells_its_errors_and_nothing_else() {
+    let mock = mock().await;
+    let gateway = gateway().provider("up", &mock).run().await;
+    let mut config = gateway.config.clone();
+    // A warning by itself: the key is in the file.
+    config["keys"][0]["key"] = json!("sk-in-plain-text-0123456789");
+    config["models"] =
+        json!([{ "name": "m", "deployments": [{ "provider": "nobody", "model": "x" }] }]);
+    let before = gateway.log().len();
+    fs::write(gateway.config_file(), config.to_string()).unwrap();
+    gateway.signal("HUP");
+    gateway.logs("failed to reload the configuration").await;
+    let log = gateway.log();
+    let new = &log[before..];
+    let mut lines = new
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let first = lines
+        .find(|line| line["target"] != "llm_router::access")
+        .unwrap();
+    assert_eq!(first["level"], "ERROR", "{new}");
+    assert!(first["error"].as_str().unwrap().contains("nobody"), "{new}");
+    assert!(!new.contains("in plain text"), "{new}");
 }
 
 #[tokio::test]

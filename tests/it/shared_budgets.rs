@@ -98,7 +98,7 @@ impl BudgetPlace {
         match self {
             Self::Redis(server) => figures_in_redis(server),
             Self::Postgres(server, database) => {
-                let sql = "SELECT spent * 100000000, reserved * 100000000 FROM budget_lines \
+                let sql = "SELECT spent * 100000000, reserved * 100000000 FROM llm_router.budget_lines \
                            WHERE line = 'key:poor:total:'";
                 let row = server.ask(database, sql);
                 let (spent, reserved) = row.split_once('|').unwrap_or(("0", "0"));
@@ -112,7 +112,7 @@ impl BudgetPlace {
         match self {
             Self::Redis(server) => whole(&server.ask(&["ZCARD", HOLDS])),
             Self::Postgres(server, database) => {
-                whole(&server.ask(database, "SELECT count(*) FROM budget_holds"))
+                whole(&server.ask(database, "SELECT count(*) FROM llm_router.budget_holds"))
             }
         }
     }

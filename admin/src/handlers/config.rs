@@ -173,6 +173,8 @@ pub(crate) struct ConfigRevision {
     kind: String,
     /// Id of the object, or path of the file.
     object: String,
+    /// Revision of the configuration after a change of the file; null for other changes.
+    revision: Option<u64>,
     /// The differences between before and after.
     diff: Vec<Difference>,
 }
@@ -248,8 +250,11 @@ fn is_revision(entry: &AuditEntry) -> bool {
 impl From<AuditEntry> for ConfigRevision {
     fn from(entry: AuditEntry) -> Self {
         let change = entry.what;
+        let of_file = change.kind == "config";
+        let revision = change.after.as_ref().filter(|_| of_file);
         Self {
             number: entry.seq,
+            revision: revision.and_then(|after| after["revision"].as_u64()),
             at: change.at,
             actor: change.actor,
             action: change.action,

@@ -19,6 +19,8 @@ use crate::server::require_nonzero;
 pub struct Store {
     /// The database.
     pub url: StoreUrl,
+    /// The schema of the tables in PostgreSQL; `None`: where they are, else one of their own.
+    pub schema: Option<String>,
     /// False if no ledger is kept.
     pub ledger: bool,
     /// The folder of the ledger's journal, on a local disk.
@@ -60,6 +62,9 @@ pub(crate) struct RawStore {
     /// sslrootcert. Default: DATABASE_URL, else the SQLite file data/llm-router.db in the working
     /// directory.
     url: Option<Text<StoreUrl>>,
+    /// The schema of the tables in PostgreSQL: lower-case letters, digits and _. It is created if it is
+    /// missing. Default: where the tables are; a new installation gets the schema llm_router.
+    schema: Option<String>,
     /// Record every attempt in the ledger, with its usage and cost. False turns off costs, budgets
     /// and the list of requests.
     ledger: bool,
@@ -80,6 +85,7 @@ impl Default for RawStore {
     fn default() -> Self {
         Self {
             url: None,
+            schema: None,
             ledger: true,
             journal: None,
             on_journal_failure: OnJournalFailure::default(),
@@ -127,6 +133,9 @@ impl RawStore {
         let journal = journal.unwrap_or_else(|| default_journal(&url, folder));
         Store {
             url,
+            schema: self
+                .schema
+                .inspect(|schema| check_schema(schema, &at.field("schema"), diagnostics)),
             ledger: self.ledger,
             journal,
             on_journal_failure: self.on_journal_failure,
@@ -153,6 +162,19 @@ impl RawCounters {
             url,
             timeout: require_nonzero(self.timeout.0, &at.field("timeout"), diagnostics),
         }
+    }
+}
+
+/// The longest name of a schema: `NAMEDATALEN` of PostgreSQL is 64 with its end.
+const LONGEST_SCHEMA: usize = 63;
+
+fn check_schema(schema: &str, at: &ConfigPath, diagnostics: &mut Diagnostics) {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let begins = schema.starts_with(|first: char| !first.is_ascii_digit());
+    if !begins || schema.len() > LONGEST_SCHEMA || !schema.bytes().all(plain) {
+        let problem = format!("`{schema}` is not the name of a schema");
+        let remedy = "use lower-case letters, digits and _, for example llm_router";
+        diagnostics.error(at, problem, remedy);
     }
 }
 

@@ -20,7 +20,7 @@ pub use error::StoreError;
 pub use ledger::LedgerStore;
 pub use llm_router_domain::store_url::StoreUrl;
 pub use objects::ObjectStore;
-pub use open::{Store, open};
+pub use open::{Store, describe, open, with_schema};
 pub use postgres::{
     BudgetConnection, BudgetTables, ChangeListener, ListenConnection, PostgresStore, Presence,
     ReplicaConnection,

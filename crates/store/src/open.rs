@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use crate::error::StoreError;
 use crate::ledger::LedgerStore;
 use crate::objects::ObjectStore;
-use crate::postgres::PostgresStore;
+use crate::postgres::{self, PostgresStore};
 use crate::sqlite::SqliteStore;
 use crate::toggle::ToggleStore;
 
@@ -16,6 +16,30 @@ use crate::toggle::ToggleStore;
 pub trait Store: LedgerStore + ObjectStore + ToggleStore {}
 
 impl<S: LedgerStore + ObjectStore + ToggleStore> Store for S {}
+
+/// Returns the address with the schema of the tables in it, which is created if it is missing. SQLite has
+/// none.
+///
+/// # Errors
+/// Returns an error if the store is unavailable, or the schema can't be created.
+pub async fn with_schema(url: &StoreUrl, schema: Option<&str>) -> Result<StoreUrl, StoreError> {
+    match url {
+        StoreUrl::Sqlite(_) => Ok(url.clone()),
+        StoreUrl::Postgres(text) => {
+            let text = postgres::with_schema(text.expose_secret(), schema).await?;
+            Ok(StoreUrl::Postgres(text.into()))
+        }
+    }
+}
+
+/// Describes where a store is, without user or password.
+#[must_use]
+pub fn describe(url: &StoreUrl) -> String {
+    match url {
+        StoreUrl::Sqlite(_) => url.to_string(),
+        StoreUrl::Postgres(text) => postgres::describe(text.expose_secret()),
+    }
+}
 
 /// Opens a store and brings its tables up to date.
 ///

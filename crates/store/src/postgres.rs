@@ -100,8 +100,9 @@ impl PostgresStore {
             .batch_execute(&unlock)
             .await
             .map_err(|error| store_error(&error))?;
+        // The migration's own text doesn't say what PostgreSQL said.
         run.map(drop)
-            .map_err(|error| StoreError::Migration(error.to_string()))
+            .map_err(|error| StoreError::Migration(whole(&error)))
     }
 
     async fn client(&self) -> Result<Object, StoreError> {
@@ -110,6 +111,87 @@ impl PostgresStore {
         let client = client.map_err(|_| StoreError::Unavailable("no answer".to_owned()))?;
         client.map_err(|error| StoreError::Unavailable(whole(&error)))
     }
+}
+
+/// The schema of new installations.
+const OWN_SCHEMA: &str = "llm_router";
+
+/// Puts the schema of the tables into a `postgresql://` address, for all that connects by it. Without a
+/// wish the tables stay where they are; where there are none yet, they get a schema of their own. It is
+/// created if it is missing.
+///
+/// # Errors
+/// Returns an error if the server is unavailable, or the schema is missing and can't be created.
+pub(crate) async fn with_schema(url: &str, wish: Option<&str>) -> Result<String, StoreError> {
+    // Whoever sets options of the connection has set a search path, or knows why not.
+    if wish.is_none() && url.contains("options=") {
+        return Ok(url.to_owned());
+    }
+    let client = PostgresStore::new(url)?.client().await?;
+    let ask = async |sql: &str, name: &str| {
+        let row = client.query_one(sql, &[&name]).await;
+        let row = row.map_err(|error| store_error(&error))?;
+        get::<bool>(&row, 0)
+    };
+    let installed = "SELECT to_regclass('refinery_schema_history') IS NOT NULL \
+        AND to_regclass('entries') IS NOT NULL AND $1 <> ''";
+    if wish.is_none() && ask(installed, OWN_SCHEMA).await? {
+        return Ok(url.to_owned());
+    }
+    let schema = wish.unwrap_or(OWN_SCHEMA);
+    if !ask(
+        "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL",
+        schema,
+    )
+    .await?
+    {
+        // Replicas that start together take turns: IF NOT EXISTS alone lets two of them collide.
+        let create = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); \
+             CREATE SCHEMA IF NOT EXISTS \"{schema}\"; COMMIT"
+        );
+        match client.batch_execute(&create).await {
+            Ok(()) => {}
+            Err(error) if wish.is_none() && is_forbidden(&error) => {
+                // An account that may not create schemas has been given one to work in.
+                return Ok(url.to_owned());
+            }
+            Err(error) => return Err(store_error(&error)),
+        }
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    Ok(format!(
+        "{url}{separator}options=-c%20search_path%3D{schema}"
+    ))
+}
+
+fn is_forbidden(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
+/// Describes the server and the database of an address, without user or password.
+#[must_use]
+pub(crate) fn describe(url: &str) -> String {
+    let Ok((config, _)) = parse_config(url) else {
+        return "PostgreSQL".to_owned();
+    };
+    let hosts: Vec<_> = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(position, host)| {
+            let ports = config.get_ports();
+            let port = ports.get(position).or(ports.first()).copied();
+            let host = match host {
+                tokio_postgres::config::Host::Tcp(name) => name.clone(),
+                tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+            };
+            format!("{host}:{}", port.unwrap_or(5432))
+        })
+        .collect();
+    let database = config.get_dbname().or(config.get_user());
+    let database = database.unwrap_or("the default database");
+    format!("PostgreSQL at {}, database {database}", hosts.join(", "))
 }
 
 /// Returns the connection settings: bounded in time, with keep-alive against servers that are gone.

@@ -98,17 +98,7 @@ impl Gateway {
         let failed = attempts.take_entry();
         attempts.entry = Some(Box::new(entry));
         if let Some(failed) = failed {
-            let closing = Closing {
-                now,
-                last: false,
-                client_gone: false,
-                disconnect: Disconnect::Cancel,
-                answered: 0,
-                explanation: None,
-            };
-            let trace = attempts.trace.as_deref_mut();
-            let (sums, user) = self.write(*failed, snapshot, closing, trace);
-            attempts.add(sums, user);
+            self.settle_failed(attempts, *failed, snapshot, now);
         }
         Ok(())
     }
@@ -131,6 +121,27 @@ impl Gateway {
         if let Err(BudgetRefusal::OverBudget(_) | BudgetRefusal::Share(_)) = reserved {
             self.metrics.budget_refused();
         }
+    }
+
+    /// Settles an attempt that was followed by another one.
+    fn settle_failed(
+        &self,
+        attempts: &mut Attempts,
+        failed: EntryDraft,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) {
+        let closing = Closing {
+            now,
+            last: false,
+            client_gone: false,
+            disconnect: Disconnect::Cancel,
+            answered: 0,
+            explanation: None,
+        };
+        let trace = attempts.trace.as_deref_mut();
+        let (sums, user) = self.write(failed, snapshot, closing, trace);
+        attempts.add(sums, user);
     }
 
     /// Settles the attempt that the request ends with, unless that is done.

@@ -144,7 +144,7 @@ impl Gateway {
             key: key.map(|key| key.name.clone()),
             owner: key.and_then(|key| key.owner.clone()),
             format: ctx.format().name(),
-            model_asked: ctx.model_asked().map(bounded),
+            model_asked: ctx.model_asked().map(cut_name),
             rule: ctx.rule.as_deref().map(str::to_owned),
             status: ended.status,
             code,
@@ -192,7 +192,7 @@ struct Ended {
     status: u16,
     code: Option<&'static str>,
     outcome: RequestOutcome,
-    /// What refused it before any deployment was called.
+    /// Part of the router that refused it before any deployment was called.
     refused_by: Option<RefusedBy>,
     total: Duration,
     first_byte: Option<Duration>,
@@ -270,7 +270,7 @@ fn shown_client(ctx: &Context) -> Option<String> {
 }
 
 /// Returns a name that a client made up, cut to a length that memory has room for.
-fn bounded(name: &str) -> String {
+fn cut_name(name: &str) -> String {
     const LONGEST: usize = 200;
     name.chars().take(LONGEST).collect()
 }

@@ -32,14 +32,18 @@ pub(crate) async fn keep_checked(live: SharedLive, health: Arc<Health>) {
     let mut ticks = tokio::time::interval(TICK);
     let mut due: HashMap<String, Instant> = HashMap::new();
     let mut running = JoinSet::new();
-    let mut revision = 0;
+    let mut applied: Option<Arc<Live>> = None;
     loop {
         ticks.tick().await;
         while running.try_join_next().is_some() {}
         let now = clock::now();
         let current = live.load_full();
-        if current.snapshot.revision != revision {
-            revision = current.snapshot.revision;
+        // A changed secret is a new snapshot of the same revision.
+        if !applied
+            .as_ref()
+            .is_some_and(|last| Arc::ptr_eq(last, &current))
+        {
+            applied = Some(Arc::clone(&current));
             health.apply(&current.snapshot, now);
             due.retain(|id, _| current.snapshot.provider(id).is_some());
         }

@@ -117,7 +117,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) deployment: Option<&'a str>,
     pub(crate) status: u16,
     pub(crate) outcome: RequestOutcome,
-    /// What refused it before any deployment was called.
+    /// Part of the router that refused it before any deployment was called.
     pub(crate) refused_by: Option<RefusedBy>,
     /// The code of the router's own error answers.
     pub(crate) code: Option<&'static str>,

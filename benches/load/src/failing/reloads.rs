@@ -112,10 +112,8 @@ async fn reload(options: &ReloadsOptions) -> anyhow::Result<ReloadsReport> {
 
 /// One reload; whether the router says of it what is right.
 async fn one(stage: &Stage, text: &str, broken: bool) -> anyhow::Result<bool> {
-    let before = stage
-        .metrics()
-        .await?
-        .get("llm_router_config_revision", &[]);
+    let (name, applied) = ("llm_router_config_reloads_total", ["result=\"applied\""]);
+    let before = stage.metrics().await?.get(name, &applied);
     // Renamed, so that no half of it is ever read.
     let fresh = stage.config().with_extension("new");
     fs::write(&fresh, text)?;
@@ -125,12 +123,12 @@ async fn one(stage: &Stage, text: &str, broken: bool) -> anyhow::Result<bool> {
     while clock::now() < end {
         let metrics = stage.metrics().await?;
         let successful = metrics.get("llm_router_config_last_reload_successful", &[]) == 1.0;
-        let revision = metrics.get("llm_router_config_revision", &[]);
+        let reloads = metrics.get(name, &applied);
         // The watcher of the file may have reloaded the one before twice: only what is said counts.
         if broken && !successful {
             return Ok(true);
         }
-        if !broken && revision > before {
+        if !broken && reloads > before {
             return Ok(successful);
         }
         sleep(Duration::from_millis(5)).await;
