@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod body;
+pub mod coding;
 pub mod error;
 pub mod formats;
 pub mod json;

@@ -39,6 +39,7 @@ pub use policy::{Compat, table_as_markdown};
 pub use provider_error::translate_error;
 pub(crate) use stream::{StreamEnd, StreamTranslator};
 
+use crate::error::without_bom;
 use crate::formats::{client_codec, codec};
 use json::Json;
 use policy::Losses;
@@ -187,7 +188,7 @@ pub fn translate_response(
     body: &[u8],
     context: &ResponseContext,
 ) -> Result<Bytes, TranslateError> {
-    let text = String::from_utf8_lossy(body);
+    let text = String::from_utf8_lossy(without_bom(body));
     let repaired;
     let json = match Json::parse(&text) {
         Ok(json) => json,

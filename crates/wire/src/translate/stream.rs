@@ -36,6 +36,8 @@ pub(crate) struct StreamTranslator {
     writer: Box<dyn WriteStream>,
     context: ResponseContext,
     ended: bool,
+    /// The end that was written is an error.
+    failed: bool,
 }
 
 impl StreamTranslator {
@@ -56,6 +58,7 @@ impl StreamTranslator {
             writer: client_codec(to)?.stream_writer(context.clone()),
             context,
             ended: false,
+            failed: false,
         })
     }
 
@@ -88,6 +91,7 @@ impl StreamTranslator {
         if !ended {
             self.writer.end(out);
         }
+        self.failed |= ended;
         self.ended = true;
     }
 
@@ -119,6 +123,11 @@ impl StreamTranslator {
         self.ended
     }
 
+    /// Returns true if that end is an error.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Lets the reader speak and writes what it says, in turn.
     fn drive(
         &mut self,
@@ -131,10 +140,13 @@ impl StreamTranslator {
                 write(event, writer.as_mut(), ended, out)
             });
         });
+        // An error is the only end that events bring about.
+        self.failed |= self.ended;
     }
 
     fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.ended, true) {
+            self.failed = true;
             self.writer.fail(failure, out);
         }
     }
