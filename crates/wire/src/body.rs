@@ -82,7 +82,12 @@ mod tests {
         use Format::{AnthropicMessages, Gemini, OpenAiChat, OpenAiResponses};
         for (format, endpoint, body, want) in [
             (OpenAiChat, ChatCompletions, r#"{"choices":[]}"#, Answer),
-            (OpenAiChat, ChatCompletions, "\u{feff} {\"choices\":[{}]}\n", Answer),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                "\u{feff} {\"choices\":[{}]}\n",
+                Answer,
+            ),
             (OpenAiChat, ChatCompletions, "", NoAnswer),
             (OpenAiChat, ChatCompletions, "  \n", NoAnswer),
             (OpenAiChat, ChatCompletions, "<html>hi</html>", NoAnswer),
@@ -93,24 +98,83 @@ mod tests {
             (OpenAiChat, ChatCompletions, r#"{"choices":[{"#, NoAnswer),
             (OpenAiChat, ChatCompletions, r#"{"data":[1]}"#, NoAnswer),
             (OpenAiChat, ChatCompletions, r#"{"error":"no"}"#, Error),
-            (OpenAiChat, ChatCompletions, r#"{"id":"1","error":{"code":1}}"#, Error),
-            (OpenAiChat, ChatCompletions, r#"{"object":"error","message":"x"}"#, Error),
-            (OpenAiChat, ChatCompletions, r#"{"detail":"Not Found"}"#, Error),
-            (OpenAiChat, ChatCompletions, r#"{"error":{"code":1},"choices":[]}"#, Error),
-            (OpenAiChat, ChatCompletions, r#"{"error":null,"choices":[{}]}"#, Answer),
-            (OpenAiChat, ChatCompletions, r#"{"error":{"code":1},"choices":[{}]}"#, Answer),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                r#"{"id":"1","error":{"code":1}}"#,
+                Error,
+            ),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                r#"{"object":"error","message":"x"}"#,
+                Error,
+            ),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                r#"{"detail":"Not Found"}"#,
+                Error,
+            ),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                r#"{"error":{"code":1},"choices":[]}"#,
+                Error,
+            ),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                r#"{"error":null,"choices":[{}]}"#,
+                Answer,
+            ),
+            (
+                OpenAiChat,
+                ChatCompletions,
+                r#"{"error":{"code":1},"choices":[{}]}"#,
+                Answer,
+            ),
             (OpenAiChat, Embeddings, r#"{"data":[]}"#, Answer),
             (OpenAiChat, Embeddings, r#"{"choices":[{}]}"#, NoAnswer),
-            (OpenAiResponses, Responses, r#"{"output":[{}],"error":null}"#, Answer),
-            (OpenAiResponses, Responses, r#"{"status":"","error":{"code":"x"},"output":[ ]}"#, Error),
-            (AnthropicMessages, Messages, r#"{"type":"message","content":[]}"#, Answer),
-            (AnthropicMessages, Messages, r#"{"type":"error","error":{}}"#, Error),
-            (AnthropicMessages, CountTokens, r#"{"input_tokens":0}"#, Answer),
+            (
+                OpenAiResponses,
+                Responses,
+                r#"{"output":[{}],"error":null}"#,
+                Answer,
+            ),
+            (
+                OpenAiResponses,
+                Responses,
+                r#"{"status":"","error":{"code":"x"},"output":[ ]}"#,
+                Error,
+            ),
+            (
+                AnthropicMessages,
+                Messages,
+                r#"{"type":"message","content":[]}"#,
+                Answer,
+            ),
+            (
+                AnthropicMessages,
+                Messages,
+                r#"{"type":"error","error":{}}"#,
+                Error,
+            ),
+            (
+                AnthropicMessages,
+                CountTokens,
+                r#"{"input_tokens":0}"#,
+                Answer,
+            ),
             (Gemini, Messages, r#"[{"error":{"code":429}}]"#, Error),
             (Gemini, Messages, r#"{"candidates":[{}]}"#, Answer),
             (Gemini, Messages, r#"[{"candidates":[{}]}]"#, Answer),
         ] {
-            assert_eq!(judge_body(format, endpoint, body.as_bytes()), want, "{body}");
+            assert_eq!(
+                judge_body(format, endpoint, body.as_bytes()),
+                want,
+                "{body}"
+            );
         }
     }
 

@@ -288,7 +288,11 @@ mod tests {
         ]) {
             let coded = encode(coding, &text);
             for size in [1, 7, 1000, coded.len()] {
-                assert_eq!(decode(value, &coded, size).unwrap(), text, "{value} by {size}");
+                assert_eq!(
+                    decode(value, &coded, size).unwrap(),
+                    text,
+                    "{value} by {size}"
+                );
             }
         }
         let twice = encode("br", &encode("gzip", &text));
@@ -313,7 +317,10 @@ mod tests {
         for name in NAMES {
             let coded = encode(name, &text);
             for length in [0, 1, 5, coded.len() / 2, coded.len() - 1] {
-                assert!(decode(name, &coded[..length], 64).is_err(), "{name}: {length}");
+                assert!(
+                    decode(name, &coded[..length], 64).is_err(),
+                    "{name}: {length}"
+                );
             }
             assert!(decode(name, b"{\"choices\":[]}", 64).is_err(), "{name}");
         }

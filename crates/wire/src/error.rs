@@ -72,7 +72,9 @@ pub(crate) fn plain_text(body: &str) -> Option<String> {
     let readable = |c: char| !c.is_control() || c.is_ascii_whitespace();
     let is_text = !text.is_empty()
         && !text.starts_with(['<', '{', '['])
-        && text.chars().all(|c| readable(c) && c != char::REPLACEMENT_CHARACTER);
+        && text
+            .chars()
+            .all(|c| readable(c) && c != char::REPLACEMENT_CHARACTER);
     is_text.then(|| text.chars().take(LONGEST_TEXT).collect())
 }
 
@@ -229,13 +231,21 @@ mod tests {
             (402, "<html>", MONEY),
             (403, "", CREDENTIAL),
             (403, r#"{"error":{"type":"permission_error"}}"#, CREDENTIAL),
-            (403, r#"{"error":{"status":"PERMISSION_DENIED"}}"#, CREDENTIAL),
+            (
+                403,
+                r#"{"error":{"status":"PERMISSION_DENIED"}}"#,
+                CREDENTIAL,
+            ),
             (
                 403,
                 r#"{"error":{"code":"unsupported_country_region_territory"}}"#,
                 None,
             ),
-            (403, r#"{"error":{"code":"content_policy_violation"}}"#, None),
+            (
+                403,
+                r#"{"error":{"code":"content_policy_violation"}}"#,
+                None,
+            ),
             (
                 403,
                 r#"{"error":{"code":403,"metadata":{"reasons":["violence"],"flagged_input":"x"}}}"#,
@@ -244,7 +254,11 @@ mod tests {
             (404, r#"{"error":{"code":"model_not_found"}}"#, None),
             (500, "", None),
         ] {
-            assert_eq!(account_error(status, body.as_bytes()), want, "{status} {body}");
+            assert_eq!(
+                account_error(status, body.as_bytes()),
+                want,
+                "{status} {body}"
+            );
         }
     }
 
@@ -297,7 +311,10 @@ mod tests {
         }
         for (body, status) in [
             (r#"[{"error":{"status":"X","code":429}}]"#, 429),
-            (r#"{"error":{"message":"model overloaded","code":503}}"#, 503),
+            (
+                r#"{"error":{"message":"model overloaded","code":503}}"#,
+                503,
+            ),
             (r#"{"error":{"code":"503"}}"#, 503),
             (r#"{"error":{"type":"authentication_error"}}"#, 401),
             (r#"{"error":{"message":"x"}}"#, 502),

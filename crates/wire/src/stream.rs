@@ -592,7 +592,8 @@ mod tests {
 
     #[test]
     fn nothing_passes_before_the_first_content() {
-        let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+        let role =
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
         let error = "data: {\"error\":{\"message\":\"slow\",\"code\":429}}\n\n";
         let failed = StreamStart::Error(StreamError {
             status: 429,
@@ -617,7 +618,11 @@ mod tests {
                 }
                 assert_eq!(*stream.start(), expected, "{chunks:?}");
                 assert_eq!(passed.is_empty(), !stream.has_content(), "{chunks:?}");
-                assert_eq!(stream.has_failed(), chunks == [CONTENT, error], "{chunks:?}");
+                assert_eq!(
+                    stream.has_failed(),
+                    chunks == [CONTENT, error],
+                    "{chunks:?}"
+                );
             }
         }
     }
@@ -625,7 +630,11 @@ mod tests {
     #[test]
     fn what_was_held_comes_with_the_first_content() {
         let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
-        assert!(stream.push(": ping\n\ndata: {\"id\":1}\n\n".into()).is_empty());
+        assert!(
+            stream
+                .push(": ping\n\ndata: {\"id\":1}\n\n".into())
+                .is_empty()
+        );
         let passed = stream.push(CONTENT.into());
         let all = format!(": ping\n\ndata: {{\"id\":1}}\n\n{CONTENT}");
         assert_eq!(text(&passed), all);
@@ -665,7 +674,11 @@ mod tests {
             passed.push_str(text(&stream.end()));
             assert_eq!(*stream.start(), expected, "{chunks:?}");
             assert_eq!(stream.is_cut(), cut, "{chunks:?}");
-            let whole = if expected.is_pending() { String::new() } else { chunks.concat() };
+            let whole = if expected.is_pending() {
+                String::new()
+            } else {
+                chunks.concat()
+            };
             assert_eq!(passed, whole);
 
             let mut stream = translated();
@@ -765,82 +778,338 @@ mod tests {
         let responses = (OpenAiResponses, Responses);
         let gemini = (Gemini, ChatCompletions);
         let cases = [
-            (chat, r#"{"choices":[{"delta":{"role":"assistant","content":"","refusal":null}}]}"#, NOTHING),
-            (chat, r#"{"choices":[{"delta":{"reasoning_details":[],"tool_calls":null}}]}"#, NOTHING),
-            (chat, r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"arguments":""}}]}}]}"#, NOTHING),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"role":"assistant","content":"","refusal":null}}]}"#,
+                NOTHING,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"reasoning_details":[],"tool_calls":null}}]}"#,
+                NOTHING,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"arguments":""}}]}}]}"#,
+                NOTHING,
+            ),
             (chat, r#"{"id":"x","choices":[]}"#, NOTHING),
             (chat, r#"{"error":null,"choices":[]}"#, NOTHING),
-            (chat, r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, NOTHING),
+            (
+                chat,
+                r#"{"choices":[],"usage":{"prompt_tokens":1}}"#,
+                NOTHING,
+            ),
             (chat, r#"{"choices":[{"delta":{"content":"x"}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"content":"\"error\""}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"content":"\ud83d"}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"reasoning_content":"x"}}]}"#, CONTENT),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"content":"\"error\""}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"content":"\ud83d"}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"reasoning_content":"x"}}]}"#,
+                CONTENT,
+            ),
             (chat, r#"{"choices":[{"delta":{"refusal":"no"}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}}]}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"audio":{"id":"a","data":"AA=="}}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"images":[{"type":"image_url","image_url":{"url":"data:"}}]}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{"annotations":[{"type":"url_citation","url_citation":{"url":"u"}}]}}]}"#, CONTENT),
-            (chat, r#"{"choices":[{"message":{"content":"x"}}]}"#, CONTENT),
-            (chat, r#"{"citations":["https://a.test"],"choices":[]}"#, CONTENT),
-            (chat, r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#, WHOLE),
-            (chat, r#"{"choices":[{"delta":{"content":""},"finish_reason":"length"}]}"#, WHOLE),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"audio":{"id":"a","data":"AA=="}}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"images":[{"type":"image_url","image_url":{"url":"data:"}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"annotations":[{"type":"url_citation","url_citation":{"url":"u"}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"message":{"content":"x"}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"citations":["https://a.test"],"choices":[]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#,
+                WHOLE,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"content":""},"finish_reason":"length"}]}"#,
+                WHOLE,
+            ),
             (chat, r#"{"error":{"message":"x"}}"#, "502"),
             (chat, r#"{"error":{"code":429}}"#, "429"),
             (chat, r#"{"error":"full"}"#, "502"),
-            (chat, r#"{"object":"error","message":"x","code":400}"#, "400"),
+            (
+                chat,
+                r#"{"object":"error","message":"x","code":400}"#,
+                "400",
+            ),
             (chat, r#"{"error":{"code":"insufficient_quota"}}"#, "money"),
-            (chat, r#"{"error":{"code":401,"message":"No auth."}}"#, "credential"),
-            (chat, r#"{"error":{"code":503},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#, "503"),
-            (completions, r#"{"choices":[{"text":"","index":0,"finish_reason":null}]}"#, NOTHING),
-            (completions, r#"{"choices":[{"text":"x","index":0}]}"#, CONTENT),
-            (completions, r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, WHOLE),
-            (messages, r#"{"type":"message_start","message":{"role":"assistant","content":[]}}"#, NOTHING),
+            (
+                chat,
+                r#"{"error":{"code":401,"message":"No auth."}}"#,
+                "credential",
+            ),
+            (
+                chat,
+                r#"{"error":{"code":503},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#,
+                "503",
+            ),
+            (
+                completions,
+                r#"{"choices":[{"text":"","index":0,"finish_reason":null}]}"#,
+                NOTHING,
+            ),
+            (
+                completions,
+                r#"{"choices":[{"text":"x","index":0}]}"#,
+                CONTENT,
+            ),
+            (
+                completions,
+                r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#,
+                WHOLE,
+            ),
+            (
+                messages,
+                r#"{"type":"message_start","message":{"role":"assistant","content":[]}}"#,
+                NOTHING,
+            ),
             (messages, r#"{"type":"ping"}"#, NOTHING),
-            (messages, r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#, NOTHING),
-            (messages, r#"{"type":"content_block_start","content_block":{"type":"thinking","thinking":"","signature":""}}"#, NOTHING),
-            (messages, r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":""}}"#, NOTHING),
-            (messages, r#"{"type":"content_block_stop","index":0}"#, NOTHING),
-            (messages, r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#, CONTENT),
-            (messages, r#"{"type":"content_block_start","content_block":{"type":"redacted_thinking","data":"x"}}"#, CONTENT),
-            (messages, r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}"#, CONTENT),
-            (messages, r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"x"}}"#, CONTENT),
-            (messages, r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"x"}}"#, CONTENT),
-            (messages, r#"{"type":"content_block_delta","delta":{"type":"citations_delta","citation":{"type":"char_location","cited_text":"x"}}}"#, CONTENT),
-            (messages, r#"{"type":"message_delta","delta":{"stop_reason":"refusal"}}"#, WHOLE),
-            (messages, r#"{"type":"message_delta","delta":{"stop_reason":null}}"#, NOTHING),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":""}}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_stop","index":0}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"redacted_thinking","data":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"citations_delta","citation":{"type":"char_location","cited_text":"x"}}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"message_delta","delta":{"stop_reason":"refusal"}}"#,
+                WHOLE,
+            ),
+            (
+                messages,
+                r#"{"type":"message_delta","delta":{"stop_reason":null}}"#,
+                NOTHING,
+            ),
             (messages, r#"{"type":"message_stop"}"#, WHOLE),
-            (messages, r#"{"type":"error","error":{"type":"overloaded_error"}}"#, "529"),
+            (
+                messages,
+                r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+                "529",
+            ),
             (messages, r#"{"error":{"type":"rate_limit_error"}}"#, "429"),
-            (messages, r#"{"type":"error","error":{"type":"authentication_error"}}"#, "credential"),
-            (responses, r#"{"type":"response.created","response":{"error":null,"instructions":"x"}}"#, NOTHING),
-            (responses, r#"{"type":"response.in_progress","response":{}}"#, NOTHING),
-            (responses, r#"{"type":"response.output_item.added","item":{"type":"message","id":"m","content":[]}}"#, NOTHING),
-            (responses, r#"{"type":"response.output_item.added","item":{"type":"reasoning","id":"r","summary":[]}}"#, NOTHING),
-            (responses, r#"{"type":"response.content_part.added","part":{"type":"output_text","text":"","annotations":[]}}"#, NOTHING),
-            (responses, r#"{"type":"response.output_text.delta","delta":""}"#, NOTHING),
+            (
+                messages,
+                r#"{"type":"error","error":{"type":"authentication_error"}}"#,
+                "credential",
+            ),
+            (
+                responses,
+                r#"{"type":"response.created","response":{"error":null,"instructions":"x"}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.in_progress","response":{}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_item.added","item":{"type":"message","id":"m","content":[]}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_item.added","item":{"type":"reasoning","id":"r","summary":[]}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.content_part.added","part":{"type":"output_text","text":"","annotations":[]}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_text.delta","delta":""}"#,
+                NOTHING,
+            ),
             (responses, r#"{"type":"keepalive"}"#, NOTHING),
-            (responses, r#"{"type":"response.output_text.delta","delta":"x"}"#, CONTENT),
-            (responses, r#"{"type":"response.output_text.done","text":"x"}"#, CONTENT),
-            (responses, r#"{"type":"response.refusal.delta","delta":"x"}"#, CONTENT),
-            (responses, r#"{"type":"response.reasoning_summary_text.delta","delta":"x"}"#, CONTENT),
-            (responses, r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#, CONTENT),
-            (responses, r#"{"type":"response.web_search_call.searching","item_id":"w"}"#, CONTENT),
-            (responses, r#"{"type":"response.image_generation_call.partial_image","partial_image_b64":"AA"}"#, CONTENT),
-            (responses, r#"{"type":"response.output_text.annotation.added","annotation":{"url":"u"}}"#, CONTENT),
-            (responses, r#"{"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}"#, WHOLE),
-            (responses, r#"{"type":"response.completed","response":{"output":[]}}"#, WHOLE),
-            (responses, r#"{"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded","message":"x"}}}"#, "429"),
-            (responses, r#"{"type":"error","code":"rate_limit_exceeded"}"#, "429"),
-            (gemini, r#"{"candidates":[{"content":{"role":"model","parts":[{"text":""}]}}]}"#, NOTHING),
-            (gemini, r#"{"usageMetadata":{"promptTokenCount":1}}"#, NOTHING),
-            (gemini, r#"{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}"#, CONTENT),
-            (gemini, r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}}}]}}]}"#, CONTENT),
-            (gemini, r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"AA"}}]}}]}"#, CONTENT),
-            (gemini, r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#, WHOLE),
-            (gemini, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, WHOLE),
-            (gemini, r#"{"error":{"code":503,"status":"UNAVAILABLE"}}"#, "503"),
-            (gemini, r#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#, "credential"),
+            (
+                responses,
+                r#"{"type":"response.output_text.delta","delta":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_text.done","text":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.refusal.delta","delta":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.reasoning_summary_text.delta","delta":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.web_search_call.searching","item_id":"w"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.image_generation_call.partial_image","partial_image_b64":"AA"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_text.annotation.added","annotation":{"url":"u"}}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}"#,
+                WHOLE,
+            ),
+            (
+                responses,
+                r#"{"type":"response.completed","response":{"output":[]}}"#,
+                WHOLE,
+            ),
+            (
+                responses,
+                r#"{"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded","message":"x"}}}"#,
+                "429",
+            ),
+            (
+                responses,
+                r#"{"type":"error","code":"rate_limit_exceeded"}"#,
+                "429",
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"role":"model","parts":[{"text":""}]}}]}"#,
+                NOTHING,
+            ),
+            (
+                gemini,
+                r#"{"usageMetadata":{"promptTokenCount":1}}"#,
+                NOTHING,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"AA"}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#,
+                WHOLE,
+            ),
+            (
+                gemini,
+                r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#,
+                WHOLE,
+            ),
+            (
+                gemini,
+                r#"{"error":{"code":503,"status":"UNAVAILABLE"}}"#,
+                "503",
+            ),
+            (
+                gemini,
+                r#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#,
+                "credential",
+            ),
         ];
         for ((format, endpoint), data, expected) in cases {
             let mut stream = AnswerStream::pass_through(format, endpoint);

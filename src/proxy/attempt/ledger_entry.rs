@@ -16,6 +16,7 @@ use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
 
 use crate::budgets::KeyBudget;
+use crate::proxy::attempt::outcome::NO_ANSWER;
 use crate::snapshot::{Deployment, Snapshot};
 
 /// An attempt that is under way.
@@ -155,9 +156,9 @@ impl EntryDraft {
         self.whole |= end;
     }
 
-    /// Events of the response's stream came.
-    pub(crate) fn note_events(&mut self, observed: &Observations, now: Instant) {
-        if matches!(self.meter, Meter::Stream) && observed.content_started() {
+    /// Events of the response's stream came. `content`: some of them held content, or one before.
+    pub(crate) fn note_events(&mut self, content: bool, now: Instant) {
+        if matches!(self.meter, Meter::Stream) && content {
             self.note_content(now);
         }
     }
@@ -175,6 +176,12 @@ impl EntryDraft {
             (Meter::Stream, Some(stream)) => Meter::Done(stream.final_observations()),
             (meter, _) => meter,
         };
+    }
+
+    /// The answer broke after its content had begun.
+    pub(crate) fn note_broken(&mut self, code: &'static str, now: Instant) {
+        self.failure = Some((code, self.status));
+        self.failed_at = Some(now);
     }
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
@@ -257,6 +264,13 @@ impl EntryDraft {
                     AttemptEnd::Interrupted
                 };
                 (ending, nothing, gone.filter(|_| !self.whole))
+            }
+            Meter::Done(observed) if code == Some(NO_ANSWER) => {
+                if observed.content_started() || observed.reported_usage().is_some() {
+                    (AttemptEnd::Interrupted, observed.usage(false, input), code)
+                } else {
+                    (AttemptEnd::Failed, nothing, code)
+                }
             }
             Meter::Done(observed) if observed.failed => {
                 let used = observed.content_started() || observed.reported_usage().is_some();

@@ -14,6 +14,9 @@ use pingora::protocols::http::server::Session as HttpSession;
 /// The error under which an answer that says "try elsewhere" travels through Pingora.
 pub(crate) const TRY_NEXT: ErrorType = ErrorType::new("UpstreamRefused");
 
+/// The error of a response that had no body although an answer has one.
+pub(crate) const EMPTY_ANSWER: ErrorType = ErrorType::new("UpstreamEmptyAnswer");
+
 /// Reason for giving up on an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeoutKind {
@@ -127,12 +130,13 @@ impl Arrival {
 }
 
 impl Exchange {
-    /// Begins an attempt: `body` is to be sent, the first byte is due after `first_byte`.
+    /// Begins an attempt: `body` is to be sent, the first byte is due after `first_byte`, or only in
+    /// time for the total.
     pub(crate) fn begin(
         &self,
         body: VecDeque<Bytes>,
         now: Instant,
-        first_byte: Duration,
+        first_byte: Option<Duration>,
         total: Duration,
     ) {
         let mut state = self.lock();
@@ -140,7 +144,10 @@ impl Exchange {
         state.total = now.checked_add(total);
         state.gate = ResponseGate::Pass;
         state.status = None;
-        state.await_until(now, first_byte, TimeoutKind::FirstByte);
+        match first_byte {
+            Some(wait) => state.await_until(now, wait, TimeoutKind::FirstByte),
+            None => state.deadline = state.total.map(|at| (at, TimeoutKind::Total)),
+        }
     }
 
     /// Returns what is left to send of this attempt's body, in order.
@@ -310,7 +317,7 @@ mod tests {
         let start = clock::now();
         let exchange = Exchange::default();
         assert_eq!(exchange.deadline(), None);
-        exchange.begin(VecDeque::new(), start, SECOND, 5 * SECOND);
+        exchange.begin(VecDeque::new(), start, Some(SECOND), 5 * SECOND);
         assert_eq!(
             exchange.deadline(),
             Some((start + SECOND, TimeoutKind::FirstByte))
@@ -321,13 +328,15 @@ mod tests {
         exchange.progress(start + 4 * SECOND, 2 * SECOND);
         let total = (start + 5 * SECOND, TimeoutKind::Total);
         assert_eq!(exchange.deadline(), Some(total));
+        exchange.begin(VecDeque::new(), start, None, 5 * SECOND);
+        assert_eq!(exchange.deadline(), Some(total));
     }
 
     #[test]
     fn a_response_is_read_on_for_a_while_where_that_is_wanted() {
         let start = clock::now();
         let exchange = Exchange::default();
-        exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
+        exchange.begin(VecDeque::new(), start, Some(SECOND), 60 * SECOND);
         assert!(!exchange.client_left(start) && !exchange.draining());
         exchange.set_drain(Some(3 * SECOND));
         assert!(exchange.client_left(start) && exchange.draining());
@@ -344,7 +353,7 @@ mod tests {
         assert!(exchange.stopping());
         let stop = (start + 3 * SECOND, TimeoutKind::Stop);
         assert_eq!(exchange.deadline(), Some(stop));
-        exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
+        exchange.begin(VecDeque::new(), start, Some(SECOND), 60 * SECOND);
         assert_eq!(
             exchange.deadline(),
             Some((start + SECOND, TimeoutKind::FirstByte))
@@ -361,7 +370,7 @@ mod tests {
             exchange.begin(
                 [Bytes::from_static(b"ab"), "c".into()].into(),
                 now,
-                SECOND,
+                Some(SECOND),
                 SECOND,
             );
             assert!(!exchange.outgoing_done());

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -26,7 +27,9 @@ use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TRY_NEXT, TimeoutKind};
+use crate::proxy::downstream::exchange::{
+    EMPTY_ANSWER, Exchange, ResponseGate, TRY_NEXT, TimeoutKind,
+};
 
 type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -165,6 +168,13 @@ impl Downstream {
                 Ok(false)
             };
         }
+        let empty = |task: &HttpTask| !matches!(task, HttpTask::Body(Some(_), _));
+        let declined = |task: &HttpTask| matches!(task, HttpTask::Header(header, _) if header.status.is_client_error());
+        let mut all = self.held.iter().chain(tasks.iter());
+        if ended && all.clone().all(empty) && !all.any(declined) {
+            // It ended with its head, so that nobody has judged it.
+            return Error::err_up(EMPTY_ANSWER);
+        }
         // What was taken out of an answer that is read whole leaves nothing to hold.
         tasks.retain(|task| !matches!(task, HttpTask::Body(None, false)));
         if !ended && self.held.len() < MOST_HELD {
@@ -191,10 +201,27 @@ impl Downstream {
         }
     }
 
+    /// Makes a header one that the client's version of HTTP knows: a client of HTTP/1.0 is sent no
+    /// chunks, but the body as it is, up to the end of the connection (RFC 9112, section 6.1).
+    fn fit_version(&mut self, header: &mut ResponseHeader) {
+        if self.inner.req_header().version >= Version::HTTP_11 {
+            return;
+        }
+        header.remove_header(&TRANSFER_ENCODING);
+        if !header.headers.contains_key(CONTENT_LENGTH) {
+            self.inner.set_keepalive(None);
+        }
+    }
+
     /// Writes `tasks` to the client, or drops them where it has gone; true at the response's end.
-    async fn write(&mut self, tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
+    async fn write(&mut self, mut tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
         if self.gone.is_some() {
             return swallow(tasks, ended);
+        }
+        for task in &mut tasks {
+            if let HttpTask::Header(header, _) = task {
+                self.fit_version(header);
+            }
         }
         if self.exchange.stopping() {
             // Nobody will read a next request from this connection.

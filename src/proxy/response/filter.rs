@@ -77,7 +77,11 @@ impl Gateway {
     }
 }
 
-fn mark(header: &mut ResponseHeader, inference: &Inference) -> Result<()> {
+/// Turns a provider's header into the client's.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn mark(header: &mut ResponseHeader, inference: &Inference) -> Result<()> {
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };

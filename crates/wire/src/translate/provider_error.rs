@@ -170,7 +170,9 @@ pub(crate) fn account_error(status: u16, json: &Json<'_>) -> Option<AccountError
         .chain(reasons.iter().filter_map(|detail| detail.str("reason")))
         .collect();
     let says = |wanted: &[&str]| words.iter().any(|word| wanted.contains(word));
-    let poor = inner.str("message").is_some_and(|said| said.contains(LOW_CREDIT));
+    let poor = inner
+        .str("message")
+        .is_some_and(|said| said.contains(LOW_CREDIT));
     if words.iter().any(|word| is_out_of_money(word)) || poor {
         return Some(AccountError::OutOfMoney);
     }
@@ -196,8 +198,16 @@ const LOW_CREDIT: &str = "credit balance is too low";
 fn is_about_request(code: &str) -> bool {
     let code = code.to_ascii_lowercase();
     [
-        "content", "moderation", "policy", "safety", "guardrail", "flagged", "region", "country",
-        "territory", "location",
+        "content",
+        "moderation",
+        "policy",
+        "safety",
+        "guardrail",
+        "flagged",
+        "region",
+        "country",
+        "territory",
+        "location",
     ]
     .iter()
     .any(|word| code.contains(word))

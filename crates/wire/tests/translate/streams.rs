@@ -28,9 +28,7 @@ pub(crate) fn stream<'c>(
     if matches!(end, StreamEnd::Complete) {
         out.extend_from_slice(&stream.end());
     }
-    let begun = |start: &StreamStart| {
-        matches!(start, StreamStart::Content | StreamStart::Complete)
-    };
+    let begun = |start: &StreamStart| matches!(start, StreamStart::Content | StreamStart::Complete);
     let last = match stream.start().clone() {
         StreamStart::Error(error) => stream.break_off(&ErrorBody {
             status: error.status,
@@ -38,9 +36,7 @@ pub(crate) fn stream<'c>(
             message: &error.message.unwrap_or_default(),
             ..BROKEN
         }),
-        StreamStart::Pending if matches!(end, StreamEnd::Complete) => {
-            stream.break_off(&NO_ANSWER)
-        }
+        StreamStart::Pending if matches!(end, StreamEnd::Complete) => stream.break_off(&NO_ANSWER),
         _ if matches!(end, StreamEnd::Broken) => stream.break_off(&BROKEN),
         _ => Bytes::new(),
     };

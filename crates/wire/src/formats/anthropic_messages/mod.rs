@@ -20,10 +20,9 @@ use llm_router_domain::format::Endpoint;
 use serde_json::Value;
 
 use super::{ClientCodec, Codec, RateLimitHeaders, ResetForm};
+use crate::error::ErrorBody;
 use crate::formats::EventKind;
 use crate::formats::event_kind::{any_holds_content, holds_content};
-use crate::translate::provider_error::is_error;
-use crate::error::ErrorBody;
 use crate::json;
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
@@ -34,6 +33,7 @@ use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
 /// The longest tool name that the API takes, in bytes.

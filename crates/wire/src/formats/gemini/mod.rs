@@ -15,16 +15,16 @@ use llm_router_domain::format::Endpoint;
 use serde_json::{Value, json};
 
 use super::{Codec, CountRequest};
+use crate::error::ErrorBody;
 use crate::formats::EventKind;
 use crate::formats::event_kind::{any_holds_content, elements};
-use crate::translate::provider_error::is_error;
-use crate::error::ErrorBody;
 use crate::translate::TranslateError;
 use crate::translate::event::{AnswerEvent, ReadStream, Sink, replay};
 use crate::translate::json::Json;
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 use path::Method;
 

@@ -20,10 +20,9 @@ pub(crate) use read_request::{read_allowed, read_choice_word, read_schema};
 pub(crate) use write_request::{lose_default, tier, write_schema};
 
 use super::{ClientCodec, Codec, RateLimitHeaders, openai};
+use crate::error::ErrorBody;
 use crate::formats::EventKind;
 use crate::formats::event_kind::{any_holds_content, elements};
-use crate::translate::provider_error::is_error;
-use crate::error::ErrorBody;
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
 use crate::scan::Scan;
@@ -33,6 +32,7 @@ use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
 /// The codec of OpenAI chat completions.

@@ -14,10 +14,9 @@ use llm_router_domain::format::Endpoint;
 use serde_json::{Value, json};
 
 use super::{ClientCodec, Codec, RateLimitHeaders, openai};
+use crate::error::ErrorBody;
 use crate::formats::EventKind;
 use crate::formats::event_kind::any_holds_content;
-use crate::translate::provider_error::is_error;
-use crate::error::ErrorBody;
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
 use crate::scan::Scan;
@@ -27,6 +26,7 @@ use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
 /// The codec of OpenAI responses.
