@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::harness::{
-    Answer, Gateway, GatewayBuilder, KEY, chat_body, gateway, messages_body, mock, raw,
+    Answer, Gateway, GatewayBuilder, KEY, Mock, chat_body, gateway, messages_body, mock, raw,
 };
 
 const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
@@ -85,14 +85,14 @@ const ANSWER: &str = "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1
 
 /// A failing provider `cN` of type custom for each case, a model `fN` that goes to it first and then
 /// to one that answers.
-async fn before(cases: &[Vec<u8>]) -> Gateway {
+async fn before(cases: &[Vec<u8>]) -> (Gateway, Mock) {
     let good = mock().await;
     let mut builder = gateway().provider("good", &good);
     for (index, answer) in cases.iter().cloned().enumerate() {
         let address = upstream(move |_| answer.clone()).await;
         builder = with_custom(builder, index, address);
     }
-    builder.run().await
+    (builder.run().await, good)
 }
 
 fn with_custom(builder: GatewayBuilder, index: usize, address: SocketAddr) -> GatewayBuilder {
@@ -124,6 +124,7 @@ fn text(answer: &Answer) -> String {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn what_is_no_answer_goes_to_the_next_candidate() {
     let html = response("200 OK", "content-type: text/html\r\n", b"<html>hi</html>");
     let limit = "data: {\"error\":{\"message\":\"full\",\"code\":429}}\n\n";
@@ -216,7 +217,7 @@ async fn what_is_no_answer_goes_to_the_next_candidate() {
         ),
     ];
     let answers: Vec<Vec<u8>> = cases.iter().map(|case| case.0.clone()).collect();
-    let gateway = before(&answers).await;
+    let (gateway, _good) = before(&answers).await;
     for (index, (answer, modes, status)) in cases.iter().enumerate() {
         let shown = String::from_utf8_lossy(answer);
         for stream in modes.iter().copied() {
@@ -309,7 +310,7 @@ async fn answers_without_content_are_answers() {
         (response("200 OK", "", ANSWER.as_bytes()), false),
     ];
     let answers: Vec<Vec<u8>> = cases.iter().map(|case| case.0.clone()).collect();
-    let gateway = before(&answers).await;
+    let (gateway, _good) = before(&answers).await;
     for (index, (answer, stream)) in cases.iter().enumerate() {
         for messages in [false, true] {
             let found = ask(&gateway, &format!("f{index}"), messages, *stream).await;
@@ -324,7 +325,7 @@ async fn answers_without_content_are_answers() {
 
 #[tokio::test]
 async fn a_stream_without_its_formats_end_is_broken() {
-    let gateway = before(&[events(&[ROLE, TEXT].concat())]).await;
+    let (gateway, _good) = before(&[events(&[ROLE, TEXT].concat())]).await;
     for messages in [false, true] {
         let answer = ask(&gateway, "f0", messages, true).await;
         let told = text(&answer);
@@ -364,7 +365,7 @@ async fn coded_answers_are_decoded_wherever_they_are_read() {
     let nope = "{\"error\":{\"message\":\"nope\",\"type\":\"invalid_request_error\"}}";
     let stream = [ROLE, TEXT, STOP, DONE].concat();
     let sse = "content-type: text/event-stream\r\ncontent-encoding: gzip\r\n";
-    let gateway = before(&[
+    let (gateway, _good) = before(&[
         response("400 Bad Request", &coded("gzip"), &gzip(nope)),
         response("200 OK", &coded("gzip"), &gzip(ANSWER)),
         response("200 OK", &coded("deflate"), &deflate(ANSWER)),
@@ -405,7 +406,7 @@ async fn coded_answers_are_decoded_wherever_they_are_read() {
 #[tokio::test]
 async fn text_errors_keep_their_message() {
     let plain = "content-type: text/plain\r\n";
-    let gateway = before(&[
+    let (gateway, _good) = before(&[
         response("400 Bad Request", plain, b"bad request"),
         response(
             "400 Bad Request",
@@ -437,7 +438,7 @@ async fn text_errors_keep_their_message() {
 
 #[tokio::test]
 async fn a_client_of_http_1_0_is_sent_no_chunks() {
-    let gateway = before(&[events(&[ROLE, TEXT, STOP, DONE].concat())]).await;
+    let (gateway, _good) = before(&[events(&[ROLE, TEXT, STOP, DONE].concat())]).await;
     for (path, body, end) in [
         ("/v1/chat/completions", chat_body("c0/m", true), DONE),
         (
@@ -599,7 +600,7 @@ async fn our_account_is_no_concern_of_the_clients() {
     let answers = cases
         .each_ref()
         .map(|(status, body, _)| response(status, JSON, body.as_bytes()));
-    let gateway = before(&answers).await;
+    let (gateway, _good) = before(&answers).await;
     for (index, (status, ..)) in cases.iter().enumerate() {
         for messages in [false, true] {
             for stream in [false, true] {
@@ -644,7 +645,7 @@ async fn our_account_is_no_concern_of_the_clients() {
 #[tokio::test]
 async fn a_403_about_the_request_is_passed_on() {
     let error = "{\"error\":{\"message\":\"Not there.\",\"code\":\"unsupported_country_region_territory\"}}";
-    let gateway = before(&[response("403 No", JSON, error.as_bytes())]).await;
+    let (gateway, _good) = before(&[response("403 No", JSON, error.as_bytes())]).await;
     for messages in [false, true] {
         let answer = ask(&gateway, "f0", messages, false).await;
         assert_eq!(answer.status, 403);
@@ -660,7 +661,7 @@ async fn the_only_candidates_failure_passes_as_it_came() {
     let headers = format!("{JSON}retry-after: 7\r\nx-ratelimit-remaining-requests: 3\r\n");
     let statuses = ["408 X", "409 X", "429 X", "500 X", "503 X", "529 X"];
     let answers = statuses.map(|status| response(status, &headers, body.as_bytes()));
-    let gateway = before(&answers).await;
+    let (gateway, _good) = before(&answers).await;
     for (index, status) in statuses.iter().enumerate() {
         let status: u16 = status[..3].parse().unwrap();
         for stream in [false, true] {
@@ -684,7 +685,7 @@ async fn the_only_candidates_failure_passes_as_it_came() {
 async fn a_clients_own_mistakes_leave_the_circuit_closed() {
     let body = "{\"error\":{\"message\":\"Too long.\",\"code\":\"context_length_exceeded\"}}";
     let in_200 = events(&format!("data: {body}\n\n"));
-    let gateway = before(&[response("400 Bad", JSON, body.as_bytes()), in_200]).await;
+    let (gateway, _good) = before(&[response("400 Bad", JSON, body.as_bytes()), in_200]).await;
     for (index, stream) in [(0, false), (1, true)] {
         for _ in 0..12 {
             let answer = ask(&gateway, &format!("f{index}"), false, stream).await;
@@ -699,4 +700,65 @@ async fn a_clients_own_mistakes_leave_the_circuit_closed() {
             .shows("llm_router_circuit_state", &labels, 0.0)
             .await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_is_kept_waiting_by_comments() {
+    let (slow, good) = (mock().await, mock().await);
+    let provider = json!({ "id": "slow", "type": "mock", "base_url": slow.base_url(),
+        "api_key": "${CREDENTIAL}", "timeouts": { "first_byte": "700ms", "first_byte_plain": "2s" } });
+    let gateway = gateway()
+        .set("/server/keep_alive", "150ms".into())
+        .add("providers", provider)
+        .provider("good", &good)
+        .add(
+            "models",
+            json!({ "name": "f", "strategy": "priority", "deployments": [
+                { "provider": "slow", "model": "mock-gpt" },
+                { "provider": "good", "model": "mock-gpt" },
+            ] }),
+        )
+        .run()
+        .await;
+    // What the provider does, the model, and whether the client is answered in the end.
+    for (controls, model, answered) in [
+        ("first_token=500ms", "slow/mock-gpt", true),
+        ("hang", "f", true),
+        ("hang", "slow/mock-gpt", false),
+        ("delay=400ms:status=503", "slow/mock-gpt", false),
+        ("delay=400ms:status=400", "slow/mock-gpt", false),
+        ("delay=400ms:error_event", "slow/mock-gpt", false),
+        ("delay=400ms:empty", "slow/mock-gpt", false),
+    ] {
+        slow.set_controls(controls).await;
+        for messages in [false, true] {
+            let answer = ask(&gateway, model, messages, true).await;
+            let told = text(&answer);
+            assert_eq!(answer.status, 200, "{controls}: {told}");
+            assert_eq!(answer.header("x-llm-router-provider"), None, "{controls}");
+            assert_eq!(answer.header("x-llm-router-attempts"), None, "{controls}");
+            assert!(answer.header("x-request-id").is_some(), "{controls}");
+            assert!(
+                told.starts_with(": keep-alive\n\n: keep-alive\n\n"),
+                "{controls}: {told}"
+            );
+            let end = if messages {
+                "\"message_stop\"}\n\n"
+            } else {
+                DONE
+            };
+            assert_eq!(told.ends_with(end), answered, "{controls}: {told}");
+            let errors = told.matches("\"error\":{").count();
+            assert_eq!(errors, usize::from(!answered), "{controls}: {told}");
+        }
+    }
+    slow.set_controls("").await;
+    let answer = ask(&gateway, "slow/mock-gpt", false, true).await;
+    assert_eq!(answer.header("x-llm-router-provider"), Some("slow"));
+    assert!(!text(&answer).contains("keep-alive"));
+    // A plain answer waits for its head as long as it takes.
+    slow.set_controls("delay=400ms").await;
+    let answer = ask(&gateway, "slow/mock-gpt", false, false).await;
+    assert_eq!(answer.header("x-llm-router-provider"), Some("slow"));
+    assert!(!text(&answer).contains("keep-alive"));
 }

@@ -438,7 +438,7 @@ async fn streams_that_begin_with_an_error_are_answers_of_that_status() {
         (Chat, "anthropic", 529),
         (Responses, "gemini", 503),
         (Messages, "gemini", 503),
-        (Messages, "openai", 502),
+        (Messages, "openai", 500),
     ] {
         let model = format!("{provider}/m:error_event");
         let answer = ask(&gateway, client, &model, &json!({ "stream": true }), &[]).await;

@@ -56,6 +56,7 @@ fn an_empty_file_has_the_defaults() {
         assert_eq!(server.upgrade_drain_timeout, Duration::from_secs(900));
         assert_eq!(server.header_timeout, Duration::from_secs(10));
         assert_eq!(server.body_timeout, Duration::from_secs(60));
+        assert_eq!(server.keep_alive, Duration::from_secs(15));
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8001");
         assert!(!config.admin.metrics_public && config.routing.enabled);
         assert_eq!(config.routing.toggle.delay, Duration::from_secs(10));

@@ -76,6 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn answers_errors_and_neither_are_told_apart() {
         use BodyVerdict::{Answer, Error, NoAnswer};
         use Endpoint::{ChatCompletions, CountTokens, Embeddings, Messages, Responses};

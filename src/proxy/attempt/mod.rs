@@ -357,6 +357,9 @@ impl Gateway {
             }
             Step::Refused { status, raw } => {
                 self.judge_declined(inference, status, &raw)?;
+                if exchange.head_sent() {
+                    return self.declined_late(inference, status, &raw);
+                }
                 exchange.set_status(status);
                 passed = Passed::Status(status);
                 dirty = true;
@@ -373,6 +376,13 @@ impl Gateway {
                 passed = Passed::BrokenOff;
             }
             Step::PassCleaned => dirty = true,
+            Step::Pass
+                if exchange.head_sent() && inference.attempts.response.stream().is_none() =>
+            {
+                if inference.translation().is_none() {
+                    return self.no_answer(inference, NO_STREAM);
+                }
+            }
             Step::Pass => {}
             Step::Continue => continues = true,
         }
@@ -416,6 +426,27 @@ impl Gateway {
         }
         self.report_health(inference, HealthReport::Good, None);
         Ok(())
+    }
+
+    /// The provider refuses the request, and the client has been sent the head of a stream already:
+    /// it is told by an event.
+    ///
+    /// # Errors
+    /// Always.
+    fn declined_late<T>(&self, inference: &mut Inference, status: u16, raw: &[u8]) -> Result<T> {
+        let failure = Failure::Status {
+            status,
+            retry_after: None,
+            said: provider_message(raw),
+            reply: None,
+        };
+        let ending = AttemptResult::Status {
+            status,
+            account: None,
+            hinted: false,
+        };
+        self.end(inference, failure, ending, None);
+        Error::err_up(TRY_NEXT)
     }
 
     /// Prepares the request for the same candidate once more, without what asks for a usage chunk;
@@ -745,6 +776,9 @@ fn answer_stream(inference: &Inference) -> AnswerStream {
         AnswerStream::pass_through(format, endpoint)
     }
 }
+
+/// Why a plain answer is none to a client that was sent the head of a stream.
+const NO_STREAM: &str = "the body is no stream";
 
 /// Why a body with codings that can't be undone is no answer.
 const UNDECODABLE: &str = "the body can't be decoded";

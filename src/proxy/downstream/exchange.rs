@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::ErrorType;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::server::Session as HttpSession;
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.
@@ -81,9 +81,21 @@ struct State {
     gate: ResponseGate,
     /// The status that the held response is to have instead of the upstream's.
     status: Option<u16>,
+    keep_alive: Option<KeepAlive>,
+    /// The client has been sent a head before it was known who answers.
+    head_sent: bool,
     /// The last bytes of a response whose end came in a form that carries none.
     tail: Option<Bytes>,
     returned: Returned,
+}
+
+/// Comments for a client that waits for a stream's first content.
+struct KeepAlive {
+    /// Time of the next one.
+    due: Instant,
+    interval: Duration,
+    /// The head that goes before the first one.
+    head: Option<Box<ResponseHeader>>,
 }
 
 /// Policy for a response whose client disconnects.
@@ -148,6 +160,42 @@ impl Exchange {
             Some(wait) => state.await_until(now, wait, TimeoutKind::FirstByte),
             None => state.deadline = state.total.map(|at| (at, TimeoutKind::Total)),
         }
+    }
+
+    /// Says that the client is sent `head` at `due`, and comments from then on, unless a response
+    /// has begun by then.
+    pub(crate) fn keep_alive(&self, due: Instant, interval: Duration, head: Box<ResponseHeader>) {
+        self.lock().keep_alive = Some(KeepAlive {
+            due,
+            interval,
+            head: Some(head),
+        });
+    }
+
+    /// Returns when the client is to be sent the next comment.
+    pub(crate) fn keep_alive_due(&self) -> Option<Instant> {
+        self.lock().keep_alive.as_ref().map(|waits| waits.due)
+    }
+
+    /// Takes the head that is to be sent before the first comment, and plans the next one.
+    pub(crate) fn begin_comment(&self, now: Instant) -> Option<Box<ResponseHeader>> {
+        let mut state = self.lock();
+        let waits = state.keep_alive.as_mut()?;
+        let next = now.checked_add(waits.interval);
+        waits.due = next.unwrap_or(waits.due);
+        let head = waits.head.take();
+        state.head_sent |= head.is_some();
+        head
+    }
+
+    /// Ends the comments: a response begins, or the client is gone.
+    pub(crate) fn end_keep_alive(&self) {
+        self.lock().keep_alive = None;
+    }
+
+    /// Returns whether the client has been sent a head before it was known who answers.
+    pub(crate) fn head_sent(&self) -> bool {
+        self.lock().head_sent
     }
 
     /// Returns what is left to send of this attempt's body, in order.

@@ -43,7 +43,20 @@ pub(crate) struct Downstream {
     alarm: Option<Alarm>,
     /// Error of the client's disconnection, while the response is read on without it.
     gone: Option<Box<Error>>,
+    /// Set once the client has been sent some of an upstream's response.
+    answered: bool,
 }
+
+/// Event that the stand-in waits for.
+enum Event {
+    /// The client sent something, or its end.
+    Client(Option<Bytes>),
+    /// A comment is due.
+    KeepAlive,
+}
+
+/// What a client is sent while it waits for a stream's first content.
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// A timer and the deadline that it was set for.
 struct Alarm {
@@ -63,6 +76,7 @@ impl Downstream {
             held,
             alarm: None,
             gone: None,
+            answered: false,
         }))
     }
 
@@ -89,9 +103,24 @@ impl Downstream {
                 (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed_error)),
                 (Err(error), None) if is_timeout(&error) => return Err(error),
                 (Err(error), None) => self.leave(error)?,
-                (passed, _) => return passed,
+                (Ok(Event::KeepAlive), None) => {
+                    if let Err(error) = self.comment().await {
+                        self.leave(error)?;
+                    }
+                }
+                (Ok(Event::KeepAlive), Some(_)) => self.exchange.end_keep_alive(),
+                (Ok(Event::Client(passed)), _) => return Ok(passed),
             }
         }
+    }
+
+    /// Sends a comment, and before the first one the head of a stream.
+    async fn comment(&mut self) -> Result<()> {
+        if let Some(mut head) = self.exchange.begin_comment(clock::now()) {
+            self.fit_version(&mut head);
+            self.inner.write_response_header(head).await?;
+        }
+        self.inner.write_response_body(COMMENT, false).await
     }
 
     /// Notes how the client went away.
@@ -107,8 +136,9 @@ impl Downstream {
         Ok(())
     }
 
-    /// Waits for the client, unless it has gone, and for the upstream's deadline.
-    async fn watch(&mut self) -> Result<Option<Bytes>> {
+    /// Waits for the client, unless it has gone, for the upstream's deadline, and until a comment is
+    /// due.
+    async fn watch(&mut self) -> Result<Event> {
         let gone = self.gone.is_some();
         let Self {
             inner,
@@ -119,10 +149,17 @@ impl Downstream {
         let mut client = pin!(inner.read_body_or_idle(true));
         poll_fn(|context| {
             if !gone && let Poll::Ready(outcome) = client.as_mut().poll(context) {
-                return Poll::Ready(outcome);
+                return Poll::Ready(outcome.map(Event::Client));
             }
-            let Some((deadline, kind)) = exchange.deadline() else {
-                return Poll::Pending;
+            let comment = exchange.keep_alive_due();
+            // `None`: what is due is a comment.
+            let (deadline, timeout) = match (exchange.deadline(), comment) {
+                (Some((deadline, kind)), Some(comment)) if deadline <= comment => {
+                    (deadline, Some(kind))
+                }
+                (_, Some(comment)) => (comment, None),
+                (Some((deadline, kind)), None) => (deadline, Some(kind)),
+                (None, None) => return Poll::Pending,
             };
             // A deadline that moved on is checked when the alarm rings; one that moved nearer, now.
             drop(alarm.take_if(|alarm| deadline < alarm.deadline));
@@ -132,7 +169,10 @@ impl Downstream {
                 }
                 let left = deadline.saturating_duration_since(clock::now());
                 if left.is_zero() {
-                    return Poll::Ready(Error::err(ErrorType::new(kind.error_type())));
+                    return Poll::Ready(match timeout {
+                        Some(kind) => Error::err(ErrorType::new(kind.error_type())),
+                        None => Ok(Event::KeepAlive),
+                    });
                 }
                 let timer = Box::pin(fast_sleep(left));
                 *alarm = Some(Alarm { deadline, timer });
@@ -218,10 +258,17 @@ impl Downstream {
         if self.gone.is_some() {
             return swallow(tasks, ended);
         }
+        if self.exchange.head_sent() {
+            tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
+        }
         for task in &mut tasks {
             if let HttpTask::Header(header, _) = task {
                 self.fit_version(header);
             }
+        }
+        if !tasks.iter().all(|task| matches!(task, HttpTask::Failed(_))) {
+            self.answered = true;
+            self.exchange.end_keep_alive();
         }
         if self.exchange.stopping() {
             // Nobody will read a next request from this connection.
@@ -361,8 +408,10 @@ impl CustomSession for Downstream {
         self.inner.request_summary()
     }
 
+    /// A head that was sent only to keep the client waiting is none of an upstream's.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner.response_written()
+        let waits = self.exchange.head_sent() && !self.answered;
+        self.inner.response_written().filter(|_| !waits)
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {

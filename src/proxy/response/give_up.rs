@@ -43,8 +43,11 @@ impl Gateway {
             request.id = &*ctx.request_id,
             "a request failed"
         );
-        let begun = session.response_written().is_some();
-        if !begun {
+        let waiting = ctx.exchange.as_ref().is_some_and(|one| one.head_sent());
+        let begun = waiting || session.response_written().is_some();
+        if begun {
+            ctx.answer.status = ctx.answer.status.or(Some((200, None)));
+        } else {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
         self.settle_last(ctx);
@@ -80,6 +83,8 @@ impl Gateway {
         let body = body_of(fault, &ctx.request_id);
         let inference = ctx.inference.as_deref_mut();
         let event = inference.and_then(|found| found.attempts.response.break_off(&body));
+        let waiting = ctx.exchange.as_ref().is_some_and(|one| one.head_sent());
+        let event = event.or_else(|| waiting.then(|| body.render_event(ctx.format())));
         let Some(event) = event else {
             return Ok(false);
         };

@@ -41,6 +41,7 @@ impl Bench {
             held: Vec::new(),
             alarm: None,
             gone: None,
+            answered: false,
         };
         Self {
             session,
