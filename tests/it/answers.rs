@@ -633,7 +633,7 @@ async fn our_account_is_no_concern_of_the_clients() {
             gateway
                 .metric("llm_router_account_errors_total", &[&provider])
                 .await
-                >= 5.0
+                >= 4.0
         );
     }
     gateway
@@ -743,11 +743,11 @@ async fn a_client_that_waits_is_kept_waiting_by_comments() {
                 "{controls}: {told}"
             );
             let end = if messages {
-                "\"message_stop\"}\n\n"
+                "event: message_stop"
             } else {
                 DONE
             };
-            assert_eq!(told.ends_with(end), answered, "{controls}: {told}");
+            assert_eq!(told.contains(end), answered, "{controls}: {told}");
             let errors = told.matches("\"error\":{").count();
             assert_eq!(errors, usize::from(!answered), "{controls}: {told}");
         }

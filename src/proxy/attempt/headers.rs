@@ -148,7 +148,8 @@ pub(crate) fn decoded(header: &mut ResponseHeader) -> Result<()> {
 /// Returns whether a header says that no body follows.
 pub(crate) fn has_no_body(header: &ResponseHeader) -> bool {
     let length = header.headers.get(CONTENT_LENGTH);
-    matches!(header.status.as_u16(), 204 | 205 | 304) || length.is_some_and(|length| length == "0")
+    matches!(header.status.as_u16(), 101 | 204 | 205 | 304)
+        || length.is_some_and(|length| length == "0")
 }
 
 /// Makes the length of a stream open: what is taken out of it or added to its end would not fit the

@@ -191,7 +191,8 @@ impl Gateway {
         let refusal = Refusal::from_header(header);
         if refusal.ending(None).decision().next == NextStep::NextCandidate {
             let alone = inference.translation().is_none() && inference.is_only_candidate();
-            let refusal = if alone && readable {
+            let known = (400..600).contains(&status);
+            let refusal = if alone && readable && known {
                 refusal.with_head(header)
             } else {
                 refusal

@@ -169,6 +169,7 @@ impl Downstream {
                 }
                 let left = deadline.saturating_duration_since(clock::now());
                 if left.is_zero() {
+                    *alarm = None;
                     return Poll::Ready(match timeout {
                         Some(kind) => Error::err(ErrorType::new(kind.error_type())),
                         None => Ok(Event::KeepAlive),

@@ -2,6 +2,7 @@
 //! means for the attempt is [`attempt`](crate::proxy::attempt)'s.
 
 use bytes::Bytes;
+use http::StatusCode;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
@@ -19,7 +20,8 @@ impl Gateway {
         header: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if header.status.is_informational() {
+        let switches = header.status == StatusCode::SWITCHING_PROTOCOLS;
+        if header.status.is_informational() && !switches {
             return Ok(());
         }
         let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
