@@ -9,6 +9,7 @@ use llm_router_domain::format::Endpoint;
 use llm_router_domain::retry::AccountError;
 use llm_router_wire::request::HeadError;
 use llm_router_wire::translate::TranslateError;
+use serde_json::Value;
 
 /// An error answer: what the client is told, and how.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct ApiError {
     pub(crate) code: &'static str,
     pub(crate) message: Cow<'static, str>,
     pub(crate) param: Option<Cow<'static, str>>,
+    /// Anthropic's `error.details`, by which its SDKs choose what to do.
+    pub(crate) details: Option<Box<Value>>,
     /// Seconds or date to send as `retry-after`, as the provider gave it.
     pub(crate) retry_after: Option<String>,
     /// Set if SDKs are told not to try again (`x-should-retry: false`).
@@ -58,6 +61,7 @@ impl ApiError {
             code,
             message: message.into(),
             param: None,
+            details: None,
             retry_after: None,
             final_answer: false,
             allow: None,
@@ -152,6 +156,7 @@ impl ApiError {
         };
         Self {
             param: error.param.clone().map(Cow::Owned),
+            details: error.details.clone(),
             ..Self::new(error.status, code, error.message.clone())
         }
     }

@@ -104,13 +104,14 @@ enum LedgerCommand {
 }
 
 fn main() -> ExitCode {
+    process::restrict_new_files();
     let json_log = cli::start_logging();
     let outcome = match Arguments::parse().command {
         Command::Serve { config, upgrade } => cli::serve(config, upgrade, json_log),
         Command::Demo {
             listen,
             admin_listen,
-        } => cli::demo(listen, admin_listen, json_log),
+        } => cli::demo::demo(listen, admin_listen, json_log),
         Command::Check { config } => cli::check(config),
         Command::Explain(arguments) => cli::explain::command(&arguments),
         Command::Mock { listen } => cli::mock(listen),

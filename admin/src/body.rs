@@ -1,4 +1,4 @@
-//! Parses the bodies of requests. Errors name the wrong field. Size and media type are checked
+//! Parses the bodies of requests. Errors name the wrong field. The size is checked
 //! before, in `intake.rs`.
 
 use axum::http::StatusCode;

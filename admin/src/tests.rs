@@ -463,8 +463,16 @@ async fn errors_have_one_shape() {
         (
             request("POST", "/api/v1/config/reload", admin).header("content-type", "text/plain"),
             "{}",
-            415,
-            "unsupported_media_type",
+            422,
+            "invalid_config",
+        ),
+        (
+            request("POST", "/api/v1/config/reload", None)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .header("cookie", "key=admin"),
+            "{}",
+            401,
+            "invalid_api_key",
         ),
         (
             request("POST", "/api/v1/config/reload", admin),

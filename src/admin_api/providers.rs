@@ -168,7 +168,13 @@ impl llm_router_admin::ProvidersApi for ProviderEditor {
         // Of two who change the models at once, the other is told to look again.
         let expected = Some(object.version);
         self.editor.replace(draft, expected, actor).await?;
+        let found = self.config_of(id).await?;
+        let live = self.editor.reloader.live();
+        let kind = found.kind.price_type();
+        let facts = live.snapshot.model_facts(id, kind, &model.id);
         Ok(ProviderModel {
+            context: facts.and_then(|facts| facts.context),
+            max_output: facts.and_then(|facts| facts.max_output),
             id: model.id,
             enabled: model.enabled,
             price: model.price.map(Value::from),
@@ -327,10 +333,14 @@ impl ProviderEditor {
                     .into(),
             )
         });
+        let snapshot = &live.snapshot;
+        let facts = snapshot.model_facts(&provider.id, provider.kind.price_type(), name);
         ProviderModel {
             id: name.to_owned(),
             enabled: provider.serves(name),
             price,
+            context: facts.and_then(|facts| facts.context),
+            max_output: facts.and_then(|facts| facts.max_output),
             source,
         }
     }

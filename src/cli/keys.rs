@@ -10,16 +10,17 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use llm_router_admin::ObjectError;
-use llm_router_config::{Environment, StaticKey};
+use llm_router_config::{Config, Environment, StaticKey};
 use llm_router_domain::budget::Period;
 use llm_router_domain::key::{BudgetSpec, KeyHasher, KeySpec, LimitSpec, Role};
-use llm_router_store::Store;
 use llm_router_store::objects::{AuditQuery, Handle, ObjectChange, ObjectKind, StoredObject};
+use llm_router_store::{Store, StoreUrl};
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
 use crate::admin_api::editor::{by, to_object_error};
+use crate::cli::ledger::{load, must_exist};
 use crate::cli::{Failure, Outcome};
 use crate::keys::generate::{check_spec, new_key, no_salt};
 use crate::keys::stored_keys::{PREFIX, spec_of};
@@ -139,7 +140,8 @@ fn create_key(create: Create) -> Outcome {
     writeln!(out, "{}", text.expose_secret())?;
     writeln!(
         io::stderr(),
-        "The key is shown this once. It works within a second."
+        "The key is shown this once. It is in {}; routers with that store take it within a second.",
+        opened.url
     )?;
     Ok(ExitCode::SUCCESS)
 }
@@ -188,7 +190,7 @@ pub(crate) fn first_key(file: Option<PathBuf>) -> Result<FirstKey, Failure> {
 }
 
 fn list(config: ConfigFile) -> Outcome {
-    let opened = Opened::open(config)?;
+    let opened = Opened::open_existing(config)?;
     let mut out = io::stdout().lock();
     writeln!(out, "ID\tNAME\tPREFIX\tROLE\tOWNER\tENABLED\tEXPIRES")?;
     let mut after: Option<String> = None;
@@ -223,7 +225,7 @@ fn write_line(out: &mut impl io::Write, key: &StoredObject) -> io::Result<()> {
 }
 
 fn revoke(key: &str, config: ConfigFile) -> Outcome {
-    let opened = Opened::open(config)?;
+    let opened = Opened::open_existing(config)?;
     let found = match opened.find(Handle::Id(key))? {
         None => opened.find(Handle::Name(key))?,
         found => found,
@@ -245,6 +247,8 @@ const PAGE: u32 = 1_000;
 struct Opened {
     runtime: Runtime,
     store: Arc<dyn Store>,
+    /// Address of the store, without its password.
+    url: StoreUrl,
     /// Tells running routers.
     broadcast: ChangeNotifier,
     /// The names of the file's keys.
@@ -254,10 +258,19 @@ struct Opened {
 }
 
 impl Opened {
+    /// Opens the store, and makes it if there is none.
     fn open(file: ConfigFile) -> Result<Self, Failure> {
-        let environment = Environment::read(&env::current_dir()?);
-        let loaded = llm_router_config::load(file.config.as_deref(), &environment);
-        let config = loaded.map_err(LoadError::Config)?.config;
+        Self::of(load(file.config)?)
+    }
+
+    /// Opens the store that a router or an earlier command has made.
+    fn open_existing(file: ConfigFile) -> Result<Self, Failure> {
+        let config = load(file.config)?;
+        must_exist(&config.store.url)?;
+        Self::of(config)
+    }
+
+    fn of(config: Config) -> Result<Self, Failure> {
         let runtime = ledger::runtime()?;
         let store = runtime.block_on(ledger::open_store(&config.store.url));
         let store = store.map_err(LoadError::Ledger)?;
@@ -267,6 +280,7 @@ impl Opened {
         Ok(Self {
             runtime,
             store,
+            url: config.store.url.clone(),
             broadcast,
             has_admin: config.keys.iter().any(admin),
             in_file: config.keys.into_iter().map(|key| key.name).collect(),

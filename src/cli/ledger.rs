@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use llm_router_config::{Config, Environment};
+use llm_router_domain::ledger::LedgerSums;
+use llm_router_store::StoreUrl;
 use llm_router_store::journal;
 use llm_router_store::verify::{Verification, verify as compare};
 use secrecy::ExposeSecret as _;
@@ -43,6 +45,7 @@ pub(crate) fn migrate(config: Option<PathBuf>) -> Outcome {
 /// `ledger verify`
 pub(crate) fn verify(config: Option<PathBuf>) -> Outcome {
     let config = load(config)?;
+    must_exist(&config.store.url)?;
     let runtime = ledger::runtime()?;
     let found = runtime.block_on(async {
         let store = ledger::open_store(&config.store.url)
@@ -60,7 +63,19 @@ pub(crate) fn verify(config: Option<PathBuf>) -> Outcome {
     })
 }
 
-fn load(config: Option<PathBuf>) -> Result<Config, Failure> {
+/// Checks that a command which only reads doesn't make a store: an empty one in the wrong folder would
+/// be taken for a router without keys or entries.
+pub(crate) fn must_exist(url: &StoreUrl) -> Result<(), Failure> {
+    match url {
+        StoreUrl::Sqlite(file) if !file.exists() => Err(Failure::Usage(format!(
+            "there is no store at {url}: run this in the router's folder, or name its configuration \
+             with --config"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn load(config: Option<PathBuf>) -> Result<Config, Failure> {
     let environment = Environment::read(&env::current_dir()?);
     let loaded = llm_router_config::load(config.as_deref(), &environment);
     Ok(loaded.map_err(LoadError::Config)?.config)
@@ -68,17 +83,22 @@ fn load(config: Option<PathBuf>) -> Result<Config, Failure> {
 
 fn print(found: &Verification) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for (name, count) in [
-        ("journalled", found.journalled),
-        ("stored", found.stored),
-        ("pending", found.pending.len()),
-        ("open", found.open),
-        ("altered", found.altered.len()),
-        ("contradictory", found.contradictory.len()),
-        ("damaged", found.damaged),
-        ("sums that differ", found.sums.len()),
+    for (name, count, differs) in [
+        ("journalled", found.journalled, false),
+        ("stored", found.stored, false),
+        ("pending", found.pending.len(), false),
+        ("open", found.open, false),
+        ("altered", found.altered.len(), true),
+        ("contradictory", found.contradictory.len(), true),
+        ("damaged", found.damaged, true),
+        ("sums that differ", found.sums.len(), true),
     ] {
-        writeln!(out, "{name}: {count}")?;
+        let mark = if differs && count > 0 {
+            "  differs"
+        } else {
+            ""
+        };
+        writeln!(out, "{name:<18}{count:>12}{mark}")?;
     }
     for id in &found.altered {
         writeln!(out, "entry {id} is stored otherwise than journalled")?;
@@ -86,14 +106,57 @@ fn print(found: &Verification) -> io::Result<()> {
     for id in &found.contradictory {
         writeln!(out, "entry {id} is journalled twice with different content")?;
     }
-    for sum in &found.sums {
-        let (expected, found) = (&sum.expected, &sum.found);
-        writeln!(out, "{}: entries {expected:?}, sum {found:?}", sum.place)?;
+    if !found.sums.is_empty() {
+        writeln!(
+            out,
+            "{:<40} {:<14} {:>20} {:>20}",
+            "sum", "", "of entries", "kept"
+        )?;
     }
-    let verdict = if found.agrees() {
-        "the ledger agrees"
+    for sum in &found.sums {
+        for (name, expected, kept) in differing(sum.expected.as_ref(), sum.found.as_ref()) {
+            writeln!(
+                out,
+                "{:<40} {name:<14} {expected:>20} {kept:>20}",
+                sum.place
+            )?;
+        }
+    }
+    let differences =
+        found.altered.len() + found.contradictory.len() + found.damaged + found.sums.len();
+    if found.agrees() {
+        writeln!(
+            out,
+            "the ledger agrees: {} entries, 0 differences",
+            found.stored
+        )
     } else {
-        "the ledger does not agree"
-    };
-    writeln!(out, "{verdict}")
+        writeln!(out, "the ledger does not agree: {differences} differences")
+    }
+}
+
+/// Returns the numbers in which two sums differ: name, of the entries, kept. A sum that isn't there has
+/// `none` for each.
+fn differing(
+    entries: Option<&LedgerSums>,
+    kept: Option<&LedgerSums>,
+) -> Vec<(&'static str, String, String)> {
+    type Number = fn(&LedgerSums) -> String;
+    let numbers: [(&str, Number); 9] = [
+        ("requests", |sums| sums.requests.to_string()),
+        ("input", |sums| sums.input_tokens.to_string()),
+        ("cached input", |sums| sums.cached_input_tokens.to_string()),
+        ("cache writes", |sums| sums.cache_write_tokens.to_string()),
+        ("output", |sums| sums.output_tokens.to_string()),
+        ("reasoning", |sums| sums.reasoning_tokens.to_string()),
+        ("cost in USD", |sums| sums.cost.normalize().to_string()),
+        ("unpriced", |sums| sums.unpriced_requests.to_string()),
+        ("estimated", |sums| sums.estimated_requests.to_string()),
+    ];
+    let text =
+        |sums: Option<&LedgerSums>, number: Number| sums.map_or_else(|| "none".to_owned(), number);
+    let each = numbers.map(|(name, number)| (name, text(entries, number), text(kept, number)));
+    each.into_iter()
+        .filter(|(_, entries, kept)| entries != kept)
+        .collect()
 }

@@ -1,22 +1,19 @@
 //! The commands of the command line, as far as they are more than `serve`.
 
+pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 
 use std::env;
-use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use llm_router_config::Environment;
-use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::keys::generate::random_key;
-use crate::snapshot::mock_host::MockHost;
 use crate::snapshot::prices;
 use crate::startup::Start;
 use crate::sync::reload::LoadError;
@@ -147,85 +144,4 @@ pub(crate) fn mock(listen: SocketAddr) -> Outcome {
         llm_router_mock::serve(listener, llm_router_mock::MockConfig::default(), stop).await?;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// `demo`
-pub(crate) fn demo(listen: SocketAddr, admin_listen: SocketAddr, json_log: bool) -> Outcome {
-    let folder = env::temp_dir().join(format!("llm-router-demo-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    let file = folder.join("llm-router.yaml");
-    let mock = MockHost::default().address(llm_router_mock::MockConfig::realistic())?;
-    fs::write(&file, demo_config(listen, admin_listen, mock))?;
-    fs::write(folder.join("prices.yaml"), DEMO_PRICES)?;
-    let key = random_key();
-    // A reader that has seen enough, as `head` has, doesn't end the demo.
-    let _ = writeln!(
-        io::stdout(),
-        "{}",
-        welcome(listen, admin_listen, key.expose_secret())
-    );
-    let served = crate::startup::serve(Start {
-        file: Some(file),
-        upgrade: false,
-        folder: folder.clone(),
-        mock: llm_router_mock::MockConfig::default(),
-        admin_key: Some(key),
-        json_log,
-    });
-    // Best effort: the folder holds nothing but the demo's own files.
-    let _ = fs::remove_dir_all(&folder);
-    served?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Three providers that speak as differently as the real ones, all of them the one mock.
-fn demo_config(listen: SocketAddr, admin_listen: SocketAddr, mock: SocketAddr) -> String {
-    format!(
-        "server: {{ listen: \"{listen}\" }}\n\
-         admin: {{ listen: \"{admin_listen}\" }}\n\
-         providers:\n\
-         \x20 - {{ id: openai, type: openai, base_url: \"http://{mock}/v1\", \
-         models: [gpt-mock, gpt-mock-mini, embed-mock] }}\n\
-         \x20 - {{ id: anthropic, type: anthropic, base_url: \"http://{mock}\", \
-         models: [claude-mock] }}\n\
-         \x20 - {{ id: gemini, type: gemini, base_url: \"http://{mock}/v1beta\", \
-         models: [gemini-mock] }}\n\
-         models:\n\
-         \x20 - {{ name: fast, deployments: [ {{ provider: openai, model: gpt-mock-mini }} ] }}\n\
-         \x20 - {{ name: strong, deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}\n\
-         \x20 - {{ name: wise, deployments: [ {{ provider: gemini, model: gemini-mock }} ] }}\n\
-         routing: {{ default_model: fast }}\n\
-         prices: prices.yaml\n"
-    )
-}
-
-/// Prices of the mock's models: made up, so that the demo's costs are more than nothing.
-const DEMO_PRICES: &str = "\
-openai/gpt-mock-mini:\n  - { from: 2026-01-01, input: 0.15, cached_input: 0.075, output: 0.60 }\n\
-openai/gpt-mock:\n  - { from: 2026-01-01, input: 2.50, cached_input: 1.25, output: 10 }\n\
-openai/embed-mock:\n  - { from: 2026-01-01, input: 0.02 }\n\
-anthropic/claude-mock:\n  - { from: 2026-01-01, input: 3, cached_input: 0.30, output: 15 }\n\
-gemini/gemini-mock:\n  - { from: 2026-01-01, input: 1.25, cached_input: 0.31, output: 10 }\n";
-
-fn welcome(listen: SocketAddr, admin_listen: SocketAddr, key: &str) -> String {
-    format!(
-        r#"LLM Router demo: mock providers, nothing leaves this machine. Ctrl-C ends it.
-
-Key: {key}
-
-Paste in another terminal, OpenAI format, plain:
-curl http://{listen}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{"model": "fast", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-
-Anthropic format, streamed:
-curl -N http://{listen}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' -H 'Content-Type: application/json' -d '{{"model": "strong", "max_tokens": 200, "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-
-Dashboard: http://{admin_listen}/ (sign in with that key)
-
-Either format reaches every model: "fast" is OpenAI's here, "strong" Anthropic's, "wise" Gemini's.
-
-What that cost, at made-up prices: curl http://{admin_listen}/api/v1/cost/by-model -H 'Authorization: Bearer {key}'
-Metrics: curl http://{admin_listen}/metrics -H 'Authorization: Bearer {key}'
-The API's description: http://{admin_listen}/docs
-"#
-    )
 }

@@ -137,7 +137,7 @@ pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &RuleDecision<'_>) -> Pl
     if !resolve::is_known(asking) {
         return Plan::refuse(ApiError::model_not_found(asking.model));
     }
-    let found = match rules::follow(asking, decision) {
+    let mut found = match rules::follow(asking, decision) {
         Ok(found) => found,
         Err(fault) => return Plan::refuse(fault),
     };
@@ -149,6 +149,7 @@ pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &RuleDecision<'_>) -> Pl
             ..Plan::refuse(fault)
         };
     }
+    let forbidden = found.remove_forbidden_fallbacks(asking.key).into_iter();
     let can = |found: &Deployment| {
         found
             .provider
@@ -157,7 +158,9 @@ pub(crate) fn plan(asking: &RouteRequest<'_>, decision: &RuleDecision<'_>) -> Pl
     };
     let others = found.deployments().filter(|found| !can(found)).cloned();
     let why = |found| (found, "its provider has no such endpoint");
-    let left_out = others.map(why).collect();
+    let unusable = others.map(why);
+    let why = |found| (found, "the key may not use this fallback");
+    let left_out = unusable.chain(forbidden.map(why)).collect();
     let fit = |one: &Deployment| found.allows(one) && can(one);
     let course = RouteCursor::new(found.tiers.iter().cloned(), fit);
     // Tokens that no provider counts are counted by the router.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use llm_router_domain::format::Endpoint;
+use llm_router_domain::key::Key;
 use llm_router_domain::pattern::Pattern;
 use llm_router_providers::UpstreamRoute;
 
@@ -25,6 +26,27 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
+    /// Removes the fallbacks that a key may not use, unless the public name includes them, and
+    /// returns their deployments.
+    pub(super) fn remove_forbidden_fallbacks(&mut self, key: &Key) -> Vec<Deployment> {
+        let Some(asked) = self.model.clone().filter(|model| !model.fallbacks_included) else {
+            return Vec::new();
+        };
+        let is_allowed = |tier: &Tier| match tier {
+            Tier::Model(model) => model.name == asked.name || key.models.allows(&model.name),
+            Tier::Named(_) => true,
+        };
+        let tiers = std::mem::take(&mut self.tiers).into_iter();
+        let (allowed, forbidden) = tiers.partition(is_allowed);
+        self.tiers = allowed;
+        let forbidden: Vec<Tier> = forbidden;
+        let deployments = forbidden.iter().flat_map(Tier::deployments);
+        deployments
+            .filter(|one| self.allows(one))
+            .cloned()
+            .collect()
+    }
+
     /// Returns whether a deployment is at a provider that may be asked.
     pub(super) fn allows(&self, deployment: &Deployment) -> bool {
         self.only
@@ -46,6 +68,11 @@ pub(super) fn is_known(asking: &RouteRequest<'_>) -> bool {
     model == AUTO
         || snapshot.model_by_name.contains_key(model)
         || one(snapshot, model, asking.endpoint).is_some()
+}
+
+/// Returns true for `provider/model`, unless a public name is spelled so.
+pub(super) fn is_qualified(snapshot: &Snapshot, name: &str) -> bool {
+    !snapshot.model_by_name.contains_key(name) && split_qualified(snapshot, name).is_some()
 }
 
 /// The deployments of a public name, `provider/model`, or a name that a provider serves.

@@ -27,13 +27,13 @@ pub(super) fn decide<'s>(
     (decision, Some(why))
 }
 
-/// Returns the reason that no rule is tried for a request, if none is: rules apply to `auto` and to public names.
+/// Returns the reason that no rule is tried for a request, if none is: only `provider/model` says
+/// where a request goes.
 pub(crate) fn bypass(asking: &RouteRequest<'_>) -> Option<&'static str> {
-    let public = &asking.snapshot.model_by_name;
     if !asking.enabled {
         Some("not tried: routing is switched off")
-    } else if asking.model != AUTO && !public.contains_key(asking.model) {
-        Some("not tried: rules apply to `auto` and to public names")
+    } else if resolve::is_qualified(asking.snapshot, asking.model) {
+        Some("not tried: the request names its provider")
     } else {
         None
     }

@@ -15,12 +15,16 @@ const CHAT: Endpoint = Endpoint::ChatCompletions;
 const MESSAGES: Endpoint = Endpoint::Messages;
 
 fn routing(rules: Value) -> Snapshot {
+    routing_with(rules, false)
+}
+
+fn routing_with(rules: Value, fallbacks_included: bool) -> Snapshot {
     let providers = vec![
         provider("openai", "custom", &["*"]),
         provider("claude", "anthropic", &["*"]),
         provider("local", "custom", &["llama", "org/qwen"]),
     ];
-    let models = vec![
+    let mut models = vec![
         model(
             "fast",
             &[
@@ -35,6 +39,7 @@ fn routing(rules: Value) -> Snapshot {
             &[],
         ),
     ];
+    Arc::get_mut(&mut models[0]).unwrap().fallbacks_included = fallbacks_included;
     let specs: Vec<RuleSpec> = serde_json::from_value(rules).unwrap();
     let names = RuleNames {
         models: ["fast", "smart"].into(),
@@ -158,12 +163,7 @@ fn what_cannot_be_served_is_refused() {
         ),
         (["fast"], "smart", CHAT, "403 permission_denied"),
         (["smart"], "auto", CHAT, "403 permission_denied"),
-        (
-            ["fast"],
-            "auto",
-            CHAT,
-            "openai:gpt-4o-mini local:llama claude:opus openai:gpt-4o",
-        ),
+        (["fast"], "auto", CHAT, "openai:gpt-4o-mini local:llama"),
         (["gpt-*"], "gpt-5", CHAT, "openai:gpt-5"),
     ] {
         assert_eq!(
@@ -199,14 +199,16 @@ fn rules_say_where_requests_go() {
             CHAT,
             "local:llama",
         ),
-        // What is no public name bypasses the rules.
+        // A bare name is routed like `auto`; only `provider/model` bypasses the rules.
         (
             json!({"use_model": "smart"}),
             "openai/gpt-5",
             CHAT,
             "openai:gpt-5",
         ),
-        (json!({"use_model": "smart"}), "gpt-5", CHAT, "openai:gpt-5"),
+        (json!({"use_model": "smart"}), "gpt-5", CHAT, smart),
+        (json!({"use_model": "smart"}), "org/qwen", CHAT, smart),
+        (json!({"set": {"top_p": 1}}), "gpt-5", CHAT, "openai:gpt-5"),
         // The model asked where the provider serves it, fallbacks included, and only there.
         (
             json!({"use_provider": "local"}),
@@ -314,6 +316,26 @@ fn the_model_routed_to_must_be_the_keys_too() {
             "{allowed:?} {asked}"
         );
     }
+}
+
+#[test]
+fn fallbacks_must_be_the_keys_too() {
+    let snapshot = routing(json!([]));
+    let own = "openai:gpt-4o-mini local:llama";
+    let all = "openai:gpt-4o-mini local:llama claude:opus openai:gpt-4o";
+    assert_eq!(candidates(&snapshot, &["fast"], "fast", CHAT), own);
+    assert_eq!(candidates(&snapshot, &["fast", "smart"], "fast", CHAT), all);
+    assert_eq!(candidates(&snapshot, &["auto", "fast"], "auto", CHAT), own);
+    asked(&snapshot, &["fast"], "fast", CHAT, |asking| {
+        let route = route(asking).unwrap();
+        let explanation = format!("{:?}", route.explanation);
+        assert!(
+            explanation.contains("may not use this fallback"),
+            "{explanation}"
+        );
+    });
+    let snapshot = routing_with(json!([]), true);
+    assert_eq!(candidates(&snapshot, &["fast"], "fast", CHAT), all);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::keys::key_ring::KeyRing;
 use crate::keys::stored_keys::IssuedKeys;
 use crate::snapshot::stored_rules::{self, RuleSet};
-use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED};
+use crate::snapshot::{CompiledProvider, Deployment, Model, Origin, Snapshot, UNNAMED, facts};
 
 /// Inputs of a snapshot besides the configuration.
 pub(crate) struct CompileInputs<'a> {
@@ -75,6 +75,7 @@ pub(crate) fn compile(
                 deployments,
                 balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
+                fallbacks_included: raw.fallbacks_included,
                 limits: raw.limits,
             })
         })
@@ -106,6 +107,7 @@ pub(crate) fn compile(
         limits: config.limits.clone(),
         keys: keys(config, surroundings),
         prices: Arc::clone(&surroundings.prices),
+        facts: facts::built_in(),
         server: config.server.clone(),
     }
 }

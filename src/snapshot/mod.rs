@@ -2,6 +2,7 @@
 //! Built by [`crate::snapshot::compile`]; knows nothing of YAML and nothing of Pingora.
 
 pub(crate) mod compile;
+pub(crate) mod facts;
 pub(crate) mod mock_host;
 pub(crate) mod prices;
 pub(crate) mod stored_providers;
@@ -24,6 +25,7 @@ use llm_router_domain::limit::Limits;
 use llm_router_domain::price::PriceTable;
 use llm_router_domain::retry::RetryBounds;
 use llm_router_domain::rule::Rules;
+use llm_router_prices::{FactsTable, ModelFacts};
 use llm_router_providers::{Credential, UpstreamRoute};
 
 use crate::clock;
@@ -57,6 +59,8 @@ pub(crate) struct Snapshot {
     pub(crate) limits: RouterLimits,
     /// Prices of models.
     pub(crate) prices: Arc<PriceTable>,
+    /// Facts of models: lengths and abilities.
+    pub(crate) facts: Arc<FactsTable>,
     /// Settings of the port that clients connect to. Those that need a restart may differ from the
     /// ones in effect.
     pub(crate) server: Server,
@@ -130,6 +134,8 @@ pub(crate) struct Model {
     pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
+    /// True if whoever may use this name may also use its fallbacks, for its own requests.
+    pub(crate) fallbacks_included: bool,
     pub(crate) limits: Limits,
 }
 
@@ -146,6 +152,11 @@ pub(crate) struct Deployment {
 }
 
 impl Snapshot {
+    /// Returns the facts of a model: by the provider's id, else by its type, as prices are found.
+    pub(crate) fn model_facts(&self, id: &str, kind: &str, model: &str) -> Option<&ModelFacts> {
+        self.facts.find(id, kind, model).map(|row| &*row.value)
+    }
+
     /// The deployment of a provider's model that a client names by itself.
     pub(crate) fn deployment(
         &self,
@@ -338,6 +349,7 @@ pub(crate) mod testing {
             balancer: Balancer::new(Strategy::Priority, members, None),
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+            fallbacks_included: false,
             limits: Limits::NONE,
         })
     }
@@ -364,6 +376,7 @@ pub(crate) mod testing {
             owners: HashMap::new(),
             limits: RouterLimits::default(),
             prices: Arc::default(),
+            facts: facts::built_in(),
             server: Server::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{binary, free_address};
+use crate::harness::{binary, eventually, free_address};
 
 fn run(arguments: &[&str]) -> Output {
     let folder = TempDir::new().unwrap();
@@ -180,6 +180,118 @@ async fn the_demo_prints_lines_that_work() {
     let priced = ran[2].contains("\"unpriced_requests\":0") && !ran[2].contains("\"cost_usd\":0,");
     assert!(priced, "{}", ran[2]);
     assert!(ran[3].contains("llm_router_build_info"), "{}", ran[3]);
+}
+
+#[test]
+fn commands_that_only_read_make_no_store() {
+    let folder = TempDir::new().unwrap();
+    for arguments in [
+        ["keys", "list"].as_slice(),
+        &["keys", "revoke", "ci"],
+        &["ledger", "verify"],
+    ] {
+        let mut command = Command::new(binary());
+        let output = command
+            .env_clear()
+            .args(arguments)
+            .current_dir(&folder)
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("there is no store at sqlite:") && said.contains("data/llm-router.db"),
+            "{said}"
+        );
+        assert!(fs::read_dir(&folder).unwrap().next().is_none());
+    }
+}
+
+#[test]
+fn what_is_written_is_for_its_owner_only() {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(binary());
+    let output = command
+        .env_clear()
+        .env("API_KEY_SALT", "0123456789abcdef")
+        .args(["keys", "create", "--name", "ci"])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_modes(folder.path());
+}
+
+/// Checks that folders are 0700 and files 0600, all the way down.
+fn assert_modes(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let (path, data) = (entry.path(), entry.metadata().unwrap());
+        let wanted = if data.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(data.permissions().mode() & 0o777, wanted, "{path:?}");
+        if data.is_dir() {
+            assert_modes(&path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_demo_has_owners_rules_and_history() {
+    let (listen, admin) = (free_address(), free_address());
+    let folder = TempDir::new().unwrap();
+    let mut demo = Command::new(binary())
+        .env_clear()
+        // Those of a router in production must not be touched.
+        .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+        .env("REDIS_URL", "redis://127.0.0.1:1")
+        .env("TMPDIR", folder.path())
+        .args(["demo", "--listen", &listen.to_string()])
+        .args(["--admin-listen", &admin.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    let key = lines.find_map(|line| line.strip_prefix("Key: ").map(str::to_owned));
+    let key = key.unwrap();
+    let client = reqwest::Client::new();
+    let read = async |path: &str| -> Value {
+        let request = client.get(format!("http://{admin}{path}"));
+        match request.bearer_auth(&key).send().await {
+            Ok(answer) => serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap(),
+            Err(_) => Value::Null,
+        }
+    };
+    eventually("three owners have a history", || async {
+        let items = read("/api/v1/cost/by-user").await;
+        let items = items["items"].as_array().map_or(0, Vec::len);
+        items == 3
+    })
+    .await;
+    eventually("a request was tried at two deployments", || async {
+        let found = read("/api/v1/requests?limit=100").await;
+        let items = found["items"].as_array().unwrap();
+        items.iter().any(|one| {
+            one["attempts"]
+                .as_array()
+                .is_some_and(|tried| tried.len() == 2)
+        })
+    })
+    .await;
+    assert_modes(folder.path());
+    // With a salt and a secret key of its own, keys and providers can be made.
+    let made = client.post(format!("http://{admin}/api/v1/keys"));
+    let made = made.bearer_auth(&key).body(r#"{"name": "mine"}"#);
+    assert_eq!(made.send().await.unwrap().status(), 201);
+    let made = client.post(format!("http://{admin}/api/v1/providers"));
+    let made = made
+        .bearer_auth(&key)
+        .body(r#"{"id": "mine", "type": "openai", "api_key": "sk-0123456789abcdef"}"#);
+    assert_eq!(made.send().await.unwrap().status(), 201);
+    let stopped = Command::new("kill").arg(demo.id().to_string()).status();
+    assert!(stopped.unwrap().success() && demo.wait().unwrap().success());
 }
 
 /// The command as printed, waiting for a router that is still starting.

@@ -24,6 +24,7 @@ mod command_line;
 mod credentials;
 mod deploy;
 mod disconnects;
+mod documentation;
 mod draining;
 mod errors;
 mod explain;

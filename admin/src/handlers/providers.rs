@@ -105,6 +105,10 @@ pub struct ProviderModel {
     pub enabled: bool,
     /// US dollars per million tokens by class; null without a price for this exact name.
     pub price: Option<Value>,
+    /// Longest input and output together, in tokens; null if it isn't known.
+    pub context: Option<u64>,
+    /// Longest output in tokens; null if it isn't known.
+    pub max_output: Option<u64>,
     /// `file`, `api`, or `provider` for a model that only the provider lists.
     pub source: &'static str,
 }

@@ -237,7 +237,6 @@ fn describe(operation: &mut Value, method: &str, path: &str) {
             "Too many unknown keys came from the client's address",
             access != Some(Access::Public),
         ),
-        ("415", "The content type of the body is not JSON", writes),
         (
             "503",
             "The store is unavailable",

@@ -139,7 +139,7 @@ fn check_text(text: &str, at: &ConfigPath, diagnostics: &mut Diagnostics) {
     let length = text.chars().count();
     if length < SHORTEST_GOOD_KEY {
         let error = too_short(length, SHORTEST_GOOD_KEY);
-        diagnostics.warn(at, error.problem, error.remedy);
+        diagnostics.error(at, error.problem, error.remedy);
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Model {
     /// Positions in the list of models, tried in this order when every deployment failed. They form
     /// no cycle.
     pub fallbacks: Vec<usize>,
+    /// True if keys that may use this name may also use its fallbacks, for its own requests.
+    pub fallbacks_included: bool,
     /// Limits for all requests for this model together.
     pub limits: Limits,
 }
@@ -59,6 +61,10 @@ pub(crate) struct RawModel {
     /// Other public names, tried in this order when every deployment failed.
     #[serde(default)]
     fallbacks: Items<Text<ModelName>>,
+    /// Set to true to let the requests of every key that may use this name fall back, also to
+    /// names that are not on the key's own list.
+    #[serde(default)]
+    fallbacks_included: bool,
     /// Limits for all requests for this model together. A limit that is left out does not apply.
     #[serde(default)]
     limits: LimitSpec,
@@ -103,6 +109,7 @@ impl RawModel {
             strategy: self.strategy,
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
+            fallbacks_included: self.fallbacks_included,
             limits: check_limits(&self.limits, &at.field("limits"), diagnostics),
         }
     }

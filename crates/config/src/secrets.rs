@@ -8,7 +8,7 @@ use crate::environment::Environment;
 use crate::report::Severity;
 use crate::scalar::TextSetting;
 
-/// The least length in characters of a key that is hard to guess.
+/// The least length in characters of a key; shorter ones are easy to guess.
 pub(crate) const SHORTEST_GOOD_KEY: usize = 16;
 
 /// The least length in characters of `SECRET_KEY`.
@@ -67,7 +67,7 @@ fn check_admin_key(environment: &Environment, diagnostics: &mut Diagnostics) {
         _ => check_length(
             name,
             SHORTEST_GOOD_KEY,
-            Severity::Warning,
+            Severity::Error,
             environment,
             diagnostics,
         ),

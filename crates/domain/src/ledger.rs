@@ -254,7 +254,7 @@ impl LedgerEntry {
         LedgerSums {
             requests: u64::from(outcome.last),
             input_tokens: usage.input_total(),
-            cached_input_tokens: usage.get(Class::CacheRead),
+            cached_input_tokens: usage.cache_read_total(),
             cache_write_tokens: usage.cache_write_total(),
             output_tokens: usage.output_total(),
             reasoning_tokens: usage.get(Class::Reasoning),
@@ -306,7 +306,7 @@ impl std::ops::AddAssign for LedgerSums {
 /// price per request is due only for an answer.
 #[must_use]
 pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> Cost {
-    let used = usage.iter().next().is_some() || usage.web_searches > 0;
+    let used = !usage.is_empty();
     if !used && !answered {
         return Cost::Usd(Decimal::ZERO);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use rust_decimal::Decimal;
 
-use crate::usage::{Class, ServiceTier, Usage};
+use crate::usage::{Class, Fee, ServiceTier, Usage};
 
 /// Digits after the point that a price may have, in USD per million tokens. With it every cost
 /// is a whole number of 10⁻¹⁵ USD, which is what the stores keep.
@@ -144,7 +144,8 @@ impl Rates {
             cost += self.rate(class)?.times(tokens, TOKENS_PER_PRICE);
         }
         if let Some(price) = self.searches_per_1k {
-            cost += price.times(usage.web_searches, SEARCHES_PER_PRICE);
+            let searches = u64::from(usage.uses(Fee::WebSearch));
+            cost += price.times(searches, SEARCHES_PER_PRICE);
         }
         Some(cost.normalize())
     }
@@ -455,7 +456,7 @@ mod tests {
                 rates(&[(Class::Input, "4"), (Class::Output, "18")]),
             )],
             [(
-                ServiceTier::Flex,
+                ServiceTier::FLEX,
                 rates(&[(Class::Input, "1"), (Class::Output, "6")]),
             )],
         )]);
@@ -467,7 +468,7 @@ mod tests {
         assert_eq!(usd(price.cost(&at(100_000, 100_000), DAY)), "0.22");
         assert_eq!(usd(price.cost(&at(100_001, 100_000), DAY)), "0.420004");
         let mut flex = at(300_000, 0);
-        flex.service_tier = ServiceTier::Flex;
+        flex.service_tier = ServiceTier::FLEX;
         assert_eq!(usd(price.cost(&flex, DAY)), "0.3");
     }
 
@@ -478,7 +479,7 @@ mod tests {
         rates.per_request = Some(amount("0.005"));
         let price = Price::new(vec![PricePeriod::new(date(2026, 1, 1), rates, [], [])]);
         let mut usage = Usage::default();
-        usage.web_searches = 3;
+        usage.set_uses(Fee::WebSearch, 3);
         assert_eq!(usd(price.cost(&usage, DAY)), "0.035");
     }
 
@@ -493,7 +494,7 @@ mod tests {
             .fold(Usage::default(), |usage, class| {
                 usage.with(class, MAX_TOKENS)
             });
-        assert_eq!(usd(price.cost(&usage, DAY)), "119999999999.99994");
+        assert_eq!(usd(price.cost(&usage, DAY)), "169999999999.99989");
     }
 
     #[test]

@@ -110,7 +110,9 @@ fn every_mistake_is_reported() {
         ),
         (
             json!({"when": {"model": "fst"}}),
-            vec!["warning when.model: `fst` matches no public model (did you mean `fast`?)"],
+            vec![
+                "warning when.model: `fst` matches neither a public model nor one that a provider lists (did you mean `fast`?)",
+            ],
         ),
         (json!({"when": {"model": "auto"}}), vec![]),
         (json!({"when": {"model": "*st"}}), vec![]),

@@ -16,7 +16,7 @@ const LONGEST_ANSWER: u64 = 256 << 20;
 /// Names and meanings, in the order of the crate's documentation.
 const NAMES: &str = "status, retry_after, delay, first_token, token_delay, tokens, usage, \
     no_usage, reset, reset_after, hang, hang_after, cut_after, cut_bytes, error_event, \
-    error_after, end_after, empty, html, gzip, split, split_delay, fail_first, key, chunked, pad, echo, stamp, tools, seed";
+    error_after, end_after, empty, html, gzip, split, split_delay, fail_first, fail_every, key, chunked, pad, echo, stamp, tools, seed";
 
 /// Controls of a request; `None` leaves a setting to the next source and finally to the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub(crate) struct Controls {
     pub(crate) split: Option<ChunkSplit>,
     pub(crate) split_delay: Option<Duration>,
     pub(crate) fail_first: Option<u64>,
+    pub(crate) fail_every: Option<u64>,
     pub(crate) key: Option<String>,
     pub(crate) chunked: Option<bool>,
     pub(crate) gzip: Option<bool>,
@@ -141,6 +142,7 @@ impl Controls {
             split: self.split.or(weaker.split),
             split_delay: self.split_delay.or(weaker.split_delay),
             fail_first: self.fail_first.or(weaker.fail_first),
+            fail_every: self.fail_every.or(weaker.fail_every),
             key: self.key.or(weaker.key),
             chunked: self.chunked.or(weaker.chunked),
             gzip: self.gzip.or(weaker.gzip),
@@ -205,6 +207,7 @@ impl Controls {
     fn set_failure(&mut self, name: &str, value: &str) -> Result<bool, String> {
         match name {
             "fail_first" => self.fail_first = Some(count(value)?),
+            "fail_every" => self.fail_every = Some(count(value)?.max(1)),
             "key" => self.key = Some(value.to_owned()),
             "retry_after" => self.retry_after = Some(retry_after(value)?),
             "status" => self.set_status(value)?,
@@ -374,7 +377,7 @@ mod tests {
     fn every_other_control_is_read() {
         let read = Controls::from_text(
             "status=201:retry_after=2:delay=5:first_token=1s:token_delay=80us:tokens=7:\
-             usage=input=9,output=2:no_usage:split=3:split_delay=1ms:fail_first=2:key=a:chunked:\
+             usage=input=9,output=2:no_usage:split=3:split_delay=1ms:fail_first=2:fail_every=3:key=a:chunked:\
              gzip:pad=10:echo:stamp:tools=2:seed=4",
         );
         let wanted = Controls {
@@ -394,6 +397,7 @@ mod tests {
             split: Some(ChunkSplit::Every(3)),
             split_delay: Some(Duration::from_millis(1)),
             fail_first: Some(2),
+            fail_every: Some(3),
             key: Some("a".to_owned()),
             chunked: Some(true),
             gzip: Some(true),

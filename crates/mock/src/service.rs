@@ -39,7 +39,7 @@ use crate::{
 /// What `html` answers.
 const PAGE: &[u8] = b"<!doctype html><html><body><h1>It works!</h1></body></html>";
 
-/// Most counters kept for `fail_first`.
+/// Most counters kept for `fail_first` and `fail_every`.
 const MOST_FAIL_COUNTS: usize = 100_000;
 
 /// State shared by all connections of a mock.
@@ -49,8 +49,8 @@ pub(crate) struct ServiceState {
     pub(crate) meter: BillingMeter,
     /// Controls of every request that does not say otherwise.
     pub(crate) controls: ArcSwap<Controls>,
-    /// Failures so far by `fail_first` key; held for one look-up at a time.
-    failed: Mutex<HashMap<String, u64>>,
+    /// Requests so far by `fail_first` or `fail_every` key; held for one look-up at a time.
+    counts: Mutex<HashMap<String, u64>>,
 }
 
 impl ServiceState {
@@ -58,20 +58,20 @@ impl ServiceState {
         Self {
             meter: BillingMeter::new(config.log_capacity),
             controls: ArcSwap::default(),
-            failed: Mutex::default(),
+            counts: Mutex::default(),
             config,
         }
     }
 
-    /// Returns true if this request is still one of the first that must fail.
-    fn fails_yet(&self, key: &str, first: u64) -> bool {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed.len() >= MOST_FAIL_COUNTS && !failed.contains_key(key) {
-            failed.clear();
+    /// Counts a request, and returns how many have had this key.
+    fn count(&self, key: &str) -> u64 {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= MOST_FAIL_COUNTS && !counts.contains_key(key) {
+            counts.clear();
         }
-        let count = failed.entry(key.to_owned()).or_default();
+        let count = counts.entry(key.to_owned()).or_default();
         *count += 1;
-        *count <= first
+        *count
     }
 }
 
@@ -368,7 +368,7 @@ impl CallContext {
     }
 
     async fn infer(&mut self, understood: PreparedAnswer) -> Result<MockReply, MockFault> {
-        self.keep_first_failures(&understood.model);
+        self.keep_due_failure(&understood.model);
         self.delay_or_fail().await?;
         let PreparedAnswer {
             surface,
@@ -509,18 +509,22 @@ impl CallContext {
         }
     }
 
-    /// With `fail_first`, keeps the failure for the first requests only. Where no failure is
-    /// named beside it, they fail with a 500.
-    fn keep_first_failures(&mut self, model: &str) {
-        let Some(first) = self.controls.fail_first else {
+    /// With `fail_first` keeps the failure for the first requests only, with `fail_every` for every
+    /// Nth. Where no failure is named beside it, they fail with a 500.
+    fn keep_due_failure(&mut self, model: &str) {
+        let (first, every) = (self.controls.fail_first, self.controls.fail_every);
+        if first.is_none() && every.is_none() {
             return;
-        };
+        }
         let key = format!(
             "{model}\n{}",
             self.controls.key.as_deref().unwrap_or_default()
         );
         let failure = self.controls.failure.unwrap_or(ForcedFailure::Status(500));
-        self.controls.failure = self.shared.fails_yet(&key, first).then_some(failure);
+        let number = self.shared.count(&key);
+        let due = first.is_some_and(|first| number <= first)
+            || every.is_some_and(|every| number.is_multiple_of(every));
+        self.controls.failure = due.then_some(failure);
     }
 
     /// Waits as asked, then fails if the request is to fail before its answer begins.
@@ -747,10 +751,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_requests_of_a_key_fail() {
+    fn requests_are_counted_by_key() {
         let shared = ServiceState::new(MockConfig::default());
-        let fails: Vec<bool> = (0..4).map(|_| shared.fails_yet("a", 2)).collect();
-        assert_eq!(fails, [true, true, false, false]);
-        assert!(shared.fails_yet("b", 1));
+        let counts: Vec<u64> = (0..4).map(|_| shared.count("a")).collect();
+        assert_eq!(counts, [1, 2, 3, 4]);
+        assert_eq!(shared.count("b"), 1);
     }
 }

@@ -1,10 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+mod facts;
 mod read;
+mod tree;
 
 use llm_router_domain::price::PriceTable;
 
-pub use read::{PriceError, read};
+pub use facts::{
+    BUILT_IN_FACTS, Capability, FactsTable, ModelFacts, ModelKind, built_in_facts, read_facts,
+};
+pub use read::read;
+pub use tree::PriceError;
 
 /// The text of the built-in table, `conf/prices.yaml`.
 pub const BUILT_IN: &str = include_str!("../../../conf/prices.yaml");

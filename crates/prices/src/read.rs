@@ -1,58 +1,33 @@
 //! Reads the tree of a prices file: names, periods, prices. It must not stop at the first mistake.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use jiff::civil::Date;
 use llm_router_domain::price::{Amount, Price, PricePeriod, PriceTable, Rates};
 use llm_router_domain::usage::{Class, ServiceTier};
-use llm_router_yaml::{Entry, Node, SyntaxError, Value, nearest};
+use llm_router_yaml::{Entry, Node, Value, nearest};
 use rust_decimal::Decimal;
+
+use crate::tree::PriceError;
 
 /// Prices that are not for a class of tokens.
 const OTHER_PRICES: [&str; 2] = ["searches_per_1k", "per_request"];
 const SERVICE_TIERS: [ServiceTier; 3] =
-    [ServiceTier::Flex, ServiceTier::Priority, ServiceTier::Batch];
-
-/// A mistake in a prices file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct PriceError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The path of the value, as `openai/gpt-4o[0].input`.
-    pub path: String,
-    /// The problem and the remedy.
-    pub message: String,
-}
-
-impl fmt::Display for PriceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.line, self.path, self.message)
-    }
-}
+    [ServiceTier::FLEX, ServiceTier::PRIORITY, ServiceTier::BATCH];
 
 /// Reads a prices file.
 ///
 /// # Errors
 /// Returns every mistake in it; of a text that is not valid YAML only the first.
 pub fn read(text: &str) -> Result<PriceTable, Vec<PriceError>> {
-    let root = llm_router_yaml::parse(text).map_err(|error| vec![PriceError::from(error)])?;
+    let root = llm_router_yaml::parse(text)
+        .map_err(|error| vec![PriceError::from_syntax(&error, "prices")])?;
     let mut reader = PriceReader::default();
     let table = reader.table(&root);
     if reader.errors.is_empty() {
         Ok(table)
     } else {
         Err(reader.errors)
-    }
-}
-
-impl From<SyntaxError> for PriceError {
-    fn from(syntax: SyntaxError) -> Self {
-        Self {
-            line: syntax.mark.line,
-            path: "prices".to_owned(),
-            message: syntax.error.to_string(),
-        }
     }
 }
 
@@ -175,7 +150,7 @@ impl PriceReader {
         let mut tiers = Vec::new();
         self.entries(entries, |reader, key, value| {
             let Some(tier) = SERVICE_TIERS.into_iter().find(|tier| tier.name() == key) else {
-                let names = SERVICE_TIERS.map(ServiceTier::name);
+                let names = SERVICE_TIERS.each_ref().map(ServiceTier::name);
                 return reader.unknown(value.mark.line, key, &names);
             };
             let Value::Map(prices) = &value.value else {
@@ -434,8 +409,8 @@ a/b:
         assert_eq!(cost(usage), "0.7");
         usage.set(Class::Input, 300_000);
         assert_eq!(cost(usage), "1.4");
-        usage.service_tier = ServiceTier::Priority;
-        usage.web_searches = 1;
+        usage.service_tier = ServiceTier::PRIORITY;
+        usage.set_uses(llm_router_domain::usage::Fee::WebSearch, 1);
         assert_eq!(cost(usage), "2.61");
     }
 }

@@ -6,7 +6,7 @@ use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, RouteExplanation, Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, EstimateMethod, ServiceTier, Usage, UsageSource};
+use llm_router_domain::usage::{Class, EstimateMethod, Fee, ServiceTier, Usage, UsageSource};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -20,6 +20,22 @@ pub(crate) const COLUMNS: &str = "id, request_id, attempt, last, at, key, owner,
      accepted_prediction, rejected_prediction, audio_output, image_output, web_searches, \
      service_tier, estimated, status, error, queue_us, connect_us, first_token_us, total_us, \
      ending, disconnect, explanation";
+
+/// Classes of tokens that have a column of their own, in the order of [`COLUMNS`].
+pub(crate) const CLASSES: [Class; 12] = [
+    Class::Input,
+    Class::CacheRead,
+    Class::CacheWrite5m,
+    Class::CacheWrite1h,
+    Class::AudioInput,
+    Class::ImageInput,
+    Class::Output,
+    Class::Reasoning,
+    Class::AcceptedPrediction,
+    Class::RejectedPrediction,
+    Class::AudioOutput,
+    Class::ImageOutput,
+];
 
 /// Number of columns in [`COLUMNS`].
 pub(crate) const COLUMN_COUNT: usize = 40;
@@ -42,7 +58,7 @@ pub(crate) struct UsageFields {
     pub(crate) rule: Option<String>,
     pub(crate) stream: bool,
     pub(crate) revision: i64,
-    pub(crate) tokens: [i64; Class::COUNT],
+    pub(crate) tokens: [i64; CLASSES.len()],
     pub(crate) web_searches: i64,
     pub(crate) service_tier: Option<String>,
     pub(crate) estimated: Option<String>,
@@ -105,10 +121,11 @@ impl UsageFields {
 
     fn usage(&self) -> Result<Usage, StoreError> {
         let mut usage = Usage::default();
-        for (class, tokens) in Class::ALL.into_iter().zip(self.tokens) {
+        for (class, tokens) in CLASSES.into_iter().zip(self.tokens) {
             usage.set(class, u64::try_from(tokens).unwrap_or_default());
         }
-        usage.web_searches = u64::try_from(self.web_searches).unwrap_or_default();
+        let searches = u64::try_from(self.web_searches).unwrap_or_default();
+        usage.set_uses(Fee::WebSearch, searches);
         usage.service_tier = self
             .service_tier
             .as_deref()
@@ -134,9 +151,9 @@ pub(crate) fn explanation_from(text: &str) -> Option<Box<RouteExplanation>> {
 }
 
 /// The tier's name, or none for the standard one.
-pub(crate) fn service_tier(usage: &Usage) -> Option<&'static str> {
-    Some(usage.service_tier)
-        .filter(|tier| *tier != ServiceTier::Standard)
+pub(crate) fn service_tier(usage: &Usage) -> Option<&str> {
+    Some(&usage.service_tier)
+        .filter(|tier| !tier.is_standard())
         .map(ServiceTier::name)
 }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use llm_router_domain::format::Format;
 use llm_router_domain::retry::AccountError;
 use memchr::memmem;
+use serde_json::Value;
 
 use crate::formats::codec;
 use crate::translate::json::Json;
@@ -21,6 +22,8 @@ pub struct ErrorBody<'a> {
     pub message: &'a str,
     /// The field at fault.
     pub param: Option<&'a str>,
+    /// Anthropic's `error.details`, by which its SDKs choose what to do.
+    pub details: Option<&'a Value>,
     /// The request's id, which Anthropic bodies carry.
     pub request_id: &'a str,
 }
@@ -76,6 +79,14 @@ pub(crate) fn plain_text(body: &str) -> Option<String> {
             .chars()
             .all(|c| readable(c) && c != char::REPLACEMENT_CHARACTER);
     is_text.then(|| text.chars().take(LONGEST_TEXT).collect())
+}
+
+/// Returns the `error.details` of an Anthropic error body, if it has any.
+#[must_use]
+pub fn provider_details(body: &[u8]) -> Option<Value> {
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    let details = value.pointer_mut("/error/details")?.take();
+    details.is_object().then_some(details)
 }
 
 /// Returns the reason for which a provider refuses our credential or account, if an error says so:
@@ -136,7 +147,7 @@ pub fn body_status(body: &[u8]) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -145,6 +156,7 @@ mod tests {
         code: "model_not_found",
         message: "No \"x\".",
         param: Some("model"),
+        details: None,
         request_id: "req-1",
     };
 

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod body;
+pub mod bounds;
+pub mod ceiling;
 pub mod coding;
 pub mod error;
 pub mod formats;

@@ -196,6 +196,7 @@ impl AnswerStream {
                 code: error.code.to_owned().into(),
                 message: error.message.to_owned(),
                 param: error.param.map(str::to_owned),
+                details: error.details.cloned().map(Box::new),
             });
             return self.finish_translation(rest, broken);
         }
@@ -728,6 +729,7 @@ mod tests {
         code: "upstream_timeout",
         message: "Silence.",
         param: None,
+        details: None,
         request_id: "req-1",
     };
 

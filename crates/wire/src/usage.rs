@@ -5,11 +5,14 @@
 mod body;
 mod counts;
 mod filter;
+mod iterations;
 mod layout;
 mod observed;
 mod option;
+mod read;
 mod stream;
 mod text;
+mod tools;
 
 pub use body::BodyMeter;
 pub(crate) use filter::{EventChange, without_usage};

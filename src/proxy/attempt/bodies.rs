@@ -85,4 +85,6 @@ pub(super) struct Cleaned {
     pub(super) dialect: ChatDialect,
     /// None where there was nothing to take out.
     pub(super) request: Option<(RequestHead, Bytes, Option<Splice>)>,
+    /// What was taken out, as the client spells it.
+    pub(super) dropped: Vec<String>,
 }

@@ -24,7 +24,7 @@ use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::retry::{AccountError, AttemptResult, HealthReport, NextStep};
 use llm_router_wire::coding::Codings;
-use llm_router_wire::error::{account_error, names_field, provider_message};
+use llm_router_wire::error::{account_error, names_field, provider_details, provider_message};
 use llm_router_wire::stream::AnswerStream;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -439,6 +439,7 @@ impl Gateway {
             status,
             retry_after: None,
             said: provider_message(raw),
+            details: provider_details(raw).map(Box::new),
             reply: None,
         };
         let ending = AttemptResult::Status {

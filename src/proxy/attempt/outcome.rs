@@ -8,11 +8,12 @@ use http::header::RETRY_AFTER;
 use llm_router_domain::retry::{
     AccountError, AttemptResult, StreamErrorKind, limit_wait, retry_after,
 };
-use llm_router_wire::error::{account_error, provider_message};
+use llm_router_wire::error::{account_error, provider_details, provider_message};
 use llm_router_wire::stream::StreamError;
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
+use serde_json::Value;
 
 use crate::budgets::BudgetRefusal;
 use crate::clock;
@@ -34,6 +35,8 @@ pub(crate) enum Failure {
         said: Option<String>,
         /// The answer itself, where it is the client's to see.
         reply: Option<Box<ProviderReply>>,
+        /// Anthropic's `error.details`.
+        details: Option<Box<Value>>,
     },
     /// The provider refuses our credential or account. What it said is for the log.
     Account {
@@ -151,6 +154,7 @@ impl Refusal {
             status,
             retry_after: self.retry_after,
             said,
+            details: provider_details(body).map(Box::new),
             reply,
         };
         (failure, ending)

@@ -91,17 +91,22 @@ impl Inference {
         if !has_history(self.request.endpoint) || made.is_some_and(|made| made.dialect == dialect) {
             return;
         }
-        let request = clean_history(
+        let cleaned = clean_history(
             self.request.endpoint.format(),
             dialect,
             self.attempts.bodies.client(),
         )
-        .and_then(|body| {
-            let head = RequestHead::read(&body).ok()?;
-            let ask = usage_option(&head, &body, self.request.endpoint);
-            Some((head, body, ask))
+        .and_then(|cleaned| {
+            let head = RequestHead::read(&cleaned.body).ok()?;
+            let ask = usage_option(&head, &cleaned.body, self.request.endpoint);
+            Some(((head, cleaned.body, ask), cleaned.dropped))
         });
-        self.attempts.bodies.cleaned = Some(Cleaned { dialect, request });
+        let (request, dropped) = cleaned.unzip();
+        self.attempts.bodies.cleaned = Some(Cleaned {
+            dialect,
+            request,
+            dropped: dropped.unwrap_or_default(),
+        });
     }
 
     /// Returns the translation that the current candidate is sent, if it is sent one.
@@ -191,10 +196,16 @@ impl Inference {
         }
     }
 
-    /// Returns the fields that the provider's format has nothing for, as the client spells them.
+    /// Returns the fields that the provider is not sent, as the client spells them.
     pub(crate) fn dropped_fields(&self) -> &[String] {
-        self.translation()
-            .map_or(&[], |translated| &translated.dropped)
+        let cleaned = self.attempts.bodies.cleaned.as_ref();
+        match (self.translation(), cleaned) {
+            (Some(translated), _) => &translated.dropped,
+            (None, Some(cleaned)) if self.upstream_route() == Some(UpstreamRoute::Native) => {
+                &cleaned.dropped
+            }
+            _ => &[],
+        }
     }
 }
 

@@ -162,6 +162,7 @@ async fn refuse(mut session: HttpSession, status: u16, code: &str, message: &str
         code,
         message,
         param: None,
+        details: None,
         request_id: &id,
     };
     if let Err(error) = write_refusal(&mut session, status, error.render_for_any()).await {

@@ -49,6 +49,7 @@ pub(crate) fn body_of<'a>(fault: &'a ApiError, request_id: &'a str) -> ErrorBody
         code: fault.code,
         message: &fault.message,
         param: fault.param.as_deref(),
+        details: fault.details.as_deref(),
         request_id,
     }
 }

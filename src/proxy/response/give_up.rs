@@ -135,6 +135,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             status,
             retry_after,
             said,
+            details,
             ..
         }) => {
             let said = said.clone().map(|said| match provider {
@@ -153,6 +154,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             };
             ApiError {
                 retry_after: retry_after.clone(),
+                details: details.clone(),
                 ..ApiError::upstream_error(shown, message)
             }
         }

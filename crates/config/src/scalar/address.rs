@@ -63,17 +63,43 @@ impl BaseUrl {
 }
 
 /// Returns true for link-local addresses (RFC 3927, RFC 4291 section 2.5.6) and for clouds' metadata
-/// services at other addresses. Both hand out secrets of the machine.
+/// services at other addresses. Both hand out secrets of the machine. An IPv4 address that an IPv6
+/// one stands for counts as well: mapped (RFC 4291, section 2.5.5.2), translated (RFC 6052, section
+/// 2.1), or tunnelled (RFC 3056, section 2).
 #[must_use]
 pub fn is_link_local(address: IpAddr) -> bool {
-    const AWS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    const ALIBABA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+    /// Addresses of AWS and Google Cloud.
+    const METADATA_V6: [Ipv6Addr; 2] = [
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    ];
+    /// Addresses of Alibaba Cloud, Azure (its platform services) and Oracle Cloud.
+    const METADATA_V4: [Ipv4Addr; 3] = [
+        Ipv4Addr::new(100, 100, 100, 200),
+        Ipv4Addr::new(168, 63, 129, 16),
+        Ipv4Addr::new(192, 0, 0, 192),
+    ];
     match address {
-        IpAddr::V4(address) => address.is_link_local() || address == ALIBABA,
-        IpAddr::V6(address) => match address.to_ipv4() {
-            Some(mapped) => is_link_local(mapped.into()),
-            None => address.is_unicast_link_local() || address == AWS_V6,
+        IpAddr::V4(address) => address.is_link_local() || METADATA_V4.contains(&address),
+        IpAddr::V6(address) => match embedded_v4(address) {
+            Some(embedded) => is_link_local(embedded.into()),
+            None => address.is_unicast_link_local() || METADATA_V6.contains(&address),
         },
+    }
+}
+
+/// Returns the IPv4 address that an IPv6 address stands for.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Some(Ipv4Addr::new(a, b, c, d))
+    };
+    match [a, b, c, d, e, f] {
+        [0x64, 0xff9b, 0, 0, 0, 0] => v4(g, h),
+        [0x64, 0xff9b, 1, ..] => v4(g, h),
+        [0x2002, high, low, ..] => v4(high, low),
+        _ => address.to_ipv4(),
     }
 }
 
@@ -275,6 +301,16 @@ mod tests {
             ("10.0.0.1", false),
             ("192.168.1.1", false),
             ("fd00::1", false),
+            ("168.63.129.16", true),
+            ("192.0.0.192", true),
+            ("fd20:ce::254", true),
+            ("::ffff:168.63.129.16", true),
+            ("64:ff9b::169.254.169.254", true),
+            ("64:ff9b:1::169.254.169.254", true),
+            ("64:ff9b::8.8.8.8", false),
+            ("2002:a9fe:a9fe::1", true),
+            ("2002:0808:0808::1", false),
+            ("fd20:ce::253", false),
             ("8.8.8.8", false),
         ] {
             assert_eq!(

@@ -246,12 +246,15 @@ impl RuleChecker<'_, '_> {
     fn client(&mut self, spec: &Condition, nodes: &mut Vec<ConditionNode>) {
         if let Some(pattern) = &spec.model {
             let glob = Pattern::new(pattern);
-            if !self.names.may_be_asked(&glob) {
-                let near = self.near(pattern, self.names.models.iter());
-                self.warn(
-                    "model",
-                    &format!("`{pattern}` matches no public model{near}"),
+            let near = self.near(pattern, self.names.models.iter());
+            // A provider that serves any name serves a misspelt one too.
+            let is_misspelt =
+                glob.is_literal() && !near.is_empty() && !self.names.routes_to(pattern);
+            if !self.names.may_be_asked(&glob) || (is_misspelt && pattern != "auto") {
+                let problem = format!(
+                    "`{pattern}` matches neither a public model nor one that a provider lists{near}"
                 );
+                self.warn("model", &problem);
             }
             nodes.push(ConditionNode::Test(Test::Model(glob)));
         }

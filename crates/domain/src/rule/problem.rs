@@ -71,9 +71,16 @@ impl RuleNames<'_> {
 
     /// Returns true if a request that rules apply to may ask for a model that this pattern matches.
     pub(super) fn may_be_asked(&self, glob: &Pattern) -> bool {
+        let name = glob.as_str();
         if glob.is_literal() {
-            return glob.as_str() == "auto" || self.models.contains(glob.as_str());
+            let mut providers = self.providers.values();
+            return name == "auto"
+                || self.models.contains(name)
+                || providers.any(|list| list.allows(name));
         }
-        glob.matches("auto") || self.models.iter().any(|model| glob.matches(model))
+        let mut served = self.providers.values().flat_map(|list| list.patterns());
+        glob.matches("auto")
+            || self.models.iter().any(|model| glob.matches(model))
+            || served.any(|pattern| !pattern.is_literal() || glob.matches(pattern.as_str()))
     }
 }

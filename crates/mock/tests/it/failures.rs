@@ -303,6 +303,17 @@ async fn the_first_requests_fail_and_the_next_succeed() {
 }
 
 #[tokio::test]
+async fn every_nth_request_fails() {
+    let mock = mock().await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        let body = whole("m:fail_every=3:status=503");
+        statuses.push(post(&mock, CHAT, &body).send().await.status);
+    }
+    assert_eq!(statuses, [200, 200, 503, 200, 200, 503]);
+}
+
+#[tokio::test]
 async fn a_required_key_is_required() {
     let config = MockConfig {
         require_key: Some("sk-right".into()),

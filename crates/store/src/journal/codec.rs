@@ -7,13 +7,13 @@ use llm_router_domain::ledger::{
     Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, EstimateMethod, ServiceTier, Usage, UsageSource};
+use llm_router_domain::usage::{EstimateMethod, Fee, ServiceTier, Usage, UsageSource};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::fields::{estimate_method, format_named, service_tier};
+use crate::fields::{CLASSES, estimate_method, format_named, service_tier};
 
 /// Texts that come from clients are cut off here, in bytes.
 const MAX_TEXT: usize = 512;
@@ -244,11 +244,11 @@ impl AttemptRow<'_> {
     }
 }
 
-impl From<&Usage> for UsageRow<'static> {
-    fn from(usage: &Usage) -> Self {
+impl<'a> From<&'a Usage> for UsageRow<'a> {
+    fn from(usage: &'a Usage) -> Self {
         Self {
-            tokens: Class::ALL.map(|class| usage.get(class)),
-            web_searches: usage.web_searches,
+            tokens: CLASSES.map(|class| usage.get(class)),
+            web_searches: u64::from(usage.uses(Fee::WebSearch)),
             service_tier: service_tier(usage),
             estimated: estimate_method(usage),
         }
@@ -258,10 +258,10 @@ impl From<&Usage> for UsageRow<'static> {
 impl UsageRow<'_> {
     fn into_usage(self) -> Usage {
         let mut usage = Usage::default();
-        for (class, tokens) in Class::ALL.into_iter().zip(self.tokens) {
+        for (class, tokens) in CLASSES.into_iter().zip(self.tokens) {
             usage.set(class, tokens);
         }
-        usage.web_searches = self.web_searches;
+        usage.set_uses(Fee::WebSearch, self.web_searches);
         usage.service_tier = self
             .service_tier
             .map_or_else(Default::default, ServiceTier::from_name);

@@ -7,7 +7,7 @@ use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use llm_router_domain::ledger::{Disconnect, LedgerEntry, LedgerSums};
-use llm_router_domain::usage::Class;
+use llm_router_domain::usage::Fee;
 use rust_decimal::Decimal;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::store_error;
 use crate::cost_sql::COUNTS;
 use crate::error::StoreError;
-use crate::fields::{COLUMNS, estimate_method, explanation_text, service_tier, to_i64};
+use crate::fields::{CLASSES, COLUMNS, estimate_method, explanation_text, service_tier, to_i64};
 use crate::ledger::first_id;
 use crate::rollup::{BatchLine, RollUp, RollUpKind, counts, lines, spent_lines};
 
@@ -142,7 +142,7 @@ async fn insert_entries(
 
 fn entry_columns(entries: &[LedgerEntry]) -> Vec<Column> {
     let mut columns = attempt_columns(entries);
-    for class in Class::ALL {
+    for class in CLASSES {
         columns.push(column(entries, |e| to_i64(e.outcome.usage.get(class))));
     }
     columns.extend(outcome_columns(entries));
@@ -176,8 +176,10 @@ fn attempt_columns(entries: &[LedgerEntry]) -> Vec<Column> {
 fn outcome_columns(entries: &[LedgerEntry]) -> Vec<Column> {
     let micros = |time: Option<u32>| time.map(i64::from);
     vec![
-        column(entries, |e| to_i64(e.outcome.usage.web_searches)),
-        column(entries, |e| service_tier(&e.outcome.usage)),
+        column(entries, |e| i64::from(e.outcome.usage.uses(Fee::WebSearch))),
+        column(entries, |e| {
+            service_tier(&e.outcome.usage).map(str::to_owned)
+        }),
         column(entries, |e| estimate_method(&e.outcome.usage)),
         column(entries, |e| i32::from(e.outcome.status)),
         column(entries, |e| e.outcome.error.as_deref().map(clean)),

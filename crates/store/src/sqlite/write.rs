@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use llm_router_domain::ledger::{LedgerEntry, LedgerSums};
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::Class;
+use llm_router_domain::usage::Fee;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Transaction, params};
 use rust_decimal::Decimal;
@@ -13,7 +13,7 @@ use rust_decimal::prelude::ToPrimitive;
 
 use crate::cost_sql::COUNTS;
 use crate::fields::{
-    COLUMN_COUNT, COLUMNS, estimate_method, explanation_text, service_tier, to_i64,
+    CLASSES, COLUMN_COUNT, COLUMNS, estimate_method, explanation_text, service_tier, to_i64,
 };
 use crate::ledger::first_id;
 use crate::rollup::{BatchLine, RollUp, RollUpKind, counts, lines, spent_lines};
@@ -82,9 +82,9 @@ fn insert_entry(
 ) -> rusqlite::Result<usize> {
     let (attempt, outcome) = (&entry.attempt, &entry.outcome);
     let usage = &outcome.usage;
-    let tokens = Class::ALL.map(|class| to_i64(usage.get(class)));
+    let tokens = CLASSES.map(|class| to_i64(usage.get(class)));
     let (at, revision) = (attempt.at.as_microsecond(), to_i64(attempt.revision));
-    let searches = to_i64(usage.web_searches);
+    let searches = i64::from(usage.uses(Fee::WebSearch));
     let (tier, estimated) = (service_tier(usage), estimate_method(usage));
     let (ending, format) = (outcome.ending.name(), attempt.format.name());
     let disconnect = outcome

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::{Endpoint, Format};
+use memchr::memmem::find;
 use serde_json::Value;
 
 use crate::error::ErrorBody;
@@ -31,7 +32,6 @@ use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
 use crate::translate::provider_error::ProviderError;
-use crate::translate::tool_id::NAME_LIMIT;
 use crate::usage::UsageLayout;
 
 /// The table of formats.
@@ -53,11 +53,6 @@ pub(crate) trait Codec: Sync {
 
     /// The company that defined the format. A file kept there is known in all of its formats.
     fn vendor(&self) -> &'static str;
-
-    /// The longest tool name that a request may have, in bytes.
-    fn tool_name_limit(&self) -> usize {
-        NAME_LIMIT
-    }
 
     /// The path and query of a request, below the provider's base URL.
     fn path(&self, model: &str, stream: bool) -> String;
@@ -163,11 +158,24 @@ pub(crate) trait ClientCodec: Sync {
     /// A writer for the events of one streamed response.
     fn stream_writer(&self, context: ResponseContext) -> Box<dyn WriteStream>;
 
+    /// Returns true if streams begin with the input's tokens, which are estimated where the provider
+    /// tells them at the end.
+    fn tells_input_first(&self) -> bool {
+        false
+    }
+
     /// Byte sequences that show that a request may hold thoughts of another format's provider.
     fn history_traces(&self) -> &'static [&'static [u8]];
 
-    /// Removes thoughts of other formats' providers from a request; true if there were any.
-    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> bool;
+    /// Returns true if a request may hold what [`Self::clean_history`] removes.
+    fn may_need_cleaning(&self, body: &[u8]) -> bool {
+        let mut traces = self.history_traces().iter();
+        traces.any(|trace| find(body, trace).is_some())
+    }
+
+    /// Removes thoughts of other formats' providers from a request, and what can't be had without
+    /// thoughts; the names of what was removed.
+    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'static str>;
 
     /// The names under which an endpoint may have a parameter, the one to use first; none if it has
     /// no such parameter.

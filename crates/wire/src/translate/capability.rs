@@ -28,6 +28,8 @@ pub(crate) struct Claude {
     pub(crate) xhigh: bool,
     /// Takes `strict` tools and output schemas.
     pub(crate) structured: bool,
+    /// Goes on from what the assistant began.
+    pub(crate) prefill: bool,
 }
 
 /// Capabilities of the Claude model of this name (docs.claude.com: models overview, extended
@@ -42,6 +44,7 @@ pub(crate) fn claude(model: &str) -> Claude {
             hides_thoughts: false,
             xhigh: false,
             structured: false,
+            prefill: true,
         };
     };
     let version = (major, minor);
@@ -62,6 +65,7 @@ pub(crate) fn claude(model: &str) -> Claude {
         hides_thoughts: version >= (4, 7),
         xhigh: version >= (4, 7),
         structured: version >= (4, if opus { 1 } else { 5 }),
+        prefill: version < (4, 6),
     }
 }
 
@@ -125,6 +129,12 @@ pub(crate) fn gemini_checks_signatures(model: &str) -> bool {
     matches!(gemini_thinking(model), GeminiThinking::Level { .. })
 }
 
+/// Returns true if the Gemini model of this name takes penalties: from 2.5 on they are refused
+/// ("Penalty is not enabled for models/gemini-2.5-flash").
+pub(crate) fn gemini_takes_penalties(model: &str) -> bool {
+    !model.contains("gemini-") || gemini_thinking(model) == GeminiThinking::No
+}
+
 /// Thinking of an OpenAI model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenAiThinking {
@@ -155,6 +165,23 @@ pub(crate) fn openai_thinking(model: &str) -> OpenAiThinking {
         return OpenAiThinking::Yes { none: false };
     }
     OpenAiThinking::Unknown
+}
+
+/// Returns true if the OpenAI model of this name takes texts to stop at: models that reason refuse
+/// them from o3 on (`openai` types: "Not supported with latest reasoning models").
+pub(crate) fn openai_takes_stops(model: &str) -> bool {
+    !matches!(openai_thinking(model), OpenAiThinking::Yes { .. }) || is_openai(model, &["o1"])
+}
+
+/// Returns true if the OpenAI model of this name takes `parallel_tool_calls`, which o1, o3 and o4
+/// refuse whatever its value.
+pub(crate) fn openai_takes_parallel_tools(model: &str) -> bool {
+    !is_openai(model, &["o1", "o3", "o4"])
+}
+
+fn is_openai(model: &str, prefixes: &[&str]) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -79,11 +79,42 @@ pub(crate) fn media_type_of(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The content of a text file, if it is one: base64 of UTF-8 under a `text/` type.
+/// Media types besides `text/…` whose files are text.
+const TEXTUAL: [&str; 17] = [
+    "json",
+    "jsonl",
+    "x-ndjson",
+    "xml",
+    "yaml",
+    "x-yaml",
+    "toml",
+    "csv",
+    "javascript",
+    "x-javascript",
+    "ecmascript",
+    "typescript",
+    "x-typescript",
+    "x-python",
+    "x-sh",
+    "sql",
+    "graphql",
+];
+
+/// Returns true if files of this media type are text.
+pub(crate) fn is_textual(media_type: &str) -> bool {
+    let of_application =
+        |name: &str| TEXTUAL.contains(&name) || name.ends_with("+json") || name.ends_with("+xml");
+    media_type.starts_with("text/")
+        || media_type
+            .strip_prefix("application/")
+            .is_some_and(of_application)
+}
+
+/// The content of a text file, if it is one: base64 of UTF-8 under a type of text.
 pub(crate) fn text_content(media_type: &str, data: &str) -> Option<String> {
     use base64::Engine as _;
 
-    if !media_type.starts_with("text/") {
+    if !is_textual(media_type) {
         return None;
     }
     let bytes = base64::engine::general_purpose::STANDARD
@@ -133,6 +164,10 @@ mod tests {
     #[test]
     fn decodes_text_only() {
         assert_eq!(text_content("text/plain", "aGk=").as_deref(), Some("hi"));
+        assert_eq!(
+            text_content("application/ld+json", "aGk=").as_deref(),
+            Some("hi")
+        );
         assert_eq!(text_content("application/pdf", "aGk="), None);
         assert_eq!(text_content("text/plain", "!"), None);
     }

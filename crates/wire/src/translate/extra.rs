@@ -1,7 +1,7 @@
 //! Fields that no neutral one stands for: carried by name where the target has them too.
 
 use super::emit::ObjectWriter;
-use super::json::Json;
+use super::json::{Json, Object};
 use super::neutral::Extra;
 use super::policy::{Feature, Losses};
 
@@ -24,15 +24,26 @@ pub(crate) fn write(
 
 fn asks_nothing(extra: &Extra<'_>) -> bool {
     let is = |text: &str| extra.value.as_str() == Some(text);
+    if extra.value.as_array().is_some_and(<[_]>::is_empty) {
+        return true;
+    }
     match extra.name.as_ref() {
         "store" | "background" | "moderation" => extra.value.as_bool() == Some(false),
         "truncation" => is("disabled"),
         "speed" => is("standard"),
         "include" => all(&extra.value, "reasoning.encrypted_content"),
         "modalities" => all(&extra.value, "text"),
-        "betas" => extra.value.as_array().is_some_and(<[_]>::is_empty),
+        "context_management" => {
+            let edits = extra.value.get("edits");
+            is_empty(&extra.value) || edits.and_then(Json::as_array).is_some_and(<[_]>::is_empty)
+        }
+        "container" | "metadata" => is_empty(&extra.value),
         _ => false,
     }
+}
+
+fn is_empty(value: &Json<'_>) -> bool {
+    matches!(value, Json::Object(Object(fields)) if fields.is_empty())
 }
 
 fn all(list: &Json<'_>, text: &str) -> bool {

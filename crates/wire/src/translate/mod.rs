@@ -6,7 +6,9 @@
 //! ([`neutral`], [`event`]), so a new format is one module. What can't be expressed is left out and
 //! reported, or refused: [`policy`] holds the table.
 
+mod call_ids;
 pub(crate) mod capability;
+mod conversation;
 mod count;
 pub(crate) mod data_url;
 pub(crate) mod emit;
@@ -14,6 +16,7 @@ pub(crate) mod event;
 pub(crate) mod extra;
 mod history;
 pub(crate) mod json;
+pub(crate) mod limits;
 pub(crate) mod neutral;
 pub(crate) mod options;
 pub(crate) mod policy;
@@ -28,12 +31,15 @@ pub(crate) mod turns;
 pub(crate) mod typed;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
+use serde_json::Value;
 
 pub use count::{translate_count_request, translate_count_response};
-pub use history::clean_history;
+pub use history::{CleanedHistory, clean_history};
+pub use limits::limits_as_markdown;
 pub use options::{ChatDialect, RequestOptions, ResponseContext, TranslatedRequest};
 pub use policy::{Compat, table_as_markdown};
 pub use provider_error::translate_error;
@@ -41,7 +47,9 @@ pub(crate) use stream::{StreamEnd, StreamTranslator};
 
 use crate::error::without_bom;
 use crate::formats::{client_codec, codec};
+use crate::prompt::Prompt;
 use json::Json;
+use neutral::{NeutralResponse, PartKind};
 use policy::Losses;
 
 /// Error of a translation, as the client is to see it.
@@ -56,6 +64,8 @@ pub struct TranslateError {
     pub message: String,
     /// The field at fault, as the client spells it.
     pub param: Option<String>,
+    /// Anthropic's `error.details`, by which its SDKs choose what to do.
+    pub details: Option<Box<Value>>,
 }
 
 impl TranslateError {
@@ -65,6 +75,7 @@ impl TranslateError {
             code: Cow::Borrowed("invalid_value"),
             message: format!("The field \"{param}\" must be {expected}."),
             param: Some(param.to_owned()),
+            details: None,
         }
     }
 
@@ -74,6 +85,7 @@ impl TranslateError {
             code: Cow::Borrowed("invalid_value"),
             message: format!("The field \"{param}\" is missing."),
             param: Some(param.to_owned()),
+            details: None,
         }
     }
 
@@ -83,7 +95,17 @@ impl TranslateError {
             code: Cow::Borrowed("unsupported_parameter"),
             message,
             param: Some(param.to_owned()),
+            details: None,
         }
+    }
+
+    /// A value beyond a limit of the target.
+    pub(crate) fn beyond(param: &str, limit: &str) -> Self {
+        let message = format!(
+            "\"{param}\" is beyond what this model takes at its provider: {limit}. Change it, or ask \
+             for a model that takes it."
+        );
+        Self::unsupported_field(param, message)
     }
 
     pub(crate) fn not_json(error: &serde_json::Error) -> Self {
@@ -92,6 +114,7 @@ impl TranslateError {
             code: Cow::Borrowed("invalid_json"),
             message: format!("The request body is not valid JSON: {error}."),
             param: None,
+            details: None,
         }
     }
 
@@ -101,6 +124,7 @@ impl TranslateError {
             code: Cow::Borrowed("upstream_error"),
             message: message.to_owned(),
             param: None,
+            details: None,
         }
     }
 
@@ -110,6 +134,14 @@ impl TranslateError {
             code: Cow::Borrowed("unsupported_format"),
             message: format!("Requests in the format {format} can't be translated."),
             param: None,
+            details: None,
+        }
+    }
+
+    pub(crate) fn with_details(self, details: Value) -> Self {
+        Self {
+            details: Some(Box::new(details)),
+            ..self
         }
     }
 
@@ -158,12 +190,28 @@ pub fn translate_request(
         code: Cow::Borrowed("invalid_json"),
         message: "The request body must be a JSON object.".to_owned(),
         param: None,
+        details: None,
     })?;
     let client = client_codec(from)?;
     let echo = client.echo(&object);
-    let request = client.read_request(object)?;
+    let ceiling = limits::ceiling_name(&object);
+    let mut request = client.read_request(object)?;
     let target = codec(to);
     let mut losses = Losses::new(options.compat, from, to);
+    let mut context = options.context(target_model, &request, echo);
+    context.call_ids = Arc::new(conversation::call_ids(&request));
+    if request.stream && client.tells_input_first() {
+        context.estimated_input = Prompt::read(body).ok().map(|prompt| prompt.tokens());
+    }
+    conversation::arrange(&mut request, &mut losses);
+    let destination = limits::Target {
+        format: to,
+        dialect: options.dialect,
+        model: target_model,
+        max_output: options.max_output,
+        ceiling,
+    };
+    context.renamed_tools = limits::fit(&mut request, destination, &mut losses);
     let mut out = BytesMut::with_capacity(body.len() + body.len() / 8 + 256);
     target.write_request(&request, target_model, options, &mut losses, &mut out);
     Ok(TranslatedRequest {
@@ -172,7 +220,7 @@ pub fn translate_request(
         stream: request.stream,
         headers: target.request_headers(),
         dropped: losses.finish()?,
-        context: options.context(to, target_model, &request, echo),
+        context,
     })
 }
 
@@ -199,8 +247,21 @@ pub fn translate_response(
         }
     };
     let client = client_codec(to)?;
-    let response = codec(from).read_response(json, context)?;
+    let mut response = codec(from).read_response(json, context)?;
+    take_call_ids(&mut response, context);
     let mut out = BytesMut::with_capacity(body.len() + 256);
     client.write_response(&response, context, &mut out);
     Ok(out.freeze())
+}
+
+/// Gives every call of an answer an id of its own within the conversation.
+fn take_call_ids(response: &mut NeutralResponse<'_>, context: &ResponseContext) {
+    let mut ids = context.free_call_ids();
+    let choices = response.choices.iter_mut();
+    for part in choices.flat_map(|choice| &mut choice.parts) {
+        if let PartKind::ToolCall(call) = &mut part.kind {
+            let id = std::mem::take(&mut call.id);
+            call.id = ids.take_or_make(id, &context.request_id);
+        }
+    }
 }

@@ -259,9 +259,11 @@ pub(crate) enum PartKind<'a> {
     Thinking(Thinking<'a>),
     ToolCall(ToolCall<'a>),
     ToolResult(ToolResult<'a>),
-    /// Content that only its own format has: server tools and their results, search results.
+    /// Content that only its own format has: server tools and their results.
     Foreign {
         kind: Text<'a>,
+        /// The id that a call and its result share.
+        id: Option<Text<'a>>,
     },
 }
 

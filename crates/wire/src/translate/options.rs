@@ -1,14 +1,14 @@
 //! Inputs of a translation besides the request, and its results. It must not translate.
 
-use bytes::Bytes;
-use llm_router_domain::format::Format;
+use std::collections::HashSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 pub use llm_router_domain::format::ChatDialect;
 
+use super::call_ids::CallIds;
 use super::neutral::{NeutralRequest, Tool};
 use super::policy::Compat;
-use super::tool_id;
-use crate::formats::codec;
 
 /// Settings of a translation.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct RequestOptions {
     pub no_usage_chunk: bool,
     /// `max_tokens` where the client gives none and the target needs one; by model if unset.
     pub default_max_tokens: Option<u64>,
+    /// The most tokens of output that the model gives, where that is known.
+    pub max_output: Option<u64>,
     /// Unix seconds, for answers whose provider gives no time.
     pub now: u64,
     /// The router's id of the request, for answers and tool calls without an id of their own.
@@ -58,16 +60,21 @@ pub struct ResponseContext {
     pub include_usage: bool,
     /// Names of tools that take free text, which went out as functions.
     pub custom_tools: Vec<String>,
-    /// Names of tools that went out shortened: as sent, and as the client knows them.
+    /// Names of tools that went out changed: as sent, and as the client knows them.
     pub renamed_tools: Vec<(String, String)>,
     /// Fields of the request that Responses repeats in every answer, written out.
     pub echo: String,
+    /// Ids of the calls in the request's history, which no call of the answer may have again.
+    pub call_ids: Arc<HashSet<String>>,
+    /// The input of the request in tokens, estimated: for formats that tell it before the provider
+    /// does.
+    pub estimated_input: Option<u64>,
 }
 
 impl RequestOptions {
+    /// The context of the answer to a request, as long as no tool of it has another name.
     pub(super) fn context(
         &self,
-        to: Format,
         model: &str,
         request: &NeutralRequest<'_>,
         echo: String,
@@ -78,13 +85,19 @@ impl RequestOptions {
             request_id: self.request_id.clone(),
             include_usage: request.include_usage,
             custom_tools: custom_tools(request),
-            renamed_tools: tool_id::renames(request, codec(to).tool_name_limit()),
+            renamed_tools: Vec::new(),
             echo,
+            ..ResponseContext::default()
         }
     }
 }
 
 impl ResponseContext {
+    /// Ids that calls of the answer may take.
+    pub(crate) fn free_call_ids(&self) -> CallIds {
+        CallIds::beside(&self.call_ids)
+    }
+
     /// The id of an answer as the client's format has them; the provider's own stays readable.
     pub(crate) fn answer_id(&self, prefix: &str, id: Option<&str>) -> String {
         match id.filter(|id| !id.is_empty()) {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use llm_router_domain::format::Format;
+use serde_json::{Value, json};
 
 pub use llm_router_domain::format::Compat;
 
@@ -86,13 +87,13 @@ table! {
         => As("`system` message"), As("`system` and `developer` items"), As("top-level `system`"), As("`systemInstruction`");
     /// Images by URL or as data.
     Images: "messages.content.image_url", "input.content.image_url", "messages.content.image"
-        => As("`image_url`"), As("`input_image`"), As("`image` block"), As("`inlineData`, `fileData`");
+        => Partly("`image_url`: PNG, JPEG, WebP, GIF", Refused), Partly("`input_image`: PNG, JPEG, WebP, GIF", Refused), Partly("`image` block: PNG, JPEG, WebP, GIF", Refused), Partly("`inlineData`, `fileData`: PNG, JPEG, WebP, HEIC", Refused);
     /// Resolution at which to look at an image.
     ImageDetail: "messages.content.image_url.detail", "input.content.detail", ""
         => Carried, Carried, Lost(Dropped), Lost(Dropped);
     /// PDF and text documents as data.
     Files: "messages.content.file.file_data", "input.content.file_data", "messages.content.document"
-        => As("`file`; plain text becomes text"), As("`input_file`; plain text becomes text"), Partly("`document`: PDF and text", Refused), As("`inlineData`");
+        => As("`file`; plain text becomes text"), As("`input_file`; plain text becomes text"), Partly("`document`: PDF and text", Refused), Partly("`inlineData`: PDF, media; text", Refused);
     /// Documents by URL.
     FileUrl: "", "input.content.file_url", "messages.content.source.url"
         => Lost(Refused), As("`file_url`"), As("`document` by URL"), As("`fileData`");
@@ -110,7 +111,7 @@ table! {
         => Carried, Lost(Refused), Lost(Refused), As("`inlineData`");
     /// Prompt-cache markers.
     CacheControl: "messages.content.cache_control", "", "cache_control"
-        => Lost(Dropped), Lost(Dropped), Carried, Lost(Dropped);
+        => Lost(Dropped), Lost(Dropped), Partly("4 markers", Dropped), Lost(Dropped);
     /// Names that tell participants apart.
     Name: "messages.name", "", ""
         => Carried, Lost(Strict), Lost(Strict), Lost(Strict);
@@ -120,12 +121,33 @@ table! {
     /// Content that only its own format has, such as results of server tools.
     ForeignContent: "messages.content", "input", "messages.content"
         => Lost(Strict), Lost(Strict), Lost(Strict), Lost(Strict);
+    /// Text of the assistant's that the model is to go on from.
+    Prefill: "messages.prefill", "input.prefill", "messages.prefill"
+        => Carried, Carried, Partly("carried before Claude 4.6; later `Continue.` by the user follows it", Strict), Carried;
+    /// Calls of tools in earlier turns.
+    ToolCalls: "messages.tool_calls", "input.function_call", "messages.content.tool_use"
+        => Partly("`tool_calls`; a call goes with its result", Strict), Partly("`function_call`; a call goes with its result", Strict), Partly("`tool_use`; a call goes with its result", Strict), Partly("`functionCall`; a call goes with its result", Strict);
+    /// Their results.
+    ToolResults: "messages.tool", "input.function_call_output", "messages.content.tool_result"
+        => Partly("`tool` message; a result goes with its call", Strict), Partly("`function_call_output`; a result goes with its call", Strict), Partly("`tool_result`; a result goes with its call", Strict), Partly("`functionResponse`; a result goes with its call", Strict);
+    /// Calls and results of tools that other formats lack: code execution, MCP, shells, patches.
+    ForeignCalls: "", "input.shell_call", "messages.content.mcp_tool_use"
+        => As("text"), As("text"), As("text"), As("text");
+    /// A summary in place of earlier turns: as text, where it is text.
+    Compaction: "", "input.compaction", "messages.content.compaction"
+        => Partly("text; if encrypted", Refused), Partly("text; if encrypted", Refused), Partly("text; if encrypted", Refused), Partly("text; if encrypted", Refused);
+    /// Earlier turns kept at Anthropic.
+    Thread: "", "", "thread"
+        => Lost(Refused), Lost(Refused), Lost(Refused), Lost(Refused);
     /// Items kept at a provider.
     ItemReference: "", "input.item_reference", ""
         => Lost(Refused), Carried, Lost(Refused), Lost(Refused);
     /// Tools with a schema.
     Tools: "tools.function", "tools.function", "tools"
-        => As("`function`"), As("`function`"), As("`input_schema`"), As("`parametersJsonSchema`");
+        => Partly("`function`, 128 of them", Strict), Partly("`function`, 128 of them", Strict), As("`input_schema`"), Partly("`parametersJsonSchema`, 512 of them", Strict);
+    /// Schemas of tools that aren't plain objects.
+    ToolSchema: "tools.function.parameters", "tools.parameters", "tools.input_schema"
+        => Partly("an object; alternatives are merged", Strict), Partly("an object; alternatives are merged", Strict), Partly("an object; alternatives are merged", Strict), Partly("an object; alternatives are merged", Strict);
     /// Tools that take free text.
     CustomTools: "tools.custom", "tools.custom", ""
         => As("function with one string, `input`"), Carried, As("tool with one string, `input`"), As("function with one string, `input`");
@@ -134,7 +156,7 @@ table! {
         => Lost(Strict), Lost(Strict), Lost(Strict), Lost(Strict);
     /// Arguments guaranteed to fit the schema.
     ToolStrict: "tools.function.strict", "tools.strict", "tools.strict"
-        => Carried, Carried, Partly("`strict`, on models with structured outputs", Dropped), Lost(Dropped);
+        => Partly("carried where the schema allows it", Dropped), Partly("carried where the schema allows it", Dropped), Partly("`strict`, on models with structured outputs, where the schema allows it", Dropped), Lost(Dropped);
     /// Settings that only Anthropic's tools have: `defer_loading`, `allowed_callers`, `input_examples` …
     ToolExtras: "", "", "tools.defer_loading"
         => Lost(Strict), Lost(Strict), Carried, Lost(Strict);
@@ -143,7 +165,7 @@ table! {
         => As("`tool_choice`"), As("`tool_choice`"), As("`tool_choice`; of allowed tools the others are left out"), As("`functionCallingConfig`");
     /// One call at a time.
     ParallelTools: "parallel_tool_calls", "parallel_tool_calls", "tool_choice.disable_parallel_tool_use"
-        => As("`parallel_tool_calls`"), As("`parallel_tool_calls`"), As("`disable_parallel_tool_use`"), Lost(Strict);
+        => Partly("`parallel_tool_calls`, on models that take it", Strict), Partly("`parallel_tool_calls`, on models that take it", Strict), As("`disable_parallel_tool_use`"), Lost(Strict);
     /// A tool result that is an error.
     ToolError: "", "", "messages.content.is_error"
         => Lost(Dropped), Lost(Dropped), Carried, As("`response.error`");
@@ -152,7 +174,7 @@ table! {
         => As("a `user` message after the results"), As("parts of the output"), As("blocks of the result"), As("`functionResponse.parts`");
     /// Ceiling of the answer's length.
     MaxTokens: "max_completion_tokens", "max_output_tokens", "max_tokens"
-        => As("`max_completion_tokens`; `max_tokens` to compatible servers"), As("`max_output_tokens`"), As("`max_tokens`; by model where the client gives none"), As("`maxOutputTokens`");
+        => Partly("`max_completion_tokens`; `max_tokens` to compatible servers; up to the model's ceiling", Strict), Partly("`max_output_tokens`, from 16 up to the model's ceiling", Strict), Partly("`max_tokens`, up to the model's ceiling; by model where the client gives none", Strict), Partly("`maxOutputTokens`, up to the model's ceiling", Strict);
     /// Randomness.
     Temperature: "temperature", "temperature", "temperature"
         => Partly("carried to models that take it", Dropped), Partly("carried to models that take it", Dropped), Partly("carried up to 1, without thinking", Strict), Carried;
@@ -164,40 +186,40 @@ table! {
         => Partly("carried to compatible servers", Strict), Lost(Strict), Partly("carried without thinking", Strict), As("`topK`");
     /// Several answers.
     Choices: "n", "", ""
-        => Carried, Lost(Refused), Lost(Refused), As("`candidateCount`");
+        => Carried, Lost(Refused), Lost(Refused), Partly("`candidateCount`, up to 8", Refused);
     /// Repeatable sampling.
     Seed: "seed", "", ""
-        => Carried, Lost(Strict), Lost(Strict), Carried;
+        => Carried, Lost(Strict), Lost(Strict), Partly("carried, in 32 bits", Strict);
     /// Texts to stop at.
     Stop: "stop", "", "stop_sequences"
-        => Partly("`stop`, to OpenAI the first 4", Strict), Lost(Strict), Partly("`stop_sequences`, but for white space", Strict), Partly("`stopSequences`, the first 5", Strict);
+        => Partly("`stop`, to OpenAI the first 4 and not to models that reason", Strict), Lost(Strict), Partly("`stop_sequences`, but for white space", Strict), Partly("`stopSequences`, the first 5", Strict);
     /// Less repetition.
     FrequencyPenalty: "frequency_penalty", "", ""
-        => Carried, Lost(Strict), Lost(Strict), As("`frequencyPenalty`");
+        => Carried, Lost(Strict), Lost(Strict), Partly("`frequencyPenalty`, before Gemini 2.5", Strict);
     /// More variety.
     PresencePenalty: "presence_penalty", "", ""
-        => Carried, Lost(Strict), Lost(Strict), As("`presencePenalty`");
+        => Carried, Lost(Strict), Lost(Strict), Partly("`presencePenalty`, before Gemini 2.5", Strict);
     /// Likelihood by token.
     LogitBias: "logit_bias", "", ""
         => Carried, Lost(Strict), Lost(Strict), Lost(Strict);
     /// Probabilities of the tokens drawn.
     Logprobs: "logprobs", "top_logprobs", ""
-        => Carried, As("`top_logprobs`"), Lost(Strict), Lost(Strict);
+        => Partly("carried, on models that don't reason", Strict), Partly("`top_logprobs`, on models that don't reason", Strict), Lost(Strict), Lost(Strict);
     /// Answers that fit a schema.
     JsonSchema: "response_format", "text.format", "output_config.format"
-        => As("`response_format`"), As("`text.format`"), As("`output_config.format`"), As("`responseJsonSchema`");
+        => Partly("`response_format`, strict where the schema allows it", Strict), Partly("`text.format`, strict where the schema allows it", Strict), Partly("`output_config.format`, bounds as description", Strict), As("`responseJsonSchema`");
     /// Answers that are any JSON.
     JsonObject: "response_format", "text.format", ""
         => As("`response_format`"), As("`text.format`"), Lost(Strict), As("`responseMimeType`");
     /// Length of the wording.
     Verbosity: "verbosity", "text.verbosity", ""
-        => Carried, Carried, Lost(Strict), Lost(Strict);
+        => Partly("carried to models that take it", Strict), Partly("carried to models that take it", Strict), Lost(Strict), Lost(Strict);
     /// Amount of thinking.
     Reasoning: "reasoning_effort", "reasoning.effort", "thinking"
         => Partly("`reasoning_effort`, on models that think", Dropped), Partly("`reasoning.effort`, on models that think", Dropped), Partly("`thinking`, or `output_config.effort`", Dropped), Partly("`thinkingLevel`, before Gemini 3 `thinkingBudget`", Dropped);
     /// The end user.
     User: "user", "user", "metadata.user_id"
-        => As("`user`"), As("`user`"), As("`metadata.user_id`"), Lost(Dropped);
+        => Partly("`user`; a hash of what is longer than 64 characters", Strict), Partly("`user`; a hash of what is longer than 64 characters", Strict), Partly("`metadata.user_id`; a hash of addresses, phone numbers and what is longer than 256 characters", Strict), Lost(Dropped);
     /// Tags for the provider's records.
     Metadata: "metadata", "metadata", ""
         => Carried, Carried, Lost(Dropped), Lost(Dropped);
@@ -281,8 +303,8 @@ impl Losses {
     /// The same, for a field with a name of its own.
     pub(crate) fn lose_as(&mut self, feature: Feature, name: &str) {
         match loss(feature, self.to) {
-            Refused => self.refuse(name),
-            Strict if self.compat == Compat::Strict => self.refuse(name),
+            Refused => self.refuse(feature, name),
+            Strict if self.compat == Compat::Strict => self.refuse(feature, name),
             Strict | Dropped => self.report(name),
         }
     }
@@ -309,16 +331,57 @@ impl Losses {
         }
     }
 
-    fn refuse(&mut self, name: &str) {
+    /// Notes that a value is beyond a limit of the target, and has been changed or left out.
+    pub(crate) fn exceed(&mut self, feature: Feature, name: &str, limit: &str) {
+        let loss = loss(feature, self.to);
+        if loss == Dropped || (loss == Strict && self.compat == Compat::Lenient) {
+            return self.report(name);
+        }
+        self.refusal
+            .get_or_insert_with(|| TranslateError::beyond(name, limit));
+    }
+
+    fn refuse(&mut self, feature: Feature, name: &str) {
         let to = self.to;
         self.refusal.get_or_insert_with(|| {
             let message = format!(
-                "\"{name}\" has no equivalent at this model's provider, which speaks {to}. \
-                 Leave it out, or ask for a model whose provider supports it."
+                "\"{name}\" has no equivalent at this model's provider, which speaks {to}. {}",
+                remedy(feature, name)
             );
-            TranslateError::unsupported_field(name, message)
+            let error = TranslateError::unsupported_field(name, message);
+            match feature {
+                Feature::Thread => error.with_details(unsupported_thread()),
+                _ => error,
+            }
         });
     }
+}
+
+/// The advice to a client whose field is refused.
+fn remedy(feature: Feature, name: &str) -> &'static str {
+    match feature {
+        Feature::ItemReference => {
+            "Send earlier items whole: SDKs do so with `store: false`. Or ask for a model whose \
+             provider keeps items."
+        }
+        Feature::ServerState if matches!(name, "previous_response_id" | "conversation") => {
+            "Send the whole conversation with each request, with `store: false` where your SDK has \
+             it, or ask for a model whose provider keeps conversations."
+        }
+        Feature::Compaction => {
+            "It is encrypted for the provider that made it: send the turns that it stands for, or \
+             ask for a model of that provider."
+        }
+        Feature::Thread => {
+            "Send the whole conversation in `messages`, or ask for a model of Anthropic's."
+        }
+        _ => "Leave it out, or ask for a model whose provider supports it.",
+    }
+}
+
+/// The details by which Anthropic's SDKs know that they have to send the whole conversation.
+fn unsupported_thread() -> Value {
+    json!({ "error_code": "thread_unsupported_request", "unsupported": ["thread"] })
 }
 
 /// Consequence of a feature that the target can't express.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use llm_router_domain::format::Format;
 use llm_router_domain::retry::{AccountError, is_out_of_money};
+use serde_json::Value;
 
 use super::json::Json;
 use crate::error::{ErrorBody, plain_text, without_bom};
@@ -22,6 +23,8 @@ pub(crate) struct ProviderError {
     pub(crate) code: Cow<'static, str>,
     pub(crate) message: String,
     pub(crate) param: Option<String>,
+    /// Anthropic's `error.details`.
+    pub(crate) details: Option<Box<Value>>,
 }
 
 /// A provider's error answer in the client's format: status and body.
@@ -76,6 +79,7 @@ impl ProviderError {
                 format!("The provider answered with status {status} and no message.")
             }),
             param: word("param").map(str::to_owned),
+            details: inner.get("details").and_then(details),
         }
     }
 
@@ -86,6 +90,7 @@ impl ProviderError {
             code: code.into(),
             message: message.to_owned(),
             param: None,
+            details: None,
         }
     }
 
@@ -105,6 +110,7 @@ impl ProviderError {
             code: &self.code,
             message: &self.message,
             param: self.param.as_deref(),
+            details: self.details.as_deref(),
             request_id,
         })
     }
@@ -117,6 +123,7 @@ impl From<ProviderError> for super::TranslateError {
             code: failure.code,
             message: failure.message,
             param: failure.param,
+            details: failure.details,
         }
     }
 }
@@ -128,6 +135,7 @@ impl From<super::TranslateError> for ProviderError {
             code: error.code,
             message: error.message,
             param: error.param,
+            details: error.details,
         }
     }
 }
@@ -245,6 +253,12 @@ fn sentence(outer: &Json<'_>, inner: &Json<'_>) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
+/// The details of an Anthropic error: an object. Google's are a list, and its own.
+fn details(found: &Json<'_>) -> Option<Box<Value>> {
+    let details: Value = serde_json::from_str(&found.to_text()).ok()?;
+    details.is_object().then(|| Box::new(details))
+}
+
 fn number_status(code: &Json<'_>) -> Option<u16> {
     let number = code
         .as_u64()
@@ -331,7 +345,7 @@ fn overflows(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

@@ -107,6 +107,14 @@ pub(crate) fn openai_refuses_sampling(model: &str, effort: Option<&str>) -> bool
     matches!(openai_thinking(model), OpenAiThinking::Yes { .. }) && effort != Some("none")
 }
 
+/// Returns true if an OpenAI model thinks in this request.
+pub(crate) fn openai_model_thinks(reasoning: Option<Reasoning>, model: &str) -> bool {
+    match openai_thinking(model) {
+        OpenAiThinking::Yes { none } => !(none && reasoning.is_some_and(Reasoning::is_off)),
+        OpenAiThinking::No | OpenAiThinking::Unknown => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use llm_router_domain::format::Format;

@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use llm_router_domain::format::Format;
 
 use super::TranslateError;
-use super::event::{AnswerEvent, ReadStream, Sink, WriteStream};
+use super::call_ids::CallIds;
+use super::event::{AnswerEvent, BlockKind, ReadStream, Sink, WriteStream};
 use super::json::{self, Json};
 use super::options::ResponseContext;
 use super::provider_error::ProviderError;
@@ -35,6 +36,7 @@ pub(crate) struct StreamTranslator {
     sequencer: Sequencer,
     writer: Box<dyn WriteStream>,
     context: ResponseContext,
+    call_ids: CallIds,
     ended: bool,
     /// The end that was written is an error.
     failed: bool,
@@ -56,6 +58,7 @@ impl StreamTranslator {
             reader: codec.stream_reader(&context),
             sequencer: Sequencer::default(),
             writer: client_codec(to)?.stream_writer(context.clone()),
+            call_ids: context.free_call_ids(),
             context,
             ended: false,
             failed: false,
@@ -85,8 +88,9 @@ impl StreamTranslator {
             return;
         };
         let (writer, mut ended) = (self.writer.as_mut(), false);
+        let (ids, seed) = (&mut self.call_ids, &self.context.request_id);
         self.codec.read_document(json, &self.context, &mut |event| {
-            write(event, writer, &mut ended, out);
+            write(with_own_id(event, ids, seed), writer, &mut ended, out);
         });
         if !ended {
             self.writer.end(out);
@@ -135,8 +139,9 @@ impl StreamTranslator {
         speak: impl FnOnce(&mut dyn ReadStream, &mut Sink<'_>),
     ) {
         let (sequencer, writer, ended) = (&mut self.sequencer, &mut self.writer, &mut self.ended);
+        let (ids, seed) = (&mut self.call_ids, &self.context.request_id);
         speak(self.reader.as_mut(), &mut |event| {
-            sequencer.push(event, &mut |event| {
+            sequencer.push(with_own_id(event, ids, seed), &mut |event| {
                 write(event, writer.as_mut(), ended, out)
             });
         });
@@ -149,6 +154,31 @@ impl StreamTranslator {
             self.failed = true;
             self.writer.fail(failure, out);
         }
+    }
+}
+
+/// Gives a call that begins an id of its own within the conversation.
+fn with_own_id<'e>(event: AnswerEvent<'e>, ids: &mut CallIds, seed: &str) -> AnswerEvent<'e> {
+    match event {
+        AnswerEvent::Open {
+            choice,
+            block,
+            kind:
+                BlockKind::Tool {
+                    id,
+                    name,
+                    signature,
+                },
+        } => AnswerEvent::Open {
+            choice,
+            block,
+            kind: BlockKind::Tool {
+                id: ids.take_or_make(id, seed),
+                name,
+                signature,
+            },
+        },
+        other => other,
     }
 }
 

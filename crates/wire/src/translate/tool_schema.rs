@@ -125,6 +125,9 @@ pub(crate) fn lose_content(kind: &str, losses: &mut Losses) {
     if kind == "item_reference" {
         return losses.lose(Feature::ItemReference);
     }
+    if kind.contains("compaction") {
+        return losses.lose(Feature::Compaction);
+    }
     let parent = losses.name(Feature::ForeignContent);
     losses.lose_as(Feature::ForeignContent, &format!("{parent}.{kind}"));
 }

@@ -40,15 +40,19 @@ pub struct UsageLayout {
     pub(crate) generates: bool,
     /// A stream reports usage only when it is asked to, by `stream_options.include_usage`.
     pub(crate) usage_option: bool,
+    /// Answers cite the pages of a web search that nothing else tells of.
+    pub(crate) cites: bool,
 }
 
-/// The types of events that end a stream.
+/// The types of events that say more than text.
 #[derive(Debug)]
 pub(crate) struct EventTypes {
     /// Of a complete response.
     pub(crate) ends: &'static [&'static [u8]],
     /// Of a failed one.
     pub(crate) failures: &'static [&'static [u8]],
+    /// Of an item of the output that is done, with the item in it.
+    pub(crate) item_done: Option<&'static [u8]>,
 }
 
 /// Convention of the figures in a usage object.

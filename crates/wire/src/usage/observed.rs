@@ -1,10 +1,17 @@
 //! A meter's observations of a response, and the usage that follows from them: reported, or
 //! estimated where the provider left it out or was cut off. It must not look at bytes.
 
-use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource, estimate_tokens};
+use llm_router_domain::inexact::Reason;
+use llm_router_domain::usage::{
+    Class, EstimateMethod, ServiceTier, Usage, UsagePart, UsageSource, estimate_tokens,
+};
+
+use crate::json;
 
 use super::UsageLayout;
 use super::counts::ProviderCounts;
+use super::iterations;
+use super::tools::ToolUses;
 
 /// A meter's observations of a response so far.
 #[derive(Clone, Debug)]
@@ -13,6 +20,16 @@ pub struct Observations {
     counts: Option<ProviderCounts>,
     /// The counts are those of the end, not a running total or a placeholder.
     counts_are_final: bool,
+    /// Uses of tools that stand outside the usage.
+    pub(super) tools: ToolUses,
+    /// The tier that stands beside the usage, or in chunks of content.
+    tier: Option<ServiceTier>,
+    /// The tier that the response's header names.
+    header_tier: Option<ServiceTier>,
+    /// Text of reasoning arrived.
+    pub(super) reasons: bool,
+    /// The response goes on at the provider, which says so.
+    pub(super) unsettled: bool,
     /// The model that the provider says it served.
     pub model: Option<String>,
     /// The provider said that the response is complete.
@@ -31,6 +48,11 @@ impl Observations {
             layout,
             counts: None,
             counts_are_final: false,
+            tools: ToolUses::new(),
+            tier: None,
+            header_tier: None,
+            reasons: false,
+            unsettled: false,
             model: None,
             finished: false,
             failed: false,
@@ -54,22 +76,79 @@ impl Observations {
     /// The usage that the provider has reported so far, final or not.
     #[must_use]
     pub fn reported_usage(&self) -> Option<Usage> {
-        self.counts.as_ref().map(|counts| counts.usage(self.layout))
+        let counts = self.counts.as_ref()?;
+        let mut usage = counts.usage(self.layout);
+        if let Some((_, included)) = self.iteration_parts(counts) {
+            iterations::subtract(&mut usage, &included);
+        }
+        self.complete(&mut usage);
+        Some(usage)
+    }
+
+    /// Adds what stands outside the usage object.
+    fn complete(&self, usage: &mut Usage) {
+        self.tools.put_into(usage, self.counts.as_ref());
+        if usage.service_tier.is_standard() {
+            usage.service_tier = self.tier.unwrap_or_default();
+        }
+        usage.service_tier = self.header_tier.unwrap_or(usage.service_tier);
+        usage.thinking |= self.reasons;
+    }
+
+    fn iteration_parts(&self, counts: &ProviderCounts) -> Option<(Vec<UsagePart>, Usage)> {
+        let iterations = counts.iterations.as_ref()?;
+        let top = counts.own_usage(self.layout.counting);
+        Some(iterations.parts(self.served_model(), &top))
+    }
+
+    /// The parts of the usage that are billed at the rates of other models, which
+    /// [`Self::usage`] leaves out.
+    #[must_use]
+    pub fn parts(&self) -> Vec<UsagePart> {
+        let iterations = self
+            .counts
+            .as_ref()
+            .and_then(|counts| self.iteration_parts(counts));
+        let mut parts = iterations.map_or_else(Vec::new, |(parts, _)| parts);
+        parts.extend(self.tools.image_part());
+        parts
+    }
+
+    /// The model that the provider says it served: the one that took over, if one did.
+    #[must_use]
+    pub fn served_model(&self) -> Option<&str> {
+        let iterations = self
+            .counts
+            .as_ref()
+            .and_then(|counts| counts.iterations.as_ref());
+        let fallback = iterations.and_then(|iterations| iterations.fallback.as_deref());
+        fallback.or(self.model.as_deref())
+    }
+
+    /// Notes the tier that the response's header names.
+    pub fn saw_header_tier(&mut self, name: &str) {
+        self.header_tier = Some(ServiceTier::from_name(name));
     }
 
     /// The usage to settle with.
     ///
     /// `complete`: the response was read to its end. Then, or once the provider's last word on
     /// usage is in, its figures hold as they are. A running total of a cut stream is raised to
-    /// what the text received so far must have taken; where nothing was reported, `input_estimate`
-    /// stands in for the input.
+    /// what the text received so far must have taken; where nothing was reported, or no input,
+    /// `input_estimate` stands in for the input.
     #[must_use]
     pub fn usage(&self, complete: bool, input_estimate: u64) -> Usage {
         let is_final = self.counts_are_final || complete || self.finished;
         match self.reported_usage() {
-            Some(usage) if is_final && !self.lacks_output(&usage) => usage,
-            Some(usage) => self.estimated_from(usage),
-            None => self.estimated_from(Usage::default().with(Class::Input, input_estimate)),
+            Some(usage) if is_final && !self.lacks_output(&usage) && !self.lacks_input(&usage) => {
+                usage
+            }
+            Some(usage) => self.estimated_from(usage, input_estimate),
+            None => {
+                let mut usage = Usage::default().with(Class::Input, input_estimate);
+                self.complete(&mut usage);
+                self.estimated_from(usage, input_estimate)
+            }
         }
     }
 
@@ -80,14 +159,39 @@ impl Observations {
         (placeholder || usage.output_total() == 0) && self.text_bytes > 0
     }
 
-    fn estimated_from(&self, mut usage: Usage) -> Usage {
+    /// Returns true if the counts say no input, though there is no answer without any, or no more
+    /// than a total of input and output.
+    fn lacks_input(&self, usage: &Usage) -> bool {
+        let total_only = self
+            .counts
+            .as_ref()
+            .is_some_and(ProviderCounts::is_total_only);
+        self.layout.generates && (usage.input_total() == 0 || total_only)
+    }
+
+    fn estimated_from(&self, mut usage: Usage, input_estimate: u64) -> Usage {
         let estimate = estimate_tokens(self.text_bytes, self.fragments);
         let missing = estimate.saturating_sub(usage.output_total());
         usage.set(
             Class::Output,
             usage.get(Class::Output).saturating_add(missing),
         );
+        if usage.input_total() == 0 {
+            usage.set(Class::Input, input_estimate);
+        } else if self
+            .counts
+            .as_ref()
+            .is_some_and(ProviderCounts::is_total_only)
+        {
+            let input = usage.get(Class::Input).saturating_sub(missing);
+            usage.set(Class::Input, input);
+        }
         usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
+        usage.inexact.add(if self.unsettled {
+            Reason::BackgroundUnsettled
+        } else {
+            Reason::UsageMissing
+        });
         usage
     }
 
@@ -101,9 +205,8 @@ impl Observations {
     }
 
     pub(super) fn saw_service_tier(&mut self, value: &[u8]) {
-        if let Some(counts) = &mut self.counts {
-            counts.read_service_tier(value);
-        }
+        let tier = json::string(value).map(|name| ServiceTier::from_name(&name));
+        self.tier = tier.or(self.tier);
     }
 
     pub(super) fn saw_model(&mut self, model: &str) {

@@ -10,13 +10,21 @@ use crate::sse::Piece;
 
 use super::body::UsageScanner;
 use super::counts::ProviderCounts;
+use super::tools::ToolUses;
 use super::{EventTypes, Observations, UsageLayout, text};
 
 /// Events that may go by before a stream is taken to name no model.
 const MODEL_TRIES: u8 = 16;
 
+/// Events at the beginning of a stream in which a tier and reasoning are looked for.
+const EARLY_EVENTS: u8 = 16;
+
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage"));
 static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model"));
+static TIER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"service_tier\""));
+static CITATION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"url_citation\""));
+static REASONING: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b"\"reasoning_content\""));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
 /// Meters the events of a stream.
@@ -24,6 +32,7 @@ static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error
 pub(crate) struct StreamMeter {
     observed: Observations,
     model_tries: u8,
+    early_events: u8,
     /// Reads an event that is too long to hold.
     long: Option<Box<UsageScanner>>,
 }
@@ -34,6 +43,7 @@ impl StreamMeter {
         Self {
             observed: Observations::new(layout),
             model_tries: MODEL_TRIES,
+            early_events: EARLY_EVENTS,
             long: None,
         }
     }
@@ -57,9 +67,10 @@ impl StreamMeter {
 
     /// Takes a part of an event that is too long to hold.
     pub(crate) fn part(&mut self, bytes: &[u8], last: bool) {
+        let tools = &self.observed.tools;
         let scanner = self
             .long
-            .get_or_insert_with(|| Box::new(UsageScanner::in_event()));
+            .get_or_insert_with(|| Box::new(UsageScanner::in_event(tools.clone())));
         scanner.feed(bytes);
         if last && let Some(scanner) = self.long.take() {
             scanner.tell(&mut self.observed, true);
@@ -83,14 +94,32 @@ impl StreamMeter {
         if text == 0 || may_hold_usage {
             self.ends_and_failures(data);
         }
+        if self.early_events > 0 {
+            self.early_events -= 1;
+            self.early(data);
+        }
+        if layout.cites {
+            self.observed.tools.cites |= CITATION.find(data).is_some();
+        }
         if self.observed.model.is_none() && self.model_tries > 0 {
             self.model_tries -= 1;
             self.model(data);
         }
     }
 
+    /// Facts that events at the beginning say, and later ones may not.
+    fn early(&mut self, data: &[u8]) {
+        if TIER.find(data).is_some() {
+            let response = json::member(data, b"response").unwrap_or(data);
+            if let Some(tier) = json::member(response, b"service_tier") {
+                self.observed.saw_service_tier(tier);
+            }
+        }
+        self.observed.reasons |= holds_reasoning(data);
+    }
+
     fn usage(&mut self, data: &[u8]) {
-        let Some(found) = UsageMember::in_data(data) else {
+        let Some(found) = UsageMember::in_data(data, &mut self.observed.tools) else {
             return;
         };
         let Some(counts) = ProviderCounts::read(found.usage) else {
@@ -123,6 +152,12 @@ impl StreamMeter {
             .find(|(key, _)| *key == b"type")
             .map(|(_, value)| value);
         let is = |names: &[&[u8]]| names.iter().any(|name| is_string(kind, name));
+        if let Some(done) = types.item_done
+            && is_string(kind, done)
+            && let Some(item) = json::member(data, b"item")
+        {
+            self.observed.tools.read_item(item);
+        }
         self.observed.finished |= is(types.ends);
         self.observed.failed |= is(types.failures);
         if kind.is_none() {
@@ -164,7 +199,8 @@ pub(super) struct UsageMember<'a> {
 
 impl<'a> UsageMember<'a> {
     /// The usage of an event or body: at the top, else in the member that the format keeps it in.
-    pub(super) fn in_data(data: &'a [u8]) -> Option<Self> {
+    /// Uses of tools that stand beside it are noted in `tools`.
+    pub(super) fn in_data(data: &'a [u8], tools: &mut ToolUses) -> Option<Self> {
         let (mut top, mut nested, mut end) = (None, None, 0);
         let mut found = Self::default();
         for member in json::members(data) {
@@ -172,7 +208,11 @@ impl<'a> UsageMember<'a> {
             let (key, value) = (data.get(member.key)?, data.get(member.value)?);
             match key {
                 b"usage" | b"usageMetadata" if json::is_object(value) => top = Some(value),
-                b"message" | b"response" | b"x_groq" => {
+                b"response" => {
+                    let usage = found.read_response(value, tools);
+                    nested = usage.map(|usage| (key, usage)).or(nested);
+                }
+                b"message" | b"x_groq" => {
                     nested = usage_in(value).map(|usage| (key, usage)).or(nested);
                     found.service_tier =
                         json::member(value, b"service_tier").or(found.service_tier);
@@ -182,8 +222,12 @@ impl<'a> UsageMember<'a> {
                     // Kimi reports within the last choice.
                     let inner = json::elements(value).find_map(usage_in);
                     nested = nested.or(inner.map(|usage| (key, usage)));
+                    tools.read_member(key, value);
                 }
                 b"service_tier" => found.service_tier = Some(value),
+                b"output" | b"tool_usage" | b"tools" | b"candidates" => {
+                    tools.read_member(key, value);
+                }
                 b"model" | b"modelVersion" => found.model = found.model.or(Some(value)),
                 b"error" => found.error |= matches!(value.first(), Some(b'{' | b'"')),
                 _ => {}
@@ -199,6 +243,29 @@ impl<'a> UsageMember<'a> {
         found.service_tier = found.service_tier.filter(|value| *value != b"null");
         Some(found)
     }
+
+    /// Reads the response within an event; its usage, if it has any.
+    fn read_response(&mut self, response: &'a [u8], tools: &mut ToolUses) -> Option<&'a [u8]> {
+        let mut usage = None;
+        for (key, value) in json::entries(response) {
+            match key {
+                b"usage" | b"usageMetadata" => usage = Some(value),
+                b"service_tier" => self.service_tier = Some(value),
+                _ => tools.read_member(key, value),
+            }
+        }
+        usage.filter(|usage| json::is_object(usage))
+    }
+}
+
+/// Returns true if a piece of an answer carries text of reasoning.
+pub(super) fn holds_reasoning(data: &[u8]) -> bool {
+    REASONING.find_iter(data).any(|at| {
+        let colon = json::skip_space(data, at + REASONING.needle().len());
+        let value = json::skip_space(data, colon + 1);
+        let value = data.get(value..).unwrap_or_default();
+        data.get(colon) == Some(&b':') && value.starts_with(b"\"") && !value.starts_with(b"\"\"")
+    })
 }
 
 fn usage_in(value: &[u8]) -> Option<&[u8]> {

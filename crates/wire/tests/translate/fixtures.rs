@@ -77,6 +77,7 @@ pub(crate) fn options() -> RequestOptions {
         compat: Compat::Lenient,
         dialect: ChatDialect::OpenAi,
         default_max_tokens: None,
+        max_output: None,
         now: 1_790_000_000,
         request_id: "req-1".to_owned(),
     }

@@ -4,8 +4,10 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod answers;
+mod conversations;
 mod documentation;
 mod fixtures;
+mod limits;
 mod properties;
 mod recordings;
 mod requests;

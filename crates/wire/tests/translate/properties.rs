@@ -168,6 +168,18 @@ fn said(body: &Value) -> Vec<String> {
     out
 }
 
+/// The same where white space at the end of the assistant's last word doesn't count: Anthropic
+/// refuses it there.
+fn as_begun(mut said: Vec<String>) -> Vec<String> {
+    if let Some(last) = said
+        .last_mut()
+        .filter(|last| last.starts_with("assistant: "))
+    {
+        last.truncate(last.trim_end().len());
+    }
+    said
+}
+
 /// Names of fields that readers look for.
 const KEYS: &str = "\
     messages role content type text tools function name id input system tool_calls arguments \
@@ -214,16 +226,16 @@ proptest! {
 
     #[test]
     fn requests_survive_the_way_there_and_back(body in conversation()) {
-        let expected = said(&body);
+        let expected = as_begun(said(&body));
         for through in [Format::OpenAiResponses, Format::AnthropicMessages] {
             let there = sent(Format::OpenAiChat, through, &body);
             let back = sent(through, Format::OpenAiChat, &there);
-            prop_assert_eq!(&said(&back), &expected, "through {}: {}", through, there);
+            prop_assert_eq!(&as_begun(said(&back)), &expected, "through {}: {}", through, there);
         }
         let there = sent(Format::OpenAiChat, Format::OpenAiResponses, &body);
         let across = sent(Format::OpenAiResponses, Format::AnthropicMessages, &there);
         let back = sent(Format::AnthropicMessages, Format::OpenAiChat, &across);
-        prop_assert_eq!(&said(&back), &expected, "through both: {}", across);
+        prop_assert_eq!(&as_begun(said(&back)), &expected, "through both: {}", across);
     }
 
     #[test]

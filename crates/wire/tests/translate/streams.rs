@@ -60,6 +60,7 @@ const BROKEN: ErrorBody<'static> = ErrorBody {
     code: "upstream_timeout",
     message: "The provider went silent.",
     param: None,
+    details: None,
     request_id: "req-1",
 };
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::civil::{Date, date};
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::price::{Amount, Cost, Price, PricePeriod, Rates};
-use llm_router_domain::usage::{Class, ServiceTier, Usage, UsageSource};
+use llm_router_domain::usage::{Class, Fee, ServiceTier, Usage, UsageSource};
 use llm_router_wire::usage::Observations;
 use serde_json::Value;
 
@@ -83,6 +84,7 @@ fn check(name: &str, fixture: &Value, observed: &Observations) {
     let usage = observed.usage(complete, estimate);
     let expect = &fixture["expect"];
     check_usage(name, expect, &usage);
+    check_beside(name, expect, observed, &usage);
     let cost = match price(&fixture["price"]).cost(&usage, DAY) {
         Cost::Usd(usd) => usd.to_string(),
         Cost::Unpriced => "unpriced".to_owned(),
@@ -100,6 +102,51 @@ fn check(name: &str, fixture: &Value, observed: &Observations) {
     }
 }
 
+fn check_beside(name: &str, expect: &Value, observed: &Observations, usage: &Usage) {
+    let text = |key: &str| expect[key].as_str().unwrap_or_default().to_owned();
+    let cost = usage.reported_cost.map(|cost| cost.to_string());
+    for (key, seen, usual) in [
+        ("tier", usage.service_tier.name(), "standard"),
+        ("geo", usage.inference_geo.as_str(), ""),
+        ("speed", usage.speed.as_str(), ""),
+        ("search_context", usage.search_context.as_str(), ""),
+        ("reported_cost", cost.as_deref().unwrap_or_default(), ""),
+    ] {
+        // Fixtures that aren't about tiers may have any.
+        if key != "tier" || expect[key].is_string() {
+            let expected = expect[key].as_str().unwrap_or(usual);
+            assert_eq!(seen, expected, "{name}: {key}");
+        }
+    }
+    if let Some(thinking) = expect["thinking"].as_bool() {
+        assert_eq!(usage.thinking, thinking, "{name}: thinking");
+    }
+    let served = expect["served"].is_string().then(|| text("served"));
+    let served = served.or_else(|| expect["model"].as_str().map(str::to_owned));
+    assert_eq!(observed.served_model(), served.as_deref(), "{name}: served");
+    let classes = |usage: &Usage| -> Value {
+        usage
+            .iter()
+            .map(|(class, n)| (class.name().to_owned(), Value::from(n)))
+            .collect()
+    };
+    let parts: Vec<Value> = observed
+        .parts()
+        .iter()
+        .map(|part| serde_json::json!({"model": part.model, "usage": classes(&part.usage)}))
+        .collect();
+    let expected = expect["parts"].as_array().cloned().unwrap_or_default();
+    assert_eq!(parts, expected, "{name}: parts");
+    let reasons: Vec<Value> = usage.inexact.iter().map(|r| r.name().into()).collect();
+    let estimated = usage.is_estimated() && expect["inexact"].is_null();
+    let expected = if estimated {
+        vec!["usage_missing".into()]
+    } else {
+        expect["inexact"].as_array().cloned().unwrap_or_default()
+    };
+    assert_eq!(reasons, expected, "{name}: reasons");
+}
+
 fn check_usage(name: &str, expect: &Value, usage: &Usage) {
     let found: BTreeMap<&str, u64> = usage.iter().map(|(c, n)| (c.name(), n)).collect();
     let expected: BTreeMap<&str, u64> = expect["usage"]
@@ -109,8 +156,17 @@ fn check_usage(name: &str, expect: &Value, usage: &Usage) {
         .map(|(class, n)| (class.as_str(), n.as_u64().unwrap()))
         .collect();
     assert_eq!(found, expected, "{name}: classes");
-    let searches = expect["web_searches"].as_u64().unwrap_or(0);
-    assert_eq!(usage.web_searches, searches, "{name}: searches");
+    let uses: BTreeMap<&str, u64> = usage
+        .fees()
+        .map(|(fee, n)| (fee.name(), n.into()))
+        .collect();
+    let expected: BTreeMap<&str, u64> = expect["uses"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(fee, n)| (fee.as_str(), n.as_u64().unwrap()))
+        .collect();
+    assert_eq!(uses, expected, "{name}: uses");
     let source = match usage.source {
         UsageSource::Reported => "reported",
         UsageSource::Estimated(method) => method.name(),
@@ -128,10 +184,13 @@ fn usage_and_cost_of_every_fixture() {
     for (name, fixture) in &fixtures {
         let kind = kind(fixture["dialect"].as_str().unwrap());
         for size in SIZES {
-            let observed = match stream_bytes(fixture) {
+            let mut observed = match stream_bytes(fixture) {
                 Some(bytes) => meter_stream(kind, &bytes, size),
                 None => meter_body(kind, &body_bytes(fixture), size),
             };
+            if let Some(tier) = fixture["header_tier"].as_str() {
+                observed.saw_header_tier(tier);
+            }
             check(&format!("{name} in {size}"), fixture, &observed);
         }
     }
@@ -164,4 +223,65 @@ fn clients_see_what_they_asked_for() {
         }
     }
     assert!(checked >= 10, "fixtures with a client's view: {checked}");
+}
+
+/// An event with an image is longer than what a meter holds: the long event is read as it goes by,
+/// and the list of the last one replaces what single events said.
+#[test]
+fn tools_of_events_that_are_too_long_to_hold_are_counted() {
+    let image = serde_json::json!({"type": "image_generation_call", "id": "ig_1",
+        "result": "A".repeat(3 << 20)});
+    let search = serde_json::json!({"type": "web_search_call", "id": "ws_1",
+        "action": {"type": "search", "query": "q"}});
+    let code = serde_json::json!({"type": "code_interpreter_call", "container_id": "cntr_1",
+        "code": "print(\"{}\")"});
+    let output = [&image, &search, &code];
+    let usage = serde_json::json!({"input_tokens": 1000, "output_tokens": 500});
+    let tool_usage = serde_json::json!({"image_gen": {"input_tokens": 50, "output_tokens": 4160,
+        "input_tokens_details": {"image_tokens": 10, "text_tokens": 40}}});
+    let tools = serde_json::json!([{"type": "image_generation", "model": "gpt-image-9"}]);
+    let response = serde_json::json!({"model": "m-1", "service_tier": "flex", "output": output,
+        "tool_usage": tool_usage, "tools": tools, "usage": usage});
+    let mut text = String::new();
+    for item in output {
+        let event = serde_json::json!({"type": "response.output_item.done", "item": item});
+        text.push_str(&format!("data: {event}\n\n"));
+    }
+    let cut = meter_stream(kind("responses"), text.as_bytes(), 1460);
+    let event = serde_json::json!({"type": "response.completed", "response": response});
+    text.push_str(&format!("data: {event}\n\n"));
+    for (observed, parts) in [
+        (cut, 0),
+        (meter_stream(kind("responses"), text.as_bytes(), 1460), 1),
+        (
+            meter_body(kind("responses"), response.to_string().as_bytes(), 1460),
+            1,
+        ),
+        (
+            meter_body(
+                kind("responses"),
+                response.to_string().as_bytes(),
+                usize::MAX,
+            ),
+            1,
+        ),
+    ] {
+        let usage = observed.usage(true, 1);
+        let uses = [Fee::WebSearch, Fee::CodeSession].map(|fee| usage.uses(fee));
+        assert_eq!(uses, [1, 1]);
+        let found = observed.parts();
+        assert_eq!(found.len(), parts);
+        let Some(part) = found.first() else {
+            // The image was made, but nothing says what it took.
+            assert!(usage.inexact.contains(Reason::UnpricedTool));
+            continue;
+        };
+        assert_eq!(&*part.model, "gpt-image-9");
+        let classes = [Class::Input, Class::ImageInput, Class::ImageOutput];
+        assert_eq!(classes.map(|class| part.usage.get(class)), [40, 10, 4160]);
+        assert_eq!(
+            (usage.service_tier.name(), usage.inexact.is_empty()),
+            ("flex", true)
+        );
+    }
 }

@@ -4,7 +4,9 @@
 use std::io::Read;
 use std::path::PathBuf;
 
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::usage::{Class, Usage, UsageSource};
+use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::{SIZES, filter_stream, kind, meter_body, meter_stream};
@@ -18,13 +20,39 @@ fn folder() -> Option<PathBuf> {
         .find(|path| path.is_dir())
 }
 
+/// The endpoint of a recording; none for paths and formats that have no meter.
+fn endpoint(api: &str) -> Option<&str> {
+    const ENDPOINTS: [&str; 7] = [
+        "chat",
+        "completions",
+        "embeddings",
+        "responses",
+        "messages",
+        "generateContent",
+        "streamGenerateContent",
+    ];
+    let (place, name) = api.rsplit_once('.').unwrap_or_default();
+    let name = if place.is_empty() { api } else { name };
+    let known = [
+        "",
+        "v1",
+        "deployments",
+        "models",
+        "other",
+        "mantle",
+        "anthropic",
+    ];
+    (known.contains(&place) && ENDPOINTS.contains(&name)).then_some(name)
+}
+
 fn recordings() -> Vec<Value> {
     let Some(folder) = folder() else {
         println!("RECORDINGS ABSENT: shared/recordings isn't here, real providers are NOT checked");
         return Vec::new();
     };
     let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    let files = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten();
+    for entry in files(folder.join("more")).chain(files(folder)) {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|ext| ext == "gz") {
             let mut text = String::new();
@@ -70,6 +98,29 @@ fn sum(usage: &Value, names: &[&str]) -> u64 {
         .sum()
 }
 
+/// The cost that a provider states in a usage object.
+fn stated_cost(usage: &Value) -> Option<Decimal> {
+    let number = |place: &str| {
+        let number = usage.pointer(place).filter(|value| value.is_number())?;
+        let text = number.to_string();
+        let exact = text.parse().or_else(|_| Decimal::from_scientific(&text));
+        Some(exact.unwrap().round_dp(15).normalize())
+    };
+    let ticks = |ticks: Decimal| (ticks / Decimal::from(10_000_000_000_u64)).normalize();
+    let upstream = number("/cost_details/upstream_inference_cost");
+    let upstream = upstream
+        .filter(|_| usage["is_byok"] == true)
+        .unwrap_or_default();
+    number("/cost")
+        .map(|cost| cost + upstream)
+        .or_else(|| number("/cost/total_cost"))
+        .or_else(|| {
+            number("/cost_in_usd_ticks")
+                .filter(|n| !n.is_zero())
+                .map(ticks)
+        })
+}
+
 /// Input, cached, cache written, output, reasoning.
 type Figures = [u64; 5];
 
@@ -83,7 +134,14 @@ fn openai(usage: &Value) -> Figures {
     .into_iter()
     .max()
     .unwrap();
-    let input = sum(usage, &["/prompt_tokens", "/input_tokens"]);
+    let named = sum(usage, &["/prompt_tokens", "/input_tokens"]);
+    let total_only = named == 0 && usage["completion_tokens"].is_null();
+    let input = if total_only {
+        sum(usage, &["/total_tokens"])
+    } else {
+        named
+    };
+    let cached = cached.min(input);
     let output = sum(usage, &["/completion_tokens", "/output_tokens"]);
     let reasoning = sum(
         usage,
@@ -152,7 +210,7 @@ fn expected(api: &str, documents: &[Value]) -> Option<Figures> {
 fn figures(usage: &Usage) -> Figures {
     [
         usage.input_total(),
-        usage.get(Class::CacheRead),
+        usage.cache_read_total(),
         usage.cache_write_total(),
         usage.output_total(),
         usage.get(Class::Reasoning),
@@ -171,13 +229,15 @@ fn metered() -> Vec<Recording> {
     recordings()
         .iter()
         .filter(|item| item["response"]["status"] == 200)
-        .map(|item| Recording {
+        // Binary streams have no meter of events, other paths no endpoint.
+        .filter(|item| item["response"]["encoding"].is_null())
+        .filter_map(|item| Some((item, endpoint(item["api"].as_str()?)?)))
+        .map(|(item, api)| Recording {
             id: text(&item["id"]),
-            api: text(&item["api"]),
+            api: api.to_owned(),
             stream: item["stream"].as_bool().unwrap(),
             body: text(&item["response"]["body"]),
         })
-        .filter(|item| !matches!(item.api.as_str(), "models" | "moderations" | "count_tokens"))
         .collect()
 }
 
@@ -201,6 +261,20 @@ fn usage_of_every_recording() {
                 item.id
             );
             let settled = observed.usage(true, 1);
+            let cost = documents
+                .iter()
+                .filter_map(usage_of)
+                .next_back()
+                .and_then(stated_cost);
+            assert_eq!(settled.reported_cost, cost, "{}", item.id);
+            // No count that a real provider sends is unknown to the meter; one caches more than
+            // the prompt has.
+            let unknown = settled.inexact.contains(Reason::UnknownUsage);
+            let contradicts = documents.iter().filter_map(usage_of).any(|usage| {
+                sum(usage, &["/prompt_tokens_details/cached_tokens"])
+                    > sum(usage, &["/prompt_tokens"])
+            });
+            assert_eq!(unknown, contradicts, "{}", item.id);
             assert_eq!(
                 settled.source == UsageSource::Reported,
                 expected.is_some(),

@@ -9,7 +9,7 @@ use llm_router_domain::ledger::{
     Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, EstimateMethod, ServiceTier, Usage, UsageSource};
+use llm_router_domain::usage::{Class, EstimateMethod, Fee, ServiceTier, Usage, UsageSource};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -47,19 +47,35 @@ pub(crate) fn id(at: Timestamp, salt: u64) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
 }
 
+/// Classes with a column of their own.
+const STORED: [Class; 12] = [
+    Class::Input,
+    Class::CacheRead,
+    Class::CacheWrite5m,
+    Class::CacheWrite1h,
+    Class::AudioInput,
+    Class::ImageInput,
+    Class::Output,
+    Class::Reasoning,
+    Class::AcceptedPrediction,
+    Class::RejectedPrediction,
+    Class::AudioOutput,
+    Class::ImageOutput,
+];
+
 pub(crate) fn usage(random: &mut Random) -> Usage {
     let mut usage = Usage::default();
-    for class in Class::ALL {
+    for class in STORED {
         if random.below(3) == 0 {
             usage.set(class, random.below(100_000));
         }
     }
-    usage.web_searches = random.below(3);
+    usage.set_uses(Fee::WebSearch, random.below(3));
     usage.service_tier = random.pick(&[
-        ServiceTier::Standard,
-        ServiceTier::Flex,
-        ServiceTier::Priority,
-        ServiceTier::Batch,
+        ServiceTier::STANDARD,
+        ServiceTier::FLEX,
+        ServiceTier::PRIORITY,
+        ServiceTier::BATCH,
     ]);
     if random.below(5) == 0 {
         usage.source = UsageSource::Estimated(random.pick(&[

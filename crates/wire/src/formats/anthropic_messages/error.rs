@@ -13,11 +13,15 @@ const OVERFLOW: &str = "prompt is too long";
 
 /// The error body.
 pub(super) fn error_body(error: &ErrorBody<'_>) -> Value {
-    json!({
+    let mut body = json!({
         "type": "error",
         "error": { "type": error_type(error.status), "message": message(error) },
         "request_id": error.request_id,
-    })
+    });
+    if let Some(details) = error.details {
+        body["error"]["details"] = details.clone();
+    }
+    body
 }
 
 /// The message, with the words for an overflow where they are missing.

@@ -2,6 +2,7 @@
 
 mod citation;
 mod error;
+mod foreign;
 mod history;
 mod models;
 mod read_request;
@@ -36,9 +37,6 @@ use crate::translate::policy::Losses;
 use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
-/// The longest tool name that the API takes, in bytes.
-const TOOL_NAME_LIMIT: usize = 128;
-
 /// The headers of rate limits (docs.claude.com, "Rate limits").
 static RATE_LIMIT_HEADERS: RateLimitHeaders = RateLimitHeaders {
     requests: [
@@ -64,10 +62,6 @@ impl Codec for AnthropicMessages {
 
     fn vendor(&self) -> &'static str {
         "Anthropic"
-    }
-
-    fn tool_name_limit(&self) -> usize {
-        TOOL_NAME_LIMIT
     }
 
     fn path(&self, _: &str, _: bool) -> String {
@@ -171,7 +165,15 @@ impl ClientCodec for AnthropicMessages {
         history::TRACES
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
+    fn tells_input_first(&self) -> bool {
+        true
+    }
+
+    fn may_need_cleaning(&self, body: &[u8]) -> bool {
+        history::may_need_cleaning(body)
+    }
+
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Vec<&'static str> {
         history::clean(request)
     }
 

@@ -1,6 +1,6 @@
 //! Reads a messages request. It must not know what the target can express.
 
-use super::thinking;
+use super::{foreign, thinking};
 use crate::translate::TranslateError;
 use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
@@ -51,7 +51,7 @@ fn read_field<'a>(
     let sampling = &mut request.sampling;
     match key.as_ref() {
         "model" => {}
-        "messages" => request.messages = each(value, "messages", read_message)?,
+        "messages" => request.messages = read_messages(value)?,
         "max_tokens" => sampling.max_tokens = Some(count(&value, &key)?),
         "temperature" => sampling.temperature = Some(number(value, &key)?),
         "top_p" => sampling.top_p = Some(number(value, &key)?),
@@ -89,6 +89,7 @@ fn read_field<'a>(
 fn feature_of(name: &str) -> Feature {
     match name {
         "container" | "mcp_servers" => Feature::ServerState,
+        "thread" => Feature::Thread,
         "context_management" => Feature::Truncation,
         "inference_geo" => Feature::Residency,
         "speed" | "diagnostics" | "user_profile_id" | "workspace_id" | "betas" => Feature::Hints,
@@ -117,6 +118,29 @@ fn read_format(mut format: Object<'_>) -> ReadResult<OutputShape<'_>> {
         // Anthropic always holds the model to the schema.
         strict: Some(true),
     })
+}
+
+/// Reads the turns. As at Anthropic, a summary replaces what comes before it.
+fn read_messages(value: Json<'_>) -> ReadResult<Vec<Message<'_>>> {
+    let read = each(value, "messages", |value| {
+        let blocks = value.get("content").and_then(Json::as_array);
+        let summary =
+            blocks.and_then(|blocks| blocks.iter().rposition(|b| foreign::summary(b).is_some()));
+        Ok((read_message(value)?, summary))
+    })?;
+    let last = read.iter().rposition(|(_, summary)| summary.is_some());
+    let mut messages = Vec::with_capacity(read.len());
+    for (at, (mut message, summary)) in read.into_iter().enumerate() {
+        let replaced = last.is_some_and(|last| at < last);
+        if replaced && !message.role.is_instruction() {
+            continue;
+        }
+        if let (true, Some(summary)) = (Some(at) == last, summary) {
+            message.parts.drain(..summary);
+        }
+        messages.push(message);
+    }
+    Ok(messages)
 }
 
 fn read_message(value: Json<'_>) -> ReadResult<Message<'_>> {
@@ -166,7 +190,7 @@ fn read_block(value: Json<'_>) -> ReadResult<Part<'_>> {
         "tool_use" => PartKind::ToolCall(read_call(&mut block)?),
         "tool_result" => PartKind::ToolResult(read_result(&mut block)?),
         "search_result" => PartKind::Text(search_result(&mut block).into()),
-        _ => PartKind::Foreign { kind },
+        _ => foreign::read(kind, &mut block),
     };
     Ok(Part { kind, cache })
 }

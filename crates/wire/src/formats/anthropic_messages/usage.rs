@@ -11,9 +11,11 @@ pub(super) static LAYOUT: UsageLayout = UsageLayout {
     types: Some(EventTypes {
         ends: &[b"message_stop"],
         failures: &[b"error"],
+        item_done: None,
     }),
     counting: Counting::Anthropic,
     placeholder: Some(b"message"),
     generates: true,
     usage_option: false,
+    cites: false,
 };

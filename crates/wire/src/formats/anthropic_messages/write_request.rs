@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use bytes::BytesMut;
 use serde_json::Number;
 
-use super::TOOL_NAME_LIMIT;
 use super::thinking::{self, Situation, ThinkingField, ThinkingPlan};
 use crate::translate::capability::{Claude, claude};
 use crate::translate::data_url;
 use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::extra;
+use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{
     Extra, File, Image, MediaSource, NeutralRequest, OutputShape, Part, PartKind, Sampling,
     Thinking, Tier, ToolCall, ToolChoice, ToolResult, is_one,
@@ -18,7 +18,6 @@ use crate::translate::neutral::{
 use crate::translate::options::RequestOptions;
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::signature::Signature;
-use crate::translate::tool_id::{fit, fit_name};
 use crate::translate::tool_schema::{self, SentTool};
 use crate::translate::turns::{Turn, Turns, is_blank, turns};
 
@@ -39,7 +38,8 @@ pub(crate) fn write_request(
         .sampling
         .max_tokens
         .or(options.default_max_tokens)
-        .unwrap_or(knows.max_tokens);
+        .unwrap_or(knows.max_tokens)
+        .min(options.max_output.unwrap_or(u64::MAX));
     let talk = turns(&request.messages, is_written);
     for part in &talk.skipped {
         lose_part(part, losses);
@@ -86,17 +86,31 @@ fn lose_part(part: &Part<'_>, losses: &mut Losses) {
     match &part.kind {
         PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
         PartKind::Audio { .. } => losses.lose(Feature::Audio),
-        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
         _ => {}
     }
 }
 
-/// Anthropic's own fields, which clients of other formats add to their requests.
+/// Anthropic's own fields, which clients of other formats add to their requests: only in its shape,
+/// for OpenAI names fields alike (`anthropic` types of beta messages).
 fn takes(extra: &Extra<'_>) -> bool {
-    matches!(
-        extra.name.as_ref(),
-        "container" | "context_management" | "inference_geo" | "mcp_servers" | "speed"
-    )
+    let value = &extra.value;
+    match extra.name.as_ref() {
+        "container" => match value {
+            Json::Object(Object(fields)) => {
+                let known = |name: &str| matches!(name, "id" | "skills");
+                fields.iter().all(|(name, _)| known(name))
+            }
+            _ => value.as_str().is_some(),
+        },
+        "context_management" => value.get("edits").and_then(Json::as_array).is_some(),
+        "inference_geo" => value.as_str().is_some(),
+        "mcp_servers" => value
+            .as_array()
+            .is_some_and(|all| all.iter().all(|server| server.str("type") == Some("url"))),
+        "speed" => matches!(value.as_str(), Some("standard" | "fast")),
+        _ => false,
+    }
 }
 
 fn plan(
@@ -334,8 +348,8 @@ fn write_call(
 ) {
     items.obj(|item| {
         item.str("type", "tool_use");
-        item.str("id", &fit(&call.id));
-        item.str("name", &fit_name(&call.name, TOOL_NAME_LIMIT));
+        item.str("id", &call.id);
+        item.str("name", &call.name);
         if call.custom {
             item.raw("input", &tool_schema::wrap(call.arguments.as_is()));
         } else {
@@ -353,7 +367,7 @@ fn write_result(
 ) {
     items.obj(|item| {
         item.str("type", "tool_result");
-        item.str("tool_use_id", &fit(&result.id));
+        item.str("tool_use_id", &result.id);
         match &result.parts[..] {
             [] => {}
             [one] if plain_text(one).is_some() => item.opt_str("content", plain_text(one)),
@@ -402,7 +416,7 @@ fn write_tools(
 
 fn write_tool(items: &mut ListWriter<'_>, sent: &SentTool<'_>, model: Claude, losses: &mut Losses) {
     items.obj(|item| {
-        item.str("name", &fit_name(sent.name, TOOL_NAME_LIMIT));
+        item.str("name", sent.name);
         item.opt_str("description", sent.description.as_deref());
         let schema = sent.schema.as_deref().unwrap_or(tool_schema::NO_ARGUMENTS);
         item.raw("input_schema", schema);
@@ -435,7 +449,7 @@ fn write_choice(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>) {
     fields.obj("tool_choice", |choice| {
         choice.str("type", kind);
         if let Some(name) = name {
-            choice.str("name", &fit_name(name, TOOL_NAME_LIMIT));
+            choice.str("name", name);
         }
         if single && kind != "none" {
             choice.bool("disable_parallel_tool_use", true);
@@ -517,16 +531,8 @@ fn write_sampling(
         Some(_) => losses.lose(Feature::TopK),
         None => {}
     }
-    let stop: Vec<_> = sampling
-        .stop
-        .iter()
-        .filter(|text| !text.trim().is_empty())
-        .collect();
-    if stop.len() < sampling.stop.len() {
-        losses.lose(Feature::Stop);
-    }
-    if !stop.is_empty() {
-        fields.strings("stop_sequences", &stop);
+    if !sampling.stop.is_empty() {
+        fields.strings("stop_sequences", &sampling.stop);
     }
     lose_openai_sampling(sampling, losses);
 }

@@ -54,6 +54,10 @@ impl MessagesStreamWriter {
 
     fn start(&mut self, start: &AnswerStart<'_>, out: &mut BytesMut) {
         self.usage = start.usage.unwrap_or_default();
+        if self.usage == TokenCounts::default() {
+            // Clients show what the first event says; the last one has the provider's count.
+            self.usage.input = self.context.estimated_input.unwrap_or(0);
+        }
         let context = &self.context;
         event(out, "message_start", |fields| {
             fields.obj("message", |message| {

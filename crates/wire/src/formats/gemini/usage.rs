@@ -12,4 +12,5 @@ pub(super) static LAYOUT: UsageLayout = UsageLayout {
     placeholder: None,
     generates: true,
     usage_option: false,
+    cites: false,
 };

@@ -1,5 +1,6 @@
 //! Writes a `generateContent` request.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::BytesMut;
@@ -9,22 +10,21 @@ use crate::translate::capability::{GeminiThinking, gemini_checks_signatures, gem
 use crate::translate::data_url;
 use crate::translate::emit::{ListWriter, ObjectWriter, object};
 use crate::translate::extra;
+use crate::translate::json::{Json, Object};
+use crate::translate::limits::GEMINI;
 use crate::translate::neutral::{
     Extra, MediaSource, NeutralRequest, OutputShape, Part, PartKind, Tier, ToolCall, ToolChoice,
     ToolResult,
 };
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::signature::Signature;
-use crate::translate::tool_id::{NAME_LIMIT, fit_name, is_made};
+use crate::translate::tool_id::is_made;
 use crate::translate::tool_schema::{self, SentTool};
 use crate::translate::turns::{Turn, Turns, is_blank, is_result, turns};
 
 /// The signature to send with a call that another model made, as Google says (ai.google.dev, "Thought
 /// signatures").
 const UNSIGNED: &str = "skip_thought_signature_validator";
-
-/// The most texts to stop at that Gemini takes.
-const STOP_LIMIT: usize = 5;
 
 /// Writes the body of `POST …:generateContent`.
 pub(crate) fn write_request(
@@ -52,7 +52,7 @@ pub(crate) fn write_request(
         scribe.write_talk(fields, &talk, losses);
         write_tools(fields, request, losses);
         fields.obj("generationConfig", |config| {
-            write_sampling(config, request, losses);
+            write_sampling(config, request);
             write_output(config, request, plan);
         });
         match request.tier {
@@ -66,12 +66,23 @@ pub(crate) fn write_request(
     });
 }
 
-/// Gemini's own fields, which clients of other formats add to their requests.
+/// Gemini's own fields, which clients of other formats add to their requests: only in its shape,
+/// for others name fields alike.
 fn takes(extra: &Extra<'_>) -> bool {
-    matches!(
-        extra.name.as_ref(),
-        "cachedContent" | "labels" | "safetySettings"
-    )
+    let value = &extra.value;
+    match extra.name.as_ref() {
+        "cachedContent" => value.as_str().is_some(),
+        "labels" => match value {
+            Json::Object(Object(labels)) => {
+                labels.iter().all(|(_, label)| label.as_str().is_some())
+            }
+            _ => false,
+        },
+        "safetySettings" => value
+            .as_array()
+            .is_some_and(|all| all.iter().all(|setting| setting.str("category").is_some())),
+        _ => false,
+    }
 }
 
 fn lose_rest(request: &NeutralRequest<'_>, losses: &mut Losses) {
@@ -108,7 +119,7 @@ fn lose_part(part: &Part<'_>, losses: &mut Losses) {
         {
             losses.lose(Feature::ForeignThinking);
         }
-        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
         _ => {}
     }
 }
@@ -128,7 +139,7 @@ fn call_names<'r>(request: &'r NeutralRequest<'_>) -> HashMap<&'r str, &'r str> 
 struct Scribe<'r> {
     names: HashMap<&'r str, &'r str>,
     checks_signatures: bool,
-    /// Results can hold images and documents.
+    /// Results can hold images and documents given as data.
     nests_media: bool,
 }
 
@@ -185,8 +196,8 @@ impl Scribe<'_> {
                     for (at, part) in turn.parts.iter().enumerate().take(to).skip(from) {
                         self.write_part(items, part, signatures.get(&at).copied(), losses);
                     }
-                    if from < results && !self.nests_media {
-                        write_result_media(items, turn, losses);
+                    if from < results {
+                        self.write_result_media(items, turn, losses);
                     }
                 });
             });
@@ -253,18 +264,28 @@ impl Scribe<'_> {
         result: &ToolResult<'_>,
         losses: &mut Losses,
     ) {
+        // A result without a call has no other name than its id.
         let name = self.names.get(result.id.as_ref()).copied();
+        let name = name.map_or_else(
+            || {
+                GEMINI
+                    .tool_name
+                    .fit(&result.id)
+                    .map_or(result.id.as_ref().into(), Cow::Owned)
+            },
+            Cow::Borrowed,
+        );
         let texts: Vec<&str> = result.parts.iter().filter_map(text_of).collect();
-        let media = || result.parts.iter().filter(|part| text_of(part).is_none());
+        let media = || result.parts.iter().filter(|part| self.nests(part));
         items.obj(|item| {
             item.obj("functionResponse", |response| {
                 write_id(response, &result.id);
-                response.str("name", &fit_name(name.unwrap_or(&result.id), NAME_LIMIT));
+                response.str("name", &name);
                 response.obj("response", |fields| {
                     let key = if result.is_error { "error" } else { "output" };
                     fields.str(key, &texts.join("\n"));
                 });
-                if self.nests_media && media().next().is_some() {
+                if media().next().is_some() {
                     response.list("parts", |items| {
                         for part in media() {
                             write_media(items, part, losses);
@@ -273,6 +294,34 @@ impl Scribe<'_> {
                 }
             });
         });
+    }
+
+    /// Returns true if a part of a result can stand in it: data, from Gemini 3 on.
+    fn nests(&self, part: &Part<'_>) -> bool {
+        let data = match &part.kind {
+            PartKind::Image(image) => matches!(image.source, MediaSource::Base64 { .. }),
+            PartKind::File(file) => matches!(file.source, MediaSource::Base64 { .. }),
+            PartKind::Audio { .. } => true,
+            _ => false,
+        };
+        data && self.nests_media
+    }
+
+    /// Writes what results can't hold beside them.
+    fn write_result_media(
+        &self,
+        items: &mut ListWriter<'_>,
+        turn: &Turn<'_, '_>,
+        losses: &mut Losses,
+    ) {
+        for part in &turn.parts {
+            if let PartKind::ToolResult(result) = &part.kind {
+                let beside = |part: &&Part<'_>| text_of(part).is_none() && !self.nests(part);
+                for inner in result.parts.iter().filter(beside) {
+                    write_media(items, inner, losses);
+                }
+            }
+        }
     }
 }
 
@@ -292,17 +341,6 @@ fn text_of<'p>(part: &'p Part<'_>) -> Option<&'p str> {
     match &part.kind {
         PartKind::Text(text) | PartKind::Refusal(text) => Some(text),
         _ => None,
-    }
-}
-
-/// Models before Gemini 3 take the images of results only beside them.
-fn write_result_media(items: &mut ListWriter<'_>, turn: &Turn<'_, '_>, losses: &mut Losses) {
-    for part in &turn.parts {
-        if let PartKind::ToolResult(result) = &part.kind {
-            for inner in result.parts.iter().filter(|part| text_of(part).is_none()) {
-                write_media(items, inner, losses);
-            }
-        }
     }
 }
 
@@ -365,7 +403,7 @@ fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>, signature: Option
     items.obj(|item| {
         item.obj("functionCall", |function| {
             write_id(function, &call.id);
-            function.str("name", &fit_name(&call.name, NAME_LIMIT));
+            function.str("name", &call.name);
             if call.custom {
                 function.raw("args", &tool_schema::wrap(call.arguments.as_is()));
             } else {
@@ -411,7 +449,7 @@ fn write_tool(items: &mut ListWriter<'_>, sent: &SentTool<'_>, losses: &mut Loss
         losses.lose(Feature::CacheControl);
     }
     items.obj(|item| {
-        item.str("name", &fit_name(sent.name, NAME_LIMIT));
+        item.str("name", sent.name);
         item.opt_str("description", sent.description.as_deref());
         if let Some(schema) = &sent.schema {
             item.raw("parametersJsonSchema", schema);
@@ -432,19 +470,11 @@ fn write_choice(fields: &mut ObjectWriter<'_>, choice: &ToolChoice<'_>) {
     };
     fields.str("mode", mode);
     if !names.is_empty() {
-        let names: Vec<_> = names
-            .iter()
-            .map(|name| fit_name(name, NAME_LIMIT))
-            .collect();
-        fields.strings("allowedFunctionNames", &names);
+        fields.strings("allowedFunctionNames", names);
     }
 }
 
-fn write_sampling(
-    config: &mut ObjectWriter<'_>,
-    request: &NeutralRequest<'_>,
-    losses: &mut Losses,
-) {
+fn write_sampling(config: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>) {
     let sampling = &request.sampling;
     config.opt_num("maxOutputTokens", sampling.max_tokens);
     config.opt_num("temperature", sampling.temperature.as_ref());
@@ -454,12 +484,8 @@ fn write_sampling(
     config.opt_num("seed", sampling.seed.as_ref());
     config.opt_num("presencePenalty", sampling.presence_penalty.as_ref());
     config.opt_num("frequencyPenalty", sampling.frequency_penalty.as_ref());
-    if sampling.stop.len() > STOP_LIMIT {
-        losses.lose(Feature::Stop);
-    }
-    let stop = sampling.stop.get(..STOP_LIMIT).unwrap_or(&sampling.stop);
-    if !stop.is_empty() {
-        config.strings("stopSequences", stop);
+    if !sampling.stop.is_empty() {
+        config.strings("stopSequences", &sampling.stop);
     }
 }
 

@@ -7,18 +7,24 @@ use crate::translate::options::ChatDialect;
 pub(super) const TRACES: &[&[u8]] = &[b"\"thinking_blocks\"", b"\"extra_content\""];
 
 /// OpenAI's servers know neither field; compatible ones may know `reasoning_content`.
-pub(super) fn clean(request: &mut Object<'_>, dialect: ChatDialect) -> bool {
-    let mut changed = false;
+pub(super) fn clean(request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'static str> {
+    let (mut changed, mut signed) = (false, false);
     for message in messages(request, "messages") {
         changed |= message.remove("thinking_blocks");
         if changed && dialect == ChatDialect::OpenAi {
             message.remove("reasoning_content");
         }
         for call in messages(message, "tool_calls") {
-            changed |= call.remove("extra_content");
+            signed |= call.remove("extra_content");
         }
     }
-    changed
+    [
+        (changed, "messages.thinking_blocks"),
+        (signed, "messages.tool_calls.extra_content"),
+    ]
+    .into_iter()
+    .filter_map(|(removed, name)| removed.then_some(name))
+    .collect()
 }
 
 /// The objects of a list.

@@ -2,6 +2,7 @@
 //! beside them: completions and embeddings, which are metered and never translated.
 
 mod balance;
+mod call_fragments;
 mod history;
 mod read_request;
 mod read_response;
@@ -136,7 +137,7 @@ impl ClientCodec for OpenAiChat {
         history::TRACES
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> bool {
+    fn clean_history(&self, request: &mut Object<'_>, dialect: ChatDialect) -> Vec<&'static str> {
         history::clean(request, dialect)
     }
 

@@ -11,7 +11,6 @@ use crate::translate::neutral::{
 use crate::translate::policy::Feature;
 use crate::translate::reasoning;
 use crate::translate::signature::Signature;
-use crate::translate::tool_id;
 use crate::translate::typed::{
     ReadResult, boolean, count, each, number, object, optional_bool, optional_text, required_text,
     text, texts,
@@ -25,7 +24,6 @@ pub(crate) fn read_request(body: Object<'_>) -> ReadResult<NeutralRequest<'_>> {
             read_field(&mut request, key, value)?;
         }
     }
-    tool_id::pair_empty(&mut request.messages);
     Ok(request)
 }
 
@@ -145,7 +143,8 @@ fn read_message(value: Json<'_>) -> ReadResult<Message<'_>> {
         "developer" => Role::Developer,
         "user" => Role::User,
         "assistant" => Role::Assistant,
-        "tool" => return read_result(message),
+        // The forerunners of tools have no ids: results answer calls in their order.
+        "tool" | "function" => return read_result(message),
         other => {
             let expected = format!("a known role, not \"{other}\"");
             return Err(TranslateError::invalid("role", &expected));
@@ -222,9 +221,10 @@ fn read_calls<'a>(message: &mut Object<'a>, parts: &mut Vec<Part<'a>>) -> ReadRe
     if let Some(calls) = message.take("tool_calls") {
         parts.extend(each(calls, "tool_calls", read_call)?);
     }
-    if message.has("function_call") {
-        let kind = "function_call".into();
-        parts.push(Part::new(PartKind::Foreign { kind }));
+    if let Some(mut function) = message.take_object("function_call") {
+        let call = read_function(&mut function, "arguments")
+            .map_err(|error| error.within("function_call"))?;
+        parts.push(Part::new(PartKind::ToolCall(call)));
     }
     Ok(())
 }
@@ -241,20 +241,30 @@ fn read_call(value: Json<'_>) -> ReadResult<Part<'_>> {
             None => return Err(TranslateError::missing("function")),
         },
     };
-    let arguments = match function.take(argument) {
-        Some(value @ Json::String(_)) => Arguments::Text(text(value, argument)?),
-        Some(value) => Arguments::Object(value.to_text()),
-        None => Arguments::Text("".into()),
-    };
+    let called = read_function(&mut function, argument)?;
     Ok(Part {
         kind: PartKind::ToolCall(ToolCall {
             id,
-            name: required_text(&mut function, "name")?,
-            arguments,
             signature,
             custom,
+            ..called
         }),
         cache,
+    })
+}
+
+/// The name and the arguments of a call.
+fn read_function<'a>(function: &mut Object<'a>, argument: &str) -> ReadResult<ToolCall<'a>> {
+    Ok(ToolCall {
+        id: "".into(),
+        arguments: match function.take(argument) {
+            Some(value @ Json::String(_)) => Arguments::Text(text(value, argument)?),
+            Some(value) => Arguments::Object(value.to_text()),
+            None => Arguments::Text("".into()),
+        },
+        name: required_text(function, "name")?,
+        signature: None,
+        custom: false,
     })
 }
 
@@ -290,7 +300,7 @@ fn read_part(value: Json<'_>) -> ReadResult<Part<'_>> {
         "input_audio" => read_audio(&mut part)?,
         "file" => PartKind::File(read_file(&mut part)?),
         "thinking" => PartKind::Thinking(read_mistral_thinking(&mut part)),
-        _ => PartKind::Foreign { kind },
+        _ => PartKind::Foreign { kind, id: None },
     };
     Ok(Part { kind, cache })
 }

@@ -1,6 +1,6 @@
 //! Reads a stream of chat completion chunks, with what compatible servers make of it.
 
-use super::balance::Balance;
+use super::call_fragments::{CallFragment, Calls, Numbers, Until};
 use super::read_request::read_google_signature;
 use super::read_response::{content_part, read_finish, thoughts, usage_of};
 use super::search_results;
@@ -12,17 +12,13 @@ use crate::translate::options::ResponseContext;
 use crate::translate::provider_error::{self, ProviderError};
 use crate::translate::signature::Signature;
 use crate::translate::stream::{DONE, parse_event};
-use crate::translate::tool_id;
 
 /// Reads the chunks of one answer.
 #[derive(Debug)]
 pub(crate) struct ChatStreamReader {
     started: bool,
     done: bool,
-    blocks: usize,
-    calls: usize,
-    /// Seed of ids where the provider gives none.
-    seed: String,
+    numbers: Numbers,
     choices: Vec<ChoiceState>,
     /// Sources that wait for a text to stand at.
     citations: Vec<Citation<'static>>,
@@ -36,20 +32,9 @@ struct ChoiceState {
     index: u64,
     /// The text, refusal or thought being written.
     open: Option<(usize, BlockKind<'static>)>,
-    calls: Vec<CallState>,
+    calls: Calls,
     finished: bool,
     refused: bool,
-}
-
-/// A tool call being written.
-#[derive(Debug)]
-struct CallState {
-    block: usize,
-    index: Option<u64>,
-    id: String,
-    name: String,
-    balance: Balance,
-    closed: bool,
 }
 
 impl ChatStreamReader {
@@ -57,9 +42,11 @@ impl ChatStreamReader {
         Self {
             started: false,
             done: false,
-            blocks: 0,
-            calls: 0,
-            seed: context.request_id.clone(),
+            numbers: Numbers {
+                seed: context.request_id.clone(),
+                blocks: 0,
+                calls: 0,
+            },
             choices: Vec::new(),
             citations: Vec::new(),
             searched: false,
@@ -72,7 +59,7 @@ impl ChatStreamReader {
         }
         let id = chunk.take("id").and_then(Json::into_text);
         if let Some(id) = &id {
-            self.seed = id.to_string();
+            self.numbers.seed = id.to_string();
         }
         sink(AnswerEvent::Start(AnswerStart {
             id,
@@ -132,7 +119,7 @@ impl ChatStreamReader {
         self.choices.push(ChoiceState {
             index,
             open: None,
-            calls: Vec::new(),
+            calls: Calls::default(),
             finished: false,
             refused: false,
         });
@@ -175,17 +162,18 @@ impl ChatStreamReader {
         logprobs: Option<Json<'_>>,
         sink: &mut Sink<'_>,
     ) {
-        let next = self.blocks;
         let Some(choice) = self.choices.get_mut(at) else {
             return;
         };
         let block = match &choice.open {
             Some((block, open)) if *open == kind => *block,
             _ => {
-                choice.close_whole(sink);
+                choice.close_text(sink);
+                choice.pass_calls(Until::Next, &mut self.numbers, sink);
                 choice.refused |= kind == BlockKind::Refusal;
+                let next = self.numbers.blocks;
+                self.numbers.blocks += 1;
                 choice.open = Some((next, kind.clone()));
-                self.blocks += 1;
                 sink(AnswerEvent::Open {
                     choice: choice.index,
                     block: next,
@@ -255,9 +243,7 @@ impl ChatStreamReader {
             .and_then(Json::into_text)
             .unwrap_or_default();
         let signature = call.take("extra_content").and_then(read_google_signature);
-        let Some(mut function) = call.take_object("function") else {
-            return;
-        };
+        let mut function = call.take_object("function").unwrap_or_default();
         let name = function
             .take("name")
             .and_then(Json::into_text)
@@ -267,60 +253,22 @@ impl ChatStreamReader {
             Some(value) => value.to_text(),
             None => Text::default(),
         };
+        let fragment = CallFragment {
+            index,
+            id,
+            name,
+            arguments,
+            signature,
+        };
         let Some(choice) = self.choices.get_mut(at) else {
             return;
         };
-        let known = choice.known_call(index, &id, &name, &arguments);
-        let position = match known {
-            Some(position) => position,
-            None if name.is_empty() => return,
-            None => self.open_call(at, index, &id, name, signature, sink),
-        };
-        let call = self
-            .choices
-            .get_mut(at)
-            .and_then(|choice| choice.calls.get_mut(position));
-        if let Some(call) = call {
-            call.add(arguments, sink);
+        if choice.calls.begins(&fragment) {
+            choice.close_text(sink);
         }
-    }
-
-    fn open_call(
-        &mut self,
-        at: usize,
-        index: Option<u64>,
-        id: &str,
-        name: Text<'_>,
-        signature: Option<Text<'_>>,
-        sink: &mut Sink<'_>,
-    ) -> usize {
-        let block = self.blocks;
-        self.blocks += 1;
-        let made = tool_id::make(&self.seed, self.calls);
-        self.calls += 1;
-        let Some(choice) = self.choices.get_mut(at) else {
-            return 0;
-        };
-        choice.close_whole(sink);
-        let sent = if id.is_empty() { made } else { id.to_owned() };
-        choice.calls.push(CallState {
-            block,
-            index,
-            id: id.to_owned(),
-            name: name.to_string(),
-            balance: Balance::default(),
-            closed: false,
-        });
-        sink(AnswerEvent::Open {
-            choice: choice.index,
-            block,
-            kind: BlockKind::Tool {
-                id: sent.into(),
-                name,
-                signature,
-            },
-        });
-        choice.calls.len() - 1
+        choice
+            .calls
+            .add(fragment, choice.index, &mut self.numbers, sink);
     }
 
     /// The forerunner of tool calls: one call, without id or index.
@@ -347,7 +295,8 @@ impl ChatStreamReader {
                 citation,
             });
         }
-        choice.close_all(sink);
+        choice.close_text(sink);
+        choice.pass_calls(Until::End, &mut self.numbers, sink);
         let finish = match read_finish(reason) {
             Finish::Stop if choice.refused => Finish::Refusal,
             finish => finish.with_tools(!choice.calls.is_empty()),
@@ -360,69 +309,14 @@ impl ChatStreamReader {
 }
 
 impl ChoiceState {
-    /// The call that a fragment belongs to, or none if it begins another.
-    ///
-    /// Fragments name their call by index. Some servers give none (Mistral), or the same for all
-    /// calls, each of which then comes whole (Gemini); some repeat id or name in every fragment.
-    fn known_call(
-        &self,
-        index: Option<u64>,
-        id: &str,
-        name: &str,
-        arguments: &str,
-    ) -> Option<usize> {
-        let position = match index {
-            Some(_) => self.calls.iter().rposition(|call| call.index == index),
-            None if !id.is_empty() => self.calls.iter().rposition(|call| call.id == id),
-            None => self.calls.len().checked_sub(1),
-        }?;
-        let call = self.calls.get(position)?;
-        let other_id = !id.is_empty() && id != call.id;
-        let whole_again =
-            id.is_empty() && !name.is_empty() && !arguments.is_empty() && call.balance.is_whole();
-        let another = !name.is_empty() && (other_id || whole_again || name != call.name);
-        (!another).then_some(position)
-    }
-
-    /// Closes what is surely whole: text, and calls whose arguments are.
-    fn close_whole(&mut self, sink: &mut Sink<'_>) {
+    fn close_text(&mut self, sink: &mut Sink<'_>) {
         if let Some((block, _)) = self.open.take() {
             sink(AnswerEvent::Close { block });
         }
-        for call in &mut self.calls {
-            if call.balance.is_whole() {
-                call.close(sink);
-            }
-        }
     }
 
-    fn close_all(&mut self, sink: &mut Sink<'_>) {
-        if let Some((block, _)) = self.open.take() {
-            sink(AnswerEvent::Close { block });
-        }
-        for call in &mut self.calls {
-            call.close(sink);
-        }
-    }
-}
-
-impl CallState {
-    fn add(&mut self, arguments: Text<'_>, sink: &mut Sink<'_>) {
-        if arguments.is_empty() || self.closed {
-            return;
-        }
-        self.balance.add(&arguments);
-        sink(AnswerEvent::Text {
-            block: self.block,
-            text: arguments,
-            logprobs: None,
-        });
-    }
-
-    fn close(&mut self, sink: &mut Sink<'_>) {
-        if !std::mem::replace(&mut self.closed, true) {
-            sink(AnswerEvent::Close { block: self.block });
-        }
+    fn pass_calls(&mut self, until: Until, numbers: &mut Numbers, sink: &mut Sink<'_>) {
+        self.calls.pass(until, self.index, numbers, sink);
     }
 }
 

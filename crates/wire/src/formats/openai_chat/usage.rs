@@ -12,6 +12,7 @@ pub(super) static CHAT: UsageLayout = UsageLayout {
     placeholder: None,
     generates: true,
     usage_option: true,
+    cites: true,
 };
 
 /// Completions, the older kind.
@@ -24,6 +25,7 @@ pub(super) static COMPLETIONS: UsageLayout = UsageLayout {
     placeholder: None,
     generates: true,
     usage_option: true,
+    cites: true,
 };
 
 /// Embeddings, which are never streamed.
@@ -36,4 +38,5 @@ pub(super) static EMBEDDINGS: UsageLayout = UsageLayout {
     placeholder: None,
     generates: false,
     usage_option: false,
+    cites: false,
 };

@@ -13,11 +13,7 @@ use crate::translate::neutral::{
 };
 use crate::translate::options::{ChatDialect, RequestOptions};
 use crate::translate::policy::{Feature, Losses};
-use crate::translate::tool_id::{NAME_LIMIT, fit_name};
 use crate::translate::{data_url, reasoning, tool_schema};
-
-/// The most texts to stop at that OpenAI takes.
-const STOP_LIMIT: usize = 4;
 
 /// Writes the body of `POST /v1/chat/completions`.
 pub(crate) fn write_request(
@@ -109,15 +105,8 @@ fn write_sampling(
         fields.bool("logprobs", true);
         fields.opt_num("top_logprobs", sampling.top_logprobs);
     }
-    let kept = if compatible {
-        sampling.stop.len()
-    } else {
-        STOP_LIMIT
-    };
-    lose_if(losses, Feature::Stop, sampling.stop.len() > kept);
-    let stop = sampling.stop.get(..kept).unwrap_or(&sampling.stop);
-    if !stop.is_empty() {
-        fields.strings("stop", stop);
+    if !sampling.stop.is_empty() {
+        fields.strings("stop", &sampling.stop);
     }
 }
 
@@ -187,7 +176,7 @@ fn write_tool(items: &mut ListWriter<'_>, tool: &Tool<'_>, losses: &mut Losses) 
     items.obj(|item| {
         item.str("type", "function");
         item.obj("function", |fields| {
-            fields.str("name", &fit_name(sent.name, NAME_LIMIT));
+            fields.str("name", sent.name);
             fields.opt_str("description", sent.description.as_deref());
             if let Some(schema) = &sent.schema {
                 fields.raw("parameters", schema);
@@ -219,7 +208,7 @@ fn write_choice(fields: &mut ObjectWriter<'_>, choice: &ToolChoice<'_>) {
 
 fn write_named(fields: &mut ObjectWriter<'_>, name: &str) {
     fields.str("type", "function");
-    fields.obj("function", |f| f.str("name", &fit_name(name, NAME_LIMIT)));
+    fields.obj("function", |f| f.str("name", name));
 }
 
 fn write_message(
@@ -356,7 +345,7 @@ fn write_part(items: &mut ListWriter<'_>, part: &Part<'_>, losses: &mut Losses) 
             });
         }),
         PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
-        PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+        PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
         PartKind::ToolCall(_) | PartKind::ToolResult(_) => losses.lose(Feature::ForeignContent),
     }
 }
@@ -421,6 +410,10 @@ fn write_assistant(
     losses: &mut Losses,
 ) {
     let parts = &message.parts;
+    if dialect == ChatDialect::OpenAi && parts.iter().all(|part| thought_of(part).is_some()) {
+        // A message of thoughts alone is none where thoughts have no place.
+        return lose_if(losses, Feature::ForeignThinking, !parts.is_empty());
+    }
     items.obj(|item| {
         item.str("role", "assistant");
         item.opt_str("name", message.name.as_deref());
@@ -444,7 +437,7 @@ fn write_assistant(
         }
         for part in parts {
             match &part.kind {
-                PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+                PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
                 PartKind::Image(_) | PartKind::File(_) | PartKind::Audio { .. } => {
                     losses.lose(Feature::ForeignContent);
                 }
@@ -511,7 +504,7 @@ fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>) {
         item.str("id", &call.id);
         item.str("type", "function");
         item.obj("function", |function| {
-            function.str("name", &fit_name(&call.name, NAME_LIMIT));
+            function.str("name", &call.name);
             function.str("arguments", &arguments);
         });
     });

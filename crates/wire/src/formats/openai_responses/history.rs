@@ -7,13 +7,17 @@ use crate::translate::signature::Signature;
 pub(super) const TRACES: &[&[u8]] = &[b"\"anthropic#", b"\"anthropic-redacted#", b"\"gemini#"];
 
 /// Removes reasoning items that other vendors' models made.
-pub(super) fn clean(request: &mut Object<'_>) -> bool {
+pub(super) fn clean(request: &mut Object<'_>) -> Vec<&'static str> {
     let Some(Json::Array(items)) = request.get_mut("input") else {
-        return false;
+        return Vec::new();
     };
     let before = items.len();
     items.retain(|item| !is_foreign_item(item));
-    items.len() < before
+    if items.len() < before {
+        vec!["input.reasoning"]
+    } else {
+        Vec::new()
+    }
 }
 
 fn is_foreign_item(item: &Json<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! OpenAI responses.
 
+mod foreign;
 mod history;
 mod read_request;
 mod read_response;
@@ -148,7 +149,7 @@ impl ClientCodec for OpenAiResponses {
         history::TRACES
     }
 
-    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> bool {
+    fn clean_history(&self, request: &mut Object<'_>, _: ChatDialect) -> Vec<&'static str> {
         history::clean(request)
     }
 

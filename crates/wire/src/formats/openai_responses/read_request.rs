@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bytes::BytesMut;
 
+use super::foreign;
 use crate::formats::openai_chat::{read_allowed, read_choice_word, read_schema};
 use crate::translate::TranslateError;
 use crate::translate::data_url;
@@ -104,10 +105,10 @@ fn read_field<'a>(
     let sampling = &mut request.sampling;
     match key.as_ref() {
         "model" => {}
-        "input" => request.messages = read_input(value)?,
+        "input" => read_input(request, value)?,
         "stream" => request.stream = boolean(&value, "stream")?,
         "stream_options" => {}
-        "tools" => request.tools = each(value, "tools", read_tool)?,
+        "tools" => add_tools(request, each(value, "tools", read_tool)?),
         "tool_choice" => request.tool_choice = read_tool_choice(value)?,
         "parallel_tool_calls" => request.parallel_tools = Some(boolean(&value, &key)?),
         "max_output_tokens" => sampling.max_tokens = Some(count(&value, &key)?),
@@ -184,15 +185,43 @@ fn read_text<'a>(request: &mut NeutralRequest<'a>, value: Json<'a>) -> ReadResul
     Ok(())
 }
 
-fn read_input(value: Json<'_>) -> ReadResult<Vec<Message<'_>>> {
+/// Adds tools but for functions that are there already: those that a search found may be listed too.
+fn add_tools<'a>(request: &mut NeutralRequest<'a>, tools: Vec<Tool<'a>>) {
+    let name = |tool: &Tool<'a>| match tool {
+        Tool::Function(Function { name, .. }) | Tool::Custom { name, .. } => Some(name.clone()),
+        Tool::BuiltIn { .. } => None,
+    };
+    let mut known: HashSet<Text<'a>> = request.tools.iter().filter_map(name).collect();
+    for tool in tools {
+        if name(&tool).is_none_or(|name| known.insert(name)) {
+            request.tools.push(tool);
+        }
+    }
+}
+
+fn read_input<'a>(request: &mut NeutralRequest<'a>, value: Json<'a>) -> ReadResult<()> {
     if let Json::String(text) = value {
-        return Ok(vec![message(Role::User, vec![Part::text(text)])]);
+        request
+            .messages
+            .push(message(Role::User, vec![Part::text(text)]));
+        return Ok(());
     }
     let mut conversation = Conversation::default();
     for item in each(value, "input", read_item)? {
-        conversation.add(item);
+        match item {
+            Item::Message(message) => conversation.add(message),
+            Item::Tools(tools) => add_tools(request, tools),
+        }
     }
-    Ok(conversation.messages)
+    request.messages.extend(conversation.messages);
+    Ok(())
+}
+
+/// An item of the input.
+enum Item<'a> {
+    Message(Message<'a>),
+    /// Tools that the model is given in the course of the conversation.
+    Tools(Vec<Tool<'a>>),
 }
 
 /// Items put together as messages.
@@ -258,21 +287,23 @@ fn continues(last: &Message<'_>, item: &Message<'_>) -> bool {
     last.role == Role::Assistant && !(is_text(last.parts.last()) && is_text(item.parts.first()))
 }
 
-fn read_item(value: Json<'_>) -> ReadResult<Message<'_>> {
+fn read_item(value: Json<'_>) -> ReadResult<Item<'_>> {
     let mut item = object(value, "")?;
     let kind = optional_text(&mut item, "type")?.unwrap_or_else(|| "message".into());
-    match kind.as_ref() {
+    let read = match kind.as_ref() {
+        "additional_tools" | "tool_search_output" => {
+            let tools = item.take("tools").unwrap_or(Json::Array(Vec::new()));
+            return each(tools, "tools", read_tool).map(Item::Tools);
+        }
         "message" => read_message(item),
         "function_call" => read_call(item, "arguments", false),
         "custom_tool_call" => read_call(item, "input", true),
         "function_call_output" => read_result(item, false),
         "custom_tool_call_output" => read_result(item, true),
         "reasoning" => Ok(read_reasoning(item)),
-        _ => Ok(message(
-            Role::Assistant,
-            vec![Part::new(PartKind::Foreign { kind })],
-        )),
-    }
+        _ => Ok(foreign::read(kind, &mut item)),
+    };
+    read.map(Item::Message)
 }
 
 fn read_message(mut item: Object<'_>) -> ReadResult<Message<'_>> {
@@ -312,7 +343,7 @@ fn read_part(value: Json<'_>) -> ReadResult<Part<'_>> {
         }),
         "input_file" => PartKind::File(read_file(&mut part)?),
         "input_audio" => read_audio(&mut part)?,
-        _ => PartKind::Foreign { kind },
+        _ => PartKind::Foreign { kind, id: None },
     }))
 }
 

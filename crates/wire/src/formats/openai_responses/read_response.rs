@@ -184,7 +184,8 @@ fn read_call<'a>(mut item: Object<'a>, arguments: Text<'a>) -> Option<Part<'a>> 
         id: item
             .take("call_id")
             .and_then(Json::into_text)
-            .or_else(|| item.take_string("id"))?,
+            .or_else(|| item.take_string("id"))
+            .unwrap_or_default(),
         name: item.take_string("name")?,
         arguments: Arguments::Text(arguments),
         signature: None,

@@ -7,7 +7,7 @@ use super::read_response::{finish_of, read_usage, signature_of};
 use crate::formats::openai;
 use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, ReadStream, Sink};
 use crate::translate::json::{Json, Object};
-use crate::translate::neutral::Finish;
+use crate::translate::neutral::{Finish, Text};
 use crate::translate::provider_error::{self, ProviderError};
 use crate::translate::stream::parse_event;
 use crate::translate::tool_schema;
@@ -32,6 +32,16 @@ struct ItemState {
     open: Option<(usize, u64)>,
     /// Text came: servers that don't stream a part give it at its end.
     filled: bool,
+    /// A call whose name or id hasn't come yet.
+    held: HeldCall,
+}
+
+/// Pieces of a call that clients can't be told of yet.
+#[derive(Debug, Default)]
+struct HeldCall {
+    id: String,
+    name: String,
+    arguments: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,21 +80,25 @@ impl ResponsesStreamReader {
             Some("custom_tool_call") => ItemKind::Custom,
             _ => ItemKind::Other,
         };
-        let mut open = None;
+        let (mut open, mut held) = (None, HeldCall::default());
         if matches!(kind, ItemKind::Call | ItemKind::Custom) {
-            let id = item.take("call_id").and_then(Json::into_text);
-            let tool = BlockKind::Tool {
-                id: id.or_else(|| item.take_string("id")).unwrap_or_default(),
-                name: item.take_string("name").unwrap_or_default(),
-                signature: None,
-            };
-            open = Some((self.open(tool, sink), 0));
+            let (id, name) = (
+                call_id(&mut item),
+                item.take_string("name").unwrap_or_default(),
+            );
+            if id.is_empty() || name.is_empty() {
+                held.id = id.into_owned();
+                held.name = name.into_owned();
+            } else {
+                open = Some((self.open(tool(id, name), sink), 0));
+            }
         }
         self.items.push(ItemState {
             index,
             kind,
             open,
             filled: false,
+            held,
         });
     }
 
@@ -190,15 +204,46 @@ impl ResponsesStreamReader {
 
     fn arguments(&mut self, event: &mut Object<'_>, sink: &mut Sink<'_>) {
         let index = event.u64("output_index").unwrap_or(0);
+        if self.item(index).is_none() {
+            let item = Object(vec![("type".into(), Json::String("function_call".into()))]);
+            self.add(index, item, sink);
+        }
         let Some(item) = self.item(index).filter(|item| item.kind == ItemKind::Call) else {
             return;
         };
-        let text = event.take("delta").and_then(Json::into_text);
-        if let Some(((block, _), text)) = item.open.zip(text) {
-            item.filled = true;
-            sink(AnswerEvent::Text {
+        let Some(text) = event.take("delta").and_then(Json::into_text) else {
+            return;
+        };
+        item.filled = true;
+        match item.open {
+            Some((block, _)) => sink(AnswerEvent::Text {
                 block,
                 text,
+                logprobs: None,
+            }),
+            None => item.held.arguments.push_str(&text),
+        }
+    }
+
+    /// Opens a call that was held, if it has a name by now. One without id gets one later on.
+    fn open_held(&mut self, item: &mut ItemState, whole: &mut Object<'_>, sink: &mut Sink<'_>) {
+        let call = matches!(item.kind, ItemKind::Call | ItemKind::Custom);
+        if !call || item.open.is_some() {
+            return;
+        }
+        let held = std::mem::take(&mut item.held);
+        let id = Some(call_id(whole)).filter(|id| !id.is_empty());
+        let name = whole.take_string("name").filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| held.name.into());
+        if name.is_empty() {
+            return;
+        }
+        let block = self.open(tool(id.unwrap_or_else(|| held.id.into()), name), sink);
+        item.open = Some((block, 0));
+        if !held.arguments.is_empty() {
+            sink(AnswerEvent::Text {
+                block,
+                text: held.arguments.into(),
                 logprobs: None,
             });
         }
@@ -213,7 +258,8 @@ impl ResponsesStreamReader {
         let Some(at) = self.items.iter().position(|item| item.index == index) else {
             return;
         };
-        let item = self.items.swap_remove(at);
+        let mut item = self.items.swap_remove(at);
+        self.open_held(&mut item, &mut whole, sink);
         match item.kind {
             ItemKind::Message => self.done_message(&item, whole, sink),
             ItemKind::Reasoning => self.done_reasoning(&item, whole, sink),
@@ -296,6 +342,19 @@ impl ResponsesStreamReader {
     }
 }
 
+fn call_id<'a>(item: &mut Object<'a>) -> Text<'a> {
+    let id = item.take("call_id").and_then(Json::into_text);
+    id.or_else(|| item.take_string("id")).unwrap_or_default()
+}
+
+const fn tool<'a>(id: Text<'a>, name: Text<'a>) -> BlockKind<'a> {
+    BlockKind::Tool {
+        id,
+        name,
+        signature: None,
+    }
+}
+
 fn close_with(item: &ItemState, text: Option<Cow<'_, str>>, sink: &mut Sink<'_>) {
     let Some((block, _)) = item.open else {
         return;
@@ -369,7 +428,8 @@ impl ReadStream for ResponsesStreamReader {
     }
 
     fn end(&mut self, sink: &mut Sink<'_>) {
-        for item in std::mem::take(&mut self.items) {
+        for mut item in std::mem::take(&mut self.items) {
+            self.open_held(&mut item, &mut Object::default(), sink);
             close_with(&item, None, sink);
         }
         sink(AnswerEvent::Finish {

@@ -10,9 +10,11 @@ pub(super) static LAYOUT: UsageLayout = UsageLayout {
     types: Some(EventTypes {
         ends: &[b"response.completed", b"response.incomplete"],
         failures: &[b"error", b"response.failed"],
+        item_done: Some(b"response.output_item.done"),
     }),
     counting: Counting::OpenAi,
     placeholder: None,
     generates: true,
     usage_option: false,
+    cites: false,
 };

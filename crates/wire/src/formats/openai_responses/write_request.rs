@@ -17,7 +17,6 @@ use crate::translate::neutral::{
 use crate::translate::options::RequestOptions;
 use crate::translate::policy::{Feature, Losses};
 use crate::translate::signature::Signature;
-use crate::translate::tool_id::{NAME_LIMIT, fit_name};
 use crate::translate::{reasoning, tool_schema};
 
 /// Writes the body of `POST /v1/responses`.
@@ -132,7 +131,7 @@ fn write_parts(items: &mut ListWriter<'_>, parts: &[Part<'_>], losses: &mut Loss
             PartKind::File(file) => write_file(items, file, losses),
 
             PartKind::Audio { .. } => losses.lose(Feature::Audio),
-            PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+            PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
             PartKind::Thinking(_) => losses.lose(Feature::ForeignThinking),
             PartKind::ToolCall(_) | PartKind::ToolResult(_) => losses.lose(Feature::ForeignContent),
         }
@@ -235,7 +234,7 @@ fn write_assistant(items: &mut ListWriter<'_>, message: &Message<'_>, losses: &m
                 said.push(text);
                 continue;
             }
-            PartKind::Foreign { kind } => tool_schema::lose_content(kind, losses),
+            PartKind::Foreign { kind, .. } => tool_schema::lose_content(kind, losses),
             _ => flush(items, &mut said),
         }
         match &part.kind {
@@ -296,7 +295,7 @@ fn write_call(items: &mut ListWriter<'_>, call: &ToolCall<'_>) {
         };
         item.str("type", kind);
         item.str("call_id", &call.id);
-        item.str("name", &fit_name(&call.name, NAME_LIMIT));
+        item.str("name", &call.name);
         if call.custom {
             item.str("input", call.arguments.as_is());
         } else {
@@ -319,7 +318,7 @@ fn write_tools(fields: &mut ObjectWriter<'_>, request: &NeutralRequest<'_>, loss
                     format,
                 } => items.obj(|item| {
                     item.str("type", "custom");
-                    item.str("name", &fit_name(name, NAME_LIMIT));
+                    item.str("name", name);
                     item.opt_str("description", description.as_deref());
                     if let Some(format) = format {
                         write_format(item, format);
@@ -344,7 +343,7 @@ fn write_function(items: &mut ListWriter<'_>, function: &Function<'_>, losses: &
     }
     items.obj(|item| {
         item.str("type", "function");
-        item.str("name", &fit_name(&function.name, NAME_LIMIT));
+        item.str("name", &function.name);
         item.opt_str("description", function.description.as_deref());
         match &function.schema {
             Some(schema) => item.json("parameters", schema),
@@ -370,7 +369,7 @@ fn write_format(fields: &mut ObjectWriter<'_>, format: &Json<'_>) {
 fn write_choice(fields: &mut ObjectWriter<'_>, choice: &ToolChoice<'_>) {
     let named = |o: &mut ObjectWriter<'_>, name: &str| {
         o.str("type", "function");
-        o.str("name", &fit_name(name, NAME_LIMIT));
+        o.str("name", name);
     };
     match choice {
         ToolChoice::Auto => fields.str("tool_choice", "auto"),

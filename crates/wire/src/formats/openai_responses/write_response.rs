@@ -30,7 +30,11 @@ pub(crate) fn write_response(
         tier: response.tier.as_deref().map(str::to_owned),
     };
     let choice = response.choices.first();
-    let finish = choice.map_or(&Finish::Stop, |choice| &choice.finish);
+    let refusal = choice.is_some_and(|choice| {
+        let mut parts = choice.parts.iter();
+        parts.any(|part| matches!(part.kind, PartKind::Refusal(_)))
+    });
+    let finish = choice.map_or(&Finish::Stop, |choice| shown(&choice.finish, refusal));
     object(out, |fields| {
         head.write(fields, Some(finish), context);
         fields.list("output", |items| {
@@ -89,6 +93,14 @@ impl ResponseHead {
     pub(super) fn item_id(&self, prefix: &str, number: usize) -> String {
         let own = self.id.strip_prefix("resp_").unwrap_or(&self.id);
         format!("{prefix}_{own}_{number}")
+    }
+}
+
+/// The finish as a response has it: a refusal without a refusal's words is a filtered answer.
+pub(super) const fn shown<'f, 'a>(finish: &'f Finish<'a>, words: bool) -> &'f Finish<'a> {
+    match finish {
+        Finish::Refusal if !words => &Finish::Filtered,
+        finish => finish,
     }
 }
 

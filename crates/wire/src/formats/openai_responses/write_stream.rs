@@ -3,8 +3,8 @@
 use bytes::{BufMut as _, BytesMut};
 
 use super::write_response::{
-    ResponseHead, call_prefix, incomplete_reason, reasoning_id, write_annotation, write_called,
-    write_image, write_reasoning, write_refusal, write_text, write_usage,
+    ResponseHead, call_prefix, incomplete_reason, reasoning_id, shown, write_annotation,
+    write_called, write_image, write_reasoning, write_refusal, write_text, write_usage,
 };
 use crate::translate::emit::{ObjectWriter, object};
 use crate::translate::event::{AnswerEvent, AnswerStart, BlockKind, WriteStream};
@@ -27,6 +27,8 @@ pub(crate) struct ResponsesStreamWriter {
     message: Option<OpenMessage>,
     open: Option<OpenItem>,
     usage: Option<TokenCounts>,
+    /// The model declined in words of a part of their own.
+    refused: bool,
     finish: Finish<'static>,
 }
 
@@ -80,6 +82,7 @@ impl ResponsesStreamWriter {
             message: None,
             open: None,
             usage: None,
+            refused: false,
             finish: Finish::Stop,
         }
     }
@@ -136,6 +139,7 @@ impl ResponsesStreamWriter {
                 }
             }
             BlockKind::Refusal => {
+                self.refused = true;
                 self.open_part(out, |part| write_refusal(part, ""));
                 OpenItemKind::Refusal
             }
@@ -543,13 +547,14 @@ impl WriteStream for ResponsesStreamWriter {
 
     fn end(&mut self, out: &mut BytesMut) {
         self.close_message(out);
-        let name = match incomplete_reason(&self.finish) {
+        let finish = shown(&self.finish, self.refused).clone();
+        let name = match incomplete_reason(&finish) {
             None => "response.completed",
             Some(_) => "response.incomplete",
         };
         let output = String::from_utf8_lossy(&self.output).into_owned();
         let head = std::mem::take(&mut self.head);
-        let (context, finish, usage) = (self.context.clone(), self.finish.clone(), self.usage);
+        let (context, usage) = (self.context.clone(), self.usage);
         self.event(out, name, |fields| {
             fields.obj("response", |response| {
                 head.write(response, Some(&finish), &context);
