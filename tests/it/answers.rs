@@ -1,4 +1,4 @@
-//! What an answer is: an attempt has answered when its first content came, or when the answer ended as
+//! Tests of what counts as an answer: an attempt has answered when its first content came, or when the answer ended as
 //! its format says. Anything else goes to the next candidate, or is an error for the client.
 
 use std::net::SocketAddr;

@@ -36,7 +36,7 @@ use crate::{
     socket::{PlannedEnd, SocketEnd},
 };
 
-/// What `html` answers.
+/// Page that `html` answers.
 const PAGE: &[u8] = b"<!doctype html><html><body><h1>It works!</h1></body></html>";
 
 /// Most counters kept for `fail_first` and `fail_every`.

@@ -87,7 +87,7 @@ enum Layer {
     /// Its first two bytes tell which of the two it is.
     Deflate(Vec<u8>),
     Zlib(flate2::write::ZlibDecoder<Output>),
-    /// What some servers send as deflate.
+    /// Bare deflate, which some servers send.
     RawDeflate(flate2::write::DeflateDecoder<Output>),
     Brotli(Box<brotli::DecompressorWriter<Output>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Output>>),

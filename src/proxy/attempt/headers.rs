@@ -140,7 +140,7 @@ pub(crate) fn codings(header: &ResponseHeader) -> Codings {
 ///
 /// # Errors
 /// Returns an error if a header can't be set.
-pub(crate) fn decoded(header: &mut ResponseHeader) -> Result<()> {
+pub(crate) fn set_decoded(header: &mut ResponseHeader) -> Result<()> {
     header.remove_header(&CONTENT_ENCODING);
     open_length(header)
 }

@@ -220,7 +220,7 @@ impl Gateway {
         }
         inference.attempts.first_byte = Some(now);
         if self.decode(inference, codings) {
-            headers::decoded(header)?;
+            headers::set_decoded(header)?;
         }
         inference.attempts.response = response_of(inference, header, events)?;
         exchange.set_gate(ResponseGate::Judge);
@@ -255,7 +255,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// What came is no answer: the request goes to the next candidate, or has failed.
+    /// Ends an attempt whose response is no answer: the request goes to the next candidate, or has
+    /// failed.
     ///
     /// # Errors
     /// Always.
@@ -759,12 +760,12 @@ fn response_of(
         answer.adapt(header)?;
         Response::Translated(Box::new(answer))
     } else if header.status.is_client_error() {
-        Response::declined(status)
+        Response::for_refusal(status)
     } else if events {
         headers::open_length(header)?;
         Response::Stream(Box::new(answer_stream(inference)))
     } else {
-        Response::opening(endpoint)
+        Response::for_body(endpoint)
     })
 }
 
@@ -779,10 +780,10 @@ fn answer_stream(inference: &Inference) -> AnswerStream {
     }
 }
 
-/// Why a plain answer is none to a client that was sent the head of a stream.
+/// Reason against a plain answer to a client that was sent the head of a stream.
 const NO_STREAM: &str = "the body is no stream";
 
-/// Why a body with codings that can't be undone is no answer.
+/// Reason against a body with codings that can't be undone.
 const UNDECODABLE: &str = "the body can't be decoded";
 
 /// The most characters of a provider's sentence that are logged.

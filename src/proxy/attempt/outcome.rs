@@ -47,7 +47,7 @@ pub(crate) enum Failure {
     /// An error where content was to be, although the status was a success. With the status that it
     /// amounts to, and what was said.
     ErrorFirst { status: u16, said: Option<String> },
-    /// What came is no answer, and why.
+    /// No answer came, and why.
     NoAnswer(&'static str),
     /// None was made: no candidate's format can express the request.
     Untranslatable(TranslateError),

@@ -78,7 +78,7 @@ pub(crate) enum Step {
 
 impl Response {
     /// Begins a plain answer in the client's own format.
-    pub(crate) fn opening(endpoint: Endpoint) -> Self {
+    pub(crate) fn for_body(endpoint: Endpoint) -> Self {
         Self::Opening(Opening {
             format: endpoint.format(),
             endpoint,
@@ -87,7 +87,7 @@ impl Response {
     }
 
     /// Begins a refusal in the client's own format.
-    pub(crate) fn declined(status: u16) -> Self {
+    pub(crate) fn for_refusal(status: u16) -> Self {
         Self::Declined(Declined {
             status,
             begun: false,
@@ -353,7 +353,7 @@ mod tests {
     }
 
     fn opening() -> Response {
-        Response::opening(Endpoint::ChatCompletions)
+        Response::for_body(Endpoint::ChatCompletions)
     }
 
     #[test]
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_held_until_it_is_whole_or_long() {
-        let mut response = Response::declined(400);
+        let mut response = Response::for_refusal(400);
         assert_eq!(take(&mut response, "{\"a\":", false), (Step::Wait, None));
         let (step, body) = take(&mut response, "1}", true);
         let refused = |raw: &str| Step::Refused {
@@ -417,7 +417,7 @@ mod tests {
         );
         assert!(!response.is_answer());
 
-        let mut response = Response::declined(400);
+        let mut response = Response::for_refusal(400);
         let long = "x".repeat(ERROR_BODY_LIMIT + 1);
         assert_eq!(take(&mut response, &long, false).0, refused(&long));
         assert_eq!(take(&mut response, "y", true).0, Step::PassCleaned);
@@ -428,7 +428,7 @@ mod tests {
         let provider = provider("p", "openai", &["*"]);
         let whole = "x".repeat(ERROR_BODY_LIMIT - 4) + "sk-theirs" + &"y".repeat(ERROR_BODY_LIMIT);
         for cut in ERROR_BODY_LIMIT - 5..ERROR_BODY_LIMIT + 6 {
-            let mut response = Response::declined(400);
+            let mut response = Response::for_refusal(400);
             let (first, rest) = whole.split_at(cut);
             let mut passed = String::new();
             for (chunk, end) in [(first, false), (&rest[..1], false), (&rest[1..], true)] {

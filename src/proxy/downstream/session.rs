@@ -48,14 +48,14 @@ pub(crate) struct Downstream {
 }
 
 /// Event that the stand-in waits for.
-enum Event {
+enum Wakeup {
     /// The client sent something, or its end.
     Client(Option<Bytes>),
     /// A comment is due.
     KeepAlive,
 }
 
-/// What a client is sent while it waits for a stream's first content.
+/// Comment for a client that waits for a stream's first content.
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// A timer and the deadline that it was set for.
@@ -103,13 +103,13 @@ impl Downstream {
                 (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed_error)),
                 (Err(error), None) if is_timeout(&error) => return Err(error),
                 (Err(error), None) => self.leave(error)?,
-                (Ok(Event::KeepAlive), None) => {
+                (Ok(Wakeup::KeepAlive), None) => {
                     if let Err(error) = self.comment().await {
                         self.leave(error)?;
                     }
                 }
-                (Ok(Event::KeepAlive), Some(_)) => self.exchange.end_keep_alive(),
-                (Ok(Event::Client(passed)), _) => return Ok(passed),
+                (Ok(Wakeup::KeepAlive), Some(_)) => self.exchange.end_keep_alive(),
+                (Ok(Wakeup::Client(passed)), _) => return Ok(passed),
             }
         }
     }
@@ -138,7 +138,7 @@ impl Downstream {
 
     /// Waits for the client, unless it has gone, for the upstream's deadline, and until a comment is
     /// due.
-    async fn watch(&mut self) -> Result<Event> {
+    async fn watch(&mut self) -> Result<Wakeup> {
         let gone = self.gone.is_some();
         let Self {
             inner,
@@ -149,7 +149,7 @@ impl Downstream {
         let mut client = pin!(inner.read_body_or_idle(true));
         poll_fn(|context| {
             if !gone && let Poll::Ready(outcome) = client.as_mut().poll(context) {
-                return Poll::Ready(outcome.map(Event::Client));
+                return Poll::Ready(outcome.map(Wakeup::Client));
             }
             let comment = exchange.keep_alive_due();
             // `None`: what is due is a comment.
@@ -172,7 +172,7 @@ impl Downstream {
                     *alarm = None;
                     return Poll::Ready(match timeout {
                         Some(kind) => Error::err(ErrorType::new(kind.error_type())),
-                        None => Ok(Event::KeepAlive),
+                        None => Ok(Wakeup::KeepAlive),
                     });
                 }
                 let timer = Box::pin(fast_sleep(left));

@@ -60,29 +60,29 @@ struct FailureCase {
 const BOTH: &[bool] = &[false, true];
 
 const FAILURES: [FailureCase; 15] = [
-    hidden("connect refused", "", BOTH),
-    hidden("reset", "reset", BOTH),
-    hidden("500", "status=500", BOTH),
-    hidden("429 with retry-after", "status=429:retry_after=3s", BOTH),
-    hidden("529", "status=529:retry_after=none", BOTH),
-    hidden("hang past first byte", "hang", BOTH),
-    hidden("error event first", "error_event", &[true]),
-    hidden("error with 200", "error_event", &[false]),
-    hidden("opened, then an error", "error_after=1", &[true]),
-    hidden("opened, then the end", "end_after=1", &[true]),
-    hidden("empty 200", "empty", BOTH),
-    hidden("HTML with 200", "html", BOTH),
+    hidden_case("connect refused", "", BOTH),
+    hidden_case("reset", "reset", BOTH),
+    hidden_case("500", "status=500", BOTH),
+    hidden_case("429 with retry-after", "status=429:retry_after=3s", BOTH),
+    hidden_case("529", "status=529:retry_after=none", BOTH),
+    hidden_case("hang past first byte", "hang", BOTH),
+    hidden_case("error event first", "error_event", &[true]),
+    hidden_case("error with 200", "error_event", &[false]),
+    hidden_case("opened, then an error", "error_after=1", &[true]),
+    hidden_case("opened, then the end", "end_after=1", &[true]),
+    hidden_case("empty 200", "empty", BOTH),
+    hidden_case("HTML with 200", "html", BOTH),
     FailureCase {
         name: "gzip unasked",
         controls: "gzip",
         streams: BOTH,
         kind: Kind::Answer,
     },
-    told("cut after content", "cut_after=3"),
-    told("ended after content", "end_after=3"),
+    told_case("cut after content", "cut_after=3"),
+    told_case("ended after content", "end_after=3"),
 ];
 
-const fn hidden(
+const fn hidden_case(
     name: &'static str,
     controls: &'static str,
     streams: &'static [bool],
@@ -95,7 +95,7 @@ const fn hidden(
     }
 }
 
-const fn told(name: &'static str, controls: &'static str) -> FailureCase {
+const fn told_case(name: &'static str, controls: &'static str) -> FailureCase {
     FailureCase {
         name,
         controls,
