@@ -415,7 +415,9 @@ def single_factor(period, tier):
             if own is None or not usd:
                 return None
             ratios.add(own / usd)
-    return ratios.pop() if len(ratios) == 1 else None
+    ratio = ratios.pop() if len(ratios) == 1 else None
+    # A ratio that isn't short is chance: the provider lists the rates themselves.
+    return ratio if ratio is not None and ratio == round(ratio, 3) else None
 
 
 def tier_lines(provider, period, tier, name, indent):
@@ -537,6 +539,18 @@ HEAD = """\
 # price-overrides.yaml. docs/cost.md describes the fields.
 """
 
+SHARED = """\
+
+# --- Providers that sell the models of others at their prices. A discount or an uplift of a contract,
+# or of a region, is `price_factor` of the provider.
+azure/*: { same_as: [openai, anthropic] }
+vertex/*: { same_as: [gemini, anthropic] }
+openrouter/anthropic/*: { same_as: anthropic }
+openrouter/openai/*: { same_as: openai }
+openrouter/google/*: { same_as: gemini }
+openrouter/x-ai/*: { same_as: xai }
+"""
+
 MOCK = f"""\
 
 # --- mock: made up, so that a demo shows money.
@@ -562,11 +576,16 @@ def build(sources, disputes):
             owner, _, name = key.partition("/")
             if owner == provider and "rates" in rule and "from" in rule:
                 entries[name] = whole_entry(name, rule)
+        named = {
+            key.partition("/")[2]: rule["aliases"]
+            for key, rule in sources.overrides.items()
+            if key.startswith(f"{provider}/") and rule.get("aliases")
+        }
+        for alias in sum(named.values(), []):
+            entries.pop(alias, None)
         table[provider] = fold(entries)
-        for key, rule in sources.overrides.items():
-            owner, _, name = key.partition("/")
-            if owner == provider and rule.get("aliases"):
-                table[provider][1].setdefault(name, []).extend(rule["aliases"])
+        for name, others in named.items():
+            table[provider][1].setdefault(name, []).extend(others)
     return table
 
 
@@ -586,7 +605,7 @@ def prices_text(sources, table):
                 hours = deepseek_hours(sources) if period.hours else []
                 lines += [indent + line for line in period_lines(provider, period, hours)]
         lines.append("")
-    return "\n".join(lines).rstrip("\n") + "\n" + MOCK
+    return "\n".join(lines).rstrip("\n") + "\n" + SHARED + MOCK
 
 
 def versions():

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use llm_router_domain::format::Endpoint;
+use llm_router_domain::refusal::RefusedBy;
 use llm_router_domain::retry::AccountError;
 use llm_router_wire::request::HeadError;
 use llm_router_wire::translate::TranslateError;
@@ -104,6 +105,14 @@ impl ApiError {
         }
     }
 
+    /// The request is larger than a limit, so that asking again is of no use.
+    pub(crate) fn larger_than_limit(message: String) -> Self {
+        Self {
+            final_answer: true,
+            ..Self::new(429, "rate_limit_exceeded", message)
+        }
+    }
+
     /// Nobody counts, and the configuration says that nothing limited passes then.
     pub(crate) fn limits_unavailable() -> Self {
         let message = "The limits can't be counted at the moment. Try again in a second.";
@@ -146,6 +155,14 @@ impl ApiError {
             endpoint.name()
         );
         Self::new(400, "invalid_value", message).with_param("model")
+    }
+
+    /// The key has a budget, and nothing bounds what the request may cost.
+    pub(crate) fn unbounded(field: String, message: String) -> Self {
+        Self {
+            param: Some(Cow::Owned(field)),
+            ..Self::new(400, "invalid_value", message)
+        }
     }
 
     /// The request holds what no candidate's format can express.
@@ -253,6 +270,22 @@ impl ApiError {
             "internal_error",
             "The router failed to handle this request.",
         )
+    }
+}
+
+/// Returns the part of the router that a code of [`ApiError`] speaks for; `None` if a deployment failed.
+pub(crate) fn refused_by(code: &str) -> Option<RefusedBy> {
+    match code {
+        "upstream_error" | "upstream_timeout" | "provider_auth" => None,
+        "invalid_api_key" => Some(RefusedBy::Key),
+        "permission_denied" => Some(RefusedBy::Permission),
+        "rate_limit_exceeded" => Some(RefusedBy::Limit),
+        "insufficient_quota" => Some(RefusedBy::Budget),
+        "blocked" => Some(RefusedBy::Rule),
+        "limits_unavailable" | "ledger_unavailable" | "router_stopping" | "internal_error" => {
+            Some(RefusedBy::Router)
+        }
+        _ => Some(RefusedBy::Request),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::handlers::config::ConfigApi;
 use crate::handlers::explain::ExplainError;
 use crate::handlers::keys::KeysApi;
 use crate::handlers::providers::ProvidersApi;
+use crate::handlers::refused::RefusedRequest;
 use crate::handlers::router_metrics::RouterMetrics;
 use crate::handlers::rules::RuleObject;
 use crate::handlers::toggle::RoutingApi;
@@ -57,6 +58,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns the counts of this process.
     fn router_metrics(&self) -> RouterMetrics;
+
+    /// Returns the latest requests that this process refused before any deployment was called, newest
+    /// first.
+    fn refused_requests(&self) -> Vec<Arc<RefusedRequest>>;
 
     /// Returns true if metrics may be read without a key.
     fn metrics_are_public(&self) -> bool;

@@ -41,8 +41,9 @@ pub use handlers::keys::{KeyObject, KeysApi};
 pub use handlers::providers::{
     ModelSpec, ProviderFields, ProviderHealth, ProviderModel, ProviderObject, ProvidersApi,
 };
+pub use handlers::refused::RefusedRequest;
 pub use handlers::router_metrics::{
-    DeploymentFigures, Figures, NamedFigures, Quantiles, RouterMetrics,
+    DeploymentFigures, Figures, NamedFigures, Quantiles, RecentFigures, RouterMetrics,
 };
 pub use handlers::rules::{RuleObject, RuleProblem};
 pub use handlers::toggle::{RoutingApi, ToggleStatus};

@@ -1,6 +1,7 @@
 //! Tests of the service over every path: roles, the shape of errors, and the API description.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -64,6 +65,9 @@ impl Backend for Empty {
         let figures = || Figures {
             requests: 1,
             errors: 0,
+            refused: 0,
+            client_errors: 0,
+            failures: 0,
             input_tokens: 0,
             cached_input_tokens: 0,
             output_tokens: 0,
@@ -73,11 +77,16 @@ impl Backend for Empty {
         RouterMetrics {
             since: Timestamp::UNIX_EPOCH,
             total: figures(),
+            recent: RecentFigures::default(),
             by_rule: Vec::new(),
             by_model: Vec::new(),
             by_provider: Vec::new(),
             by_deployment: Vec::new(),
         }
+    }
+
+    fn refused_requests(&self) -> Vec<Arc<RefusedRequest>> {
+        Vec::new()
     }
 
     fn metrics_are_public(&self) -> bool {

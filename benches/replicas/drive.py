@@ -243,7 +243,7 @@ def limits(options, mock):
     passed = [one for one in seen if one[1] == 200]
     limit = 600 * options.seconds / 60
     print(f"{options.mode}: {len(passed)} requests passed ({100 * len(passed) / limit:.1f} % of "
-          f"{limit:.0f}, the burst is 60), {sum(one[4] for one in passed)} tokens, "
+          f"{limit:.0f}), {sum(one[4] for one in passed)} tokens, "
           f"{sum(one[1] not in (200, 429) for one in seen)} errors of {len(seen)}")
 
 

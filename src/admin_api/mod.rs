@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use llm_router_admin::{AuthenticationError, Caller, Collection, ExplainError, RuleObject};
+use llm_router_admin::{
+    AuthenticationError, Caller, Collection, ExplainError, RefusedRequest, RuleObject,
+};
 use llm_router_domain::format::Format;
 use llm_router_domain::ledger;
 use llm_router_domain::rule::RuleSpec;
@@ -35,11 +37,13 @@ use crate::limits::Limiter;
 use crate::proxy::SharedLive;
 use crate::routing::explain::{ExplainRequest, explain};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 
 /// Backend of the admin service: the state of the router, and the editors that change it.
 pub(crate) struct AdminBackend {
     pub(crate) live: SharedLive,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) limits: Arc<Limiter>,
@@ -97,6 +101,10 @@ impl llm_router_admin::Backend for AdminBackend {
         self.metrics.figures()
     }
 
+    fn refused_requests(&self) -> Vec<Arc<RefusedRequest>> {
+        self.refusals.list()
+    }
+
     fn metrics_are_public(&self) -> bool {
         self.metrics_public
     }
@@ -111,6 +119,10 @@ impl llm_router_admin::Backend for AdminBackend {
         address: Option<IpAddr>,
     ) -> Result<Caller, AuthenticationError> {
         let live = self.live.load();
+        let lines = headers.get_all("x-forwarded-for").iter();
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        let proxies = &live.snapshot.server.trusted_proxies;
+        let address = address.map(|address| proxies.client(address, lines));
         let key = authenticate(&live.snapshot.keys, headers, clock::wall()).map_err(|error| {
             let limits = &self.limits;
             let error = limits.throttle_unknown_key(headers, address, error, clock::now());

@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use llm_router_config::OnCounterFailure;
+use llm_router_domain::budget::replica::budget_lines;
+use llm_router_domain::budget::shared::BudgetLine;
 use llm_router_domain::budget::{
     Account, BudgetExceeded, InputMargin, LocalBudgets as OwnBook, Period, TypicalOutput,
 };
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::{LedgerEntry, OpenEntry, stamp_run};
 use llm_router_domain::price::Cost;
 use llm_router_store::StoreError;
@@ -44,6 +47,8 @@ pub(crate) struct Budgets {
 /// Attempt to reserve money for.
 pub(crate) struct BudgetRequest<'a> {
     pub(crate) budget: &'a KeyBudget,
+    /// The most that the attempt can cost.
+    pub(crate) cost: Cost,
     pub(crate) opened: &'a OpenEntry,
     /// Failed attempt whose reservation this one replaces.
     pub(crate) replaces: Option<&'a OpenEntry>,
@@ -69,7 +74,7 @@ pub(crate) enum BudgetRefusal {
 impl BudgetRefusal {
     #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
     fn over_budget(exceeded: BudgetExceeded) -> Self {
-        Self::OverBudget(format!("You are over budget: {exceeded}."))
+        Self::OverBudget(sentence(&exceeded.to_string()))
     }
 
     fn share(exceeded: &BudgetExceeded, replicas: u32) -> Self {
@@ -79,6 +84,36 @@ impl BudgetRefusal {
              {replicas}th of what was left for {of}, and this one has. Try again in a while."
         ))
     }
+}
+
+/// Returns what a budget is charged for an attempt: its cost, but the bound that was reserved where
+/// a part of it has no price.
+fn charged(entry: &LedgerEntry, bound: Cost) -> Decimal {
+    let outcome = &entry.outcome;
+    let cost = outcome.cost.usd().unwrap_or_default();
+    let has_no_price = |reason: Reason| {
+        matches!(
+            reason,
+            Reason::UnknownServiceTier
+                | Reason::UnpricedTool
+                | Reason::UnknownFactor
+                | Reason::UnpricedPart
+                | Reason::ServedModelDiffers
+                | Reason::MissingRate(_)
+        )
+    };
+    if outcome.usage.inexact.iter().any(has_no_price) {
+        cost.max(bound.usd().unwrap_or_default())
+    } else {
+        cost
+    }
+}
+
+/// Returns a sentence that begins with a capital letter and ends with a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(['.']).collect()
 }
 
 /// Tokens to expect of a call.
@@ -93,8 +128,35 @@ struct LocalState {
     book: OwnBook,
     typical: TypicalOutput,
     margin: InputMargin,
-    /// Cells that are set once earlier spending was read from the ledger.
-    known: HashMap<(Account, Period), Arc<OnceCell<()>>>,
+    /// The current line of each account and kind of period.
+    known: HashMap<(Account, Period), KnownLine>,
+}
+
+/// A line, and the cell that is set once earlier spending was read from the ledger. A period that
+/// begins has a new one: the clock may have been wrong until now.
+struct KnownLine {
+    line: BudgetLine,
+    cell: Arc<OnceCell<()>>,
+}
+
+impl LocalState {
+    /// Returns the cell of a line, and forgets the line of the period before.
+    fn known_cell(&mut self, line: &BudgetLine) -> Arc<OnceCell<()>> {
+        let key = (line.account.clone(), line.period);
+        if let Some(known) = self.known.get(&key) {
+            if known.line == *line {
+                return Arc::clone(&known.cell);
+            }
+            self.book.forget(&known.line);
+        }
+        let cell = Arc::<OnceCell<()>>::default();
+        let known = KnownLine {
+            line: line.clone(),
+            cell: Arc::clone(&cell),
+        };
+        self.known.insert(key, known);
+        cell
+    }
 }
 
 /// Returns the labels of a decision in metrics: who decided, and the outcome.
@@ -153,35 +215,26 @@ impl Budgets {
         ledger: &Ledger,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (account, ceiling) in budget.line.iter() {
-            let line = (account.clone(), ceiling.period);
-            let known = Arc::clone(self.state().known.entry(line).or_default());
+        for line in budget_lines(&budget.line, now) {
+            let known = self.state().known_cell(&line);
             known
-                .get_or_try_init(|| self.restore(account, ceiling.period, ledger, now))
+                .get_or_try_init(|| self.restore(&line, ledger))
                 .await?;
         }
         Ok(())
     }
 
     /// Reads the spending of other processes: earlier ones and those stopping beside this one.
-    async fn restore(
-        &self,
-        account: &Account,
-        period: Period,
-        ledger: &Ledger,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn restore(&self, line: &BudgetLine, ledger: &Ledger) -> Result<(), StoreError> {
         let query = SpentQuery {
-            account: account.clone(),
-            from: period.start(now),
+            account: line.account.clone(),
+            from: line.start,
         };
         let store = ledger.up_to_date().await?;
         let runs = store.spent_by_run(&query).await?;
         let others = runs.iter().filter(|(run, _)| *run != self.run);
         let spent = others.map(|(_, usd)| *usd).sum();
-        self.state()
-            .book
-            .restore(account.clone(), period, query.from, spent);
+        self.state().book.restore(line, spent);
         Ok(())
     }
 
@@ -192,12 +245,12 @@ impl Budgets {
     pub(crate) async fn refresh_others(&self, ledger: &Ledger) -> Result<(), StoreError> {
         let known: Vec<_> = {
             let state = self.state();
-            let known = state.known.iter().filter(|(_, asked)| asked.initialized());
-            known.map(|(line, _)| line.clone()).collect()
+            let known = state.known.values();
+            let known = known.filter(|known| known.cell.initialized());
+            known.map(|known| known.line.clone()).collect()
         };
-        let now = clock::timestamp();
-        for (account, period) in known {
-            self.restore(&account, period, ledger, now).await?;
+        for line in known {
+            self.restore(&line, ledger).await?;
         }
         Ok(())
     }
@@ -232,7 +285,7 @@ impl Budgets {
             tracing::error!("a key has a budget, and the ledger is off: it can't be used");
             return Err(BudgetRefusal::Unknown);
         }
-        let amount = match need.opened.cost {
+        let amount = match need.cost {
             Cost::Usd(usd) => usd,
             Cost::Unpriced if need.budget.allow_unpriced => Decimal::ZERO,
             Cost::Unpriced => {
@@ -299,8 +352,14 @@ impl Budgets {
     }
 
     /// Records the model's output and, where a budget pays, replaces the reservation with the cost.
-    /// `held` is the input that was reserved.
-    pub(crate) fn settle(&self, budget: Option<&KeyBudget>, entry: &LedgerEntry, held: u64) {
+    /// `held` is the input that was reserved, `bound` the cost.
+    pub(crate) fn settle(
+        &self,
+        budget: Option<&KeyBudget>,
+        entry: &LedgerEntry,
+        held: u64,
+        bound: Cost,
+    ) {
         let (attempt, outcome) = (&entry.attempt, &entry.outcome);
         let output = outcome.usage.output_total();
         let (provider, model) = (&attempt.provider, &attempt.deployment);
@@ -312,12 +371,12 @@ impl Budgets {
             let input = outcome.usage.input_total();
             state.margin.observe(provider, model, held, input);
         }
+        let cost = charged(entry, bound);
         if let Some(shared) = &self.shared {
             drop(state);
             // It knows by the attempt's id whether a budget pays.
-            shared.settle(entry);
+            shared.settle(entry, cost);
         } else if let Some(budget) = budget {
-            let cost = outcome.cost.usd().unwrap_or_default();
             state
                 .book
                 .settle(attempt.id, &budget.line, attempt.at, cost);

@@ -49,6 +49,15 @@ pub(crate) enum DecidedBy {
     Nobody,
 }
 
+/// Reply of the store to a reservation.
+enum StoreReply {
+    /// It doesn't answer.
+    Unavailable,
+    /// It has lost its data.
+    Forgotten,
+    Decided(Result<(), BudgetRefusal>),
+}
+
 /// Budgets of this replica with their link to the shared store.
 pub(super) struct SharedBudgets {
     store: Arc<dyn BudgetStore>,
@@ -134,38 +143,54 @@ impl SharedBudgets {
         if let Some(replaces) = request.replaces {
             self.replica().end(replaces, Decimal::ZERO);
         }
-        let link = self.store.link_status();
-        if link.up {
-            if !link.synced {
-                self.charge_share(request, link.replicas)?;
+        let mut charged = false;
+        // A store that has lost its data says so; then this replica's share decides, too.
+        for _ in 0..2 {
+            let link = self.store.link_status();
+            if !link.up {
+                break;
             }
-            if let Some(decision) = self.reserve_in_store(request, link.synced, ledger).await {
-                if decision.is_err() && !link.synced {
-                    self.replica()
-                        .refund_share(request.budgets, request.amount, request.at);
+            if !link.synced && !charged {
+                if let Err(refusal) = self.charge_share(request, link.replicas) {
+                    self.end(request.id, Decimal::ZERO);
+                    return Err(refusal);
                 }
-                return decision.map(|()| DecidedBy::All);
+                charged = true;
+            }
+            match self.reserve_in_store(request, !charged, ledger).await {
+                StoreReply::Forgotten => {}
+                StoreReply::Unavailable => break,
+                StoreReply::Decided(decision) => {
+                    if decision.is_err() && charged {
+                        self.refund_share(request);
+                    }
+                    return decision.map(|()| DecidedBy::All);
+                }
             }
         }
-        let charged = link.up && !link.synced;
-        let decision = self.decide_offline(request, link.replicas, charged);
+        let replicas = self.store.link_status().replicas;
+        let decision = self.decide_offline(request, replicas, charged);
         if decision.is_err() {
             if charged {
-                self.replica()
-                    .refund_share(request.budgets, request.amount, request.at);
+                self.refund_share(request);
             }
             self.end(request.id, Decimal::ZERO);
         }
         decision
     }
 
-    /// Reserves in the shared store. Returns None if it doesn't answer.
+    fn refund_share(&self, request: &ReserveRequest<'_>) {
+        self.replica()
+            .refund_share(request.budgets, request.amount, request.at);
+    }
+
+    /// Reserves in the shared store.
     async fn reserve_in_store(
         &self,
         request: &ReserveRequest<'_>,
         synced: bool,
         ledger: &Ledger,
-    ) -> Option<Result<(), BudgetRefusal>> {
+    ) -> StoreReply {
         let mut tries = 2;
         loop {
             let reservation = self.replica().begin_reservation(
@@ -176,7 +201,9 @@ impl SharedBudgets {
                 request.at,
                 request.lasts,
             );
-            let outcome = self.store.reserve(&reservation).await?;
+            let Some(outcome) = self.store.reserve(&reservation).await else {
+                return StoreReply::Unavailable;
+            };
             let mut replica = self.replica();
             match outcome {
                 ReserveOutcome::Held(figures) => {
@@ -189,7 +216,7 @@ impl SharedBudgets {
                     if synced {
                         replica.drop_shares(request.budgets, request.at);
                     }
-                    return Some(Ok(()));
+                    return StoreReply::Decided(Ok(()));
                 }
                 ReserveOutcome::Exceeded { position, figures } => {
                     let why = replica.reject_reservation(
@@ -199,21 +226,25 @@ impl SharedBudgets {
                         &figures,
                         request.at,
                     );
-                    return Some(Err(
+                    return StoreReply::Decided(Err(
                         why.map_or(BudgetRefusal::Unknown, BudgetRefusal::over_budget)
                     ));
+                }
+                ReserveOutcome::Forgotten => {
+                    replica.mark_all_unreported();
+                    return StoreReply::Forgotten;
                 }
                 ReserveOutcome::Unknown => {}
             }
             drop(replica);
             tries -= 1;
             if tries == 0 {
-                return None;
+                return StoreReply::Unavailable;
             }
             // The store lost its data: the ledger has earlier spending, replicas report the rest.
             for line in budget_lines(request.budgets, request.at) {
                 if self.seed_from_ledger(&line, ledger).await.is_err() {
-                    return Some(Err(BudgetRefusal::Unknown));
+                    return StoreReply::Decided(Err(BudgetRefusal::Unknown));
                 }
             }
         }
@@ -342,9 +373,8 @@ impl SharedBudgets {
     }
 
     /// Replaces an attempt's reservation with its cost.
-    pub(super) fn settle(&self, entry: &LedgerEntry) {
-        let (attempt, outcome) = (&entry.attempt, &entry.outcome);
-        let cost = outcome.cost.usd().unwrap_or_default();
+    pub(super) fn settle(&self, entry: &LedgerEntry, cost: Decimal) {
+        let attempt = &entry.attempt;
         let mut replica = self.replica();
         if counting_run(attempt.id) == Some(replica.run()) {
             replica.spend(&Account::Key(attempt.key.clone()), attempt.at, cost);

@@ -77,7 +77,7 @@ pub(crate) struct Create {
     /// Requests at the same time.
     #[arg(long)]
     concurrency: Option<u32>,
-    /// Requests let through at once; a tenth of rpm if not given.
+    /// Requests let through at once, the others at an even pace; all of rpm if not given.
     #[arg(long)]
     burst: Option<u64>,
     /// US dollars that it may spend in a period.

@@ -91,6 +91,7 @@ fn print(found: &Verification) -> io::Result<()> {
         ("altered", found.altered.len(), true),
         ("contradictory", found.contradictory.len(), true),
         ("damaged", found.damaged, true),
+        ("newer version", found.newer, false),
         ("sums that differ", found.sums.len(), true),
     ] {
         let mark = if differs && count > 0 {

@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::snapshot::prices;
 use crate::startup::Start;
 use crate::sync::reload::LoadError;
+use crate::telemetry::log_format::JsonLines;
 
 /// Failure of a command. Exit code 2 is wrong usage or configuration, 1 everything else.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub(crate) fn start_logging() -> bool {
         let wanted = wanted.unwrap_or_else(|| "info".to_owned());
         EnvFilter::try_new(format!(
             "{wanted},pingora=warn,pingora_core=warn,pingora_proxy=off,\
-             pingora_core::services::listening=off,tokio_postgres=info"
+             pingora_core::services::listening=off,tokio_postgres=info,refinery_core=warn"
         ))
         .unwrap_or_else(|_| EnvFilter::new("info"))
     };
@@ -64,7 +65,7 @@ pub(crate) fn start_logging() -> bool {
         .with_writer(io::stderr)
         .with_env_filter(filter());
     if json {
-        subscriber.json().flatten_event(true).init();
+        subscriber.event_format(JsonLines).init();
     } else {
         subscriber.init();
     }

@@ -6,10 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::telemetry::metrics::labels;
 use crate::telemetry::metrics::macros::metrics;
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::price::Cost;
 use llm_router_store::journal::Journal;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use rust_decimal::prelude::ToPrimitive as _;
 
 /// Models without a price that have a warning of their own: names come from clients.
 const MOST_MODELS: usize = 100;
@@ -28,6 +30,14 @@ metrics! {
             "Records that could not be written to the ledger's journal.";
         lost_entries: IntCounter = "ledger_lost_entries_total",
             "Entries lost because neither the journal nor memory had room for them.";
+        damaged_entries: IntCounter = "ledger_damaged_entries_total",
+            "Entries lost because their records of the journal were damaged, or because the store \
+             refused them.";
+        inexact: IntCounterVec = "inexact_attempts_total" ["reason", "provider", "deployment"],
+            "Attempts whose cost isn't exact, by reason.";
+        compared: CounterVec = "compared_cost_usd_total" ["provider", "deployment", "source"],
+            "Cost of the attempts whose provider states a cost, by source: `table` is ours, \
+             `reported` the provider's. Their difference shows prices that are out of date.";
         entries_in_memory: IntGauge = "ledger_entries_in_memory",
             "Entries that wait for the store in memory because the journal is full.";
         entries_waiting: IntGauge = "journal_entries",
@@ -72,6 +82,23 @@ impl LedgerMetrics {
     /// Counts an entry that used something without a price, at the deployment of that id, and
     /// warns of its model once.
     pub(crate) fn count_attempt(&self, entry: &LedgerEntry, deployment: &str) {
+        let mut kinds: Vec<_> = entry
+            .outcome
+            .billing
+            .inexact
+            .iter()
+            .map(Reason::kind)
+            .collect();
+        kinds.dedup();
+        for kind in kinds {
+            let [provider, model] = labels(deployment);
+            let inexact = self
+                .counted
+                .inexact
+                .with_label_values(&[kind, provider, model]);
+            inexact.inc();
+        }
+        self.compare(entry, deployment);
         if entry.outcome.cost != Cost::Unpriced {
             return;
         }
@@ -91,6 +118,23 @@ impl LedgerMetrics {
         }
     }
 
+    /// Counts both figures of an attempt whose provider states a cost.
+    fn compare(&self, entry: &LedgerEntry, deployment: &str) {
+        let billing = &entry.outcome.billing;
+        let (ours, reported) = (billing.table_cost(), entry.outcome.usage.reported_cost);
+        let Some(reported) = reported.filter(|_| !billing.costs.is_empty()) else {
+            return;
+        };
+        let [provider, model] = labels(deployment);
+        for (source, usd) in [("table", ours), ("reported", reported)] {
+            let counter = self
+                .counted
+                .compared
+                .with_label_values(&[provider, model, source]);
+            counter.inc_by(usd.to_f64().unwrap_or_default());
+        }
+    }
+
     /// Takes over what a journal has counted.
     pub(crate) fn observe(&self, journal: &Journal) {
         let catch_up = |counter: &IntCounter, now: u64| {
@@ -98,6 +142,7 @@ impl LedgerMetrics {
         };
         catch_up(&self.counted.journal_failures, journal.failures());
         catch_up(&self.counted.lost_entries, journal.dropped_records());
+        catch_up(&self.counted.damaged_entries, journal.unreadable_records());
         let waiting = i64::try_from(journal.in_memory()).unwrap_or(i64::MAX);
         self.counted.entries_in_memory.set(waiting);
         let journalled = i64::try_from(journal.waiting()).unwrap_or(i64::MAX);

@@ -179,7 +179,7 @@ impl Ledger {
             match Journal::open(JournalSettings::new(&place)) {
                 Ok((left, recovered)) => {
                     log_recovery(&recovered);
-                    self.move_out(left).await?;
+                    self.move_out(left, recovered.newer == 0).await?;
                 }
                 Err(JournalError::Locked(_)) => running += 1,
                 Err(error) => return Err(StoreError::Unavailable(error.to_string())),
@@ -188,13 +188,17 @@ impl Ledger {
         Ok(running)
     }
 
-    async fn move_out(&self, journal: Journal) -> Result<(), StoreError> {
+    /// Moves a journal's entries to the store, and deletes it if `all` of it could be read.
+    async fn move_out(&self, journal: Journal, all: bool) -> Result<(), StoreError> {
         let unreadable = |error: JournalError| StoreError::Unavailable(error.to_string());
         let store = Arc::clone(&self.store);
         let (settings, runtime) = (MoverSettings::default(), Handle::current());
         let mover = Mover::start(journal.clone(), store, settings, runtime).map_err(unreadable)?;
         mover.stop().await?;
-        journal.discard().map_err(unreadable)
+        if all {
+            journal.discard().map_err(unreadable)?;
+        }
+        Ok(())
     }
 
     /// Moves what is left and stops. What the store doesn't take stays in the journal for the
@@ -237,13 +241,25 @@ fn open_journal(settings: &config::Store, beside: bool) -> Result<Journal, Journ
 }
 
 fn log_recovery(recovered: &RecoveredJournal) {
-    if !recovered.lost.is_empty() || recovered.damaged > 0 {
+    if !recovered.lost.is_empty() {
         tracing::warn!(
             interrupted = recovered.lost.len(),
             settled = recovered.settled,
-            damaged = recovered.damaged,
             torn_bytes = recovered.torn_bytes,
             "the process before ended with attempts under way; they are billed as interrupted"
+        );
+    }
+    if recovered.damaged > 0 {
+        tracing::error!(
+            damaged = recovered.damaged,
+            "lost entries: records of the journal are damaged"
+        );
+    }
+    if recovered.newer > 0 {
+        tracing::error!(
+            newer = recovered.newer,
+            "the journal has records of a newer version of the router; its files are kept until that \
+             version runs again"
         );
     }
 }

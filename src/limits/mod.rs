@@ -16,7 +16,9 @@ use llm_router_config::{OnCounterFailure, RouterLimits};
 use llm_router_counters::{Counters, LimitRequest, LinkStatus, TakeOutcome};
 use llm_router_domain::header::KEY_HEADERS;
 use llm_router_domain::key::Key;
-use llm_router_domain::limit::{Bucket, Ceiling, LimitExceeded, Limits, Rate};
+use llm_router_domain::limit::{
+    Bucket, Ceiling, ExpectedTokens, LimitExceeded, Limits, Pace, Rate,
+};
 use llm_router_domain::network::client_network;
 use uuid::Uuid;
 
@@ -26,7 +28,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub(crate) use status::RateLimitStatus;
 pub(crate) use usage::LimitScope;
-use usage::{Ask, ScopedLimits, Uses};
+use usage::{Ask, ScopedLimits, Uses, reserved_tokens};
 
 /// Counts what is let through, for every subject with a limit.
 pub(crate) struct Limiter {
@@ -56,15 +58,32 @@ pub(crate) struct Permit {
     limiter: Arc<Limiter>,
     lines: Vec<ScopedLimits>,
     mode: Mode,
-    /// Name of the request in the shared counters.
-    lease: Option<(Uuid, Vec<LimitRequest>)>,
-    /// Requests charged on each line.
-    requests: u64,
-    /// Tokens charged on each line.
-    tokens: u64,
+    /// The request in the shared counters.
+    lease: Option<SharedLease>,
+    /// Amounts charged on each line.
+    charged: Ask,
+    /// Microsecond at which the tokens were charged.
+    tokens_at: u64,
     standing: RateLimitStatus,
     /// Set if all limits let it pass; otherwise its charges are taken back.
     passed: bool,
+}
+
+/// Request that the shared counters may have counted.
+struct SharedLease {
+    id: Uuid,
+    requests: Vec<LimitRequest>,
+    /// Second of their clock in which it was counted, if they said so.
+    second: u64,
+}
+
+/// Reply of the shared counters to a request that fits.
+enum SharedReply {
+    Counted,
+    /// They don't answer.
+    Unavailable,
+    /// They have lost their data, and didn't count it.
+    Forgotten,
 }
 
 /// Expected use of a request.
@@ -72,7 +91,7 @@ pub(crate) struct Need<'a> {
     /// The public model it goes to, with its limits.
     pub(crate) model: Option<(&'a str, Limits)>,
     /// Tokens it is expected to use.
-    pub(crate) tokens: u64,
+    pub(crate) tokens: ExpectedTokens,
 }
 
 /// A request that was not let in, and where the limit stands that it met.
@@ -103,6 +122,45 @@ impl Limiter {
         shared.is_some_and(|shared| !shared.link().is_up())
     }
 
+    /// Reports to the shared counters, until the runtime stops, what is counted here whenever they
+    /// may have missed or lost it. Requests report it, too, but only for the scopes that they are in.
+    pub(crate) async fn report_losses(self: Arc<Self>) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        let mut reported = shared.link().generation();
+        loop {
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            let generation = shared.link().generation();
+            if generation != reported && shared.link().is_up() {
+                self.report_known(&shared, generation).await;
+                reported = generation;
+            }
+        }
+    }
+
+    /// Reports what is counted here and the shared counters may not know.
+    async fn report_known(&self, shared: &Counters, generation: u64) {
+        let at = self.micros(clock::now());
+        let lines = self.uses().untold(generation, at);
+        for lines in lines.chunks(REPORTED_AT_ONCE) {
+            let request = |line: &ScopedLimits| LimitRequest {
+                subject: line.subject.name(),
+                limits: line.limits,
+                requests: 0,
+                tokens: 0,
+                known: self.uses().unsaid(line, generation, at),
+                wants_seconds: false,
+            };
+            let requests: Vec<_> = lines.iter().map(request).collect();
+            if let Ok(TakeOutcome::Passed { usage, .. }) =
+                shared.take(Uuid::new_v4(), &requests).await
+            {
+                self.uses().mirror(lines, &usage, generation, at);
+            }
+        }
+    }
+
     /// Tells the other replicas that this one is gone.
     pub(crate) async fn leave(&self) {
         if let Some(shared) = &self.shared {
@@ -127,8 +185,8 @@ impl Limiter {
             lines: Vec::new(),
             mode: Mode::Free,
             lease: None,
-            requests: 0,
-            tokens: 0,
+            charged: Ask::default(),
+            tokens_at: 0,
             standing: RateLimitStatus::default(),
             passed: false,
         };
@@ -152,20 +210,29 @@ impl Limiter {
             if admission.lines.is_empty() {
                 admission.mode = self.mode(on_counter_failure, true)?;
             }
-            let subject = LimitScope::Model(name.into());
-            self.enter(admission, vec![ScopedLimits { subject, limits }], now)?;
+            let line = ScopedLimits {
+                subject: LimitScope::Model(name.into()),
+                limits,
+                charged: 0,
+            };
+            self.enter(admission, vec![line], now)?;
         }
         if admission.lines.is_empty() || admission.mode == Mode::Free {
             admission.passed = true;
             return Ok(());
         }
-        if admission.mode == Mode::Shared && !self.take_shared(admission, need.tokens, now).await? {
-            // They went away just now: this replica's share must do.
-            admission.mode = self.fallback(on_counter_failure)?;
-            self.take(admission, 1, now)?;
+        if admission.mode == Mode::Shared {
+            admission.mode = match self.take_shared(admission, need.tokens, now).await? {
+                SharedReply::Counted => Mode::Shared,
+                // They went away or lost their data just now: this replica's share must do.
+                SharedReply::Unavailable => self.fallback(on_counter_failure)?,
+                SharedReply::Forgotten => self.share(),
+            };
+            if admission.mode != Mode::Shared {
+                self.take_request(admission, now)?;
+            }
         }
-        admission.tokens = need.tokens;
-        self.take_tokens(admission, now)?;
+        self.take_tokens(admission, need.tokens, now)?;
         admission.passed = true;
         Ok(())
     }
@@ -174,7 +241,9 @@ impl Limiter {
     fn mode(&self, failure: OnCounterFailure, limited: bool) -> Result<Mode, Box<Refusal>> {
         match self.status() {
             None => Ok(Mode::Local(1)),
-            Some(status) if status.up => Ok(Mode::Shared),
+            Some(status) if status.up && status.synced => Ok(Mode::Shared),
+            // Not every replica has reported what the counters missed or lost.
+            Some(status) if status.up => Ok(self.share()),
             Some(_) if !limited => Ok(Mode::Free),
             Some(_) => self.fallback(failure),
         }
@@ -182,10 +251,7 @@ impl Limiter {
 
     fn fallback(&self, failure: OnCounterFailure) -> Result<Mode, Box<Refusal>> {
         match failure {
-            OnCounterFailure::Local => {
-                let replicas = self.status().map_or(1, |status| status.replicas);
-                Ok(Mode::Local(replicas))
-            }
+            OnCounterFailure::Local => Ok(self.share()),
             OnCounterFailure::Allow => Ok(Mode::Free),
             OnCounterFailure::Refuse => Err(Box::new(Refusal {
                 fault: ApiError::limits_unavailable(),
@@ -194,78 +260,76 @@ impl Limiter {
         }
     }
 
+    /// Returns the mode in which this replica admits its share.
+    fn share(&self) -> Mode {
+        Mode::Local(self.status().map_or(1, |status| status.replicas))
+    }
+
     /// Counts a request as under way on `lines`, and as one let through if this process counts.
     fn enter(
         &self,
         admission: &mut Permit,
-        lines: Vec<ScopedLimits>,
+        mut lines: Vec<ScopedLimits>,
         now: Instant,
     ) -> Result<(), Box<Refusal>> {
         if lines.is_empty() {
             return Ok(());
         }
         let at = self.micros(now);
-        let (requests, replicas) = match admission.mode {
-            Mode::Local(replicas) => (u64::from(replicas), replicas),
-            // The copy tells of limits that are surely full, without asking.
-            Mode::Shared => (1, 1),
-            Mode::Free => (0, 1),
-        };
-        let mut ask = Ask {
+        let ask = Ask {
             enters: true,
-            requests,
-            tokens: 0,
-            replicas,
+            request: matches!(admission.mode, Mode::Local(_)),
+            weight: admission.weight(),
+            ..Ask::default()
         };
         let mut uses = self.uses();
-        if admission.mode != Mode::Free
-            && let Err((position, full)) = uses.check(&lines, &ask, at)
-        {
-            let standing = RateLimitStatus::of(&uses, &lines[position..=position], at);
-            drop(uses);
-            return Err(self.refuse(&lines[position], full, standing));
+        let checked = match admission.mode {
+            Mode::Local(_) => uses.check(&lines, &ask, at),
+            Mode::Shared => uses.check_shared(&lines, at),
+            Mode::Free => Ok(()),
+        };
+        if let Err((position, full)) = checked {
+            return Err(self.refuse(uses, &lines[position], &full, ask.tokens, at));
         }
-        if admission.mode == Mode::Shared {
-            ask.requests = 0;
-        }
-        uses.charge(&lines, &ask, at);
-        admission.requests = ask.requests;
+        uses.charge(&mut lines, &ask, at);
+        admission.charged = ask;
         admission.lines.extend(lines);
-        admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
+        admission.standing = RateLimitStatus::of(&mut uses, &admission.lines, at);
         Ok(())
     }
 
-    /// Counts `requests` on every line of a request that is under way, if there is room.
-    fn take(
-        &self,
-        admission: &mut Permit,
-        requests: u64,
-        now: Instant,
-    ) -> Result<(), Box<Refusal>> {
-        let weight = admission.weight();
+    /// Counts a request that is under way on every line, if there is room.
+    fn take_request(&self, admission: &mut Permit, now: Instant) -> Result<(), Box<Refusal>> {
         let ask = Ask {
-            enters: false,
-            requests: requests * weight,
-            tokens: 0,
-            replicas: 1,
+            request: true,
+            weight: admission.weight(),
+            ..Ask::default()
         };
         self.charge(admission, &ask, now)?;
-        admission.requests = ask.requests;
+        admission.charged.request = true;
+        admission.charged.weight = ask.weight;
         Ok(())
     }
 
     /// Counts the tokens of a request, if this process counts them.
-    fn take_tokens(&self, admission: &mut Permit, now: Instant) -> Result<(), Box<Refusal>> {
-        if admission.tokens == 0 || !matches!(admission.mode, Mode::Local(_)) {
+    fn take_tokens(
+        &self,
+        admission: &mut Permit,
+        tokens: ExpectedTokens,
+        now: Instant,
+    ) -> Result<(), Box<Refusal>> {
+        if tokens == ExpectedTokens::default() || !matches!(admission.mode, Mode::Local(_)) {
             return Ok(());
         }
         let ask = Ask {
-            enters: false,
-            requests: 0,
-            tokens: admission.tokens.saturating_mul(admission.weight()),
-            replicas: 1,
+            tokens,
+            weight: admission.weight(),
+            ..Ask::default()
         };
-        self.charge(admission, &ask, now)
+        self.charge(admission, &ask, now)?;
+        admission.charged.tokens = tokens;
+        admission.tokens_at = self.micros(now);
+        Ok(())
     }
 
     fn charge(&self, admission: &mut Permit, ask: &Ask, now: Instant) -> Result<(), Box<Refusal>> {
@@ -273,83 +337,86 @@ impl Limiter {
         let mut uses = self.uses();
         if let Err((position, full)) = uses.check(&admission.lines, ask, at) {
             let line = &admission.lines[position];
-            let standing = RateLimitStatus::of(&uses, std::slice::from_ref(line), at);
-            drop(uses);
-            return Err(self.refuse(line, full, standing));
+            return Err(self.refuse(uses, line, &full, ask.tokens, at));
         }
-        uses.charge(&admission.lines, ask, at);
-        admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
+        uses.charge(&mut admission.lines, ask, at);
+        admission.standing = RateLimitStatus::of(&mut uses, &admission.lines, at);
         Ok(())
     }
 
-    /// Asks the shared counters; whether they answered.
+    /// Asks the shared counters.
     async fn take_shared(
         &self,
         admission: &mut Permit,
-        tokens: u64,
+        tokens: ExpectedTokens,
         now: Instant,
-    ) -> Result<bool, Box<Refusal>> {
+    ) -> Result<SharedReply, Box<Refusal>> {
         let Some(shared) = &self.shared else {
-            return Ok(false);
+            return Ok(SharedReply::Unavailable);
         };
         let at = self.micros(now);
-        let lease = Uuid::new_v4();
-        let (mut asks, mut generation, mut verdict);
-        // A server that has begun anew says so once, and is told what is known here.
-        let mut tries = 2;
-        loop {
-            generation = shared.link().generation();
-            asks = self.questions(&admission.lines, tokens, generation, at);
-            verdict = shared.take(lease, &asks).await;
-            tries -= 1;
-            if tries == 0 || !matches!(verdict, Ok(TakeOutcome::Forgotten)) {
-                break;
-            }
-        }
+        let id = Uuid::new_v4();
+        let generation = shared.link().generation();
+        let requests = self.shared_requests(&admission.lines, tokens, generation, at)?;
+        let verdict = shared.take(id, &requests).await;
         // Told at the end even if there was no answer: it may have been counted all the same.
-        admission.lease = Some((lease, asks));
-        let (levels, refused) = match verdict {
-            Err(_) | Ok(TakeOutcome::Forgotten) => return Ok(false),
-            Ok(TakeOutcome::Passed(levels)) => (levels, None),
+        let mut lease = SharedLease {
+            id,
+            requests,
+            second: 0,
+        };
+        let (usage, refused) = match verdict {
+            Err(_) => {
+                admission.lease = Some(lease);
+                return Ok(SharedReply::Unavailable);
+            }
+            Ok(TakeOutcome::Forgotten) => return Ok(SharedReply::Forgotten),
+            Ok(TakeOutcome::Passed { second, usage }) => {
+                lease.second = second;
+                admission.lease = Some(lease);
+                (usage, None)
+            }
             Ok(TakeOutcome::Full {
                 position,
                 full,
-                levels,
-            }) => (levels, Some((position, full))),
+                usage,
+            }) => (usage, Some((position, full))),
         };
         let mut uses = self.uses();
-        uses.mirror(&admission.lines, &levels, generation, at);
+        uses.mirror(&admission.lines, &usage, generation, at);
         let Some((position, full)) = refused else {
-            admission.standing = RateLimitStatus::of(&uses, &admission.lines, at);
-            return Ok(true);
+            admission.standing = RateLimitStatus::of(&mut uses, &admission.lines, at);
+            return Ok(SharedReply::Counted);
         };
-        admission.lease = None;
         let line = &admission.lines[position.min(admission.lines.len() - 1)];
-        let standing = RateLimitStatus::of(&uses, std::slice::from_ref(line), at);
-        drop(uses);
-        Err(self.refuse(line, full, standing))
+        uses.note_full(line, &full, at);
+        Err(self.refuse(uses, line, &full, tokens, at))
     }
 
-    fn questions(
+    fn shared_requests(
         &self,
         lines: &[ScopedLimits],
-        tokens: u64,
+        tokens: ExpectedTokens,
         generation: u64,
         now: u64,
-    ) -> Vec<LimitRequest> {
-        let uses = self.uses();
-        let question = |line: &ScopedLimits| LimitRequest {
-            subject: line.subject.name(),
-            limits: line.limits,
-            requests: 1,
-            tokens: if line.limits.tokens.is_some() {
-                tokens
-            } else {
-                0
-            },
-            floor: uses.unsaid(line, generation, now),
-        };
-        lines.iter().map(question).collect()
+    ) -> Result<Vec<LimitRequest>, Box<Refusal>> {
+        let mut uses = self.uses();
+        let mut requests = Vec::with_capacity(lines.len());
+        for line in lines {
+            let tokens = match reserved_tokens(line, tokens) {
+                Ok(tokens) => tokens,
+                Err(never) => return Err(self.refuse(uses, line, &never, tokens, now)),
+            };
+            requests.push(LimitRequest {
+                subject: line.subject.name(),
+                limits: line.limits,
+                requests: 1,
+                tokens,
+                known: uses.unsaid(line, generation, now),
+                wants_seconds: uses.wants_seconds(line, now),
+            });
+        }
+        Ok(requests)
     }
 
     /// Returns the error for a client whose key doesn't work: `error`, or 429 once too many such keys
@@ -370,21 +437,22 @@ impl Limiter {
     /// Counts an unknown key. Returns an error once its address has presented too many. Clients that
     /// present a known key from there are admitted all the same.
     fn count_unknown_key(&self, address: IpAddr, now: Instant) -> Option<ApiError> {
-        let (rate, at) = (Rate::new(UNKNOWN_KEYS, None), self.micros(now));
+        let pace = Pace::new(UNKNOWN_KEYS, UNKNOWN_KEYS_AT_ONCE);
+        let at = self.micros(now);
         let mut clients = self
             .unknown_key_clients
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= MOST_CLIENTS {
-            clients.retain(|_, bucket| bucket.level(rate, at) > 0);
+            clients.retain(|_, bucket| bucket.level(pace, at) > 0);
             if clients.len() >= MOST_CLIENTS {
                 clients.clear();
             }
         }
         let bucket = clients.entry(client_network(address)).or_default();
-        let wait = bucket.wait(rate, 1, at);
+        let wait = bucket.wait(pace, 1, at);
         if wait.is_zero() {
-            bucket.charge(rate, 1, at);
+            bucket.charge(pace, 1, at);
             return None;
         }
         self.metrics.limit_refused("address", "unknown_keys");
@@ -392,12 +460,17 @@ impl Limiter {
         Some(ApiError::rate_limit_exceeded(message, whole_seconds(wait)))
     }
 
+    /// Returns the refusal of a request that met a limit of `line`.
     fn refuse(
         &self,
+        mut uses: MutexGuard<'_, Uses>,
         line: &ScopedLimits,
-        full: LimitExceeded,
-        standing: RateLimitStatus,
+        full: &LimitExceeded,
+        tokens: ExpectedTokens,
+        at: u64,
     ) -> Box<Refusal> {
+        let standing = RateLimitStatus::of(&mut uses, std::slice::from_ref(line), at);
+        drop(uses);
         self.metrics
             .limit_refused(line.subject.kind(), full.ceiling.name());
         let (unit, ceiling) = match full.ceiling {
@@ -407,17 +480,21 @@ impl Limiter {
         };
         let most = ceiling.map_or_else(
             || u64::from(line.limits.concurrency.unwrap_or_default()),
-            |rate| rate.per_minute(),
+            Rate::per_minute,
         );
-        let seconds = whole_seconds(full.wait);
-        let message = format!(
-            "{} limited to {most} {unit}. Try again in {seconds} s.",
-            line.subject.as_sentence()
-        );
-        Box::new(Refusal {
-            fault: ApiError::rate_limit_exceeded(message, seconds),
-            standing,
-        })
+        let limited = format!("{} limited to {most} {unit}", line.subject.as_sentence());
+        let fault = if let Some(wait) = full.wait {
+            let seconds = whole_seconds(wait);
+            let message = format!("{limited}. Try again in {seconds} s.");
+            ApiError::rate_limit_exceeded(message, seconds)
+        } else {
+            ApiError::larger_than_limit(format!(
+                "{limited}. The input of this request is about {} tokens: it can never pass. \
+                 Shorten it, or have the limit raised.",
+                tokens.input
+            ))
+        };
+        Box::new(Refusal { fault, standing })
     }
 
     fn micros(&self, now: Instant) -> u64 {
@@ -441,19 +518,24 @@ impl Permit {
         if !self.passed || self.lines.is_empty() {
             return;
         }
-        let (limiter, weight) = (&self.limiter, self.weight());
-        match (self.mode, self.lease.take(), &limiter.shared) {
-            (Mode::Shared, Some((lease, asks)), Some(shared)) => shared.end(lease, &asks, used),
-            (Mode::Local(_), lease, _) => {
-                self.lease = lease;
+        let limiter = &self.limiter;
+        match (self.mode, &limiter.shared) {
+            (Mode::Shared, Some(shared)) => {
+                if let Some(lease) = self.lease.take() {
+                    shared.end(lease.id, &lease.requests, used, lease.second);
+                }
+            }
+            (Mode::Local(_), _) => {
                 let at = limiter.micros(now);
-                let reserved = self.tokens.saturating_mul(weight);
-                let used = used.saturating_mul(weight);
-                limiter.uses().settle(&self.lines, reserved, used, at);
+                let ask = Ask {
+                    weight: self.weight(),
+                    ..self.charged
+                };
+                let mut uses = limiter.uses();
+                uses.settle(&self.lines, &ask, used, self.tokens_at, at);
             }
             _ => {}
         }
-        self.tokens = used;
     }
 
     /// For how many each request and token counts.
@@ -474,23 +556,28 @@ impl Drop for Permit {
         let mut uses = self.limiter.uses();
         uses.leave(&self.lines);
         if !self.passed {
-            uses.take_back(&self.lines, self.requests, at);
+            uses.take_back(&self.lines, &self.charged, at);
         }
         drop(uses);
-        if let (Some((lease, asks)), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
+        if let (Some(mut lease), Some(shared)) = (self.lease.take(), &self.limiter.shared) {
             // The place only: what was reserved stays charged.
-            let reserved = |mut ask: LimitRequest| {
-                ask.tokens = 0;
-                ask
-            };
-            let asks: Vec<_> = asks.into_iter().map(reserved).collect();
-            shared.end(lease, &asks, 0);
+            for request in &mut lease.requests {
+                request.tokens = 0;
+            }
+            shared.end(lease.id, &lease.requests, 0, lease.second);
         }
     }
 }
 
-/// Unknown keys that a client may present in a minute, a tenth of them at once.
+/// Interval of checking whether the shared counters may have lost something.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Scopes in one report.
+const REPORTED_AT_ONCE: usize = 32;
+
+/// Unknown keys that a client may present in a minute, and at once.
 const UNKNOWN_KEYS: u64 = 200;
+const UNKNOWN_KEYS_AT_ONCE: u64 = 20;
 
 /// The number of clients with unknown keys that are remembered.
 const MOST_CLIENTS: usize = 10_000;
@@ -515,7 +602,11 @@ fn limits_of_key(limits: &RouterLimits, key: &Key) -> Vec<ScopedLimits> {
     let scoped = scoped.into_iter().flatten();
     scoped
         .filter(|(_, limits)| !limits.is_none())
-        .map(|(subject, limits)| ScopedLimits { subject, limits })
+        .map(|(subject, limits)| ScopedLimits {
+            subject,
+            limits,
+            charged: 0,
+        })
         .collect()
 }
 
@@ -572,11 +663,13 @@ mod tests {
         reserve.now_or_never()?.ok()
     }
 
+    fn need(model: Option<(&str, Limits)>, input: u64) -> Need<'_> {
+        let tokens = ExpectedTokens { input, output: 0 };
+        Need { model, tokens }
+    }
+
     fn pass(limiter: &Arc<Limiter>, table: &RouterLimits, key: &Key, now: Instant) -> Option<u64> {
-        let need = Need {
-            model: None,
-            tokens: 0,
-        };
+        let need = need(None, 0);
         let mut admission = match limiter.admit(table, key, now) {
             Ok(admission) => admission,
             Err(refusal) => return refusal.fault.retry_after?.parse().ok(),
@@ -646,31 +739,113 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_reserved_and_settled() {
+    fn a_key_that_was_quiet_may_use_all_of_its_limit_at_once() {
         let limiter = limiter();
         let limits = Limits {
-            tokens: Some(Rate::new(60_000, Some(1_000))),
+            requests: Some(Rate::new(600, None)),
             ..Limits::NONE
         };
+        let (table, key, now) = (RouterLimits::default(), key("k", "k", limits), clock::now());
+        for _ in 0..600 {
+            assert_eq!(pass(&limiter, &table, &key, now), Some(0));
+        }
+        let Some(wait) = pass(&limiter, &table, &key, now) else {
+            panic!("no time to wait");
+        };
+        assert!((60..=61).contains(&wait), "{wait}");
+        let later = now + Duration::from_secs(wait);
+        assert_eq!(pass(&limiter, &table, &key, later), Some(0));
+    }
+
+    fn tokens(per_minute: u64) -> Limits {
+        Limits {
+            tokens: Some(Rate::new(per_minute, None)),
+            ..Limits::NONE
+        }
+    }
+
+    #[test]
+    fn tokens_are_reserved_and_settled() {
+        let limiter = limiter();
         let table = RouterLimits::default();
-        let (key, now) = (key("k", "k", limits), clock::now());
+        let (key, now) = (key("k", "k", tokens(1_000)), clock::now());
         let reserve = |tokens, now| {
             let mut admission = limiter.admit(&table, &key, now).ok()?;
+            reserve_now(&limiter, &mut admission, &need(None, tokens), now)?;
+            Some(admission)
+        };
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut first = reserve(900, now).unwrap();
+        assert!(reserve(300, at(1)).is_none());
+        first.settle(100, at(2));
+        let mut second = reserve(900, at(10)).unwrap();
+        // It used more than there was: the debt counts from when it is known.
+        second.settle(1_900, at(20));
+        assert!(reserve(1, at(75)).is_none());
+        assert!(reserve(1, at(80)).is_none());
+        assert!(reserve(1, at(82)).is_some());
+    }
+
+    #[test]
+    fn a_request_that_never_passes_is_told_so_and_a_guess_refuses_none() {
+        let limiter = limiter();
+        let table = RouterLimits::default();
+        let (key, now) = (key("k", "k", tokens(1_000)), clock::now());
+        let reserve = |input, output| {
+            let mut admission = limiter.admit(&table, &key, now).ok().unwrap();
+            let tokens = ExpectedTokens { input, output };
             let need = Need {
                 model: None,
                 tokens,
             };
-            reserve_now(&limiter, &mut admission, &need, now)?;
-            Some(admission)
+            let reserve = limiter.reserve(&mut admission, &need, OnCounterFailure::Local, now);
+            reserve
+                .now_or_never()
+                .unwrap()
+                .map_err(|refusal| refusal.fault)
         };
-        let mut first = reserve(900, now).unwrap();
-        assert!(reserve(200, now).is_none());
-        first.settle(100, now);
-        let mut second = reserve(900, now).unwrap();
-        // It used more than there was: the debt of a second is paid off first.
-        second.settle(1_900, now);
-        assert!(reserve(1, now + Duration::from_millis(990)).is_none());
-        assert!(reserve(1, now + Duration::from_millis(1_010)).is_some());
+        let fault = reserve(1_001, 0).unwrap_err();
+        assert_eq!((fault.status, fault.code), (429, "rate_limit_exceeded"));
+        assert!(fault.final_answer && fault.retry_after.is_none());
+        assert!(
+            fault.message.contains("can never pass"),
+            "{}",
+            fault.message
+        );
+        // Of the output nobody knows how long it gets.
+        assert!(reserve(500, 100_000).is_ok());
+        let fault = reserve(500, 0).unwrap_err();
+        assert!(!fault.final_answer && fault.retry_after.is_some());
+    }
+
+    #[test]
+    fn where_replicas_count_alone_each_has_its_part_and_a_small_limit_passes_one() {
+        let (limiter, now) = (limiter(), clock::now());
+        let count = |key: &str, per_minute| {
+            let limits = Limits {
+                requests: Some(Rate::new(per_minute, None)),
+                ..Limits::NONE
+            };
+            let subject = LimitScope::Key(key.into());
+            let mut lines = [ScopedLimits {
+                subject,
+                limits,
+                charged: 0,
+            }];
+            let ask = Ask {
+                request: true,
+                weight: 2,
+                ..Ask::default()
+            };
+            let (mut uses, at) = (limiter.uses(), limiter.micros(now));
+            let mut passed = 0;
+            while uses.check(&lines, &ask, at).is_ok() {
+                uses.charge(&mut lines, &ask, at);
+                passed += 1;
+            }
+            passed
+        };
+        assert_eq!((count("a", 600), count("b", 5), count("c", 1)), (300, 2, 1));
     }
 
     #[test]
@@ -683,10 +858,7 @@ mod tests {
         );
         let ask = |tokens| {
             let mut admission = limiter.admit(&table, &key, now).ok()?;
-            let need = Need {
-                model: Some(("fast", requests(60, 1))),
-                tokens,
-            };
+            let need = need(Some(("fast", requests(60, 1))), tokens);
             reserve_now(&limiter, &mut admission, &need, now)?;
             Some(admission)
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use llm_router_domain::format::Format;
-use llm_router_domain::limit::{Bucket, Rate};
+use llm_router_domain::limit::{Rate, RateCounter};
 use llm_router_wire::formats::{self, ResetForm};
 
 use crate::limits::usage::{ScopedLimits, Uses};
@@ -25,25 +25,28 @@ struct Meter {
 }
 
 impl Meter {
-    fn of(bucket: &Bucket, rate: Rate, now: u64) -> Self {
+    fn of(counter: &mut RateCounter, rate: Rate, now: u64) -> Self {
         Self {
             limit: rate.per_minute(),
-            remaining: bucket.room(rate, now),
-            reset: bucket.time_to_empty(rate, now),
+            remaining: counter.room(rate, now),
+            reset: counter.time_to_empty(rate, now),
         }
     }
 }
 
 impl RateLimitStatus {
-    pub(super) fn of(uses: &Uses, lines: &[ScopedLimits], now: u64) -> Self {
+    pub(super) fn of(uses: &mut Uses, lines: &[ScopedLimits], now: u64) -> Self {
         let mut standing = Self::default();
         for line in lines {
-            let used = uses.get(&line.subject);
+            let used = uses.usage(&line.subject);
             if let Some(rate) = line.limits.requests {
-                tighten(&mut standing.requests, Meter::of(&used.requests, rate, now));
+                tighten(
+                    &mut standing.requests,
+                    Meter::of(&mut used.requests, rate, now),
+                );
             }
             if let Some(rate) = line.limits.tokens {
-                tighten(&mut standing.tokens, Meter::of(&used.tokens, rate, now));
+                tighten(&mut standing.tokens, Meter::of(&mut used.tokens, rate, now));
             }
         }
         standing

@@ -1,11 +1,13 @@
 //! The state of one request on its way through the phases. Each field names the phase that sets it;
 //! code outside the proxy takes plain values instead.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::key::Key;
+use llm_router_wire::answer_model::AnswerModel;
 
 use crate::limits::{Permit, RateLimitStatus};
 use crate::proxy::attempt::inference::Inference;
@@ -33,6 +35,10 @@ pub(crate) struct Context {
     pub(crate) exchange: Option<Arc<Exchange>>,
     /// Accept; record ends it.
     pub(crate) in_flight: Option<InFlight>,
+    /// Accept: the client's address, by the word of trusted proxies where there are some.
+    pub(crate) client: Option<IpAddr>,
+    /// Receive: set if the path is one that clients call for models.
+    pub(crate) known_path: bool,
     /// Receive: the endpoint of its path.
     pub(crate) endpoint: Option<Endpoint>,
     /// Receive: its trace, until it has a route.
@@ -53,6 +59,10 @@ pub(crate) struct Context {
     pub(crate) refused_model: Option<String>,
     /// Route: the request to an upstream, with its attempts.
     pub(crate) inference: Option<Box<Inference>>,
+    /// Respond: puts the name that the client asked for into the answer.
+    pub(crate) answer_model: Option<AnswerModel>,
+    /// Respond: the text of the error that the client was sent, if it is ours and quotes no request.
+    pub(crate) error_text: Option<Box<str>>,
     /// Respond, or whoever answers instead.
     pub(crate) answer: ClientAnswer,
     /// Whoever reads from or writes to the client: it went away before the answer was complete.

@@ -10,6 +10,7 @@ use crate::proxy::upstream::live::SharedLive;
 use crate::routing::toggle::ToggleReplica;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 use crate::telemetry::traces::Traces;
 
 /// The proxy.
@@ -17,6 +18,7 @@ pub(crate) struct Gateway {
     pub(crate) live: SharedLive,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) budgets: Arc<Budgets>,
     /// The admin service, while its paths are served here.

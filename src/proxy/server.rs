@@ -36,6 +36,7 @@ use crate::proxy::gateway::Gateway;
 use crate::routing::toggle::ToggleReplica;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 use crate::telemetry::traces::Traces;
 
 /// Sockets and timeouts of the process.
@@ -60,6 +61,7 @@ pub(crate) struct AppState {
     pub(crate) live: SharedLive,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) ledger: Arc<Ledger>,
     /// The admin service, if its paths are to be served to clients.
     pub(crate) admin: Option<axum::Router>,
@@ -105,6 +107,7 @@ pub(crate) fn run(
         live: Arc::clone(&shared.live),
         metrics: Arc::clone(&shared.metrics),
         access_log: shared.access_log.clone(),
+        refusals: Arc::clone(&shared.refusals),
         ledger: Arc::clone(&shared.ledger),
         budgets: Arc::clone(&shared.budgets),
         admin: shared.admin.clone(),

@@ -75,6 +75,7 @@ pub(crate) fn compile(
                 deployments,
                 balancer: Balancer::new(raw.strategy, members, previous),
                 fallbacks: raw.fallbacks.iter().filter_map(name).collect(),
+                answers_as: raw.answers_as,
                 fallbacks_included: raw.fallbacks_included,
                 limits: raw.limits,
             })
@@ -109,6 +110,7 @@ pub(crate) fn compile(
         prices: Arc::clone(&surroundings.prices),
         facts: facts::built_in(),
         server: config.server.clone(),
+        client_address: config.telemetry.client_address,
     }
 }
 

@@ -15,18 +15,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use llm_router_config::{self as config, Http2, RouterLimits, Server};
+use llm_router_config::{self as config, AnswersAs, Http2, RouterLimits, Server};
 use llm_router_domain::balance::{self, Balancer, DeploymentStates};
 use llm_router_domain::budget::{Account, Budget};
 use llm_router_domain::circuit::CircuitSettings;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::{Allowance, Key};
 use llm_router_domain::limit::Limits;
+use llm_router_domain::network::ClientAddressDetail;
 use llm_router_domain::price::PriceTable;
 use llm_router_domain::retry::RetryBounds;
 use llm_router_domain::rule::Rules;
 use llm_router_prices::{FactsTable, ModelFacts};
 use llm_router_providers::{Credential, UpstreamRoute};
+use llm_router_wire::translate::family_ceiling;
 
 use crate::clock;
 use crate::keys::key_ring::KeyRing;
@@ -64,6 +66,8 @@ pub(crate) struct Snapshot {
     /// Settings of the port that clients connect to. Those that need a restart may differ from the
     /// ones in effect.
     pub(crate) server: Server,
+    /// The part of clients' addresses that is shown.
+    pub(crate) client_address: ClientAddressDetail,
 }
 
 /// A provider as requests see it: the checked configuration, which it dereferences to, and what is
@@ -134,6 +138,8 @@ pub(crate) struct Model {
     pub(crate) balancer: Balancer,
     /// Public names to try when every deployment failed.
     pub(crate) fallbacks: Vec<String>,
+    /// The model's name in answers, where one is set.
+    pub(crate) answers_as: Option<AnswersAs>,
     /// True if whoever may use this name may also use its fallbacks, for its own requests.
     pub(crate) fallbacks_included: bool,
     pub(crate) limits: Limits,
@@ -152,6 +158,16 @@ pub(crate) struct Deployment {
 }
 
 impl Snapshot {
+    /// Returns the most output tokens of a model, if that is known: by its own facts, by those of its
+    /// family, or by the provider's setting.
+    pub(crate) fn max_output(&self, provider: &CompiledProvider, model: &str) -> Option<u64> {
+        let facts = self.model_facts(&provider.id, provider.kind.price_type(), model);
+        let known = facts.and_then(|facts| facts.max_output);
+        known
+            .or_else(|| family_ceiling(model))
+            .or(provider.max_output)
+    }
+
     /// Returns the facts of a model: by the provider's id, else by its type, as prices are found.
     pub(crate) fn model_facts(&self, id: &str, kind: &str, model: &str) -> Option<&ModelFacts> {
         self.facts.find(id, kind, model).map(|row| &*row.value)
@@ -319,10 +335,12 @@ pub(crate) mod testing {
                 http2: Http2::Never,
                 on_disconnect: OnDisconnect::Cancel,
                 usage_chunk: UsageChunk::OnRequest,
+                price_from: config::PriceFrom::Table,
                 compat: Compat::Lenient,
                 headers: vec![("x-extra".to_owned(), "1".into())],
                 forward_headers: PatternList::new(["x-tenant*"]),
                 forward_query: PatternList::new(["tenant"]),
+                max_output: None,
                 enabled: true,
                 allow_link_local: false,
             }),
@@ -349,6 +367,7 @@ pub(crate) mod testing {
             balancer: Balancer::new(Strategy::Priority, members, None),
             deployments,
             fallbacks: fallbacks.iter().map(|&name| name.to_owned()).collect(),
+            answers_as: None,
             fallbacks_included: false,
             limits: Limits::NONE,
         })
@@ -378,6 +397,7 @@ pub(crate) mod testing {
             prices: Arc::default(),
             facts: facts::built_in(),
             server: Server::default(),
+            client_address: ClientAddressDetail::default(),
         }
     }
 }

@@ -42,8 +42,9 @@ pub(crate) fn start(
     } else {
         Budgets::default()
     };
-    let limits = Limiter::new(Arc::clone(metrics), counters);
-    Ok((Arc::new(limits), Arc::new(budgets)))
+    let limits = Arc::new(Limiter::new(Arc::clone(metrics), counters));
+    runtime.spawn(Arc::clone(&limits).report_losses());
+    Ok((limits, Arc::new(budgets)))
 }
 
 fn counters(config: &Config, runtime: &Runtime) -> io::Result<Option<Counters>> {

@@ -47,6 +47,7 @@ use crate::sync::reload::{LoadError, Loader, Reloader, SighupListener, watch};
 use crate::sync::store_poller::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 use crate::telemetry::traces::Traces;
 
 /// Options of `serve`.
@@ -100,7 +101,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let live: SharedLive = Arc::new(ArcSwap::from_pointee(live));
     let access_log = access_log(&config, start.json_log)?;
     let traces = traces(&config, &runtime, &metrics)?;
-    let health = Arc::<Health>::default();
+    let (health, refusals) = (Arc::<Health>::default(), Arc::<Refusals>::default());
     let routing = routing_editor(&runtime, loader, loaded, objects, store, &live, &metrics)?;
     let editor = routing.editor.clone();
     let switch = Arc::clone(&routing.switch);
@@ -108,6 +109,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
     let parts = Parts {
         budgets: Arc::clone(&budgets),
         limits: Arc::clone(&limits),
+        refusals: Arc::clone(&refusals),
         routing,
         keys: KeyEditor {
             editor: editor.clone(),
@@ -130,6 +132,7 @@ pub(crate) fn serve(start: Start) -> Result<(), LoadError> {
         live,
         metrics,
         access_log: access_log.clone(),
+        refusals,
         ledger: Arc::clone(&ledger),
         admin: config.server.admin_paths.then_some(admin),
         limits,
@@ -225,6 +228,7 @@ async fn write_uses(uses: &UseLog, store: &dyn Store) {
 struct Parts {
     budgets: Arc<Budgets>,
     limits: Arc<Limiter>,
+    refusals: Arc<Refusals>,
     routing: RoutingEditor,
     keys: KeyEditor,
     sealer: Option<Sealer>,
@@ -243,6 +247,7 @@ fn admin_backend(
     AdminBackend {
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
+        refusals: parts.refusals,
         ledger: Arc::clone(ledger),
         budgets: parts.budgets,
         limits: parts.limits,

@@ -103,6 +103,29 @@ async fn calls_under_way_are_limited_and_end_with_their_clients() {
 }
 
 #[tokio::test]
+async fn a_quiet_key_may_use_all_of_its_minute_at_once() {
+    let mock = mock().await;
+    let gateway = gateway()
+        .provider("up", &mock)
+        .model("fast", "up", "mock-gpt")
+        .add("keys", key("rpm", json!({ "rpm": 40 })))
+        .run()
+        .await;
+    let bearer = format!("Bearer {}", secret("rpm"));
+    let headers = [("authorization", bearer.as_str())];
+    for left in (0..40).rev() {
+        let answer = gateway.chat("fast", &headers).await;
+        assert_eq!(answer.status, 200);
+        let remaining = answer.header("x-ratelimit-remaining-requests");
+        assert_eq!(remaining, Some(left.to_string().as_str()));
+    }
+    let refused = gateway.chat("fast", &headers).await;
+    assert_eq!(refused.status, 429);
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((30..=61).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
 async fn tokens_are_charged_as_they_were_used() {
     let mock = mock().await;
     let gateway = gateway()
@@ -112,19 +135,51 @@ async fn tokens_are_charged_as_they_were_used() {
         .run()
         .await;
     let bearer = format!("Bearer {}", secret("tpm"));
-    let headers = [("authorization", bearer.as_str())];
-    let first = gateway.chat("fast", &headers).await;
-    assert_eq!(
-        first.status, 200,
-        "more than the burst passes when nothing is used"
-    );
+    let usage = |usage: &'static str| {
+        [
+            ("authorization", bearer.clone()),
+            ("x-mock-usage", usage.to_owned()),
+        ]
+    };
+    let chat = async |usage: [(&'static str, String); 2]| {
+        let headers = usage
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        gateway.chat("fast", &headers).await
+    };
+    let first = chat(usage("input=300,output=100")).await;
+    assert_eq!(first.status, 200);
     assert_eq!(first.header("x-ratelimit-limit-tokens"), Some("1000"));
-    let used = first.json()["usage"]["total_tokens"].as_u64().unwrap();
-    let second = gateway.chat("fast", &headers).await;
-    if used > 0 {
-        assert_eq!(second.status, 429, "{used} tokens were used");
-    }
-    let wait: u64 = second.header("retry-after").unwrap().parse().unwrap();
-    // The debt is what was used, not what was reserved: 1,000 tokens a minute.
-    assert!(wait <= used * 60 / 1000 + 1, "{wait} s for {used} tokens");
+    // What was reserved and not used is given back: 400 are used.
+    eventually("the first is settled", || async {
+        let next = chat(usage("input=1,output=1")).await;
+        let left: u64 = next
+            .header("x-ratelimit-remaining-tokens")
+            .unwrap()
+            .parse()
+            .unwrap();
+        (400..=600).contains(&left)
+    })
+    .await;
+    // The debt is what was used, not what was reserved.
+    assert_eq!(chat(usage("input=900,output=100")).await.status, 200);
+    eventually("the debt refuses", || async {
+        chat(usage("input=1,output=1")).await.status == 429
+    })
+    .await;
+    // A request that is larger than the limit is told so, without a time to wait.
+    let body = json!({
+        "model": "fast",
+        "messages": [{ "role": "user", "content": "word ".repeat(1_000) }],
+    });
+    let headers = [("authorization", bearer.as_str())];
+    let refused = gateway.send("POST", PATH, &headers, body.to_string()).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (429, "rate_limit_exceeded".into())
+    );
+    assert_eq!(refused.header("retry-after"), None);
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+    let message = refused.json()["error"]["message"].to_string();
+    assert!(message.contains("can never pass"), "{message}");
 }

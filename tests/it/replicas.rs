@@ -139,3 +139,85 @@ async fn while_redis_is_away_each_replica_goes_by_its_share() {
         assert!(passed <= 10 + 14, "{passed} right after it came back");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_minute_is_used_once_by_both_also_when_redis_goes_away_or_comes_back_empty() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let mock = mock().await;
+    let limits = json!({ "rpm": 400 });
+    let one = replica(&redis, &mock, limits.clone()).await;
+    let two = replica(&redis, &mock, limits).await;
+    eventually("both are counted", || async {
+        one.metric("llm_router_replicas", &[]).await == 2.0
+            && two.metric("llm_router_replicas", &[]).await == 2.0
+    })
+    .await;
+    // Some of it with Redis, some by each replica's share, the rest with a Redis that knows nothing.
+    let (began, all) = (Instant::now(), AtomicU32::new(0));
+    let ask = async |gateway: &Gateway| {
+        let status = gateway.chat("fast", &[CI]).await.status;
+        all.fetch_add(u32::from(status == 200), Ordering::Relaxed);
+    };
+    for _ in 0..50 {
+        ask(&one).await;
+        ask(&two).await;
+    }
+    assert_eq!(all.load(Ordering::Relaxed), 100, "a quarter of it at once");
+    redis.stop();
+    for gateway in [&one, &two] {
+        eventually("Redis is missed", || async {
+            ask(gateway).await;
+            gateway.metric("llm_router_counters_up", &[]).await == 0.0
+        })
+        .await;
+    }
+    for _ in 0..10 {
+        ask(&one).await;
+        ask(&two).await;
+    }
+    redis.run();
+    for gateway in [&one, &two] {
+        eventually("it is back", || async {
+            gateway.metric("llm_router_counters_up", &[]).await == 1.0
+        })
+        .await;
+    }
+    let (passed, other) = saturate(&[&one, &two], 2, Duration::from_secs(4)).await;
+    let all = all.load(Ordering::Relaxed) + passed;
+    assert_eq!(other, 0);
+    if began.elapsed() < Duration::from_secs(55) {
+        assert!((350..=440).contains(&all), "{all} in a minute");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_loses_its_data_behind_a_connection_learns_what_every_replica_knows() {
+    let Some(redis) = Redis::start() else { return };
+    let mock = mock().await;
+    let limits = json!({ "rpm": 200 });
+    let one = replica(&redis, &mock, limits.clone()).await;
+    let two = replica(&redis, &mock, limits).await;
+    eventually("both are counted", || async {
+        one.metric("llm_router_replicas", &[]).await == 2.0
+            && two.metric("llm_router_replicas", &[]).await == 2.0
+    })
+    .await;
+    // A new server is trusted once every replica had the time to report.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let began = Instant::now();
+    let (first, _) = saturate(&[&one], 2, Duration::from_secs(3)).await;
+    assert_eq!(first, 200, "all at once");
+    // The other replica has not heard of that.
+    redis.ask(&["FLUSHALL"]);
+    let mut passed = 0;
+    for _ in 0..150 {
+        passed += u32::from(two.chat("fast", &[CI]).await.status == 200);
+    }
+    let (after, _) = saturate(&[&one, &two], 2, Duration::from_secs(4)).await;
+    if began.elapsed() < Duration::from_secs(55) {
+        assert!(passed <= 100, "{passed} of its share of 100");
+        assert!(passed + after <= 100, "{after} after all was reported");
+    }
+}

@@ -171,7 +171,7 @@ async fn a_request_tells_why_it_went_where_it_went() {
     let direct = [("x-request-id", "direct")];
     assert_eq!(gateway.chat("good/mock-gpt", &direct).await.status, 200);
     let why = &told("direct").await["explanation"]["why"];
-    assert_eq!(why, "not tried: rules apply to `auto` and to public names");
+    assert_eq!(why, "not tried: the request names its provider");
     let body = chat_body("fast", true).replace("the sea", "the land");
     let headers = [("x-request-id", "streamed")];
     gateway

@@ -21,7 +21,7 @@ const LINE: &str = "{llm-router}:budget:key:poor:total:";
 const HOLDS: &str = "{llm-router}:holds:key:poor:total:";
 
 /// Store of the replicas' budgets.
-enum BudgetPlace {
+pub(crate) enum BudgetPlace {
     /// Each has a store of its own.
     Redis(Redis),
     /// They share the store, by the database's name, and have no Redis.
@@ -29,11 +29,11 @@ enum BudgetPlace {
 }
 
 impl BudgetPlace {
-    fn redis() -> Option<Self> {
+    pub(crate) fn redis() -> Option<Self> {
         Redis::start().map(Self::Redis)
     }
 
-    fn postgres() -> Option<Self> {
+    pub(crate) fn postgres() -> Option<Self> {
         let server = Postgres::start()?;
         server.database("first");
         Some(Self::Postgres(server, "first".to_owned()))
@@ -51,7 +51,7 @@ impl BudgetPlace {
     }
 
     /// Sets up a replica.
-    fn equip(&self, builder: GatewayBuilder) -> GatewayBuilder {
+    pub(crate) fn equip(&self, builder: GatewayBuilder) -> GatewayBuilder {
         match self {
             // A busy machine must not look like a slow Redis.
             Self::Redis(server) => {
@@ -198,14 +198,21 @@ struct AnswerTally {
 
 /// Asks `each` times of every replica, all at once.
 async fn ask(replicas: &[Gateway], each: usize, delay: &str) -> AnswerTally {
-    let body = json!({ "model": "up/mock-gpt", "max_tokens": 100,
+    ask_for(100, replicas, each, delay).await
+}
+
+/// Asks for answers of `output` tokens.
+async fn ask_for(output: u32, replicas: &[Gateway], each: usize, delay: &str) -> AnswerTally {
+    let usage = format!("input=20,output={output}");
+    let usage = usage.as_str();
+    let body = json!({ "model": "up/mock-gpt", "max_tokens": output,
         "messages": [{ "role": "user", "content": "Tell me about the sea." }] });
     let asked = replicas.iter().flat_map(|gateway| {
         (0..each).map(|_| {
             let request = reqwest::Client::new()
                 .post(format!("{}/v1/chat/completions", gateway.url))
                 .header("authorization", KEY)
-                .header("x-mock-usage", "input=20,output=100")
+                .header("x-mock-usage", usage)
                 .header("x-mock-delay", delay);
             request.body(body.to_string()).send()
         })
@@ -389,7 +396,9 @@ async fn let_go_of_what_a_killed_one_reserved(place: &mut BudgetPlace) {
     // Held comes before journalled, and only what is journalled can be billed.
     eventually("ten are journalled", || async {
         let verified = victim.command(&["ledger", "verify"]).stdout;
-        String::from_utf8_lossy(&verified).contains("open: 10\n")
+        let verified = String::from_utf8_lossy(&verified).into_owned();
+        let words: Vec<&str> = verified.split_whitespace().collect();
+        words.windows(2).any(|pair| pair == ["open", "10"])
     })
     .await;
     victim.kill_and_restart().await;
@@ -429,5 +438,50 @@ async fn do_as_configured_while_it_is_away(place: &mut BudgetPlace) {
         wait_until_settled(place, &replicas, &mock).await;
         drop(replicas);
         place.begin_anew();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_loses_its_data_behind_a_connection_doesnt_sell_the_budget_twice() {
+    let Some(redis) = Redis::start() else { return };
+    let place = BudgetPlace::Redis(redis);
+    let BudgetPlace::Redis(redis) = &place else {
+        return;
+    };
+    // Emptied, or replaced by a replica that is behind: the connections stay as they are.
+    for behind in [false, true] {
+        redis.ask(&["FLUSHALL"]);
+        let mock = mock().await;
+        let mut replicas = three(&place, &mock).await;
+        replicas.pop();
+        assert_eq!(ask(&replicas, 1, "10ms").await.answered, 2);
+        // A new server is trusted once every replica had the time to report.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        if behind {
+            redis.ask(&["SAVE"]);
+        }
+        let loss = async {
+            eventually("all is reserved", || async {
+                place.figures().1 > BUDGET * 8 / 10
+            })
+            .await;
+            if behind {
+                redis.ask(&["DEBUG", "RELOAD", "NOSAVE"]);
+            } else {
+                redis.ask(&["FLUSHALL"]);
+            }
+            ask_for(400, &replicas, 8, "10ms").await
+        };
+        let (under_way, after) = tokio::join!(ask_for(400, &replicas, 8, "3500ms"), loss);
+        assert!(under_way.answered >= 8, "{under_way:?}");
+        wait_until_settled(&place, &replicas, &mock).await;
+        let spent = expected_cost(&mock, "mock-gpt");
+        assert!(
+            spent <= BUDGET,
+            "behind: {behind}, {spent}; {under_way:?}, {after:?}"
+        );
+        // What was left is free for all again.
+        spent_but_little(&replicas, &mock).await;
+        assert!(expected_cost(&mock, "mock-gpt") <= BUDGET);
     }
 }

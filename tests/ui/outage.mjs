@@ -22,7 +22,7 @@ test("an outage of a provider is shown until it is over", async () => {
     await router.chat("fast");
     await router.chat("strong");
     return (await page.getByText("All systems operational").count()) > 0;
-  }, 60);
+  }, 100);
   await close(page);
 });
 

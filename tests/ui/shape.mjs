@@ -47,6 +47,53 @@ test("a phone needs no scrolling to the side", async () => {
   await close(page);
 });
 
+test("no word is broken in its middle at 1280 pixels", async () => {
+  const page = await open("overview", { viewport: { width: 1280, height: 720 } });
+  await everyPage(page, async (path) => {
+    const broken = await page.evaluate(() => {
+      const found = [];
+      const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {
+        const node = texts.currentNode;
+        // Ids and code may be longer than any line.
+        if (node.parentElement.closest("code, pre, .mono, .loading, textarea")) continue;
+        for (const word of node.data.matchAll(/[\p{L}\p{N}]{2,30}/gu)) {
+          const range = document.createRange();
+          range.setStart(node, word.index);
+          range.setEnd(node, word.index + word[0].length);
+          const lines = new Set([...range.getClientRects()].filter((one) => one.width > 0).map((one) => Math.round(one.top)));
+          if (lines.size > 1) found.push(word[0]);
+        }
+      }
+      return found;
+    });
+    assert.deepEqual(broken, [], path);
+    const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(wide <= seen, `${path} is ${wide} wide`);
+  });
+  await close(page);
+});
+
+test("dialogs fit 720 pixels of height, with their buttons in sight", async () => {
+  const page = await open("keys", { viewport: { width: 1280, height: 720 } });
+  await loaded(page);
+  await page.getByRole("button", { name: "New key" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.waitFor();
+  const boxes = [await dialog.boundingBox()];
+  for (const name of ["Cancel", "Create key"]) boxes.push(await dialog.getByRole("button", { name }).boundingBox());
+  for (const box of boxes) assert.ok(box.y >= 0 && box.y + box.height <= 720, JSON.stringify(box));
+  await close(page);
+});
+
+test("a failing deployment and refusals are told on the overview", async () => {
+  for (let i = 0; i < 6; i++) await stage.router.chat("fast", { headers: { "x-mock-status": "503" } });
+  const page = await open("overview");
+  await page.locator(".problems").getByText(/of the requests of the last 60 seconds failed/).waitFor();
+  for (const name of ["Failures", "Refused", "Client errors"]) await page.locator("dt", { hasText: name }).waitFor();
+  await close(page);
+});
+
 test("the page is guarded, cached by its content, and never framed", async () => {
   const at = stage.router.admin;
   const first = await fetch(`${at}/`);

@@ -42,6 +42,8 @@ pub(crate) struct CostSums {
     cost_usd: Box<RawValue>,
     unpriced_requests: u64,
     estimated_requests: u64,
+    /// Requests whose cost isn't exact; each says why.
+    inexact_requests: u64,
 }
 
 /// Costs of today, of this month and of all time.
@@ -236,6 +238,7 @@ impl From<&LedgerSums> for CostSums {
             cost_usd: exact_number(sums.cost),
             unpriced_requests: sums.unpriced_requests,
             estimated_requests: sums.estimated_requests,
+            inexact_requests: sums.inexact_requests,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod api_docs;
 pub(crate) mod audit;
+pub(crate) mod bill;
 pub(crate) mod config;
 pub(crate) mod cost;
 pub(crate) mod dashboard;
@@ -11,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod me;
 pub(crate) mod monitoring;
 pub(crate) mod providers;
+pub(crate) mod refused;
 pub(crate) mod requests;
 pub(crate) mod router_metrics;
 pub(crate) mod rules;

@@ -1,7 +1,9 @@
 //! `/api/v1/requests`: single requests with their routes, attempts, usage and costs. Must never
 //! contain a message.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,8 +11,9 @@ use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use llm_router_domain::inexact::Reasons;
 use llm_router_domain::ledger::{AttemptEnd, Disconnect, LedgerEntry, LedgerSums};
-use llm_router_store::ledger::{RequestQuery, split_requests};
+use llm_router_store::ledger::{Page, RequestAttempts, RequestQuery, split_requests};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,7 +21,9 @@ use serde_json::value::RawValue;
 use crate::backend::AppState;
 use crate::caller::{Caller, UsageScope};
 use crate::error::{AdminError, ledger_unavailable};
+use crate::handlers::bill::{self, AttemptBill, PriceRecord};
 use crate::handlers::cost::{exact_number, ledger};
+use crate::handlers::refused::{self, RefusedRequest, refused_by};
 use crate::page::{ListPage, Parameters, invalid_cursor, limit, number};
 
 /// A request, as the API returns it.
@@ -28,16 +33,26 @@ pub(crate) struct RequestRecord {
     id: String,
     #[schema(format = DateTime)]
     time: String,
-    key: String,
+    /// Name of the key; null if the request had none that is known.
+    key: Option<String>,
     owner: Option<String>,
     user: Option<String>,
     format: &'static str,
-    model_asked: String,
-    /// Model of the deployment that answered.
-    model: String,
-    provider: String,
+    /// The model asked for; null if the request was refused before it was read.
+    model_asked: Option<String>,
+    /// Model of the deployment that answered; null if none was called.
+    model: Option<String>,
+    /// Provider that answered; null if none was called.
+    provider: Option<String>,
     rule: Option<String>,
     status: u16,
+    /// The part of the router that refused the request before any deployment was called: `key`,
+    /// `permission`, `limit`, `budget`, `rule`, `request` or `router`; null if one was called.
+    refused_by: Option<&'static str>,
+    /// Code and message of a refusal.
+    error: Option<RequestError>,
+    /// The client's address or network, by `telemetry.client_address`.
+    client: Option<String>,
     stream: bool,
     complete: bool,
     usage: TokenUsage,
@@ -45,6 +60,12 @@ pub(crate) struct RequestRecord {
     #[schema(value_type = Option<f64>)]
     cost_usd: Option<Box<RawValue>>,
     estimated: bool,
+    /// Reasons for which the cost isn't exact.
+    inexact: Vec<String>,
+    /// Price of the last attempt.
+    price: Option<PriceRecord>,
+    /// Model that served the last attempt, where it isn't the deployment's.
+    served_model: Option<String>,
     attempts: Vec<AttemptRecord>,
     /// Milliseconds from arrival to the start of the first attempt.
     router_ms: Option<f64>,
@@ -54,6 +75,14 @@ pub(crate) struct RequestRecord {
     explanation: RequestExplanation,
 }
 
+/// The error that a refused request was answered with.
+#[derive(Serialize, utoipa::ToSchema)]
+struct RequestError {
+    code: &'static str,
+    /// The message, unless it describes the request.
+    message: Option<String>,
+}
+
 /// The reasons of a routing decision.
 #[derive(Serialize, utoipa::ToSchema)]
 struct RequestExplanation {
@@ -61,7 +90,7 @@ struct RequestExplanation {
     why: String,
     /// Deployments of the route, in the order of the configuration; at most 12.
     candidates: Vec<RequestCandidate>,
-    /// Deployments that were unavailable or not chosen; at most 12.
+    /// Deployments that were not tried, and why; at most 12.
     left_out: Vec<RequestLeftOut>,
 }
 
@@ -82,8 +111,8 @@ struct RequestLeftOut {
 
 impl RequestExplanation {
     /// Combines the stored explanation with the attempts.
-    fn new(attempts: &[LedgerEntry], last: &LedgerEntry) -> Self {
-        let kept = last.outcome.explanation.as_deref();
+    fn new(attempts: &[LedgerEntry], last: Option<&LedgerEntry>) -> Self {
+        let kept = last.and_then(|last| last.outcome.explanation.as_deref());
         let why = kept.map(|kept| kept.why.to_string());
         let why = why.filter(|why| !why.is_empty());
         let tried = |provider: &str, model: &str| {
@@ -116,14 +145,15 @@ impl RequestExplanation {
             }
         }
         let left_out = kept.map_or(&[][..], |kept| &kept.left_out);
-        let left_out = left_out.iter().map(|(id, why)| {
+        let left_out = left_out.iter().filter_map(|(id, why)| {
             let (provider, model) = split_id(id);
+            // One that was tried may have been unavailable afterwards, or before.
             let why = why.to_string();
-            RequestLeftOut {
+            (!tried(&provider, &model)).then_some(RequestLeftOut {
                 provider,
                 model,
                 why,
-            }
+            })
         });
         Self {
             why: why.unwrap_or_else(|| "no rule applied".to_owned()),
@@ -139,13 +169,16 @@ fn split_id(id: &str) -> (String, String) {
     (provider.to_owned(), model.to_owned())
 }
 
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(Default, Serialize, utoipa::ToSchema)]
 struct TokenUsage {
     input_tokens: u64,
     cached_input_tokens: u64,
     cache_write_tokens: u64,
     output_tokens: u64,
     reasoning_tokens: u64,
+    /// Tokens of all attempts by class.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    classes: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -161,6 +194,8 @@ struct AttemptRecord {
     connect_ms: Option<f64>,
     first_token_ms: Option<f64>,
     total_ms: Option<f64>,
+    #[serde(flatten)]
+    bill: AttemptBill,
 }
 
 /// Filters of the list, for the description of the API only.
@@ -183,6 +218,9 @@ pub(crate) struct RequestFilter {
     /// Status of the answer.
     #[param(minimum = 100, maximum = 599)]
     status: Option<u16>,
+    /// Only requests refused by this part of the router before any deployment was called.
+    #[param(pattern = "^(key|permission|limit|budget|rule|request|router)$")]
+    refused_by: Option<String>,
     /// Start: RFC 3339, or a day (UTC).
     #[param(format = DateTime, example = "2026-11-24T13:00:00Z")]
     from: Option<String>,
@@ -205,7 +243,8 @@ pub(crate) struct RequestFilter {
 
 /// List recent requests
 ///
-/// Newest first.
+/// Newest first. Requests that a replica refused before any deployment was called are among them, as far
+/// as it remembers them: the latest 1,000 of each `refused_by`, since it started.
 #[utoipa::path(get, path = "/api/v1/requests", tag = "requests", params(RequestFilter),
     responses((status = 200, description = "The requests", body = ListPage<RequestRecord>)))]
 pub(crate) async fn list(
@@ -216,8 +255,8 @@ pub(crate) async fn list(
     let scope = UsageScope::new(caller);
     let text = |name: &str| parameters.get(name).cloned();
     let query = RequestQuery {
-        key: scope.key.or_else(|| text("key")),
-        owner: scope.owner.or_else(|| text("owner")),
+        key: scope.key.clone().or_else(|| text("key")),
+        owner: scope.owner.clone().or_else(|| text("owner")),
         end_user: text("user"),
         provider: text("provider"),
         model: text("model"),
@@ -231,16 +270,41 @@ pub(crate) async fn list(
         cursor: cursor(&parameters)?,
         limit: limit(&parameters)?,
     };
-    let store = ledger(backend.as_ref()).await?;
-    let page = store.requests(&query).await.map_err(ledger_unavailable)?;
-    Ok(Json(ListPage {
-        items: page
-            .items
-            .iter()
-            .filter_map(|attempts| to_api(attempts))
-            .collect(),
-        next_cursor: page.next.map(|next| next.to_string()),
-    }))
+    let by = refused_by(&parameters)?;
+    let refused = refused::matching(backend.refused_requests(), &query, by, &scope);
+    let stored = if by.is_none() {
+        let store = ledger(backend.as_ref()).await?;
+        store.requests(&query).await.map_err(ledger_unavailable)?
+    } else {
+        Page {
+            items: Vec::new(),
+            next: None,
+        }
+    };
+    Ok(Json(merge(stored, &refused, query.limit)))
+}
+
+/// Merges requests of the ledger with refused ones into one page, newest first.
+fn merge(
+    stored: Page<RequestAttempts>,
+    refused: &[Arc<RefusedRequest>],
+    limit: u32,
+) -> ListPage<RequestRecord> {
+    let limit = limit as usize;
+    let more = stored.next.is_some() || stored.items.len() + refused.len() > limit;
+    let stored = stored.items.iter().filter_map(|attempts| {
+        let place = attempts.last()?.attempt.id;
+        Some((place, to_api(attempts)?))
+    });
+    let refused = refused.iter().map(|one| (one.place, refused_to_api(one)));
+    let mut items: Vec<_> = stored.chain(refused).collect();
+    items.sort_by_key(|(place, _)| Reverse(*place));
+    items.truncate(limit);
+    let last = items.last().filter(|_| more);
+    ListPage {
+        next_cursor: last.map(|(place, _)| place.to_string()),
+        items: items.into_iter().map(|(_, request)| request).collect(),
+    }
 }
 
 /// Get a request
@@ -263,7 +327,14 @@ pub(crate) async fn get(
     });
     // A client may reuse an id; the latest request wins.
     let request = requests.pop().and_then(|attempts| to_api(&attempts));
+    let refused = || {
+        let all = backend.refused_requests();
+        let mut all = all.iter();
+        let found = all.find(|one| one.id == id && refused::visible(one, &scope));
+        found.map(|one| refused_to_api(one))
+    };
     request
+        .or_else(refused)
         .map(Json)
         .ok_or_else(|| AdminError::not_found("No finished request has this id."))
 }
@@ -272,23 +343,28 @@ pub(crate) async fn get(
 fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
     let (first, last) = (attempts.first()?, attempts.last()?);
     let mut sums = LedgerSums::default();
+    let mut inexact = Reasons::NONE;
     for entry in attempts {
         sums += entry.sums();
+        inexact |= entry.outcome.billing.inexact;
     }
     let owner = Some(last.attempt.owner.to_string()).filter(|owner| !owner.is_empty());
     let user = Some(last.user().to_owned()).filter(|user| !user.is_empty());
     Some(RequestRecord {
         id: last.attempt.request_id.to_string(),
         time: first.attempt.at.to_string(),
-        key: last.attempt.key.to_string(),
+        key: Some(last.attempt.key.to_string()),
         owner,
         user,
         format: last.attempt.format.name(),
-        model_asked: last.attempt.model_asked.to_string(),
-        model: last.attempt.deployment.to_string(),
-        provider: last.attempt.provider.to_string(),
+        model_asked: Some(last.attempt.model_asked.to_string()),
+        model: Some(last.attempt.deployment.to_string()),
+        provider: Some(last.attempt.provider.to_string()),
         rule: last.attempt.rule.as_deref().map(str::to_owned),
         status: last.outcome.status,
+        refused_by: None,
+        error: None,
+        client: None,
         stream: last.attempt.stream,
         complete: last.outcome.ending == AttemptEnd::Complete,
         usage: TokenUsage {
@@ -297,15 +373,59 @@ fn to_api(attempts: &[LedgerEntry]) -> Option<RequestRecord> {
             cache_write_tokens: sums.cache_write_tokens,
             output_tokens: sums.output_tokens,
             reasoning_tokens: sums.reasoning_tokens,
+            classes: bill::classes(attempts),
         },
         cost_usd: (sums.unpriced_requests == 0).then(|| exact_number(sums.cost)),
         estimated: sums.estimated_requests > 0,
+        inexact: bill::names(inexact),
+        price: last.outcome.billing.price.as_ref().map(PriceRecord::from),
+        served_model: last
+            .outcome
+            .billing
+            .served_model
+            .as_deref()
+            .map(str::to_owned),
         attempts: attempts.iter().map(attempt).collect(),
         router_ms: milliseconds(first.outcome.timings.queue),
         latency_ms: latency(last),
         revision: last.attempt.revision,
-        explanation: RequestExplanation::new(attempts, last),
+        explanation: RequestExplanation::new(attempts, Some(last)),
     })
+}
+
+fn refused_to_api(refused: &RefusedRequest) -> RequestRecord {
+    RequestRecord {
+        id: refused.id.clone(),
+        time: refused.time.to_string(),
+        key: refused.key.clone(),
+        owner: refused.owner.clone(),
+        user: refused.owner.clone(),
+        format: refused.format,
+        model_asked: refused.model_asked.clone(),
+        model: None,
+        provider: None,
+        rule: refused.rule.clone(),
+        status: refused.status,
+        refused_by: Some(refused.refused_by.name()),
+        error: Some(RequestError {
+            code: refused.code,
+            message: refused.message.clone(),
+        }),
+        client: refused.client.clone(),
+        stream: refused.stream,
+        complete: false,
+        usage: TokenUsage::default(),
+        cost_usd: Some(exact_number(Decimal::ZERO)),
+        estimated: false,
+        inexact: Vec::new(),
+        price: None,
+        served_model: None,
+        attempts: Vec::new(),
+        router_ms: Some(refused.latency_ms),
+        latency_ms: Some(refused.latency_ms),
+        revision: refused.revision,
+        explanation: RequestExplanation::new(&[], None),
+    }
 }
 
 fn attempt(entry: &LedgerEntry) -> AttemptRecord {
@@ -319,6 +439,7 @@ fn attempt(entry: &LedgerEntry) -> AttemptRecord {
         connect_ms: milliseconds(timings.connect),
         first_token_ms: milliseconds(timings.first_token),
         total_ms: milliseconds(timings.total),
+        bill: AttemptBill::from(entry),
     }
 }
 

@@ -16,13 +16,15 @@ pub struct RouterMetrics {
     pub since: Timestamp,
     /// Every inference request, rejected ones included.
     pub total: Figures,
+    /// Outcomes of the last minute.
+    pub recent: RecentFigures,
     /// By the rule that decided; requests without a rule are in none of them.
     pub by_rule: Vec<NamedFigures>,
     /// By public name; `other` stands for every model without one.
     pub by_model: Vec<NamedFigures>,
-    /// By the provider of the last attempt. Tokens count for the provider that used them.
+    /// By the provider of the last attempt that was made. Tokens count for the provider that used them.
     pub by_provider: Vec<NamedFigures>,
-    /// By the deployment of the last attempt; `*` stands for models that the configuration doesn't
+    /// By the deployment of the last attempt that was made; `*` stands for models that the configuration doesn't
     /// name.
     pub by_deployment: Vec<DeploymentFigures>,
 }
@@ -54,9 +56,15 @@ pub struct DeploymentFigures {
 pub struct Figures {
     /// Finished requests.
     pub requests: u64,
-    /// Requests that were answered with an error or whose answer broke off. Cancelled requests don't
-    /// count.
+    /// Requests that were answered with an error or whose answer broke off: the sum of the next three.
+    /// Cancelled requests don't count.
     pub errors: u64,
+    /// Requests refused by a key, a limit, a budget or a rule. No deployment was called.
+    pub refused: u64,
+    /// Requests that were wrong themselves, by the router's word or the provider's.
+    pub client_errors: u64,
+    /// Requests that failed because deployments or the router did.
+    pub failures: u64,
     /// All input tokens, cached ones included.
     pub input_tokens: u64,
     /// Input tokens read from a cache.
@@ -67,6 +75,21 @@ pub struct Figures {
     pub latency_ms: Option<Quantiles>,
     /// From the request's header to the first byte of an upstream's answer; null without answers.
     pub first_byte_ms: Option<Quantiles>,
+}
+
+/// Outcomes of the last minute.
+#[derive(Clone, Copy, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct RecentFigures {
+    /// Length of the time that the counts cover.
+    pub seconds: u64,
+    /// Finished requests.
+    pub requests: u64,
+    /// Requests refused by a key, a limit, a budget or a rule.
+    pub refused: u64,
+    /// Requests that were wrong themselves.
+    pub client_errors: u64,
+    /// Requests that failed because deployments or the router did.
+    pub failures: u64,
 }
 
 /// Quantiles in milliseconds, with an error of at most 5 %.

@@ -17,7 +17,8 @@ export function chart(items, range) {
   const step = WIDTH / days.length;
   const label = h("p", { class: "chart-label", "aria-live": "off" });
   const describe = (/** @type {any} */ one) => fill(label, h("strong", null, dayName(one.day)), " ", amount(one), ` · ${plural(one.requests, "request")}`,
-    one.unpriced_requests > 0 && ` · ${count(one.unpriced_requests)} without price`, one.estimated_requests > 0 && ` · ${count(one.estimated_requests)} estimated`);
+    one.unpriced_requests > 0 && ` · ${count(one.unpriced_requests)} without price`, one.estimated_requests > 0 && ` · ${count(one.estimated_requests)} estimated`,
+    one.inexact_requests > 0 && ` · ${count(one.inexact_requests)} inexact`);
   const bars = days.map((one, at) => {
     const height = (roughly(one.cost_usd) / top) * (HEIGHT - 12);
     const wide = Math.min(Math.max(step * 0.72, 1), 46);
@@ -57,7 +58,7 @@ function everyDay(items, range) {
   const last = Date.parse(range.to ?? sorted[sorted.length - 1]);
   for (let at = Date.parse(range.from ?? sorted[0]); at <= last; at += 86_400_000) {
     const day = new Date(at).toISOString().slice(0, 10);
-    days.push(found.get(day) ?? { day, requests: 0, cost_usd: "0", unpriced_requests: 0, estimated_requests: 0 });
+    days.push(found.get(day) ?? { day, requests: 0, cost_usd: "0", unpriced_requests: 0, estimated_requests: 0, inexact_requests: 0 });
   }
   return days;
 }

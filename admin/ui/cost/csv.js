@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 
-const FIELDS = ["requests", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "unpriced_requests", "estimated_requests"];
+const FIELDS = ["requests", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "unpriced_requests", "estimated_requests", "inexact_requests"];
 
 /**
  * @param {string[]} names

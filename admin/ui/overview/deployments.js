@@ -28,7 +28,7 @@ export function deploymentsTable(metrics, figures) {
     { name: "State", cell: state },
     { name: "In flight", number: true, cell: (row) => count(row.open) },
     { name: "Requests", number: true, cell: (row) => compact(row.found?.requests ?? 0) },
-    { name: "Errors", number: true, cell: (row) => h("span", { class: row.found?.errors ? "bad" : null }, row.found ? percent(row.found.errors, row.found.requests) : "–") },
+    { name: "Failures", number: true, cell: (row) => h("span", { class: row.found?.failures ? "bad" : null }, row.found ? percent(row.found.failures, row.found.requests) : "–") },
     { name: "p50", number: true, cell: (row) => millis(row.found?.latency_ms?.p50) },
     { name: "p95", number: true, cell: (row) => millis(row.found?.latency_ms?.p95) },
   ], shown), rows.length > shown.length && h("p", { class: "hint" }, `${count(rows.length - shown.length)} more not shown.`));

@@ -1,16 +1,16 @@
 // Current problems of the router, worst first.
 
 import { fill, h } from "../dom.js";
-import { ago, count } from "../format.js";
+import { ago, count, percent } from "../format.js";
 
 /** @typedef {{ bad: boolean, what: string, hint?: string, since?: string | null, link?: string }} Problem */
 
 /**
- * @param {{ metrics: import("../metrics.js").Metrics, status: any, config: any, providers: any[] }} state
+ * @param {{ metrics: import("../metrics.js").Metrics, status: any, config: any, providers: any[], figures: any }} state
  * @returns {Problem[]}
  */
-export function problems({ metrics, status, config, providers }) {
-  return [...dependencies(metrics, status), ...configuration(metrics, config), ...hosts(metrics, providers)]
+export function problems({ metrics, status, config, providers, figures }) {
+  return [...outcomes(figures.recent), ...dependencies(metrics, status), ...configuration(metrics, config), ...hosts(metrics, providers)]
     .sort((one, other) => Number(other.bad) - Number(one.bad));
 }
 
@@ -80,6 +80,30 @@ function hosts(metrics, providers) {
   return found;
 }
 
+/** The least share of recent requests, and the least number, that are told as a problem. */
+const [SHARE, LEAST] = [0.02, 3];
+
+/**
+ * What becomes of requests now, whatever the state of the parts says.
+ * @param {any} recent
+ * @returns {Problem[]}
+ */
+function outcomes(recent) {
+  const found = [];
+  const many = (/** @type {number} */ number, /** @type {number} */ share) => number >= LEAST && number >= share * recent.requests;
+  const told = (/** @type {number} */ number) => `${percent(number, recent.requests)} of the requests of the last ${recent.seconds} seconds`;
+  if (many(recent.failures, SHARE)) {
+    found.push({ bad: true, what: `${told(recent.failures)} failed.`, hint: "Deployments or the router failed, and no other deployment answered.", link: "#/requests" });
+  }
+  if (many(recent.refused, 0.2)) {
+    found.push({ bad: false, what: `${told(recent.refused)} were refused.`, hint: "By keys, limits, budgets or rules.", link: "#/requests" });
+  }
+  if (many(recent.client_errors, 0.2)) {
+    found.push({ bad: false, what: `${told(recent.client_errors)} were wrong themselves.`, hint: "Models that do not exist, invalid bodies, and what providers reject.", link: "#/requests?refused_by=request" });
+  }
+  return found;
+}
+
 /**
  * @param {Problem[]} found
  * @param {import("../metrics.js").Metrics} metrics
@@ -89,7 +113,7 @@ export function problemsList(found, metrics) {
   if (found.length === 0) {
     const replicas = metrics.value("replicas") ?? 1;
     fill(list, h("p", { class: "healthy" }, h("span", { class: "dot ok" }), h("strong", null, "All systems operational"),
-      h("span", { class: "hint" }, `Store, counters, configuration and deployments are healthy; ${count(replicas)} ${replicas === 1 ? "replica" : "replicas"}.`)));
+      h("span", { class: "hint" }, `Store, counters, configuration, deployments and the latest requests are fine; ${count(replicas)} ${replicas === 1 ? "replica" : "replicas"}.`)));
     return list;
   }
   fill(list, h("ul", { class: "problems" }, found.map((one) =>

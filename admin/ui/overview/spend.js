@@ -15,11 +15,12 @@ export function spendFigures(current) {
 }
 
 /**
- * Returns the caveats of an amount: requests without a price, and with estimated usage.
+ * Returns the caveats of an amount: requests without a price, with estimated usage, and with an inexact cost.
  * @param {any} cost
  */
 export function caveats(cost) {
   return h("span", { class: "row" },
     cost.unpriced_requests > 0 && tag(`${count(cost.unpriced_requests)} without price`, "warn"),
-    cost.estimated_requests > 0 && tag(`${count(cost.estimated_requests)} estimated`));
+    cost.estimated_requests > 0 && tag(`${count(cost.estimated_requests)} estimated`),
+    cost.inexact_requests > 0 && tag(`${count(cost.inexact_requests)} inexact`));
 }

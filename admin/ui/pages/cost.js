@@ -76,7 +76,8 @@ function totalCard(total, label) {
     h("p", { class: "large", data: { total: "cost" } }, amount(total)),
     h("p", { class: "hint" }, plural(total.requests, "request"), " · ", compact(total.input_tokens), " input tokens (", compact(total.cached_input_tokens), " cached) · ", compact(total.output_tokens), " output tokens"),
     total.unpriced_requests > 0 && h("p", { class: "warning" }, h("span", null, h("strong", null, `${plural(total.unpriced_requests, "request")} not included: `), "the model has no price. Add one to the prices file or to the provider.")),
-    total.estimated_requests > 0 && h("p", { class: "hint" }, `${plural(total.estimated_requests, "request")} with estimated usage: the provider reported none, or the answer was interrupted.`)));
+    total.estimated_requests > 0 && h("p", { class: "hint" }, `${plural(total.estimated_requests, "request")} with estimated usage: the provider reported none, or the answer was interrupted.`),
+    total.inexact_requests > 0 && h("p", { class: "hint" }, `${plural(total.inexact_requests, "request")} whose cost isn't exact: each request says why.`)));
 }
 
 /** @param {any} found */
@@ -122,7 +123,7 @@ export function costTable(caption, first, rows) {
     { name: "Requests", number: true, cell: (one) => compact(one.requests) },
     { name: "Input", number: true, cell: (one) => compact(one.input_tokens) },
     { name: "Output", number: true, cell: (one) => compact(one.output_tokens) },
-    { name: "Caveats", cell: (one) => (one.unpriced_requests || one.estimated_requests ? caveats(one) : null) },
+    { name: "Caveats", cell: (one) => (one.unpriced_requests || one.estimated_requests || one.inexact_requests ? caveats(one) : null) },
     { name: "Cost", number: true, cell: amount },
   ], rows);
 }

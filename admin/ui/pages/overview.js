@@ -59,7 +59,7 @@ export async function overview(view) {
       Metrics.read(signal), read("/api/v1/router/status", signal), read("/api/v1/config", signal),
       readAll("/api/v1/providers", signal), read("/api/v1/router/metrics", signal),
     ]);
-    const found = problems({ metrics, status: now, config, providers: providers.items });
+    const found = problems({ metrics, status: now, config, providers: providers.items, figures });
     redraw(health, found, () => problemsList(found, metrics));
     fill(deployments, deploymentsTable(metrics, figures));
   }, into(health));

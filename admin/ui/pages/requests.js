@@ -12,7 +12,7 @@ const FILTERS = [
   ["from", "From", { placeholder: "date or time, e.g. 2026-11-24" }], ["to", "To (inclusive)", { placeholder: "date or time, e.g. 2026-11-24" }],
   ["provider", "Provider", {}], ["model", "Deployment's model", {}], ["rule", "Rule", {}],
   ["status", "Status", { inputmode: "numeric", pattern: "[1-5][0-9]{2}", placeholder: "e.g. 503" }],
-  ["key", "Key", {}], ["owner", "Owner", {}], ["user", "End user", {}],
+  ["refused_by", "Refused by", { placeholder: "e.g. budget" }], ["key", "Key", {}], ["owner", "Owner", {}], ["user", "End user", {}],
   ["min_cost_usd", "Minimum cost (USD)", { inputmode: "decimal" }], ["min_latency_ms", "Minimum latency (ms)", { inputmode: "numeric" }],
 ];
 /** Filters for viewers only: users see only their own owner or key. */
@@ -40,7 +40,7 @@ export async function requests(view) {
     if (byId.value.trim()) location.hash = `/requests/${encodeURIComponent(byId.value.trim())}`;
   } }, byId, h("button", { type: "submit" }, "Find"));
   const list = h("div", { class: "stack" }, loading());
-  fill(root, heading("Requests", "Requests that reached a provider, newest first. Messages are not stored.", find),
+  fill(root, heading("Requests", "Newest first, with the latest that this replica refused. Messages are not stored.", find),
     h("section", { class: "card", "aria-label": "Filters" }, more), h("section", { class: "card", "aria-label": "Requests" }, list));
   await load();
 
@@ -69,9 +69,9 @@ export async function requests(view) {
 function requestsTable(items) {
   return table("Requests", [
     { name: "Time", cell: (one) => h("a", { href: `#/requests/${encodeURIComponent(one.id)}`, title: one.id }, moment(one.time)) },
-    { name: "Status", cell: (one) => h("span", { class: "row tight" }, statusTag(one.status), !one.complete && one.status < 400 && tag("incomplete", "bad"), one.attempts.length > 1 && tag(`${one.attempts.length} attempts`)) },
-    { name: "Requested model and route", cell: (one) => h("span", null, one.model_asked, h("span", { class: "second" }, one.provider, " / ", one.model, one.rule && [" via rule ", one.rule])) },
-    { name: "Key and user", cell: (one) => h("span", null, one.key, one.user && one.user !== one.owner && h("span", { class: "second" }, one.user)) },
+    { name: "Status", cell: (one) => h("span", { class: "row tight" }, statusTag(one.status), !one.complete && one.status < 400 && tag("incomplete", "bad"), one.attempts.length > 1 && tag(`${one.attempts.length} attempts`), one.refused_by && tag(one.refused_by, "warn")) },
+    { name: "Requested model and route", cell: (one) => h("span", null, one.model_asked ?? "–", h("span", { class: "second" }, one.provider ? [one.provider, " / ", one.model] : "no deployment", one.rule && [" via rule ", one.rule])) },
+    { name: "Key and user", cell: (one) => h("span", null, one.key ?? "–", one.user && one.user !== one.owner && h("span", { class: "second" }, one.user)) },
     { name: "Latency", number: true, cell: (one) => millis(one.latency_ms) },
     { name: "Tokens", number: true, cell: (one) => h("span", null, compact(one.usage.input_tokens), " → ", compact(one.usage.output_tokens)) },
     { name: "Cost", number: true, cell: (one) => h("span", null, usd(one.cost_usd), one.estimated && [" ", tag("estimated")]) },

@@ -31,11 +31,13 @@ function parts(one) {
     card("Summary", facts([
       ["Status", h("span", { class: "row tight" }, statusTag(one.status), !one.complete && one.status < 400 && tag("incomplete", "bad"), one.stream && tag("stream"))],
       ["Time", moment(one.time)], ["Latency", millis(one.latency_ms)], ["Router overhead before the first attempt", millis(one.router_ms)],
-      ["Requested model", one.model_asked], ["Deployment", `${one.provider} / ${one.model}`], ["Format", one.format],
+      ["Requested model", one.model_asked ?? "–"], ["Deployment", one.provider ? `${one.provider} / ${one.model}` : "none was called"], ["Format", one.format],
+      ...(one.refused_by ? [["Refused by", h("span", { class: "row tight" }, tag(one.refused_by, "warn"), h("code", null, one.error.code), one.error.message)]] : []),
+      ["Client", one.client ?? "–"],
       ["Key", link("key", one.key)], ["Owner", link("owner", one.owner)], ["End user", link("user", one.user)],
       ["Configuration", `revision ${one.revision}`],
     ])),
-    card("Attempts", timeline(one)),
+    one.attempts.length > 0 && card("Attempts", timeline(one)),
     h("div", { class: "columns" }, card("Usage and cost", usage(one)), card("Routing decision", why(one))),
   ];
 }
@@ -65,9 +67,25 @@ function timeline(one) {
 function usage(one) {
   const { usage: used } = one;
   return h("div", { class: "stack" },
-    h("p", { class: "large" }, usd(one.cost_usd), " ", one.estimated && tag("estimated")),
+    h("p", { class: "large" }, usd(one.cost_usd), " ", one.estimated && tag("estimated"), one.inexact.map((/** @type {string} */ reason) => [" ", tag(reason)])),
     facts([["Input tokens", count(used.input_tokens)], ["Cached input tokens", count(used.cached_input_tokens)], ["Cache write tokens", count(used.cache_write_tokens)],
-      ["Output tokens", count(used.output_tokens)], ["Reasoning tokens", count(used.reasoning_tokens)]]));
+      ["Output tokens", count(used.output_tokens)], ["Reasoning tokens", count(used.reasoning_tokens)]]),
+    one.attempts.map(bill));
+}
+
+/**
+ * Cost of an attempt by class and fee, with the price used.
+ * @param {any} attempt
+ */
+function bill(attempt) {
+  const rows = Object.entries(attempt.costs);
+  if (rows.length === 0) return null;
+  const { price, served_model: served } = attempt;
+  return h("div", { class: "stack" },
+    table(`Cost at ${attempt.provider} / ${attempt.model}`, [
+      { name: "Class", cell: (/** @type {any} */ [name]) => name },
+      { name: "Cost", number: true, cell: (/** @type {any} */ [, cost]) => usd(cost) }], rows),
+    h("p", { class: "hint" }, served && `served by ${served} · `, price ? `price ${price.entry} from ${price.from ?? "any day"} in ${price.table}` : "no price"));
 }
 
 /** @param {any} one */

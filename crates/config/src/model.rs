@@ -28,10 +28,22 @@ pub struct Model {
     /// Positions in the list of models, tried in this order when every deployment failed. They form
     /// no cycle.
     pub fallbacks: Vec<usize>,
+    /// The model's name in answers; by the client's format where none is set.
+    pub answers_as: Option<AnswersAs>,
     /// True if keys that may use this name may also use its fallbacks, for its own requests.
     pub fallbacks_included: bool,
     /// Limits for all requests for this model together.
     pub limits: Limits,
+}
+
+/// The model's name in answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswersAs {
+    /// The name that the client asked for.
+    Asked,
+    /// The provider's name for the model that answered.
+    Served,
 }
 
 /// A model at a provider.
@@ -61,6 +73,10 @@ pub(crate) struct RawModel {
     /// Other public names, tried in this order when every deployment failed.
     #[serde(default)]
     fallbacks: Items<Text<ModelName>>,
+    /// The model's name in answers. Default: asked for `/v1/messages`, whose agents throw signed thoughts
+    /// away where the name isn't the one they asked for; else served. The header `x-llm-router-model`
+    /// always has the provider's name.
+    answers_as: Option<AnswersAs>,
     /// Set to true to let the requests of every key that may use this name fall back, also to
     /// names that are not on the key's own list.
     #[serde(default)]
@@ -109,6 +125,7 @@ impl RawModel {
             strategy: self.strategy,
             deployments: deployments.into_iter().map(|(_, one)| one).collect(),
             fallbacks,
+            answers_as: self.answers_as,
             fallbacks_included: self.fallbacks_included,
             limits: check_limits(&self.limits, &at.field("limits"), diagnostics),
         }

@@ -54,7 +54,9 @@ pub struct Provider {
     pub on_disconnect: OnDisconnect,
     /// Usage chunks at the end of its chat streams.
     pub usage_chunk: UsageChunk,
-    /// Treatment of fields that its format can't express.
+    /// Figure that its answers are billed by.
+    pub price_from: PriceFrom,
+    /// Treatment of what it doesn't take.
     pub compat: Compat,
     /// Headers added to every request, names in lower case.
     pub headers: Vec<(String, SecretString)>,
@@ -62,6 +64,8 @@ pub struct Provider {
     pub forward_headers: PatternList,
     /// Query parameters of clients' requests that it is sent besides the usual ones.
     pub forward_query: PatternList,
+    /// The most output tokens of its models, for those whose own ceiling isn't known.
+    pub max_output: Option<u64>,
     /// False if it is disabled, also because its `api_key` is empty.
     pub enabled: bool,
     /// True if its address may be link-local.
@@ -137,6 +141,20 @@ pub enum UsageChunk {
     Never,
 }
 
+/// Figure that the answers of a provider are billed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PriceFrom {
+    /// The cost that the answer states, else the price table.
+    Reported,
+    /// The price table; the cost that the answer states only where the table has no exact price.
+    #[default]
+    Table,
+}
+
+/// Host of the provider that states the cost of every answer.
+const STATES_COSTS: &str = "openrouter.ai";
+
 /// A provider of models.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -179,7 +197,10 @@ pub(crate) struct RawProvider {
     /// The usage chunk at the end of a chat stream.
     #[serde(default)]
     usage_chunk: UsageChunk,
-    /// Treatment of fields that the provider's format can't express, in requests of other formats.
+    /// Figure that its answers are billed by. Default: reported for OpenRouter, table for others.
+    price_from: Option<PriceFrom>,
+    /// Treatment of what the provider doesn't take: fields that its format can't express, values
+    /// beyond its limits, a ceiling of output above the model's own.
     #[serde(default)]
     compat: Compat,
     /// Headers to add to every request.
@@ -194,6 +215,10 @@ pub(crate) struct RawProvider {
     /// documentation; * stands for any text. Those that carry a credential are never passed on.
     #[serde(default)]
     forward_query: Items<Text<NamePattern>>,
+    /// The most output tokens of its models, for those whose own ceiling isn't known. Requests of
+    /// keys with a budget that set no limit of their own need it.
+    #[schemars(range(min = 1))]
+    max_output: Option<u64>,
     /// Set to false to disable the provider.
     #[serde(default = "yes")]
     enabled: bool,
@@ -294,6 +319,15 @@ impl RawProvider {
         };
         let base_url = self.checked_base_url(&settings, at, diagnostics);
         self.check_credential(base_url.as_ref(), at, diagnostics);
+        let states_costs = base_url.as_ref().is_some_and(|url| {
+            let host = url.host.to_ascii_lowercase();
+            host == STATES_COSTS || host.ends_with(&format!(".{STATES_COSTS}"))
+        });
+        let price_from = self.price_from.unwrap_or(if states_costs {
+            PriceFrom::Reported
+        } else {
+            PriceFrom::Table
+        });
         if let Some(file) = &self.ca_file {
             check_ca_file(
                 &file.0,
@@ -323,6 +357,7 @@ impl RawProvider {
             http2: self.http2,
             on_disconnect: self.on_disconnect,
             usage_chunk: self.usage_chunk,
+            price_from,
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), diagnostics),
             forward_headers: check_forwarded_headers(
@@ -335,6 +370,7 @@ impl RawProvider {
                 &at.field("forward_query"),
                 diagnostics,
             ),
+            max_output: self.max_output.filter(|most| *most > 0),
             enabled: self.enabled && !switched_off,
             allow_link_local: self.allow_link_local,
         }

@@ -72,6 +72,7 @@ const FORMATS: &[TextFormat] = &[
     TextFormat::new::<NamePattern>(),
     TextFormat::new::<ProviderId>(),
     TextFormat::new::<llm_router_domain::store_url::StoreUrl>(),
+    TextFormat::new::<llm_router_domain::network::IpNet>(),
     TextFormat::new::<TimeSpan>(),
     TextFormat::new::<UrlPath>(),
     TextFormat::new::<Usd>(),

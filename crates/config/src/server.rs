@@ -5,11 +5,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use llm_router_domain::network::{IpNet, TrustedProxies};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::diagnostics::Diagnostics;
 use crate::file::require_readable;
+use crate::items::Items;
 use crate::path::ConfigPath;
 use crate::restart::{RestartOnly, RestartOnlySettings};
 use crate::scalar::{ByteSize, Text, TimeSpan};
@@ -39,6 +41,8 @@ pub struct Server {
     pub keep_alive: Duration,
     /// The most connections of one client address at a time; `None`: any number.
     pub max_connections_per_address: Option<NonZeroU32>,
+    /// The proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// Worker threads; `None`: one per core.
     pub threads: Option<NonZeroU16>,
 }
@@ -97,6 +101,10 @@ pub(crate) struct RawServer {
     /// limit. Behind a load balancer all clients share its address.
     #[schemars(range(min = 1))]
     max_connections_per_address: RestartOnly<Option<NonZeroU32>>,
+    /// Networks of the proxies in front of the router whose x-forwarded-for is believed, such as
+    /// 10.0.0.0/8. The client is the rightmost address of it that is not in one of them. Default: none,
+    /// so that the client is whoever has the connection.
+    trusted_proxies: Items<Text<IpNet>>,
     /// Worker threads. Default: one per core.
     #[schemars(range(min = 1, max = 1024))]
     threads: RestartOnly<Option<NonZeroU16>>,
@@ -128,6 +136,7 @@ impl Default for RawServer {
             body_timeout: seconds(60),
             keep_alive: seconds(15),
             max_connections_per_address: RestartOnly::new(None),
+            trusted_proxies: Items::default(),
             threads: RestartOnly::new(None),
         }
     }
@@ -178,6 +187,13 @@ impl RawServer {
                 &path("max_connections_per_address"),
                 restart,
                 |most| most,
+            ),
+            trusted_proxies: TrustedProxies::new(
+                self.trusted_proxies
+                    .with_paths(&path("trusted_proxies"), diagnostics)
+                    .into_iter()
+                    .map(|(_, network)| network.0)
+                    .collect(),
             ),
             threads: self
                 .threads

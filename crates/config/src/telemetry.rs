@@ -1,5 +1,6 @@
 //! `telemetry`: access log and traces.
 
+use llm_router_domain::network::ClientAddressDetail;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -14,6 +15,8 @@ use crate::scalar::{BaseUrl, Text};
 pub struct Telemetry {
     /// The access log.
     pub access_log: AccessLog,
+    /// The part of clients' addresses that is shown.
+    pub client_address: ClientAddressDetail,
     /// The export of traces, if they are on.
     pub traces: Option<Traces>,
 }
@@ -60,6 +63,8 @@ pub struct Traces {
 pub(crate) struct RawTelemetry {
     /// One line per request on standard error.
     access_log: RawAccessLog,
+    /// The part of clients' addresses that the access log and the list of requests show.
+    client_address: ClientAddressDetail,
     /// Export of traces by OTLP over HTTP. Default: none.
     traces: Option<RawTraces>,
 }
@@ -127,6 +132,7 @@ impl RawTelemetry {
                 format: self.access_log.format,
                 sample: self.access_log.sample,
             },
+            client_address: self.client_address,
             traces: self
                 .traces
                 .map(|traces| traces.check(&at.field("traces"), diagnostics)),

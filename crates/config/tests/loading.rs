@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_router_config::{
-    Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, StoreUrl, Strategy, Target,
-    UsageChunk, load, load_text, schema,
+    AnswersAs, Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, StoreUrl,
+    Strategy, Target, UsageChunk, load, load_text, schema,
 };
 use llm_router_domain::budget::Period;
 use llm_router_domain::format::Compat;
@@ -171,6 +171,7 @@ models:
     strategy: least_latency
     deployments: [{ provider: two, model: x, weight: 3 }, { provider: one, model: x }]
     fallbacks: [strong]
+    answers_as: served
   - { name: strong, deployments: [{ provider: one, model: y }] }
 ";
     let read = config(text);
@@ -185,6 +186,10 @@ models:
     assert_eq!(
         (fast.fallbacks.as_slice(), read.models[1].strategy),
         (&[1][..], Strategy::Weighted)
+    );
+    assert_eq!(
+        (fast.answers_as, read.models[1].answers_as),
+        (Some(AnswersAs::Served), None)
     );
     let model = |model: &str| Target::Provider {
         provider: 1,

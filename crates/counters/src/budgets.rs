@@ -13,21 +13,25 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use uuid::Uuid;
 
-use crate::connection::Counters;
+use crate::connection::{CheckedCall, Counters};
 use crate::lease::millis;
 use crate::link::Unavailable;
 use crate::names;
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
+        include_str!("scripts/clock.lua"),
         include_str!("scripts/money.lua"),
+        include_str!("scripts/epoch.lua"),
         include_str!("scripts/reserve.lua")
     ))
 });
 
 static APPLY_UPDATE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
+        include_str!("scripts/clock.lua"),
         include_str!("scripts/money.lua"),
+        include_str!("scripts/epoch.lua"),
         include_str!("scripts/apply_update.lua")
     ))
 });
@@ -42,8 +46,9 @@ impl Counters {
     /// Returns an error if Redis doesn't answer in time. It may hold the amount nevertheless, so
     /// the end of the reservation must be reported.
     pub async fn reserve(&self, reservation: &Reservation) -> Result<ReserveOutcome, Unavailable> {
-        let mut call =
+        let mut checked =
             self.prepare_call(&RESERVE, reservation.lines.iter().map(|line| &*line.name));
+        let call = &mut checked.invocation;
         call.arg(reservation.run)
             .arg(reservation.id.to_string())
             .arg(
@@ -51,31 +56,39 @@ impl Counters {
                     .replaces
                     .map_or_else(String::new, |id| id.to_string()),
             );
-        add_money(&mut call, reservation.amount);
+        add_money(call, reservation.amount);
         call.arg(millis(reservation.lasts));
         for line in &reservation.lines {
-            add_money(&mut call, line.ceiling);
-            add_money(&mut call, line.spent);
+            add_money(call, line.ceiling);
+            add_money(call, line.spent);
         }
-        let answer: Vec<String> = self.call(&call).await?;
+        let answer: Vec<String> = self.call_checked(checked).await?;
+        if self.notes_new_epoch(&answer) {
+            return Ok(ReserveOutcome::Forgotten);
+        }
         read_reserve_outcome(&answer).ok_or(Unavailable)
     }
 
     /// Reports spending and the change of a reservation. Idempotent.
     ///
     /// # Errors
-    /// Returns an error if Redis doesn't answer in time. It may have applied the update.
+    /// Returns an error if Redis doesn't answer in time, when it may have applied the update, and if
+    /// it has lost its data.
     pub async fn apply_spend_update(
         &self,
         update: &SpendUpdate,
     ) -> Result<Vec<LineStatus>, Unavailable> {
-        let mut call =
+        let mut checked =
             self.prepare_call(&APPLY_UPDATE, update.lines.iter().map(|line| &*line.name));
-        add_change(&mut call, update.change);
+        let call = &mut checked.invocation;
+        add_change(call, update.change);
         for line in &update.lines {
-            add_line(&mut call, line);
+            add_line(call, line);
         }
-        let answer: Vec<String> = self.call(&call).await?;
+        let answer: Vec<String> = self.call_checked(checked).await?;
+        if self.notes_new_epoch(&answer) {
+            return Err(Unavailable);
+        }
         let lines = answer
             .get(1..)
             .ok_or(Unavailable)?
@@ -96,14 +109,25 @@ impl Counters {
         &self,
         script: &'s Script,
         lines: impl Iterator<Item = &'l str>,
-    ) -> ScriptInvocation<'s> {
-        let mut call = script.prepare_invoke();
-        call.key(names::fence(self.link().replica()));
+    ) -> CheckedCall<'s> {
+        let mut call = self.prepare(script);
         for line in lines {
-            call.key(names::budget(line)).key(names::holds(line));
+            let invocation = &mut call.invocation;
+            invocation.key(names::budget(line)).key(names::holds(line));
         }
-        call.arg(self.link().connection_number());
+        call.invocation.arg(self.link().connection_number());
         call
+    }
+
+    /// Records the epoch if that is the answer. Returns true if it is.
+    fn notes_new_epoch(&self, answer: &[String]) -> bool {
+        match answer {
+            [word, epoch] if word == "epoch" => {
+                self.link().note_epoch(epoch.clone());
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::lease::{self, LeaseEnd, Leases, millis};
-use crate::link::{Announcement, AnnouncementReply, Link, LinkOptions, SharedServer, Unavailable};
+use crate::link::{
+    Announcement, AnnouncementReply, CallNumber, Link, LinkOptions, SharedServer, Unavailable,
+};
 use crate::names;
 
 /// Counters that replicas share in Redis. Clones belong to the same replica.
@@ -30,6 +32,12 @@ pub(crate) struct CountersInner {
 pub struct RedisServer {
     client: Client,
     announce: Script,
+}
+
+/// Call of a script that checks the epoch.
+pub(crate) struct CheckedCall<'s> {
+    pub(crate) invocation: ScriptInvocation<'s>,
+    number: CallNumber,
 }
 
 /// Timeout for opening a connection.
@@ -54,7 +62,11 @@ impl Counters {
         let (endings, waiting) = mpsc::channel(MOST_PENDING_ENDS);
         let server = RedisServer {
             client,
-            announce: Script::new(include_str!("scripts/heartbeat.lua")),
+            announce: Script::new(concat!(
+                include_str!("scripts/clock.lua"),
+                include_str!("scripts/epoch.lua"),
+                include_str!("scripts/heartbeat.lua")
+            )),
         };
         let counters = Self(Arc::new(CountersInner {
             link: Link::start(server, options, runtime),
@@ -81,6 +93,32 @@ impl Counters {
         self.link()
             .answer(script.invoke_async(&mut connection))
             .await
+    }
+
+    /// Prepares a script that checks whether the server still has the data that this replica knows:
+    /// its first keys and arguments are those of `epoch.lua`.
+    pub(crate) fn prepare<'s>(&self, script: &'s Script) -> CheckedCall<'s> {
+        let link = self.link();
+        let number = link.begin_call();
+        let mut invocation = script.prepare_invoke();
+        invocation
+            .key(names::epoch())
+            .key(names::replica(link.replica()))
+            .arg(link.epoch().as_str())
+            .arg(Uuid::new_v4().to_string())
+            .arg(number.number)
+            .arg(number.answered);
+        CheckedCall { invocation, number }
+    }
+
+    /// Runs a script that checks the epoch, under the time limit.
+    pub(crate) async fn call_checked<T: FromRedisValue>(
+        &self,
+        call: CheckedCall<'_>,
+    ) -> Result<T, Unavailable> {
+        let answer = self.call(&call.invocation).await?;
+        self.link().end_call(call.number);
+        Ok(answer)
     }
 
     pub(crate) fn inner(&self) -> &CountersInner {
@@ -121,9 +159,12 @@ impl SharedServer for RedisServer {
         let answer: Result<(String, u32, u64), RedisError> = self
             .announce
             .key(names::epoch())
+            .key(names::replica(announcement.replica))
             .key(names::replicas())
-            .key(names::fence(announcement.replica))
+            .arg("")
             .arg(Uuid::new_v4().to_string())
+            .arg(announcement.call.number)
+            .arg(announcement.call.answered)
             .arg(announcement.replica.to_string())
             .arg(millis(announcement.ttl))
             .arg(announcement.connection)

@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use llm_router_domain::limit::LEVEL_OF_ONE;
+use llm_router_domain::limit::{LEVEL_OF_ONE, Rate};
 use redis::Script;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::connection::Counters;
+use crate::limits::{rate_arguments, rate_script};
 use crate::link::HEARTBEAT;
 use crate::names;
 
@@ -21,6 +22,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// Age at which a lease is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
+
+/// Interval of checking whether leases are due.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Leases renewed by one script.
 const BATCH: usize = 128;
@@ -32,12 +36,14 @@ const CONCURRENT_ENDS: usize = 32;
 pub(crate) struct LeaseEnd {
     pub(crate) lease: Uuid,
     pub(crate) lines: Vec<LeaseEndLine>,
+    /// Second of Redis' clock in which the request was admitted.
+    pub(crate) second: u64,
 }
 
 pub(crate) struct LeaseEndLine {
     pub(crate) subject: String,
-    /// Tokens per 60 seconds; 0 for no limit.
-    pub(crate) tpm: u64,
+    /// Its limit of tokens.
+    pub(crate) tokens: Option<Rate>,
     /// Tokens used beyond those reserved.
     pub(crate) change: i64,
 }
@@ -47,13 +53,14 @@ pub(crate) struct LeaseEndLine {
 pub(crate) struct Leases(Mutex<HashMap<Uuid, HeldLease>>);
 
 struct HeldLease {
-    renewed: Instant,
+    /// Instant of its last renewal; none if the server may have lost it.
+    renewed: Option<Instant>,
     keys: Vec<String>,
 }
 
 impl Leases {
     pub(crate) fn insert(&self, lease: Uuid, keys: Vec<String>) {
-        let renewed = Instant::now();
+        let renewed = Some(Instant::now());
         self.lock().insert(lease, HeldLease { renewed, keys });
     }
 
@@ -66,12 +73,20 @@ impl Leases {
         let now = Instant::now();
         let mut old = Vec::new();
         for (lease, held) in self.lock().iter_mut() {
-            if now.duration_since(held.renewed) >= RENEW_AFTER {
-                held.renewed = now;
+            let age = held.renewed.map(|at| now.duration_since(at));
+            if age.is_none_or(|age| age >= RENEW_AFTER) {
+                held.renewed = Some(now);
                 old.extend(held.keys.iter().map(|key| (key.clone(), *lease)));
             }
         }
         old
+    }
+
+    /// Makes all leases due.
+    fn expire_all(&self) {
+        for held in self.lock().values_mut() {
+            held.renewed = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, HeldLease>> {
@@ -79,14 +94,23 @@ impl Leases {
     }
 }
 
-/// Renews leases until this replica leaves.
+/// Renews leases until this replica leaves, all of them when the server may have lost them.
 pub(crate) async fn keep_renewed(counters: Counters) {
     let script = Script::new(include_str!("scripts/renew.lua"));
+    let mut generation = counters.link().generation();
+    let mut next = Instant::now();
     while !counters.link().is_leaving() {
-        sleep(HEARTBEAT).await;
-        if counters.link().is_up() {
-            renew(&counters, &script).await;
+        sleep(POLL).await;
+        let current = counters.link().generation();
+        if !counters.link().is_up() || current == generation && Instant::now() < next {
+            continue;
         }
+        if current != generation {
+            counters.inner().leases.expire_all();
+        }
+        generation = current;
+        next = Instant::now() + HEARTBEAT;
+        renew(&counters, &script).await;
     }
 }
 
@@ -105,7 +129,11 @@ async fn renew(counters: &Counters, script: &Script) {
 /// Reports ends of requests to Redis, several at a time. A lease whose end can't be reported
 /// expires.
 pub(crate) async fn report_ends(counters: Counters, waiting: mpsc::Receiver<LeaseEnd>) {
-    let script = Script::new(include_str!("scripts/end.lua"));
+    let script = rate_script(concat!(
+        include_str!("scripts/clock.lua"),
+        include_str!("scripts/rates.lua"),
+        include_str!("scripts/end.lua")
+    ));
     let endings = futures::stream::unfold(waiting, |mut waiting| async {
         let ending = waiting.recv().await?;
         Some((ending, waiting))
@@ -117,11 +145,15 @@ pub(crate) async fn report_ends(counters: Counters, waiting: mpsc::Receiver<Leas
 
 async fn report_end(counters: &Counters, script: &Script, ending: LeaseEnd) {
     let mut call = script.prepare_invoke();
-    call.arg(ending.lease.to_string()).arg(LEVEL_OF_ONE);
+    call.arg(ending.lease.to_string())
+        .arg(LEVEL_OF_ONE)
+        .arg(ending.second);
     for line in &ending.lines {
-        call.key(names::levels(&line.subject))
+        let (tpm, burst) = rate_arguments(line.tokens);
+        call.key(names::tokens(&line.subject))
             .key(names::leases(&line.subject))
-            .arg(line.tpm)
+            .arg(tpm)
+            .arg(burst)
             .arg(line.change);
     }
     if counters.call::<i64>(&call).await.is_err() {

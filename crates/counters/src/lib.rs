@@ -10,7 +10,8 @@ mod names;
 
 pub use broadcast::{ChangeBroadcast, ChangeSubscription};
 pub use connection::{Counters, RedisServer};
-pub use limits::{BucketLevels, LimitRequest, TakeOutcome};
+pub use limits::{KnownAmounts, LimitRequest, SubjectUsage, TakeOutcome};
 pub use link::{
-    Announcement, AnnouncementReply, Link, LinkOptions, LinkStatus, SharedServer, Unavailable,
+    Announcement, AnnouncementReply, CallNumber, Link, LinkOptions, LinkStatus, SharedServer,
+    Unavailable,
 };

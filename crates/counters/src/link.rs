@@ -42,6 +42,17 @@ pub struct Announcement {
     pub connection: u64,
     /// Time until the replica counts as gone without another announcement; zero if it leaves.
     pub ttl: Duration,
+    /// Numbers of this call.
+    pub call: CallNumber,
+}
+
+/// Numbers by which a server shows that it has lost calls that it has answered.
+#[derive(Clone, Copy, Debug)]
+pub struct CallNumber {
+    /// Number of this call; later ones have larger numbers.
+    pub number: u64,
+    /// Largest number of a call that was answered.
+    pub answered: u64,
 }
 
 /// Reply of a server to an [`Announcement`].
@@ -102,6 +113,10 @@ pub struct Link<S: SharedServer> {
     synced_from: ArcSwap<Instant>,
     /// Counts this replica's connections.
     connections: AtomicU64,
+    /// Counts this replica's numbered calls.
+    calls: AtomicU64,
+    /// Largest number of a call that was answered.
+    answered_call: AtomicU64,
     tripped: Notify,
     leaving: AtomicBool,
 }
@@ -141,6 +156,8 @@ impl<S: SharedServer> Link<S> {
             generation: AtomicU64::new(0),
             synced_from: ArcSwap::from_pointee(Instant::now() + RESYNC),
             connections: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            answered_call: AtomicU64::new(0),
             tripped: Notify::new(),
             leaving: AtomicBool::new(false),
         });
@@ -255,6 +272,31 @@ impl<S: SharedServer> Link<S> {
         self.generation.fetch_add(1, Relaxed);
     }
 
+    /// Records the number of replicas. A server that has lost its data doesn't know all of them until
+    /// they have announced themselves, and a share would be too large.
+    fn note_replicas(&self, replicas: u32) {
+        if **self.synced_from.load() > Instant::now() {
+            self.replicas.fetch_max(replicas, Relaxed);
+        } else {
+            self.replicas.store(replicas.max(1), Relaxed);
+        }
+    }
+
+    /// Numbers a call.
+    pub(crate) fn begin_call(&self) -> CallNumber {
+        // Read first: a call that ends in between has a smaller number than this one.
+        let answered = self.answered_call.load(Relaxed);
+        CallNumber {
+            number: self.calls.fetch_add(1, Relaxed) + 1,
+            answered,
+        }
+    }
+
+    /// Records that a numbered call was answered.
+    pub(crate) fn end_call(&self, call: CallNumber) {
+        self.answered_call.fetch_max(call.number, Relaxed);
+    }
+
     /// Returns the number of the current connection.
     pub fn connection_number(&self) -> u64 {
         self.connections.load(Relaxed)
@@ -298,12 +340,14 @@ impl<S: SharedServer> Link<S> {
             replica: self.replica,
             connection: self.connection_number(),
             ttl,
+            call: self.begin_call(),
         };
         let asked = Instant::now();
         let announced = self.server.announce(connection, announcement).await?;
+        self.end_call(announcement.call);
         let first = self.epoch.load().is_empty();
         self.note_epoch(announced.epoch);
-        self.replicas.store(announced.replicas.max(1), Relaxed);
+        self.note_replicas(announced.replicas);
         Ok(Heartbeat {
             latency: asked.elapsed(),
             // A new replica has nothing to report; the others had the epoch's age for it.

@@ -15,9 +15,10 @@ pub(crate) fn replicas() -> String {
     format!("{PREFIX}:replicas")
 }
 
-/// Key of a replica's connection number, which invalidates calls over earlier connections.
-pub(crate) fn fence(replica: Uuid) -> String {
-    format!("{PREFIX}:fence:{replica}")
+/// Key of a replica's connection number, which invalidates calls over earlier connections, and of
+/// the largest number of its calls, which shows that the server has lost some of them.
+pub(crate) fn replica(replica: Uuid) -> String {
+    format!("{PREFIX}:replica:{replica}")
 }
 
 /// Key of a budget line: totals, the spending of each run, the amount of each reservation.
@@ -30,9 +31,14 @@ pub(crate) fn holds(line: &str) -> String {
     format!("{PREFIX}:holds:{line}")
 }
 
-/// Key of the levels of a subject's buckets.
-pub(crate) fn levels(subject: &str) -> String {
-    format!("{PREFIX}:limit:{subject}")
+/// Key of the counter of a subject's requests.
+pub(crate) fn requests(subject: &str) -> String {
+    format!("{PREFIX}:requests:{subject}")
+}
+
+/// Key of the counter of a subject's tokens.
+pub(crate) fn tokens(subject: &str) -> String {
+    format!("{PREFIX}:tokens:{subject}")
 }
 
 /// Key of a subject's requests in flight, each with the time at which its lease expires.

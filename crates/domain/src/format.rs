@@ -57,11 +57,11 @@ pub enum ChatDialect {
     Compatible,
 }
 
-/// Treatment of a field that a client sent and that the provider's format can't express.
+/// Treatment of what a client asks for and the provider doesn't take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compat {
-    /// Leave it out and name it in the answer's header x-llm-router-dropped.
+    /// Leave it out or change it, and name it in the answer's header x-llm-router-dropped.
     #[default]
     Lenient,
     /// Answer the request with 400, unless another deployment can take it.

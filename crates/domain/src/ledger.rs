@@ -8,8 +8,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::bill::Billing;
 use crate::format::Format;
-use crate::price::{Cost, Price};
+use crate::inexact::Reason;
+use crate::price::{Charge, Cost, Price};
 use crate::usage::{Class, EstimateMethod, Usage, UsageSource};
 
 /// Facts about an attempt that are known when it goes upstream.
@@ -73,9 +75,14 @@ impl OpenEntry {
     pub fn into_interrupted(self) -> LedgerEntry {
         let mut usage = self.estimate;
         usage.source = UsageSource::Estimated(EstimateMethod::Reservation);
+        usage.inexact.add(Reason::UsageMissing);
         let outcome = AttemptOutcome {
             usage,
             cost: self.cost,
+            billing: Billing {
+                inexact: usage.inexact,
+                ..Billing::default()
+            },
             status: 0,
             error: Some("process_died".into()),
             timings: Timings::default(),
@@ -156,8 +163,10 @@ pub struct Timings {
 pub struct AttemptOutcome {
     /// Usage of the attempt.
     pub usage: Usage,
-    /// Cost of the attempt.
+    /// Cost of the attempt, that of its parts included.
     pub cost: Cost,
+    /// Details of the bill.
+    pub billing: Billing,
     /// The HTTP status: the provider's, or ours where there was none; 0 if none was sent.
     pub status: u16,
     /// Short error code.
@@ -261,6 +270,7 @@ impl LedgerEntry {
             cost: outcome.cost.usd().unwrap_or_default(),
             unpriced_requests: flag(outcome.cost == Cost::Unpriced),
             estimated_requests: flag(usage.is_estimated()),
+            inexact_requests: flag(!outcome.billing.inexact.is_empty()),
         }
     }
 }
@@ -286,6 +296,8 @@ pub struct LedgerSums {
     pub unpriced_requests: u64,
     /// Requests whose usage is an estimate.
     pub estimated_requests: u64,
+    /// Requests whose cost isn't exact for any reason.
+    pub inexact_requests: u64,
 }
 
 impl std::ops::AddAssign for LedgerSums {
@@ -299,18 +311,19 @@ impl std::ops::AddAssign for LedgerSums {
         self.cost += other.cost;
         self.unpriced_requests += other.unpriced_requests;
         self.estimated_requests += other.estimated_requests;
+        self.inexact_requests += other.inexact_requests;
     }
 }
 
-/// Returns the cost of an attempt. One without usage costs nothing, with or without a price; a
-/// price per request is due only for an answer.
+/// Returns the charge for an attempt that ended at a moment. One without usage costs nothing, with or
+/// without a price; a price per request is due only for an answer.
 #[must_use]
-pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, day: Date) -> Cost {
+pub fn bill(price: Option<&Price>, usage: &Usage, answered: bool, at: Timestamp) -> Charge {
     let used = !usage.is_empty();
     if !used && !answered {
-        return Cost::Usd(Decimal::ZERO);
+        return Charge::free(usage);
     }
-    price.map_or(Cost::Unpriced, |price| price.cost(usage, day))
+    price.map_or_else(|| Charge::unpriced(usage), |price| price.charge(usage, at))
 }
 
 /// Stamps an attempt's id with the run of the process, from 0 to 2³¹ - 1, and with `counted` if
@@ -344,7 +357,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::price::{Amount, PricePeriod, Rates};
+    use crate::price::{Amount, PeriodSpec, Rates};
 
     fn open_entry() -> OpenEntry {
         let attempt = AttemptStart {
@@ -415,8 +428,8 @@ mod tests {
         let amount = |text: &str| Amount::new(text.parse().unwrap()).unwrap();
         let mut rates = Rates::default().with(Class::Input, amount("1"));
         rates.per_request = Some(amount("0.005"));
-        let price = Price::new(vec![PricePeriod::new(date(2026, 1, 1), rates, [], [])]);
-        let day = date(2026, 6, 1);
+        let price = Price::new([PeriodSpec::new(date(2026, 1, 1), rates)]);
+        let at = "2026-06-01T12:00:00Z".parse().unwrap();
         let (none, some) = (Usage::default(), Usage::default().with(Class::Input, 1));
         let usd = |text: &str| Cost::Usd(text.parse().unwrap());
         for (price, usage, answered, cost) in [
@@ -427,7 +440,7 @@ mod tests {
             (Some(&price), &none, true, usd("0.005")),
             (Some(&price), &some, true, usd("0.005001")),
         ] {
-            assert_eq!(bill(price, usage, answered, day), cost);
+            assert_eq!(bill(price, usage, answered, at).cost, cost);
         }
     }
 }

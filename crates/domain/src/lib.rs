@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod balance;
+pub mod bill;
 pub mod budget;
 pub mod circuit;
 pub mod complexity;
@@ -15,6 +16,7 @@ pub mod network;
 pub mod pattern;
 pub mod price;
 pub mod quantile;
+pub mod refusal;
 pub mod rendezvous;
 pub mod retry;
 pub mod rule;

@@ -175,6 +175,16 @@ impl<T> ModelTable<T> {
     }
 }
 
+/// Returns true if two names are of one model as far as their additions tell.
+#[must_use]
+pub fn is_same_model(one: &str, other: &str) -> bool {
+    let (one, other) = (one.to_lowercase(), other.to_lowercase());
+    let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    let (one, other) = (last(&one), last(&other));
+    let known = spellings(&one);
+    spellings(&other).iter().any(|name| known.contains(name))
+}
+
 /// The name, and what it is without the additions of providers, the closest first.
 fn spellings(model: &str) -> Vec<Cow<'_, str>> {
     let mut names: Vec<Cow<'_, str>> = vec![Cow::Borrowed(model)];

@@ -548,7 +548,7 @@ impl fmt::Debug for Usage {
 pub struct UsagePart {
     /// The model, as the provider names it.
     pub model: Box<str>,
-    /// What that model used.
+    /// Usage by that model.
     pub usage: Usage,
 }
 

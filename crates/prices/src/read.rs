@@ -2,18 +2,45 @@
 
 use std::collections::HashSet;
 
-use jiff::civil::Date;
-use llm_router_domain::price::{Amount, Price, PricePeriod, PriceTable, Rates};
-use llm_router_domain::usage::{Class, ServiceTier};
-use llm_router_yaml::{Entry, Node, Value, nearest};
+use jiff::civil::{Time, Weekday};
+use jiff::tz::Offset;
+use llm_router_domain::model_table::SharedModels;
+use llm_router_domain::price::{
+    Amount, Factor, FactorKind, HourWindow, PeriodSpec, Price, PriceTable, RateChange, Rates,
+    SearchContextFees, Threshold,
+};
+use llm_router_domain::usage::{Class, Fee, ServiceTier, ShortName};
+use llm_router_yaml::{Entry, Node, Value};
 use rust_decimal::Decimal;
 
-use crate::tree::PriceError;
+use crate::tree::{PriceError, TreeReader};
 
-/// Prices that are not for a class of tokens.
-const OTHER_PRICES: [&str; 2] = ["searches_per_1k", "per_request"];
-const SERVICE_TIERS: [ServiceTier; 3] =
-    [ServiceTier::FLEX, ServiceTier::PRIORITY, ServiceTier::BATCH];
+/// Prices in a row that are not for a class of tokens.
+const OTHER_PRICES: [&str; 3] = ["fees_per_1k", "searches_per_1k", "per_request"];
+const PERIOD_FIELDS: [&str; 9] = [
+    "from",
+    "source",
+    "checked",
+    "tiers",
+    "service_tiers",
+    "modes",
+    "factors",
+    "hours",
+    "search_context_per_1k",
+];
+const ENTRY_FIELDS: [&str; 3] = ["aliases", "periods", "same_as"];
+const STEP_FIELDS: [&str; 2] = ["above", "at_least"];
+const CHANGE_FIELDS: [&str; 2] = ["factor", "tiers"];
+const WINDOW_FIELDS: [&str; 5] = ["zone", "days", "dates", "times", "factor"];
+const DAYS: [(&str, Weekday); 7] = [
+    ("mon", Weekday::Monday),
+    ("tue", Weekday::Tuesday),
+    ("wed", Weekday::Wednesday),
+    ("thu", Weekday::Thursday),
+    ("fri", Weekday::Friday),
+    ("sat", Weekday::Saturday),
+    ("sun", Weekday::Sunday),
+];
 
 /// Reads a prices file.
 ///
@@ -22,8 +49,12 @@ const SERVICE_TIERS: [ServiceTier; 3] =
 pub fn read(text: &str) -> Result<PriceTable, Vec<PriceError>> {
     let root = llm_router_yaml::parse(text)
         .map_err(|error| vec![PriceError::from_syntax(&error, "prices")])?;
-    let mut reader = PriceReader::default();
-    let table = reader.table(&root);
+    let mut reader = TreeReader::default();
+    let mut table = PriceTable::default();
+    let wanted = "a mapping of provider/model to periods";
+    reader.models(&root, "prices", wanted, |reader, entry| {
+        model(reader, entry, &mut table);
+    });
     if reader.errors.is_empty() {
         Ok(table)
     } else {
@@ -31,386 +62,362 @@ pub fn read(text: &str) -> Result<PriceTable, Vec<PriceError>> {
     }
 }
 
-#[derive(Default)]
-struct PriceReader {
-    errors: Vec<PriceError>,
-    path: String,
+/// Reads one entry: a list of periods, or a mapping that has one besides other fields.
+fn model(reader: &mut TreeReader, entry: &Entry, table: &mut PriceTable) {
+    let (name, node) = (entry.key.as_str(), &entry.node);
+    let Value::Map(fields) = &node.value else {
+        let price = price(reader, node);
+        return table.insert(name, price);
+    };
+    let line = node.mark.line;
+    let (mut aliases, mut shared, mut found) = (Vec::new(), Vec::new(), None);
+    reader.entries(fields, |reader, key, node| match key {
+        "aliases" => aliases = reader.texts(node, "a list of names"),
+        "periods" => found = Some(price(reader, node)),
+        "same_as" => shared = reader.texts(node, "the name of a provider, or a list of them"),
+        _ => reader.unknown(node.mark.line, key, &ENTRY_FIELDS),
+    });
+    let pattern = name.split_once('/').and_then(|(provider, model)| {
+        let prefix = model.strip_suffix('*')?;
+        Some((provider.to_lowercase(), prefix.to_lowercase()))
+    });
+    match (shared.is_empty(), pattern, found) {
+        (false, Some((provider, prefix)), None) if aliases.is_empty() => {
+            for of in shared {
+                table.share(SharedModels {
+                    provider: provider.clone(),
+                    prefix: prefix.clone(),
+                    of: of.to_lowercase(),
+                });
+            }
+        }
+        (false, _, _) => reader.error(
+            line,
+            "`same_as` stands alone, in an entry whose name ends in *; for one model use `aliases`",
+        ),
+        (true, _, Some(price)) => {
+            table.insert(name, price);
+            for alias in aliases {
+                table.add_alias(name, alias);
+            }
+        }
+        (true, _, None) => reader.error(line, "`periods` is missing; add a list of periods"),
+    }
 }
 
-impl PriceReader {
-    fn table(&mut self, root: &Node) -> PriceTable {
-        let Value::Map(entries) = &root.value else {
-            "prices".clone_into(&mut self.path);
-            self.expect("a mapping of provider/model to periods", root);
-            return PriceTable::default();
-        };
-        let mut seen = HashSet::new();
-        let mut prices = Vec::new();
-        for entry in entries {
-            let (line, name) = (entry.mark.line, &entry.key);
-            self.path.clone_from(name);
-            let is_valid = name
-                .split_once('/')
-                .is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty());
-            if !is_valid {
-                self.error(line, "the name must have the form provider/model");
-            }
-            if !seen.insert(name) {
-                self.error(line, "is listed twice; put all periods into one list");
-            }
-            prices.push((name.clone(), self.price(&entry.node)));
-        }
-        PriceTable::new(prices)
-    }
-
-    fn price(&mut self, node: &Node) -> Price {
-        let Value::List(items) = &node.value else {
-            self.expect("a list of periods, each with `from`", node);
-            return Price::default();
-        };
-        if items.is_empty() {
-            let line = node.mark.line;
-            self.error(
-                line,
-                "has no periods; add at least one with `from` and `input`",
-            );
-        }
-        let mut days = HashSet::new();
-        let mut periods = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            if let Some(period) = self.below(&format!("[{index}]"), |r| r.period(item)) {
-                if !days.insert(period.from) {
-                    let message = format!("two periods begin on {}; remove one", period.from);
-                    self.error(item.mark.line, &message);
-                }
-                periods.push(period);
-            }
-        }
-        Price::new(periods)
-    }
-
-    fn period(&mut self, node: &Node) -> Option<PricePeriod> {
-        let Value::Map(entries) = &node.value else {
-            self.expect("a mapping with `from`, `input` and `output`", node);
-            return None;
-        };
-        let (mut from, mut tiers, mut service_tiers) = (None, Vec::new(), Vec::new());
-        let mut rates = Rates::default();
-        let known = ["from", "tiers", "service_tiers"];
-        self.entries(entries, |reader, key, value| match key {
-            "from" => from = reader.day(value),
-            "tiers" => tiers = reader.tiers(value),
-            "service_tiers" => service_tiers = reader.service_tiers(value),
-            _ => reader.rate(&mut rates, key, value, &known),
-        });
+fn price(reader: &mut TreeReader, node: &Node) -> Price {
+    if let Value::List(items) = &node.value
+        && items.is_empty()
+    {
         let line = node.mark.line;
-        self.require(
+        reader.error(
             line,
-            entries,
-            "from",
-            "the first day in UTC, for example 2026-01-01",
+            "has no periods; add at least one with `from` and `input`",
         );
-        self.require(line, entries, "input", "USD per million input tokens");
-        Some(PricePeriod::new(from?, rates, tiers, service_tiers))
     }
-
-    fn tiers(&mut self, node: &Node) -> Vec<(u64, Rates)> {
-        let Value::List(items) = &node.value else {
-            self.expect("a list of mappings with `above`", node);
-            return Vec::new();
-        };
-        let mut tiers = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            tiers.extend(self.below(&format!("[{index}]"), |reader| reader.tier(item)));
+    let mut days = HashSet::new();
+    let wanted = "a list of periods, each with `from`";
+    let periods = reader.list(node, wanted, |reader, item| {
+        let spec = period(reader, item)?;
+        if !days.insert(spec.from) {
+            let message = format!("two periods begin on {}; remove one", spec.from);
+            reader.error(item.mark.line, &message);
         }
-        tiers
-    }
+        Some(spec)
+    });
+    Price::new(periods)
+}
 
-    fn tier(&mut self, node: &Node) -> Option<(u64, Rates)> {
-        let Value::Map(entries) = &node.value else {
-            self.expect("a mapping with `above` and prices", node);
-            return None;
-        };
-        let mut above = None;
+fn period(reader: &mut TreeReader, node: &Node) -> Option<PeriodSpec> {
+    let fields = reader.map(node, "a mapping with `from`, `input` and `output`")?;
+    let mut spec = PeriodSpec::new(jiff::civil::Date::ZERO, Rates::default());
+    let mut from = None;
+    reader.entries(fields, |reader, key, value| match key {
+        "from" => from = reader.day(value),
+        "checked" => spec.checked = reader.day(value),
+        "source" => {
+            let names = reader.texts(value, "the source of the figures, or a list of them");
+            spec.source = names.into_iter().map(str::to_owned).collect();
+        }
+        "tiers" => spec.steps = steps(reader, value),
+        "service_tiers" => spec.service_tiers = service_tiers(reader, value),
+        "modes" => spec.thinking = modes(reader, value),
+        "factors" => spec.factors = factors(reader, value),
+        "hours" => {
+            let wanted = "a list of mappings with `factor`";
+            spec.hours = reader.list(value, wanted, window);
+        }
+        "search_context_per_1k" => spec.search_context = search_context(reader, value),
+        _ => rate(reader, &mut spec.rates, key, value, &PERIOD_FIELDS),
+    });
+    let line = node.mark.line;
+    let first_day = "the first day in UTC, for example 2026-01-01";
+    reader.require(line, fields, "from", first_day);
+    reader.require(line, fields, "input", "USD per million input tokens");
+    spec.from = from?;
+    Some(spec)
+}
+
+fn steps(reader: &mut TreeReader, node: &Node) -> Vec<(Threshold, Rates)> {
+    reader.list(node, "a list of mappings with `above`", |reader, item| {
+        let fields = reader.map(item, "a mapping with `above` and prices")?;
+        let (mut above, mut at_least) = (None, None);
         let mut rates = Rates::default();
-        self.entries(entries, |reader, key, value| match key {
-            "above" => above = reader.tokens(value),
-            _ => reader.rate(&mut rates, key, value, &["above"]),
+        reader.entries(fields, |reader, key, value| match key {
+            "above" => above = reader.tokens(value).map(Threshold::above),
+            "at_least" => at_least = reader.tokens(value).map(Threshold::at_least),
+            _ => rate(reader, &mut rates, key, value, &STEP_FIELDS),
         });
-        let meaning = "the number of input tokens above which the tier applies";
-        self.require(node.mark.line, entries, "above", meaning);
-        Some((above?, rates))
-    }
+        let has = |key: &str| fields.iter().any(|field| field.key == key);
+        let line = item.mark.line;
+        match (has("above"), has("at_least")) {
+            (true, true) => reader.error(line, "has both `above` and `at_least`; remove one"),
+            (false, false) => reader.error(
+                line,
+                "`above` is missing; add the number of input tokens above which the tier applies, \
+                 or `at_least` with the number from which it does",
+            ),
+            _ => {}
+        }
+        Some((above.or(at_least)?, rates))
+    })
+}
 
-    fn service_tiers(&mut self, node: &Node) -> Vec<(ServiceTier, Rates)> {
-        let Value::Map(entries) = &node.value else {
-            self.expect("a mapping of flex, priority or batch to prices", node);
-            return Vec::new();
+fn service_tiers(reader: &mut TreeReader, node: &Node) -> Vec<(ServiceTier, RateChange)> {
+    let wanted = "a mapping of a service tier, as flex or priority, to prices";
+    let Some(fields) = reader.map(node, wanted) else {
+        return Vec::new();
+    };
+    let mut tiers: Vec<(ServiceTier, RateChange)> = Vec::new();
+    reader.entries(fields, |reader, key, value| {
+        let tier = ServiceTier::from_name(key);
+        let line = value.mark.line;
+        if tier.is_standard() {
+            let message = "is the list price; write its prices beside `from`";
+            return reader.error(line, message);
+        }
+        if tiers.iter().any(|(known, _)| *known == tier) {
+            let message = format!("is another name of the tier `{}`; remove one", tier.name());
+            return reader.error(line, &message);
+        }
+        tiers.extend(change(reader, value).map(|change| (tier, change)));
+    });
+    tiers
+}
+
+fn modes(reader: &mut TreeReader, node: &Node) -> Option<RateChange> {
+    let fields = reader.map(node, "a mapping of a mode, as thinking, to prices")?;
+    let mut thinking = None;
+    reader.entries(fields, |reader, key, value| match key {
+        "thinking" => thinking = change(reader, value),
+        _ => reader.unknown(value.mark.line, key, &["thinking"]),
+    });
+    thinking
+}
+
+/// Reads the rates of a tier or a mode.
+fn change(reader: &mut TreeReader, node: &Node) -> Option<RateChange> {
+    let fields = reader.map(node, "a mapping of prices")?;
+    let mut change = RateChange::default();
+    reader.entries(fields, |reader, key, value| match key {
+        "factor" => change.factor = factor(reader, value),
+        "tiers" => change.steps = steps(reader, value),
+        _ => rate(reader, &mut change.rates, key, value, &CHANGE_FIELDS),
+    });
+    Some(change)
+}
+
+fn factors(reader: &mut TreeReader, node: &Node) -> Vec<(FactorKind, ShortName, Factor)> {
+    let known = FactorKind::ALL.map(FactorKind::name);
+    let wanted = "a mapping of inference_geo or speed to factors";
+    let Some(fields) = reader.map(node, wanted) else {
+        return Vec::new();
+    };
+    let mut read = Vec::new();
+    reader.entries(fields, |reader, key, value| {
+        let Some(kind) = FactorKind::ALL.into_iter().find(|kind| kind.name() == key) else {
+            return reader.unknown(value.mark.line, key, &known);
         };
-        let mut tiers = Vec::new();
-        self.entries(entries, |reader, key, value| {
-            let Some(tier) = SERVICE_TIERS.into_iter().find(|tier| tier.name() == key) else {
-                let names = SERVICE_TIERS.each_ref().map(ServiceTier::name);
-                return reader.unknown(value.mark.line, key, &names);
-            };
-            let Value::Map(prices) = &value.value else {
-                return reader.expect("a mapping of prices", value);
-            };
-            let mut rates = Rates::default();
-            reader.entries(prices, |reader, key, value| {
-                reader.rate(&mut rates, key, value, &[]);
-            });
-            tiers.push((tier, rates));
-        });
-        tiers
-    }
-
-    fn entries(&mut self, entries: &[Entry], mut each: impl FnMut(&mut Self, &str, &Node)) {
-        let mut seen = HashSet::new();
-        for entry in entries {
-            self.below(&format!(".{}", entry.key), |reader| {
-                if seen.insert(&entry.key) {
-                    each(reader, &entry.key, &entry.node);
-                } else {
-                    reader.error(entry.mark.line, "is set twice; remove one of them");
-                }
-            });
-        }
-    }
-
-    fn rate(&mut self, rates: &mut Rates, key: &str, node: &Node, others: &[&'static str]) {
-        let class = Class::from_name(key);
-        if class.is_none() && !OTHER_PRICES.contains(&key) {
-            let names = Class::ALL.map(Class::name).into_iter().chain(OTHER_PRICES);
-            let names: Vec<&str> = names.chain(others.iter().copied()).collect();
-            return self.unknown(node.mark.line, key, &names);
-        }
-        let Some(price) = self.amount(node) else {
+        let Some(values) = reader.map(value, "a mapping of a value to its factor") else {
             return;
         };
-        match (class, key) {
-            (Some(class), _) => rates.set(class, price),
-            (None, "per_request") => rates.per_request = Some(price),
-            (None, _) => rates.searches_per_1k = Some(price),
+        reader.entries(values, |reader, name, value| {
+            let factor = factor(reader, value);
+            read.extend(factor.map(|factor| (kind, ShortName::new(name), factor)));
+        });
+    });
+    read
+}
+
+fn window(reader: &mut TreeReader, node: &Node) -> Option<HourWindow> {
+    let fields = reader.map(node, "a mapping with `factor` and hours")?;
+    let mut by = None;
+    let (mut zone, mut days, mut dates, mut times) =
+        (Some(Offset::UTC), Vec::new(), Vec::new(), Vec::new());
+    reader.entries(fields, |reader, key, value| match key {
+        "zone" => zone = reader.parse(value, "a time zone", "UTC or +08:00", parse_zone),
+        "days" => {
+            let known = DAYS.map(|(name, _)| name);
+            days = reader.list(value, "a list of days, as [sat, sun]", |reader, item| {
+                let text = reader.text(item, "a day, for example mon")?;
+                let day = DAYS.into_iter().find(|(name, _)| *name == text);
+                if day.is_none() {
+                    reader.unknown_name(item.mark.line, text, &known);
+                }
+                day.map(|(_, day)| day)
+            });
+        }
+        "dates" => dates = reader.list(value, "a list of dates", TreeReader::day),
+        "times" => {
+            times = reader.list(value, "a list of times", |reader, item| {
+                reader.parse(item, "a span of the day", "16:30-24:00", parse_span)
+            });
+        }
+        "factor" => by = factor(reader, value),
+        _ => reader.unknown(value.mark.line, key, &WINDOW_FIELDS),
+    });
+    let meaning = "the number that rates are multiplied by in these hours";
+    reader.require(node.mark.line, fields, "factor", meaning);
+    Some(HourWindow {
+        zone: zone?,
+        days,
+        dates,
+        times,
+        factor: by?,
+    })
+}
+
+fn parse_zone(text: &str) -> Option<Offset> {
+    if text == "UTC" {
+        return Some(Offset::UTC);
+    }
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':')?;
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let is_sane = (0..=14).contains(&hours) && (0..60).contains(&minutes);
+    let seconds = sign * (hours * 3600 + minutes * 60);
+    is_sane
+        .then(|| Offset::from_seconds(seconds).ok())
+        .flatten()
+}
+
+/// Reads `16:30-24:00`. A span over midnight is two.
+fn parse_span(text: &str) -> Option<(Time, Option<Time>)> {
+    let moment = |text: &str| {
+        let (hour, minute) = text.split_once(':')?;
+        Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
+    };
+    let (from, until) = text.split_once('-')?;
+    let from = moment(from.trim())?;
+    match until.trim() {
+        "24:00" => Some((from, None)),
+        until => {
+            let until = moment(until)?;
+            (from < until).then_some((from, Some(until)))
         }
     }
+}
 
-    fn amount(&mut self, node: &Node) -> Option<Amount> {
-        let text = self.text(node, "a price in USD, for example 0.15")?;
-        // The text itself is parsed: a float in between would lose digits.
-        let number = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        let number =
-            number.map_err(|_| format!("`{text}` is not a price; write USD, for example 0.15"));
-        match number.and_then(|usd| Amount::new(usd).map_err(|error| error.to_string())) {
-            Ok(price) => Some(price),
-            Err(message) => {
-                self.error(node.mark.line, &message);
-                None
+fn search_context(reader: &mut TreeReader, node: &Node) -> SearchContextFees {
+    let sizes = SearchContextFees::SIZES;
+    let mut fees = SearchContextFees::default();
+    let Some(fields) = reader.map(node, "a mapping of low, medium and high to USD") else {
+        return fees;
+    };
+    reader.entries(fields, |reader, key, value| {
+        let place = sizes.iter().position(|size| *size == key);
+        match place.and_then(|place| fees.0.get_mut(place)) {
+            Some(fee) => *fee = amount(reader, value),
+            None => reader.unknown(value.mark.line, key, &sizes),
+        }
+    });
+    fees
+}
+
+/// Reads a price of a row; `others` are the row's fields that are no price.
+fn rate(
+    reader: &mut TreeReader,
+    rates: &mut Rates,
+    key: &str,
+    node: &Node,
+    others: &[&'static str],
+) {
+    if let Some(class) = Class::from_name(key) {
+        if let Some(price) = amount(reader, node) {
+            rates.set(class, price);
+        }
+        return;
+    }
+    match key {
+        "per_request" => rates.per_request = amount(reader, node),
+        "searches_per_1k" => {
+            if let Some(price) = amount(reader, node) {
+                rates.set_fee(Fee::WebSearch, price);
             }
         }
-    }
-
-    fn day(&mut self, node: &Node) -> Option<Date> {
-        let text = self.text(node, "a date, for example 2026-01-01")?;
-        let day = text.parse().ok();
-        if day.is_none() {
-            let message = format!("`{text}` is not a date; write it as 2026-01-01");
-            self.error(node.mark.line, &message);
-        }
-        day
-    }
-
-    fn tokens(&mut self, node: &Node) -> Option<u64> {
-        let text = self.text(node, "a number of tokens, for example 200000")?;
-        let tokens = text.replace('_', "").parse().ok();
-        if tokens.is_none() {
-            let message = format!("`{text}` is not a number of tokens; write it as 200000");
-            self.error(node.mark.line, &message);
-        }
-        tokens
-    }
-
-    fn text<'n>(&mut self, node: &'n Node, wanted: &str) -> Option<&'n str> {
-        let text = node.text().filter(|_| !node.is_null());
-        if text.is_none() {
-            self.expect(wanted, node);
-        }
-        text
-    }
-
-    /// Reports a missing field.
-    fn require(&mut self, line: usize, entries: &[Entry], key: &str, meaning: &str) {
-        if !entries.iter().any(|entry| entry.key == key) {
-            self.error(line, &format!("`{key}` is missing; add {meaning}"));
+        "fees_per_1k" => fees(reader, rates, node),
+        _ => {
+            let names = Class::ALL.map(Class::name).into_iter().chain(OTHER_PRICES);
+            let names: Vec<&str> = names.chain(others.iter().copied()).collect();
+            reader.unknown(node.mark.line, key, &names);
         }
     }
+}
 
-    fn unknown(&mut self, line: usize, key: &str, known: &[&str]) {
-        let remedy = match nearest(key, known.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("known fields: {}", known.join(", ")),
+fn fees(reader: &mut TreeReader, rates: &mut Rates, node: &Node) {
+    let wanted = "a mapping of uses, as web_search, to USD for a thousand of them";
+    let Some(fields) = reader.map(node, wanted) else {
+        return;
+    };
+    reader.entries(fields, |reader, key, value| {
+        let Some(fee) = Fee::from_name(key) else {
+            let names = Fee::ALL.map(Fee::name);
+            return reader.unknown(value.mark.line, key, &names);
         };
-        self.error(line, &format!("unknown field; {remedy}"));
-    }
+        if let Some(price) = amount(reader, value) {
+            rates.set_fee(fee, price);
+        }
+    });
+}
 
-    /// Reports a node that has another kind than is wanted.
-    fn expect(&mut self, wanted: &str, node: &Node) {
-        let message = format!("expected {wanted}, found {}", node.kind());
-        self.error(node.mark.line, &message);
-    }
+fn amount(reader: &mut TreeReader, node: &Node) -> Option<Amount> {
+    number(reader, node, "a price in USD", "USD", "0.15", |usd| {
+        Amount::new(usd).map_err(|error| error.to_string())
+    })
+}
 
-    fn error(&mut self, line: usize, message: &str) {
-        self.errors.push(PriceError {
-            line,
-            path: self.path.clone(),
-            message: message.to_owned(),
-        });
-    }
+fn factor(reader: &mut TreeReader, node: &Node) -> Option<Factor> {
+    number(reader, node, "a factor", "a number", "0.5", |number| {
+        Factor::new(number).map_err(|error| error.to_string())
+    })
+}
 
-    fn below<T>(&mut self, step: &str, read: impl FnOnce(&mut Self) -> T) -> T {
-        let len = self.path.len();
-        self.path.push_str(step);
-        let out = read(self);
-        self.path.truncate(len);
-        out
+fn number<T>(
+    reader: &mut TreeReader,
+    node: &Node,
+    kind: &str,
+    form: &str,
+    example: &str,
+    check: impl FnOnce(Decimal) -> Result<T, String>,
+) -> Option<T> {
+    let text = reader.text(node, &format!("{kind}, for example {example}"))?;
+    // The text itself is parsed: a float in between would lose digits.
+    let number = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
+    let kind = kind.split(" in ").next().unwrap_or(kind);
+    let number =
+        number.map_err(|_| format!("`{text}` is not {kind}; write {form}, for example {example}"));
+    match number.and_then(check) {
+        Ok(value) => Some(value),
+        Err(message) => {
+            reader.error(node.mark.line, &message);
+            None
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::civil::date;
-    use llm_router_domain::usage::Usage;
-
-    use super::*;
-
-    fn errors(text: &str) -> Vec<String> {
-        read(text)
-            .err()
-            .unwrap_or_default()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    }
-
-    #[test]
-    fn every_mistake_is_named_with_its_line() {
-        let text = "\
-gpt-4o: [{ from: 2026-01-01, input: 1 }]
-a/b:
-  - { from: yesterday, input: 0.15, ouput: 1 }
-  - input: -1
-    from: 2026-02-01
-    tiers: [{ input: 1 }, { above: many, input: 1 }]
-    service_tiers: { flexx: { input: 1 }, flex: 3 }
-  - { from: 2026-02-01, input: 0.0000000001, output: x }
-a/c: 3
-a/d: []
-a/b: [{ from: 2026-01-01, input: [1], input: 2 }]
-";
-        let expected = [
-            "1: gpt-4o: the name must have the form provider/model",
-            "3: a/b[0].from: `yesterday` is not a date; write it as 2026-01-01",
-            "3: a/b[0].ouput: unknown field; did you mean `output`?",
-            "4: a/b[1].input: a price can't be below 0",
-            "6: a/b[1].tiers[0]: `above` is missing; add the number of input tokens above which the tier applies",
-            "6: a/b[1].tiers[1].above: `many` is not a number of tokens; write it as 200000",
-            "7: a/b[1].service_tiers.flexx: unknown field; did you mean `flex`?",
-            "7: a/b[1].service_tiers.flex: expected a mapping of prices, found a single value",
-            "8: a/b[2].input: a price has at most 9 digits after the point",
-            "8: a/b[2].output: `x` is not a price; write USD, for example 0.15",
-            "8: a/b: two periods begin on 2026-02-01; remove one",
-            "9: a/c: expected a list of periods, each with `from`, found a single value",
-            "10: a/d: has no periods; add at least one with `from` and `input`",
-            "11: a/b: is listed twice; put all periods into one list",
-            "11: a/b[0].input: expected a price in USD, for example 0.15, found a list",
-            "11: a/b[0].input: is set twice; remove one of them",
-        ];
-        assert_eq!(errors(text), expected);
-    }
-
-    #[test]
-    fn other_texts_are_refused_or_empty() {
-        for (text, expected) in [
-            ("", None),
-            ("# nothing yet\n", None),
-            (
-                "- a",
-                Some("1: prices: expected a mapping of provider/model to periods, found a list"),
-            ),
-            ("a/b: &x [{ from: 2026-01-01, input: 1 }]\na/c: *x", None),
-            (
-                "a/b: []\n---\na/c: []",
-                Some(
-                    "2: prices: a second YAML document begins here; keep one document in the file \
-                     and remove the line `---`",
-                ),
-            ),
-            (
-                "a/b:",
-                Some("1: a/b: expected a list of periods, each with `from`, found nothing"),
-            ),
-            (
-                "a/b: [{ from: 2026-01-01 }]",
-                Some("1: a/b[0]: `input` is missing; add USD per million input tokens"),
-            ),
-        ] {
-            assert_eq!(
-                errors(text).first().map(String::as_str),
-                expected,
-                "{text:?}"
-            );
-        }
-        assert!(!errors("a: [").is_empty());
-    }
-
-    #[test]
-    fn prices_keep_their_digits() {
-        for (written, cost) in [
-            ("0.1", "0.1"),
-            ("\"0.30\"", "0.3"),
-            ("1e-3", "0.001"),
-            ("0.123456789", "0.123456789"),
-        ] {
-            let table = read(&format!("a/b: [{{from: 2026-01-01, input: {written}}}]")).unwrap();
-            let usage = Usage::default().with(Class::Input, 1_000_000);
-            let price = table
-                .get("a/b")
-                .unwrap()
-                .cost(&usage, date(2026, 1, 1))
-                .usd()
-                .unwrap();
-            assert_eq!(price.to_string(), cost, "{written}");
-        }
-    }
-
-    #[test]
-    fn tiers_and_other_prices_are_read() {
-        let text = "
-a/b:
-  - from: 2026-01-01
-    input: 1
-    output: 2
-    per_request: 0.5
-    searches_per_1k: 10
-    tiers:
-      - { above: 200_000, input: 3 }
-    service_tiers:
-      priority: { input: 7 }
-";
-        let price = read(text).unwrap().get("a/b").unwrap().as_ref().clone();
-        let cost = |usage: Usage| {
-            price
-                .cost(&usage, date(2026, 1, 1))
-                .usd()
-                .unwrap()
-                .to_string()
-        };
-        let mut usage = Usage::default().with(Class::Input, 200_000);
-        assert_eq!(cost(usage), "0.7");
-        usage.set(Class::Input, 300_000);
-        assert_eq!(cost(usage), "1.4");
-        usage.service_tier = ServiceTier::PRIORITY;
-        usage.set_uses(llm_router_domain::usage::Fee::WebSearch, 1);
-        assert_eq!(cost(usage), "2.61");
-    }
-}
+mod tests;

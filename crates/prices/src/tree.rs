@@ -127,7 +127,6 @@ impl TreeReader {
         self.list(node, wanted, |reader, item| reader.text(item, wanted))
     }
 
-    #[expect(dead_code, reason = "the prices reader takes it over next")]
     pub(crate) fn day(&mut self, node: &Node) -> Option<Date> {
         self.parse(node, "a date", "2026-01-01", |text| text.parse().ok())
     }
@@ -164,7 +163,6 @@ impl TreeReader {
     }
 
     /// Reports a missing field.
-    #[expect(dead_code, reason = "the prices reader takes it over next")]
     pub(crate) fn require(&mut self, line: usize, entries: &[Entry], key: &str, meaning: &str) {
         if !entries.iter().any(|entry| entry.key == key) {
             self.error(line, &format!("`{key}` is missing; add {meaning}"));

@@ -10,7 +10,7 @@ use crate::ledger::{CostQuery, SumGroup};
 use crate::rollup::{RollUp, RollUpKind};
 
 /// The counts of a roll-up row, in the order they are read.
-pub(crate) const COUNTS: [&str; 8] = [
+pub(crate) const COUNTS: [&str; 9] = [
     "requests",
     "input_tokens",
     "cached_input_tokens",
@@ -19,6 +19,7 @@ pub(crate) const COUNTS: [&str; 8] = [
     "reasoning_tokens",
     "unpriced_requests",
     "estimated_requests",
+    "inexact_requests",
 ];
 
 /// Dialect of SQL that a database needs.

@@ -1,6 +1,7 @@
 //! An entry as the columns both databases have. It must not speak SQL.
 
 use jiff::Timestamp;
+use llm_router_domain::bill::Billing;
 use llm_router_domain::format::Format;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, RouteExplanation, Timings,
@@ -10,6 +11,7 @@ use llm_router_domain::usage::{Class, EstimateMethod, Fee, ServiceTier, Usage, U
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use crate::detail;
 use crate::error::StoreError;
 
 /// The columns of `entries` that both databases have in common, in the order of [`UsageFields`]; the
@@ -19,7 +21,8 @@ pub(crate) const COLUMNS: &str = "id, request_id, attempt, last, at, key, owner,
      cache_write_5m, cache_write_1h, audio_input, image_input, output, reasoning, \
      accepted_prediction, rejected_prediction, audio_output, image_output, web_searches, \
      service_tier, estimated, status, error, queue_us, connect_us, first_token_us, total_us, \
-     ending, disconnect, explanation";
+     ending, disconnect, explanation, cached_audio_input, cached_image_input, cache_write_30m, \
+     cache_write_12h, citation, inexact, served_model, detail";
 
 /// Classes of tokens that have a column of their own, in the order of [`COLUMNS`].
 pub(crate) const CLASSES: [Class; 12] = [
@@ -37,8 +40,18 @@ pub(crate) const CLASSES: [Class; 12] = [
     Class::ImageOutput,
 ];
 
+/// Classes whose columns came later, in the order of [`COLUMNS`]. Entries are read from their
+/// detail; the columns are for sums.
+pub(crate) const LATER_CLASSES: [Class; 5] = [
+    Class::CachedAudioInput,
+    Class::CachedImageInput,
+    Class::CacheWrite30m,
+    Class::CacheWrite12h,
+    Class::Citation,
+];
+
 /// Number of columns in [`COLUMNS`].
-pub(crate) const COLUMN_COUNT: usize = 40;
+pub(crate) const COLUMN_COUNT: usize = 48;
 
 /// A row as read.
 pub(crate) struct UsageFields {
@@ -68,12 +81,17 @@ pub(crate) struct UsageFields {
     pub(crate) ending: String,
     pub(crate) disconnect: Option<String>,
     pub(crate) explanation: Option<String>,
+    pub(crate) detail: Option<String>,
     pub(crate) cost: Option<Decimal>,
 }
 
 impl UsageFields {
     pub(crate) fn into_entry(self) -> Result<LedgerEntry, StoreError> {
-        let usage = self.usage()?;
+        let mut usage = self.usage()?;
+        let mut billing = Billing::default();
+        if let Some(text) = &self.detail {
+            detail::put_into(text, &mut usage, &mut billing);
+        }
         let ending = AttemptEnd::ALL
             .into_iter()
             .find(|ending| ending.name() == self.ending);
@@ -86,6 +104,7 @@ impl UsageFields {
         let outcome = AttemptOutcome {
             usage,
             cost: self.cost.map_or(Cost::Unpriced, Cost::Usd),
+            billing,
             status: u16::try_from(self.status).unwrap_or_default(),
             error: self.error.map(Into::into),
             timings: Timings {
@@ -148,6 +167,12 @@ pub(crate) fn explanation_text(entry: &LedgerEntry) -> Option<String> {
 /// One that doesn't read is none: the entry counts without it.
 pub(crate) fn explanation_from(text: &str) -> Option<Box<RouteExplanation>> {
     serde_json::from_str(text).ok()
+}
+
+/// The names of the reasons for which an entry isn't exact, or none.
+pub(crate) fn inexact_text(entry: &LedgerEntry) -> Option<String> {
+    let inexact = entry.outcome.billing.inexact;
+    (!inexact.is_empty()).then(|| inexact.to_text())
 }
 
 /// The tier's name, or none for the standard one.

@@ -99,6 +99,8 @@ pub struct RecoveredJournal {
     pub torn_bytes: u64,
     /// Damaged places that were skipped.
     pub damaged: usize,
+    /// Records of a newer version of the router. Their segments are kept until it reads them.
+    pub newer: usize,
 }
 
 /// Content of a journal, read without changing it.
@@ -112,6 +114,8 @@ pub struct JournalReport {
     pub open: usize,
     /// Damaged places; a truncated end of the last segment isn't one.
     pub damaged: usize,
+    /// Records of a newer version of the router.
+    pub newer: usize,
 }
 
 /// Reads a journal with all its subfolders, also while a process writes it.

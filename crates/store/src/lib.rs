@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cost_sql;
+mod detail;
 mod error;
 mod fields;
 pub mod journal;

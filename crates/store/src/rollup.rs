@@ -134,7 +134,7 @@ pub(crate) fn spent_lines<'a>(
 }
 
 /// The counts in the order of [`crate::cost_sql::COUNTS`].
-pub(crate) const fn counts(sums: &LedgerSums) -> [u64; 8] {
+pub(crate) const fn counts(sums: &LedgerSums) -> [u64; 9] {
     [
         sums.requests,
         sums.input_tokens,
@@ -144,5 +144,6 @@ pub(crate) const fn counts(sums: &LedgerSums) -> [u64; 8] {
         sums.reasoning_tokens,
         sums.unpriced_requests,
         sums.estimated_requests,
+        sums.inexact_requests,
     ]
 }

@@ -11,26 +11,27 @@ use crate::journal::{JournalError, JournalReport};
 use crate::ledger::{LedgerStore, TotalsDifference};
 use crate::rollup::{RollUp, RollUpLine};
 
-const INPUT: &str =
-    "input + cached_input + cache_write_5m + cache_write_1h + audio_input + image_input";
+const INPUT: &str = "input + cached_input + cached_audio_input + cached_image_input + cache_write_5m + \
+     cache_write_30m + cache_write_1h + cache_write_12h + audio_input + image_input + citation";
 const OUTPUT: &str = "output + reasoning + accepted_prediction + rejected_prediction + \
      audio_output + image_output";
 
 /// The sums of a group of entries in SQL that both databases read, by the same definitions as
 /// [`LedgerEntry::sums`], in the order of [`crate::cost_sql::COUNTS`]. `unpriced` says where there is no
 /// cost.
-pub(crate) fn entry_sums(unpriced: &str) -> [String; 8] {
+pub(crate) fn entry_sums(unpriced: &str) -> [String; 9] {
     let counts = format!("(last OR {INPUT} + {OUTPUT} > 0)");
     let when = |condition: &str| format!("sum(CASE WHEN {condition} THEN 1 ELSE 0 END)");
     [
         when("last"),
         format!("sum({INPUT})"),
-        "sum(cached_input)".to_owned(),
-        "sum(cache_write_5m + cache_write_1h)".to_owned(),
+        "sum(cached_input + cached_audio_input + cached_image_input)".to_owned(),
+        "sum(cache_write_5m + cache_write_30m + cache_write_1h + cache_write_12h)".to_owned(),
         format!("sum({OUTPUT})"),
         "sum(reasoning)".to_owned(),
         when(&format!("{unpriced} AND {counts}")),
         when(&format!("estimated IS NOT NULL AND {counts}")),
+        when(&format!("inexact IS NOT NULL AND {counts}")),
     ]
 }
 
@@ -51,6 +52,8 @@ pub struct Verification {
     pub open: usize,
     /// Damaged places in the journal.
     pub damaged: usize,
+    /// Records of a newer version of the router, which this one can't read.
+    pub newer: usize,
     /// Sums that don't agree with the entries.
     pub sums: Vec<TotalsDifference>,
 }
@@ -91,6 +94,7 @@ pub async fn verify(
         contradictory: journal.contradictory.clone(),
         open: journal.open,
         damaged: journal.damaged,
+        newer: journal.newer,
         sums: store.check_sums().await?,
         ..Verification::default()
     };

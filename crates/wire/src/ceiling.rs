@@ -88,7 +88,7 @@ fn count(value: &[u8]) -> Option<u64> {
     Json::parse(std::str::from_utf8(value).ok()?).ok()?.as_u64()
 }
 
-/// Where `thinking.budget_tokens` stands.
+/// The span of `thinking.budget_tokens`.
 fn budget_span(body: &[u8]) -> Option<Range<usize>> {
     let named = |text: &[u8], name: &[u8]| {
         json::members(text)

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod answer_model;
 pub mod body;
 pub mod bounds;
 pub mod ceiling;

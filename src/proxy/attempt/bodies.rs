@@ -78,13 +78,25 @@ pub(super) struct Target {
     pub(super) compat: Compat,
     pub(super) dialect: ChatDialect,
     pub(super) usage_chunk: bool,
+    /// The most tokens of output that the model gives, where that is known.
+    pub(super) max_output: Option<u64>,
 }
 
-/// The request in the client's format, without thoughts that the provider would refuse.
-pub(super) struct Cleaned {
+/// Facts that decide what of a request in the client's format a provider would refuse.
+#[derive(PartialEq, Eq)]
+pub(super) struct CleanTarget {
     pub(super) dialect: ChatDialect,
-    /// None where there was nothing to take out.
+    pub(super) compat: Compat,
+    /// The most tokens of output that the model gives, where that is known.
+    pub(super) max_output: Option<u64>,
+}
+
+/// The request in the client's format, without thoughts and ceilings that the provider would
+/// refuse.
+pub(super) struct Cleaned {
+    pub(super) target: CleanTarget,
+    /// None where there was nothing to change.
     pub(super) request: Option<(RequestHead, Bytes, Option<Splice>)>,
-    /// What was taken out, as the client spells it.
+    /// Fields that were taken out or lowered, as the client spells them.
     pub(super) dropped: Vec<String>,
 }

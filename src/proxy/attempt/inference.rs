@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use llm_router_config::AnswersAs;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
-use llm_router_domain::ledger::RouteExplanation;
+use llm_router_domain::ledger::{LedgerSums, RouteExplanation};
 use llm_router_domain::rendezvous::stable_hash;
 use llm_router_domain::retry::RetryBounds;
 use llm_router_wire::coding::Decoder;
@@ -79,8 +80,12 @@ pub(crate) struct Attempts {
     pub(crate) entry: Option<Box<EntryDraft>>,
     /// The request's trace, if traces are made.
     pub(crate) trace: Option<Box<Trace>>,
-    /// Tokens that the settled attempts used.
-    pub(crate) used_tokens: u64,
+    /// Sums of the settled attempts.
+    pub(crate) sums: LedgerSums,
+    /// End user of the settled attempts, or the key's owner.
+    pub(crate) user: Option<Box<str>>,
+    /// The deployment of the latest attempt that was made.
+    asked: Option<Deployment>,
     /// Set if this replica checked the budget alone, because the shared one was unavailable.
     pub(crate) degraded: bool,
     /// Failure of the latest attempt that failed.
@@ -114,7 +119,9 @@ impl Inference {
                 decoder: None,
                 entry: None,
                 trace,
-                used_tokens: 0,
+                sums: LedgerSums::default(),
+                user: None,
+                asked: None,
                 degraded: false,
                 failure: None,
                 first_byte: None,
@@ -126,6 +133,28 @@ impl Inference {
     /// Returns the deployment being tried, or tried last.
     pub(crate) fn deployment(&self) -> Option<&Deployment> {
         self.attempts.cursor.deployment()
+    }
+
+    /// Returns the name that the model has in answers, where it isn't the provider's.
+    pub(crate) fn model_in_answers(&self) -> Option<&str> {
+        let model = self.request.model.as_ref()?;
+        let by_format = match self.request.endpoint {
+            Endpoint::Messages => AnswersAs::Asked,
+            _ => AnswersAs::Served,
+        };
+        let asked = model.answers_as.unwrap_or(by_format) == AnswersAs::Asked;
+        asked.then_some(&self.request.head.model)
+    }
+
+    /// Returns the deployment that was asked last: unlike [`Self::deployment`] not one that was chosen and
+    /// then not asked, because a budget refused or the request can't be put to it.
+    pub(crate) const fn asked(&self) -> Option<&Deployment> {
+        self.attempts.asked.as_ref()
+    }
+
+    /// Notes that the chosen deployment is asked.
+    pub(crate) fn note_asked(&mut self) {
+        self.attempts.asked = self.deployment().cloned();
     }
 
     /// Returns what decides how much the request uses. Its body must not have been let go of.
@@ -206,6 +235,12 @@ impl Attempts {
         if let (Some(kept), Some(chosen)) = (self.explanation.as_deref_mut(), chosen) {
             kept.leave_out(Deployment::id_of(&chosen.provider, &chosen.model), why);
         }
+    }
+
+    /// Adds up what a settled attempt used.
+    pub(crate) fn add(&mut self, sums: LedgerSums, user: Box<str>) {
+        self.sums += sums;
+        self.user = Some(user).filter(|user| !user.is_empty());
     }
 
     /// Takes the ledger's entry of the latest attempt, with all that its response said of usage.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use llm_router_config::PriceFrom;
 use llm_router_domain::balance;
+use llm_router_domain::bill::BillTerms;
+use llm_router_domain::inexact::Reason;
 use llm_router_domain::ledger::{
-    AttemptEnd, AttemptOutcome, Disconnect, LedgerEntry, OpenEntry, RouteExplanation, Timings, bill,
+    AttemptEnd, AttemptOutcome, Disconnect, LedgerEntry, OpenEntry, RouteExplanation, Timings,
 };
-use llm_router_domain::price::Price;
+use llm_router_domain::price::Cost;
 use llm_router_domain::usage::{Class, EstimateMethod, Usage, UsageSource};
 use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
@@ -19,11 +22,13 @@ use crate::budgets::KeyBudget;
 use crate::proxy::attempt::outcome::NO_ANSWER;
 use crate::snapshot::{Deployment, Snapshot};
 
+/// Code of an attempt whose answer took too long.
+const TIMEOUT: &str = "timeout";
+
 /// An attempt that is under way.
 pub(crate) struct EntryDraft {
     opened: OpenEntry,
     layout: &'static UsageLayout,
-    price: Option<Arc<Price>>,
     /// Health state of the deployment; its id names it in metrics.
     deployment: Arc<balance::DeploymentState>,
     price_type: &'static str,
@@ -38,9 +43,14 @@ pub(crate) struct EntryDraft {
     failure: Option<(&'static str, u16)>,
     status: u16,
     meter: Meter,
+    /// The service tier that the response's header names.
+    header_tier: Option<Box<str>>,
+    price_from: PriceFrom,
     whole: bool,
     /// Budget that it is charged to: the one at its start, even if the key has changed since.
     budget: Option<KeyBudget>,
+    /// The most that it can cost, as reserved; unpriced if no budget pays.
+    bound: Cost,
 }
 
 /// Reader of the response's usage.
@@ -70,30 +80,33 @@ pub(crate) struct Closing {
 }
 
 impl EntryDraft {
-    /// The same, paid from a budget.
-    pub(crate) fn paid_from(self, budget: Option<KeyBudget>) -> Self {
-        Self { budget, ..self }
+    /// The same, paid from a budget, on which at most `bound` is reserved.
+    pub(crate) fn paid_from(self, budget: Option<KeyBudget>, bound: Cost) -> Self {
+        Self {
+            budget,
+            bound,
+            ..self
+        }
     }
 
-    /// Takes the budget that it is charged to.
-    pub(crate) const fn take_budget(&mut self) -> Option<KeyBudget> {
-        self.budget.take()
+    /// Takes the budget that it is charged to, with the most that it can cost.
+    pub(crate) const fn take_budget(&mut self) -> (Option<KeyBudget>, Cost) {
+        (self.budget.take(), self.bound)
     }
 
-    /// Begins the entry of an attempt that is about to go to `deployment`. `queue`: time since the
-    /// request's arrival.
+    /// Begins the entry of an attempt that is about to go to `deployment`. `free`: it uses nothing.
+    /// `queue`: time since the request's arrival.
     pub(crate) fn new(
         opened: OpenEntry,
         layout: &'static UsageLayout,
-        price: Option<Arc<Price>>,
         deployment: &Deployment,
+        free: bool,
         queue: Duration,
         now: Instant,
     ) -> Self {
         Self {
             opened,
             layout,
-            price,
             deployment: Arc::clone(&deployment.state),
             price_type: deployment.provider.kind.price_type(),
             queue,
@@ -104,9 +117,12 @@ impl EntryDraft {
             failed_at: None,
             failure: None,
             status: 0,
-            meter: Meter::Waiting,
+            meter: if free { Meter::Free } else { Meter::Waiting },
+            header_tier: None,
+            price_from: deployment.provider.price_from,
             whole: false,
             budget: None,
+            bound: Cost::Unpriced,
         }
     }
 
@@ -146,6 +162,11 @@ impl EntryDraft {
         };
     }
 
+    /// The response's header names a service tier.
+    pub(crate) fn note_tier(&mut self, tier: Option<&str>) {
+        self.header_tier = tier.map(Into::into);
+    }
+
     /// More of the response came, or its end.
     pub(crate) fn note_body(&mut self, body: Option<&Bytes>, end: bool, now: Instant) {
         let chunk = body.filter(|chunk| !chunk.is_empty());
@@ -176,6 +197,9 @@ impl EntryDraft {
             (Meter::Stream, Some(stream)) => Meter::Done(stream.final_observations()),
             (meter, _) => meter,
         };
+        if let (Meter::Done(observed), Some(tier)) = (&mut self.meter, &self.header_tier) {
+            observed.saw_header_tier(tier);
+        }
     }
 
     /// The answer broke after its content had begun.
@@ -205,17 +229,29 @@ impl EntryDraft {
         let (ending, usage, error) = self.verdict(&closing);
         let attempt = self.opened.attempt;
         let answered = matches!(self.meter, Meter::Done(_)) && ending != AttemptEnd::Failed;
-        let price = self.price.or_else(|| {
-            let served = match &self.meter {
-                Meter::Done(observed) => observed.model.as_deref()?,
-                _ => return None,
-            };
-            let prices = &snapshot.prices;
-            let found = prices.find(&attempt.provider, self.price_type, served);
-            found.cloned()
-        });
-        let cost = bill(price.as_deref(), &usage, answered, attempt.day());
+        let served = match &self.meter {
+            Meter::Done(observed) => observed.served_model(),
+            _ => None,
+        };
+        let parts = match &self.meter {
+            Meter::Done(observed) if ending != AttemptEnd::Failed => observed.parts(),
+            _ => Vec::new(),
+        };
         let ended = self.failed_at.unwrap_or(closing.now);
+        // Providers whose price depends on the hour go by the end of a request.
+        let elapsed = ended.saturating_duration_since(self.begun);
+        let ended_at = attempt.at.saturating_add(elapsed).unwrap_or(attempt.at);
+        let terms = BillTerms {
+            prices: &snapshot.prices,
+            provider: &attempt.provider,
+            price_type: self.price_type,
+            model: &attempt.deployment,
+            served,
+            prefers_reported: self.price_from == PriceFrom::Reported,
+            answered,
+            at: ended_at,
+        };
+        let (cost, billing) = terms.bill(&usage, parts);
         let drained = closing.disconnect == Disconnect::Drain;
         let left = closing.client_gone
             && closing.last
@@ -226,6 +262,7 @@ impl EntryDraft {
             (status, _) => status,
         };
         let outcome = AttemptOutcome {
+            billing,
             usage,
             cost,
             status,
@@ -251,11 +288,14 @@ impl EntryDraft {
         let code = self.failure.map(|(code, _)| code);
         let gone = closing.client_gone.then_some("client_gone");
         match &self.meter {
+            // The provider has the request; what it makes of it nobody will see.
             Meter::Waiting if code.is_none() && self.connected => {
-                // The provider has the request; what it makes of it nobody will see.
-                let mut usage = nothing.with(Class::Input, input);
-                usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
+                let usage = unseen_usage(input, Reason::UsageMissing);
                 (AttemptEnd::Interrupted, usage, gone)
+            }
+            Meter::Waiting if code == Some(TIMEOUT) && self.connected => {
+                let usage = unseen_usage(input, Reason::TimeoutMayHaveBilled);
+                (AttemptEnd::Failed, usage, code)
             }
             Meter::Free if code.is_none() && self.status < 300 => {
                 let ending = if self.whole {
@@ -285,7 +325,10 @@ impl EntryDraft {
                 (AttemptEnd::Complete, observed.usage(true, input), gone)
             }
             Meter::Done(observed) => {
-                let usage = observed.usage(false, input);
+                let mut usage = observed.usage(false, input);
+                if code == Some(TIMEOUT) && usage.is_estimated() {
+                    usage.inexact.add(Reason::TimeoutMayHaveBilled);
+                }
                 (AttemptEnd::Interrupted, usage, code.or(gone))
             }
             _ => (
@@ -295,6 +338,14 @@ impl EntryDraft {
             ),
         }
     }
+}
+
+/// Usage of a request that a provider has taken without an answer that could be read.
+fn unseen_usage(input: u64, reason: Reason) -> Usage {
+    let mut usage = Usage::default().with(Class::Input, input);
+    usage.source = UsageSource::Estimated(EstimateMethod::TextLength);
+    usage.inexact.add(reason);
+    usage
 }
 
 fn micros(duration: Duration) -> u32 {

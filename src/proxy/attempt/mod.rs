@@ -46,6 +46,9 @@ use crate::proxy::downstream::reply::body_of;
 use crate::proxy::gateway::Gateway;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
+/// Header in which Gemini names the service tier of an answer.
+const SERVICE_TIER: &str = "x-gemini-service-tier";
+
 /// Effect of a chunk on the answer, beside its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Passed {
@@ -184,6 +187,8 @@ impl Gateway {
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
             entry.begin_response(status, events, free);
+            let tier = header.headers.get(SERVICE_TIER);
+            entry.note_tier(tier.and_then(|tier| tier.to_str().ok()));
         }
         let codings = headers::codings(header);
         let readable = !matches!(codings, Codings::Unknown);

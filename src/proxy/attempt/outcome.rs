@@ -19,6 +19,7 @@ use crate::budgets::BudgetRefusal;
 use crate::clock;
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
+use crate::routing::estimate::MissingBound;
 
 /// Reason for an attempt's failure.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub(crate) enum Failure {
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
     OverBudget(String),
+    /// None was made: the key has a budget, and nothing bounds what the request may cost.
+    Unbounded(MissingBound),
     /// None was made: replicas can't ask each other what is left of a budget.
     Uncounted,
     /// None was made: the ledger could not take it, or not say what a budget has left.
@@ -204,6 +207,7 @@ impl Failure {
             | Self::NoAnswer(_)
             | Self::Silent(_)
             | Self::OverBudget(_)
+            | Self::Unbounded(_)
             | Self::Unjournalled
             | Self::Uncounted
             | Self::Stopped
@@ -228,6 +232,7 @@ impl Failure {
             Self::NoAnswer(_) => NO_ANSWER,
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
+            Self::Unbounded(_) => "unbounded",
             Self::Unjournalled => "unjournalled",
             Self::Uncounted => "uncounted",
             Self::Stopped => "stopped",

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::ledger::{AttemptStart, Disconnect, OpenEntry, bill};
+use llm_router_domain::ledger::{AttemptStart, Disconnect, LedgerSums, OpenEntry, bill};
+use llm_router_domain::price::Cost;
 use llm_router_wire::formats;
 use llm_router_wire::usage::UsageLayout;
 use pingora::{Error, ErrorType, Result};
@@ -52,6 +53,19 @@ impl Gateway {
             let model = &deployment.model;
             self.budgets.expect(&provider.id, model, input)
         });
+        let bound = expected.map_or(Ok(Cost::Unpriced), |expected| {
+            let at = clock::timestamp();
+            let size = inference.size();
+            size.bound(snapshot, deployment, expected.input, at)
+        });
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(missing) => {
+                self.metrics.budget_refused();
+                inference.attempts.failure = Some(Failure::Unbounded(missing));
+                return Error::err_in(ErrorType::InternalError);
+            }
+        };
         let longest = provider.timeouts.total + provider.timeouts.connect;
         let id = self.budgets.attempt_id(budget.is_some());
         let entry = draft_entry(id, inference, deployment, expected, now);
@@ -59,6 +73,7 @@ impl Gateway {
         if let Some(budget) = budget {
             let need = BudgetRequest {
                 budget,
+                cost: bound,
                 opened: entry.opening(),
                 replaces: attempts.entry.as_deref().map(EntryDraft::opening),
                 longest,
@@ -89,7 +104,9 @@ impl Gateway {
             attempts.failure = Some(Failure::Unjournalled);
             return Error::err_in(ErrorType::InternalError);
         }
-        let entry = entry.paid_from(budget.cloned());
+        let entry = entry.paid_from(budget.cloned(), bound);
+        inference.note_asked();
+        let attempts = &mut inference.attempts;
         let failed = attempts.take_entry();
         attempts.entry = Some(Box::new(entry));
         if let Some(failed) = failed {
@@ -102,7 +119,8 @@ impl Gateway {
                 explanation: None,
             };
             let trace = attempts.trace.as_deref_mut();
-            attempts.used_tokens += self.write(*failed, snapshot, closing, trace);
+            let (sums, user) = self.write(*failed, snapshot, closing, trace);
+            attempts.add(sums, user);
         }
         Ok(())
     }
@@ -126,29 +144,29 @@ impl Gateway {
             explanation: attempts.explanation.take(),
         };
         let trace = attempts.trace.as_deref_mut();
-        attempts.used_tokens += self.write(*entry, request.snapshot(), closing, trace);
+        let (sums, user) = self.write(*entry, request.snapshot(), closing, trace);
+        attempts.add(sums, user);
     }
 
-    /// Writes an attempt into the ledger; returns the tokens that it used.
+    /// Writes an attempt into the ledger; returns what it used, and its end user or owner.
     fn write(
         &self,
         mut entry: EntryDraft,
         snapshot: &Snapshot,
         closing: Closing,
         trace: Option<&mut Trace>,
-    ) -> u64 {
+    ) -> (LedgerSums, Box<str>) {
         let held = entry.opening().estimate.input_total();
         let deployment = Arc::clone(entry.deployment());
-        let budget = entry.take_budget();
+        let (budget, bound) = entry.take_budget();
         let entry = entry.close(snapshot, closing);
         self.metrics.count_attempt(&entry, deployment.id());
         if let Some(trace) = trace {
             let provider = snapshot.provider(&entry.attempt.provider);
             trace.attempt_ended(&entry, provider.map(|(_, provider)| provider.as_ref()));
         }
-        self.budgets.settle(budget.as_ref(), &entry, held);
-        let usage = &entry.outcome.usage;
-        let used = usage.input_total() + usage.output_total();
+        self.budgets.settle(budget.as_ref(), &entry, held, bound);
+        let used = (entry.sums(), entry.user().into());
         self.ledger.settle(entry, deployment.id());
         used
     }
@@ -170,12 +188,11 @@ fn draft_entry(
     let attempt = start(id, inference, deployment);
     let prices = &request.snapshot().prices;
     let price = prices.find(&provider.id, provider.kind.price_type(), &deployment.model);
-    let price = price.cloned();
     let bound = expected.map(|expected| expected.input);
     let typical = expected.map_or(0, |expected| expected.output);
     let estimate = inference.size().usage(bound, typical);
     let billed = request.endpoint != Endpoint::CountTokens;
-    let cost = bill(price.as_deref(), &estimate, billed, attempt.day());
+    let cost = bill(price.map(|price| &**price), &estimate, billed, attempt.at).cost;
     let opened = OpenEntry {
         attempt,
         estimate,
@@ -183,7 +200,7 @@ fn draft_entry(
     };
     let layout = UsageLayout::for_endpoint(inference.provider_format(), request.endpoint);
     let queue = now.saturating_duration_since(request.arrived);
-    EntryDraft::new(opened, layout, price, deployment, queue, now)
+    EntryDraft::new(opened, layout, deployment, !billed, queue, now)
 }
 
 fn start(id: Uuid, inference: &Inference, deployment: &Deployment) -> AttemptStart {

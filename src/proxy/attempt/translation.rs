@@ -10,14 +10,15 @@ use bytes::Bytes;
 use llm_router_config::UsageChunk;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_providers::{Call, UpstreamRoute};
+use llm_router_wire::ceiling::lower_ceilings;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::translate::{
-    ChatDialect, RequestOptions, TranslateError, TranslatedRequest, clean_history,
-    translate_count_request, translate_request,
+    RequestOptions, TranslateError, TranslatedRequest, clean_history, translate_count_request,
+    translate_request,
 };
 
 use crate::clock;
-use crate::proxy::attempt::bodies::{Cleaned, Target, Translated, usage_option};
+use crate::proxy::attempt::bodies::{CleanTarget, Cleaned, Target, Translated, usage_option};
 use crate::proxy::attempt::headers::UpstreamTarget;
 use crate::proxy::attempt::inference::Inference;
 use crate::snapshot::Deployment;
@@ -37,10 +38,7 @@ impl Inference {
             deployment.provider.usage_chunk == UsageChunk::OnRequest && !refuses;
         match self.upstream_route() {
             Some(UpstreamRoute::Translated(format)) => self.translate(&deployment, format),
-            Some(UpstreamRoute::Native) => {
-                self.clean(deployment.provider.kind.quirks().chat_dialect);
-                Ok(())
-            }
+            Some(UpstreamRoute::Native) => self.clean(&deployment),
             None => Ok(()),
         }
     }
@@ -52,6 +50,10 @@ impl Inference {
             compat: deployment.provider.compat,
             dialect: deployment.provider.kind.quirks().chat_dialect,
             usage_chunk: self.attempts.bodies.asks_usage,
+            max_output: self
+                .request
+                .snapshot()
+                .max_output(&deployment.provider, &deployment.model),
         };
         let made = self.attempts.bodies.translated.as_ref();
         if made.is_some_and(|made| made.target == target) {
@@ -61,6 +63,7 @@ impl Inference {
             compat: target.compat,
             dialect: target.dialect,
             no_usage_chunk: !target.usage_chunk,
+            max_output: target.max_output,
             now: unix_seconds(),
             request_id: self.request.id.to_string(),
             ..RequestOptions::default()
@@ -86,27 +89,51 @@ impl Inference {
         Ok(())
     }
 
-    fn clean(&mut self, dialect: ChatDialect) {
+    /// Takes out of a request in the client's own format what the candidate would refuse: thoughts
+    /// of others, and ceilings of output above the model's own.
+    fn clean(&mut self, deployment: &Deployment) -> Result<(), TranslateError> {
+        let endpoint = self.request.endpoint;
+        let target = CleanTarget {
+            dialect: deployment.provider.kind.quirks().chat_dialect,
+            compat: deployment.provider.compat,
+            max_output: self
+                .request
+                .snapshot()
+                .max_output(&deployment.provider, &deployment.model),
+        };
         let made = self.attempts.bodies.cleaned.as_ref();
-        if !has_history(self.request.endpoint) || made.is_some_and(|made| made.dialect == dialect) {
-            return;
+        if made.is_some_and(|made| made.target == target) {
+            return Ok(());
         }
-        let cleaned = clean_history(
-            self.request.endpoint.format(),
-            dialect,
-            self.attempts.bodies.client(),
-        )
-        .and_then(|cleaned| {
-            let head = RequestHead::read(&cleaned.body).ok()?;
-            let ask = usage_option(&head, &cleaned.body, self.request.endpoint);
-            Some(((head, cleaned.body, ask), cleaned.dropped))
+        let client = self.attempts.bodies.client();
+        let history = has_history(endpoint)
+            .then(|| clean_history(endpoint.format(), target.dialect, client))
+            .flatten();
+        let (body, mut dropped) =
+            history.map_or((None, Vec::new()), |made| (Some(made.body), made.dropped));
+        let mut request = body.and_then(|body| Some((RequestHead::read(&body).ok()?, body)));
+        if let Some(most) = target.max_output {
+            let (head, body) = match &request {
+                Some((head, body)) => (head, body),
+                None => (&self.request.head, client),
+            };
+            let lowered = lower_ceilings(endpoint, body, &head.scan, most, target.compat)?;
+            if let Some(lowered) = lowered {
+                dropped.extend(lowered.fields.iter().map(|&field| field.to_owned()));
+                let head = RequestHead::read(&lowered.body).ok();
+                request = head.map(|head| (head, lowered.body));
+            }
+        }
+        let request = request.map(|(head, body)| {
+            let ask = usage_option(&head, &body, endpoint);
+            (head, body, ask)
         });
-        let (request, dropped) = cleaned.unzip();
         self.attempts.bodies.cleaned = Some(Cleaned {
-            dialect,
+            target,
             request,
-            dropped: dropped.unwrap_or_default(),
+            dropped,
         });
+        Ok(())
     }
 
     /// Returns the translation that the current candidate is sent, if it is sent one.

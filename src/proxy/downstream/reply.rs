@@ -6,16 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, StatusCode};
+use llm_router_domain::refusal::RefusedBy;
 use llm_router_wire::error::ErrorBody;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, refused_by};
 use crate::proxy::attempt::headers;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Downstream;
 use crate::proxy::response::limit_headers;
+use crate::telemetry::access_log::clean_error;
 
 /// Sends an error in the caller's format.
 pub(crate) async fn send_fault(
@@ -24,6 +26,7 @@ pub(crate) async fn send_fault(
     fault: &ApiError,
 ) -> Result<()> {
     ctx.answer.status = Some((fault.status, Some(fault.code)));
+    ctx.error_text = error_text(fault);
     let body = body_of(fault, &ctx.request_id).render(ctx.format());
     let mut header = ResponseHeader::build(fault.status, Some(8))?;
     if let Some(retry_after) = &fault.retry_after {
@@ -40,6 +43,12 @@ pub(crate) async fn send_fault(
         header.insert_header("x-llm-router-attempts", attempts)?;
     }
     send(session, ctx, header, body).await
+}
+
+/// Returns what the log may say of an error: not what describes the request, which may quote it.
+pub(crate) fn error_text(fault: &ApiError) -> Option<Box<str>> {
+    let quotes = refused_by(fault.code) == Some(RefusedBy::Request);
+    (!quotes).then(|| clean_error(&fault.message))
 }
 
 /// The body of an error.

@@ -1,8 +1,10 @@
 //! Accept: pins the configuration, gives the request its id and begins its trace.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use llm_router_config::Server;
 use llm_router_domain::format::Endpoint;
 use pingora::proxy::Session;
 
@@ -22,7 +24,9 @@ impl Gateway {
                 .map_or_else(clock::now, |arrival| arrival.at),
         );
         ctx.exchange = arrival.map(|arrival| arrival.exchange);
-        ctx.live = Some(self.live.load_full());
+        let live = self.live.load_full();
+        ctx.client = client_address(session, &live.snapshot.server);
+        ctx.live = Some(live);
         ctx.in_flight = Some(self.metrics.begin());
         ctx.request_id = client_request_id(&session.req_header().headers)
             .map_or_else(|| new_request_id().into(), Into::into);
@@ -42,6 +46,14 @@ impl Gateway {
         let at = clock::wall().checked_sub(passed)?;
         Some(Box::new(traces.begin(headers, endpoint, at)))
     }
+}
+
+/// Returns the client's address, by the word of trusted proxies where there are some.
+fn client_address(session: &Session, server: &Server) -> Option<IpAddr> {
+    let connection = session.client_addr()?.as_inet()?.ip();
+    let lines = session.req_header().headers.get_all("x-forwarded-for");
+    let lines = lines.iter().filter_map(|line| line.to_str().ok());
+    Some(server.trusted_proxies.client(connection, lines))
 }
 
 /// Returns the id that the client gave its request, if it is fit for headers, logs and file names.

@@ -27,19 +27,15 @@ impl Gateway {
     ) -> Result<Arc<Key>, ApiError> {
         let headers = &session.req_header().headers;
         let key = authenticate(&snapshot.keys, headers, clock::wall());
-        let key = key.map_err(|fault| self.throttle_unknown_key(session, fault))?;
+        let key = key.map_err(|fault| {
+            // A client whose key doesn't work has to wait, if it comes too often.
+            let now = clock::now();
+            self.limits
+                .throttle_unknown_key(headers, ctx.client, fault, now)
+        })?;
         ctx.key = Some(Arc::clone(&key));
         ctx.store_unavailable = !self.metrics.store_is_up();
         Ok(key)
-    }
-
-    /// Tells a client whose key doesn't work to wait, if it comes too often.
-    fn throttle_unknown_key(&self, session: &Session, fault: ApiError) -> ApiError {
-        let headers = &session.req_header().headers;
-        let address = session.client_addr().and_then(|address| address.as_inet());
-        let address = address.map(|address| address.ip());
-        self.limits
-            .throttle_unknown_key(headers, address, fault, clock::now())
     }
 }
 

@@ -104,6 +104,10 @@ impl Gateway {
         let snapshot = &live.snapshot;
         let header = session.req_header();
         let target = target(header.uri.path());
+        ctx.known_path = matches!(
+            target,
+            Target::Inference(_) | Target::Models | Target::Model(_)
+        );
         if let Target::Inference(endpoint) = target {
             ctx.endpoint = Some(endpoint);
             ctx.trace = self.begin_trace(&header.headers, endpoint, ctx.arrived);

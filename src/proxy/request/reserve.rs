@@ -3,7 +3,7 @@
 
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::key::Key;
-use llm_router_domain::usage::estimate_tokens;
+use llm_router_domain::limit::ExpectedTokens;
 
 use crate::clock;
 use crate::error::ApiError;
@@ -44,23 +44,24 @@ impl Gateway {
         reserved.map_err(|refusal| refuse(ctx, *refusal))
     }
 
-    fn expected_tokens(&self, inference: &Inference) -> u64 {
-        let input = estimate_tokens(inference.request.body_bytes as u64, 1);
-        match inference.request.endpoint {
-            Endpoint::CountTokens => 0,
-            Endpoint::Embeddings => input,
+    /// Returns the tokens that a request is expected to use. The output is what the model produced
+    /// lately, at most what the client allows.
+    fn expected_tokens(&self, inference: &Inference) -> ExpectedTokens {
+        let size = inference.size();
+        let input = size.usage(None, 0).input_total();
+        let output = match inference.request.endpoint {
+            Endpoint::CountTokens | Endpoint::Embeddings => 0,
             _ => {
                 // None is chosen yet: the first that may be is taken for all of them.
                 let typical = inference.attempts.cursor.remaining().next().map(|first| {
                     let provider = &first.provider.id;
                     self.budgets.typical_output(provider, &first.model)
                 });
-                let output = [typical, inference.size().output_limit()]
-                    .into_iter()
-                    .flatten();
-                input.saturating_add(output.min().unwrap_or_default())
+                let output = [typical, size.output_limit()].into_iter().flatten();
+                output.min().unwrap_or_default()
             }
-        }
+        };
+        ExpectedTokens { input, output }
     }
 }
 
@@ -73,7 +74,10 @@ fn refuse(ctx: &mut Context, refusal: Refusal) -> ApiError {
 pub(crate) fn settle_limits(ctx: &mut Context) {
     if let Some(mut permit) = ctx.permit.take() {
         let used = ctx.inference.as_deref();
-        let used = used.map_or(0, |inference| inference.attempts.used_tokens);
+        let used = used.map_or(0, |inference| {
+            let sums = &inference.attempts.sums;
+            sums.input_tokens + sums.output_tokens
+        });
         permit.settle(used, clock::now());
     }
 }

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::CONTENT_ENCODING;
+use llm_router_wire::answer_model::AnswerModel;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
@@ -33,6 +35,7 @@ impl Gateway {
         }
         ctx.answer.status = Some((header.status.as_u16(), None));
         mark(header, inference)?;
+        ctx.answer_model = name_model(header, inference)?;
         limit_headers::insert(header, ctx)
     }
 
@@ -51,6 +54,9 @@ impl Gateway {
             Passed::Bytes => {}
             Passed::Status(status) => ctx.answer.status = Some((status, None)),
             Passed::BrokenOff => ctx.answer.broke_off = Some("upstream_error"),
+        }
+        if let Some(model) = &mut ctx.answer_model {
+            rename(model, body, end);
         }
         if end {
             // Before the client sees the end, so that costs it asks for then include this one.
@@ -76,6 +82,44 @@ impl Gateway {
         if let Some(inference) = ctx.inference.as_deref_mut() {
             self.settle(inference, end);
         }
+    }
+}
+
+/// Prepares an answer of which the client is to read the name that it asked for.
+fn name_model(header: &mut ResponseHeader, inference: &Inference) -> Result<Option<AnswerModel>> {
+    let coded = header.headers.contains_key(CONTENT_ENCODING);
+    let Some(name) = inference.model_in_answers() else {
+        return Ok(None);
+    };
+    if coded || !header.status.is_success() {
+        return Ok(None);
+    }
+    let format = inference.request.endpoint.format();
+    let model = if headers::has_type(header, "text/event-stream") {
+        AnswerModel::events(format, name)
+    } else if headers::has_type(header, "application/json") {
+        AnswerModel::plain(name)
+    } else {
+        return Ok(None);
+    };
+    headers::open_length(header)?;
+    Ok(Some(model))
+}
+
+/// Passes on what the client may be sent of an answer by now.
+fn rename(model: &mut AnswerModel, body: &mut Option<Bytes>, end: bool) {
+    let mut out = body
+        .take()
+        .map(|chunk| model.push(chunk))
+        .unwrap_or_default();
+    if end {
+        let rest = model.end();
+        if !rest.is_empty() {
+            out = [out, rest].concat().into();
+        }
+    }
+    if end || !out.is_empty() {
+        *body = Some(out);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::proxy::attempt::outcome::{Failure, ProviderReply};
 use crate::proxy::attempt::redact::{clean, clean_text};
 use crate::proxy::context::Context;
 use crate::proxy::describe;
-use crate::proxy::downstream::reply::{body_of, deliver, send_fault};
+use crate::proxy::downstream::reply::{body_of, deliver, error_text, send_fault};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::response::filter::mark;
 use crate::proxy::response::limit_headers;
@@ -50,6 +50,7 @@ impl Gateway {
         } else {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
+        ctx.error_text = error_text(&fault);
         self.settle_last(ctx);
         let sent = if begun {
             self.break_off(session, ctx, &fault).await
@@ -179,6 +180,9 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             ApiError::upstream_error(502, format!("The connection to {name} failed ({kind})."))
         }
         Some(Failure::OverBudget(why)) => ApiError::insufficient_quota(why.clone()),
+        Some(Failure::Unbounded(missing)) => {
+            ApiError::unbounded(missing.field.clone(), missing.message.clone())
+        }
         Some(Failure::Unjournalled) => ApiError::ledger_unavailable(),
         Some(Failure::Uncounted) => ApiError::limits_unavailable(),
         Some(Failure::Stopped) => ApiError::stopping(),

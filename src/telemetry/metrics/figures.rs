@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use llm_router_admin as admin;
 use llm_router_domain::ledger::LedgerEntry;
 use llm_router_domain::quantile::Sketch;
+use llm_router_domain::refusal::RequestOutcome;
 use llm_router_domain::usage::Class;
 
+use crate::clock;
 use crate::telemetry::metrics::deployments::labels;
 use crate::telemetry::metrics::{Finished, OTHER};
 
@@ -22,6 +24,7 @@ const MOST_NAMES: usize = 1_000;
 pub(crate) struct Figures {
     since: Timestamp,
     total: Tally,
+    recent: Recent,
     rules: ByName,
     models: ByName,
     providers: ByName,
@@ -30,10 +33,11 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Figures that begin now.
-    pub(super) fn new(since: Timestamp) -> Self {
+    pub(super) fn new(since: Timestamp, now: Instant) -> Self {
         Self {
             since,
             total: Tally::default(),
+            recent: Recent::new(now),
             rules: ByName::default(),
             models: ByName::default(),
             providers: ByName::default(),
@@ -44,6 +48,7 @@ impl Figures {
     /// Counts a finished request, for what it was routed by and where it ended.
     pub(super) fn finish(&self, request: &Finished<'_>) {
         self.total.finish(request);
+        self.recent.note(request.outcome, clock::now());
         let Finished {
             rule,
             model,
@@ -102,6 +107,7 @@ impl Figures {
         admin::RouterMetrics {
             since: self.since,
             total: self.total.to_api(),
+            recent: self.recent.to_api(clock::now()),
             by_rule: self.rules.to_api(),
             by_model: self.models.to_api(),
             by_provider: self.providers.to_api(),
@@ -158,7 +164,9 @@ impl ByName {
 #[derive(Default)]
 struct Tally {
     requests: AtomicU64,
-    errors: AtomicU64,
+    refused: AtomicU64,
+    client_errors: AtomicU64,
+    failures: AtomicU64,
     input_tokens: AtomicU64,
     cached_input_tokens: AtomicU64,
     output_tokens: AtomicU64,
@@ -169,8 +177,14 @@ struct Tally {
 impl Tally {
     fn finish(&self, request: &Finished<'_>) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        if request.is_error() {
-            self.errors.fetch_add(1, Ordering::Relaxed);
+        let counter = match request.outcome {
+            RequestOutcome::Refused => Some(&self.refused),
+            RequestOutcome::ClientError => Some(&self.client_errors),
+            RequestOutcome::Failed => Some(&self.failures),
+            RequestOutcome::Answered | RequestOutcome::Cancelled => None,
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
         self.total.note(request.total);
         if let Some(first_byte) = request.first_byte {
@@ -191,15 +205,94 @@ impl Tally {
 
     fn to_api(&self) -> admin::Figures {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let [refused, client_errors, failures] =
+            [&self.refused, &self.client_errors, &self.failures].map(count);
         admin::Figures {
             requests: count(&self.requests),
-            errors: count(&self.errors),
+            errors: refused + client_errors + failures,
+            refused,
+            client_errors,
+            failures,
             input_tokens: count(&self.input_tokens),
             cached_input_tokens: count(&self.cached_input_tokens),
             output_tokens: count(&self.output_tokens),
             latency_ms: quantiles(&self.total),
             first_byte_ms: quantiles(&self.first_byte),
         }
+    }
+}
+
+/// Outcomes of the last minute, by which the dashboard tells whether something is wrong now.
+struct Recent {
+    start: Instant,
+    slots: Mutex<[Slot; SLOTS]>,
+}
+
+/// Counts of one interval.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// Number of the interval since the start.
+    interval: u64,
+    requests: u64,
+    refused: u64,
+    client_errors: u64,
+    failures: u64,
+}
+
+/// Intervals that are kept, and the length of each.
+const SLOTS: usize = 12;
+const INTERVAL: Duration = Duration::from_secs(5);
+
+impl Recent {
+    fn new(start: Instant) -> Self {
+        Self {
+            start,
+            slots: Mutex::default(),
+        }
+    }
+
+    fn note(&self, outcome: RequestOutcome, now: Instant) {
+        let interval = self.interval(now);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = usize::try_from(interval).unwrap_or_default() % SLOTS;
+        let slot = &mut slots[position];
+        if slot.interval != interval {
+            *slot = Slot {
+                interval,
+                ..Slot::default()
+            };
+        }
+        slot.requests += 1;
+        match outcome {
+            RequestOutcome::Refused => slot.refused += 1,
+            RequestOutcome::ClientError => slot.client_errors += 1,
+            RequestOutcome::Failed => slot.failures += 1,
+            RequestOutcome::Answered | RequestOutcome::Cancelled => {}
+        }
+    }
+
+    fn to_api(&self, now: Instant) -> admin::RecentFigures {
+        let interval = self.interval(now);
+        let slots = *self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = slots.iter().filter(|slot| {
+            let age = interval.saturating_sub(slot.interval);
+            usize::try_from(age).is_ok_and(|age| age < SLOTS)
+        });
+        let mut sum = admin::RecentFigures {
+            seconds: INTERVAL.as_secs() * SLOTS as u64,
+            ..admin::RecentFigures::default()
+        };
+        for slot in kept {
+            sum.requests += slot.requests;
+            sum.refused += slot.refused;
+            sum.client_errors += slot.client_errors;
+            sum.failures += slot.failures;
+        }
+        sum
+    }
+
+    fn interval(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / INTERVAL.as_secs()
     }
 }
 
@@ -227,5 +320,25 @@ mod tests {
         assert_eq!(each.len(), MOST_NAMES + 1);
         let other = each.iter().find(|(name, _)| **name == *OTHER).unwrap();
         assert_eq!(other.1.requests, 50);
+    }
+
+    #[test]
+    fn what_is_long_ago_is_not_recent() {
+        let start = clock::now();
+        let recent = Recent::new(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        recent.note(RequestOutcome::Failed, at(1));
+        recent.note(RequestOutcome::Refused, at(2));
+        recent.note(RequestOutcome::Answered, at(56));
+        let counts = |now| {
+            let found = recent.to_api(now);
+            (found.requests, found.refused, found.failures)
+        };
+        assert_eq!(counts(at(59)), (3, 1, 1));
+        assert_eq!(counts(at(60)), (1, 0, 0));
+        assert_eq!(counts(at(900)), (0, 0, 0));
+        // The place of an old interval is used again.
+        recent.note(RequestOutcome::ClientError, at(900));
+        assert_eq!(counts(at(900)), (1, 0, 0));
     }
 }

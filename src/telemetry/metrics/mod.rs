@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use llm_router_domain::ledger::LedgerEntry;
+use llm_router_domain::refusal::{RefusedBy, RequestOutcome};
 use llm_router_domain::toggle::ToggleOutcome;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -44,6 +45,10 @@ metrics! {
             "Requests of clients, by outcome.";
         errors: IntCounterVec = "errors_total" ["code"],
             "Errors that the router answered itself.";
+        outcomes: IntCounterVec = "request_outcomes_total" ["outcome"],
+            "Requests to models, by outcome: answered, refused, client_error, failed, cancelled.";
+        refused: IntCounterVec = "refused_requests_total" ["refused_by"],
+            "Requests to models that were answered before any deployment was called, by what refused them.";
         attempts: IntCounterVec = "attempts_total" ["provider", "outcome"],
             "Attempts at upstreams, by outcome.";
         rules: IntCounterVec = "rule_requests_total" ["rule"],
@@ -111,6 +116,9 @@ pub(crate) struct Finished<'a> {
     /// The deployment that was asked last, by the id of its state.
     pub(crate) deployment: Option<&'a str>,
     pub(crate) status: u16,
+    pub(crate) outcome: RequestOutcome,
+    /// What refused it before any deployment was called.
+    pub(crate) refused_by: Option<RefusedBy>,
     /// The code of the router's own error answers.
     pub(crate) code: Option<&'static str>,
     /// The rule that decided.
@@ -120,15 +128,6 @@ pub(crate) struct Finished<'a> {
     pub(crate) first_byte: Option<Duration>,
     /// Time that the router itself took: not waiting for the client or an upstream.
     pub(crate) overhead: Duration,
-}
-
-impl Finished<'_> {
-    /// Returns whether the client didn't get what it asked for: an error status, or an answer that broke
-    /// off. One that the client itself broke off is none.
-    pub(crate) fn is_error(&self) -> bool {
-        let cut_off = self.code.is_some() && !self.client_gone;
-        cut_off || (self.status >= 400 && self.status != CLIENT_CLOSED_REQUEST)
-    }
 }
 
 /// The status logged for a client that left before it was answered, after nginx's custom.
@@ -157,6 +156,12 @@ impl Metrics {
         for result in [APPLIED, REFUSED] {
             counted.reloads.with_label_values(&[result]);
         }
+        for outcome in RequestOutcome::ALL {
+            counted.outcomes.with_label_values(&[outcome.name()]);
+        }
+        for by in RefusedBy::ALL {
+            counted.refused.with_label_values(&[by.name()]);
+        }
         let build = IntGauge::with_opts(
             Opts::new("build_info", "The running version, in its label.")
                 .namespace("llm_router")
@@ -169,7 +174,7 @@ impl Metrics {
             deployments: DeploymentMetrics::register(&registry)?,
             counted,
             consumption: Consumption::new(&registry)?,
-            figures: Figures::new(clock::timestamp()),
+            figures: Figures::new(clock::timestamp(), clock::now()),
             open: Arc::default(),
             registry,
         })
@@ -221,6 +226,11 @@ impl Metrics {
             self.counted.client_disconnects.inc();
         }
         if request.inference {
+            let outcome = [request.outcome.name()];
+            self.counted.outcomes.with_label_values(&outcome).inc();
+            if let Some(by) = request.refused_by {
+                self.counted.refused.with_label_values(&[by.name()]).inc();
+            }
             self.figures.finish(request);
         }
     }
@@ -402,6 +412,8 @@ mod tests {
             model: Some("claude"),
             deployment: Some("anthropic/claude-1"),
             status: 529,
+            outcome: RequestOutcome::Cancelled,
+            refused_by: None,
             code: Some("upstream_error"),
             rule: Some("cheap"),
             client_gone: true,

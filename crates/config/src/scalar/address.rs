@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use llm_router_domain::network::IpNet;
 use llm_router_yaml::ValueError;
 use url::{Host, Url};
 
@@ -185,6 +186,22 @@ impl TextSetting for SocketAddr {
             ValueError::new(
                 "is not a listen address",
                 "write an IP address and a port: 0.0.0.0:8000, 127.0.0.1:8000 or [::]:8000",
+            )
+        })
+    }
+}
+
+impl TextSetting for IpNet {
+    const FORMAT: &'static str = "network";
+    const EXAMPLES: &'static [&'static str] = &["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"];
+
+    fn parse(text: &str) -> Result<Self, ValueError> {
+        let network = text.parse().ok();
+        let address = || text.parse::<IpAddr>().ok().map(Self::from);
+        network.or_else(address).ok_or_else(|| {
+            ValueError::new(
+                "is not a network",
+                "write an address, or one with the length of its prefix, for example 10.0.0.0/8",
             )
         })
     }

@@ -1,12 +1,6 @@
--- Functions shared by the scripts of budgets. Money is a pair of numbers, whole USD and units of
+-- Functions shared by the scripts of budgets. Follows clock.lua. Money is a pair of numbers, whole USD and units of
 -- 10^-15 USD: Lua's numbers are doubles, and a single one would lose digits.
 local FRACTION, DAY_MS = 1e15, 86400000
-local time = redis.call('TIME')
-local now_ms = math.floor((time[1] * 1000000 + time[2]) / 1000)
-
-local function text(number)
-  return string.format('%.0f', number)
-end
 
 local function pack(whole, part)
   return text(whole) .. ' ' .. text(part)
@@ -89,7 +83,7 @@ local function append_totals(line, answer)
 end
 
 -- Returns true if this call was sent over a connection that its replica has since replaced.
-local function is_stale(fence, connection)
-  return (tonumber(redis.call('GET', fence)) or 0) > tonumber(connection)
+local function is_stale(connection)
+  return (tonumber(redis.call('HGET', KEYS[2], 'connection')) or 0) > tonumber(connection)
 end
 

@@ -1,24 +1,28 @@
--- Reserves an amount on every line, or on none.
---   KEYS  fence; then for each line: budget (hash), reservations (sorted set)
---   ARGV  connection number, run, reservation id, id of the replaced one or '', the amount's two
---         numbers, time to live in ms; then for each line: two numbers of its ceiling, two of the
---         run's spending
--- Answers {'void'} for a stale connection, {'unknown'} if a line's earlier spending is unknown, or
--- {'held' or 'full', line, then for each line: spent and reserved, two numbers each}.
-if is_stale(KEYS[1], ARGV[1]) then
+-- Reserves an amount on every line, or on none. Follows money.lua and epoch.lua.
+--   KEYS  those of epoch.lua; then for each line: budget (hash), reservations (sorted set)
+--   ARGV  those of epoch.lua, connection number, run, reservation id, id of the replaced one or '',
+--         the amount's two numbers, time to live in ms; then for each line: two numbers of its
+--         ceiling, two of the run's spending
+-- Answers {'epoch', epoch} if the epoch has changed, {'void'} for a stale connection, {'unknown'} if
+-- a line's earlier spending is unknown, or {'held' or 'full', line, then for each line: spent and
+-- reserved, two numbers each}.
+local epoch = changed_epoch()
+if epoch then
+  return {'epoch', epoch}
+elseif is_stale(ARGV[5]) then
   return {'void'}
 end
-local run, id, replaces = ARGV[2], ARGV[3], ARGV[4]
-local whole, part, lasts = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local run, id, replaces = ARGV[6], ARGV[7], ARGV[8]
+local whole, part, lasts = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local lines, full = {}, 0
-for i = 1, (#KEYS - 1) / 2 do
-  lines[i] = open_line(KEYS[2 * i], KEYS[2 * i + 1])
+for i = 1, (#KEYS - 2) / 2 do
+  lines[i] = open_line(KEYS[2 * i + 1], KEYS[2 * i + 2])
   if not lines[i].known then
     return {'unknown'}
   end
 end
 for i, line in ipairs(lines) do
-  local a = 7 + (i - 1) * 4
+  local a = 11 + (i - 1) * 4
   release_expired(line)
   release(line, id)
   if replaces ~= '' then

@@ -1,28 +1,24 @@
--- Admits a request on every line, or on none.
---   KEYS  epoch; then for each line: levels (hash), leases (sorted set)
---   ARGV  epoch known to the caller, a new epoch, lease, time to live in ms, level of one unit;
---         then for each line: rpm, burst, tpm, burst of tokens, concurrency (0: no limit),
---         requests, tokens, lower bounds of both levels as the caller knows them
+-- Admits a request on every line, or on none. Follows rates.lua and epoch.lua.
+--   KEYS  those of epoch.lua; then for each line: counter of requests, counter of tokens (hashes),
+--         leases (sorted set)
+--   ARGV  those of epoch.lua, lease, time to live in ms, level of one unit, time for which room
+--         stays set aside beyond its wait; then for each line: rpm, its burst (0: none),
+--         tpm, its burst, concurrency (0: no limit), requests, tokens, 1 if the amounts of the
+--         windows' seconds are wanted; then, for requests and for tokens, what the caller knows to be
+--         counted: number of amounts, then for each, newest first: age of its second, amount
 -- Answers {0, epoch} if the epoch differs; else {1 admitted or 2 full, line, limit, wait in us,
--- then for each line: level of requests, level of tokens, requests in flight}.
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local now_ms = math.floor(now / 1000)
-local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  epoch = ARGV[2] .. '@' .. string.format('%.0f', now_ms)
-  redis.call('SET', KEYS[1], epoch)
-end
-if epoch ~= ARGV[1] then
+-- second, then for each line: requests counted, tokens counted, requests in flight, and for requests
+-- and for tokens a list of ages and amounts, newest first, empty if not wanted}.
+local epoch = changed_epoch()
+if epoch then
   return {0, epoch}
 end
-local lease, lease_ms, one = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local lines = {}
-local answer = {1, 0, 0, 0}
+local lease, lease_ms, one, grace = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local lines, answer, a = {}, {1, 0, 0, 0, second}, 8
 
-local function level_of(level, at, rate, floor)
-  level = (tonumber(level) or 0) - math.max(now - (tonumber(at) or now), 0) * rate
-  return math.max(level, floor, 0)
+local function argument()
+  a = a + 1
+  return tonumber(ARGV[a])
 end
 
 local function refuse(line, ceiling, wait)
@@ -31,64 +27,85 @@ local function refuse(line, ceiling, wait)
   end
 end
 
-local function check(line, ceiling, level, rate, burst, cost)
-  if rate > 0 and cost > 0 then
-    local over = level - (burst - math.min(cost, burst)) * one
-    if over > 0 then
-      refuse(line, ceiling, math.ceil(over / rate))
+-- Raises a counter to the amounts in the arguments: the seconds of a window, or a bucket's level.
+local function raise(counter)
+  local amounts, sum = {}, 0
+  for i = 1, argument() do
+    amounts[i] = {age = argument(), amount = argument()}
+    sum = sum + amounts[i].amount
+  end
+  if counter.rate > 0 and counter.burst > 0 then
+    counter.used = math.max(counter.used, sum)
+  elseif counter.rate > 0 then
+    local missing = sum - counter.used
+    for _, known in ipairs(amounts) do
+      local part = math.min(missing, known.amount)
+      if part > 0 and known.age < SECONDS then
+        add(counter, part, second - known.age)
+        missing = missing - part
+      end
     end
   end
 end
 
-for i = 1, (#KEYS - 1) / 2 do
-  local a = 5 + (i - 1) * 9
-  local l = {
-    levels = KEYS[2 * i], leases = KEYS[2 * i + 1],
-    rpm = tonumber(ARGV[a + 1]), burst = tonumber(ARGV[a + 2]),
-    tpm = tonumber(ARGV[a + 3]), token_burst = tonumber(ARGV[a + 4]),
-    concurrency = tonumber(ARGV[a + 5]),
-    requests = tonumber(ARGV[a + 6]), tokens = tonumber(ARGV[a + 7]),
-  }
-  local stored = redis.call('HMGET', l.levels, 'r', 'ra', 't', 'ta')
-  l.r = level_of(stored[1], stored[2], l.rpm, tonumber(ARGV[a + 8]))
-  l.t = level_of(stored[3], stored[4], l.tpm, tonumber(ARGV[a + 9]))
-  check(i, 1, l.r, l.rpm, l.burst, l.requests)
-  check(i, 2, l.t, l.tpm, l.token_burst, l.tokens)
-  l.calls = 0
-  if l.concurrency > 0 then
-    redis.call('ZREMRANGEBYSCORE', l.leases, '-inf', now_ms)
-    l.calls = redis.call('ZCARD', l.leases)
-    if l.calls >= l.concurrency then
+local function check(line, ceiling, counter, cost)
+  local wait = wait_for(counter, cost)
+  refuse(line, ceiling, wait)
+  if wait > 0 and counter.burst == 0 then
+    set_aside(counter, cost, wait, grace)
+  end
+end
+
+for i = 1, (#KEYS - 2) / 3 do
+  local key = 3 * i
+  local line = {leases = KEYS[key + 2], calls = 0}
+  line.r = open(KEYS[key], argument(), argument(), one)
+  line.t = open(KEYS[key + 1], argument(), argument(), one)
+  line.concurrency, line.requests, line.tokens = argument(), argument(), argument()
+  line.wanted = argument() == 1
+  raise(line.r)
+  raise(line.t)
+  check(i, 1, line.r, line.requests)
+  check(i, 2, line.t, line.tokens)
+  if line.concurrency > 0 then
+    redis.call('ZREMRANGEBYSCORE', line.leases, '-inf', now_ms)
+    line.calls = redis.call('ZCARD', line.leases)
+    if line.calls >= line.concurrency then
       refuse(i, 3, 1000000)
     end
   end
-  lines[i] = l
+  lines[i] = line
 end
 
-for i, l in ipairs(lines) do
-  if answer[1] == 1 then
-    l.r = l.r + l.requests * one
-    l.t = l.t + l.tokens * one
-    local lasts = 0
-    if l.rpm > 0 then
-      redis.call('HSET', l.levels, 'r', string.format('%.0f', l.r), 'ra', string.format('%.0f', now))
-      lasts = l.r / l.rpm
-    end
-    if l.tpm > 0 then
-      redis.call('HSET', l.levels, 't', string.format('%.0f', l.t), 'ta', string.format('%.0f', now))
-      lasts = math.max(lasts, l.t / l.tpm)
-    end
-    if l.rpm > 0 or l.tpm > 0 then
-      redis.call('PEXPIRE', l.levels, math.ceil(lasts / 1000) + 1000)
-    end
-    if l.concurrency > 0 then
-      redis.call('ZADD', l.leases, now_ms + lease_ms, lease)
-      redis.call('PEXPIRE', l.leases, lease_ms + 1000)
-      l.calls = l.calls + 1
+local function seconds_of(line, counter)
+  local list = {}
+  if line.wanted and counter.rate > 0 and counter.burst == 0 then
+    local names, amounts = stored_seconds(counter, counter.from, counter.to)
+    for i = #names, 1, -1 do
+      if tonumber(amounts[i] or 0) > 0 then
+        list[#list + 1] = second - tonumber(names[i])
+        list[#list + 1] = tonumber(amounts[i])
+      end
     end
   end
-  answer[#answer + 1] = l.r
-  answer[#answer + 1] = l.t
-  answer[#answer + 1] = l.calls
+  return list
+end
+
+for _, line in ipairs(lines) do
+  if answer[1] == 1 then
+    charge(line.r, line.requests)
+    charge(line.t, line.tokens)
+    if line.concurrency > 0 then
+      redis.call('ZADD', line.leases, now_ms + lease_ms, lease)
+      redis.call('PEXPIRE', line.leases, lease_ms + 1000)
+      line.calls = line.calls + 1
+    end
+  end
+  close(line.r)
+  close(line.t)
+  for _, part in ipairs({line.r.used, line.t.used, line.calls,
+      seconds_of(line, line.r), seconds_of(line, line.t)}) do
+    answer[#answer + 1] = part
+  end
 end
 return answer

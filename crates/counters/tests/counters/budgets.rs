@@ -194,3 +194,39 @@ async fn a_server_that_forgot_says_so_and_learns_it_again() {
         ReserveOutcome::Held(_)
     ));
 }
+
+#[tokio::test]
+async fn data_that_is_lost_behind_a_connection_is_noticed_by_the_next_call() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (counters(&redis).await, counters(&redis).await);
+    for behind in [false, true] {
+        eventually("all had the time to report", async || {
+            one.link().status().synced && two.link().status().synced
+        })
+        .await;
+        tell(&one, &news(ReservationChange::None, &[], true)).await;
+        tell(&two, &news(ReservationChange::None, &[], true)).await;
+        redis.ask(&["SAVE"]);
+        let held = claim(1, "0", "1", "1");
+        assert!(matches!(
+            one.reserve(&held).await.unwrap(),
+            ReserveOutcome::Held(_)
+        ));
+        let generation = one.link().generation();
+        if behind {
+            redis.ask(&["DEBUG", "RELOAD", "NOSAVE"]);
+        } else {
+            redis.ask(&["FLUSHALL"]);
+        }
+        // Unless a heartbeat was first.
+        let unnoticed = one.link().generation() == generation;
+        let outcome = one.reserve(&claim(1, "0", "1", "1")).await;
+        if unnoticed {
+            assert_eq!(outcome, Ok(ReserveOutcome::Forgotten), "behind: {behind}");
+        }
+        assert!(!one.link().status().synced && one.link().generation() > generation);
+        // The other one notices, too, with its next call.
+        let _ = two.reserve(&claim(2, "0", "1", "1")).await;
+        assert!(!two.link().status().synced, "behind: {behind}");
+    }
+}

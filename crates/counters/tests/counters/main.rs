@@ -14,8 +14,8 @@ mod support {
 
 use std::time::Duration;
 
-use llm_router_counters::{BucketLevels, Counters, LimitRequest, LinkOptions, TakeOutcome};
-use llm_router_domain::limit::{Ceiling, LEVEL_OF_ONE, Limits, Rate};
+use llm_router_counters::{Counters, KnownAmounts, LimitRequest, LinkOptions, TakeOutcome};
+use llm_router_domain::limit::{Ceiling, LEVEL_OF_ONE, Limits, Rate, SecondAmount};
 use support::redis::Redis;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -36,7 +36,8 @@ fn ask(subject: &str, limits: Limits) -> LimitRequest {
         limits,
         requests: 1,
         tokens: 0,
-        floor: BucketLevels::default(),
+        known: KnownAmounts::default(),
+        wants_seconds: false,
     }
 }
 
@@ -53,7 +54,7 @@ async fn take(counters: &Counters, asks: &[LimitRequest]) -> TakeOutcome {
 
 fn refusal_of(verdict: &TakeOutcome) -> Option<(usize, Ceiling)> {
     match verdict {
-        TakeOutcome::Passed(_) | TakeOutcome::Forgotten => None,
+        TakeOutcome::Passed { .. } | TakeOutcome::Forgotten => None,
         TakeOutcome::Full { position, full, .. } => Some((*position, full.ceiling)),
     }
 }
@@ -78,17 +79,17 @@ async fn replicas_share_a_limit_and_all_of_a_requests_limits_hold_or_none_is_cha
     let TakeOutcome::Full {
         position,
         full,
-        levels,
+        usage,
     } = take(&two, &both).await
     else {
         panic!("a fourth one passed");
     };
     assert_eq!((position, full.ceiling), (1, Ceiling::Requests));
-    assert!(full.wait <= Duration::from_secs(1), "{full:?}");
+    assert!(full.wait <= Some(Duration::from_secs(1)), "{full:?}");
     let near = |level: u64, count: u64| level.abs_diff(count * LEVEL_OF_ONE) < LEVEL_OF_ONE;
     assert!(
-        near(levels[0].requests, 3),
-        "the refusal was charged: {levels:?}"
+        near(usage[0].requests, 3),
+        "the refusal was charged: {usage:?}"
     );
     // The key has two left by itself.
     let alone = [key];
@@ -102,7 +103,7 @@ async fn tokens_are_reserved_and_settled_across_replicas() {
     let Some(redis) = Redis::start() else { return };
     let (one, two) = (counters(&redis).await, counters(&redis).await);
     let limits = Limits {
-        tokens: Some(Rate::new(600, Some(100))),
+        tokens: Some(Rate::new(100, None)),
         ..Limits::NONE
     };
     let asks = [LimitRequest {
@@ -110,12 +111,16 @@ async fn tokens_are_reserved_and_settled_across_replicas() {
         ..ask("key:t", limits)
     }];
     let lease = Uuid::new_v4();
-    assert_eq!(refusal_of(&one.take(lease, &asks).await.unwrap()), None);
+    let second = match one.take(lease, &asks).await {
+        Ok(TakeOutcome::Passed { second, .. }) => Some(second),
+        _ => None,
+    };
     assert_eq!(
         refusal_of(&take(&two, &asks).await),
         Some((0, Ceiling::Tokens))
     );
-    one.end(lease, &asks, 5);
+    let second = second.unwrap();
+    one.end(lease, &asks, 5, second);
     eventually("the refund arrives", async || {
         refusal_of(&take(&two, &asks).await).is_none()
     })
@@ -138,7 +143,7 @@ async fn calls_under_way_are_counted_together_and_end() {
         refusal_of(&take(&two, &asks).await),
         Some((0, Ceiling::Concurrency))
     );
-    one.end(lease, &asks, 0);
+    one.end(lease, &asks, 0, 0);
     eventually("the place is free", async || {
         refusal_of(&take(&two, &asks).await).is_none()
     })
@@ -179,9 +184,12 @@ async fn dead_and_silent_servers_are_not_waited_for_and_come_back_without_a_burs
     // Restarted empty: what replicas remember holds.
     assert!(one.link().generation() > before);
     let full = [LimitRequest {
-        floor: BucketLevels {
-            requests: 5 * LEVEL_OF_ONE,
-            ..BucketLevels::default()
+        known: KnownAmounts {
+            requests: vec![SecondAmount {
+                age: 0,
+                amount: 5 * LEVEL_OF_ONE,
+            }],
+            tokens: Vec::new(),
         },
         ..asks[0].clone()
     }];

@@ -1,21 +1,26 @@
 //! Reservations and spending of one process. Every operation is a few map look-ups, and one lock
 //! around them makes overshoot impossible. It must not lock by itself: the caller does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
+use super::replica::budget_lines;
+use super::shared::BudgetLine;
 use super::{Account, Budget, Period};
+use crate::ledger;
 
 /// Error of a reservation that doesn't fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the budget of {account} is used up: {spent} USD spent and {reserved} reserved of {usd}")]
 pub struct BudgetExceeded {
     /// The budget's account.
     pub account: Account,
+    /// The most that the call may cost.
+    pub amount: Decimal,
     /// The ceiling.
     pub usd: Decimal,
     /// Spent in the current period.
@@ -26,48 +31,75 @@ pub struct BudgetExceeded {
     pub resets: Option<Date>,
 }
 
-/// Account and kind of period.
-type AccountPeriod = (Account, Period);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct LocalLine {
-    /// First day of the period that the amounts belong to.
-    start: Option<Date>,
-    /// Spent by other processes: earlier ones and those running beside this one.
-    others: Decimal,
-    /// Settled by this process.
-    own: Decimal,
-    reserved: Decimal,
+impl BudgetExceeded {
+    /// Returns what no call has spent or reserved; negative if more was spent than there was.
+    #[must_use]
+    pub fn left(&self) -> Decimal {
+        self.usd - self.spent - self.reserved
+    }
 }
 
-impl LocalLine {
-    fn total_spent(&self) -> Decimal {
-        self.others + self.own
-    }
-
-    fn roll(&mut self, start: Option<Date>) {
-        // Only forwards: a clock that steps back must not reset spending.
-        if start > self.start {
-            *self = Self {
-                start,
-                ..Self::default()
-            };
+impl fmt::Display for BudgetExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.left().max(Decimal::ZERO);
+        let until = self.resets.and_then(|day| day.yesterday().ok());
+        let until = until.map_or_else(String::new, |day| format!(" until {day} (UTC)"));
+        let (account, total) = (&self.account, self.usd.normalize());
+        if self.spent >= self.usd {
+            return write!(
+                f,
+                "the budget of {account} is used up: ${} of ${total} is spent{until}",
+                shown(self.spent, RoundingStrategy::ToZero)
+            );
         }
+        write!(
+            f,
+            "this call may cost up to ${}, and ${} of ${total} is left in the budget of \
+             {account}{until}",
+            shown(self.amount, RoundingStrategy::ToPositiveInfinity),
+            shown(left, RoundingStrategy::ToZero),
+        )?;
+        if self.reserved > Decimal::ZERO {
+            let reserved = shown(self.reserved, RoundingStrategy::ToPositiveInfinity);
+            write!(
+                f,
+                "; calls under way may cost up to ${reserved} of the rest"
+            )?;
+        }
+        f.write_str("; lower the limit on output tokens, shorten the input, or wait")
     }
+}
+
+/// Digits behind the point of an amount that people read.
+const SHOWN_DIGITS: u32 = 6;
+
+fn shown(usd: Decimal, rounding: RoundingStrategy) -> Decimal {
+    usd.round_dp_with_strategy(SHOWN_DIGITS, rounding)
+        .normalize()
+}
+
+/// Spending and reservations on one line. A line's period never changes: whatever the clock says, a
+/// period that begins, or comes again, has a line whose `others` are read from the ledger.
+#[derive(Clone, Copy, Debug, Default)]
+struct LocalLine {
+    /// Spent by other processes: earlier ones and those running beside this one.
+    others: Decimal,
+    reserved: Decimal,
 }
 
 #[derive(Debug)]
 struct LocalReservation {
     amount: Decimal,
     expires: Timestamp,
-    /// Lines it is reserved on, each with the period at the time.
-    lines: Vec<(AccountPeriod, Option<Date>)>,
+    lines: Vec<BudgetLine>,
 }
 
 /// Reservations and spending of every account with a budget.
 #[derive(Debug, Default)]
 pub struct LocalBudgets {
-    lines: HashMap<AccountPeriod, LocalLine>,
+    lines: HashMap<BudgetLine, LocalLine>,
+    /// Settled by this process, by account and day.
+    own: HashMap<Account, BTreeMap<Date, Decimal>>,
     reservations: HashMap<Uuid, LocalReservation>,
     by_expiry: BTreeSet<(Timestamp, Uuid)>,
 }
@@ -96,18 +128,12 @@ impl LocalBudgets {
             }
             return Err(exceeded);
         }
-        let line = |(account, budget): &(Account, Budget)| {
-            ((account.clone(), budget.period), budget.period.start(now))
+        let reservation = LocalReservation {
+            amount,
+            expires,
+            lines: budget_lines(budgets, now),
         };
-        let lines = budgets.iter().map(line).collect();
-        self.insert(
-            id,
-            LocalReservation {
-                amount,
-                expires,
-                lines,
-            },
-        );
+        self.insert(id, reservation);
         Ok(())
     }
 
@@ -121,15 +147,11 @@ impl LocalBudgets {
         cost: Decimal,
     ) {
         let _ = self.remove(id);
-        for (account, budget) in budgets {
-            let start = budget.period.start(reserved_at);
-            let state = self
-                .lines
-                .entry((account.clone(), budget.period))
-                .or_default();
-            state.roll(start);
-            if state.start == start {
-                state.own += cost;
+        for (position, (account, _)) in budgets.iter().enumerate() {
+            let mut before = budgets[..position].iter();
+            if before.all(|(earlier, _)| earlier != account) {
+                let days = self.own.entry(account.clone()).or_default();
+                *days.entry(ledger::day(reserved_at)).or_default() += cost;
             }
         }
     }
@@ -152,36 +174,28 @@ impl LocalBudgets {
         expired
     }
 
-    /// Sets the spending of other processes in the period that begins on `start`, as read from the
-    /// ledger: earlier processes and those running beside this one.
-    pub fn restore(
-        &mut self,
-        account: Account,
-        period: Period,
-        start: Option<Date>,
-        spent: Decimal,
-    ) {
-        let state = self.lines.entry((account, period)).or_default();
-        state.roll(start);
-        if state.start == start {
-            state.others = spent;
-        }
+    /// Sets the spending of other processes on a line, as read from the ledger: earlier processes
+    /// and those running beside this one.
+    pub fn restore(&mut self, line: &BudgetLine, spent: Decimal) {
+        self.line(line).others = spent;
+    }
+
+    /// Removes a line of a period that isn't the current one. If the period comes again, its line
+    /// must be restored.
+    pub fn forget(&mut self, line: &BudgetLine) {
+        self.lines.remove(line);
     }
 
     /// Returns the amounts spent and reserved by an account in the current period.
     #[must_use]
     pub fn state(&self, account: &Account, period: Period, now: Timestamp) -> (Decimal, Decimal) {
-        let state = self
-            .lines
-            .get(&(account.clone(), period))
-            .copied()
-            .unwrap_or_default();
-        let current = period.start(now) <= state.start;
-        if current {
-            (state.total_spent(), state.reserved)
-        } else {
-            Default::default()
-        }
+        let line = BudgetLine {
+            account: account.clone(),
+            period,
+            start: period.start(now),
+        };
+        let LocalLine { others, reserved } = self.lines.get(&line).copied().unwrap_or_default();
+        (others + self.own_spending(&line), reserved)
     }
 
     /// Returns the number of open reservations.
@@ -197,17 +211,16 @@ impl LocalBudgets {
         now: Timestamp,
     ) -> Result<(), BudgetExceeded> {
         for (account, budget) in budgets {
-            let state = self
-                .lines
-                .entry((account.clone(), budget.period))
-                .or_default();
-            state.roll(budget.period.start(now));
-            if state.total_spent() + state.reserved + amount > budget.usd {
+            let line = BudgetLine::new(account, budget, now);
+            let LocalLine { others, reserved } = *self.line(&line);
+            let spent = others + self.own_spending(&line);
+            if spent + reserved + amount > budget.usd {
                 return Err(BudgetExceeded {
                     account: account.clone(),
+                    amount,
                     usd: budget.usd,
-                    spent: state.total_spent(),
-                    reserved: state.reserved,
+                    spent,
+                    reserved,
                     resets: budget.period.next_start(now),
                 });
             }
@@ -215,12 +228,31 @@ impl LocalBudgets {
         Ok(())
     }
 
-    fn insert(&mut self, id: Uuid, reservation: LocalReservation) {
-        for (line, start) in &reservation.lines {
-            let state = self.lines.entry(line.clone()).or_default();
-            if state.start == *start {
-                state.reserved += reservation.amount;
+    /// Returns what this process has settled since a line's period began.
+    fn own_spending(&self, line: &BudgetLine) -> Decimal {
+        let from = line.start.unwrap_or(Date::MIN);
+        let days = self.own.get(&line.account);
+        days.map_or(Decimal::ZERO, |days| {
+            days.range(from..).map(|(_, usd)| *usd).sum()
+        })
+    }
+
+    /// Returns a line, with what is reserved on it if it is new.
+    fn line(&mut self, line: &BudgetLine) -> &mut LocalLine {
+        let reservations = &self.reservations;
+        self.lines.entry(line.clone()).or_insert_with(|| {
+            let held = reservations.values();
+            let held = held.filter(|reservation| reservation.lines.contains(line));
+            LocalLine {
+                others: Decimal::ZERO,
+                reserved: held.map(|reservation| reservation.amount).sum(),
             }
+        })
+    }
+
+    fn insert(&mut self, id: Uuid, reservation: LocalReservation) {
+        for line in &reservation.lines {
+            self.line(line).reserved += reservation.amount;
         }
         self.by_expiry.insert((reservation.expires, id));
         self.reservations.insert(id, reservation);
@@ -229,10 +261,8 @@ impl LocalBudgets {
     fn remove(&mut self, id: Uuid) -> Option<LocalReservation> {
         let reservation = self.reservations.remove(&id)?;
         self.by_expiry.remove(&(reservation.expires, id));
-        for (line, start) in &reservation.lines {
-            if let Some(state) = self.lines.get_mut(line)
-                && state.start == *start
-            {
+        for line in &reservation.lines {
+            if let Some(state) = self.lines.get_mut(line) {
                 state.reserved -= reservation.amount;
             }
         }
@@ -369,24 +399,50 @@ mod tests {
             budgets.state(&budget[0].0, Period::Day, tomorrow),
             (usd(0), usd(100))
         );
-        // A clock that steps back finds the later period still standing.
+        // A clock that steps back finds the earlier period as it was left.
         assert!(
             budgets
-                .reserve(id(3), &budget, usd(1), NOW, later(999_999))
+                .reserve(id(3), &budget, usd(11), NOW, later(999_999))
                 .is_err()
         );
+        assert_eq!(
+            budgets.state(&budget[0].0, Period::Day, NOW),
+            (usd(90), usd(0))
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_gives_no_budget_back() {
+        let budget = [key("a", 100, Period::Day)];
+        let line = |now| BudgetLine::new(&budget[0].0, &budget[0].1, now);
+        let (past, future) = (later(-40 * 86_400), later(40 * 86_400));
+        for wrong in [past, future] {
+            let mut budgets = LocalBudgets::default();
+            budgets.restore(&line(wrong), usd(0));
+            budgets
+                .reserve(id(1), &budget, usd(40), wrong, later(99 * 86_400))
+                .unwrap();
+            budgets.settle(id(1), &budget, wrong, usd(40));
+            // It is set right: the period that begins is read from the ledger, and 70 were spent.
+            budgets.forget(&line(wrong));
+            budgets.restore(&line(NOW), usd(70));
+            let mut reserve = |id, cents| budgets.reserve(id, &budget, usd(cents), NOW, later(60));
+            assert!(reserve(id(2), 31).is_err());
+            if wrong < NOW {
+                reserve(id(2), 30).unwrap();
+            }
+            budgets.settle(id(2), &budget, NOW, usd(30));
+            let (spent, _) = budgets.state(&budget[0].0, Period::Day, NOW);
+            assert!(spent >= usd(100), "{spent}");
+        }
     }
 
     #[test]
     fn restored_spending_counts() {
         let mut budgets = LocalBudgets::default();
         let budget = [key("a", 100, Period::Month)];
-        budgets.restore(
-            budget[0].0.clone(),
-            Period::Month,
-            Period::Month.start(NOW),
-            usd(99),
-        );
+        let line = BudgetLine::new(&budget[0].0, &budget[0].1, NOW);
+        budgets.restore(&line, usd(99));
         assert!(
             budgets
                 .reserve(id(1), &budget, usd(2), NOW, later(1))
@@ -395,8 +451,7 @@ mod tests {
         // Spending settled here stays when that of other processes is restored again.
         budgets.settle(id(1), &budget, NOW, usd(1));
         for others in [10, 20] {
-            let start = Period::Month.start(NOW);
-            budgets.restore(budget[0].0.clone(), Period::Month, start, usd(others));
+            budgets.restore(&line, usd(others));
         }
         let (spent, _) = budgets.state(&budget[0].0, Period::Month, NOW);
         assert_eq!(spent, usd(21));

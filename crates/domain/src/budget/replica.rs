@@ -197,6 +197,7 @@ impl ReplicaBudgets {
         Some(budget_exceeded(
             account,
             budget,
+            reservation.amount,
             *figures.get(position)?,
             now,
         ))
@@ -279,7 +280,7 @@ impl ReplicaBudgets {
             let share = self.share(&line, budget, id, replicas, now);
             if share.used + amount > share.ceiling {
                 let figures = self.estimate_totals(&line, id);
-                return Err(budget_exceeded(account, budget, figures, now));
+                return Err(budget_exceeded(account, budget, amount, figures, now));
             }
         }
         self.add_to_shares(&budget_lines(budgets, now), amount);
@@ -557,11 +558,13 @@ pub fn budget_lines(budgets: &[(Account, Budget)], now: Timestamp) -> Vec<Budget
 fn budget_exceeded(
     account: &Account,
     budget: &Budget,
+    amount: Decimal,
     figures: LineTotals,
     now: Timestamp,
 ) -> BudgetExceeded {
     BudgetExceeded {
         account: account.clone(),
+        amount,
         usd: budget.usd,
         spent: figures.spent.normalize(),
         reserved: figures.reserved.normalize(),
@@ -799,7 +802,7 @@ mod tests {
                                 prop_assert!(why.is_some());
                                 false
                             }
-                            Some(ReserveOutcome::Unknown) | None => {
+                            Some(ReserveOutcome::Unknown | ReserveOutcome::Forgotten) | None => {
                                 replica.reserve_offline(id, &budget, usd(cents), NOW, LONG);
                                 true
                             }

@@ -91,6 +91,8 @@ pub struct Reservation {
 pub enum ReserveOutcome {
     /// Not reserved: the store doesn't know the earlier spending of a line.
     Unknown,
+    /// Not reserved: the store has lost its data and needs what replicas know.
+    Forgotten,
     /// Reserved.
     Held(Vec<LineTotals>),
     /// Not reserved: it doesn't fit.

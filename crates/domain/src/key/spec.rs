@@ -44,11 +44,12 @@ pub struct KeySpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSpec {
-    /// Requests in any 60 seconds.
+    /// Requests in any 60 seconds, all of them at once if none was made for a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rpm: Option<u64>,
-    /// Input and output tokens in any 60 seconds.
+    /// Input and output tokens in any 60 seconds; up to a tenth more, so that a request may be larger
+    /// than what is left. A request whose input alone is larger is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub tpm: Option<u64>,
@@ -56,7 +57,8 @@ pub struct LimitSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub concurrency: Option<u32>,
-    /// Requests allowed at once beyond the even pace. Default: a tenth of rpm.
+    /// Requests allowed at once; the others then have an even pace of rpm a minute. Without it all of
+    /// rpm may come at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub burst: Option<u64>,
@@ -147,7 +149,7 @@ impl From<Limits> for LimitSpec {
             rpm: limits.requests.map(Rate::per_minute),
             tpm: limits.tokens.map(Rate::per_minute),
             concurrency: limits.concurrency,
-            burst: limits.requests.map(Rate::burst),
+            burst: limits.requests.and_then(Rate::burst),
         }
     }
 }

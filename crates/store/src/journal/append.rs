@@ -51,6 +51,7 @@ impl Journal {
             failures: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            unreadable: AtomicU64::new(found.damaged as u64),
             settled: AtomicU64::new(found.settled as u64),
             moved: AtomicU64::new(0),
             settings,
@@ -117,6 +118,18 @@ impl Journal {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.shared.failures.load(Ordering::Relaxed)
+    }
+
+    /// Entries that were lost because their records were damaged, or because the store refused
+    /// them for good.
+    #[must_use]
+    pub fn unreadable_records(&self) -> u64 {
+        self.shared.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Counts an entry that is lost though it was written.
+    pub(super) fn note_unreadable(&self) {
+        self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Entries that were lost because neither disk nor memory had room.
@@ -215,6 +228,7 @@ struct JournalState {
     /// True if the last record could not be written.
     failing: AtomicBool,
     dropped: AtomicU64,
+    unreadable: AtomicU64,
     /// Settled entries that were written here, those found at the start included.
     settled: AtomicU64,
     /// Those of them that the store has.

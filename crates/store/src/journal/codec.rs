@@ -2,6 +2,7 @@
 //! is a new variant at the end of [`RecordRow`].
 
 use jiff::Timestamp;
+use llm_router_domain::bill::Billing;
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
     Timings,
@@ -12,6 +13,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::detail::{self, MAX_DETAIL};
 use crate::error::StoreError;
 use crate::fields::{CLASSES, estimate_method, format_named, service_tier};
 
@@ -25,21 +27,34 @@ pub(crate) enum JournalRecord {
     Opened(Box<OpenEntry>),
     /// It has ended.
     Settled(Box<LedgerEntry>),
+    /// A record of a newer version of the router, which this one can't read.
+    Newer,
 }
+
+/// The number of the last kind of record that this version knows.
+const LAST_KIND: u32 = 4;
 
 /// Room for any record: its ten texts are clipped, the rest is numbers; an explanation is one reason
 /// and two short lists of names.
-pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512 + MAX_EXPLANATION;
+pub(crate) const MAX_ENCODED: usize = 10 * (MAX_TEXT + 4) + 512 + MAX_EXPLANATION + MAX_DETAIL + 4;
 const MAX_EXPLANATION: usize = (1 + RouteExplanation::MOST) * (RouteExplanation::LONGEST + 4)
     + 2 * RouteExplanation::MOST * (MAX_TEXT + 4);
 
 /// Writes an opened attempt to the beginning of `out`; its length.
 pub(crate) fn encode_opened(opened: &OpenEntry, out: &mut [u8]) -> Result<usize, postcard::Error> {
-    let row = RecordRow::Opened(OpenedRow {
+    let opened_row = OpenedRow {
         attempt: AttemptRow::from(&opened.attempt),
         estimate: UsageRow::from(&opened.estimate),
         cost: cost_bytes(opened.cost),
-    });
+    };
+    let detail = detail::usage_text(&opened.estimate);
+    let row = match &detail {
+        None => RecordRow::Opened(opened_row),
+        Some(detail) => RecordRow::OpenedDetailed(OpenedDetailedRow {
+            opened: opened_row,
+            detail,
+        }),
+    };
     postcard::to_slice(&row, out).map(|written| written.len())
 }
 
@@ -52,11 +67,18 @@ pub(crate) fn encode_settled(
         attempt: AttemptRow::from(&entry.attempt),
         outcome: OutcomeRow::from(&entry.outcome),
     };
-    let row = match &entry.outcome.explanation {
-        None => RecordRow::Settled(settled),
-        Some(explanation) => RecordRow::Explained(ExplainedRow {
+    let explanation = entry.outcome.explanation.as_deref();
+    let detail = detail::outcome_text(&entry.outcome);
+    let row = match (explanation.map(ExplanationRow::from), &detail) {
+        (explanation, Some(detail)) => RecordRow::Detailed(DetailedRow {
             settled,
-            explanation: ExplanationRow::from(&**explanation),
+            explanation,
+            detail,
+        }),
+        (None, None) => RecordRow::Settled(settled),
+        (Some(explanation), None) => RecordRow::Explained(ExplainedRow {
+            settled,
+            explanation,
         }),
     };
     postcard::to_slice(&row, out).map(|written| written.len())
@@ -65,19 +87,33 @@ pub(crate) fn encode_settled(
 /// The id of an opened attempt, without reading the rest; none if the record is another.
 pub(crate) fn opened_id(bytes: &[u8]) -> Option<Uuid> {
     let ((variant, id), _) = postcard::take_from_bytes::<(u32, [u8; 16])>(bytes).ok()?;
-    (variant == 0).then(|| Uuid::from_bytes(id))
+    matches!(variant, 0 | 3).then(|| Uuid::from_bytes(id))
 }
 
 /// Reads a record.
 pub(crate) fn decode(bytes: &[u8]) -> Result<JournalRecord, StoreError> {
+    let kind = postcard::take_from_bytes::<u32>(bytes);
+    if kind.is_ok_and(|(kind, _)| kind > LAST_KIND) {
+        return Ok(JournalRecord::Newer);
+    }
     let row = postcard::from_bytes::<RecordRow<'_>>(bytes)
         .map_err(|error| StoreError::Unreadable(format!("journal record: {error}")))?;
     Ok(match row {
-        RecordRow::Opened(row) => JournalRecord::Opened(Box::new(OpenEntry {
-            attempt: row.attempt.into_attempt()?,
-            estimate: row.estimate.into_usage(),
-            cost: cost_from(row.cost),
-        })),
+        RecordRow::Opened(row) => JournalRecord::Opened(Box::new(row.into_entry()?)),
+        RecordRow::OpenedDetailed(row) => {
+            let mut opened = row.opened.into_entry()?;
+            detail::put_into(row.detail, &mut opened.estimate, &mut Billing::default());
+            JournalRecord::Opened(Box::new(opened))
+        }
+        RecordRow::Detailed(row) => {
+            let mut outcome = row.settled.outcome.into_outcome();
+            detail::put_into(row.detail, &mut outcome.usage, &mut outcome.billing);
+            outcome.explanation = row.explanation.map(|row| Box::new(row.into()));
+            JournalRecord::Settled(Box::new(LedgerEntry {
+                attempt: row.settled.attempt.into_attempt()?,
+                outcome,
+            }))
+        }
         RecordRow::Settled(row) => JournalRecord::Settled(Box::new(LedgerEntry {
             attempt: row.attempt.into_attempt()?,
             outcome: row.outcome.into_outcome(),
@@ -100,6 +136,26 @@ enum RecordRow<'a> {
     Settled(SettledRow<'a>),
     #[serde(borrow)]
     Explained(ExplainedRow<'a>),
+    #[serde(borrow)]
+    OpenedDetailed(OpenedDetailedRow<'a>),
+    #[serde(borrow)]
+    Detailed(DetailedRow<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct OpenedDetailedRow<'a> {
+    #[serde(borrow)]
+    opened: OpenedRow<'a>,
+    detail: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DetailedRow<'a> {
+    #[serde(borrow)]
+    settled: SettledRow<'a>,
+    #[serde(borrow)]
+    explanation: Option<ExplanationRow<'a>>,
+    detail: &'a str,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,6 +230,16 @@ struct ExplanationRow<'a> {
     candidates: Vec<&'a str>,
     #[serde(borrow)]
     left_out: Vec<(&'a str, &'a str)>,
+}
+
+impl OpenedRow<'_> {
+    fn into_entry(self) -> Result<OpenEntry, StoreError> {
+        Ok(OpenEntry {
+            attempt: self.attempt.into_attempt()?,
+            estimate: self.estimate.into_usage(),
+            cost: cost_from(self.cost),
+        })
+    }
 }
 
 impl<'a> From<&'a RouteExplanation> for ExplanationRow<'a> {
@@ -312,6 +378,7 @@ impl OutcomeRow<'_> {
         AttemptOutcome {
             usage: self.usage.into_usage(),
             cost: cost_from(self.cost),
+            billing: Billing::default(),
             status: self.status,
             error: self.error.map(Into::into),
             timings: Timings {
@@ -346,4 +413,84 @@ fn cost_from(bytes: Option<[u8; 16]>) -> Cost {
 fn clip(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TEXT))
         .unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> LedgerEntry {
+        let attempt = AttemptStart {
+            id: Uuid::from_u128(7),
+            request_id: "r".into(),
+            number: 1,
+            at: Timestamp::from_microsecond(1_790_000_000_000_000).unwrap(),
+            key: "k".into(),
+            owner: "o".into(),
+            end_user: None,
+            format: llm_router_domain::format::Format::OpenAiChat,
+            model_asked: "m".into(),
+            model: None,
+            provider: "p".into(),
+            deployment: "d".into(),
+            rule: None,
+            stream: false,
+            revision: 1,
+        };
+        let usage = Usage::default()
+            .with(llm_router_domain::usage::Class::Input, 300)
+            .with(llm_router_domain::usage::Class::ImageOutput, 5)
+            .with_uses(Fee::WebSearch, 2);
+        let outcome = AttemptOutcome {
+            usage,
+            cost: Cost::Usd(Decimal::new(105, 4)),
+            billing: Billing::default(),
+            status: 200,
+            error: None,
+            timings: Timings::default(),
+            ending: AttemptEnd::Complete,
+            disconnect: None,
+            last: true,
+            explanation: None,
+        };
+        LedgerEntry { attempt, outcome }
+    }
+
+    /// Written by a version that knew no details of bills.
+    const OLD: &str = "01000000000000000000000000000000070172018080afa2dbffad06016b016f000b6f70656e6169\
+        2d63686174016d0001700164000001ac020000000000000000000005020000010000040069000000\
+        0000000000000000c8010000000000000001";
+
+    #[test]
+    fn records_of_older_versions_read_as_they_were() {
+        let bytes: Vec<u8> = (0..OLD.len() / 2)
+            .map(|at| u8::from_str_radix(&OLD[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        let read = decode(&bytes).unwrap();
+        assert_eq!(read, JournalRecord::Settled(Box::new(entry())));
+    }
+
+    #[test]
+    fn records_of_newer_versions_are_told_from_damaged_ones() {
+        let mut out = vec![0; MAX_ENCODED];
+        let length = encode_settled(&entry(), &mut out).unwrap();
+        out.truncate(length);
+        out[0] = u8::try_from(LAST_KIND + 1).unwrap();
+        assert_eq!(decode(&out).unwrap(), JournalRecord::Newer);
+        out[0] = 4;
+        assert!(decode(&out).is_err());
+    }
+
+    #[test]
+    fn the_longest_detail_has_room() {
+        let mut entry = entry();
+        entry.outcome.billing.parts = (0..20)
+            .map(|number| llm_router_domain::usage::UsagePart {
+                model: format!("{number}{}", "\u{1}".repeat(300)).into(),
+                usage: entry.outcome.usage,
+            })
+            .collect();
+        let mut out = vec![0; MAX_ENCODED];
+        assert!(encode_settled(&entry, &mut out).is_ok());
+    }
 }

@@ -130,6 +130,11 @@ impl OpenAttempts {
         }
     }
 
+    /// Keeps a segment for a version that can read all of it.
+    fn hold(&mut self, segment: u64) {
+        *self.in_segment.entry(segment).or_default() += 1;
+    }
+
     fn settle(&mut self, id: Uuid) {
         let Some(segment) = self.segment_of.remove(&id) else {
             return;
@@ -256,7 +261,14 @@ impl MoverWorker {
             };
             match codec::opened_id(payload) {
                 Some(id) => self.open.open(id, number),
-                None => self.batch.extend(decode_settled(payload)),
+                None => match codec::decode(payload) {
+                    Ok(JournalRecord::Settled(entry)) => self.batch.push(*entry),
+                    Ok(JournalRecord::Opened(_)) => {}
+                    Ok(JournalRecord::Newer) => self.open.hold(number),
+                    Err(error) => {
+                        tracing::error!(%error, "lost an entry: its record of the journal is unreadable");
+                    }
+                },
             }
             self.at = (number, reader.position());
         }
@@ -318,7 +330,10 @@ impl MoverWorker {
             match self.store.insert(std::slice::from_ref(entry)).await {
                 Ok(_) => {}
                 Err(error) if error.is_temporary() => return Err(error),
-                Err(error) => say_refused(entry, &error),
+                Err(error) => {
+                    self.journal.note_unreadable();
+                    say_refused(entry, &error);
+                }
             }
         }
         Ok(())
@@ -340,18 +355,6 @@ impl MoverWorker {
                 }
             }
             self.kept_from += 1;
-        }
-    }
-}
-
-/// The settled entry of a record; one that doesn't read is said aloud and passed over.
-fn decode_settled(payload: &[u8]) -> Option<LedgerEntry> {
-    match codec::decode(payload) {
-        Ok(JournalRecord::Settled(entry)) => Some(*entry),
-        Ok(JournalRecord::Opened(_)) => None,
-        Err(error) => {
-            tracing::error!(%error, "skipping an unreadable record of the journal");
-            None
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn recover(folder: &Path) -> Result<(RecoveredJournal, u64), JournalE
                     open.remove(&entry.attempt.id);
                     recovered.settled += 1;
                 }
+                JournalRecord::Newer => recovered.newer += 1,
             }
         }
         recovered.damaged += reader.damaged;
@@ -82,6 +83,7 @@ fn inspect_place(
                         report.contradictory.push(id);
                     }
                 }
+                JournalRecord::Newer => report.newer += 1,
             }
         }
         report.damaged += reader.damaged;

@@ -117,7 +117,8 @@ fn sums(row: &Row, first: usize) -> Result<LedgerSums, StoreError> {
         reasoning_tokens: count(5)?,
         unpriced_requests: count(6)?,
         estimated_requests: count(7)?,
-        cost: get::<Decimal>(row, first + 8)?.normalize(),
+        inexact_requests: count(8)?,
+        cost: get::<Decimal>(row, first + 9)?.normalize(),
     })
 }
 
@@ -360,6 +361,7 @@ fn fields(row: &Row) -> Result<UsageFields, StoreError> {
         ending: get(row, 37)?,
         disconnect: get(row, 38)?,
         explanation: get(row, 39)?,
+        detail: get(row, 47)?,
         cost: cost.map(|cost| cost.normalize()),
     })
 }

@@ -15,13 +15,17 @@ use uuid::Uuid;
 
 use super::store_error;
 use crate::cost_sql::COUNTS;
+use crate::detail;
 use crate::error::StoreError;
-use crate::fields::{CLASSES, COLUMNS, estimate_method, explanation_text, service_tier, to_i64};
+use crate::fields::{
+    CLASSES, COLUMNS, LATER_CLASSES, estimate_method, explanation_text, inexact_text, service_tier,
+    to_i64,
+};
 use crate::ledger::first_id;
 use crate::rollup::{BatchLine, RollUp, RollUpKind, counts, lines, spent_lines};
 
 /// The types of the columns of [`COLUMNS`] and of the cost, in their order.
-const TYPES: [&str; 41] = [
+const TYPES: [&str; 49] = [
     "uuid",
     "text",
     "int4",
@@ -55,6 +59,14 @@ const TYPES: [&str; 41] = [
     "text",
     "int4",
     "text",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "text",
+    "text",
+    "text",
+    "int8",
     "int8",
     "int8",
     "int8",
@@ -146,6 +158,7 @@ fn entry_columns(entries: &[LedgerEntry]) -> Vec<Column> {
         columns.push(column(entries, |e| to_i64(e.outcome.usage.get(class))));
     }
     columns.extend(outcome_columns(entries));
+    columns.extend(billing_columns(entries));
     columns
 }
 
@@ -190,8 +203,19 @@ fn outcome_columns(entries: &[LedgerEntry]) -> Vec<Column> {
         column(entries, |e| e.outcome.ending.name()),
         column(entries, |e| e.outcome.disconnect.map(Disconnect::name)),
         column(entries, |e| explanation_text(e).as_deref().map(clean)),
-        column(entries, |e| e.outcome.cost.usd()),
     ]
+}
+
+fn billing_columns(entries: &[LedgerEntry]) -> Vec<Column> {
+    let later = LATER_CLASSES.map(|class| column(entries, |e| to_i64(e.outcome.usage.get(class))));
+    let mut columns: Vec<Column> = later.into_iter().collect();
+    columns.push(column(entries, inexact_text));
+    columns.push(column(entries, |e| {
+        e.outcome.billing.served_model.as_deref().map(clean)
+    }));
+    columns.push(column(entries, |e| detail::outcome_text(&e.outcome)));
+    columns.push(column(entries, |e| e.outcome.cost.usd()));
+    columns
 }
 
 async fn add_lines(

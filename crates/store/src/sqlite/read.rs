@@ -111,7 +111,8 @@ fn sums(row: &Row<'_>, first: usize) -> Result<LedgerSums, StoreError> {
         reasoning_tokens: count(5)?,
         unpriced_requests: count(6)?,
         estimated_requests: count(7)?,
-        cost: joined_cost(get(row, first + 8)?, get(row, first + 9)?),
+        inexact_requests: count(8)?,
+        cost: joined_cost(get(row, first + 9)?, get(row, first + 10)?),
     })
 }
 
@@ -350,6 +351,7 @@ fn fields(row: &Row<'_>) -> Result<UsageFields, StoreError> {
         ending: get(row, 37)?,
         disconnect: get(row, 38)?,
         explanation: get(row, 39)?,
+        detail: get(row, 47)?,
         cost: micro
             .zip(femto)
             .map(|(micro, femto)| joined_cost(micro, femto)),

@@ -12,8 +12,10 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::cost_sql::COUNTS;
+use crate::detail;
 use crate::fields::{
-    CLASSES, COLUMN_COUNT, COLUMNS, estimate_method, explanation_text, service_tier, to_i64,
+    CLASSES, COLUMN_COUNT, COLUMNS, LATER_CLASSES, estimate_method, explanation_text, inexact_text,
+    service_tier, to_i64,
 };
 use crate::ledger::first_id;
 use crate::rollup::{BatchLine, RollUp, RollUpKind, counts, lines, spent_lines};
@@ -114,7 +116,9 @@ fn insert_entry(
         &attempt.stream,
         &revision,
     ];
-    let tail: [&dyn ToSql; 14] = [
+    let later = LATER_CLASSES.map(|class| to_i64(usage.get(class)));
+    let (inexact, detail) = (inexact_text(entry), detail::outcome_text(outcome));
+    let tail: [&dyn ToSql; 12] = [
         &searches,
         &tier,
         &estimated,
@@ -127,13 +131,18 @@ fn insert_entry(
         &ending,
         &disconnect,
         &explanation,
+    ];
+    let end: [&dyn ToSql; 5] = [
+        &inexact,
+        &outcome.billing.served_model,
+        &detail,
         &cost[0],
         &cost[1],
     ];
     let counts = tokens.iter().map(|count| count as &dyn ToSql);
-    statement.execute(rusqlite::params_from_iter(
-        head.into_iter().chain(counts).chain(tail),
-    ))
+    let later = later.iter().map(|count| count as &dyn ToSql);
+    let head = head.into_iter().chain(counts).chain(tail);
+    statement.execute(rusqlite::params_from_iter(head.chain(later).chain(end)))
 }
 
 fn add_lines(

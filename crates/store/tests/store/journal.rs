@@ -173,6 +173,41 @@ fn a_large_damaged_region_is_passed_over() {
     assert_eq!(inspect(folder.path()).unwrap().damaged, 1);
 }
 
+/// A record as a version after this one may write it.
+fn newer_record() -> Vec<u8> {
+    let payload = [&[200, 1][..], &[7; 40]].concat();
+    let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&length), &payload).to_le_bytes();
+    [b"LRj1", &length[..], &sum, &payload].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_newer_version_keep_their_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("j");
+    std::fs::create_dir_all(&place).unwrap();
+    let (entries, _, path) = write_entries(&place, 3);
+    let bytes = [std::fs::read(&path).unwrap(), newer_record()].concat();
+    std::fs::write(&path, &bytes).unwrap();
+    let store = sqlite(folder.path()).await;
+    for _ in 0..2 {
+        let (journal, found) = Journal::open(settings(&place, 1 << 20)).unwrap();
+        assert_eq!((found.newer, found.damaged, found.torn_bytes), (1, 0, 0));
+        let mover = mover(&journal, &store);
+        mover.flush().await.unwrap();
+        mover.stop().await.unwrap();
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            bytes,
+            "the segment is as it was"
+        );
+        assert_eq!(stored_entries(&*store).await.len(), entries.len());
+        assert_eq!(journal.unreadable_records(), 0);
+    }
+    let report = inspect(&place).unwrap();
+    assert_eq!((report.newer, report.damaged), (1, 0));
+}
+
 async fn sqlite(folder: &Path) -> Arc<dyn LedgerStore> {
     Arc::new(SqliteStore::open(folder.join("ledger.db")).await.unwrap())
 }

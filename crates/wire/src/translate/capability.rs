@@ -69,6 +69,19 @@ pub(crate) fn claude(model: &str) -> Claude {
     }
 }
 
+/// The most tokens of output of a retired Claude model, which tables of current models lack; none
+/// for other names (docs.claude.com: models overview, in its earlier editions).
+#[must_use]
+pub fn family_ceiling(model: &str) -> Option<u64> {
+    match claude_version(model)? {
+        (0..=2, _) | (3, 0) => Some(4_096),
+        (3, 1..=5) => Some(8_192),
+        (4, 0 | 1) if model.contains("opus") => Some(32_000),
+        (4, 0 | 5) => Some(64_000),
+        _ => None,
+    }
+}
+
 /// `claude-sonnet-4-5-20250929` is 4.5, `claude-3-5-haiku-latest` is 3.5, `claude-2.1` is 2.1.
 fn claude_version(model: &str) -> Option<(u32, u32)> {
     let (_, name) = model.split_once("claude-")?;
@@ -156,15 +169,24 @@ pub(crate) fn openai_thinking(model: &str) -> OpenAiThinking {
     if is("gpt-3.5") || is("gpt-4") || is("chatgpt-") || name.contains("-chat-latest") {
         return OpenAiThinking::No;
     }
-    if let Some(version) = name.strip_prefix("gpt-5") {
+    if let Some(version) = gpt_version(name) {
         return OpenAiThinking::Yes {
-            none: version.starts_with('.'),
+            none: version > (5, 0),
         };
     }
     if is("o1") || is("o3") || is("o4") {
         return OpenAiThinking::Yes { none: false };
     }
     OpenAiThinking::Unknown
+}
+
+/// `gpt-5-mini` is 5.0, `gpt-5.1` is 5.1, `gpt-6-sol` is 6.0; none before 5, from which on they
+/// reason, and for other names.
+fn gpt_version(name: &str) -> Option<(u32, u32)> {
+    let version = name.strip_prefix("gpt-")?.split('-').next()?;
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    let version = (major.parse().ok()?, minor.parse().ok()?);
+    (version >= (5, 0)).then_some(version)
 }
 
 /// Returns true if the OpenAI model of this name takes texts to stop at: models that reason refuse
@@ -237,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn retired_models_have_their_ceilings() {
+        for (model, most) in [
+            ("claude-3-haiku-20240307", Some(4_096)),
+            ("anthropic/claude-3.5-sonnet", Some(8_192)),
+            ("claude-3-7-sonnet-latest", None),
+            ("claude-opus-4-1-20250805", Some(32_000)),
+            ("claude-sonnet-4-5", Some(64_000)),
+            ("claude-sonnet-6", None),
+            ("gpt-4o", None),
+        ] {
+            assert_eq!(family_ceiling(model), most, "{model}");
+        }
+    }
+
+    #[test]
     fn gemini_models_differ() {
         let flash = GeminiThinking::Budget {
             least: 0,
@@ -264,6 +301,10 @@ mod tests {
             ("gpt-4.1", OpenAiThinking::No),
             ("gpt-5-mini", OpenAiThinking::Yes { none: false }),
             ("gpt-5.1", OpenAiThinking::Yes { none: true }),
+            ("gpt-5-2025-08-07", OpenAiThinking::Yes { none: false }),
+            ("gpt-6-sol", OpenAiThinking::Yes { none: true }),
+            ("openai/gpt-6.2-astra", OpenAiThinking::Yes { none: true }),
+            ("gpt-audio", OpenAiThinking::Unknown),
             ("openai/o4-mini", OpenAiThinking::Yes { none: false }),
             ("gpt-5-chat-latest", OpenAiThinking::No),
             ("grok-3-mini", OpenAiThinking::Unknown),

@@ -226,7 +226,7 @@ mod tests {
     }
 
     /// Arranges messages given as `role part part`, and shows them in the same form.
-    fn arranged(messages: &[&'static str]) -> (Vec<String>, Vec<String>) {
+    fn arrange_lines(messages: &[&'static str]) -> (Vec<String>, Vec<String>) {
         let read = |line: &&'static str| {
             let mut words = line.split(' ');
             let role = match words.next() {
@@ -280,7 +280,7 @@ mod tests {
                 &["a call:1", "u result:1"],
             ),
         ] {
-            let (found, dropped) = arranged(given);
+            let (found, dropped) = arrange_lines(given);
             assert_eq!(found, expected);
             assert_eq!(dropped[0], "input.search");
         }
@@ -312,7 +312,7 @@ mod tests {
             // A result that nothing called for is left to the provider.
             (&["u result:y"], &["u result:y"]),
         ] {
-            assert_eq!(arranged(given).0, expected);
+            assert_eq!(arrange_lines(given).0, expected);
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
                 &["a call:1 call:2", "u result:1 result:2"],
             ),
         ] {
-            assert_eq!(arranged(given).0, expected);
+            assert_eq!(arrange_lines(given).0, expected);
         }
     }
 }

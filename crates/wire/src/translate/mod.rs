@@ -37,6 +37,7 @@ use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::Format;
 use serde_json::Value;
 
+pub use capability::family_ceiling;
 pub use count::{translate_count_request, translate_count_response};
 pub use history::{CleanedHistory, clean_history};
 pub use limits::limits_as_markdown;
@@ -204,7 +205,7 @@ pub fn translate_request(
         context.estimated_input = Prompt::read(body).ok().map(|prompt| prompt.tokens());
     }
     conversation::arrange(&mut request, &mut losses);
-    let destination = limits::Target {
+    let destination = limits::Destination {
         format: to,
         dialect: options.dialect,
         model: target_model,

@@ -510,6 +510,17 @@ pub(crate) struct TokenCounts {
 }
 
 impl TokenCounts {
+    /// The same with details that stay within the input: what was read from a cache is a part of it,
+    /// and what was written a part of the rest. Gateways report the same tokens as both.
+    pub(crate) fn within_input(self) -> Self {
+        let cached = self.cached.min(self.input);
+        Self {
+            cached,
+            cache_write: self.cache_write.min(self.input - cached),
+            ..self
+        }
+    }
+
     /// Input that was neither read from nor written to a cache.
     pub(crate) const fn uncached_input(self) -> u64 {
         self.input
@@ -555,6 +566,29 @@ mod tests {
             (off.as_effort(), off.as_budget()),
             (Some(Effort::None), Some(0))
         );
+    }
+
+    #[test]
+    fn details_stay_within_the_input() {
+        for (input, cached, write, expected) in [
+            (2_168, 2_161, 2_161, (2_161, 7)),
+            (2_168, 0, 2_161, (0, 2_161)),
+            (5, 9, 9, (5, 0)),
+            (10, 4, 6, (4, 6)),
+        ] {
+            let usage = TokenCounts {
+                input,
+                cached,
+                cache_write: write,
+                ..TokenCounts::default()
+            };
+            let found = usage.within_input();
+            assert_eq!((found.cached, found.cache_write), expected);
+            assert_eq!(
+                found.uncached_input() + found.cached + found.cache_write,
+                input
+            );
+        }
     }
 
     #[test]

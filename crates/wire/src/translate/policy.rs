@@ -332,7 +332,7 @@ impl Losses {
     }
 
     /// Notes that a value is beyond a limit of the target, and has been changed or left out.
-    pub(crate) fn exceed(&mut self, feature: Feature, name: &str, limit: &str) {
+    pub(crate) fn report_beyond(&mut self, feature: Feature, name: &str, limit: &str) {
         let loss = loss(feature, self.to);
         if loss == Dropped || (loss == Strict && self.compat == Compat::Lenient) {
             return self.report(name);

@@ -11,6 +11,9 @@ use super::counts::ProviderCounts;
 /// The most parts that are kept of one answer.
 const MOST_PARTS: usize = 16;
 
+/// The longest model that is kept.
+const LONGEST_MODEL: usize = 128;
+
 /// Usage of the iterations that made an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Iterations {
@@ -44,6 +47,7 @@ impl Iterations {
         let usage = counts.own_usage(Counting::Anthropic);
         let model: Option<Box<str>> = json::member(item, b"model")
             .and_then(json::string)
+            .filter(|name| name.len() <= LONGEST_MODEL)
             .map(|name| name.as_ref().into());
         match (json::member(item, b"type"), model) {
             (Some(b"\"compaction\""), None) => add(&mut self.compaction, &usage),

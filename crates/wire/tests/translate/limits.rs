@@ -511,6 +511,7 @@ fn models_that_reason_get_no_texts_to_stop_at() {
             ("gpt-5", false),
             ("gpt-5-mini-2025-08-07", false),
             ("gpt-5.2", false),
+            ("gpt-6-sol", false),
             ("gpt-4o", true),
             ("gpt-5-chat-latest", true),
         ] {
@@ -1320,5 +1321,36 @@ fn hostile_schemas_are_not_followed_without_end() {
             let (body, _) = sent(CHAT, to, &tool(CHAT, &schema));
             assert_eq!(sent_schema(to, &body)["type"], "object");
         }
+    }
+}
+
+/// A gateway reports the same tokens as read from a cache and as written to it.
+#[test]
+fn usage_of_the_cache_stays_within_the_input() {
+    let context = crate::fixtures::context();
+    let usage = json!({"prompt_tokens": 2168, "completion_tokens": 5, "total_tokens": 2173,
+        "prompt_tokens_details": {"cached_tokens": 2161, "cache_write_tokens": 2161}});
+    let plain = json!({"id": "c", "created": 1, "model": "m", "usage": usage, "choices": [{"index": 0,
+        "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}]});
+    let answer = translate_response(CHAT, MESSAGES, plain.to_string().as_bytes(), &context);
+    let answer: Value = serde_json::from_slice(&answer.unwrap()).unwrap();
+    let delta = json!({"id": "c", "created": 1, "model": "m", "usage": usage, "choices": [{"index": 0,
+        "finish_reason": "stop", "delta": {"role": "assistant", "content": "hi"}}]});
+    let events = format!("data: {delta}\n\ndata: [DONE]\n\n");
+    let out = stream(
+        CHAT,
+        MESSAGES,
+        std::iter::once(events.as_bytes()),
+        StreamEnd::Complete,
+        context,
+    );
+    let last = out
+        .lines()
+        .rfind(|line| line.contains("message_delta") && line.starts_with("data: "));
+    let last: Value = serde_json::from_str(&last.unwrap()[6..]).unwrap();
+    for usage in [&answer["usage"], &last["usage"]] {
+        assert_eq!(usage["input_tokens"], 0, "{usage}");
+        assert_eq!(usage["cache_read_input_tokens"], 2161);
+        assert_eq!(usage["cache_creation_input_tokens"], 7);
     }
 }

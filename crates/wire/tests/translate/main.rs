@@ -6,8 +6,10 @@
 mod answers;
 mod conversations;
 mod documentation;
+mod facts;
 mod fixtures;
 mod limits;
+mod obedience;
 mod properties;
 mod recordings;
 mod requests;

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use jiff::civil::{Date, date};
+use jiff::Timestamp;
+use jiff::civil::date;
 use llm_router_domain::inexact::Reason;
-use llm_router_domain::price::{Amount, Cost, Price, PricePeriod, Rates};
+use llm_router_domain::price::{Amount, Cost, PeriodSpec, Price, RateChange, Rates, Threshold};
 use llm_router_domain::usage::{Class, Fee, ServiceTier, Usage, UsageSource};
 use llm_router_wire::usage::Observations;
 use serde_json::Value;
 
 use super::{SIZES, filter_stream, kind, meter_body, meter_stream};
 
-const DAY: Date = date(2026, 6, 1);
+/// A moment at which the prices of the fixtures hold.
+fn moment() -> Timestamp {
+    "2026-06-01T12:00:00Z".parse().unwrap()
+}
 
 fn fixtures() -> BTreeMap<String, Value> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/usage");
@@ -38,7 +42,7 @@ fn rates(figures: &Value) -> Rates {
     let mut rates = Rates::default();
     for (name, value) in figures.as_object().unwrap() {
         match name.as_str() {
-            "searches_per_1k" => rates.searches_per_1k = Some(amount(value)),
+            "searches_per_1k" => rates.set_fee(Fee::WebSearch, amount(value)),
             "per_request" => rates.per_request = Some(amount(value)),
             "tiers" | "service_tiers" => {}
             class => rates.set(Class::from_name(class).unwrap(), amount(value)),
@@ -50,14 +54,20 @@ fn rates(figures: &Value) -> Rates {
 fn price(figures: &Value) -> Price {
     let empty = serde_json::Map::new();
     let named = |key: &str| figures[key].as_object().unwrap_or(&empty).clone();
-    let tiers = named("tiers")
-        .into_iter()
-        .map(|(n, v)| (n.parse().unwrap(), rates(&v)));
-    let services = named("service_tiers")
-        .into_iter()
-        .map(|(n, v)| (ServiceTier::from_name(&n), rates(&v)));
-    let period = PricePeriod::new(date(2026, 1, 1), rates(figures), tiers, services);
-    Price::new(vec![period])
+    let mut spec = PeriodSpec::new(date(2026, 1, 1), rates(figures));
+    for (above, step) in named("tiers") {
+        let threshold = Threshold::above(above.parse().unwrap());
+        spec.steps.push((threshold, rates(&step)));
+    }
+    for (tier, own) in named("service_tiers") {
+        let change = RateChange {
+            rates: rates(&own),
+            ..RateChange::default()
+        };
+        spec.service_tiers
+            .push((ServiceTier::from_name(&tier), change));
+    }
+    Price::new([spec])
 }
 
 /// The bytes of a stream fixture: its lines joined by its own line ends.
@@ -85,7 +95,7 @@ fn check(name: &str, fixture: &Value, observed: &Observations) {
     let expect = &fixture["expect"];
     check_usage(name, expect, &usage);
     check_beside(name, expect, observed, &usage);
-    let cost = match price(&fixture["price"]).cost(&usage, DAY) {
+    let cost = match price(&fixture["price"]).cost(&usage, moment()) {
         Cost::Usd(usd) => usd.to_string(),
         Cost::Unpriced => "unpriced".to_owned(),
     };

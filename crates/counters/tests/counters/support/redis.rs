@@ -43,10 +43,12 @@ impl Redis {
     /// Starts the server on the port it had before, without data.
     pub(crate) fn run(&mut self) {
         let port = self.port.to_string();
+        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
         let server = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--dir"])
             .arg(self.folder.path())
+            .args(["--enable-debug-command", "local"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -2,14 +2,19 @@
 
 pub(crate) mod postgres;
 
+use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
+use llm_router_domain::bill::{Billing, PriceRef};
 use llm_router_domain::format::Format;
+use llm_router_domain::inexact::{Reason, Reasons};
 use llm_router_domain::ledger::{
     AttemptEnd, AttemptOutcome, AttemptStart, Disconnect, LedgerEntry, OpenEntry, RouteExplanation,
     Timings,
 };
 use llm_router_domain::price::Cost;
-use llm_router_domain::usage::{Class, EstimateMethod, Fee, ServiceTier, Usage, UsageSource};
+use llm_router_domain::usage::{
+    Class, EstimateMethod, Fee, ServiceTier, ShortName, Usage, UsagePart, UsageSource,
+};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -47,35 +52,30 @@ pub(crate) fn id(at: Timestamp, salt: u64) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
 }
 
-/// Classes with a column of their own.
-const STORED: [Class; 12] = [
-    Class::Input,
-    Class::CacheRead,
-    Class::CacheWrite5m,
-    Class::CacheWrite1h,
-    Class::AudioInput,
-    Class::ImageInput,
-    Class::Output,
-    Class::Reasoning,
-    Class::AcceptedPrediction,
-    Class::RejectedPrediction,
-    Class::AudioOutput,
-    Class::ImageOutput,
-];
-
 pub(crate) fn usage(random: &mut Random) -> Usage {
     let mut usage = Usage::default();
-    for class in STORED {
+    for class in Class::ALL {
         if random.below(3) == 0 {
             usage.set(class, random.below(100_000));
         }
     }
-    usage.set_uses(Fee::WebSearch, random.below(3));
+    for fee in Fee::ALL {
+        if random.below(4) == 0 {
+            usage.set_uses(fee, random.below(3));
+        }
+    }
+    usage.inference_geo = random.pick(&[ShortName::EMPTY, ShortName::new("us")]);
+    usage.speed = random.pick(&[ShortName::EMPTY, ShortName::new("fast")]);
+    usage.search_context = random.pick(&[ShortName::EMPTY, ShortName::new("high")]);
+    usage.thinking = random.below(2) == 0;
+    usage.reported_cost = random.pick(&[None, Some(Decimal::new(167, 4))]);
+    usage.inexact = reasons(random);
     usage.service_tier = random.pick(&[
         ServiceTier::STANDARD,
         ServiceTier::FLEX,
         ServiceTier::PRIORITY,
         ServiceTier::BATCH,
+        ServiceTier::from_name("ultrafast"),
     ]);
     if random.below(5) == 0 {
         usage.source = UsageSource::Estimated(random.pick(&[
@@ -142,6 +142,7 @@ pub(crate) fn outcome(random: &mut Random) -> AttemptOutcome {
     AttemptOutcome {
         usage: usage(random),
         cost: cost(random),
+        billing: billing(random),
         status: random.pick(&[0, 200, 429, 500]),
         error: (random.below(4) == 0).then(|| "upstream_timeout".into()),
         timings: Timings {
@@ -155,6 +156,36 @@ pub(crate) fn outcome(random: &mut Random) -> AttemptOutcome {
         last: true,
         // Out of numbers of its own: what the rest is made of stays as it is.
         explanation: explanation(&mut Random(random.0)),
+    }
+}
+
+fn reasons(random: &mut Random) -> Reasons {
+    let all: Vec<Reason> = Reason::all().collect();
+    let some = (0..random.below(3)).map(|_| random.pick(&all));
+    some.collect()
+}
+
+fn billing(random: &mut Random) -> Billing {
+    let mut part = usage(random);
+    part.source = UsageSource::Reported;
+    let price = PriceRef {
+        table: "built-in \"1\"".into(),
+        entry: "openai/größe".into(),
+        from: random.pick(&[None, Some(date(2026, 1, 1))]),
+    };
+    Billing {
+        parts: (0..random.below(2))
+            .map(|_| UsagePart {
+                model: "claude-opus-4-8".into(),
+                usage: part,
+            })
+            .collect(),
+        served_model: (random.below(2) == 0).then(|| "gpt-4.1-2025-04-14".into()),
+        inexact: reasons(random),
+        price: (random.below(2) == 0).then_some(price),
+        costs: (0..random.below(3))
+            .map(|number| (format!("input {number}").into(), Decimal::new(105, 4)))
+            .collect(),
     }
 }
 

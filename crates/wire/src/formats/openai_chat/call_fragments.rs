@@ -77,7 +77,7 @@ impl Calls {
 
     /// Returns true if a fragment begins another call.
     pub(super) fn begins(&self, fragment: &CallFragment<'_>) -> bool {
-        !fragment.is_empty() && self.known(fragment).is_none()
+        !fragment.is_empty() && self.position(fragment).is_none()
     }
 
     /// Adds a fragment to its call, and passes on what can be.
@@ -91,7 +91,7 @@ impl Calls {
         if fragment.is_empty() {
             return;
         }
-        let at = match self.known(&fragment) {
+        let at = match self.position(&fragment) {
             Some(at) => at,
             None => {
                 self.pass(Until::Next, choice, numbers, sink);
@@ -139,7 +139,7 @@ impl Calls {
     /// Fragments name their call by index. Some servers give none (Mistral), or the same for all
     /// calls, each of which then comes whole (Gemini); some repeat id or name in every fragment, or
     /// give them later than the rest.
-    fn known(&self, fragment: &CallFragment<'_>) -> Option<usize> {
+    fn position(&self, fragment: &CallFragment<'_>) -> Option<usize> {
         let last = self.calls.len().checked_sub(1);
         let found = match fragment.index {
             Some(_) => {

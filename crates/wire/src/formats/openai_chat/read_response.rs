@@ -72,8 +72,7 @@ pub(crate) fn read_usage(usage: &Json<'_>) -> TokenCounts {
         cached: detail("prompt_tokens_details", "cached_tokens")
             .or_else(|| usage.u64("prompt_cache_hit_tokens"))
             .or_else(|| usage.u64("cached_tokens"))
-            .unwrap_or(0)
-            .min(input),
+            .unwrap_or(0),
         cache_write: detail("prompt_tokens_details", "cache_write_tokens").unwrap_or(0),
         cache_write_1h: 0,
         output: if apart {
@@ -83,6 +82,7 @@ pub(crate) fn read_usage(usage: &Json<'_>) -> TokenCounts {
         },
         reasoning,
     }
+    .within_input()
 }
 
 fn read_choice<'a>(mut choice: Object<'a>, seed: &str) -> Choice<'a> {

@@ -81,12 +81,13 @@ pub(super) fn read_usage(usage: &Json<'_>) -> TokenCounts {
     let apart = reasoning > 0 && count("total_tokens") == input + output + reasoning;
     TokenCounts {
         input,
-        cached: detail("input_tokens_details", "cached_tokens").min(input),
+        cached: detail("input_tokens_details", "cached_tokens"),
         cache_write: detail("input_tokens_details", "cache_write_tokens"),
         cache_write_1h: 0,
         output: if apart { output + reasoning } else { output },
         reasoning,
     }
+    .within_input()
 }
 
 /// Reads the reason that a response ended: an incomplete one says so, a refusal is in its content.

@@ -34,7 +34,9 @@ pub(crate) fn write_response(
         let mut parts = choice.parts.iter();
         parts.any(|part| matches!(part.kind, PartKind::Refusal(_)))
     });
-    let finish = choice.map_or(&Finish::Stop, |choice| shown(&choice.finish, refusal));
+    let finish = choice.map_or(&Finish::Stop, |choice| {
+        response_finish(&choice.finish, refusal)
+    });
     object(out, |fields| {
         head.write(fields, Some(finish), context);
         fields.list("output", |items| {
@@ -97,7 +99,7 @@ impl ResponseHead {
 }
 
 /// The finish as a response has it: a refusal without a refusal's words is a filtered answer.
-pub(super) const fn shown<'f, 'a>(finish: &'f Finish<'a>, words: bool) -> &'f Finish<'a> {
+pub(super) const fn response_finish<'f, 'a>(finish: &'f Finish<'a>, words: bool) -> &'f Finish<'a> {
     match finish {
         Finish::Refusal if !words => &Finish::Filtered,
         finish => finish,

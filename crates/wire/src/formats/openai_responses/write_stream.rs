@@ -3,7 +3,7 @@
 use bytes::{BufMut as _, BytesMut};
 
 use super::write_response::{
-    ResponseHead, call_prefix, incomplete_reason, reasoning_id, shown, write_annotation,
+    ResponseHead, call_prefix, incomplete_reason, reasoning_id, response_finish, write_annotation,
     write_called, write_image, write_reasoning, write_refusal, write_text, write_usage,
 };
 use crate::translate::emit::{ObjectWriter, object};
@@ -547,7 +547,7 @@ impl WriteStream for ResponsesStreamWriter {
 
     fn end(&mut self, out: &mut BytesMut) {
         self.close_message(out);
-        let finish = shown(&self.finish, self.refused).clone();
+        let finish = response_finish(&self.finish, self.refused).clone();
         let name = match incomplete_reason(&finish) {
             None => "response.completed",
             Some(_) => "response.incomplete",

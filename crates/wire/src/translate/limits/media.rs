@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 
-use super::{Limits, each_part};
+use super::{TargetLimits, each_part};
 use crate::translate::data_url::{is_textual, text_content};
 use crate::translate::neutral::{File, Image, MediaSource, Message, PartKind};
 use crate::translate::policy::{Feature, Losses};
@@ -22,7 +22,7 @@ const ALIASES: [(&str, &str); 7] = [
 ];
 
 /// Fits the images and documents of a conversation.
-pub(super) fn fit(messages: &mut [Message<'_>], limits: &Limits, losses: &mut Losses) {
+pub(super) fn fit(messages: &mut [Message<'_>], limits: &TargetLimits, losses: &mut Losses) {
     each_part(messages, |part| match &mut part.kind {
         PartKind::Image(image) => fit_image(image, limits, losses),
         PartKind::File(file) => fit_file(file, limits, losses),
@@ -30,7 +30,7 @@ pub(super) fn fit(messages: &mut [Message<'_>], limits: &Limits, losses: &mut Lo
     });
 }
 
-fn fit_image(image: &mut Image<'_>, limits: &Limits, losses: &mut Losses) {
+fn fit_image(image: &mut Image<'_>, limits: &TargetLimits, losses: &mut Losses) {
     let MediaSource::Base64 { media_type, data } = &mut image.source else {
         return;
     };
@@ -42,7 +42,7 @@ fn fit_image(image: &mut Image<'_>, limits: &Limits, losses: &mut Losses) {
         return;
     }
     let limit = format!("no images of type {media_type}");
-    losses.exceed(Feature::Images, losses.name(Feature::Images), &limit);
+    losses.report_beyond(Feature::Images, losses.name(Feature::Images), &limit);
 }
 
 /// The name of an image's media type: what its first bytes say, for providers refuse an image whose
@@ -78,7 +78,7 @@ fn sniff(data: &str) -> Option<&'static str> {
     })
 }
 
-fn fit_file(file: &mut File<'_>, limits: &Limits, losses: &mut Losses) {
+fn fit_file(file: &mut File<'_>, limits: &TargetLimits, losses: &mut Losses) {
     let MediaSource::Base64 { media_type, data } = &mut file.source else {
         return;
     };
@@ -96,5 +96,5 @@ fn fit_file(file: &mut File<'_>, limits: &Limits, losses: &mut Losses) {
         return;
     }
     let limit = format!("no documents of type {media_type}");
-    losses.exceed(Feature::Files, losses.name(Feature::Files), &limit);
+    losses.report_beyond(Feature::Files, losses.name(Feature::Files), &limit);
 }

@@ -15,7 +15,7 @@ mod tool_schema;
 use llm_router_domain::format::Format;
 
 pub use table::limits_as_markdown;
-pub(crate) use table::{GEMINI, Limits};
+pub(crate) use table::{GEMINI, TargetLimits};
 
 use super::json::Object;
 use super::neutral::{Message, NeutralRequest, Part, PartKind};
@@ -27,7 +27,7 @@ const CEILINGS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_
 
 /// Destination of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target<'t> {
+pub(crate) struct Destination<'t> {
     pub(crate) format: Format,
     pub(crate) dialect: ChatDialect,
     /// The provider's name of the model.
@@ -47,7 +47,7 @@ pub(crate) fn ceiling_name(request: &Object<'_>) -> Option<&'static str> {
 /// client knows them.
 pub(crate) fn fit(
     request: &mut NeutralRequest<'_>,
-    target: Target<'_>,
+    target: Destination<'_>,
     losses: &mut Losses,
 ) -> Vec<(String, String)> {
     let limits = table::limits(target.format, target.dialect);

@@ -5,12 +5,16 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Limits, each_part};
+use super::{TargetLimits, each_part};
 use crate::translate::neutral::{Message, NeutralRequest, PartKind, Text, Tool, ToolChoice};
 use crate::translate::policy::{Feature, Losses};
 
 /// Replaces a name that the target refuses by a hash: the same user stays the same.
-pub(super) fn fit_user(request: &mut NeutralRequest<'_>, limits: &Limits, losses: &mut Losses) {
+pub(super) fn fit_user(
+    request: &mut NeutralRequest<'_>,
+    limits: &TargetLimits,
+    losses: &mut Losses,
+) {
     let Some(user) = &request.user else {
         return;
     };
@@ -27,7 +31,7 @@ pub(super) fn fit_user(request: &mut NeutralRequest<'_>, limits: &Limits, losses
         None => return,
     };
     request.user = Some(pseudonym(user).into());
-    losses.exceed(Feature::User, losses.name(Feature::User), &limit);
+    losses.report_beyond(Feature::User, losses.name(Feature::User), &limit);
 }
 
 /// `user_` and 128 bits of SHA-256: whoever gets it can't read the name, and the router needs no
@@ -72,7 +76,7 @@ fn is_phone_number(text: &str) -> bool {
 }
 
 /// Shortens ids alike at call and result. Equal ids stay equal and different ones different.
-pub(super) fn fit_ids(messages: &mut [Message<'_>], limits: &Limits) {
+pub(super) fn fit_ids(messages: &mut [Message<'_>], limits: &TargetLimits) {
     each_part(messages, |part| match &mut part.kind {
         PartKind::ToolCall(call) => limits.call_id.apply(&mut call.id),
         PartKind::ToolResult(result) => limits.call_id.apply(&mut result.id),
@@ -84,14 +88,14 @@ pub(super) fn fit_ids(messages: &mut [Message<'_>], limits: &Limits) {
 /// that the choice names.
 pub(super) fn fit_tool_count(
     request: &mut NeutralRequest<'_>,
-    limits: &Limits,
+    limits: &TargetLimits,
     losses: &mut Losses,
 ) {
     let count = request.tools.iter().filter_map(name_of).count();
     let Some(most) = limits.tools.filter(|most| count > *most) else {
         return;
     };
-    let mut used: HashSet<String> = chosen(request.tool_choice.as_ref())
+    let mut used: HashSet<String> = chosen_names(request.tool_choice.as_ref())
         .map(str::to_owned)
         .collect();
     each_part(&mut request.messages, |part| {
@@ -113,14 +117,14 @@ pub(super) fn fit_tool_count(
         *left = left.saturating_sub(1);
         kept
     });
-    losses.exceed(Feature::Tools, "tools", &format!("at most {most} tools"));
+    losses.report_beyond(Feature::Tools, "tools", &format!("at most {most} tools"));
 }
 
 /// Maps names of tools, wherever they stand. Returns those that changed: as sent, and as the client
 /// knows them.
 pub(super) fn fit_tool_names(
     request: &mut NeutralRequest<'_>,
-    limits: &Limits,
+    limits: &TargetLimits,
 ) -> Vec<(String, String)> {
     let mut renamed: HashMap<String, String> = HashMap::new();
     let mut rename = |name: &mut Text<'_>| {
@@ -159,7 +163,7 @@ const fn name_of<'t, 'a>(tool: &'t Tool<'a>) -> Option<&'t Text<'a>> {
     }
 }
 
-fn chosen<'c>(choice: Option<&'c ToolChoice<'_>>) -> impl Iterator<Item = &'c str> {
+fn chosen_names<'c>(choice: Option<&'c ToolChoice<'_>>) -> impl Iterator<Item = &'c str> {
     let names = match choice {
         Some(ToolChoice::Named(name)) => std::slice::from_ref(name),
         Some(ToolChoice::Among { names, .. }) => names,

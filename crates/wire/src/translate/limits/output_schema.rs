@@ -55,7 +55,7 @@ pub(super) fn fit(output: &mut OutputShape<'_>, losses: &mut Losses) {
     for keyword in lost {
         let name = format!("{}.{keyword}", losses.name(Feature::JsonSchema));
         let limit = "an output schema without this keyword";
-        losses.exceed(Feature::JsonSchema, &name, limit);
+        losses.report_beyond(Feature::JsonSchema, &name, limit);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use llm_router_domain::format::Format;
 
-use super::{Limits, Target};
+use super::{Destination, TargetLimits};
 use crate::translate::capability::{ClaudeThinking, claude};
 use crate::translate::json::Json;
 use crate::translate::neutral::{Message, NeutralRequest, Part, PartKind, Role, Tool};
@@ -15,8 +15,8 @@ const CONTINUE: &str = "Continue.";
 /// Fits the end of a conversation and its cache markers.
 pub(super) fn fit(
     request: &mut NeutralRequest<'_>,
-    target: Target<'_>,
-    limits: &Limits,
+    target: Destination<'_>,
+    limits: &TargetLimits,
     losses: &mut Losses,
 ) {
     if limits.trims_prefill {
@@ -80,7 +80,7 @@ fn fit_prefill(request: &mut NeutralRequest<'_>, model: &str, losses: &mut Losse
     let knows = claude(model);
     if !knows.prefill {
         let field = losses.name(Feature::Prefill);
-        losses.exceed(Feature::Prefill, field, "the model begins its turns itself");
+        losses.report_beyond(Feature::Prefill, field, "the model begins its turns itself");
         request.messages.push(Message {
             role: Role::User,
             parts: vec![Part::text(CONTINUE.into())],
@@ -130,7 +130,7 @@ fn fit_markers(request: &mut NeutralRequest<'_>, most: usize, losses: &mut Losse
         **marker = None;
     }
     let limit = format!("at most {most} markers");
-    losses.exceed(
+    losses.report_beyond(
         Feature::CacheControl,
         losses.name(Feature::CacheControl),
         &limit,

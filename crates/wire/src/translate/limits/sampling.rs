@@ -5,7 +5,7 @@
 use llm_router_domain::format::Format;
 use serde_json::Number;
 
-use super::{Limits, Target};
+use super::{Destination, TargetLimits};
 use crate::translate::capability::{
     OpenAiThinking, gemini_takes_penalties, openai_takes_parallel_tools, openai_takes_stops,
     openai_thinking,
@@ -18,8 +18,8 @@ use crate::translate::reasoning::openai_model_thinks;
 /// Fits the settings of sampling.
 pub(super) fn fit(
     request: &mut NeutralRequest<'_>,
-    target: Target<'_>,
-    limits: &Limits,
+    target: Destination<'_>,
+    limits: &TargetLimits,
     losses: &mut Losses,
 ) {
     forget_what_asks_nothing(&mut request.sampling, target.format);
@@ -53,8 +53,8 @@ fn forget_what_asks_nothing(sampling: &mut Sampling<'_>, to: Format) {
 
 fn fit_ceiling(
     sampling: &mut Sampling<'_>,
-    target: Target<'_>,
-    limits: &Limits,
+    target: Destination<'_>,
+    limits: &TargetLimits,
     losses: &mut Losses,
 ) {
     let Some(asked) = sampling.max_tokens else {
@@ -69,30 +69,30 @@ fn fit_ceiling(
     let bound = if fitted < asked { "most" } else { "least" };
     let limit = format!("at {bound} {fitted} tokens of output");
     let name = target.ceiling.unwrap_or(losses.name(Feature::MaxTokens));
-    losses.exceed(Feature::MaxTokens, name, &limit);
+    losses.report_beyond(Feature::MaxTokens, name, &limit);
 }
 
-fn fit_stops(sampling: &mut Sampling<'_>, limits: &Limits, losses: &mut Losses) {
+fn fit_stops(sampling: &mut Sampling<'_>, limits: &TargetLimits, losses: &mut Losses) {
     let before = sampling.stop.len();
     if limits.refuses_blank_stops {
         sampling.stop.retain(|text| !text.trim().is_empty());
     }
     if sampling.stop.len() < before {
         let limit = "no text of white space alone";
-        losses.exceed(Feature::Stop, losses.name(Feature::Stop), limit);
+        losses.report_beyond(Feature::Stop, losses.name(Feature::Stop), limit);
     }
     if let Some(most) = limits.stops.filter(|most| sampling.stop.len() > *most) {
         sampling.stop.truncate(most);
         let limit = format!("at most {most} texts");
-        losses.exceed(Feature::Stop, losses.name(Feature::Stop), &limit);
+        losses.report_beyond(Feature::Stop, losses.name(Feature::Stop), &limit);
     }
 }
 
-fn fit_openai(request: &mut NeutralRequest<'_>, target: Target<'_>, losses: &mut Losses) {
+fn fit_openai(request: &mut NeutralRequest<'_>, target: Destination<'_>, losses: &mut Losses) {
     const LIMIT: &str = "the model has no such parameter";
     let model = target.model;
     let sampling = &mut request.sampling;
-    let mut lose = |feature| losses.exceed(feature, losses.name(feature), LIMIT);
+    let mut lose = |feature| losses.report_beyond(feature, losses.name(feature), LIMIT);
     // Responses have no texts to stop at: their writer reports them.
     let chat = target.format == Format::OpenAiChat;
     if chat && !sampling.stop.is_empty() && !openai_takes_stops(model) {
@@ -119,14 +119,19 @@ fn fit_openai(request: &mut NeutralRequest<'_>, target: Target<'_>, losses: &mut
     }
 }
 
-fn fit_gemini(sampling: &mut Sampling<'_>, model: &str, limits: &Limits, losses: &mut Losses) {
+fn fit_gemini(
+    sampling: &mut Sampling<'_>,
+    model: &str,
+    limits: &TargetLimits,
+    losses: &mut Losses,
+) {
     if !gemini_takes_penalties(model) {
         for (feature, penalty) in [
             (Feature::FrequencyPenalty, &mut sampling.frequency_penalty),
             (Feature::PresencePenalty, &mut sampling.presence_penalty),
         ] {
             if penalty.take().is_some() {
-                losses.exceed(
+                losses.report_beyond(
                     feature,
                     losses.name(feature),
                     "the model takes no penalties",
@@ -139,13 +144,13 @@ fn fit_gemini(sampling: &mut Sampling<'_>, model: &str, limits: &Limits, losses:
         && let Some(short) = seed.and_then(shorten_seed)
     {
         sampling.seed = Some(short.into());
-        losses.exceed(Feature::Seed, losses.name(Feature::Seed), "32 bits");
+        losses.report_beyond(Feature::Seed, losses.name(Feature::Seed), "32 bits");
     }
     if let Some(most) = limits.choices
         && sampling.choices.is_some_and(|choices| choices > most)
     {
         let limit = format!("at most {most} answers");
-        losses.exceed(Feature::Choices, losses.name(Feature::Choices), &limit);
+        losses.report_beyond(Feature::Choices, losses.name(Feature::Choices), &limit);
     }
 }
 

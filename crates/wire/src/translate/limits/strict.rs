@@ -1,7 +1,7 @@
 //! Leaves out `strict` where the target doesn't take the schema with it: for tools and for the answer.
 //! It must not change a schema.
 
-use super::Limits;
+use super::TargetLimits;
 use super::output_schema::has_refused_keyword;
 use super::schema_walk::{each_schema, has_type, is_closed};
 use super::table::StrictSchemas;
@@ -25,7 +25,7 @@ const COMBINATORS: [&str; 9] = [
 const LIMIT: &str = "a schema in the subset that can be kept to strictly";
 
 /// Fits `strict` of every tool and of the answer.
-pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &Limits, losses: &mut Losses) {
+pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &TargetLimits, losses: &mut Losses) {
     for tool in &mut request.tools {
         if let Tool::Function(function) = tool
             && function.strict == Some(true)
@@ -33,7 +33,7 @@ pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &Limits, losses: &mu
             && limits.strict_schemas.refuses(schema)
         {
             function.strict = None;
-            losses.exceed(Feature::ToolStrict, losses.name(Feature::ToolStrict), LIMIT);
+            losses.report_beyond(Feature::ToolStrict, losses.name(Feature::ToolStrict), LIMIT);
         }
     }
     // Anthropic has no other output than a strict one.
@@ -44,7 +44,7 @@ pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &Limits, losses: &mu
     {
         *strict = None;
         let name = format!("{}.strict", losses.name(Feature::JsonSchema));
-        losses.exceed(Feature::JsonSchema, &name, LIMIT);
+        losses.report_beyond(Feature::JsonSchema, &name, LIMIT);
     }
 }
 

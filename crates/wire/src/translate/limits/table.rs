@@ -1,4 +1,4 @@
-//! The table of what each target takes, with the place that each figure comes from. It must not
+//! The table of each target's limits, with the place that each figure comes from. It must not
 //! change requests.
 //!
 //! A limit stands here only if the provider is known to refuse what is beyond it: whatever a
@@ -11,9 +11,9 @@ use llm_router_domain::format::Format;
 use crate::translate::options::ChatDialect;
 use crate::translate::tool_id::{Alphabet, Spelling};
 
-/// What a target takes, whatever the model. A limit that is `None` isn't known to exist.
+/// Limits of a target, whatever the model. A limit that is `None` isn't known to exist.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct TargetLimits {
     title: &'static str,
     /// Ids of tool calls.
     pub(crate) call_id: Spelling,
@@ -74,7 +74,7 @@ const NAME: Spelling = Spelling {
     alphabet: Alphabet::Plain,
 };
 
-static OPENAI_CHAT: Limits = Limits {
+static OPENAI_CHAT: TargetLimits = TargetLimits {
     title: "OpenAI chat",
     call_id: Spelling {
         most: Some(40),
@@ -99,7 +99,7 @@ static OPENAI_CHAT: Limits = Limits {
     trims_prefill: false,
 };
 
-static OPENAI_RESPONSES: Limits = Limits {
+static OPENAI_RESPONSES: TargetLimits = TargetLimits {
     title: "OpenAI responses",
     call_id: Spelling {
         most: Some(64),
@@ -110,7 +110,7 @@ static OPENAI_RESPONSES: Limits = Limits {
     ..OPENAI_CHAT
 };
 
-static COMPATIBLE: Limits = Limits {
+static COMPATIBLE: TargetLimits = TargetLimits {
     title: "compatible servers",
     call_id: ANY_LENGTH,
     user: Some(128),
@@ -122,7 +122,7 @@ static COMPATIBLE: Limits = Limits {
     ..OPENAI_CHAT
 };
 
-static ANTHROPIC: Limits = Limits {
+static ANTHROPIC: TargetLimits = TargetLimits {
     title: "Anthropic",
     call_id: Spelling {
         most: None,
@@ -151,7 +151,7 @@ static ANTHROPIC: Limits = Limits {
 };
 
 /// The limits of Gemini.
-pub(crate) static GEMINI: Limits = Limits {
+pub(crate) static GEMINI: TargetLimits = TargetLimits {
     title: "Gemini",
     call_id: ANY_LENGTH,
     tool_name: Spelling {
@@ -196,7 +196,7 @@ pub(crate) static GEMINI: Limits = Limits {
 };
 
 /// Returns the limits of a format in a dialect.
-pub(crate) const fn limits(format: Format, dialect: ChatDialect) -> &'static Limits {
+pub(crate) const fn limits(format: Format, dialect: ChatDialect) -> &'static TargetLimits {
     match (format, dialect) {
         (Format::OpenAiChat, ChatDialect::OpenAi) => &OPENAI_CHAT,
         (Format::OpenAiChat, ChatDialect::Compatible) => &COMPATIBLE,
@@ -207,7 +207,7 @@ pub(crate) const fn limits(format: Format, dialect: ChatDialect) -> &'static Lim
 }
 
 /// The columns of the documentation.
-static COLUMNS: [&Limits; 5] = [
+static COLUMNS: [&TargetLimits; 5] = [
     &OPENAI_CHAT,
     &COMPATIBLE,
     &OPENAI_RESPONSES,
@@ -216,28 +216,28 @@ static COLUMNS: [&Limits; 5] = [
 ];
 
 /// A line of the documentation: the limit, what becomes of what is beyond it, and its source.
-struct Row {
+struct LimitRow {
     name: &'static str,
-    cell: fn(&Limits) -> String,
+    cell: fn(&TargetLimits) -> String,
     beyond: &'static str,
     source: &'static str,
 }
 
 /// The lines of the documentation.
-static ROWS: [Row; 17] = [
-    Row {
+static ROWS: [LimitRow; 17] = [
+    LimitRow {
         name: "id of a tool call",
         cell: |limits| limits.call_id.describe(),
         beyond: "shortened with a hash, alike at call and result",
         source: "OpenAI's errors (\"maximum length 40\", for `call_id` 64); Anthropic's `^[a-zA-Z0-9_-]+$`",
     },
-    Row {
+    LimitRow {
         name: "name of a tool",
         cell: |limits| limits.tool_name.describe(),
         beyond: "mapped with a hash, and mapped back in the answer",
         source: "`openai` types; Anthropic's error (`^[a-zA-Z0-9_-]{1,128}$`); Gemini's error (\"a maximum length of 64\")",
     },
-    Row {
+    LimitRow {
         name: "end user",
         cell: |limits| {
             let length = at_most(limits.user, " characters");
@@ -250,13 +250,13 @@ static ROWS: [Row; 17] = [
         beyond: "a stable hash, named; strict: 400; the ledger keeps the whole",
         source: "OpenAI's and Anthropic's errors and API reference (64; 256); OpenRouter, Zhipu (128)",
     },
-    Row {
+    LimitRow {
         name: "number of tools",
         cell: |limits| at_most(limits.tools, ""),
         beyond: "those in use and the first ones stay, named; strict: 400",
         source: "OpenAI's error (\"maximum length 128\"); `google-genai` types (512)",
     },
-    Row {
+    LimitRow {
         name: "top of a tool's schema",
         cell: |limits| {
             let plain = limits.plain_tool_schema;
@@ -269,13 +269,13 @@ static ROWS: [Row; 17] = [
         beyond: "`properties` added, `$ref` and `allOf` resolved; alternatives merged, described and named; strict: 400",
         source: "OpenAI's errors (\"object schema missing properties\", \"must have type 'object' and not have 'oneOf'/'anyOf'…\"); Anthropic's error",
     },
-    Row {
+    LimitRow {
         name: "arrays in a tool's schema",
         cell: |limits| choose(limits.array_items, "with `items`", "–"),
         beyond: "`items: {}` added",
         source: "OpenAI's and Gemini's errors (\"array schema missing items\", \"items: missing field\")",
     },
-    Row {
+    LimitRow {
         name: "schema of a `strict` tool or answer",
         cell: |limits| {
             match limits.strict_schemas {
@@ -290,13 +290,13 @@ static ROWS: [Row; 17] = [
         beyond: "`strict` left out and named",
         source: "OpenAI and Claude: \"Structured outputs\"",
     },
-    Row {
+    LimitRow {
         name: "output schema",
         cell: |limits| choose(limits.closed_output, "closed objects, no bounds", "–"),
         beyond: "closed; bounds moved into descriptions and named; strict: 400",
         source: "`transform_schema` of the `anthropic` SDK",
     },
-    Row {
+    LimitRow {
         name: "texts to stop at",
         cell: |limits| {
             let count = at_most(limits.stops, "");
@@ -309,7 +309,7 @@ static ROWS: [Row; 17] = [
         beyond: "the first ones stay, named; strict: 400",
         source: "`openai` types (4); Gemini API, \"GenerationConfig\" (5)",
     },
-    Row {
+    LimitRow {
         name: "least ceiling of output",
         cell: |limits| match limits.least_output {
             0 => "–".to_owned(),
@@ -318,43 +318,43 @@ static ROWS: [Row; 17] = [
         beyond: "raised, named; strict: 400",
         source: "OpenAI's error (\"Expected a value >= 16\")",
     },
-    Row {
+    LimitRow {
         name: "answers to one request",
         cell: |limits| at_most(limits.choices, ""),
         beyond: "400",
         source: "Gemini API, \"GenerationConfig\"",
     },
-    Row {
+    LimitRow {
         name: "seed",
         cell: |limits| choose(limits.short_seed, "32 bits", "–"),
         beyond: "its last 31 bits, named; strict: 400",
         source: "Gemini API, \"GenerationConfig\" (int32)",
     },
-    Row {
+    LimitRow {
         name: "prompt-cache markers",
         cell: |limits| at_most(limits.cache_markers, ""),
         beyond: "the first and the last three stay, named",
         source: "Claude: \"Prompt caching\"",
     },
-    Row {
+    LimitRow {
         name: "images as data",
         cell: |limits| names(limits.images),
         beyond: "`image/jpg` and the like, and types that the bytes contradict, are corrected; others: 400",
         source: "OpenAI: \"Images and vision\"; `anthropic` types; Gemini: \"Image understanding\"",
     },
-    Row {
+    LimitRow {
         name: "documents as data",
         cell: |limits| names(limits.files),
         beyond: "JSON, YAML, scripts and the like become text; others: 400",
         source: "`anthropic` types; Gemini: \"Document understanding\"",
     },
-    Row {
+    LimitRow {
         name: "end of what the assistant begins",
         cell: |limits| choose(limits.trims_prefill, "no white space", "–"),
         beyond: "trimmed",
         source: "Anthropic's error (\"final assistant content cannot end with trailing whitespace\")",
     },
-    Row {
+    LimitRow {
         name: "description of a tool",
         cell: |_| "–".to_owned(),
         beyond: "sent as it is",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::Limits;
+use super::TargetLimits;
 use super::schema_walk::{each_schema, has_type};
 use crate::json;
 use crate::translate::json::{Json, Object};
@@ -25,7 +25,7 @@ const LONGEST_MERGED: usize = 64 * 1024;
 const MOST_MERGES: usize = 512;
 
 /// Fits the schema of every tool.
-pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &Limits, losses: &mut Losses) {
+pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &TargetLimits, losses: &mut Losses) {
     let mut merges = MOST_MERGES;
     for (at, tool) in request.tools.iter_mut().enumerate() {
         if let Tool::Function(function) = tool {
@@ -38,7 +38,7 @@ pub(super) fn fit(request: &mut NeutralRequest<'_>, limits: &Limits, losses: &mu
 fn fit_top(
     function: &mut Function<'_>,
     at: usize,
-    limits: &Limits,
+    limits: &TargetLimits,
     merges: &mut usize,
     losses: &mut Losses,
 ) {
@@ -73,7 +73,7 @@ fn fit_top(
         let name = losses.name(Feature::ToolSchema);
         let name = name.replacen("tools", &format!("tools[{at}]"), 1);
         let limit = "an object at the top of the schema, without alternatives";
-        losses.exceed(Feature::ToolSchema, &name, limit);
+        losses.report_beyond(Feature::ToolSchema, &name, limit);
     }
     function.schema = Some(Json::Object(merged.into_object()));
 }
@@ -330,7 +330,7 @@ fn resolve<'a>(root: &Object<'a>, pointer: &str) -> Option<Object<'a>> {
     at.into_object()
 }
 
-fn fit_arrays(function: &mut Function<'_>, limits: &Limits) {
+fn fit_arrays(function: &mut Function<'_>, limits: &TargetLimits) {
     if !limits.array_items {
         return;
     }
