@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 use llm_router_domain::format::Endpoint;
 use llm_router_domain::refusal::RefusedBy;
+use llm_router_domain::retry::AccountError;
 use llm_router_wire::request::HeadError;
 use llm_router_wire::translate::TranslateError;
 use serde_json::Value;
@@ -237,6 +238,21 @@ impl ApiError {
         Self {
             final_answer: true,
             ..Self::new(status, "upstream_error", message)
+        }
+    }
+
+    /// The last candidate refused the router's own credential, or its account has no money left.
+    pub(crate) fn provider_auth(provider: &str, account: AccountError) -> Self {
+        let why = match account {
+            AccountError::Credential => "refused the router's credential",
+            AccountError::OutOfMoney => {
+                "refused the request: the router's account there has no money left"
+            }
+        };
+        let message = format!("{provider} {why}. Tell the operator of this router.");
+        Self {
+            final_answer: true,
+            ..Self::new(502, "provider_auth", message)
         }
     }
 

@@ -14,6 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::proxy::attempt;
 use crate::proxy::context::Context;
 use crate::proxy::gateway::Gateway;
+use crate::proxy::response::keep_alive;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -41,6 +42,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
+        keep_alive::arm(ctx)?;
         let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
         else {
             return Error::err_in(ErrorType::InternalError);

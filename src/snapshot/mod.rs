@@ -270,7 +270,7 @@ pub(crate) mod testing {
 
     use std::time::Duration;
 
-    use config::{HealthCheck, OnDisconnect, Timeouts};
+    use config::{HealthCheck, OnDisconnect, Timeouts, UsageChunk};
     use llm_router_domain::balance::{PoolMember, Strategy};
     use llm_router_domain::format::Compat;
     use llm_router_domain::key::KeyHasher;
@@ -320,6 +320,7 @@ pub(crate) mod testing {
                 timeouts: Timeouts {
                     connect: second,
                     first_byte: second,
+                    first_byte_plain: None,
                     idle: second,
                     total: second,
                     drain: second,
@@ -334,6 +335,7 @@ pub(crate) mod testing {
                 ca_file: None,
                 http2: Http2::Never,
                 on_disconnect: OnDisconnect::Cancel,
+                usage_chunk: UsageChunk::OnRequest,
                 price_from: config::PriceFrom::Table,
                 compat: Compat::Lenient,
                 headers: vec![("x-extra".to_owned(), "1".into())],

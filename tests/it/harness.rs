@@ -117,7 +117,7 @@ impl GatewayBuilder {
             json!({
                 "id": id, "type": kind, "base_url": base_url, "api_key": "${CREDENTIAL}",
                 "forward_headers": ["x-mock-*"],
-                "timeouts": { "connect": "2s", "first_byte": "2s", "idle": "2s" },
+                "timeouts": { "connect": "2s", "first_byte": "2s", "first_byte_plain": "2s", "idle": "2s" },
             }),
         )
     }

@@ -16,6 +16,7 @@ mod postgres;
 
 mod admin;
 mod admin_connections;
+mod answers;
 mod bodies;
 mod broadcast;
 mod budget_bounds;

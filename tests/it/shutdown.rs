@@ -42,7 +42,8 @@ async fn what_is_not_done_in_the_drain_time_is_ended_and_told_of() {
     let mock = mock().await;
     let builder = priced_gateway(&mock)
         .set("/server/drain_timeout", "2s".into())
-        .set("/providers/0/timeouts/first_byte", "60s".into());
+        .set("/providers/0/timeouts/first_byte", "60s".into())
+        .set("/providers/0/timeouts/first_byte_plain", "60s".into());
     let mut gateway = builder.run().await;
     let headers = [("x-mock-token-delay", "100ms"), ("x-mock-tokens", "2000")];
     let body = chat_body("up/mock-gpt", true);

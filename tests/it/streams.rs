@@ -183,7 +183,7 @@ async fn a_stream_that_breaks_ends_with_an_error_event() {
 async fn an_error_event_of_the_provider_is_passed_on() {
     let mock = mock().await;
     let gateway = gateway().provider("up", &mock).run().await;
-    for headers in [[("x-mock-error-event", "1")], [("x-mock-error-after", "3")]] {
+    for headers in [[("x-mock-error-after", "2")], [("x-mock-error-after", "3")]] {
         let answer = gateway.chat_stream("mock-gpt", &headers).await;
         let text = String::from_utf8(answer.body).unwrap();
         assert_eq!(answer.status, 200);

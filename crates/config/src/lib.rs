@@ -41,7 +41,7 @@ pub use load::{DEFAULT_FILE, Loaded, load, load_text, schema};
 pub use mask::MASK;
 pub use model::{AnswersAs, Deployment, Model};
 pub use owner::Owner;
-pub use provider::{HealthCheck, Http2, OnDisconnect, PriceFrom, Provider, Timeouts};
+pub use provider::{HealthCheck, Http2, OnDisconnect, PriceFrom, Provider, Timeouts, UsageChunk};
 pub use provider_object::check_provider;
 pub use report::{Problem, Report, Severity};
 pub use restart::RestartOnlySettings;

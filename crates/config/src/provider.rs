@@ -53,6 +53,8 @@ pub struct Provider {
     pub http2: Http2,
     /// Treatment of a stream whose client has disconnected.
     pub on_disconnect: OnDisconnect,
+    /// Usage chunks at the end of its chat streams.
+    pub usage_chunk: UsageChunk,
     /// Figure that its answers are billed by.
     pub price_from: PriceFrom,
     /// Treatment of what it doesn't take.
@@ -78,8 +80,10 @@ pub struct Provider {
 pub struct Timeouts {
     /// To open a connection.
     pub connect: Duration,
-    /// From the end of the request to the first byte of the answer.
+    /// From the end of the request to the first byte of a streamed answer.
     pub first_byte: Duration,
+    /// The same for an answer that isn't streamed; `None`: only [`Self::total`] limits it.
+    pub first_byte_plain: Option<Duration>,
     /// Between two parts of the answer.
     pub idle: Duration,
     /// For all of it, from the first attempt's start.
@@ -125,6 +129,19 @@ pub enum OnDisconnect {
     Cancel,
     /// Read it to its end, for at most timeouts.drain, so that its usage is known.
     Drain,
+}
+
+/// Usage chunk at the end of a provider's chat streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageChunk {
+    /// It is sent on request, by the field `stream_options`, which is added to every request.
+    #[default]
+    OnRequest,
+    /// It is always sent; the field is not added.
+    Always,
+    /// It is never sent, and the field is not added; the usage of streams is estimated.
+    Never,
 }
 
 /// Figure that the answers of a provider are billed by.
@@ -180,6 +197,9 @@ pub(crate) struct RawProvider {
     /// translated into chat completions.
     #[serde(default = "yes")]
     responses: bool,
+    /// The usage chunk at the end of a chat stream.
+    #[serde(default)]
+    usage_chunk: UsageChunk,
     /// Figure that its answers are billed by. Default: reported for OpenRouter, table for others.
     price_from: Option<PriceFrom>,
     /// Treatment of what the provider doesn't take: fields that its format can't express, values
@@ -222,8 +242,11 @@ pub(crate) struct RawProvider {
 struct RawTimeouts {
     /// To open a connection. Default: 3s.
     connect: Option<Text<TimeSpan>>,
-    /// From the end of the request to the first byte of the answer. Default: 60s.
+    /// From the end of the request to the first byte of a streamed answer. Default: 60s.
     first_byte: Option<Text<TimeSpan>>,
+    /// The same for an answer that isn't streamed: its first byte comes when the model has written
+    /// all of it. Default: no limit but total.
+    first_byte_plain: Option<Text<TimeSpan>>,
     /// Between two parts of the answer. Default: 120s.
     idle: Option<Text<TimeSpan>>,
     /// For the whole answer. Default: 10m.
@@ -344,6 +367,7 @@ impl RawProvider {
             ca_file: self.ca_file.map(|file| file.0),
             http2: self.http2,
             on_disconnect: self.on_disconnect,
+            usage_chunk: self.usage_chunk,
             price_from,
             compat: self.compat,
             headers: check_headers(self.headers, &at.field("headers"), diagnostics),
@@ -458,7 +482,12 @@ impl RawTimeouts {
             }
             span.0
         };
+        let first_byte_plain = self.first_byte_plain.map(|given| {
+            let longest = total.0.as_secs();
+            part("first_byte_plain", Some(given), longest)
+        });
         Timeouts {
+            first_byte_plain,
             connect: part("connect", self.connect, 3),
             first_byte: part("first_byte", self.first_byte, 60),
             idle: part("idle", self.idle, 120),

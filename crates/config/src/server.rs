@@ -39,6 +39,8 @@ pub struct Server {
     pub header_timeout: Duration,
     /// The longest pause of a client that sends a body.
     pub body_timeout: Duration,
+    /// Longest wait of a client for the head of a streamed answer, and time between two comments then.
+    pub keep_alive: Duration,
     /// The most connections of one client address at a time; `None`: any number.
     pub max_connections_per_address: Option<NonZeroU32>,
     /// The proxies whose `x-forwarded-for` is believed.
@@ -96,6 +98,9 @@ pub(crate) struct RawServer {
     header_timeout: RestartOnly<Text<TimeSpan>>,
     /// The longest pause of a client that sends a request's body.
     body_timeout: Text<TimeSpan>,
+    /// The longest that a streamed answer keeps its client waiting for its head. Then 200 is sent, and
+    /// a comment as often as this, until the first content comes or every candidate has failed.
+    keep_alive: Text<TimeSpan>,
     /// The most connections that one client address (for IPv6, one /64 network) may have open at a
     /// time; each HTTP/2 stream counts as one. More are answered with 429 and closed. Default: no
     /// limit. Behind a load balancer all clients share its address.
@@ -135,6 +140,7 @@ impl Default for RawServer {
             upgrade_socket: RestartOnly::new(None),
             header_timeout: RestartOnly::new(seconds(10)),
             body_timeout: seconds(60),
+            keep_alive: seconds(15),
             max_connections_per_address: RestartOnly::new(None),
             trusted_proxies: Items::default(),
             threads: RestartOnly::new(None),
@@ -185,6 +191,7 @@ impl RawServer {
                     require_nonzero(span.0, &path("header_timeout"), diagnostics)
                 }),
             body_timeout: require_nonzero(self.body_timeout.0, &path("body_timeout"), diagnostics),
+            keep_alive: require_nonzero(self.keep_alive.0, &path("keep_alive"), diagnostics),
             max_connections_per_address: self.max_connections_per_address.check(
                 &path("max_connections_per_address"),
                 restart,

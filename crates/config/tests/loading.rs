@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use llm_router_config::{
     AnswersAs, Config, CounterUrl, Environment, Http2, NamePattern, OnDisconnect, StoreUrl,
-    Strategy, Target, load, load_text, schema,
+    Strategy, Target, UsageChunk, load, load_text, schema,
 };
 use llm_router_domain::budget::Period;
 use llm_router_domain::format::Compat;
@@ -56,6 +56,7 @@ fn an_empty_file_has_the_defaults() {
         assert_eq!(server.upgrade_drain_timeout, Duration::from_secs(900));
         assert_eq!(server.header_timeout, Duration::from_secs(10));
         assert_eq!(server.body_timeout, Duration::from_secs(60));
+        assert_eq!(server.keep_alive, Duration::from_secs(15));
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8001");
         assert!(!config.admin.metrics_public && config.routing.enabled);
         assert_eq!(config.routing.toggle.delay, Duration::from_secs(10));
@@ -95,6 +96,7 @@ fn a_provider_has_defaults_by_its_type() {
     assert_eq!(first.models, PatternList::new(["*"]));
     assert_eq!(first.timeouts.connect, Duration::from_secs(3));
     assert_eq!(first.timeouts.first_byte, Duration::from_secs(60));
+    assert_eq!(first.timeouts.first_byte_plain, None);
     assert_eq!(first.timeouts.idle, Duration::from_secs(120));
     assert_eq!(first.timeouts.total, Duration::from_secs(600));
     assert!(first.credential.is_none() && first.enabled && first.settings.responses);
@@ -104,6 +106,7 @@ fn a_provider_has_defaults_by_its_type() {
     assert_eq!(check.timeout, Duration::from_secs(5));
     assert_eq!((check.unhealthy_after, check.healthy_after), (3, 1));
     assert_eq!(config(text).providers[1].health_check.path, "/v1/models");
+    assert_eq!(first.usage_chunk, UsageChunk::OnRequest);
     assert_eq!(
         (first.http2, first.on_disconnect, first.compat),
         (Http2::Never, OnDisconnect::Cancel, Compat::Lenient)
@@ -118,7 +121,8 @@ fn what_a_provider_says_is_kept() {
     base_url: http://[::1]:8100/v1
     api_key: ${K}
     models: [llama, 'qwen-*']
-    timeouts: { total: 30s }
+    timeouts: { total: 30s, first_byte_plain: 20s }
+    usage_chunk: always
     health_check: { interval: 2s }
     http2: always
     on_disconnect: drain
@@ -138,6 +142,9 @@ fn what_a_provider_says_is_kept() {
     assert_eq!(provider.timeouts.first_byte, Duration::from_secs(30));
     assert_eq!(provider.timeouts.idle, Duration::from_secs(30));
     assert_eq!(provider.timeouts.connect, Duration::from_secs(3));
+    let plain = provider.timeouts.first_byte_plain;
+    assert_eq!(plain, Some(Duration::from_secs(20)));
+    assert_eq!(provider.usage_chunk, UsageChunk::Always);
     let check = &provider.health_check;
     let interval = Duration::from_secs(2);
     assert_eq!(

@@ -19,9 +19,12 @@ pub enum AttemptResult {
     NoConnection,
     /// The connection broke before the first byte of the answer, or before any content.
     CutEarly,
+    /// The answer is none: it is empty, it ended before its first content, or it isn't what was
+    /// asked for.
+    NoAnswer,
     /// No byte came before the first-byte timeout.
     SilentEarly,
-    /// The status was a success, but the first event is an error of this kind.
+    /// The status was a success, but an error of this kind came before any content.
     ErrorFirst(StreamErrorKind),
     /// The answer broke off, timed out or turned into an error after content had come.
     BrokenLate,
@@ -31,16 +34,28 @@ pub enum AttemptResult {
     Status {
         /// The status.
         status: u16,
-        /// True if the body says that a spend limit is reached (see [`is_spend_limit`]).
-        spend_limit: bool,
+        /// Set if it is our credential or account that the provider refuses.
+        account: Option<AccountError>,
         /// True if the headers name a time to wait (see [`retry_after`]).
         hinted: bool,
     },
 }
 
-/// Kind of an error event in a stream.
+/// Reason for which a provider refuses the router's own credential or account. It is no concern of
+/// the client's, who is never shown the provider's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountError {
+    /// The credential is wrong, or it may not be used for this.
+    Credential,
+    /// The account has no money left, or has reached a limit of its spending.
+    OutOfMoney,
+}
+
+/// Kind of an error in an answer whose status is a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamErrorKind {
+    /// Our credential or account.
+    Account(AccountError),
     /// Overload of the deployment or a rate limit.
     Overload,
     /// The request is invalid.
@@ -88,9 +103,12 @@ pub enum HealthReport {
     Refused(Option<Duration>),
 }
 
-/// Rest of a deployment whose spend limit is reached. The limit may last for weeks, but the
-/// operator may raise it at any time.
-pub const SPEND_LIMIT_REST: Duration = Duration::from_secs(3_600);
+/// Rest of a deployment whose account has no money left. That may last for weeks, but the operator
+/// may pay or raise the limit at any time.
+pub const OUT_OF_MONEY_REST: Duration = Duration::from_secs(3_600);
+
+/// Rest of a deployment that refuses our credential.
+pub const CREDENTIAL_REST: Duration = Duration::from_secs(60);
 
 impl AttemptResult {
     /// The table.
@@ -100,19 +118,21 @@ impl AttemptResult {
     /// | content or a complete answer arrived | done | good |
     /// | the client disconnected | done | nothing |
     /// | no connection; broken or silent before content | next candidate | failed |
-    /// | error event first: rate limit, overload | next candidate | refused |
-    /// | error event first: the request's fault | passed on | good |
-    /// | error event first: anything else | next candidate | failed |
+    /// | no answer: empty, HTML, not what was asked for, a stream that ended before content | next candidate | failed |
+    /// | an error before content: rate limit, overload | next candidate | refused |
+    /// | an error before content: the request's fault | passed on | good |
+    /// | an error before content: our credential or account | next candidate; of the last one 502 `provider_auth` | as below |
+    /// | an error before content: anything else | next candidate | failed |
     /// | broken, silent or an error after content | stream ends with an error | failed |
     /// | out of time | passed on as 504 | failed |
-    /// | 429, spend limit reached, no time named | passed on | refused for an hour |
-    /// | 402 | passed on | refused for an hour |
+    /// | 401, 403, 400 that refuses the key | next candidate; of the last one 502 `provider_auth` | refused for a minute |
+    /// | 402, or a code that says the account is out of money | next candidate; of the last one 502 `provider_auth` | refused as headers say, else for an hour |
+    /// | 403 with a code for content, region or policy | passed on | good |
     /// | 429 else | next candidate | refused as headers say |
     /// | 408, 5xx (529 too) with a time named | next candidate | refused as headers say |
     /// | 408, 5xx (529 too) else | next candidate | failed |
     /// | 409 | next candidate | good |
-    /// | 401 | passed on | failed: it is our credential |
-    /// | 3xx | next candidate | failed: redirects are not followed |
+    /// | 3xx, 6xx and above | next candidate | failed: redirects are not followed |
     /// | any other 4xx | passed on | good |
     ///
     /// `x-should-retry` is not heeded: it is about asking the same provider again, and another
@@ -126,51 +146,72 @@ impl AttemptResult {
             Self::ClientGone => (Done, Unknown),
             Self::NoConnection
             | Self::CutEarly
+            | Self::NoAnswer
             | Self::SilentEarly
             | Self::ErrorFirst(StreamErrorKind::Deployment) => (NextCandidate, Failed),
+            Self::ErrorFirst(StreamErrorKind::Account(account)) => {
+                (NextCandidate, Refused(Some(account.rest())))
+            }
             Self::ErrorFirst(StreamErrorKind::Overload) => (NextCandidate, Refused(None)),
             Self::ErrorFirst(StreamErrorKind::Request) => (PassOn, Good),
             Self::BrokenLate => (EndStream, Failed),
             Self::OutOfTime => (PassOn, Failed),
             Self::Status {
-                status,
-                spend_limit,
-                hinted,
-            } => decide_by_status(status, spend_limit, hinted),
+                account: Some(AccountError::OutOfMoney),
+                hinted: true,
+                ..
+            } => (NextCandidate, Refused(None)),
+            Self::Status {
+                account: Some(account),
+                ..
+            } => (NextCandidate, Refused(Some(account.rest()))),
+            Self::Status { status, hinted, .. } => decide_by_status(status, hinted),
         };
         RetryDecision { next, health }
     }
 }
 
-const fn decide_by_status(
-    status: u16,
-    spend_limit: bool,
-    hinted: bool,
-) -> (NextStep, HealthReport) {
+const fn decide_by_status(status: u16, hinted: bool) -> (NextStep, HealthReport) {
     use HealthReport::{Failed, Good, Refused};
     use NextStep::{Done, NextCandidate, PassOn};
     match status {
         200..=299 => (Done, Good),
         300..=399 => (NextCandidate, Failed),
-        429 if spend_limit && !hinted => (PassOn, Refused(Some(SPEND_LIMIT_REST))),
-        402 => (PassOn, Refused(Some(SPEND_LIMIT_REST))),
+        401 => (NextCandidate, Refused(Some(CREDENTIAL_REST))),
+        402 => (NextCandidate, Refused(Some(OUT_OF_MONEY_REST))),
         429 => (NextCandidate, Refused(None)),
         408 | 500.. if hinted => (NextCandidate, Refused(None)),
         408 | 500.. => (NextCandidate, Failed),
         409 => (NextCandidate, Good),
-        401 => (PassOn, Failed),
         _ => (PassOn, Good),
     }
 }
 
-/// Returns true if an error's code or type says that an account's money is used up: a retry is of
-/// no use.
+/// Returns true if an error's code or type says that an account has no money left: a retry is of no
+/// use.
 #[must_use]
-pub fn is_spend_limit(code: &str) -> bool {
+pub fn is_out_of_money(code: &str) -> bool {
     matches!(
         code,
-        "enforced_spend_limit_reached" | "insufficient_quota" | "billing_hard_limit_reached"
+        "enforced_spend_limit_reached"
+            | "insufficient_quota"
+            | "billing_hard_limit_reached"
+            | "billing_not_active"
+            | "billing_error"
+            | "insufficient_balance"
+            | "insufficient_credits"
+            | "exceeded_current_quota_error"
+            | "Arrearage"
     )
+}
+
+impl AccountError {
+    const fn rest(self) -> Duration {
+        match self {
+            Self::Credential => CREDENTIAL_REST,
+            Self::OutOfMoney => OUT_OF_MONEY_REST,
+        }
+    }
 }
 
 impl StreamErrorKind {
@@ -178,33 +219,10 @@ impl StreamErrorKind {
     #[must_use]
     pub const fn from_status(status: u16) -> Self {
         match status {
+            401 => Self::Account(AccountError::Credential),
+            402 => Self::Account(AccountError::OutOfMoney),
             429 | 529 => Self::Overload,
             400 | 403 | 404 | 413 | 422 => Self::Request,
-            _ => Self::Deployment,
-        }
-    }
-
-    /// Returns the kind of error by the type, code or numeric status of an error event.
-    #[must_use]
-    pub fn from_code(code: &str) -> Self {
-        match code {
-            "rate_limit_error"
-            | "overloaded_error"
-            | "rate_limit_exceeded"
-            | "429"
-            | "529"
-            | "RESOURCE_EXHAUSTED" => Self::Overload,
-            "invalid_request_error"
-            | "not_found_error"
-            | "permission_error"
-            | "request_too_large"
-            | "context_length_exceeded"
-            | "INVALID_ARGUMENT"
-            | "400"
-            | "403"
-            | "404"
-            | "413"
-            | "422" => Self::Request,
             _ => Self::Deployment,
         }
     }
@@ -259,15 +277,15 @@ mod tests {
     fn status(status: u16) -> AttemptResult {
         AttemptResult::Status {
             status,
-            spend_limit: false,
+            account: None,
             hinted: false,
         }
     }
 
-    fn with(status: u16, spend_limit: bool, hinted: bool) -> AttemptResult {
+    fn with(status: u16, account: Option<AccountError>, hinted: bool) -> AttemptResult {
         AttemptResult::Status {
             status,
-            spend_limit,
+            account,
             hinted,
         }
     }
@@ -276,25 +294,39 @@ mod tests {
     fn the_table() {
         use HealthReport::{Failed, Good, Refused, Unknown};
         use NextStep::{Done, EndStream, NextCandidate, PassOn};
-        let hour = Refused(Some(SPEND_LIMIT_REST));
+        let hour = Refused(Some(OUT_OF_MONEY_REST));
+        let minute = Refused(Some(CREDENTIAL_REST));
+        let money = Some(AccountError::OutOfMoney);
+        let credential = Some(AccountError::Credential);
         for (ending, next, health) in [
             (AttemptResult::Answered, Done, Good),
             (AttemptResult::ClientGone, Done, Unknown),
             (AttemptResult::NoConnection, NextCandidate, Failed),
             (AttemptResult::CutEarly, NextCandidate, Failed),
+            (AttemptResult::NoAnswer, NextCandidate, Failed),
             (AttemptResult::SilentEarly, NextCandidate, Failed),
             (
-                AttemptResult::ErrorFirst(StreamErrorKind::from_code("overloaded_error")),
+                AttemptResult::ErrorFirst(StreamErrorKind::from_status(529)),
                 NextCandidate,
                 Refused(None),
             ),
             (
-                AttemptResult::ErrorFirst(StreamErrorKind::from_code("api_error")),
+                AttemptResult::ErrorFirst(StreamErrorKind::from_status(500)),
                 NextCandidate,
                 Failed,
             ),
             (
-                AttemptResult::ErrorFirst(StreamErrorKind::from_code("invalid_request_error")),
+                AttemptResult::ErrorFirst(StreamErrorKind::from_status(401)),
+                NextCandidate,
+                minute,
+            ),
+            (
+                AttemptResult::ErrorFirst(StreamErrorKind::Account(AccountError::OutOfMoney)),
+                NextCandidate,
+                hour,
+            ),
+            (
+                AttemptResult::ErrorFirst(StreamErrorKind::from_status(400)),
                 PassOn,
                 Good,
             ),
@@ -303,25 +335,30 @@ mod tests {
             (status(200), Done, Good),
             (status(302), NextCandidate, Failed),
             (status(400), PassOn, Good),
-            (status(401), PassOn, Failed),
-            (status(402), PassOn, hour),
+            (with(400, credential, false), NextCandidate, minute),
+            (status(401), NextCandidate, minute),
+            (with(401, credential, false), NextCandidate, minute),
+            (status(402), NextCandidate, hour),
+            (with(402, money, false), NextCandidate, hour),
             (status(403), PassOn, Good),
+            (with(403, credential, false), NextCandidate, minute),
             (status(404), PassOn, Good),
             (status(408), NextCandidate, Failed),
             (status(409), NextCandidate, Good),
             (status(413), PassOn, Good),
             (status(422), PassOn, Good),
             (status(429), NextCandidate, Refused(None)),
-            (with(429, true, false), PassOn, hour),
-            (with(429, true, true), NextCandidate, Refused(None)),
-            (with(429, false, true), NextCandidate, Refused(None)),
+            (with(429, money, false), NextCandidate, hour),
+            (with(429, money, true), NextCandidate, Refused(None)),
+            (with(429, None, true), NextCandidate, Refused(None)),
             (status(500), NextCandidate, Failed),
             (status(502), NextCandidate, Failed),
             (status(503), NextCandidate, Failed),
-            (with(503, false, true), NextCandidate, Refused(None)),
+            (with(503, None, true), NextCandidate, Refused(None)),
             (status(504), NextCandidate, Failed),
+            (status(999), NextCandidate, Failed),
             (status(529), NextCandidate, Failed),
-            (with(529, false, true), NextCandidate, Refused(None)),
+            (with(529, None, true), NextCandidate, Refused(None)),
         ] {
             assert_eq!(
                 ending.decision(),
@@ -332,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_spend_limits() {
+    fn codes_that_say_out_of_money() {
         for (code, want) in [
             ("enforced_spend_limit_reached", true),
             ("insufficient_quota", true),
             ("rate_limit_exceeded", false),
             ("", false),
         ] {
-            assert_eq!(is_spend_limit(code), want, "{code}");
+            assert_eq!(is_out_of_money(code), want, "{code}");
         }
     }
 

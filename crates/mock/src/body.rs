@@ -2,6 +2,7 @@
 //! control says so. The content of events belongs to the script.
 
 use std::{
+    io::Write as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,6 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
+use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -50,6 +52,8 @@ pub(crate) struct Delivery {
     pub(crate) split_delay: Duration,
     /// Leaves out the length of a whole body.
     pub(crate) chunked: bool,
+    /// Codes a stream with gzip, each event flushed.
+    pub(crate) gzip: bool,
     /// State of the request when the body has ended.
     pub(crate) end: RecordState,
     /// The planned end of the connection; none over HTTP/2, where only the stream ends.
@@ -85,6 +89,8 @@ pub(crate) struct AnswerBody {
     stalled: bool,
     /// The HTTP/2 stream is about to be reset.
     resetting: bool,
+    /// Codes the events.
+    encoder: Option<GzEncoder<Vec<u8>>>,
 }
 
 /// Next part of a body.
@@ -128,7 +134,9 @@ impl AnswerBody {
 
     fn new(script: Option<Script>, pace: BodyPace, manner: Delivery, ticket: Ticket) -> Self {
         let rng = Rng::with_seed(ticket.seq());
+        let coded = manner.gzip && script.is_some();
         Self {
+            encoder: coded.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
             script,
             events: EventBuffer::default(),
             pace,
@@ -180,6 +188,11 @@ impl AnswerBody {
 
     fn pull_event(&mut self) -> Pull {
         loop {
+            if matches!(self.manner.failure, Some(ForcedFailure::EndAfter(most)) if self.sent_events >= most)
+            {
+                self.manner.end = RecordState::Cut;
+                return Pull::End;
+            }
             if let Some(broken) = self.due_break() {
                 return Pull::Break(broken);
             }
@@ -257,6 +270,9 @@ impl AnswerBody {
                 return None;
             }
             ForcedFailure::CutBytes(_)
+            | ForcedFailure::EndAfter(_)
+            | ForcedFailure::Empty
+            | ForcedFailure::Html
             | ForcedFailure::Status(_)
             | ForcedFailure::Reset
             | ForcedFailure::Hang => {
@@ -286,7 +302,7 @@ impl AnswerBody {
     }
 
     fn send(&mut self, piece: Bytes) -> Frame<Bytes> {
-        let piece = self.up_to_cut(piece);
+        let piece = self.code(self.up_to_cut(piece));
         self.sent_bytes += piece.len() as u64;
         if self.is_last() {
             self.finish();
@@ -294,11 +310,30 @@ impl AnswerBody {
         Frame::data(piece)
     }
 
+    /// Codes a piece of the stream. Writing to memory doesn't fail.
+    fn code(&mut self, piece: Bytes) -> Bytes {
+        let Some(encoder) = &mut self.encoder else {
+            return piece;
+        };
+        let _ = encoder.write_all(&piece);
+        let _ = encoder.flush();
+        std::mem::take(encoder.get_mut()).into()
+    }
+
+    /// Ends the coding: returns the bytes that its end consists of.
+    fn last_code(&mut self) -> Option<Bytes> {
+        let rest = self.encoder.take()?.finish().unwrap_or_default();
+        Some(rest.into())
+    }
+
     /// Returns true if nothing follows: then hyper can end the body in one write. A body that has
     /// its full length is never polled again.
     fn is_last(&self) -> bool {
         if self.length == Some(self.sent_bytes) {
             return true;
+        }
+        if self.encoder.is_some() {
+            return false;
         }
         let done = self
             .script
@@ -394,7 +429,10 @@ impl Body for AnswerBody {
                 Pull::Event(piece) => return Poll::Ready(Some(Ok(this.send(piece)))),
                 Pull::WaitUntil(due) => this.wait_until(due),
                 Pull::Break(broken) => return this.break_off(broken, cx),
-                Pull::End => this.finish(),
+                Pull::End => match this.last_code() {
+                    Some(rest) => return Poll::Ready(Some(Ok(Frame::data(rest)))),
+                    None => this.finish(),
+                },
             }
         }
     }

@@ -16,7 +16,7 @@ const LONGEST_ANSWER: u64 = 256 << 20;
 /// Names and meanings, in the order of the crate's documentation.
 const NAMES: &str = "status, retry_after, delay, first_token, token_delay, tokens, usage, \
     no_usage, reset, reset_after, hang, hang_after, cut_after, cut_bytes, error_event, \
-    error_after, split, split_delay, fail_first, fail_every, key, chunked, pad, echo, stamp, tools, seed";
+    error_after, end_after, empty, html, gzip, split, split_delay, fail_first, fail_every, key, chunked, pad, echo, stamp, tools, seed";
 
 /// Controls of a request; `None` leaves a setting to the next source and finally to the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub(crate) struct Controls {
     pub(crate) fail_every: Option<u64>,
     pub(crate) key: Option<String>,
     pub(crate) chunked: Option<bool>,
+    pub(crate) gzip: Option<bool>,
     pub(crate) pad: Option<u64>,
     pub(crate) echo: Option<bool>,
     pub(crate) stamp: Option<bool>,
@@ -58,6 +59,12 @@ pub(crate) enum ForcedFailure {
     CutBytes(u64),
     /// An error event, then the end.
     ErrorAfter(u64),
+    /// The end, as if the answer were whole.
+    EndAfter(u64),
+    /// A success without a body.
+    Empty,
+    /// A success whose body is a page.
+    Html,
 }
 
 /// The `retry-after` header.
@@ -138,6 +145,7 @@ impl Controls {
             fail_every: self.fail_every.or(weaker.fail_every),
             key: self.key.or(weaker.key),
             chunked: self.chunked.or(weaker.chunked),
+            gzip: self.gzip.or(weaker.gzip),
             pad: self.pad.or(weaker.pad),
             echo: self.echo.or(weaker.echo),
             stamp: self.stamp.or(weaker.stamp),
@@ -185,6 +193,7 @@ impl Controls {
             "usage" => self.usage = Some(UsageControl::parse(value)?),
             "no_usage" => self.no_usage = Some(flag(value)?),
             "chunked" => self.chunked = Some(flag(value)?),
+            "gzip" => self.gzip = Some(flag(value)?),
             "pad" => self.pad = Some(count(value)?.min(LONGEST_ANSWER)),
             "echo" => self.echo = Some(flag(value)?),
             "stamp" => self.stamp = Some(flag(value)?),
@@ -205,7 +214,10 @@ impl Controls {
             "reset" if flag(value)? => self.fail(ForcedFailure::Reset)?,
             "hang" if flag(value)? => self.fail(ForcedFailure::Hang)?,
             "error_event" if flag(value)? => self.fail(ForcedFailure::ErrorAfter(0))?,
-            "reset" | "hang" | "error_event" => {}
+            "empty" if flag(value)? => self.fail(ForcedFailure::Empty)?,
+            "html" if flag(value)? => self.fail(ForcedFailure::Html)?,
+            "reset" | "hang" | "error_event" | "empty" | "html" => {}
+            "end_after" => self.fail(ForcedFailure::EndAfter(count(value)?))?,
             "reset_after" => self.fail(ForcedFailure::ResetAfter(count(value)?))?,
             "hang_after" => self.fail(ForcedFailure::HangAfter(count(value)?))?,
             "cut_after" => self.fail(ForcedFailure::CutAfter(count(value)?))?,
@@ -243,7 +255,17 @@ fn unknown(name: &str) -> String {
 fn is_flag(segment: &str) -> bool {
     matches!(
         segment,
-        "no_usage" | "chunked" | "echo" | "stamp" | "tools" | "reset" | "hang" | "error_event"
+        "no_usage"
+            | "chunked"
+            | "echo"
+            | "stamp"
+            | "tools"
+            | "reset"
+            | "hang"
+            | "error_event"
+            | "empty"
+            | "html"
+            | "gzip"
     )
 }
 
@@ -339,6 +361,9 @@ mod tests {
             ("cut_bytes=99", ForcedFailure::CutBytes(99)),
             ("error_event", ForcedFailure::ErrorAfter(0)),
             ("error_after=4", ForcedFailure::ErrorAfter(4)),
+            ("end_after=1", ForcedFailure::EndAfter(1)),
+            ("empty", ForcedFailure::Empty),
+            ("html", ForcedFailure::Html),
         ] {
             assert_eq!(
                 Controls::from_text(text).unwrap().failure,
@@ -353,7 +378,7 @@ mod tests {
         let read = Controls::from_text(
             "status=201:retry_after=2:delay=5:first_token=1s:token_delay=80us:tokens=7:\
              usage=input=9,output=2:no_usage:split=3:split_delay=1ms:fail_first=2:fail_every=3:key=a:chunked:\
-             pad=10:echo:stamp:tools=2:seed=4",
+             gzip:pad=10:echo:stamp:tools=2:seed=4",
         );
         let wanted = Controls {
             failure: None,
@@ -375,6 +400,7 @@ mod tests {
             fail_every: Some(3),
             key: Some("a".to_owned()),
             chunked: Some(true),
+            gzip: Some(true),
             pad: Some(10),
             echo: Some(true),
             stamp: Some(true),

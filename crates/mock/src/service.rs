@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    io::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
+use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, Method, Request, Response, Version, request::Parts, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
@@ -33,6 +35,9 @@ use crate::{
     script::Script,
     socket::{PlannedEnd, SocketEnd},
 };
+
+/// Page that `html` answers.
+const PAGE: &[u8] = b"<!doctype html><html><body><h1>It works!</h1></body></html>";
 
 /// Most counters kept for `fail_first` and `fail_every`.
 const MOST_FAIL_COUNTS: usize = 100_000;
@@ -259,6 +264,11 @@ enum MockReply {
     Whole(Vec<u8>),
     /// An error in the body of a 200, as some providers send it.
     Disguised(MockRefusal),
+    /// A page, or no body at all, instead of an answer or a stream.
+    Nothing {
+        stream: bool,
+        page: &'static [u8],
+    },
     Stream(Script, BodyPace),
 }
 
@@ -296,6 +306,7 @@ impl CallContext {
                 let status = self.controls.status.unwrap_or(200);
                 Ok(self.send_whole(status, body, RecordState::Complete))
             }
+            Ok(MockReply::Nothing { stream, page }) => Ok(self.send_nothing(stream, page)),
             Ok(MockReply::Disguised(refusal)) => Ok(self.send_refusal(200, &refusal)),
             Ok(MockReply::Stream(script, pace)) => Ok(self.send_stream(script, pace)),
             Err(MockFault::Refused(refusal)) => Ok(self.send_refusal(refusal.status, &refusal)),
@@ -371,6 +382,11 @@ impl CallContext {
         let pieces = answer.pieces();
         if self.controls.failure == Some(ForcedFailure::ErrorAfter(0)) && !stream {
             return Ok(MockReply::Disguised(MockRefusal::new(500, ERROR_EVENT)));
+        }
+        match self.controls.failure {
+            Some(ForcedFailure::Empty) => return Ok(MockReply::Nothing { stream, page: b"" }),
+            Some(ForcedFailure::Html) => return Ok(MockReply::Nothing { stream, page: PAGE }),
+            _ => {}
         }
         let created = clock::unix_seconds();
         let mut job = AnswerJob {
@@ -556,7 +572,7 @@ impl CallContext {
         let body = if matches!(status, 204 | 205 | 304) {
             Vec::new()
         } else {
-            body
+            self.code(body)
         };
         let headers = self.headers(status, "application/json");
         let manner = self.manner(end);
@@ -573,6 +589,30 @@ impl CallContext {
         respond(status, headers, body)
     }
 
+    /// A success that is no answer.
+    fn send_nothing(mut self, stream: bool, page: &'static [u8]) -> Response<AnswerBody> {
+        let content_type = match (page, stream) {
+            ([], false) => "application/json",
+            ([], true) => "text/event-stream; charset=utf-8",
+            _ => "text/html; charset=utf-8",
+        };
+        let headers = self.headers(200, content_type);
+        let manner = self.manner(RecordState::Failed);
+        let body = AnswerBody::whole(page.to_vec(), manner, self.ticket);
+        respond(200, headers, body)
+    }
+
+    /// Codes a whole body, if that is wanted.
+    fn code(&self, body: Vec<u8>) -> Vec<u8> {
+        if !self.controls.gzip.unwrap_or_default() {
+            return body;
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let coded = encoder.write_all(&body).and_then(|()| encoder.finish());
+        // Writing to memory doesn't fail.
+        coded.unwrap_or_default()
+    }
+
     fn send_refusal(mut self, status: u16, refusal: &MockRefusal) -> Response<AnswerBody> {
         let request_id = headers::request_id(self.format, &mut self.rng);
         let body = format::error::body(self.format, refusal, &request_id);
@@ -587,6 +627,13 @@ impl CallContext {
             http::header::CONTENT_TYPE,
             http::HeaderValue::from_static(content_type),
         );
+        let bodiless = matches!(status, 204 | 205 | 304);
+        if self.controls.gzip.unwrap_or_default() && !bodiless {
+            headers.insert(
+                http::header::CONTENT_ENCODING,
+                http::HeaderValue::from_static("gzip"),
+            );
+        }
         headers
     }
 
@@ -596,6 +643,7 @@ impl CallContext {
             split: self.controls.split,
             split_delay: self.controls.split_delay.unwrap_or_default(),
             chunked: self.controls.chunked.unwrap_or_default(),
+            gzip: self.controls.gzip.unwrap_or_default(),
             end,
             fate: self.fate.take(),
         }

@@ -3,10 +3,13 @@
 
 use bytes::Bytes;
 use llm_router_domain::format::Format;
-use llm_router_domain::retry::is_spend_limit;
+use llm_router_domain::retry::AccountError;
+use memchr::memmem;
 use serde_json::Value;
 
 use crate::formats::codec;
+use crate::translate::json::Json;
+use crate::translate::provider_error::{self, ProviderError};
 
 /// An error as the client is to see it.
 #[derive(Clone, Copy, Debug)]
@@ -52,17 +55,30 @@ impl ErrorBody<'_> {
 
 /// The sentence in a provider's error body, whichever of the known shapes it has.
 ///
-/// Providers put it in `error.message`, `error` (a string), `message` or `detail`; bodies of
-/// other shapes, HTML pages among them, yield nothing.
+/// Providers put it in `error.message`, `error` (a string), `message` or `detail`, or send it as plain
+/// text; HTML pages yield nothing.
 #[must_use]
 pub fn provider_message(body: &[u8]) -> Option<String> {
-    let value: Value = serde_json::from_slice(body).ok()?;
-    // Gemini wraps its error in a list on some endpoints.
-    let value = value.get(0).unwrap_or(&value);
-    ["/error/message", "/error", "/message", "/detail"]
-        .iter()
-        .find_map(|pointer| value.pointer(pointer)?.as_str())
-        .map(str::to_owned)
+    let text = String::from_utf8_lossy(without_bom(body));
+    match Json::parse(&text) {
+        Ok(json) => provider_error::message(&json),
+        Err(_) => plain_text(&text),
+    }
+}
+
+/// The most characters that are taken from an error that is plain text.
+const LONGEST_TEXT: usize = 500;
+
+/// Returns the text of an error that is neither JSON nor HTML.
+pub(crate) fn plain_text(body: &str) -> Option<String> {
+    let text = body.trim();
+    let readable = |c: char| !c.is_control() || c.is_ascii_whitespace();
+    let is_text = !text.is_empty()
+        && !text.starts_with(['<', '{', '['])
+        && text
+            .chars()
+            .all(|c| readable(c) && c != char::REPLACEMENT_CHARACTER);
+    is_text.then(|| text.chars().take(LONGEST_TEXT).collect())
 }
 
 /// Returns the `error.details` of an Anthropic error body, if it has any.
@@ -73,24 +89,31 @@ pub fn provider_details(body: &[u8]) -> Option<Value> {
     details.is_object().then_some(details)
 }
 
-/// Returns true if a provider's error body says that the account has used up its money, in OpenAI's
-/// `error.code` or `error.type` or Anthropic's `error.details.error_code`.
+/// Returns the reason for which a provider refuses our credential or account, if an error says so:
+/// by its status, or by its code, type or status name.
 #[must_use]
-pub fn says_spend_limit(body: &[u8]) -> bool {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return false;
-    };
-    ["/error/code", "/error/type", "/error/details/error_code"]
-        .iter()
-        .filter_map(|pointer| value.pointer(pointer)?.as_str())
-        .any(is_spend_limit)
+pub fn account_error(status: u16, body: &[u8]) -> Option<AccountError> {
+    let text = String::from_utf8_lossy(without_bom(body));
+    let json = Json::parse(&text).unwrap_or(Json::Null);
+    provider_error::account_error(status, &json)
+}
+
+/// Returns true if an error names a field, in its code, its message or where it stands.
+#[must_use]
+pub fn names_field(body: &[u8], field: &str) -> bool {
+    memmem::find(body, field.as_bytes()).is_some()
+}
+
+/// Returns a text without the byte order mark before it.
+pub(crate) fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
 }
 
 /// Returns true if a JSON body is an error although its status is a success: its first member says
 /// so. None while too little of the body has come.
 #[must_use]
 pub fn begins_with_error(body: &[u8]) -> Option<bool> {
-    let mut rest = body.trim_ascii_start();
+    let mut rest = without_bom(body).trim_ascii_start();
     // Gemini wraps its error in a list on some endpoints.
     for open in [&b"["[..], b"{", b"\""] {
         match rest.strip_prefix(open) {
@@ -117,33 +140,9 @@ const ERROR: &[u8] = b"\"error\"";
 /// The status that an error body would have had if its response's had been an error's.
 #[must_use]
 pub fn body_status(body: &[u8]) -> u16 {
-    let value = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    event_status(value.get(0).unwrap_or(&value))
-}
-
-/// The status that an error event would have had as a response of its own. Only the statuses that
-/// differ in what is tried next are told apart; every other error is a 502.
-pub(crate) fn event_status(value: &Value) -> u16 {
-    let error = value.get("error").unwrap_or(value);
-    let code = error.get("code");
-    if let Some(status) = code.and_then(Value::as_u64) {
-        return u16::try_from(status)
-            .ok()
-            .filter(|status| (400..600).contains(status))
-            .unwrap_or(502);
-    }
-    let kinds = [error.get("type"), code];
-    let kind = kinds.into_iter().flatten().filter_map(Value::as_str);
-    let known = |kind: &str| match kind {
-        "overloaded_error" => Some(529),
-        "rate_limit_error" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" => Some(429),
-        "invalid_request_error" | "context_length_exceeded" | "INVALID_ARGUMENT" => Some(400),
-        "permission_error" => Some(403),
-        "not_found_error" => Some(404),
-        "request_too_large" => Some(413),
-        _ => None,
-    };
-    kind.filter_map(known).next().unwrap_or(502)
+    let text = String::from_utf8_lossy(without_bom(body));
+    let json = Json::parse(&text).unwrap_or(Json::Null);
+    ProviderError::read(None, &json).status
 }
 
 #[cfg(test)]
@@ -212,21 +211,66 @@ mod tests {
     }
 
     #[test]
-    fn spend_limits_are_told_from_rate_limits() {
-        for (body, want) in [
-            (r#"{"error":{"code":"insufficient_quota"}}"#, true),
+    fn errors_of_our_account_are_told_from_the_clients() {
+        const CREDENTIAL: Option<AccountError> = Some(AccountError::Credential);
+        const MONEY: Option<AccountError> = Some(AccountError::OutOfMoney);
+        let invalid_key = r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT",
+            "details":[{"reason":"API_KEY_INVALID"}]}}]"#;
+        for (status, body, want) in [
+            (429, r#"{"error":{"code":"insufficient_quota"}}"#, MONEY),
             (
+                429,
                 r#"{"error":{"type":"insufficient_quota","code":null}}"#,
-                true,
+                MONEY,
             ),
             (
+                429,
                 r#"{"error":{"details":{"error_code":"enforced_spend_limit_reached"}}}"#,
-                true,
+                MONEY,
             ),
-            (r#"{"error":{"code":"rate_limit_exceeded"}}"#, false),
-            ("slow down", false),
+            (429, r#"{"error":{"code":"rate_limit_exceeded"}}"#, None),
+            (429, "slow down", None),
+            (400, r#"{"error":{"type":"billing_error"}}"#, MONEY),
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error",
+                    "message":"Your credit balance is too low to access the Anthropic API."}}"#,
+                MONEY,
+            ),
+            (400, r#"{"error":{"type":"invalid_request_error"}}"#, None),
+            (400, invalid_key, CREDENTIAL),
+            (401, "", CREDENTIAL),
+            (402, "<html>", MONEY),
+            (403, "", CREDENTIAL),
+            (403, r#"{"error":{"type":"permission_error"}}"#, CREDENTIAL),
+            (
+                403,
+                r#"{"error":{"status":"PERMISSION_DENIED"}}"#,
+                CREDENTIAL,
+            ),
+            (
+                403,
+                r#"{"error":{"code":"unsupported_country_region_territory"}}"#,
+                None,
+            ),
+            (
+                403,
+                r#"{"error":{"code":"content_policy_violation"}}"#,
+                None,
+            ),
+            (
+                403,
+                r#"{"error":{"code":403,"metadata":{"reasons":["violence"],"flagged_input":"x"}}}"#,
+                None,
+            ),
+            (404, r#"{"error":{"code":"model_not_found"}}"#, None),
+            (500, "", None),
         ] {
-            assert_eq!(says_spend_limit(body.as_bytes()), want, "{body}");
+            assert_eq!(
+                account_error(status, body.as_bytes()),
+                want,
+                "{status} {body}"
+            );
         }
     }
 
@@ -239,6 +283,11 @@ mod tests {
             (r#"{"detail":"d"}"#, Some("d")),
             (r#"[{"error":{"message":"e"}}]"#, Some("e")),
             ("<html>502</html>", None),
+            ("\u{feff}{\"error\":{\"message\":\"f\"}}", Some("f")),
+            (" bad request\n", Some("bad request")),
+            ("", None),
+            ("\u{1}binary", None),
+            (r#"{"detail":[{"msg":"g"},{"msg":"h"}]}"#, Some("g; h")),
             (r#"{"detail":[1]}"#, None),
         ];
         for (body, expected) in cases {
@@ -272,9 +321,19 @@ mod tests {
         for (body, want) in cases {
             assert_eq!(begins_with_error(body.as_bytes()), want, "{body}");
         }
-        assert_eq!(
-            body_status(br#"[{"error":{"status":"X","code":429}}]"#),
-            429
-        );
+        for (body, status) in [
+            (r#"[{"error":{"status":"X","code":429}}]"#, 429),
+            (
+                r#"{"error":{"message":"model overloaded","code":503}}"#,
+                503,
+            ),
+            (r#"{"error":{"code":"503"}}"#, 503),
+            (r#"{"error":{"type":"authentication_error"}}"#, 401),
+            (r#"{"error":{"message":"x"}}"#, 502),
+            (r#"{"error":"x"}"#, 502),
+            (r#"{"error":{"code":99}}"#, 502),
+        ] {
+            assert_eq!(body_status(body.as_bytes()), status, "{body}");
+        }
     }
 }

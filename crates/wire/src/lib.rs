@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 pub mod answer_model;
+pub mod body;
 pub mod bounds;
 pub mod ceiling;
+pub mod coding;
 pub mod error;
 pub mod formats;
 pub mod json;

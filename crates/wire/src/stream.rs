@@ -1,32 +1,42 @@
 //! A provider's streamed answer on its way to a client. It is cut into events once: each event is
-//! judged while the answer hasn't begun, metered, and passed on or translated. It must not know
+//! judged until the first content, metered, and passed on or translated. It must not know
 //! connections, attempts or what is tried next.
 
 use bytes::{Bytes, BytesMut};
 use llm_router_domain::format::{Endpoint, Format};
-use memchr::memmem;
-use serde_json::Value;
+use llm_router_domain::retry::AccountError;
 
-use crate::error::{ErrorBody, event_status, provider_message};
-use crate::formats::codec;
+use crate::body::{BodyVerdict, judge_body};
+use crate::error::{ErrorBody, without_bom};
+use crate::formats::{EventKind, codec};
 use crate::sse::{Event, Piece, Splitter};
+use crate::translate::json::{self, Json};
+use crate::translate::provider_error::{self, ProviderError};
+use crate::translate::stream::DONE;
 use crate::translate::{ResponseContext, StreamEnd, StreamTranslator, TranslateError};
 use crate::usage::{EventChange, Observations, StreamMeter, UsageLayout, without_usage};
 
 /// The longest event that is held to be translated, in bytes: a generated image fits.
 const TRANSLATED_LIMIT: usize = 64 << 20;
 
+/// The most bytes before the first content that are held, for another provider may answer instead.
+const HELD_LIMIT: usize = 1 << 20;
+
 /// A streamed answer between a provider and a client.
 ///
-/// Feed it the provider's chunks, wherever they end, and send the client what comes out: whole
-/// events, but for those past the splitter's limit. A chunk that passes unchanged is not copied.
+/// Feed it the provider's chunks, wherever they end, and send the client what comes out: nothing
+/// before the first content, then whole events, but for those past the splitter's limit. A chunk that
+/// passes unchanged is not copied.
 pub struct AnswerStream {
     /// The provider's format.
     from: Format,
-    /// The client's format.
-    to: Format,
+    endpoint: Endpoint,
     splitter: Splitter,
     start: StreamStart,
+    /// Bytes for the client that wait for the first content.
+    held: BytesMut,
+    /// The provider has said that the answer is whole, which may be one without content.
+    ended: bool,
     meter: StreamMeter,
     output: Delivery,
     /// The client has been sent a part of an event and not its end.
@@ -62,7 +72,7 @@ impl std::fmt::Debug for AnswerStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AnswerStream")
             .field("from", &self.from)
-            .field("to", &self.to)
+            .field("endpoint", &self.endpoint)
             .field("start", &self.start)
             .finish_non_exhaustive()
     }
@@ -107,48 +117,79 @@ impl AnswerStream {
     fn new(from: Format, endpoint: Endpoint, splitter: Splitter, output: Delivery) -> Self {
         Self {
             from,
-            to: endpoint.format(),
+            endpoint,
             splitter,
             start: StreamStart::Pending,
+            held: BytesMut::new(),
+            ended: false,
             meter: StreamMeter::new(UsageLayout::for_endpoint(from, endpoint)),
             output,
             inside_event: false,
         }
     }
 
-    /// Takes the next chunk and returns what the client may be sent by now.
-    ///
-    /// An answer that begins with an error is passed on too; [`Self::start`] tells, and it is the
-    /// caller's to send it or not.
+    /// Takes the next chunk and returns what the client may be sent by now: nothing while
+    /// [`Self::start`] is pending, or once it is an error.
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
         let Delivery::Translated(translation) = &mut self.output else {
-            return self.pass(chunk);
+            let passed = self.pass(chunk);
+            return self.release(passed);
         };
         let mut out = BytesMut::new();
         if let Some(events) = translation.take(chunk, &mut out) {
             self.splitter.push(events);
             self.translate_pieces(&mut out);
         }
-        out.freeze()
+        self.release(out.freeze())
     }
 
-    /// Takes the end of the answer, as the provider set it, and returns the rest for the client.
+    /// Takes the end of the answer, as the provider set it, and returns the rest for the client. If
+    /// [`Self::start`] is pending then, it was no answer; if [`Self::is_cut`], it was not whole.
     pub fn end(&mut self) -> Bytes {
-        let rest = self.take_rest();
-        if matches!(self.output, Delivery::Translated(_)) {
-            return self.finish_translation(rest, StreamEnd::Complete);
+        let rest = self.splitter.finish();
+        let passed = if matches!(self.output, Delivery::Translated(_)) {
+            self.finish_translation(rest, StreamEnd::Complete)
+        } else {
+            let mut passed = PassedBytes::new(Bytes::new(), true);
+            if let Some(rest) = rest {
+                self.pass_piece(&rest, &mut passed);
+            }
+            passed.into_bytes()
+        };
+        if self.start.is_pending() && self.ended {
+            self.start = StreamStart::Complete;
         }
-        let mut passed = PassedBytes::new(Bytes::new(), true);
-        if let Some(rest) = rest {
-            self.pass_piece(&rest, &mut passed);
+        self.release(passed)
+    }
+
+    /// Holds bytes back until the first content, and then returns them with those held before.
+    fn release(&mut self, passed: Bytes) -> Bytes {
+        if self.start.is_pending() {
+            if self.held.len() + passed.len() <= HELD_LIMIT {
+                self.held.extend_from_slice(&passed);
+                return Bytes::new();
+            }
+            self.start = StreamStart::Content;
         }
-        passed.into_bytes()
+        if matches!(self.start, StreamStart::Error(_)) {
+            self.held = BytesMut::new();
+            return Bytes::new();
+        }
+        if self.held.is_empty() {
+            return passed;
+        }
+        let mut all = std::mem::take(&mut self.held);
+        all.extend_from_slice(&passed);
+        all.freeze()
     }
 
     /// Breaks the answer off: returns the event that tells the client of `error`. It is empty if
     /// the client has been told an end already.
     pub fn break_off(&mut self, error: &ErrorBody<'_>) -> Bytes {
-        let rest = self.take_rest();
+        if self.start.is_pending() || matches!(self.start, StreamStart::Error(_)) {
+            return error.render_event(self.endpoint.format());
+        }
+        let rest = self.splitter.finish();
         if matches!(self.output, Delivery::Translated(_)) {
             let broken = StreamEnd::Broken(TranslateError {
                 status: error.status,
@@ -162,7 +203,7 @@ impl AnswerStream {
         if let Some(rest) = &rest {
             self.meter.piece(rest);
         }
-        let event = error.render_event(self.to);
+        let event = error.render_event(self.endpoint.format());
         if self.inside_event {
             [Bytes::from_static(b"\n\n"), event].concat().into()
         } else {
@@ -170,10 +211,36 @@ impl AnswerStream {
         }
     }
 
-    /// The verdict on the first event.
+    /// The verdict on the answer's begin.
     #[must_use]
     pub const fn start(&self) -> &StreamStart {
         &self.start
+    }
+
+    /// Returns true once content has come.
+    #[must_use]
+    pub const fn has_content(&self) -> bool {
+        matches!(self.start, StreamStart::Content)
+    }
+
+    /// Returns true if the client has been sent an error event after content: the provider's own,
+    /// or that of a translation.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        match &self.output {
+            _ if !self.has_content() => false,
+            Delivery::Translated(translation) => translation.translator.has_failed(),
+            Delivery::Unchanged | Delivery::WithoutUsage => self.observations().failed,
+        }
+    }
+
+    /// Returns true if an answer that has ended, with content, did so without its format's end, and
+    /// the client doesn't know.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        let observed = self.observations();
+        let translated = matches!(self.output, Delivery::Translated(_));
+        self.has_content() && !translated && !observed.finished && !observed.failed
     }
 
     /// The meter's observations so far.
@@ -223,7 +290,7 @@ impl AnswerStream {
             Piece::Part { bytes, last } => {
                 self.meter.part(bytes, *last);
                 self.inside_event = !last;
-                self.content_began();
+                self.long_event_came();
                 return passed.keep(bytes);
             }
         };
@@ -235,8 +302,8 @@ impl AnswerStream {
             (Delivery::WithoutUsage, Some(data)) => without_usage(event, data),
             _ => EventChange::None,
         };
-        if self.start.is_pending() && change != EventChange::Drop {
-            self.start = judge(self.from, event, data.as_deref());
+        if let Some(data) = data.filter(|_| change != EventChange::Drop) {
+            self.judge(event, &data);
         }
         match change {
             EventChange::None => passed.keep(event.raw()),
@@ -260,17 +327,15 @@ impl AnswerStream {
             Piece::Part { bytes, last } => {
                 self.meter.part(bytes, *last);
                 translation.translator.too_large(out);
-                return self.content_began();
+                return self.long_event_came();
             }
         };
         let Some(data) = event.data() else {
             return;
         };
         self.meter.data(&data);
-        if self.start.is_pending() {
-            self.start = judge(self.from, event, Some(&data));
-        }
         translation.translator.event(event, &data, out);
+        self.judge(event, &data);
     }
 
     fn finish_translation(&mut self, rest: Option<Piece>, end: StreamEnd) -> Bytes {
@@ -281,25 +346,55 @@ impl AnswerStream {
         if let Delivery::Translated(translation) = &mut self.output {
             let translator = &mut translation.translator;
             if let Form::Document(held) = &mut translation.form {
-                translator.document(&std::mem::take(held), &mut out);
+                let held = std::mem::take(held);
+                self.start = judge_document(self.from, self.endpoint, &held);
+                translator.document(without_bom(&held), &mut out);
             }
             translator.finish(end, &mut out);
         }
         out.freeze()
     }
 
-    /// The event that the stream ends in, if it lacks its blank line. It isn't judged: nothing is
-    /// left that could be held back.
-    fn take_rest(&mut self) -> Option<Piece> {
-        let rest = self.splitter.finish();
-        if rest.is_some() {
-            self.content_began();
+    /// Judges an event whose data is `data`, until the answer's begin is known. The meter has seen
+    /// it. Comments have no data, and decide nothing.
+    fn judge(&mut self, event: &Event, data: &[u8]) {
+        if !self.start.is_pending() {
+            return;
         }
-        rest
+        if self.observations().content_started() {
+            self.start = StreamStart::Content;
+            return;
+        }
+        if data.trim_ascii() == DONE.as_bytes() {
+            if self.ended {
+                self.start = StreamStart::Complete;
+            }
+            return;
+        }
+        let text = String::from_utf8_lossy(data);
+        let repaired;
+        let json = match Json::parse(&text) {
+            Ok(json) => json,
+            Err(_) => {
+                repaired = json::without_lone_surrogates(&text);
+                Json::parse(&repaired).unwrap_or(Json::Null)
+            }
+        };
+        let kind = match event.name() {
+            Some(b"error") => EventKind::Error,
+            _ => codec(self.from).event_kind(&json),
+        };
+        match kind {
+            EventKind::Other => {}
+            EventKind::Content => self.start = StreamStart::Content,
+            EventKind::Error => self.start = StreamStart::Error(StreamError::read(&json)),
+            EventKind::End => self.ended = true,
+            EventKind::Last => self.start = StreamStart::Complete,
+        }
     }
 
     /// An event that is too long to be held is content: no provider's error is.
-    fn content_began(&mut self) {
+    fn long_event_came(&mut self) {
         if self.start.is_pending() {
             self.start = StreamStart::Content;
         }
@@ -395,54 +490,63 @@ impl PassedBytes {
     }
 }
 
-/// Begin of a stream, by its first event.
+/// Begin of a stream, as far as it decides whether the answer is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StreamStart {
-    /// Nothing yet: no whole event so far, or comments only.
+    /// Nothing yet but roles, ids, empty strings, pings and comments.
     #[default]
     Pending,
-    /// The answer begins.
+    /// Content has come.
     Content,
-    /// The stream begins with an error event.
-    Error {
-        /// The status that the error would have had as a response of its own.
-        status: u16,
-        /// The provider's message.
-        message: Option<String>,
-    },
+    /// The answer has ended as its format says, without content: it is whole.
+    Complete,
+    /// An error came before any content.
+    Error(StreamError),
+}
+
+/// Error of a provider's that came instead of content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamError {
+    /// The status that the error would have had as a response of its own.
+    pub status: u16,
+    /// The provider's message.
+    pub message: Option<String>,
+    /// Set if it is our credential or account that is refused.
+    pub account: Option<AccountError>,
 }
 
 impl StreamStart {
-    /// Returns true if no event has said anything yet.
+    /// Returns true if no event has decided yet.
     #[must_use]
     pub const fn is_pending(&self) -> bool {
         matches!(self, Self::Pending)
     }
 }
 
-/// Judges a stream in `format` by its first event; `data` is the event's. Comments decide nothing.
-fn judge(format: Format, event: &Event, data: Option<&[u8]>) -> StreamStart {
-    let Some(data) = data else {
-        return StreamStart::Pending;
-    };
-    let named_error = event.name() == Some(b"error");
-    let may_be_error = named_error || memmem::find(data, b"\"error\"").is_some();
-    if !may_be_error {
-        return StreamStart::Content;
-    }
-    let error = match serde_json::from_slice::<Value>(data) {
-        Ok(value) => {
-            let is_error = named_error || codec(format).is_error_event(&value);
-            is_error.then(|| event_status(&value))
-        }
-        Err(_) => named_error.then_some(502),
-    };
-    match error {
-        Some(status) => StreamStart::Error {
+impl StreamError {
+    fn read(json: &Json<'_>) -> Self {
+        let status = ProviderError::read(None, json).status;
+        Self {
             status,
-            message: provider_message(data),
-        },
-        None => StreamStart::Content,
+            message: provider_error::message(json),
+            account: provider_error::account_error(status, json),
+        }
+    }
+
+    /// Reads an error that is the body of a response whose status is a success.
+    #[must_use]
+    pub fn from_body(body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(without_bom(body));
+        Self::read(&Json::parse(&text).unwrap_or(Json::Null))
+    }
+}
+
+/// Judges one JSON document that came instead of a stream.
+fn judge_document(from: Format, endpoint: Endpoint, body: &[u8]) -> StreamStart {
+    match judge_body(from, endpoint, body) {
+        BodyVerdict::Answer => StreamStart::Content,
+        BodyVerdict::Error => StreamStart::Error(StreamError::from_body(body)),
+        BodyVerdict::NoAnswer => StreamStart::Pending,
     }
 }
 
@@ -459,9 +563,11 @@ mod tests {
         std::str::from_utf8(bytes).unwrap()
     }
 
+    const CONTENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+
     #[test]
     fn a_chunk_of_whole_events_is_not_copied() {
-        let chunk = Bytes::from("data: {\"a\":1}\n\ndata: {\"b\":1}\n\n".to_owned());
+        let chunk = Bytes::from(CONTENT.repeat(2));
         for mut stream in [
             AnswerStream::pass_through(CHAT.0, CHAT.1),
             AnswerStream::without_usage(CHAT.0, CHAT.1),
@@ -474,41 +580,138 @@ mod tests {
     #[test]
     fn only_whole_events_pass() {
         let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
-        let chunks = [
-            "data: {\"a\":1}\n\ndata: {",
-            "\"b\":2",
-            "}\n\n",
-            "data: {\"c\"",
-        ];
+        let chunks = [CONTENT, "data: {", "\"b\":2", "}\n\n", "data: {\"c\""];
         let sent: Vec<Bytes> = chunks.map(|chunk| stream.push(chunk.into())).into();
         let sent: Vec<&str> = sent.iter().map(text).collect();
-        assert_eq!(sent, ["data: {\"a\":1}\n\n", "", "data: {\"b\":2}\n\n", ""]);
+        assert_eq!(sent, [CONTENT, "", "", "data: {\"b\":2}\n\n", ""]);
         assert_eq!(text(&stream.end()), "data: {\"c\"");
     }
 
+    fn translated() -> AnswerStream {
+        AnswerStream::translate(CHAT.0, Endpoint::Messages, Default::default()).unwrap()
+    }
+
     #[test]
-    fn the_first_event_is_judged_and_no_other() {
+    fn nothing_passes_before_the_first_content() {
+        let role =
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
         let error = "data: {\"error\":{\"message\":\"slow\",\"code\":429}}\n\n";
-        let failed = StreamStart::Error {
+        let failed = StreamStart::Error(StreamError {
             status: 429,
             message: Some("slow".to_owned()),
-        };
-        let content = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-        let translated = || AnswerStream::translate(CHAT.0, Endpoint::Messages, Default::default());
+            account: None,
+        });
         for (chunks, expected) in [
-            ([": ping\n\n", "data: {"], StreamStart::Pending),
-            ([": ping\n\n", error], failed),
-            ([content, error], StreamStart::Content),
+            ([": ping\n\n", role], StreamStart::Pending),
+            ([role, error], failed.clone()),
+            ([error, CONTENT], failed),
+            ([role, CONTENT], StreamStart::Content),
+            ([CONTENT, error], StreamStart::Content),
         ] {
             for mut stream in [
                 AnswerStream::pass_through(CHAT.0, CHAT.1),
-                translated().unwrap(),
+                AnswerStream::without_usage(CHAT.0, CHAT.1),
+                translated(),
             ] {
+                let mut passed = Vec::new();
                 for chunk in chunks {
-                    stream.push(chunk.into());
+                    passed.extend_from_slice(&stream.push(chunk.into()));
                 }
                 assert_eq!(*stream.start(), expected, "{chunks:?}");
+                assert_eq!(passed.is_empty(), !stream.has_content(), "{chunks:?}");
+                assert_eq!(
+                    stream.has_failed(),
+                    chunks == [CONTENT, error],
+                    "{chunks:?}"
+                );
             }
+        }
+    }
+
+    #[test]
+    fn what_was_held_comes_with_the_first_content() {
+        let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
+        assert!(
+            stream
+                .push(": ping\n\ndata: {\"id\":1}\n\n".into())
+                .is_empty()
+        );
+        let passed = stream.push(CONTENT.into());
+        let all = format!(": ping\n\ndata: {{\"id\":1}}\n\n{CONTENT}");
+        assert_eq!(text(&passed), all);
+
+        let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
+        let ping = ": ping\n\n".repeat(1000);
+        let mut pushed = 0;
+        while stream.push(ping.clone().into()).is_empty() {
+            pushed += ping.len();
+            assert!(pushed <= HELD_LIMIT);
+        }
+    }
+
+    #[test]
+    fn the_end_tells_whole_answers_from_none_and_from_cut_ones() {
+        let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+        let stop = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        let done = "data: [DONE]\n\n";
+        for (chunks, expected, cut) in [
+            (vec![], StreamStart::Pending, false),
+            (vec![done], StreamStart::Pending, false),
+            (vec![role], StreamStart::Pending, false),
+            (vec![role, done], StreamStart::Pending, false),
+            (vec!["<html>"], StreamStart::Pending, false),
+            (vec![role, stop], StreamStart::Complete, false),
+            (vec![stop, done], StreamStart::Complete, false),
+            (vec![CONTENT], StreamStart::Content, true),
+            (vec![CONTENT, done], StreamStart::Content, false),
+            (vec![CONTENT, stop], StreamStart::Content, false),
+            (vec![CONTENT.trim_end()], StreamStart::Content, true),
+        ] {
+            let mut stream = AnswerStream::pass_through(CHAT.0, CHAT.1);
+            let mut passed = String::new();
+            for chunk in &chunks {
+                passed.push_str(text(&stream.push((*chunk).into())));
+            }
+            passed.push_str(text(&stream.end()));
+            assert_eq!(*stream.start(), expected, "{chunks:?}");
+            assert_eq!(stream.is_cut(), cut, "{chunks:?}");
+            let whole = if expected.is_pending() {
+                String::new()
+            } else {
+                chunks.concat()
+            };
+            assert_eq!(passed, whole);
+
+            let mut stream = translated();
+            for chunk in &chunks {
+                stream.push((*chunk).into());
+            }
+            let rest = stream.end();
+            assert_eq!(*stream.start(), expected, "{chunks:?}");
+            assert_eq!(stream.has_failed(), cut, "{chunks:?}");
+            assert!(!cut || text(&rest).contains("event: error"), "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_instead_of_a_stream_is_judged_too() {
+        for (body, expected) in [
+            (r#"{"choices":[{"message":{"content":"x"}}]}"#, "content"),
+            (r#"{"error":{"code":503,"message":"m"}}"#, "error"),
+            (r#"{"ok":true}"#, "pending"),
+            ("[", "pending"),
+        ] {
+            let mut stream = translated();
+            stream.push(body.into());
+            let passed = stream.end();
+            let found = match stream.start() {
+                StreamStart::Content => "content",
+                StreamStart::Error(StreamError { status: 503, .. }) => "error",
+                StreamStart::Pending => "pending",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, expected, "{body}");
+            assert_eq!(passed.is_empty(), expected != "content", "{passed:?}");
         }
     }
 
@@ -564,62 +767,373 @@ mod tests {
     }
 
     #[test]
-    fn error_events_are_told_from_content() {
-        use Format::{AnthropicMessages, OpenAiChat, OpenAiResponses};
-        const CONTENT: Option<u16> = Some(200);
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn events_of_every_format_are_told_apart() {
+        use Endpoint::{ChatCompletions, Completions, Messages, Responses};
+        use Format::{AnthropicMessages, Gemini, OpenAiChat, OpenAiResponses};
+        const NOTHING: &str = "nothing";
+        const CONTENT: &str = "content";
+        const WHOLE: &str = "whole";
+        let chat = (OpenAiChat, ChatCompletions);
+        let completions = (OpenAiChat, Completions);
+        let messages = (AnthropicMessages, Messages);
+        let responses = (OpenAiResponses, Responses);
+        let gemini = (Gemini, ChatCompletions);
         let cases = [
             (
-                OpenAiChat,
-                "data: {\"error\":{\"message\":\"x\"}}\n\n",
-                Some(502),
+                chat,
+                r#"{"choices":[{"delta":{"role":"assistant","content":"","refusal":null}}]}"#,
+                NOTHING,
             ),
             (
-                OpenAiChat,
-                "data: {\"error\":{\"code\":429}}\n\n",
-                Some(429),
+                chat,
+                r#"{"choices":[{"delta":{"reasoning_details":[],"tool_calls":null}}]}"#,
+                NOTHING,
             ),
             (
-                OpenAiChat,
-                "data: {\"error\":null,\"choices\":[]}\n\n",
+                chat,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"arguments":""}}]}}]}"#,
+                NOTHING,
+            ),
+            (chat, r#"{"id":"x","choices":[]}"#, NOTHING),
+            (chat, r#"{"error":null,"choices":[]}"#, NOTHING),
+            (
+                chat,
+                r#"{"choices":[],"usage":{"prompt_tokens":1}}"#,
+                NOTHING,
+            ),
+            (chat, r#"{"choices":[{"delta":{"content":"x"}}]}"#, CONTENT),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"content":"\"error\""}}]}"#,
                 CONTENT,
             ),
             (
-                OpenAiChat,
-                "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\"\"}}]}\n\n",
-                CONTENT,
-            ),
-            (OpenAiChat, ": PROCESSING\n\n", None),
-            (
-                AnthropicMessages,
-                "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n",
-                Some(529),
-            ),
-            (
-                AnthropicMessages,
-                "event: message_start\ndata: {\"type\":\"message_start\"}\n\n",
+                chat,
+                r#"{"choices":[{"delta":{"content":"\ud83d"}}]}"#,
                 CONTENT,
             ),
             (
-                OpenAiResponses,
-                "event: error\ndata: {\"type\":\"error\",\"code\":\"rate_limit_exceeded\"}\n\n",
-                Some(429),
+                chat,
+                r#"{"choices":[{"delta":{"reasoning_content":"x"}}]}"#,
+                CONTENT,
+            ),
+            (chat, r#"{"choices":[{"delta":{"refusal":"no"}}]}"#, CONTENT),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}}]}}]}"#,
+                CONTENT,
             ),
             (
-                OpenAiResponses,
-                "event: response.created\ndata: {\"type\":\"x\",\"response\":{\"error\":null}}\n\n",
+                chat,
+                r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#,
                 CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"audio":{"id":"a","data":"AA=="}}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"images":[{"type":"image_url","image_url":{"url":"data:"}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"annotations":[{"type":"url_citation","url_citation":{"url":"u"}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"message":{"content":"x"}}]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"citations":["https://a.test"],"choices":[]}"#,
+                CONTENT,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#,
+                WHOLE,
+            ),
+            (
+                chat,
+                r#"{"choices":[{"delta":{"content":""},"finish_reason":"length"}]}"#,
+                WHOLE,
+            ),
+            (chat, r#"{"error":{"message":"x"}}"#, "502"),
+            (chat, r#"{"error":{"code":429}}"#, "429"),
+            (chat, r#"{"error":"full"}"#, "502"),
+            (
+                chat,
+                r#"{"object":"error","message":"x","code":400}"#,
+                "400",
+            ),
+            (chat, r#"{"error":{"code":"insufficient_quota"}}"#, "money"),
+            (
+                chat,
+                r#"{"error":{"code":401,"message":"No auth."}}"#,
+                "credential",
+            ),
+            (
+                chat,
+                r#"{"error":{"code":503},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#,
+                "503",
+            ),
+            (
+                completions,
+                r#"{"choices":[{"text":"","index":0,"finish_reason":null}]}"#,
+                NOTHING,
+            ),
+            (
+                completions,
+                r#"{"choices":[{"text":"x","index":0}]}"#,
+                CONTENT,
+            ),
+            (
+                completions,
+                r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#,
+                WHOLE,
+            ),
+            (
+                messages,
+                r#"{"type":"message_start","message":{"role":"assistant","content":[]}}"#,
+                NOTHING,
+            ),
+            (messages, r#"{"type":"ping"}"#, NOTHING),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":""}}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_stop","index":0}"#,
+                NOTHING,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_start","content_block":{"type":"redacted_thinking","data":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"x"}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"content_block_delta","delta":{"type":"citations_delta","citation":{"type":"char_location","cited_text":"x"}}}"#,
+                CONTENT,
+            ),
+            (
+                messages,
+                r#"{"type":"message_delta","delta":{"stop_reason":"refusal"}}"#,
+                WHOLE,
+            ),
+            (
+                messages,
+                r#"{"type":"message_delta","delta":{"stop_reason":null}}"#,
+                NOTHING,
+            ),
+            (messages, r#"{"type":"message_stop"}"#, WHOLE),
+            (
+                messages,
+                r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+                "529",
+            ),
+            (messages, r#"{"error":{"type":"rate_limit_error"}}"#, "429"),
+            (
+                messages,
+                r#"{"type":"error","error":{"type":"authentication_error"}}"#,
+                "credential",
+            ),
+            (
+                responses,
+                r#"{"type":"response.created","response":{"error":null,"instructions":"x"}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.in_progress","response":{}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_item.added","item":{"type":"message","id":"m","content":[]}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_item.added","item":{"type":"reasoning","id":"r","summary":[]}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.content_part.added","part":{"type":"output_text","text":"","annotations":[]}}"#,
+                NOTHING,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_text.delta","delta":""}"#,
+                NOTHING,
+            ),
+            (responses, r#"{"type":"keepalive"}"#, NOTHING),
+            (
+                responses,
+                r#"{"type":"response.output_text.delta","delta":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_text.done","text":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.refusal.delta","delta":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.reasoning_summary_text.delta","delta":"x"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.web_search_call.searching","item_id":"w"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.image_generation_call.partial_image","partial_image_b64":"AA"}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.output_text.annotation.added","annotation":{"url":"u"}}"#,
+                CONTENT,
+            ),
+            (
+                responses,
+                r#"{"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}"#,
+                WHOLE,
+            ),
+            (
+                responses,
+                r#"{"type":"response.completed","response":{"output":[]}}"#,
+                WHOLE,
+            ),
+            (
+                responses,
+                r#"{"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded","message":"x"}}}"#,
+                "429",
+            ),
+            (
+                responses,
+                r#"{"type":"error","code":"rate_limit_exceeded"}"#,
+                "429",
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"role":"model","parts":[{"text":""}]}}]}"#,
+                NOTHING,
+            ),
+            (
+                gemini,
+                r#"{"usageMetadata":{"promptTokenCount":1}}"#,
+                NOTHING,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"AA"}}]}}]}"#,
+                CONTENT,
+            ),
+            (
+                gemini,
+                r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#,
+                WHOLE,
+            ),
+            (
+                gemini,
+                r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#,
+                WHOLE,
+            ),
+            (
+                gemini,
+                r#"{"error":{"code":503,"status":"UNAVAILABLE"}}"#,
+                "503",
+            ),
+            (
+                gemini,
+                r#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#,
+                "credential",
             ),
         ];
-        for (format, event, expected) in cases {
-            let event = Event::new(Bytes::from(event));
-            let start = judge(format, &event, event.data().as_deref());
-            let found = match start {
-                StreamStart::Pending => None,
-                StreamStart::Content => CONTENT,
-                StreamStart::Error { status, .. } => Some(status),
+        for ((format, endpoint), data, expected) in cases {
+            let mut stream = AnswerStream::pass_through(format, endpoint);
+            stream.push(format!("data: {data}\n\n").into());
+            let begun = stream.start().clone();
+            stream.end();
+            let found = match (begun, stream.start().clone()) {
+                (_, StreamStart::Pending) => NOTHING.to_owned(),
+                (StreamStart::Content, StreamStart::Content) => CONTENT.to_owned(),
+                (_, StreamStart::Complete) => WHOLE.to_owned(),
+                (StreamStart::Error(error), _) => match error.account {
+                    Some(AccountError::Credential) => "credential".to_owned(),
+                    Some(AccountError::OutOfMoney) => "money".to_owned(),
+                    None => error.status.to_string(),
+                },
+                other => panic!("{other:?}"),
             };
-            assert_eq!(found, expected, "{format}: {event:?}");
+            assert_eq!(found, expected, "{format}: {data}");
         }
+        let mut stream = AnswerStream::pass_through(chat.0, chat.1);
+        stream.push("event: error\ndata: x\n\n".into());
+        assert!(matches!(stream.start(), StreamStart::Error(_)));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::mem;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use llm_router_domain::format::{Endpoint, Format};
+use llm_router_wire::body::{BodyVerdict, judge_body, may_be_json};
 use llm_router_wire::error::ErrorBody;
 use llm_router_wire::formats;
-use llm_router_wire::stream::{AnswerStream, StreamStart};
+use llm_router_wire::stream::{AnswerStream, StreamError};
 use llm_router_wire::translate::{
     ResponseContext, TranslatedRequest, translate_count_response, translate_error,
     translate_response,
@@ -16,6 +17,7 @@ use llm_router_wire::translate::{
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
+use crate::proxy::attempt::response::{EMPTY, SOMETHING_ELSE, not_json, take_translated_events};
 use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
 
 /// The longest plain answer that is translated, in bytes: generated images fit.
@@ -46,12 +48,18 @@ pub(crate) enum Progress {
     Wait,
     /// This is the client's.
     Pass(Bytes),
-    /// This is the client's, and its status.
-    Refused(u16, Bytes),
-    /// This is the client's: the stream has ended in an error of the provider's.
+    /// `passed` is the client's, with its status; `raw` is what the provider said.
+    Refused {
+        status: u16,
+        raw: Bytes,
+        passed: Bytes,
+    },
+    /// This is the client's: the stream has ended in an error.
     BrokenOff(Bytes),
-    /// It is no answer: with the status and what the provider said, nothing of it was passed on.
-    Failed(u16, String),
+    /// An error came where content was to be; nothing of it was passed on.
+    Failed(StreamError),
+    /// It is no answer, and why.
+    NoAnswer(&'static str),
 }
 
 impl Answer {
@@ -115,10 +123,10 @@ impl Answer {
     pub(crate) fn take(&mut self, chunk: Option<Bytes>, end: bool) -> Progress {
         let chunk = chunk.unwrap_or_default();
         match &mut self.shape {
-            Shape::Events(stream) => take_events(stream, chunk, end),
+            Shape::Events(stream) => take_translated_events(stream, chunk, end),
             Shape::Whole { held, .. } | Shape::Count(held) => {
                 if held.len() + chunk.len() > LONGEST_ANSWER {
-                    return Progress::Failed(502, "its answer is too large".to_owned());
+                    return Progress::NoAnswer("the body is too large to be translated");
                 }
                 held.extend_from_slice(&chunk);
                 if end { self.whole() } else { Progress::Wait }
@@ -131,8 +139,13 @@ impl Answer {
                 }
                 let id = &self.context.request_id;
                 let to = self.endpoint.format();
-                let (status, body) = translate_error(self.from, to, *status, held, id);
-                Progress::Refused(status, body)
+                let raw = mem::take(held).freeze();
+                let (status, passed) = translate_error(self.from, to, *status, &raw, id);
+                Progress::Refused {
+                    status,
+                    raw,
+                    passed,
+                }
             }
         }
     }
@@ -142,6 +155,17 @@ impl Answer {
             Shape::Whole { held, .. } | Shape::Count(held) => mem::take(held).freeze(),
             _ => Bytes::new(),
         };
+        if body.trim_ascii().is_empty() {
+            return Progress::NoAnswer(EMPTY);
+        }
+        if may_be_json(&body) == Some(false) {
+            return Progress::NoAnswer(not_json(&body));
+        }
+        match judge_body(self.from, self.endpoint, &body) {
+            BodyVerdict::Answer => {}
+            BodyVerdict::Error => return Progress::Failed(StreamError::from_body(&body)),
+            BodyVerdict::NoAnswer => return Progress::NoAnswer(SOMETHING_ELSE),
+        }
         let translated = match &self.shape {
             Shape::Count(_) => translate_count_response(self.from, &body),
             _ => translate_response(self.from, self.endpoint.format(), &body, &self.context),
@@ -151,7 +175,11 @@ impl Answer {
                 Progress::Pass(self.as_events(body).unwrap_or(translated))
             }
             Ok(translated) => Progress::Pass(translated),
-            Err(error) => Progress::Failed(error.status, error.message),
+            Err(error) => Progress::Failed(StreamError {
+                status: error.status,
+                message: Some(error.message),
+                account: None,
+            }),
         }
     }
 
@@ -180,33 +208,3 @@ impl Answer {
         }
     }
 }
-
-fn take_events(stream: &mut AnswerStream, chunk: Bytes, end: bool) -> Progress {
-    if stream.has_ended() {
-        return Progress::Pass(Bytes::new());
-    }
-    let pending = stream.start().is_pending();
-    let passed = stream.push(chunk);
-    match stream.start() {
-        StreamStart::Error { status, message } if pending => {
-            let said = message.clone();
-            return Progress::Failed(*status, said.unwrap_or_else(|| NOTHING_SAID.to_owned()));
-        }
-        StreamStart::Pending if !end => return Progress::Wait,
-        _ => {}
-    }
-    // Only an error ends a stream before its last byte.
-    let failed = stream.has_ended();
-    let passed = if end {
-        [passed, stream.end()].concat().into()
-    } else {
-        passed
-    };
-    if failed {
-        Progress::BrokenOff(passed)
-    } else {
-        Progress::Pass(passed)
-    }
-}
-
-const NOTHING_SAID: &str = "it began its answer with an error";

@@ -14,6 +14,9 @@ pub(crate) struct Bodies {
     /// The body that the client sent, with the parameters that a rule set; empty once nothing is
     /// sent any more.
     client: Bytes,
+    forgotten: bool,
+    /// Set if the current candidate is asked for a usage chunk that the client didn't ask for.
+    pub(super) asks_usage: bool,
     pub(super) translated: Option<Translated>,
     pub(super) cleaned: Option<Cleaned>,
 }
@@ -23,6 +26,8 @@ impl Bodies {
     pub(crate) const fn new(client: Bytes) -> Self {
         Self {
             client,
+            forgotten: false,
+            asks_usage: true,
             translated: None,
             cleaned: None,
         }
@@ -33,8 +38,14 @@ impl Bodies {
         &self.client
     }
 
+    /// Returns whether nothing can be sent again.
+    pub(crate) const fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
     /// Lets go of all bytes: nothing will be sent again.
     pub(crate) fn forget(&mut self) {
+        self.forgotten = true;
         self.client = Bytes::new();
         self.cleaned = None;
         if let Some(translated) = &mut self.translated {
@@ -66,6 +77,7 @@ pub(super) struct Target {
     pub(super) model: Arc<str>,
     pub(super) compat: Compat,
     pub(super) dialect: ChatDialect,
+    pub(super) usage_chunk: bool,
     /// The most tokens of output that the model gives, where that is known.
     pub(super) max_output: Option<u64>,
 }

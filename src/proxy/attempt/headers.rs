@@ -14,6 +14,7 @@ use llm_router_domain::header::is_credential_parameter;
 use llm_router_domain::pattern::PatternList;
 use llm_router_providers::OutgoingRequest;
 use llm_router_providers::client_request::{passes_parameter, withheld_header};
+use llm_router_wire::coding::Codings;
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -126,6 +127,29 @@ pub(crate) fn has_type(header: &ResponseHeader, name: &str) -> bool {
         let start = value.as_bytes().get(..name.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
     })
+}
+
+/// Returns the codings of a response's body.
+pub(crate) fn codings(header: &ResponseHeader) -> Codings {
+    let values = header.headers.get_all(CONTENT_ENCODING).iter();
+    // What can't be read as text names no coding that is known.
+    Codings::read(values.map(|value| value.to_str().unwrap_or("?")))
+}
+
+/// Makes the header one of a body whose codings have been undone.
+///
+/// # Errors
+/// Returns an error if a header can't be set.
+pub(crate) fn set_decoded(header: &mut ResponseHeader) -> Result<()> {
+    header.remove_header(&CONTENT_ENCODING);
+    open_length(header)
+}
+
+/// Returns whether a header says that no body follows.
+pub(crate) fn has_no_body(header: &ResponseHeader) -> bool {
+    let length = header.headers.get(CONTENT_LENGTH);
+    matches!(header.status.as_u16(), 101 | 204 | 205 | 304)
+        || length.is_some_and(|length| length == "0")
 }
 
 /// Makes the length of a stream open: what is taken out of it or added to its end would not fit the

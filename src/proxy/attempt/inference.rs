@@ -11,6 +11,7 @@ use llm_router_domain::key::Key;
 use llm_router_domain::ledger::{LedgerSums, RouteExplanation};
 use llm_router_domain::rendezvous::stable_hash;
 use llm_router_domain::retry::RetryBounds;
+use llm_router_wire::coding::Decoder;
 use llm_router_wire::prompt::Prompt;
 use llm_router_wire::request::RequestHead;
 use llm_router_wire::usage::Splice;
@@ -73,6 +74,8 @@ pub(crate) struct Attempts {
     /// Start of the current attempt; `None` once it has failed.
     pub(crate) started: Option<Instant>,
     pub(crate) response: Response,
+    /// Undoes the codings of the response's body, if it has any.
+    pub(crate) decoder: Option<Decoder>,
     /// The ledger's entry of the latest attempt, until it is settled.
     pub(crate) entry: Option<Box<EntryDraft>>,
     /// The request's trace, if traces are made.
@@ -115,6 +118,7 @@ impl Inference {
                 state: State::default(),
                 started: None,
                 response: Response::default(),
+                decoder: None,
                 entry: None,
                 trace,
                 sums: LedgerSums::default(),
@@ -174,6 +178,11 @@ impl Inference {
         attempts.state.reset();
         attempts.started = None;
         found
+    }
+
+    /// Returns whether the current attempt is the first, and no other can follow.
+    pub(crate) fn is_only_candidate(&self) -> bool {
+        self.attempts.begun <= 1 && !self.attempts.cursor.has_next()
     }
 
     /// Returns whether another attempt may begin, and there is a deployment for it.

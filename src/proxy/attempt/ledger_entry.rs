@@ -19,6 +19,7 @@ use llm_router_wire::stream::AnswerStream;
 use llm_router_wire::usage::{BodyMeter, Observations, UsageLayout};
 
 use crate::budgets::KeyBudget;
+use crate::proxy::attempt::outcome::NO_ANSWER;
 use crate::snapshot::{Deployment, Snapshot};
 
 /// Code of an attempt whose answer took too long.
@@ -176,9 +177,9 @@ impl EntryDraft {
         self.whole |= end;
     }
 
-    /// Events of the response's stream came.
-    pub(crate) fn note_events(&mut self, observed: &Observations, now: Instant) {
-        if matches!(self.meter, Meter::Stream) && observed.content_started() {
+    /// Events of the response's stream came. `content`: some of them held content, or one before.
+    pub(crate) fn note_events(&mut self, content: bool, now: Instant) {
+        if matches!(self.meter, Meter::Stream) && content {
             self.note_content(now);
         }
     }
@@ -199,6 +200,12 @@ impl EntryDraft {
         if let (Meter::Done(observed), Some(tier)) = (&mut self.meter, &self.header_tier) {
             observed.saw_header_tier(tier);
         }
+    }
+
+    /// The answer broke after its content had begun.
+    pub(crate) fn note_broken(&mut self, code: &'static str, now: Instant) {
+        self.failure = Some((code, self.status));
+        self.failed_at = Some(now);
     }
 
     /// The attempt failed. `status` is the provider's, 0 if it sent none. `empty`: what it sent is
@@ -297,6 +304,13 @@ impl EntryDraft {
                     AttemptEnd::Interrupted
                 };
                 (ending, nothing, gone.filter(|_| !self.whole))
+            }
+            Meter::Done(observed) if code == Some(NO_ANSWER) => {
+                if observed.content_started() || observed.reported_usage().is_some() {
+                    (AttemptEnd::Interrupted, observed.usage(false, input), code)
+                } else {
+                    (AttemptEnd::Failed, nothing, code)
+                }
             }
             Meter::Done(observed) if observed.failed => {
                 let used = observed.content_started() || observed.reported_usage().is_some();

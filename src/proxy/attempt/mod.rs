@@ -15,27 +15,34 @@ pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod translation;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use llm_router_config::Timeouts;
 use llm_router_domain::circuit::CircuitChange;
 use llm_router_domain::format::Endpoint;
-use llm_router_domain::retry::{AttemptResult, HealthReport, NextStep, StreamErrorKind};
+use llm_router_domain::retry::{AccountError, AttemptResult, HealthReport, NextStep};
+use llm_router_wire::coding::Codings;
+use llm_router_wire::error::{account_error, names_field, provider_details, provider_message};
 use llm_router_wire::stream::AnswerStream;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
+use crate::error::ApiError;
 use crate::proxy::attempt::answer::Answer;
 use crate::proxy::attempt::inference::Inference;
 use crate::proxy::attempt::ledger_entry::EntryDraft;
-use crate::proxy::attempt::outcome::{Broken, Failure, Refusal};
-use crate::proxy::attempt::redact::clean;
-use crate::proxy::attempt::response::{Response, Step};
+use crate::proxy::attempt::outcome::{Broken, CUT, Failure, Refusal, judge_error};
+use crate::proxy::attempt::redact::{clean, clean_text};
+use crate::proxy::attempt::response::{EMPTY, Response, Step};
 use crate::proxy::attempt::state::Reaction;
-use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TRY_NEXT, TimeoutKind};
+use crate::proxy::downstream::exchange::{
+    EMPTY_ANSWER, Exchange, ResponseGate, TRY_NEXT, TimeoutKind,
+};
+use crate::proxy::downstream::reply::body_of;
 use crate::proxy::gateway::Gateway;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
@@ -97,10 +104,12 @@ impl Gateway {
             return Error::err_in(ErrorType::InternalError);
         };
         let pieces = inference.body_pieces();
+        let first_byte = first_byte_limit(inference, &timeouts);
         let attempts = &mut inference.attempts;
-        exchange.begin(pieces, now, timeouts.first_byte, timeouts.total);
+        exchange.begin(pieces, now, first_byte, timeouts.total);
         exchange.set_drain(drain);
         attempts.response = Response::default();
+        attempts.decoder = None;
         attempts.started = Some(now);
         attempts.begun += u32::from(attempts.state.begin(upstream.address_count()));
         let peer = upstream.peer(&timeouts).await;
@@ -161,7 +170,7 @@ impl Gateway {
     /// The head of an answer came: decides how the answer is treated.
     ///
     /// # Errors
-    /// When the request goes to the next candidate.
+    /// When the request goes to the next candidate, or has failed at the last.
     pub(crate) fn head(
         &self,
         inference: &mut Inference,
@@ -174,75 +183,92 @@ impl Gateway {
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
         let status = header.status.as_u16();
-        let framing = deployment
-            .provider
-            .kind
-            .framing(inference.provider_format());
-        let stream = headers::has_type(header, framing.media_type());
-        let events = stream && inference.translation().is_none_or(|sent| sent.stream);
+        let events = inference.asks_stream() && !headers::has_type(header, "application/json");
         if let Some(entry) = inference.attempts.entry.as_deref_mut() {
             let free = inference.request.endpoint == Endpoint::CountTokens;
             entry.begin_response(status, events, free);
             let tier = header.headers.get(SERVICE_TIER);
             entry.note_tier(tier.and_then(|tier| tier.to_str().ok()));
         }
+        let codings = headers::codings(header);
+        let readable = !matches!(codings, Codings::Unknown);
+        let empty = headers::has_no_body(header);
         let refusal = Refusal::from_header(header);
-        let verdict = refusal.ending(false).decision();
-        if verdict.next == NextStep::NextCandidate {
-            self.refuse(inference, exchange, refusal, BytesMut::new(), false)?;
+        if refusal.ending(None).decision().next == NextStep::NextCandidate {
+            let alone = inference.translation().is_none() && inference.is_only_candidate();
+            let known = (400..600).contains(&status);
+            let refusal = if alone && readable && known {
+                refusal.with_head(header)
+            } else {
+                refusal
+            };
+            self.decode(inference, codings);
+            self.refuse(inference, exchange, refusal, empty)?;
             return Ok(HeadVerdict::Withheld);
         }
         let declined = header.status.is_client_error();
+        if declined && (empty || !readable) {
+            // Nothing of it can be passed on but its status.
+            let wait = refusal.wait();
+            let (failure, ending) = refusal.judge(b"");
+            self.end(inference, failure, ending, wait);
+            return Error::err_up(TRY_NEXT);
+        }
+        if empty || !readable {
+            let why = if empty { EMPTY } else { UNDECODABLE };
+            return self.no_answer(inference, why);
+        }
         if declined {
-            self.report_health(inference, verdict.health, refusal.wait());
             inference.attempts.state.decline();
         } else {
             inference.attempts.state.answer();
         }
         inference.attempts.first_byte = Some(now);
-        let answer = inference.translation().and_then(|sent| {
-            let from = inference.provider_format();
-            Answer::new(from, inference.request.endpoint, sent, status, stream)
-        });
-        let response = if let Some(answer) = answer {
-            answer.adapt(header)?;
-            Response::Translated(Box::new(answer))
-        } else if declined {
-            Response::Declined(BytesMut::new())
-        } else if stream {
-            headers::open_length(header)?;
-            Response::Stream(Box::new(answer_stream(inference)))
-        } else if headers::has_type(header, "application/json") {
-            Response::Opening(BytesMut::new())
-        } else {
-            inference.attempts.bodies.forget();
-            Response::Plain
-        };
-        if !matches!(response, Response::Plain) {
-            exchange.set_gate(ResponseGate::Judge);
+        if self.decode(inference, codings) {
+            headers::set_decoded(header)?;
         }
-        inference.attempts.response = response;
+        inference.attempts.response = response_of(inference, header, events)?;
+        exchange.set_gate(ResponseGate::Judge);
         Ok(HeadVerdict::Passed)
     }
 
+    /// Begins to undo the codings of the response's body; true if it has any.
+    fn decode(&self, inference: &mut Inference, codings: Codings) -> bool {
+        inference.attempts.decoder = match codings {
+            Codings::Known(decoder) => Some(decoder),
+            Codings::Identity | Codings::Unknown => None,
+        };
+        inference.attempts.decoder.is_some()
+    }
+
     /// The answer is an error that another candidate may not make. Its body is read first where it
-    /// may say that trying is no use, and from the last candidate, for the provider's own words.
+    /// may be our account that is refused, and from the last candidate, for the provider's own words.
     fn refuse(
         &self,
         inference: &mut Inference,
         exchange: &Exchange,
         refusal: Refusal,
-        body: BytesMut,
-        end: bool,
+        empty: bool,
     ) -> Result<()> {
         let read = refusal.must_be_read() || !inference.may_go_on(clock::now());
-        inference.attempts.state.refuse(refusal, body);
-        if end || !read {
+        inference.attempts.state.refuse(refusal, BytesMut::new());
+        if empty || !read {
             self.judge_refusal(inference);
             return Error::err_up(TRY_NEXT);
         }
         exchange.set_gate(ResponseGate::Discard);
         Ok(())
+    }
+
+    /// Ends an attempt whose response is no answer: the request goes to the next candidate, or has
+    /// failed.
+    ///
+    /// # Errors
+    /// Always.
+    fn no_answer<T>(&self, inference: &mut Inference, why: &'static str) -> Result<T> {
+        let failure = Failure::NoAnswer(why);
+        self.end(inference, failure, AttemptResult::NoAnswer, None);
+        Error::err_up(TRY_NEXT)
     }
 
     /// More of the answer came, or its end. What is left in `body` is the client's.
@@ -261,6 +287,7 @@ impl Gateway {
         };
         let now = clock::now();
         exchange.progress(now, deployment.provider.timeouts.idle);
+        self.undo_coding(inference, exchange, body, end)?;
         let attempts = &mut inference.attempts;
         if let Some(entry) = attempts.entry.as_deref_mut() {
             entry.note_body(body.as_ref(), end, now);
@@ -279,9 +306,41 @@ impl Gateway {
         let step = attempts.response.take(body, end);
         let stream = attempts.response.stream();
         if let (Some(entry), Some(stream)) = (attempts.entry.as_deref_mut(), stream) {
-            entry.note_events(stream.observations(), now);
+            entry.note_events(stream.has_content(), now);
         }
         self.step(inference, exchange, body, step, end)
+    }
+
+    /// Undoes the codings of a chunk.
+    ///
+    /// # Errors
+    /// When it can't be decoded: the attempt has failed, or its answer is broken.
+    fn undo_coding(
+        &self,
+        inference: &mut Inference,
+        exchange: &Exchange,
+        body: &mut Option<Bytes>,
+        end: bool,
+    ) -> Result<()> {
+        let Some(decoder) = &mut inference.attempts.decoder else {
+            return Ok(());
+        };
+        let decoded = decoder.push(body.as_deref().unwrap_or_default(), end);
+        match decoded {
+            Ok(decoded) => {
+                *body = Some(decoded).filter(|decoded| end || !decoded.is_empty());
+                Ok(())
+            }
+            Err(error) if exchange.gate() == ResponseGate::Pass => {
+                let broken = ErrorType::new("UpstreamUndecodable");
+                Err(Error::explain(broken, error.to_string()).into_up())
+            }
+            Err(_) if exchange.gate() == ResponseGate::Discard => {
+                self.judge_refusal(inference);
+                Error::err_up(TRY_NEXT)
+            }
+            Err(_) => self.no_answer(inference, UNDECODABLE),
+        }
     }
 
     /// Carries out what came of more of an answer.
@@ -294,52 +353,158 @@ impl Gateway {
         end: bool,
     ) -> Result<Passed> {
         let mut passed = Passed::Bytes;
-        let mut dirty = false;
+        let (mut dirty, mut continues) = (false, false);
         match step {
             Step::Wait => return Ok(passed),
-            // Comments say that the provider lives, which matters where none is next.
-            Step::Comment if inference.may_go_on(clock::now()) => return Ok(passed),
-            Step::ErrorBody(held) => {
-                self.refuse(inference, exchange, Refusal::default(), held, end)?;
-                return Ok(passed);
-            }
-            Step::ErrorEvent(status) => {
-                let ending = AttemptResult::ErrorFirst(StreamErrorKind::from_status(status));
-                if self.end(inference, Failure::ErrorEvent(status), ending, None) {
-                    return Error::err_up(TRY_NEXT);
-                }
-                dirty = true;
-            }
-            Step::Unusable(status, said) => {
-                let ending = AttemptResult::ErrorFirst(StreamErrorKind::from_status(status));
-                self.end(inference, Failure::Unusable { status, said }, ending, None);
+            Step::NoAnswer(why) => return self.no_answer(inference, why),
+            Step::Failed(error) => {
+                let (failure, ending) = judge_error(error);
+                self.end(inference, failure, ending, None);
                 return Error::err_up(TRY_NEXT);
             }
-            Step::Refused(status) => {
+            Step::Refused { status, raw } => {
+                self.judge_declined(inference, status, &raw)?;
+                if exchange.head_sent() {
+                    return self.declined_late(inference, status, &raw);
+                }
                 exchange.set_status(status);
                 passed = Passed::Status(status);
                 dirty = true;
             }
             Step::BrokenOff => {
-                self.report_health(inference, AttemptResult::BrokenLate.decision().health, None);
+                self.broke_off(inference);
                 passed = Passed::BrokenOff;
                 dirty = true;
             }
+            Step::Cut => {
+                let event = self.cut_event(inference);
+                *body = Some([body.take().unwrap_or_default(), event].concat().into());
+                self.broke_off(inference);
+                passed = Passed::BrokenOff;
+            }
             Step::PassCleaned => dirty = true,
-            Step::Comment | Step::Pass | Step::Continue => {}
+            Step::Pass
+                if exchange.head_sent() && inference.attempts.response.stream().is_none() =>
+            {
+                if inference.translation().is_none() {
+                    return self.no_answer(inference, NO_STREAM);
+                }
+            }
+            Step::Pass => {}
+            Step::Continue => continues = true,
         }
         if dirty && let Some(deployment) = inference.deployment() {
             clean(body, &deployment.provider);
         }
-        if step == Step::PassCleaned && !end {
+        if dirty && !end {
             inference.attempts.response.hold_back(body);
         }
-        if step != Step::Continue {
+        if !continues {
             inference.attempts.bodies.forget();
             exchange.set_gate(ResponseGate::Pass);
         }
         self.answer_passed(inference, end);
         Ok(passed)
+    }
+
+    /// Judges a refusal that would be passed on, by what it says: it isn't where our account is
+    /// refused, or a field that the client didn't send.
+    ///
+    /// # Errors
+    /// When the request goes elsewhere, has failed, or is sent once more without that field.
+    fn judge_declined(&self, inference: &mut Inference, status: u16, raw: &[u8]) -> Result<()> {
+        if let Some(account) = account_error(status, raw) {
+            let failure = Failure::Account {
+                status,
+                account,
+                said: provider_message(raw),
+            };
+            let ending = AttemptResult::Status {
+                status,
+                account: Some(account),
+                hinted: false,
+            };
+            self.end(inference, failure, ending, None);
+            return Error::err_up(TRY_NEXT);
+        }
+        let names_option = matches!(status, 400 | 422) && names_field(raw, "stream_options");
+        if names_option && inference.injected_usage_option() && self.drop_usage_option(inference) {
+            return Error::err_up(TRY_NEXT);
+        }
+        self.report_health(inference, HealthReport::Good, None);
+        Ok(())
+    }
+
+    /// The provider refuses the request, and the client has been sent the head of a stream already:
+    /// it is told by an event.
+    ///
+    /// # Errors
+    /// Always.
+    fn declined_late<T>(&self, inference: &mut Inference, status: u16, raw: &[u8]) -> Result<T> {
+        let failure = Failure::Status {
+            status,
+            retry_after: None,
+            said: provider_message(raw),
+            details: provider_details(raw).map(Box::new),
+            reply: None,
+        };
+        let ending = AttemptResult::Status {
+            status,
+            account: None,
+            hinted: false,
+        };
+        self.end(inference, failure, ending, None);
+        Error::err_up(TRY_NEXT)
+    }
+
+    /// Prepares the request for the same candidate once more, without what asks for a usage chunk;
+    /// true if that can be sent.
+    fn drop_usage_option(&self, inference: &mut Inference) -> bool {
+        let Some(deployment) = inference.deployment() else {
+            return false;
+        };
+        let upstreams = &inference.request.live.upstreams;
+        if let Some(upstream) = upstreams.get(deployment.provider_index) {
+            let provider = &deployment.provider.id;
+            tracing::info!(
+                provider,
+                "the provider refuses to be asked for usage chunks"
+            );
+            upstream.note_usage_option_refused(clock::now());
+        }
+        if inference.prepare().is_err() {
+            return false;
+        }
+        inference.attempts.state.resend();
+        true
+    }
+
+    /// Notes that the answer broke after its content had begun.
+    fn broke_off(&self, inference: &mut Inference) {
+        self.report_health(inference, AttemptResult::BrokenLate.decision().health, None);
+        let attempts = &mut inference.attempts;
+        let stream = attempts.response.stream();
+        let said = stream.is_some_and(|stream| stream.observations().failed);
+        let code = if said { "error_event" } else { CUT };
+        if let Some(entry) = attempts.entry.as_deref_mut() {
+            entry.note_broken(code, clock::now());
+        }
+        if let Some(deployment) = inference.deployment() {
+            self.metrics.attempt(&deployment.provider.id, code);
+        }
+    }
+
+    /// Returns the event that tells the client that its stream is not whole.
+    fn cut_event(&self, inference: &mut Inference) -> Bytes {
+        let provider = inference.deployment().map(|found| &found.provider.id);
+        let name = provider.map_or("The provider", String::as_str);
+        let fault = ApiError::upstream_error(
+            502,
+            format!("The stream of {name} ended before the answer did."),
+        );
+        let id = Arc::clone(&inference.request.id);
+        let event = inference.attempts.response.break_off(&body_of(&fault, &id));
+        event.unwrap_or_default()
     }
 
     /// Tells the circuit of an answer that the client is being sent: of its first content, or of
@@ -349,8 +514,14 @@ impl Gateway {
         if !attempts.response.is_answer() {
             return;
         }
-        let entry = attempts.entry.as_deref();
-        if entry.is_some_and(EntryDraft::content_began) {
+        let content = match attempts.response.stream() {
+            Some(stream) => stream.has_content(),
+            None => {
+                let entry = attempts.entry.as_deref();
+                entry.is_some_and(EntryDraft::content_began)
+            }
+        };
+        if content {
             if attempts.state.note_content()
                 && let Some(flight) = attempts.cursor.flight()
                 && let Some(change) = flight.report_content(clock::now())
@@ -379,6 +550,7 @@ impl Gateway {
             elapsed: inference.attempts.elapsed(clock::now()),
         };
         let (cause, timeout) = (broken.cause(), broken.timeout());
+        let written = written || inference.attempts.bodies.is_forgotten();
         error.set_retry(false);
         let Some(cause) = cause else {
             let client_gone = *error.esource() == pingora::ErrorSource::Downstream;
@@ -397,6 +569,7 @@ impl Gateway {
             Reaction::End(ending) => {
                 let failure = match timeout {
                     Some(kind) => Failure::Silent(timeout_of(inference, kind)),
+                    None if *error.etype() == EMPTY_ANSWER => Failure::NoAnswer(EMPTY),
                     None => connection_failure(&error),
                 };
                 self.end(inference, failure, ending, None)
@@ -449,6 +622,14 @@ impl Gateway {
         self.report_health(inference, verdict.health, wait);
         let may_go_on = inference.may_go_on(now);
         let next = inference.attempts.state.end(verdict, may_go_on);
+        if let Failure::Account {
+            status,
+            account,
+            said,
+        } = &failure
+        {
+            self.account_refused(inference, *status, *account, said.clone());
+        }
         if let Some(deployment) = inference.deployment() {
             let (provider, outcome) = (&deployment.provider.id, failure.outcome());
             self.metrics.attempt(provider, outcome);
@@ -458,6 +639,37 @@ impl Gateway {
         }
         inference.attempts.failure = Some(failure);
         next
+    }
+
+    /// Tells the operator that a provider refuses our credential or account.
+    fn account_refused(
+        &self,
+        inference: &Inference,
+        status: u16,
+        account: AccountError,
+        said: Option<String>,
+    ) {
+        let Some(deployment) = inference.deployment() else {
+            return;
+        };
+        let reason = match account {
+            AccountError::Credential => "credential",
+            AccountError::OutOfMoney => "out_of_money",
+        };
+        let provider = &*deployment.provider;
+        let said = said.map(|said| clean_text(said, provider));
+        let said = said.as_deref().unwrap_or_default();
+        let said: String = said.chars().take(LONGEST_LOGGED).collect();
+        self.metrics.deployments.account_error(&provider.id, reason);
+        tracing::error!(
+            provider = provider.id,
+            model = &*deployment.model,
+            status,
+            reason,
+            said,
+            request.id = &*inference.request.id,
+            "a provider refuses the router's credential or account"
+        );
     }
 
     /// Goes on with the same candidate, within the same attempt.
@@ -537,6 +749,31 @@ pub(crate) fn address(
     headers::for_provider(request, &deployment.provider, &target, &body)
 }
 
+/// Begins the treatment of a response that may be passed on. `events`: it is a stream of events.
+fn response_of(
+    inference: &Inference,
+    header: &mut ResponseHeader,
+    events: bool,
+) -> Result<Response> {
+    let status = header.status.as_u16();
+    let endpoint = inference.request.endpoint;
+    let answer = inference.translation().and_then(|sent| {
+        let from = inference.provider_format();
+        Answer::new(from, endpoint, sent, status, events)
+    });
+    Ok(if let Some(answer) = answer {
+        answer.adapt(header)?;
+        Response::Translated(Box::new(answer))
+    } else if header.status.is_client_error() {
+        Response::for_refusal(status)
+    } else if events {
+        headers::open_length(header)?;
+        Response::Stream(Box::new(answer_stream(inference)))
+    } else {
+        Response::for_body(endpoint)
+    })
+}
+
 /// The stream of an answer in the client's own format.
 fn answer_stream(inference: &Inference) -> AnswerStream {
     let endpoint = inference.request.endpoint;
@@ -548,6 +785,25 @@ fn answer_stream(inference: &Inference) -> AnswerStream {
     }
 }
 
+/// Reason against a plain answer to a client that was sent the head of a stream.
+const NO_STREAM: &str = "the body is no stream";
+
+/// Reason against a body with codings that can't be undone.
+const UNDECODABLE: &str = "the body can't be decoded";
+
+/// The most characters of a provider's sentence that are logged.
+const LONGEST_LOGGED: usize = 500;
+
+/// Returns how long the current candidate has until the first byte of its answer; `None`: until the
+/// answer's total time is over.
+fn first_byte_limit(inference: &Inference, timeouts: &Timeouts) -> Option<Duration> {
+    if inference.asks_stream() {
+        Some(timeouts.first_byte)
+    } else {
+        timeouts.first_byte_plain
+    }
+}
+
 fn connection_failure(error: &Error) -> Failure {
     Failure::Connection(error.etype().as_str().to_owned())
 }
@@ -555,7 +811,7 @@ fn connection_failure(error: &Error) -> Failure {
 /// Returns how long the upstream was waited for when it was given up on.
 fn timeout_of(inference: &Inference, kind: TimeoutKind) -> Duration {
     let limit = |timeouts: &Timeouts| match kind {
-        TimeoutKind::FirstByte => timeouts.first_byte,
+        TimeoutKind::FirstByte => first_byte_limit(inference, timeouts).unwrap_or(timeouts.total),
         TimeoutKind::Idle => timeouts.idle,
         TimeoutKind::Total => timeouts.total,
         TimeoutKind::Stop => Duration::ZERO,

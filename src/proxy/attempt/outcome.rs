@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use llm_router_domain::retry::{AttemptResult, StreamErrorKind, limit_wait, retry_after};
-use llm_router_wire::error::{body_status, provider_details, provider_message, says_spend_limit};
+use llm_router_domain::retry::{
+    AccountError, AttemptResult, StreamErrorKind, limit_wait, retry_after,
+};
+use llm_router_wire::error::{account_error, provider_details, provider_message};
+use llm_router_wire::stream::StreamError;
 use llm_router_wire::translate::TranslateError;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -13,6 +17,7 @@ use serde_json::Value;
 
 use crate::budgets::BudgetRefusal;
 use crate::clock;
+use crate::proxy::attempt::state::ERROR_BODY_LIMIT;
 use crate::proxy::downstream::exchange::{TRY_NEXT, TimeoutKind};
 use crate::routing::estimate::MissingBound;
 
@@ -29,14 +34,22 @@ pub(crate) enum Failure {
         retry_after: Option<String>,
         /// The provider's own words, as far as they were read.
         said: Option<String>,
+        /// The answer itself, where it is the client's to see.
+        reply: Option<Box<ProviderReply>>,
         /// Anthropic's `error.details`.
         details: Option<Box<Value>>,
     },
-    /// An answer that began with an error although its status was a success.
-    ErrorEvent(u16),
-    /// An answer that can't be passed on: an error where content was to be, or nothing that could
-    /// be read. With the status that it amounts to, and what was said.
-    Unusable { status: u16, said: String },
+    /// The provider refuses our credential or account. What it said is for the log.
+    Account {
+        status: u16,
+        account: AccountError,
+        said: Option<String>,
+    },
+    /// An error where content was to be, although the status was a success. With the status that it
+    /// amounts to, and what was said.
+    ErrorFirst { status: u16, said: Option<String> },
+    /// No answer came, and why.
+    NoAnswer(&'static str),
     /// None was made: no candidate's format can express the request.
     Untranslatable(TranslateError),
     /// None was made: the key's budget doesn't allow it. The client is told why.
@@ -51,11 +64,19 @@ pub(crate) enum Failure {
     Stopped,
 }
 
+/// An answer of the only candidate, in the client's own format, that is passed on as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct ProviderReply {
+    pub(crate) head: ResponseHeader,
+    pub(crate) body: Bytes,
+}
+
 /// A refusal's header, as far as it decides.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusal {
-    /// 0 if the status was a success and the body is an error all the same.
     status: u16,
+    /// The whole of it, where the answer may be the client's to see.
+    head: Option<Box<ResponseHeader>>,
     /// As the provider gave it, for the client.
     retry_after: Option<String>,
     /// Set if it names a time to retry.
@@ -77,17 +98,26 @@ impl Refusal {
         };
         Self {
             status,
+            head: None,
             retry_after: get(RETRY_AFTER.as_str()).map(str::to_owned),
             hinted: asked.is_some(),
             wait,
         }
     }
 
+    /// The same, and the answer is passed on as it is if nothing speaks against it.
+    pub(crate) fn with_head(self, header: &ResponseHeader) -> Self {
+        Self {
+            head: Some(Box::new(header.clone())),
+            ..self
+        }
+    }
+
     /// Returns the row of the retry table that it falls under.
-    pub(crate) const fn ending(&self, spend_limit: bool) -> AttemptResult {
+    pub(crate) const fn ending(&self, account: Option<AccountError>) -> AttemptResult {
         AttemptResult::Status {
             status: self.status,
-            spend_limit,
+            account,
             hinted: self.hinted,
         }
     }
@@ -97,27 +127,72 @@ impl Refusal {
         self.wait
     }
 
-    /// Returns whether its body decides: whether it says that the account's money is spent, so that
-    /// trying elsewhere is no use, or which error it is.
+    /// Returns whether its body decides or is logged: it may be our account that is refused.
     pub(crate) const fn must_be_read(&self) -> bool {
-        self.status == 0 || self.status == 429 && !self.hinted
+        matches!(self.status, 401 | 402 | 429)
     }
 
     /// Judges the refusal by its body, as far as that was read.
     pub(crate) fn judge(self, body: &[u8]) -> (Failure, AttemptResult) {
-        if self.status == 0 {
-            let status = body_status(body);
-            let ending = AttemptResult::ErrorFirst(StreamErrorKind::from_status(status));
-            return (Failure::ErrorEvent(status), ending);
+        let status = self.status;
+        let account = account_error(status, body);
+        let ending = self.ending(account);
+        let said = provider_message(body);
+        if let Some(account) = account {
+            let failure = Failure::Account {
+                status,
+                account,
+                said,
+            };
+            return (failure, ending);
         }
-        let ending = self.ending(says_spend_limit(body));
+        let whole = body.len() < ERROR_BODY_LIMIT && is_json(body);
+        let reply = self.head.filter(|_| whole).map(|head| {
+            Box::new(ProviderReply {
+                head: *head,
+                body: Bytes::copy_from_slice(body),
+            })
+        });
         let failure = Failure::Status {
-            status: self.status,
+            status,
             retry_after: self.retry_after,
-            said: provider_message(body),
+            said,
             details: provider_details(body).map(Box::new),
+            reply,
         };
         (failure, ending)
+    }
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// Judges an error that came where content was to be.
+pub(crate) fn judge_error(error: StreamError) -> (Failure, AttemptResult) {
+    let StreamError {
+        status,
+        message: said,
+        account,
+    } = error;
+    let kind = StreamErrorKind::from_status(status);
+    let account = account.or(match kind {
+        StreamErrorKind::Account(account) => Some(account),
+        _ => None,
+    });
+    match account {
+        Some(account) => (
+            Failure::Account {
+                status,
+                account,
+                said,
+            },
+            AttemptResult::ErrorFirst(StreamErrorKind::Account(account)),
+        ),
+        None => (
+            Failure::ErrorFirst { status, said },
+            AttemptResult::ErrorFirst(kind),
+        ),
     }
 }
 
@@ -126,9 +201,10 @@ impl Failure {
     pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::Status { status, .. }
-            | Self::ErrorEvent(status)
-            | Self::Unusable { status, .. } => *status,
+            | Self::Account { status, .. }
+            | Self::ErrorFirst { status, .. } => *status,
             Self::Connection(_)
+            | Self::NoAnswer(_)
             | Self::Silent(_)
             | Self::OverBudget(_)
             | Self::Unbounded(_)
@@ -141,7 +217,7 @@ impl Failure {
 
     /// Returns whether what the provider sent is nothing that it bills.
     pub(crate) const fn is_empty(&self) -> bool {
-        matches!(self, Self::ErrorEvent(_) | Self::Unusable { .. })
+        matches!(self, Self::ErrorFirst { .. } | Self::Account { .. })
     }
 
     /// Returns the `outcome` label of `llm_router_attempts_total`.
@@ -151,7 +227,9 @@ impl Failure {
             Self::Silent(_) => "timeout",
             Self::Status { status: 429, .. } => "rate_limited",
             Self::Status { .. } => "status",
-            Self::ErrorEvent(_) | Self::Unusable { .. } => "error_event",
+            Self::Account { .. } => "provider_auth",
+            Self::ErrorFirst { .. } => "error_event",
+            Self::NoAnswer(_) => NO_ANSWER,
             Self::Untranslatable(_) => "untranslatable",
             Self::OverBudget(_) => "over_budget",
             Self::Unbounded(_) => "unbounded",
@@ -161,6 +239,12 @@ impl Failure {
         }
     }
 }
+
+/// The code of attempts that were no answer, in the ledger and the metrics.
+pub(crate) const NO_ANSWER: &str = "no_answer";
+
+/// The code of attempts whose answer was cut off or broke after its first content.
+pub(crate) const CUT: &str = "stream_cut";
 
 impl From<BudgetRefusal> for Failure {
     fn from(refused: BudgetRefusal) -> Self {
@@ -323,21 +407,58 @@ mod tests {
             status,
             ..Refusal::default()
         };
-        let (failure, ending) = refusal(0).judge(br#"{"error":{"code":429}}"#);
-        assert!(matches!(failure, Failure::ErrorEvent(429)) && failure.is_empty());
-        assert_eq!(ending, AttemptResult::ErrorFirst(StreamErrorKind::Overload));
-
         let spent = br#"{"error":{"message":"No money.","code":"insufficient_quota"}}"#;
         let (failure, ending) = refusal(429).judge(spent);
-        let Failure::Status { status, said, .. } = failure else {
+        let money = AccountError::OutOfMoney;
+        let Failure::Account { account, said, .. } = failure else {
             panic!("{failure:?}");
         };
-        assert_eq!((status, said.as_deref()), (429, Some("No money.")));
+        assert_eq!((account, said.as_deref()), (money, Some("No money.")));
         let expected = AttemptResult::Status {
             status: 429,
-            spend_limit: true,
+            account: Some(money),
             hinted: false,
         };
         assert_eq!(ending, expected);
+
+        let slow = br#"{"error":{"message":"Slow down.","code":"x"}}"#;
+        let head = ResponseHeader::build(429, None).unwrap();
+        for (refusal, body, passes) in [
+            (refusal(429), &slow[..], false),
+            (refusal(429).with_head(&head), &slow[..], true),
+            (refusal(429).with_head(&head), b"<html>", false),
+            (refusal(429).with_head(&head), b"", false),
+        ] {
+            let (failure, _) = refusal.judge(body);
+            let Failure::Status { reply, .. } = failure else {
+                panic!("{failure:?}");
+            };
+            assert_eq!(reply.is_some(), passes, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn errors_in_place_of_content_are_judged_by_what_they_say() {
+        let error = |status, account| StreamError {
+            status,
+            message: None,
+            account,
+        };
+        let (failure, ending) = judge_error(error(429, None));
+        assert!(matches!(failure, Failure::ErrorFirst { status: 429, .. }) && failure.is_empty());
+        assert_eq!(ending, AttemptResult::ErrorFirst(StreamErrorKind::Overload));
+        for (status, account, expected) in [
+            (401, None, AccountError::Credential),
+            (
+                429,
+                Some(AccountError::OutOfMoney),
+                AccountError::OutOfMoney,
+            ),
+        ] {
+            let (failure, ending) = judge_error(error(status, account));
+            assert!(matches!(failure, Failure::Account { .. }), "{failure:?}");
+            let kind = StreamErrorKind::Account(expected);
+            assert_eq!(ending, AttemptResult::ErrorFirst(kind));
+        }
     }
 }

@@ -108,6 +108,11 @@ impl State {
         connection.unreachable < connection.addresses
     }
 
+    /// Goes on with the same candidate, which is sent the request in another form.
+    pub(crate) fn resend(&mut self) {
+        *self = Self::Connecting(Connection::default());
+    }
+
     /// Notes that the connection stands.
     pub(crate) fn set_sent(&mut self) {
         if let Self::Connecting(connection) = *self {
@@ -177,6 +182,7 @@ impl State {
         }
         match (cause, &*self) {
             (Cause::Stopped, _) => Reaction::Stop,
+            (Cause::Refused, Self::Connecting(_)) => Reaction::Reconnect,
             (Cause::Refused, _) => Reaction::Over(self.goes_on()),
             (Cause::Timeout(_) | Cause::Broken { .. }, _) if written => {
                 Reaction::End(AttemptResult::BrokenLate)
@@ -283,6 +289,23 @@ mod tests {
         state.set_sent();
         let reaction = state.fail(UNUSED, false);
         assert!(matches!(reaction, Reaction::End(AttemptResult::CutEarly)));
+    }
+
+    #[test]
+    fn a_request_in_another_form_belongs_to_the_same_attempt() {
+        let mut state = sent_state();
+        state.decline();
+        state.resend();
+        assert!(matches!(
+            state.fail(Cause::Refused, false),
+            Reaction::Reconnect
+        ));
+        assert!(state.reconnects() && !state.begin(1));
+        state.set_sent();
+        assert!(matches!(
+            state.fail(Cause::Refused, false),
+            Reaction::Over(false)
+        ));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use llm_router_config::UsageChunk;
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_providers::{Call, UpstreamRoute};
 use llm_router_wire::ceiling::lower_ceilings;
@@ -31,6 +32,10 @@ impl Inference {
         let Some(deployment) = self.deployment().cloned() else {
             return Ok(());
         };
+        let upstream = self.request.live.upstreams.get(deployment.provider_index);
+        let refuses = upstream.is_some_and(|one| one.refuses_usage_option(clock::now()));
+        self.attempts.bodies.asks_usage =
+            deployment.provider.usage_chunk == UsageChunk::OnRequest && !refuses;
         match self.upstream_route() {
             Some(UpstreamRoute::Translated(format)) => self.translate(&deployment, format),
             Some(UpstreamRoute::Native) => self.clean(&deployment),
@@ -44,6 +49,7 @@ impl Inference {
             model: Arc::clone(&deployment.model),
             compat: deployment.provider.compat,
             dialect: deployment.provider.kind.quirks().chat_dialect,
+            usage_chunk: self.attempts.bodies.asks_usage,
             max_output: self
                 .request
                 .snapshot()
@@ -56,6 +62,7 @@ impl Inference {
         let options = RequestOptions {
             compat: target.compat,
             dialect: target.dialect,
+            no_usage_chunk: !target.usage_chunk,
             max_output: target.max_output,
             now: unix_seconds(),
             request_id: self.request.id.to_string(),
@@ -170,7 +177,24 @@ impl Inference {
                 &self.request.usage_option,
             ),
         };
-        head.rewrite(body, &deployment.model, ask.as_ref()).into()
+        let ask = ask.as_ref().filter(|_| self.attempts.bodies.asks_usage);
+        head.rewrite(body, &deployment.model, ask).into()
+    }
+
+    /// Returns whether the current candidate is asked for a stream.
+    pub(crate) fn asks_stream(&self) -> bool {
+        self.translation()
+            .map_or(self.request.head.stream, |sent| sent.stream)
+    }
+
+    /// Returns whether the current candidate was sent a field that asks for a usage chunk and that
+    /// the client didn't send.
+    pub(crate) fn injected_usage_option(&self) -> bool {
+        let asks = match self.translation() {
+            Some(sent) => sent.stream && self.provider_format() == Format::OpenAiChat,
+            None => self.request.usage_option.is_some(),
+        };
+        asks && self.attempts.bodies.asks_usage
     }
 
     /// Returns where the current candidate's request goes, below the provider's base URL.

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::ErrorType;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::server::Session as HttpSession;
 
 /// The error under which an answer that says "try elsewhere" travels through Pingora.
 pub(crate) const TRY_NEXT: ErrorType = ErrorType::new("UpstreamRefused");
+
+/// The error of a response that had no body although an answer has one.
+pub(crate) const EMPTY_ANSWER: ErrorType = ErrorType::new("UpstreamEmptyAnswer");
 
 /// Reason for giving up on an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +81,21 @@ struct State {
     gate: ResponseGate,
     /// The status that the held response is to have instead of the upstream's.
     status: Option<u16>,
+    keep_alive: Option<KeepAlive>,
+    /// The client has been sent a head before it was known who answers.
+    head_sent: bool,
     /// The last bytes of a response whose end came in a form that carries none.
     tail: Option<Bytes>,
     returned: Returned,
+}
+
+/// Comments for a client that waits for a stream's first content.
+struct KeepAlive {
+    /// Time of the next one.
+    due: Instant,
+    interval: Duration,
+    /// The head that goes before the first one.
+    head: Option<Box<ResponseHeader>>,
 }
 
 /// Policy for a response whose client disconnects.
@@ -127,12 +142,13 @@ impl Arrival {
 }
 
 impl Exchange {
-    /// Begins an attempt: `body` is to be sent, the first byte is due after `first_byte`.
+    /// Begins an attempt: `body` is to be sent, the first byte is due after `first_byte`, or only in
+    /// time for the total.
     pub(crate) fn begin(
         &self,
         body: VecDeque<Bytes>,
         now: Instant,
-        first_byte: Duration,
+        first_byte: Option<Duration>,
         total: Duration,
     ) {
         let mut state = self.lock();
@@ -140,7 +156,46 @@ impl Exchange {
         state.total = now.checked_add(total);
         state.gate = ResponseGate::Pass;
         state.status = None;
-        state.await_until(now, first_byte, TimeoutKind::FirstByte);
+        match first_byte {
+            Some(wait) => state.await_until(now, wait, TimeoutKind::FirstByte),
+            None => state.deadline = state.total.map(|at| (at, TimeoutKind::Total)),
+        }
+    }
+
+    /// Says that the client is sent `head` at `due`, and comments from then on, unless a response
+    /// has begun by then.
+    pub(crate) fn keep_alive(&self, due: Instant, interval: Duration, head: Box<ResponseHeader>) {
+        self.lock().keep_alive = Some(KeepAlive {
+            due,
+            interval,
+            head: Some(head),
+        });
+    }
+
+    /// Returns when the client is to be sent the next comment.
+    pub(crate) fn keep_alive_due(&self) -> Option<Instant> {
+        self.lock().keep_alive.as_ref().map(|waits| waits.due)
+    }
+
+    /// Takes the head that is to be sent before the first comment, and plans the next one.
+    pub(crate) fn begin_comment(&self, now: Instant) -> Option<Box<ResponseHeader>> {
+        let mut state = self.lock();
+        let waits = state.keep_alive.as_mut()?;
+        let next = now.checked_add(waits.interval);
+        waits.due = next.unwrap_or(waits.due);
+        let head = waits.head.take();
+        state.head_sent |= head.is_some();
+        head
+    }
+
+    /// Ends the comments: a response begins, or the client is gone.
+    pub(crate) fn end_keep_alive(&self) {
+        self.lock().keep_alive = None;
+    }
+
+    /// Returns whether the client has been sent a head before it was known who answers.
+    pub(crate) fn head_sent(&self) -> bool {
+        self.lock().head_sent
     }
 
     /// Returns what is left to send of this attempt's body, in order.
@@ -310,7 +365,7 @@ mod tests {
         let start = clock::now();
         let exchange = Exchange::default();
         assert_eq!(exchange.deadline(), None);
-        exchange.begin(VecDeque::new(), start, SECOND, 5 * SECOND);
+        exchange.begin(VecDeque::new(), start, Some(SECOND), 5 * SECOND);
         assert_eq!(
             exchange.deadline(),
             Some((start + SECOND, TimeoutKind::FirstByte))
@@ -321,13 +376,15 @@ mod tests {
         exchange.progress(start + 4 * SECOND, 2 * SECOND);
         let total = (start + 5 * SECOND, TimeoutKind::Total);
         assert_eq!(exchange.deadline(), Some(total));
+        exchange.begin(VecDeque::new(), start, None, 5 * SECOND);
+        assert_eq!(exchange.deadline(), Some(total));
     }
 
     #[test]
     fn a_response_is_read_on_for_a_while_where_that_is_wanted() {
         let start = clock::now();
         let exchange = Exchange::default();
-        exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
+        exchange.begin(VecDeque::new(), start, Some(SECOND), 60 * SECOND);
         assert!(!exchange.client_left(start) && !exchange.draining());
         exchange.set_drain(Some(3 * SECOND));
         assert!(exchange.client_left(start) && exchange.draining());
@@ -344,7 +401,7 @@ mod tests {
         assert!(exchange.stopping());
         let stop = (start + 3 * SECOND, TimeoutKind::Stop);
         assert_eq!(exchange.deadline(), Some(stop));
-        exchange.begin(VecDeque::new(), start, SECOND, 60 * SECOND);
+        exchange.begin(VecDeque::new(), start, Some(SECOND), 60 * SECOND);
         assert_eq!(
             exchange.deadline(),
             Some((start + SECOND, TimeoutKind::FirstByte))
@@ -361,7 +418,7 @@ mod tests {
             exchange.begin(
                 [Bytes::from_static(b"ab"), "c".into()].into(),
                 now,
-                SECOND,
+                Some(SECOND),
                 SECOND,
             );
             assert!(!exchange.outgoing_done());

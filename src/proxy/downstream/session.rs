@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -26,7 +27,9 @@ use pingora::time::fast_timeout::fast_sleep;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::proxy::downstream::exchange::{Exchange, ResponseGate, TRY_NEXT, TimeoutKind};
+use crate::proxy::downstream::exchange::{
+    EMPTY_ANSWER, Exchange, ResponseGate, TRY_NEXT, TimeoutKind,
+};
 
 type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -40,7 +43,20 @@ pub(crate) struct Downstream {
     alarm: Option<Alarm>,
     /// Error of the client's disconnection, while the response is read on without it.
     gone: Option<Box<Error>>,
+    /// Set once the client has been sent some of an upstream's response.
+    answered: bool,
 }
+
+/// Event that the stand-in waits for.
+enum Wakeup {
+    /// The client sent something, or its end.
+    Client(Option<Bytes>),
+    /// A comment is due.
+    KeepAlive,
+}
+
+/// Comment for a client that waits for a stream's first content.
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// A timer and the deadline that it was set for.
 struct Alarm {
@@ -60,6 +76,7 @@ impl Downstream {
             held,
             alarm: None,
             gone: None,
+            answered: false,
         }))
     }
 
@@ -86,9 +103,24 @@ impl Downstream {
                 (Err(_), Some(_)) => return Err(self.gone.take().unwrap_or_else(closed_error)),
                 (Err(error), None) if is_timeout(&error) => return Err(error),
                 (Err(error), None) => self.leave(error)?,
-                (passed, _) => return passed,
+                (Ok(Wakeup::KeepAlive), None) => {
+                    if let Err(error) = self.comment().await {
+                        self.leave(error)?;
+                    }
+                }
+                (Ok(Wakeup::KeepAlive), Some(_)) => self.exchange.end_keep_alive(),
+                (Ok(Wakeup::Client(passed)), _) => return Ok(passed),
             }
         }
+    }
+
+    /// Sends a comment, and before the first one the head of a stream.
+    async fn comment(&mut self) -> Result<()> {
+        if let Some(mut head) = self.exchange.begin_comment(clock::now()) {
+            self.fit_version(&mut head);
+            self.inner.write_response_header(head).await?;
+        }
+        self.inner.write_response_body(COMMENT, false).await
     }
 
     /// Notes how the client went away.
@@ -104,8 +136,9 @@ impl Downstream {
         Ok(())
     }
 
-    /// Waits for the client, unless it has gone, and for the upstream's deadline.
-    async fn watch(&mut self) -> Result<Option<Bytes>> {
+    /// Waits for the client, unless it has gone, for the upstream's deadline, and until a comment is
+    /// due.
+    async fn watch(&mut self) -> Result<Wakeup> {
         let gone = self.gone.is_some();
         let Self {
             inner,
@@ -116,10 +149,17 @@ impl Downstream {
         let mut client = pin!(inner.read_body_or_idle(true));
         poll_fn(|context| {
             if !gone && let Poll::Ready(outcome) = client.as_mut().poll(context) {
-                return Poll::Ready(outcome);
+                return Poll::Ready(outcome.map(Wakeup::Client));
             }
-            let Some((deadline, kind)) = exchange.deadline() else {
-                return Poll::Pending;
+            let comment = exchange.keep_alive_due();
+            // `None`: what is due is a comment.
+            let (deadline, timeout) = match (exchange.deadline(), comment) {
+                (Some((deadline, kind)), Some(comment)) if deadline <= comment => {
+                    (deadline, Some(kind))
+                }
+                (_, Some(comment)) => (comment, None),
+                (Some((deadline, kind)), None) => (deadline, Some(kind)),
+                (None, None) => return Poll::Pending,
             };
             // A deadline that moved on is checked when the alarm rings; one that moved nearer, now.
             drop(alarm.take_if(|alarm| deadline < alarm.deadline));
@@ -129,7 +169,11 @@ impl Downstream {
                 }
                 let left = deadline.saturating_duration_since(clock::now());
                 if left.is_zero() {
-                    return Poll::Ready(Error::err(ErrorType::new(kind.error_type())));
+                    *alarm = None;
+                    return Poll::Ready(match timeout {
+                        Some(kind) => Error::err(ErrorType::new(kind.error_type())),
+                        None => Ok(Wakeup::KeepAlive),
+                    });
                 }
                 let timer = Box::pin(fast_sleep(left));
                 *alarm = Some(Alarm { deadline, timer });
@@ -165,6 +209,13 @@ impl Downstream {
                 Ok(false)
             };
         }
+        let empty = |task: &HttpTask| !matches!(task, HttpTask::Body(Some(_), _));
+        let declined = |task: &HttpTask| matches!(task, HttpTask::Header(header, _) if header.status.is_client_error());
+        let mut all = self.held.iter().chain(tasks.iter());
+        if ended && all.clone().all(empty) && !all.any(declined) {
+            // It ended with its head, so that nobody has judged it.
+            return Error::err_up(EMPTY_ANSWER);
+        }
         // What was taken out of an answer that is read whole leaves nothing to hold.
         tasks.retain(|task| !matches!(task, HttpTask::Body(None, false)));
         if !ended && self.held.len() < MOST_HELD {
@@ -191,10 +242,34 @@ impl Downstream {
         }
     }
 
+    /// Makes a header one that the client's version of HTTP knows: a client of HTTP/1.0 is sent no
+    /// chunks, but the body as it is, up to the end of the connection (RFC 9112, section 6.1).
+    fn fit_version(&mut self, header: &mut ResponseHeader) {
+        if self.inner.req_header().version >= Version::HTTP_11 {
+            return;
+        }
+        header.remove_header(&TRANSFER_ENCODING);
+        if !header.headers.contains_key(CONTENT_LENGTH) {
+            self.inner.set_keepalive(None);
+        }
+    }
+
     /// Writes `tasks` to the client, or drops them where it has gone; true at the response's end.
-    async fn write(&mut self, tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
+    async fn write(&mut self, mut tasks: Vec<HttpTask>, ended: bool) -> Result<bool> {
         if self.gone.is_some() {
             return swallow(tasks, ended);
+        }
+        if self.exchange.head_sent() {
+            tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
+        }
+        for task in &mut tasks {
+            if let HttpTask::Header(header, _) = task {
+                self.fit_version(header);
+            }
+        }
+        if !tasks.iter().all(|task| matches!(task, HttpTask::Failed(_))) {
+            self.answered = true;
+            self.exchange.end_keep_alive();
         }
         if self.exchange.stopping() {
             // Nobody will read a next request from this connection.
@@ -334,8 +409,10 @@ impl CustomSession for Downstream {
         self.inner.request_summary()
     }
 
+    /// A head that was sent only to keep the client waiting is none of an upstream's.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner.response_written()
+        let waits = self.exchange.head_sent() && !self.answered;
+        self.inner.response_written().filter(|_| !waits)
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {

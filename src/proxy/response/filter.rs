@@ -2,6 +2,7 @@
 //! means for the attempt is [`attempt`](crate::proxy::attempt)'s.
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use llm_router_wire::answer_model::AnswerModel;
 use pingora::Result;
@@ -21,7 +22,8 @@ impl Gateway {
         header: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if header.status.is_informational() {
+        let switches = header.status == StatusCode::SWITCHING_PROTOCOLS;
+        if header.status.is_informational() && !switches {
             return Ok(());
         }
         let (Some(exchange), Some(inference)) = (&ctx.exchange, ctx.inference.as_deref_mut())
@@ -121,7 +123,11 @@ fn rename(model: &mut AnswerModel, body: &mut Option<Bytes>, end: bool) {
     }
 }
 
-fn mark(header: &mut ResponseHeader, inference: &Inference) -> Result<()> {
+/// Turns a provider's header into the client's.
+///
+/// # Errors
+/// When a header can't be set.
+pub(crate) fn mark(header: &mut ResponseHeader, inference: &Inference) -> Result<()> {
     let Some(deployment) = inference.deployment() else {
         return Ok(());
     };

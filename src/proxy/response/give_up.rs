@@ -1,16 +1,19 @@
 //! Answers the client when every candidate failed or the answer under way broke off.
 
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 
 use crate::error::ApiError;
 use crate::proxy::attempt::inference::Inference;
-use crate::proxy::attempt::outcome::Failure;
-use crate::proxy::attempt::redact::clean_text;
+use crate::proxy::attempt::outcome::{Failure, ProviderReply};
+use crate::proxy::attempt::redact::{clean, clean_text};
 use crate::proxy::context::Context;
 use crate::proxy::describe;
-use crate::proxy::downstream::reply::{body_of, error_text, send_fault};
+use crate::proxy::downstream::reply::{body_of, deliver, error_text, send_fault};
 use crate::proxy::gateway::Gateway;
+use crate::proxy::response::filter::mark;
+use crate::proxy::response::limit_headers;
 use crate::snapshot::CompiledProvider;
 
 impl Gateway {
@@ -40,14 +43,19 @@ impl Gateway {
             request.id = &*ctx.request_id,
             "a request failed"
         );
-        let begun = session.response_written().is_some();
-        if !begun {
+        let waiting = ctx.exchange.as_ref().is_some_and(|one| one.head_sent());
+        let begun = waiting || session.response_written().is_some();
+        if begun {
+            ctx.answer.status = ctx.answer.status.or(Some((200, None)));
+        } else {
             ctx.answer.status = Some((fault.status, Some(fault.code)));
         }
         ctx.error_text = error_text(&fault);
         self.settle_last(ctx);
         let sent = if begun {
             self.break_off(session, ctx, &fault).await
+        } else if let Some(reply) = take_reply(ctx) {
+            send_reply(session, ctx, *reply).await.map(|()| true)
         } else {
             send_fault(session, ctx, &fault).await.map(|()| true)
         };
@@ -76,6 +84,8 @@ impl Gateway {
         let body = body_of(fault, &ctx.request_id);
         let inference = ctx.inference.as_deref_mut();
         let event = inference.and_then(|found| found.attempts.response.break_off(&body));
+        let waiting = ctx.exchange.as_ref().is_some_and(|one| one.head_sent());
+        let event = event.or_else(|| waiting.then(|| body.render_event(ctx.format())));
         let Some(event) = event else {
             return Ok(false);
         };
@@ -88,6 +98,36 @@ impl Gateway {
     }
 }
 
+/// Takes the answer of the only candidate, where it is the client's to see.
+fn take_reply(ctx: &mut Context) -> Option<Box<ProviderReply>> {
+    match &mut ctx.inference.as_deref_mut()?.attempts.failure {
+        Some(Failure::Status { reply, .. }) => reply.take(),
+        _ => None,
+    }
+}
+
+/// Sends the answer of the only candidate as it came, but for our secrets.
+async fn send_reply(session: &mut Session, ctx: &mut Context, reply: ProviderReply) -> Result<()> {
+    let ProviderReply {
+        head: mut header,
+        body,
+    } = reply;
+    ctx.answer.status = Some((header.status.as_u16(), Some("upstream_error")));
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
+        header.remove_header(&name);
+    }
+    let mut body = Some(body);
+    if let Some(inference) = ctx.inference.as_deref() {
+        if let Some(deployment) = inference.deployment() {
+            clean(&mut body, &deployment.provider);
+        }
+        mark(&mut header, inference)?;
+    }
+    limit_headers::remove_foreign(&mut header, ctx);
+    header.insert_header("x-should-retry", "false")?;
+    deliver(session, ctx, header, body.unwrap_or_default()).await
+}
+
 /// Returns the error for the client when every candidate failed.
 fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> ApiError {
     let name = provider.map_or("The provider", |provider| &provider.id);
@@ -97,6 +137,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             retry_after,
             said,
             details,
+            ..
         }) => {
             let said = said.clone().map(|said| match provider {
                 Some(provider) => clean_text(said, provider),
@@ -106,8 +147,12 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
                 Some(said) => format!("{name} answered {status}: {said}"),
                 None => format!("{name} answered {status}."),
             };
-            // A redirect is not an answer that a client could do anything with.
-            let shown = if *status < 400 { 502 } else { *status };
+            // A redirect, or a status that HTTP doesn't know, is no use to a client.
+            let shown = if (400..600).contains(status) {
+                *status
+            } else {
+                502
+            };
             ApiError {
                 retry_after: retry_after.clone(),
                 details: details.clone(),
@@ -115,15 +160,20 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
             }
         }
         Some(Failure::Silent(waited)) => ApiError::upstream_timeout(name, *waited),
-        Some(Failure::ErrorEvent(status)) => {
-            ApiError::upstream_error(*status, format!("{name} began its answer with an error."))
-        }
-        Some(Failure::Unusable { status, said }) => {
-            let said = match provider {
-                Some(provider) => clean_text(said.clone(), provider),
-                None => said.clone(),
+        Some(Failure::ErrorFirst { status, said }) => {
+            let said = said.clone().map(|said| match provider {
+                Some(provider) => clean_text(said, provider),
+                None => said,
+            });
+            let message = match said {
+                Some(said) => format!("{name} answered with an error: {said}"),
+                None => format!("{name} answered with an error."),
             };
-            ApiError::upstream_error(*status, format!("{name} failed: {said}"))
+            ApiError::upstream_error(*status, message)
+        }
+        Some(Failure::Account { account, .. }) => ApiError::provider_auth(name, *account),
+        Some(Failure::NoAnswer(why)) => {
+            ApiError::upstream_error(502, format!("{name} sent no answer: {why}."))
         }
         Some(Failure::Untranslatable(error)) => ApiError::untranslatable(error),
         Some(Failure::Connection(kind)) => {

@@ -1,6 +1,6 @@
 //! The headers by which a client learns where its limits stand, and that a dependency is down.
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
@@ -32,4 +32,23 @@ pub(crate) fn insert(header: &mut ResponseHeader, ctx: &Context) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prefixes of the headers in which providers tell of their own limits.
+const OF_PROVIDERS: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit"];
+
+/// Removes what a provider tells of its own limits, where the client is subject to ours.
+pub(crate) fn remove_foreign(header: &mut ResponseHeader, ctx: &Context) {
+    let mut own = ctx.rate_limits.headers(ctx.format(), clock::timestamp());
+    if own.next().is_none() {
+        return;
+    }
+    let of_limits = |name: &&HeaderName| {
+        let name = name.as_str();
+        OF_PROVIDERS.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let names: Vec<HeaderName> = header.headers.keys().filter(of_limits).cloned().collect();
+    for name in names {
+        header.remove_header(&name);
+    }
 }

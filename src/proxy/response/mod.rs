@@ -2,5 +2,6 @@
 
 pub(crate) mod filter;
 pub(crate) mod give_up;
+pub(crate) mod keep_alive;
 pub(crate) mod limit_headers;
 pub(crate) mod record;

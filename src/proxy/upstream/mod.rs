@@ -11,8 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use llm_router_config::{Http2, Timeouts, is_link_local};
@@ -34,6 +34,10 @@ pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Timeout of resolving a name, after which the last answer is kept.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for which a provider that refused the usage option isn't asked again: its server may have
+/// been updated then.
+const USAGE_OPTION_REST: Duration = Duration::from_secs(3_600);
+
 /// A provider's endpoint on the network.
 pub(crate) struct Upstream {
     origin: Origin,
@@ -41,6 +45,8 @@ pub(crate) struct Upstream {
     ca: Option<Arc<CaType>>,
     /// Keeps connections apart that differ in what they trust or speak.
     pool_key: u64,
+    /// Until then it is not asked for usage chunks, because it has refused that. Held for a look.
+    no_usage_option: Mutex<Option<Instant>>,
 }
 
 impl Upstream {
@@ -58,6 +64,7 @@ impl Upstream {
             pool_key: pool_key(origin),
             addresses: LoadBalancer::from_backends(Backends::new(Box::new(discovery))),
             ca: origin.ca_file.as_deref().map(read_ca).transpose()?,
+            no_usage_option: Mutex::default(),
             origin: origin.clone(),
         })
     }
@@ -97,6 +104,21 @@ impl Upstream {
     /// Returns whether any address is known.
     pub(crate) fn is_resolved(&self) -> bool {
         self.address_count() > 0
+    }
+
+    /// Returns whether it is known to refuse requests that ask for a usage chunk.
+    pub(crate) fn refuses_usage_option(&self, now: Instant) -> bool {
+        self.usage_option().is_some_and(|until| now < until)
+    }
+
+    /// Notes that it has refused a request because of what asks for a usage chunk.
+    pub(crate) fn note_usage_option_refused(&self, now: Instant) {
+        *self.usage_option() = now.checked_add(USAGE_OPTION_REST);
+    }
+
+    fn usage_option(&self) -> MutexGuard<'_, Option<Instant>> {
+        let lock = self.no_usage_option.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A peer at the next address.

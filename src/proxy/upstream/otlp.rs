@@ -141,6 +141,7 @@ impl Inner {
         let timeouts = Timeouts {
             connect: LIMIT,
             first_byte: LIMIT,
+            first_byte_plain: None,
             idle: LIMIT,
             total: LIMIT,
             drain: LIMIT,

@@ -21,6 +21,8 @@ metrics! {
             "Failed attempts that were followed by one at the next candidate.";
         cooldowns: IntCounterVec = "cooldowns_total" ["provider", "deployment"],
             "Refusals that put a deployment into cooldown.";
+        account_errors: IntCounterVec = "account_errors_total" ["provider", "reason"],
+            "Answers that refuse the router's own credential, or say that its account has no money left.";
         circuits_opened: IntCounterVec = "circuit_openings_total" ["provider", "deployment"],
             "Times that a deployment's circuit opened.";
         circuit_state: IntGaugeVec = "circuit_state" ["provider", "deployment"],
@@ -50,6 +52,12 @@ impl DeploymentMetrics {
     /// Counts a refusal that rests a deployment, by its id.
     pub(crate) fn cooldown(&self, id: &str) {
         self.cooldowns.with_label_values(&labels(id)).inc();
+    }
+
+    /// Counts an answer that refuses our credential or account.
+    pub(crate) fn account_error(&self, provider: &str, reason: &'static str) {
+        let labels = [provider, reason];
+        self.account_errors.with_label_values(&labels).inc();
     }
 
     /// Counts a circuit that opened, by its deployment's id.

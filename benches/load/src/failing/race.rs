@@ -74,6 +74,7 @@ async fn race(options: &RaceOptions) -> anyhow::Result<Vec<RaceRow>> {
     let mut running = Vec::new();
     for model in STRATEGIES {
         let ask = ChatClients {
+            content: None,
             target: stage.target()?,
             model,
             stream: false,

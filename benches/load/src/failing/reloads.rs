@@ -69,6 +69,7 @@ async fn reload(options: &ReloadsOptions) -> anyhow::Result<ReloadsReport> {
     let mut running = Vec::new();
     for stream in [false, true] {
         let ask = ChatClients {
+            content: None,
             target: stage.target()?,
             model: "trio",
             stream,

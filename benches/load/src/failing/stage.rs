@@ -214,7 +214,7 @@ fn yaml(listen: SocketAddr, admin: SocketAddr, mocks: &[SocketAddr], models: &st
     let providers = PROVIDERS.iter().zip(mocks).map(|(id, mock)| {
         format!(
             "  - id: {id}\n    type: mock\n    base_url: http://{mock}/v1\n    \
-             timeouts: {{ connect: 1s, first_byte: 500ms, idle: 5s, total: 60s }}\n"
+             timeouts: {{ connect: 1s, first_byte: 500ms, first_byte_plain: 500ms, idle: 5s, total: 60s }}\n"
         )
     });
     let providers: String = providers.collect();

@@ -20,6 +20,8 @@ pub(crate) struct ChatClients {
     pub(crate) stream: bool,
     /// Concurrent clients.
     pub(crate) clients: usize,
+    /// The text that every answer must have, once it is known.
+    pub(crate) content: Option<Arc<str>>,
 }
 
 /// One answer.
@@ -37,6 +39,27 @@ pub(crate) struct TrafficTally {
     pub(crate) samples: Vec<Sample>,
     /// Errors of the other requests.
     pub(crate) errors: Vec<String>,
+    /// Streams that broke after content and ended with an error.
+    pub(crate) broken: usize,
+    /// Answers whose text isn't the expected one, or isn't its beginning where they broke.
+    pub(crate) repeated: usize,
+}
+
+impl TrafficTally {
+    /// Adds the results of other requests.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.samples.extend(other.samples);
+        self.errors.extend(other.errors);
+        self.broken += other.broken;
+        self.repeated += other.repeated;
+    }
+}
+
+/// One answer, whole or broken.
+struct ChatAnswer {
+    provider: String,
+    text: String,
+    broken: bool,
 }
 
 /// Clients at work in the background.
@@ -78,11 +101,7 @@ impl ChatClients {
     }
 
     async fn work(&self, stop: &AtomicBool, left: &AtomicUsize, tally: &Mutex<TrafficTally>) {
-        let body = format!(
-            "{{\"model\":\"{}\",\"stream\":{},\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}",
-            self.model, self.stream
-        );
-        let request = self.target.post(body.as_bytes());
+        let request = self.request();
         let mut channel = None;
         let take = |left: usize| left.checked_sub(1);
         while !stop.load(Relaxed) && left.fetch_update(Relaxed, Relaxed, take).is_ok() {
@@ -90,11 +109,19 @@ impl ChatClients {
             let answered = self.ask(&mut channel, &request).await;
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             match answered {
-                Ok(provider) => tally.samples.push(Sample {
-                    at,
-                    took: clock::now() - at,
-                    provider,
-                }),
+                Ok(answer) => {
+                    tally.repeated += usize::from(!self.is_expected(&answer));
+                    if answer.broken {
+                        channel = None;
+                        tally.broken += 1;
+                        continue;
+                    }
+                    tally.samples.push(Sample {
+                        at,
+                        took: clock::now() - at,
+                        provider: answer.provider,
+                    });
+                }
                 Err(error) => {
                     channel = None;
                     tally.errors.push(format!("{error:#}"));
@@ -103,8 +130,36 @@ impl ChatClients {
         }
     }
 
-    /// Asks once: the provider that answered.
-    async fn ask(&self, kept: &mut Option<Channel>, request: &[u8]) -> anyhow::Result<String> {
+    /// Asks once for the text that every answer has.
+    ///
+    /// # Errors
+    /// Returns an error if there is no answer.
+    pub(crate) async fn learn_content(&self) -> anyhow::Result<Arc<str>> {
+        let request = self.request();
+        Ok(self.ask(&mut None, &request).await?.text.into())
+    }
+
+    fn is_expected(&self, answer: &ChatAnswer) -> bool {
+        let Some(content) = &self.content else {
+            return true;
+        };
+        if answer.broken {
+            content.starts_with(&answer.text)
+        } else {
+            **content == *answer.text
+        }
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let body = format!(
+            "{{\"model\":\"{}\",\"stream\":{},\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}",
+            self.model, self.stream
+        );
+        self.target.post(body.as_bytes())
+    }
+
+    /// Asks once.
+    async fn ask(&self, kept: &mut Option<Channel>, request: &[u8]) -> anyhow::Result<ChatAnswer> {
         let mut channel = match kept.take() {
             Some(channel) => channel,
             None => Channel::connect(self.target.address).await?,
@@ -123,14 +178,35 @@ impl ChatClients {
         } else {
             text.contains("\"choices\"")
         };
+        let failed = text.contains("\"error\"");
+        let answer = ChatAnswer {
+            provider,
+            text: content(&text, self.stream),
+            broken: self.stream && failed && !whole,
+        };
+        let told = answer.broken && !answer.text.is_empty();
         anyhow::ensure!(
-            head.status == 200 && whole && !text.contains("\"error\""),
+            head.status == 200 && (told || whole && !failed),
             "{}: {text}",
             head.status
         );
         *kept = (!head.close).then_some(channel);
-        Ok(provider)
+        Ok(answer)
     }
+}
+
+/// The text of a chat completion, or of the chunks of one.
+fn content(body: &str, stream: bool) -> String {
+    let read = |json: &str, pointer: &str| {
+        let value: serde_json::Value = serde_json::from_str(json).ok()?;
+        Some(value.pointer(pointer)?.as_str()?.to_owned())
+    };
+    if !stream {
+        return read(body, "/choices/0/message/content").unwrap_or_default();
+    }
+    let data = body.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter_map(|json| read(json, "/choices/0/delta/content"))
+        .collect()
 }
 
 /// The head of an answer and the provider that the router names in it.

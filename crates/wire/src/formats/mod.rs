@@ -6,6 +6,7 @@
 //! way from one format to another is in `translate::policy`.
 
 pub(crate) mod anthropic_messages;
+mod event_kind;
 pub(crate) mod gemini;
 mod openai;
 pub(crate) mod openai_chat;
@@ -19,6 +20,7 @@ use memchr::memmem::find;
 use serde_json::Value;
 
 use crate::error::ErrorBody;
+pub(crate) use crate::formats::event_kind::EventKind;
 use crate::json;
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
@@ -113,8 +115,11 @@ pub(crate) trait Codec: Sync {
         ProviderError::read(status, body)
     }
 
-    /// Returns true if the data of a stream's event is an error and no content.
-    fn is_error_event(&self, data: &Value) -> bool;
+    /// Returns the kind of a stream's event by its data.
+    fn event_kind(&self, event: &Json<'_>) -> EventKind;
+
+    /// Returns the members of which every plain answer to a request to `endpoint` has one.
+    fn answer_members(&self, endpoint: Endpoint) -> &'static [&'static str];
 
     /// The error body that the SDKs of this format read.
     fn error_body(&self, error: &ErrorBody<'_>) -> Value;

@@ -7,6 +7,7 @@ use llm_router_domain::format::{Endpoint, Format};
 use super::json::Json;
 use super::options::{RequestOptions, TranslatedRequest};
 use super::{TranslateError, translate_request};
+use crate::error::without_bom;
 use crate::formats::codec;
 
 /// Translates a request to count tokens for a provider that can count in its own way.
@@ -37,7 +38,7 @@ pub fn translate_count_request(
 /// # Errors
 /// [`TranslateError`] with status 502 when the body holds no count.
 pub fn translate_count_response(from: Format, body: &[u8]) -> Result<Bytes, TranslateError> {
-    let text = String::from_utf8_lossy(body);
+    let text = String::from_utf8_lossy(without_bom(body));
     let json = Json::parse(&text).ok();
     match json.and_then(|json| codec(from).read_count(&json)) {
         Some(count) => Ok(format!("{{\"input_tokens\":{count}}}").into()),

@@ -46,6 +46,7 @@ pub use policy::{Compat, table_as_markdown};
 pub use provider_error::translate_error;
 pub(crate) use stream::{StreamEnd, StreamTranslator};
 
+use crate::error::without_bom;
 use crate::formats::{client_codec, codec};
 use crate::prompt::Prompt;
 use json::Json;
@@ -236,7 +237,7 @@ pub fn translate_response(
     body: &[u8],
     context: &ResponseContext,
 ) -> Result<Bytes, TranslateError> {
-    let text = String::from_utf8_lossy(body);
+    let text = String::from_utf8_lossy(without_bom(body));
     let repaired;
     let json = match Json::parse(&text) {
         Ok(json) => json,

@@ -17,6 +17,8 @@ pub struct RequestOptions {
     pub compat: Compat,
     /// The dialect of chat completions that the provider speaks, if it speaks them.
     pub dialect: ChatDialect,
+    /// Leaves out what asks for a usage chunk at the end of a stream.
+    pub no_usage_chunk: bool,
     /// `max_tokens` where the client gives none and the target needs one; by model if unset.
     pub default_max_tokens: Option<u64>,
     /// The most tokens of output that the model gives, where that is known.

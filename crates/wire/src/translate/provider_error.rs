@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use llm_router_domain::format::Format;
+use llm_router_domain::retry::{AccountError, is_out_of_money};
 use serde_json::Value;
 
 use super::json::Json;
-use crate::error::ErrorBody;
+use crate::error::{ErrorBody, plain_text, without_bom};
 use crate::formats::codec;
 
 /// OpenAI's code for a prompt that exceeds the context window.
@@ -39,27 +40,24 @@ pub fn translate_error(
     body: &[u8],
     request_id: &str,
 ) -> (u16, Bytes) {
-    let text = String::from_utf8_lossy(body);
-    let json = Json::parse(&text).unwrap_or(Json::Null);
-    let failure = codec(from).read_error(Some(status), &json);
+    let text = String::from_utf8_lossy(without_bom(body));
+    let json = Json::parse(&text);
+    let said = json.is_err().then(|| plain_text(&text)).flatten();
+    let json = json.unwrap_or(Json::Null);
+    let mut failure = codec(from).read_error(Some(status), &json);
+    if let Some(said) = said {
+        failure.message = said;
+    }
     (failure.status, failure.body(to, request_id))
 }
 
 impl ProviderError {
     /// Reads an error; `status` is the answer's, if the error is one.
     pub(crate) fn read(status: Option<u16>, json: &Json<'_>) -> Self {
-        // Gemini wraps its error in a list on some endpoints.
-        let outer = json.as_array().and_then(<[_]>::first).unwrap_or(json);
-        let inner = match outer.get("error") {
-            Some(error) if !error.is_null() => error,
-            _ => outer
-                .get("response")
-                .and_then(|r| r.get("error"))
-                .unwrap_or(outer),
-        };
+        let (outer, inner) = layers(json);
         let word = |key: &str| inner.str(key).filter(|word| !word.is_empty());
         let words = [word("code"), word("type"), word("status")];
-        let message = message(outer, inner);
+        let message = sentence(outer, inner);
         let status = status
             .or_else(|| number_status(inner.get("code")?))
             .or_else(|| words.into_iter().flatten().find_map(status_of_word))
@@ -145,14 +143,99 @@ impl From<super::TranslateError> for ProviderError {
 /// Returns true if an event of a stream is an error, in any of the shapes that providers send after
 /// a 200.
 pub(crate) fn is_error(json: &Json<'_>) -> bool {
-    let set = |key: &str| json.get(key).is_some_and(|value| !value.is_null());
+    let set = |key: &str| json.get(key).is_some_and(says_something);
     set("error")
         || json.str("object") == Some("error")
         || json.str("type") == Some("error")
         || (set("detail") && !set("choices"))
 }
 
-fn message(outer: &Json<'_>, inner: &Json<'_>) -> Option<String> {
+/// Returns true unless a member is there only to say that there is nothing.
+fn says_something(value: &Json<'_>) -> bool {
+    match value {
+        Json::Null | Json::Bool(false) => false,
+        Json::String(text) => !text.is_empty(),
+        Json::Object(members) => !members.0.is_empty(),
+        _ => true,
+    }
+}
+
+/// The sentence of an error for people.
+pub(crate) fn message(json: &Json<'_>) -> Option<String> {
+    let (outer, inner) = layers(json);
+    sentence(outer, inner)
+}
+
+/// Returns the reason for which our credential or account is refused, if an error says so.
+pub(crate) fn account_error(status: u16, json: &Json<'_>) -> Option<AccountError> {
+    let (_, inner) = layers(json);
+    let details = inner.get("details");
+    let reasons = details.and_then(Json::as_array).unwrap_or_default();
+    let code = details.and_then(|details| details.str("error_code"));
+    let words = ["code", "type", "status"].map(|key| inner.str(key));
+    let words = words.into_iter().flatten().chain(code);
+    let words: Vec<&str> = words
+        .chain(reasons.iter().filter_map(|detail| detail.str("reason")))
+        .collect();
+    let says = |wanted: &[&str]| words.iter().any(|word| wanted.contains(word));
+    let poor = inner
+        .str("message")
+        .is_some_and(|said| said.contains(LOW_CREDIT));
+    if words.iter().any(|word| is_out_of_money(word)) || poor {
+        return Some(AccountError::OutOfMoney);
+    }
+    let about_request = inner.get("metadata").is_some_and(|metadata| {
+        metadata.get("reasons").is_some() || metadata.get("flagged_input").is_some()
+    });
+    match status {
+        402 => Some(AccountError::OutOfMoney),
+        401 => Some(AccountError::Credential),
+        403 if about_request || words.iter().any(|word| is_about_request(word)) => None,
+        403 => Some(AccountError::Credential),
+        _ if says(&["API_KEY_INVALID", "invalid_api_key", "authentication_error"]) => {
+            Some(AccountError::Credential)
+        }
+        _ => None,
+    }
+}
+
+/// Anthropic's sentence about an account without money, which has no code of its own.
+const LOW_CREDIT: &str = "credit balance is too low";
+
+/// Returns true if the code of a 403 is about what was asked, or from where, and not about who asks.
+fn is_about_request(code: &str) -> bool {
+    let code = code.to_ascii_lowercase();
+    [
+        "content",
+        "moderation",
+        "policy",
+        "safety",
+        "guardrail",
+        "flagged",
+        "region",
+        "country",
+        "territory",
+        "location",
+    ]
+    .iter()
+    .any(|word| code.contains(word))
+}
+
+/// The layers of an error: what it is wrapped in, and the error proper.
+fn layers<'j, 'a>(json: &'j Json<'a>) -> (&'j Json<'a>, &'j Json<'a>) {
+    // Gemini wraps its error in a list on some endpoints.
+    let outer = json.as_array().and_then(<[_]>::first).unwrap_or(json);
+    let inner = match outer.get("error") {
+        Some(error) if !error.is_null() => error,
+        _ => outer
+            .get("response")
+            .and_then(|r| r.get("error"))
+            .unwrap_or(outer),
+    };
+    (outer, inner)
+}
+
+fn sentence(outer: &Json<'_>, inner: &Json<'_>) -> Option<String> {
     let said = inner
         .as_str()
         .or_else(|| inner.str("message"))

@@ -38,6 +38,8 @@ pub(crate) struct StreamTranslator {
     context: ResponseContext,
     call_ids: CallIds,
     ended: bool,
+    /// The end that was written is an error.
+    failed: bool,
 }
 
 impl StreamTranslator {
@@ -59,6 +61,7 @@ impl StreamTranslator {
             call_ids: context.free_call_ids(),
             context,
             ended: false,
+            failed: false,
         })
     }
 
@@ -92,6 +95,7 @@ impl StreamTranslator {
         if !ended {
             self.writer.end(out);
         }
+        self.failed |= ended;
         self.ended = true;
     }
 
@@ -123,6 +127,11 @@ impl StreamTranslator {
         self.ended
     }
 
+    /// Returns true if that end is an error.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Lets the reader speak and writes what it says, in turn.
     fn drive(
         &mut self,
@@ -136,10 +145,13 @@ impl StreamTranslator {
                 write(event, writer.as_mut(), ended, out)
             });
         });
+        // An error is the only end that events bring about.
+        self.failed |= self.ended;
     }
 
     fn fail(&mut self, failure: &ProviderError, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.ended, true) {
+            self.failed = true;
             self.writer.fail(failure, out);
         }
     }

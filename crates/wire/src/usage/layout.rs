@@ -28,7 +28,7 @@ pub struct UsageLayout {
     pub(crate) text: KeyFinder,
     /// The path of keys to the served model in a stream's event.
     pub(crate) model: &'static [&'static [u8]],
-    /// The key whose string value says why a choice ended, where events have no types.
+    /// The key whose string value says why the answer, or a choice of it, ended.
     pub(crate) finish_reason: Option<KeyFinder>,
     /// The types of events, where they have any.
     pub(crate) types: Option<EventTypes>,

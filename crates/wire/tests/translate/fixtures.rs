@@ -73,6 +73,7 @@ pub(crate) const fn model(to: Format) -> &'static str {
 /// What fixtures are translated with.
 pub(crate) fn options() -> RequestOptions {
     RequestOptions {
+        no_usage_chunk: false,
         compat: Compat::Lenient,
         dialect: ChatDialect::OpenAi,
         default_max_tokens: None,

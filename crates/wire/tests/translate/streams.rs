@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use llm_router_domain::format::Format;
 use llm_router_wire::error::ErrorBody;
-use llm_router_wire::stream::AnswerStream;
+use llm_router_wire::stream::{AnswerStream, StreamStart};
 use llm_router_wire::translate::ResponseContext;
 
 use crate::fixtures::{CLIENTS, Fixture, PROVIDERS, assert_golden, context, endpoint, fixtures};
@@ -25,12 +25,24 @@ pub(crate) fn stream<'c>(
     for chunk in chunks {
         out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
     }
-    let rest = match end {
-        StreamEnd::Complete => stream.end(),
-        StreamEnd::Broken => stream.break_off(&BROKEN),
+    if matches!(end, StreamEnd::Complete) {
+        out.extend_from_slice(&stream.end());
+    }
+    let begun = |start: &StreamStart| matches!(start, StreamStart::Content | StreamStart::Complete);
+    let last = match stream.start().clone() {
+        StreamStart::Error(error) => stream.break_off(&ErrorBody {
+            status: error.status,
+            code: "upstream_error",
+            message: &error.message.unwrap_or_default(),
+            ..BROKEN
+        }),
+        StreamStart::Pending if matches!(end, StreamEnd::Complete) => stream.break_off(&NO_ANSWER),
+        _ if matches!(end, StreamEnd::Broken) => stream.break_off(&BROKEN),
+        _ => Bytes::new(),
     };
-    out.extend_from_slice(&rest);
-    assert!(stream.has_ended());
+    assert!(begun(stream.start()) || out.is_empty());
+    assert!(!begun(stream.start()) || stream.has_ended());
+    out.extend_from_slice(&last);
     String::from_utf8(out).unwrap()
 }
 
@@ -50,6 +62,13 @@ const BROKEN: ErrorBody<'static> = ErrorBody {
     param: None,
     details: None,
     request_id: "req-1",
+};
+
+const NO_ANSWER: ErrorBody<'static> = ErrorBody {
+    status: 502,
+    code: "upstream_error",
+    message: "The provider sent no answer.",
+    ..BROKEN
 };
 
 /// The end and the context that a fixture's first line asks for.

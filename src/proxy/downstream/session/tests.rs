@@ -41,6 +41,7 @@ impl Bench {
             held: Vec::new(),
             alarm: None,
             gone: None,
+            answered: false,
         };
         Self {
             session,
@@ -57,7 +58,7 @@ impl Bench {
     /// Begins an attempt without a body, whose first byte is due in an hour.
     fn attempt(&self) {
         self.exchange
-            .begin(VecDeque::new(), clock::now(), HOUR, HOUR);
+            .begin(VecDeque::new(), clock::now(), Some(HOUR), HOUR);
         self.exchange.set_drain(None);
     }
 
@@ -247,7 +248,7 @@ async fn the_body_is_our_copy_and_anew_for_every_attempt() {
         let pieces = [Bytes::from_static(b"ab"), Bytes::from_static(b"c")];
         bench
             .exchange
-            .begin(pieces.into(), clock::now(), HOUR, HOUR);
+            .begin(pieces.into(), clock::now(), Some(HOUR), HOUR);
         assert!(!bench.session.is_body_done());
         for piece in ["ab", "c"] {
             let read = bench.session.read_body_or_idle(false).await.unwrap();
@@ -265,7 +266,7 @@ async fn a_silent_upstream_is_noticed_while_the_client_is_waited_for() {
     let now = clock::now();
     bench
         .exchange
-        .begin(VecDeque::new(), now, Duration::ZERO, HOUR);
+        .begin(VecDeque::new(), now, Some(Duration::ZERO), HOUR);
     let error = bench.session.read_body_or_idle(true).await.unwrap_err();
     assert_eq!(error_name(&error), TimeoutKind::FirstByte.error_type());
 

@@ -22,6 +22,8 @@ use serde_json::Value;
 
 use super::{ClientCodec, Codec, RateLimitHeaders, ResetForm};
 use crate::error::ErrorBody;
+use crate::formats::EventKind;
+use crate::formats::event_kind::{any_holds_content, holds_content};
 use crate::json;
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
@@ -32,6 +34,7 @@ use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
 /// The headers of rate limits (docs.claude.com, "Rate limits").
@@ -92,8 +95,39 @@ impl Codec for AnthropicMessages {
         Box::new(read_stream::MessagesStreamReader::default())
     }
 
-    fn is_error_event(&self, data: &Value) -> bool {
-        data.get("type").is_some_and(|kind| kind == "error")
+    fn event_kind(&self, event: &Json<'_>) -> EventKind {
+        let content = match event.str("type") {
+            Some("content_block_start") => {
+                let block = event.get("content_block").unwrap_or(&Json::Null);
+                match block.str("type") {
+                    Some("text") => any_holds_content(block, &["text", "citations"]),
+                    Some("thinking") => any_holds_content(block, &["thinking", "signature"]),
+                    kind => kind.is_some(),
+                }
+            }
+            Some("content_block_delta") => event.get("delta").is_some_and(holds_content),
+            Some("message_stop") => return EventKind::Last,
+            Some("message_delta") => {
+                let delta = event.get("delta");
+                let reason = delta.and_then(|delta| delta.str("stop_reason"));
+                return reason.map_or(EventKind::Other, |_| EventKind::End);
+            }
+            Some("message_start" | "content_block_stop" | "ping") => false,
+            _ if is_error(event) => return EventKind::Error,
+            _ => false,
+        };
+        if content {
+            EventKind::Content
+        } else {
+            EventKind::Other
+        }
+    }
+
+    fn answer_members(&self, endpoint: Endpoint) -> &'static [&'static str] {
+        match endpoint {
+            Endpoint::CountTokens => &["input_tokens"],
+            _ => &["content"],
+        }
     }
 
     fn error_body(&self, error: &ErrorBody<'_>) -> Value {

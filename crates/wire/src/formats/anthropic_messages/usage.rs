@@ -7,7 +7,7 @@ use crate::usage::{Counting, EventTypes, UsageLayout, finder};
 pub(super) static LAYOUT: UsageLayout = UsageLayout {
     text: finder!("delta"),
     model: &[b"message", b"model"],
-    finish_reason: None,
+    finish_reason: Some(finder!("stop_reason")),
     types: Some(EventTypes {
         ends: &[b"message_stop"],
         failures: &[b"error"],

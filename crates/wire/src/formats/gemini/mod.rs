@@ -16,12 +16,15 @@ use serde_json::{Value, json};
 
 use super::{Codec, CountRequest};
 use crate::error::ErrorBody;
+use crate::formats::EventKind;
+use crate::formats::event_kind::{any_holds_content, elements};
 use crate::translate::TranslateError;
 use crate::translate::event::{AnswerEvent, ReadStream, Sink, replay};
 use crate::translate::json::Json;
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 use path::Method;
 
@@ -84,8 +87,33 @@ impl Codec for Gemini {
         body.get("totalTokens")?.as_u64()
     }
 
-    fn is_error_event(&self, data: &Value) -> bool {
-        data.get("error").is_some_and(|error| !error.is_null())
+    fn event_kind(&self, event: &Json<'_>) -> EventKind {
+        let candidates = elements(event, "candidates");
+        let holds_parts = |candidate: &Json<'_>| {
+            let content = candidate.get("content");
+            let parts = content.is_some_and(|content| any_holds_content(content, &["parts"]));
+            let sources = candidate.get("groundingMetadata");
+            parts || sources.is_some_and(|all| any_holds_content(all, &["groundingChunks"]))
+        };
+        let feedback = event.get("promptFeedback");
+        let blocked = feedback.is_some_and(|feedback| feedback.str("blockReason").is_some());
+        let finished = |candidate: &Json<'_>| candidate.str("finishReason").is_some();
+        if candidates.iter().any(holds_parts) {
+            EventKind::Content
+        } else if is_error(event) {
+            EventKind::Error
+        } else if blocked || candidates.iter().any(finished) {
+            EventKind::End
+        } else {
+            EventKind::Other
+        }
+    }
+
+    fn answer_members(&self, endpoint: Endpoint) -> &'static [&'static str] {
+        match endpoint {
+            Endpoint::CountTokens => &["totalTokens"],
+            _ => &["candidates", "promptFeedback"],
+        }
     }
 
     fn error_body(&self, error: &ErrorBody<'_>) -> Value {

@@ -22,6 +22,8 @@ pub(crate) use write_request::{lose_default, tier, write_schema};
 
 use super::{ClientCodec, Codec, RateLimitHeaders, openai};
 use crate::error::ErrorBody;
+use crate::formats::EventKind;
+use crate::formats::event_kind::{any_holds_content, elements};
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
 use crate::scan::Scan;
@@ -31,6 +33,7 @@ use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
 /// The codec of OpenAI chat completions.
@@ -72,10 +75,31 @@ impl Codec for OpenAiChat {
         Box::new(read_stream::ChatStreamReader::new(context))
     }
 
-    fn is_error_event(&self, data: &Value) -> bool {
-        let holds_error = data.get("error").is_some_and(|error| !error.is_null());
-        let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
-        holds_error && data.get("choices").is_none_or(is_empty)
+    fn event_kind(&self, event: &Json<'_>) -> EventKind {
+        let choices = elements(event, "choices");
+        let reason = |choice: &Json<'_>| match choice.str("finish_reason") {
+            None | Some("") => EventKind::Other,
+            // OpenRouter's, beside the error.
+            Some("error") => EventKind::Error,
+            Some(_) => EventKind::End,
+        };
+        let ends = |kind: EventKind| choices.iter().any(|choice| reason(choice) == kind);
+        if any_holds_content(event, &SOURCES) || choices.iter().any(is_content_choice) {
+            EventKind::Content
+        } else if is_error(event) || ends(EventKind::Error) {
+            EventKind::Error
+        } else if ends(EventKind::End) {
+            EventKind::End
+        } else {
+            EventKind::Other
+        }
+    }
+
+    fn answer_members(&self, endpoint: Endpoint) -> &'static [&'static str] {
+        match endpoint {
+            Endpoint::Embeddings => &["data", "embeddings"],
+            _ => &["choices"],
+        }
     }
 
     fn error_body(&self, error: &ErrorBody<'_>) -> Value {
@@ -148,4 +172,32 @@ impl ClientCodec for OpenAiChat {
     fn model(&self, model: ListedModel<'_>) -> Value {
         openai::model(model)
     }
+}
+
+/// Members beside the choices that name sources (Perplexity).
+const SOURCES: [&str; 2] = ["citations", "search_results"];
+
+/// Members of a delta that hold content, those of compatible servers included.
+const CONTENT: [&str; 11] = [
+    "content",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "thinking_blocks",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "annotations",
+    "audio",
+    "images",
+];
+
+/// Returns true if a choice of a chunk holds content; of completions, its text.
+fn is_content_choice(choice: &Json<'_>) -> bool {
+    let parts = ["delta", "message"].map(|key| choice.get(key));
+    any_holds_content(choice, &["text"])
+        || parts
+            .into_iter()
+            .flatten()
+            .any(|part| any_holds_content(part, &CONTENT))
 }

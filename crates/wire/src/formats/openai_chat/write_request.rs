@@ -33,7 +33,9 @@ pub(crate) fn write_request(
         });
         if request.stream {
             fields.bool("stream", true);
-            fields.obj("stream_options", |o| o.bool("include_usage", true));
+            if !options.no_usage_chunk {
+                fields.obj("stream_options", |o| o.bool("include_usage", true));
+            }
         }
         write_tools(fields, request, losses);
         write_sampling(fields, request, model, dialect, losses);

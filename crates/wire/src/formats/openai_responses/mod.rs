@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 use super::{ClientCodec, Codec, RateLimitHeaders, openai};
 use crate::error::ErrorBody;
+use crate::formats::EventKind;
+use crate::formats::event_kind::any_holds_content;
 use crate::models::ListedModel;
 use crate::parameters::Parameter;
 use crate::scan::Scan;
@@ -25,6 +27,7 @@ use crate::translate::json::{Json, Object};
 use crate::translate::neutral::{NeutralRequest, NeutralResponse};
 use crate::translate::options::{ChatDialect, RequestOptions, ResponseContext};
 use crate::translate::policy::Losses;
+use crate::translate::provider_error::is_error;
 use crate::usage::UsageLayout;
 
 /// The codec of OpenAI responses.
@@ -66,8 +69,38 @@ impl Codec for OpenAiResponses {
         Box::new(read_stream::ResponsesStreamReader::default())
     }
 
-    fn is_error_event(&self, data: &Value) -> bool {
-        data.get("type").is_some_and(|kind| kind == "error")
+    fn event_kind(&self, event: &Json<'_>) -> EventKind {
+        let content = match event.str("type").unwrap_or_default() {
+            "response.completed" | "response.incomplete" | "response.cancelled" => {
+                return EventKind::Last;
+            }
+            "response.failed" => return EventKind::Error,
+            "response.created" | "response.queued" | "response.in_progress" => false,
+            "response.output_item.added" | "response.output_item.done" => {
+                let item = event.get("item").unwrap_or(&Json::Null);
+                match item.str("type") {
+                    Some("message") => any_holds_content(item, &["content"]),
+                    Some("reasoning") => {
+                        any_holds_content(item, &["content", "summary", "encrypted_content"])
+                    }
+                    kind => kind.is_some(),
+                }
+            }
+            // What a tool at the provider is doing.
+            kind if kind.contains("_call.") => true,
+            kind if kind.starts_with("response.") => any_holds_content(event, &CONTENT),
+            _ if is_error(event) => return EventKind::Error,
+            _ => false,
+        };
+        if content {
+            EventKind::Content
+        } else {
+            EventKind::Other
+        }
+    }
+
+    fn answer_members(&self, _: Endpoint) -> &'static [&'static str] {
+        &["output", "output_text", "status"]
     }
 
     fn error_body(&self, error: &ErrorBody<'_>) -> Value {
@@ -144,3 +177,14 @@ impl ClientCodec for OpenAiResponses {
         openai::model(model)
     }
 }
+
+/// Members of an event that hold content.
+const CONTENT: [&str; 7] = [
+    "delta",
+    "text",
+    "refusal",
+    "arguments",
+    "part",
+    "annotation",
+    "transcript",
+];
