@@ -73,11 +73,11 @@ pub(crate) fn reprice(arguments: RepriceArguments) -> Outcome {
     if arguments.reason.trim().is_empty() {
         return Err(io::Error::other("--reason must say why").into());
     }
-    let config = load(arguments.config.clone())?;
+    let mut config = load(arguments.config.clone())?;
     must_exist(&config.store.url)?;
     let table = prices::table(config.prices.as_deref()).map_err(LoadError::Config)?;
     let report = ledger::runtime()?.block_on(async {
-        let store = ledger::open_store(&config.store.url)
+        let store = ledger::open_store(&mut config.store)
             .await
             .map_err(LoadError::Ledger)?;
         run(store.as_ref(), &config, &table, &arguments).await

@@ -208,13 +208,17 @@ impl RequestBounds {
             };
             match (tool_kind.charge, uses) {
                 (Charge::Uses(fee), Some(uses)) => self.add(fee, uses),
-                (Charge::Uses(_), None) => self.mark_unbounded(field(), "may run any number of times"),
+                (Charge::Uses(_), None) => {
+                    self.mark_unbounded(field(), "may run any number of times")
+                }
                 (Charge::Once(fee), uses) => {
                     self.add(fee, 1);
                     self.rounds = self.rounds.saturating_add(uses.unwrap_or(1));
                 }
                 (Charge::Tokens, Some(uses)) => self.rounds = self.rounds.saturating_add(uses),
-                (Charge::Tokens, None) => self.mark_unbounded(field(), "may run any number of times"),
+                (Charge::Tokens, None) => {
+                    self.mark_unbounded(field(), "may run any number of times")
+                }
                 (Charge::OtherModel, _) => self.mark_unbounded(
                     format!("tools[{index}]"),
                     "is charged at another model's price, without a limit",

@@ -15,8 +15,7 @@ use llm_router_store::journal::{
 };
 use llm_router_store::ledger::{
     CostQuery, CostRow, Page, RepriceQuery, Repricing, RequestAttempts, RequestQuery, SpentQuery,
-    StoreInspection,
-    TotalsDifference,
+    StoreInspection, TotalsDifference,
 };
 use llm_router_store::verify::verify;
 use llm_router_store::{LedgerStore, SqliteStore, StoreError, StoreUrl, open};
