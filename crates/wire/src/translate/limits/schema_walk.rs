@@ -121,7 +121,8 @@ pub(super) fn lacks_items(schema: &[u8]) -> bool {
                 open.push(Open::new(place));
             }
             b'}' | b']' => {
-                if open.pop().is_some_and(|closed| closed.lacks_items()) {
+                let closed = open.pop();
+                if closed.is_some_and(|closed| closed.lacks_items()) {
                     return true;
                 }
             }
@@ -136,10 +137,10 @@ pub(super) fn lacks_items(schema: &[u8]) -> bool {
                 at = end + 1;
                 take_string(&mut open, text);
             }
-            b'n' => {
-                // A null is as good as nothing.
+            // A null is as good as nothing.
+            b'n' if open.last().is_some_and(Open::is_items_key) => {
                 if let Some(parent) = open.last_mut() {
-                    parent.says &= !parent.is_items_key();
+                    parent.says = false;
                 }
             }
             _ => {}
