@@ -402,6 +402,12 @@ impl CutCall {
         }
         let last = fragments.len() - 1;
         fragments[self.id_at.min(last)]["id"] = self.id.into();
+        // A piece that says nothing begins no call.
+        fragments.retain(|fragment| {
+            let word = |value: &Value| value.as_str().is_some_and(|word| !word.is_empty());
+            let function = &fragment["function"];
+            word(&fragment["id"]) || word(&function["name"]) || word(&function["arguments"])
+        });
         fragments
     }
 }
