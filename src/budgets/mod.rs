@@ -126,7 +126,7 @@ fn budget_charge(entry: &LedgerEntry, bound: Cost) -> Decimal {
                 | Reason::MissingRate(_)
         )
     };
-    if outcome.usage.inexact.iter().any(has_no_price) {
+    if outcome.billing.inexact.iter().any(has_no_price) {
         cost.max(bound.usd().unwrap_or_default())
     } else {
         cost
