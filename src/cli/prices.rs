@@ -273,20 +273,24 @@ fn update(
             continue;
         }
         let period = new_period(current, theirs, map.source, today);
-        put_entry(&mut lines, name, &period, today);
+        // A new entry takes the place of the built-in one, with what held before and will hold.
+        let others = ours.filter(|_| written_before.is_none());
+        let others = others.map(|price| other_periods(price, today));
+        let others = others.unwrap_or_default();
+        put_entry(&mut lines, name, &period, &others, today);
         writeln!(out, "{name}: {period}")?;
         written.insert(name.to_owned());
     }
     writeln!(
         out,
-        "{} prices {} {}, {kept} of your own stay",
-        written.len(),
+        "{} {}: {}; your own that differ and stay: {kept}",
         if dry_run {
-            "would go into"
+            "to be written to"
         } else {
             "written to"
         },
-        file.display()
+        file.display(),
+        written.len()
     )?;
     if !dry_run && !written.is_empty() {
         write_checked(file, &(lines.join("\n") + "\n"))?;
@@ -317,8 +321,15 @@ fn new_period(
     llm_router_prices::write_period(&period.with_rates(rates))
 }
 
-/// Adds a period to the entry of a name, or the entry at the end.
-fn put_entry(lines: &mut Vec<String>, name: &str, period: &str, today: Date) {
+/// The lines of a price's periods but for one that begins today.
+fn other_periods(price: &Price, today: Date) -> Vec<String> {
+    let periods = price.periods().iter();
+    let others = periods.filter(|period| period.from != today);
+    others.map(llm_router_prices::write_period).collect()
+}
+
+/// Adds a period to the entry of a name, or the entry with its other periods at the end.
+fn put_entry(lines: &mut Vec<String>, name: &str, period: &str, others: &[String], today: Date) {
     let key = entry_key(name);
     let is_key = |line: &String| {
         let line = line.trim_end();
@@ -326,6 +337,7 @@ fn put_entry(lines: &mut Vec<String>, name: &str, period: &str, today: Date) {
     };
     let Some(start) = lines.iter().position(is_key) else {
         lines.push(format!("{key}:"));
+        lines.extend(others.iter().map(|other| format!("  - {other}")));
         lines.push(format!("  - {period}"));
         return;
     };
@@ -432,6 +444,10 @@ mod tests {
         };
         assert_eq!(input(sol, ServiceTier::STANDARD), "1");
         assert_eq!(input(sol, ServiceTier::PRIORITY), "2");
+        // What held before holds for its days.
+        let before = read.get("openai/gpt-6-sol").unwrap();
+        let before = before.on(jiff::civil::date(2026, 11, 30)).unwrap();
+        assert_eq!(input(before, ServiceTier::STANDARD), "2");
         // What the map doesn't say stays.
         let search = sol.list().fee(llm_router_domain::usage::Fee::WebSearch);
         assert_eq!(search.unwrap().usd().to_string(), "10");

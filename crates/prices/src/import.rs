@@ -131,7 +131,10 @@ fn read_litellm(entries: &Map<String, Value>) -> Vec<ImportedPrice> {
         let rates = fields.filter_map(|(field, value)| {
             let (tier, above, class) = litellm_place(field)?;
             let usd = decimal(value)?.checked_mul(Decimal::from(1_000_000))?;
-            Some(((tier, above, cache_class(provider, class)), amount(usd)?))
+            // Zero is that map's word for a write that isn't charged apart.
+            let is_none = class.is_cache_write() && usd.is_zero();
+            let place = (tier, above, cache_class(provider, class));
+            (!is_none).then_some((place, amount(usd)?))
         });
         to_import(provider, model, rates.collect())
     });
