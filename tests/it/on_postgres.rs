@@ -145,10 +145,14 @@ async fn a_budget_that_nobody_knows_is_refused_at_once_and_the_store_is_named() 
         .await;
     server.pause();
     let poor = [("authorization", "Bearer sk-of-poor-0123456789")];
+    let body = json!({
+        "model": "fast", "max_tokens": 50, "messages": [{ "role": "user", "content": "Hello" }],
+    });
+    let ask = || gateway.send("POST", "/v1/chat/completions", &poor, body.to_string());
     // Once the outage is known, nobody waits for a timeout.
     eventually("it is refused at once", || async {
         let asked = std::time::Instant::now();
-        let refused = gateway.chat("fast", &poor).await;
+        let refused = ask().await;
         let at_once = asked.elapsed() < std::time::Duration::from_millis(300);
         assert_eq!(
             (refused.status, refused.code()),
@@ -162,10 +166,7 @@ async fn a_budget_that_nobody_knows_is_refused_at_once_and_the_store_is_named() 
     // Keys without a budget aren't concerned.
     chats(&gateway, 3).await;
     server.resume();
-    eventually("it is known again", || async {
-        gateway.chat("fast", &poor).await.status == 200
-    })
-    .await;
+    eventually("it is known again", || async { ask().await.status == 200 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
