@@ -61,13 +61,14 @@ async fn every_refusal_is_found_by_its_id_and_counted_as_what_it_is() {
     let up = mock().await;
     let gateway = strict(&up).await;
     let chat = || chat_body("fast", false);
+    let bounded = || chat().replace("\"stream\"", "\"max_tokens\":50,\"stream\"");
     assert_eq!(ask(&gateway, SLOW, &[], chat()).await.status, 200);
     let large = json!({ "model": "fast", "messages": [], "x": "y".repeat(2_000) });
     let cases = [
         ("key", 401, ask(&gateway, UNKNOWN, &[], chat()).await),
         ("permission", 403, ask(&gateway, NARROW, &[], chat()).await),
         ("limit", 429, ask(&gateway, SLOW, &[], chat()).await),
-        ("budget", 429, ask(&gateway, POOR, &[], chat()).await),
+        ("budget", 429, ask(&gateway, POOR, &[], bounded()).await),
         (
             "rule",
             410,
