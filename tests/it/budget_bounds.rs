@@ -107,128 +107,124 @@ fn number(value: &Value) -> Option<u64> {
 }
 
 /// Requests, each with the field that it is refused for, or none if it is bounded.
-fn shapes() -> Vec<(&'static str, Value, Option<&'static str>)> {
-    let search = |uses: Value| json!([{ "type": "web_search", "max_uses": uses }]);
-    let (chat, text, responses) = ("chat/completions", "completions", "responses");
-    vec![
-        (chat, json!({ "max_tokens": 500 }), None),
-        (chat, json!({ "max_completion_tokens": 500 }), None),
-        (chat, json!({}), Some("max_tokens")),
-        (chat, json!({ "max_tokens": null }), Some("max_tokens")),
-        (chat, json!({ "max_tokens": 0 }), Some("max_tokens")),
-        (chat, json!({ "max_output_tokens": 5 }), Some("max_tokens")),
-        (chat, json!({ "max_tokens": 5000.0 }), None),
-        (chat, json!({ "max_tokens": "5000" }), None),
-        (chat, json!({ "max_tokens": " 5e3 " }), None),
-        (chat, json!({ "max_tokens": 100_000.0 }), None),
-        (chat, json!({ "max_tokens": "100000" }), None),
-        (chat, json!({ "max_tokens": -5 }), Some("max_tokens")),
-        (chat, json!({ "max_tokens": "lots" }), Some("max_tokens")),
-        (chat, json!({ "max_tokens": true }), Some("max_tokens")),
-        (chat, json!({ "max_tokens": [9] }), Some("max_tokens")),
+type Shape = (&'static str, Value, Option<&'static str>);
+
+fn shapes() -> Vec<Shape> {
+    [limits(), multipliers(), completions(), responses()].concat()
+}
+
+/// Limits of output in every spelling.
+fn limits() -> Vec<Shape> {
+    [
+        (json!({ "max_tokens": 500 }), None),
+        (json!({ "max_completion_tokens": 500 }), None),
+        (json!({}), Some("max_tokens")),
+        (json!({ "max_tokens": null }), Some("max_tokens")),
+        (json!({ "max_tokens": 0 }), Some("max_tokens")),
+        (json!({ "max_output_tokens": 5 }), Some("max_tokens")),
+        (json!({ "max_tokens": 5000.0 }), None),
+        (json!({ "max_tokens": "5000" }), None),
+        (json!({ "max_tokens": " 5e3 " }), None),
+        (json!({ "max_tokens": 100_000.0 }), None),
+        (json!({ "max_tokens": "100000" }), None),
+        (json!({ "max_tokens": -5 }), Some("max_tokens")),
+        (json!({ "max_tokens": "lots" }), Some("max_tokens")),
+        (json!({ "max_tokens": true }), Some("max_tokens")),
+        (json!({ "max_tokens": [9] }), Some("max_tokens")),
         (
-            chat,
             json!({ "max_tokens": 5, "max_completion_tokens": 4000 }),
             None,
         ),
         (
-            chat,
             json!({ "max_tokens": 4000, "max_completion_tokens": 5 }),
             None,
         ),
-        (chat, json!({ "max_tokens": 200, "n": 20 }), None),
-        (chat, json!({ "max_tokens": 200, "n": 20.0 }), None),
-        (chat, json!({ "max_tokens": 200, "n": "20" }), None),
-        (chat, json!({ "max_tokens": 200, "n": [] }), Some("n")),
-        (chat, json!({ "max_tokens": 200, "n": 0 }), None),
+    ]
+    .map(|(body, field)| ("chat/completions", body, field))
+    .to_vec()
+}
+
+/// Answers, tiers and predictions beside a limit of output.
+fn multipliers() -> Vec<Shape> {
+    [
+        (json!({ "max_tokens": 200, "n": 20 }), None),
+        (json!({ "max_tokens": 200, "n": 20.0 }), None),
+        (json!({ "max_tokens": 200, "n": "20" }), None),
+        (json!({ "max_tokens": 200, "n": [] }), Some("n")),
+        (json!({ "max_tokens": 200, "n": 0 }), None),
         (
-            chat,
             json!({ "max_tokens": 900, "service_tier": "priority" }),
             None,
         ),
+        (json!({ "max_tokens": 900, "service_tier": "fast" }), None),
+        (json!({ "max_tokens": 900, "service_tier": "auto" }), None),
         (
-            chat,
-            json!({ "max_tokens": 900, "service_tier": "fast" }),
-            None,
-        ),
-        (
-            chat,
-            json!({ "max_tokens": 900, "service_tier": "auto" }),
-            None,
-        ),
-        (
-            chat,
             json!({ "max_tokens": 900, "service_tier": "default" }),
             None,
         ),
-        (text, json!({ "max_tokens": 300, "prompt": "a" }), None),
         (
-            text,
-            json!({ "max_tokens": 300, "prompt": "a", "best_of": 9 }),
-            None,
-        ),
-        (
-            text,
-            json!({ "max_tokens": 300, "prompt": "a", "best_of": 9, "n": 2 }),
-            None,
-        ),
-        (
-            text,
-            json!({ "max_tokens": 30, "prompt": vec!["a"; 100] }),
-            None,
-        ),
-        (
-            text,
-            json!({ "max_tokens": 30, "prompt": [[1, 2], [3, 4]] }),
-            None,
-        ),
-        (
-            text,
-            json!({ "max_completion_tokens": 5, "prompt": "a" }),
-            Some("max_tokens"),
-        ),
-        (
-            responses,
-            json!({ "max_output_tokens": 700, "input": "a" }),
-            None,
-        ),
-        (
-            responses,
-            json!({ "input": "a" }),
-            Some("max_output_tokens"),
-        ),
-        (
-            responses,
-            json!({ "input": "a", "max_tokens": 5 }),
-            Some("max_output_tokens"),
-        ),
-        (
-            responses,
-            json!({ "input": "a", "max_output_tokens": 9, "previous_response_id": "r" }),
-            Some("previous_response_id"),
-        ),
-        (
-            responses,
-            json!({ "input": "a", "max_output_tokens": 9, "tools": search(Value::Null) }),
-            Some("max_tool_calls"),
-        ),
-        (
-            responses,
-            json!({ "input": "a", "max_output_tokens": 9, "tools": search(Value::Null),
-                "max_tool_calls": 2 }),
-            None,
-        ),
-        (
-            responses,
-            json!({ "input": "a", "max_output_tokens": 9, "tools": [{ "type": "image_generation" }] }),
-            Some("tools[0]"),
-        ),
-        (
-            chat,
             json!({ "max_tokens": 9, "prediction": { "content": "x".repeat(4_000) } }),
             None,
         ),
     ]
+    .map(|(body, field)| ("chat/completions", body, field))
+    .to_vec()
+}
+
+fn completions() -> Vec<Shape> {
+    [
+        (json!({ "max_tokens": 300, "prompt": "a" }), None),
+        (
+            json!({ "max_tokens": 300, "prompt": "a", "best_of": 9 }),
+            None,
+        ),
+        (
+            json!({ "max_tokens": 300, "prompt": "a", "best_of": 9, "n": 2 }),
+            None,
+        ),
+        (json!({ "max_tokens": 30, "prompt": vec!["a"; 100] }), None),
+        (
+            json!({ "max_tokens": 30, "prompt": [[1, 2], [3, 4]] }),
+            None,
+        ),
+        (
+            json!({ "max_completion_tokens": 5, "prompt": "a" }),
+            Some("max_tokens"),
+        ),
+    ]
+    .map(|(body, field)| ("completions", body, field))
+    .to_vec()
+}
+
+fn responses() -> Vec<Shape> {
+    let search = json!([{ "type": "web_search" }]);
+    let image = json!([{ "type": "image_generation" }]);
+    [
+        (json!({ "max_output_tokens": 700 }), None),
+        (json!({}), Some("max_output_tokens")),
+        (json!({ "max_tokens": 5 }), Some("max_output_tokens")),
+        (
+            json!({ "max_output_tokens": 9, "previous_response_id": "r" }),
+            Some("previous_response_id"),
+        ),
+        (
+            json!({ "max_output_tokens": 9, "tools": search }),
+            Some("max_tool_calls"),
+        ),
+        (
+            json!({ "max_output_tokens": 9, "tools": search, "max_tool_calls": 2 }),
+            None,
+        ),
+        (
+            json!({ "max_output_tokens": 9, "tools": image }),
+            Some("tools[0]"),
+        ),
+    ]
+    .map(|(mut body, field)| {
+        body["input"] = "a".into();
+        ("responses", body, field)
+    })
+    .to_vec()
 }
 
 /// A router with a key for each shape, each with the same budget.
