@@ -117,7 +117,7 @@ pub(super) fn lacks_items(schema: &[u8]) -> bool {
             b'{' | b'[' => {
                 let place = open
                     .last()
-                    .map_or(Place::Schema, |parent| parent.place_of(byte));
+                    .map_or(SchemaPosition::Schema, |parent| parent.position_below(byte));
                 open.push(Open::new(place));
             }
             b'}' | b']' => {
@@ -149,9 +149,9 @@ pub(super) fn lacks_items(schema: &[u8]) -> bool {
     false
 }
 
-/// Place of an object or a list in a schema.
+/// Position of an object or a list in a schema.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum SchemaPosition {
     Schema,
     /// Schemas by name, or a list of them.
     Schemas,
@@ -162,7 +162,7 @@ enum Place {
 
 /// An object or a list whose end is still to come.
 struct Open<'t> {
-    place: Place,
+    place: SchemaPosition,
     key: Option<&'t [u8]>,
     array: bool,
     /// Says what the array holds.
@@ -170,7 +170,7 @@ struct Open<'t> {
 }
 
 impl<'t> Open<'t> {
-    const fn new(place: Place) -> Self {
+    const fn new(place: SchemaPosition) -> Self {
         Self {
             place,
             key: None,
@@ -184,22 +184,22 @@ impl<'t> Open<'t> {
     }
 
     fn is_items_key(&self) -> bool {
-        self.place == Place::Schema && matches!(self.key, Some(b"items" | b"prefixItems"))
+        self.place == SchemaPosition::Schema && matches!(self.key, Some(b"items" | b"prefixItems"))
     }
 
     /// The place of what opens below with `byte`.
-    fn place_of(&self, byte: u8) -> Place {
+    fn position_below(&self, byte: u8) -> SchemaPosition {
         let is = |keys: &[&str]| {
             let named = |key: &[u8]| keys.iter().any(|name| name.as_bytes() == key);
             self.key.is_some_and(named)
         };
         match (self.place, byte) {
-            (Place::Schemas, b'{') => Place::Schema,
-            (Place::Schema, b'{') if is(&SCHEMAS) => Place::Schema,
-            (Place::Schema, b'[') if is(&SCHEMAS) => Place::Schemas,
-            (Place::Schema, b'{') if is(&SCHEMAS_BY_NAME) => Place::Schemas,
-            (Place::Schema, b'[') if is(&["type"]) => Place::Types,
-            _ => Place::Other,
+            (SchemaPosition::Schemas, b'{') => SchemaPosition::Schema,
+            (SchemaPosition::Schema, b'{') if is(&SCHEMAS) => SchemaPosition::Schema,
+            (SchemaPosition::Schema, b'[') if is(&SCHEMAS) => SchemaPosition::Schemas,
+            (SchemaPosition::Schema, b'{') if is(&SCHEMAS_BY_NAME) => SchemaPosition::Schemas,
+            (SchemaPosition::Schema, b'[') if is(&["type"]) => SchemaPosition::Types,
+            _ => SchemaPosition::Other,
         }
     }
 }
@@ -208,12 +208,14 @@ impl<'t> Open<'t> {
 /// doesn't matter there.
 fn take_string<'t>(open: &mut [Open<'t>], text: &'t [u8]) {
     match open {
-        [.., schema, types] if types.place == Place::Types => schema.array |= text == b"array",
+        [.., schema, types] if types.place == SchemaPosition::Types => {
+            schema.array |= text == b"array"
+        }
         [.., parent] if parent.key.is_none() => {
             parent.key = Some(text);
             parent.says |= parent.is_items_key();
         }
-        [.., schema] if schema.place == Place::Schema && schema.key == Some(b"type") => {
+        [.., schema] if schema.place == SchemaPosition::Schema && schema.key == Some(b"type") => {
             schema.array |= text == b"array";
         }
         _ => {}
