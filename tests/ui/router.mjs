@@ -126,7 +126,7 @@ class Router {
 
   /** A chat completion through the router. */
   chat(model, { key = ROOT, content = "Hello!", user, headers = {} } = {}) {
-    const body = JSON.stringify({ model, user, messages: [{ role: "user", content }] });
+    const body = JSON.stringify({ model, user, max_tokens: 100, messages: [{ role: "user", content }] });
     return fetch(`${this.clients}/v1/chat/completions`, { method: "POST", body,
       headers: { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers } });
   }
