@@ -242,6 +242,16 @@ impl Circuit {
 
     /// Records a failure; `probe` if it was the probe.
     pub fn record_failure(&self, probe: bool, now: Instant) -> Option<CircuitChange> {
+        self.fail(probe, false, now)
+    }
+
+    /// Records that an answer broke whose content had been recorded as a success: the request counts
+    /// once, as a failure.
+    pub fn record_break(&self, now: Instant) -> Option<CircuitChange> {
+        self.fail(false, true, now)
+    }
+
+    fn fail(&self, probe: bool, added: bool, now: Instant) -> Option<CircuitChange> {
         let phase = self.phase();
         match phase.kind {
             PhaseKind::Probing if probe => self.open(phase, now),
@@ -250,7 +260,11 @@ impl Circuit {
             PhaseKind::Closed => {
                 let ms = self.ms(now);
                 let in_row = self.failures_in_row.fetch_add(1, Relaxed) + 1;
-                self.window.add(true, ms, &self.settings);
+                if added {
+                    self.window.fail_added(ms, &self.settings);
+                } else {
+                    self.window.add(true, ms, &self.settings);
+                }
                 let too_many = self.window.too_many(ms, &self.settings);
                 let least = if self.is_recovering(phase, ms) {
                     FAILURES_WHILE_RECOVERING.min(self.settings.failures_in_row)
@@ -477,6 +491,17 @@ mod tests {
             circuit.record_success(false, now);
             assert_eq!(circuit.record_failure(false, now), None, "{at}");
         }
+    }
+
+    #[test]
+    fn answers_that_break_after_content_open_it() {
+        let now = origin();
+        let circuit = circuit(now);
+        let opened = (1..=100).find(|_| {
+            assert_eq!(circuit.record_success(false, now), None);
+            circuit.record_break(now).is_some()
+        });
+        assert_eq!(opened, Some(20));
     }
 
     #[test]

@@ -219,10 +219,11 @@ impl InFlightGuard {
 
     /// Reports a failure before the answer or in the middle of it.
     pub fn report_failure(&mut self, now: Instant) -> Option<CircuitChange> {
-        if self.kind != GuardKind::Reported {
-            let waited = now.saturating_duration_since(self.started);
-            self.deployment.latency.observe_at_least(waited, now);
+        if self.kind == GuardKind::Reported {
+            return self.deployment.circuit.record_break(now);
         }
+        let waited = now.saturating_duration_since(self.started);
+        self.deployment.latency.observe_at_least(waited, now);
         let probe = self.take_kind() == GuardKind::Probe;
         self.deployment.circuit.record_failure(probe, now)
     }

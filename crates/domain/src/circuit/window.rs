@@ -20,7 +20,17 @@ impl Window {
         ms / (millis(settings.window) / SLOTS as u64).max(1)
     }
 
+    /// Adds a request.
     pub(super) fn add(&self, failure: bool, ms: u64, settings: &CircuitSettings) {
+        self.count(u64::from(failure), 1, ms, settings);
+    }
+
+    /// Makes a failure of a request that was added as a success.
+    pub(super) fn fail_added(&self, ms: u64, settings: &CircuitSettings) {
+        self.count(1, 0, ms, settings);
+    }
+
+    fn count(&self, failed: u64, requests: u64, ms: u64, settings: &CircuitSettings) {
         let epoch = Self::epoch(ms, settings);
         let slot = &self.0[(epoch % SLOTS as u64) as usize];
         let epoch = epoch & EPOCH_MAX;
@@ -30,8 +40,9 @@ impl Window {
             } else {
                 (0, 0)
             };
-            let failures = (failures + u64::from(failure)).min(COUNT_MAX);
-            Some(epoch << (2 * COUNT_BITS) | failures << COUNT_BITS | (all + 1).min(COUNT_MAX))
+            let failures = (failures + failed).min(COUNT_MAX);
+            let all = (all + requests).min(COUNT_MAX);
+            Some(epoch << (2 * COUNT_BITS) | failures << COUNT_BITS | all)
         };
         // The closure never declines, so there is no error to handle.
         let _ = slot.fetch_update(Relaxed, Relaxed, added);
