@@ -168,7 +168,7 @@ impl ApiError {
     }
 
     /// The key has a budget, and nothing bounds what the request may cost.
-    pub(crate) fn unbounded(field: String, message: String) -> Self {
+    pub(crate) fn unbounded_cost(field: String, message: String) -> Self {
         Self {
             param: Some(Cow::Owned(field)),
             ..Self::new(400, "invalid_value", message)

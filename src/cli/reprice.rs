@@ -59,7 +59,7 @@ pub(crate) struct RepriceArguments {
 
 /// Result of a run.
 #[derive(Debug, Default)]
-struct Report {
+struct RepriceReport {
     read: usize,
     changed: usize,
     /// Left as they were, because they would have lost their price.
@@ -91,7 +91,7 @@ async fn run(
     config: &Config,
     table: &PriceTable,
     arguments: &RepriceArguments,
-) -> Result<Report, Failure> {
+) -> Result<RepriceReport, Failure> {
     let mut query = RepriceQuery {
         from: start_of(arguments.from)?,
         to: start_of(arguments.to.tomorrow().map_err(io::Error::other)?)?,
@@ -103,7 +103,7 @@ async fn run(
     };
     let at = clock::timestamp();
     let billing = Rebilling::new(config, table, at);
-    let mut report = Report::default();
+    let mut report = RepriceReport::default();
     loop {
         let entries = store
             .entries_to_reprice(&query)
@@ -162,7 +162,7 @@ impl<'c> Rebilling<'c> {
     fn changes(
         &self,
         entries: Vec<LedgerEntry>,
-        report: &mut Report,
+        report: &mut RepriceReport,
     ) -> Vec<(LedgerEntry, LedgerEntry)> {
         let mut changed = Vec::new();
         for before in entries {
@@ -200,7 +200,7 @@ fn start_of(day: Date) -> io::Result<Timestamp> {
     Ok(start.timestamp())
 }
 
-fn audit(arguments: &RepriceArguments, report: &Report, at: Timestamp) -> AuditDraft {
+fn audit(arguments: &RepriceArguments, report: &RepriceReport, at: Timestamp) -> AuditDraft {
     let sums = |sums: &LedgerSums| {
         json!({
             "cost_usd": sums.cost.normalize().to_string(),
@@ -225,7 +225,7 @@ fn audit(arguments: &RepriceArguments, report: &Report, at: Timestamp) -> AuditD
     }
 }
 
-fn print(report: &Report, dry_run: bool) -> io::Result<()> {
+fn print(report: &RepriceReport, dry_run: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let verb = if dry_run { "would change" } else { "changed" };
     writeln!(

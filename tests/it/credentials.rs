@@ -116,7 +116,8 @@ async fn rule_told_of(gateway: &Gateway) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_tell_what_a_header_holds_but_no_credential() {
     let mock = mock().await;
-    let gateway = SharedStore::sqlite().replica(&mock, json!({})).await;
+    let shared = SharedStore::sqlite();
+    let gateway = shared.replica(&mock, json!({})).await;
     // The attack works on what is no secret.
     let mut attacker = Attacker::new(&gateway, "x-region");
     assert_eq!(attacker.read(4).await, "eu-w");
@@ -142,7 +143,8 @@ async fn make(gateway: &Gateway, rule: &Value) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_about_credentials_are_refused_with_the_remedy() {
     let mock = mock().await;
-    let gateway = SharedStore::sqlite().replica(&mock, json!({})).await;
+    let shared = SharedStore::sqlite();
+    let gateway = shared.replica(&mock, json!({})).await;
     let key = about("Authorization", "^Bearer sk-[a-m]");
     let equals = json!({ "header": { "name": "x_api_key", "equals": KEY } });
     let split = |by: &str| {

@@ -61,7 +61,7 @@ impl Case {
     }
 
     /// The same answer of the Responses API as a stream.
-    fn streamed(self, name: &'static str) -> Self {
+    fn by_stream(self, name: &'static str) -> Self {
         let Answer::Body(response) = self.answer else {
             panic!("{name} is streamed already");
         };
@@ -241,7 +241,7 @@ fn search_cases() -> Vec<Case> {
             gpt5(&searches, searched),
             "0.03625",
         )
-        .streamed("ws-streamed"),
+        .by_stream("ws-streamed"),
         case(
             "fs",
             RESPONSES,
@@ -282,7 +282,7 @@ fn image_cases() -> Vec<Case> {
             gpt5(std::slice::from_ref(&image), painted),
             "0.1313",
         )
-        .streamed("ig-streamed"),
+        .by_stream("ig-streamed"),
         case(
             "ig-unsaid",
             RESPONSES,

@@ -125,7 +125,8 @@ async fn a_provider_lives_on_two_replicas(shared: &SharedStore) {
 #[tokio::test]
 async fn providers_that_cannot_be_are_refused_with_the_field() {
     let mock = mock().await;
-    let gateway = replica(&SharedStore::sqlite(), &mock).await;
+    let shared = SharedStore::sqlite();
+    let gateway = replica(&shared, &mock).await;
     let up = format!("{PROVIDERS}/up");
     let with = |field: &str, value: Value| {
         let mut spec = spec("made", &mock);
@@ -206,7 +207,8 @@ async fn providers_that_cannot_be_are_refused_with_the_field() {
 #[tokio::test]
 async fn providers_are_asked_for_their_health_and_their_models() {
     let mock = mock().await;
-    let gateway = replica(&SharedStore::sqlite(), &mock).await;
+    let shared = SharedStore::sqlite();
+    let gateway = replica(&shared, &mock).await;
     let ask =
         async |method: &str, path: &str, body: Value| gateway.ask(method, path, &[], &body).await;
     let well = ask("POST", "/api/v1/providers/up/health", Value::Null).await;
@@ -279,7 +281,8 @@ async fn providers_are_asked_for_their_health_and_their_models() {
 #[tokio::test]
 async fn what_was_made_by_api_can_be_rolled_back() {
     let mock = mock().await;
-    let gateway = replica(&SharedStore::sqlite(), &mock).await;
+    let shared = SharedStore::sqlite();
+    let gateway = replica(&shared, &mock).await;
     let ask =
         async |method: &str, path: &str, body: Value| gateway.ask(method, path, &[], &body).await;
     let open = json!({ "id": "open", "type": "mock", "base_url": mock.base_url() });
@@ -343,7 +346,8 @@ async fn what_was_made_by_api_can_be_rolled_back() {
 #[tokio::test]
 async fn the_file_is_shown_without_secrets_and_loaded_again() {
     let mock = mock().await;
-    let gateway = replica(&SharedStore::sqlite(), &mock).await;
+    let shared = SharedStore::sqlite();
+    let gateway = replica(&shared, &mock).await;
     let ask = async |method: &str, path: &str| gateway.ask(method, path, &[], &Value::Null).await;
     let shown = ask("GET", "/api/v1/config").await;
     assert_eq!(

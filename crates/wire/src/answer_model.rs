@@ -15,11 +15,11 @@ use crate::sse::{Event, Piece, Splitter};
 pub struct AnswerModel {
     /// The name as a JSON string.
     name: String,
-    form: Form,
+    form: AnswerForm,
 }
 
 #[derive(Debug)]
-enum Form {
+enum AnswerForm {
     /// A JSON body, held until it is whole.
     Plain(BytesMut),
     Events {
@@ -35,20 +35,20 @@ impl AnswerModel {
     /// A plain answer that is to name `model`.
     #[must_use]
     pub fn plain(model: &str) -> Self {
-        Self::new(model, Form::Plain(BytesMut::new()))
+        Self::new(model, AnswerForm::Plain(BytesMut::new()))
     }
 
     /// A streamed answer in `format` that is to name `model`.
     #[must_use]
     pub fn events(format: Format, model: &str) -> Self {
-        let form = Form::Events {
+        let form = AnswerForm::Events {
             splitter: Splitter::default(),
             once: format == Format::AnthropicMessages,
         };
         Self::new(model, form)
     }
 
-    fn new(model: &str, form: Form) -> Self {
+    fn new(model: &str, form: AnswerForm) -> Self {
         let name = serde_json::Value::from(model).to_string();
         Self { name, form }
     }
@@ -56,12 +56,12 @@ impl AnswerModel {
     /// Takes more of the answer and returns what the client may be sent by now.
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
         let (splitter, once) = match &mut self.form {
-            Form::Done => return chunk,
-            Form::Plain(held) => {
+            AnswerForm::Done => return chunk,
+            AnswerForm::Plain(held) => {
                 held.extend_from_slice(&chunk);
                 return Bytes::new();
             }
-            Form::Events { splitter, once } => (splitter, *once),
+            AnswerForm::Events { splitter, once } => (splitter, *once),
         };
         splitter.push(chunk);
         let (mut out, mut renamed) = (BytesMut::new(), false);
@@ -74,7 +74,7 @@ impl AnswerModel {
         }
         if once && renamed {
             out.extend(splitter.finish().map(Piece::into_bytes));
-            self.form = Form::Done;
+            self.form = AnswerForm::Done;
         }
         out.freeze()
     }
@@ -82,13 +82,13 @@ impl AnswerModel {
     /// Takes the end of the answer and returns the rest.
     pub fn end(&mut self) -> Bytes {
         let mut out = BytesMut::new();
-        match std::mem::replace(&mut self.form, Form::Done) {
-            Form::Done => {}
-            Form::Plain(held) => match position(&held) {
+        match std::mem::replace(&mut self.form, AnswerForm::Done) {
+            AnswerForm::Done => {}
+            AnswerForm::Plain(held) => match position(&held) {
                 Some(at) => write_renamed(&held, at, &self.name, &mut out),
                 None => out = held,
             },
-            Form::Events { mut splitter, .. } => {
+            AnswerForm::Events { mut splitter, .. } => {
                 if let Some(piece) = splitter.finish() {
                     write_piece(piece, &self.name, &mut out);
                 }

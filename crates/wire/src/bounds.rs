@@ -207,19 +207,19 @@ impl RequestBounds {
                 Vendor::OpenAi => "max_tool_calls".to_owned(),
             };
             match (tool_kind.charge, uses) {
-                (Charge::Uses(fee), Some(uses)) => self.add(fee, uses),
-                (Charge::Uses(_), None) => {
+                (ToolCharge::Uses(fee), Some(uses)) => self.add(fee, uses),
+                (ToolCharge::Uses(_), None) => {
                     self.mark_unbounded(field(), "may run any number of times")
                 }
-                (Charge::Once(fee), uses) => {
+                (ToolCharge::Once(fee), uses) => {
                     self.add(fee, 1);
                     self.rounds = self.rounds.saturating_add(uses.unwrap_or(1));
                 }
-                (Charge::Tokens, Some(uses)) => self.rounds = self.rounds.saturating_add(uses),
-                (Charge::Tokens, None) => {
+                (ToolCharge::Tokens, Some(uses)) => self.rounds = self.rounds.saturating_add(uses),
+                (ToolCharge::Tokens, None) => {
                     self.mark_unbounded(field(), "may run any number of times")
                 }
-                (Charge::OtherModel, _) => self.mark_unbounded(
+                (ToolCharge::OtherModel, _) => self.mark_unbounded(
                     format!("tools[{index}]"),
                     "is charged at another model's price, without a limit",
                 ),
@@ -261,9 +261,9 @@ enum Vendor {
     OpenAi,
 }
 
-/// Charge for a tool that the provider runs.
+/// ToolCharge for a tool that the provider runs.
 #[derive(Clone, Copy)]
-enum Charge {
+enum ToolCharge {
     /// By use, besides the tokens of its results.
     Uses(Fee),
     /// Once for a request.
@@ -277,7 +277,7 @@ enum Charge {
 /// Tool that the provider runs.
 struct ServerTool {
     vendor: Vendor,
-    charge: Charge,
+    charge: ToolCharge,
 }
 
 impl ServerTool {
@@ -286,21 +286,23 @@ impl ServerTool {
     fn of(kind: &str) -> Option<Self> {
         use Vendor::{Anthropic, OpenAi};
         let (vendor, charge) = match kind {
-            "web_search" | "web_search_preview" => (OpenAi, Charge::Uses(Fee::WebSearch)),
-            "file_search" => (OpenAi, Charge::Uses(Fee::FileSearch)),
-            "x_search" => (OpenAi, Charge::Uses(Fee::XSearch)),
-            "code_interpreter" => (OpenAi, Charge::Once(Fee::CodeSession)),
-            "mcp" | "shell" => (OpenAi, Charge::Tokens),
-            "image_generation" => (OpenAi, Charge::OtherModel),
+            "web_search" | "web_search_preview" => (OpenAi, ToolCharge::Uses(Fee::WebSearch)),
+            "file_search" => (OpenAi, ToolCharge::Uses(Fee::FileSearch)),
+            "x_search" => (OpenAi, ToolCharge::Uses(Fee::XSearch)),
+            "code_interpreter" => (OpenAi, ToolCharge::Once(Fee::CodeSession)),
+            "mcp" | "shell" => (OpenAi, ToolCharge::Tokens),
+            "image_generation" => (OpenAi, ToolCharge::OtherModel),
             dated if dated.starts_with("web_search_preview_") => {
-                (OpenAi, Charge::Uses(Fee::WebSearch))
+                (OpenAi, ToolCharge::Uses(Fee::WebSearch))
             }
-            dated if dated.starts_with("web_search_") => (Anthropic, Charge::Uses(Fee::WebSearch)),
-            dated if dated.starts_with("web_fetch_") => (Anthropic, Charge::Tokens),
+            dated if dated.starts_with("web_search_") => {
+                (Anthropic, ToolCharge::Uses(Fee::WebSearch))
+            }
+            dated if dated.starts_with("web_fetch_") => (Anthropic, ToolCharge::Tokens),
             dated if dated.starts_with("code_execution_") => {
-                (Anthropic, Charge::Once(Fee::CodeSession))
+                (Anthropic, ToolCharge::Once(Fee::CodeSession))
             }
-            dated if dated.starts_with("advisor_") => (Anthropic, Charge::OtherModel),
+            dated if dated.starts_with("advisor_") => (Anthropic, ToolCharge::OtherModel),
             _ => return None,
         };
         Some(Self { vendor, charge })

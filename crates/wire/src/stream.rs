@@ -587,7 +587,7 @@ mod tests {
         assert_eq!(text(&stream.end()), "data: {\"c\"");
     }
 
-    fn translated() -> AnswerStream {
+    fn translating() -> AnswerStream {
         AnswerStream::translate(CHAT.0, Endpoint::Messages, Default::default()).unwrap()
     }
 
@@ -611,7 +611,7 @@ mod tests {
             for mut stream in [
                 AnswerStream::pass_through(CHAT.0, CHAT.1),
                 AnswerStream::without_usage(CHAT.0, CHAT.1),
-                translated(),
+                translating(),
             ] {
                 let mut passed = Vec::new();
                 for chunk in chunks {
@@ -682,7 +682,7 @@ mod tests {
             };
             assert_eq!(passed, whole);
 
-            let mut stream = translated();
+            let mut stream = translating();
             for chunk in &chunks {
                 stream.push((*chunk).into());
             }
@@ -701,7 +701,7 @@ mod tests {
             (r#"{"ok":true}"#, "pending"),
             ("[", "pending"),
         ] {
-            let mut stream = translated();
+            let mut stream = translating();
             stream.push(body.into());
             let passed = stream.end();
             let found = match stream.start() {

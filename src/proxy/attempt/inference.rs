@@ -151,7 +151,7 @@ impl Inference {
 
     /// Returns the deployment that was asked last: unlike [`Self::deployment`] not one that was chosen and
     /// then not asked, because a budget refused or the request can't be put to it.
-    pub(crate) const fn asked(&self) -> Option<&Deployment> {
+    pub(crate) const fn asked_deployment(&self) -> Option<&Deployment> {
         self.attempts.asked.as_ref()
     }
 

@@ -181,7 +181,7 @@ fn last_failure(inference: &Inference, provider: Option<&CompiledProvider>) -> A
         }
         Some(Failure::OverBudget(why)) => ApiError::insufficient_quota(why.clone()),
         Some(Failure::Unbounded(missing)) => {
-            ApiError::unbounded(missing.field.clone(), missing.message.clone())
+            ApiError::unbounded_cost(missing.field.clone(), missing.message.clone())
         }
         Some(Failure::Unjournalled) => ApiError::ledger_unavailable(),
         Some(Failure::Uncounted) => ApiError::limits_unavailable(),

@@ -45,7 +45,7 @@ impl Gateway {
 
     fn count(&self, session: &Session, ctx: &Context, ended: &Ended) {
         let inference = ctx.inference.as_deref();
-        let deployment = inference.and_then(Inference::asked);
+        let deployment = inference.and_then(Inference::asked_deployment);
         if ended.well
             && let Some(deployment) = deployment
             && inference.is_some_and(|inference| !inference.attempts.state.has_failed())
@@ -79,7 +79,7 @@ impl Gateway {
             return;
         }
         let inference = ctx.inference.as_deref();
-        let deployment = inference.and_then(Inference::asked);
+        let deployment = inference.and_then(Inference::asked_deployment);
         let attempts = inference.map(|inference| &inference.attempts);
         let header = session.req_header();
         self.access_log.add(&AccessLine {

@@ -24,7 +24,7 @@ const MOST_NAMES: usize = 1_000;
 pub(crate) struct Figures {
     since: Timestamp,
     total: Tally,
-    recent: Recent,
+    recent: RecentCounts,
     rules: ByName,
     models: ByName,
     providers: ByName,
@@ -37,7 +37,7 @@ impl Figures {
         Self {
             since,
             total: Tally::default(),
-            recent: Recent::new(now),
+            recent: RecentCounts::new(now),
             rules: ByName::default(),
             models: ByName::default(),
             providers: ByName::default(),
@@ -223,14 +223,14 @@ impl Tally {
 }
 
 /// Outcomes of the last minute, by which the dashboard tells whether something is wrong now.
-struct Recent {
+struct RecentCounts {
     start: Instant,
-    slots: Mutex<[Slot; SLOTS]>,
+    slots: Mutex<[SecondCounts; SLOTS]>,
 }
 
 /// Counts of one interval.
 #[derive(Clone, Copy, Default)]
-struct Slot {
+struct SecondCounts {
     /// Number of the interval since the start.
     interval: u64,
     requests: u64,
@@ -243,7 +243,7 @@ struct Slot {
 const SLOTS: usize = 12;
 const INTERVAL: Duration = Duration::from_secs(5);
 
-impl Recent {
+impl RecentCounts {
     fn new(start: Instant) -> Self {
         Self {
             start,
@@ -257,9 +257,9 @@ impl Recent {
         let position = usize::try_from(interval).unwrap_or_default() % SLOTS;
         let slot = &mut slots[position];
         if slot.interval != interval {
-            *slot = Slot {
+            *slot = SecondCounts {
                 interval,
-                ..Slot::default()
+                ..SecondCounts::default()
             };
         }
         slot.requests += 1;
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn what_is_long_ago_is_not_recent() {
         let start = clock::now();
-        let recent = Recent::new(start);
+        let recent = RecentCounts::new(start);
         let at = |seconds| start + Duration::from_secs(seconds);
         recent.note(RequestOutcome::Failed, at(1));
         recent.note(RequestOutcome::Refused, at(2));

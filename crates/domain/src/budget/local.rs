@@ -34,14 +34,14 @@ pub struct BudgetExceeded {
 impl BudgetExceeded {
     /// Returns what no call has spent or reserved; negative if more was spent than there was.
     #[must_use]
-    pub fn left(&self) -> Decimal {
+    pub fn remaining(&self) -> Decimal {
         self.usd - self.spent - self.reserved
     }
 }
 
 impl fmt::Display for BudgetExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = self.left().max(Decimal::ZERO);
+        let left = self.remaining().max(Decimal::ZERO);
         let until = self.resets.and_then(|day| day.yesterday().ok());
         let until = until.map_or_else(String::new, |day| format!(" until {day} (UTC)"));
         let (account, total) = (&self.account, self.usd.normalize());

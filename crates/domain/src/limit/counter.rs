@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::bucket::{Bucket, LEVEL_OF_ONE, Pace};
-use super::window::{SecondAmount, Window};
+use super::window::{SecondAmount, SlidingWindow};
 
 /// Limit of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub enum RateCounter {
     /// Usage of a limit with a burst.
     Bucket(Bucket),
     /// Usage of a limit without one.
-    Window(Window),
+    Window(SlidingWindow),
 }
 
 /// Counter of the kind that a rate needs.
 enum Fitted<'a> {
     Bucket(&'a mut Bucket, Pace),
-    Window(&'a mut Window),
+    Window(&'a mut SlidingWindow),
 }
 
 /// Usage as counters of several processes tell each other: the level of a bucket, or the amount that
@@ -72,7 +72,7 @@ impl Rate {
 
 impl Default for RateCounter {
     fn default() -> Self {
-        Self::Window(Window::default())
+        Self::Window(SlidingWindow::default())
     }
 }
 
@@ -175,7 +175,7 @@ impl RateCounter {
             }
             (Self::Bucket(bucket), None) => {
                 let level = bucket.level(Pace::new(rate.per_minute, 1), now);
-                let mut window = Window::default();
+                let mut window = SlidingWindow::default();
                 window.charge(level.div_ceil(LEVEL_OF_ONE), now);
                 *self = Self::Window(window);
             }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// State of a window. It doesn't know the limit, so that this can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Window {
+pub struct SlidingWindow {
     /// Amounts by second, oldest first: at most [`SECONDS`] of them.
     seconds: VecDeque<(u32, u32)>,
     /// Sum of the amounts.
@@ -56,7 +56,7 @@ pub const SET_ASIDE_GRACE: u64 = 5_000_000;
 
 const SECOND: u64 = 1_000_000;
 
-impl Window {
+impl SlidingWindow {
     /// Returns the amount that is counted.
     pub fn sum(&mut self, now: u64) -> u64 {
         self.advance(now);
@@ -348,7 +348,7 @@ mod tests {
         use std::collections::BinaryHeap;
 
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         let mut run = Run {
             by_client: vec![Totals::default(); clients.len()],
             ..Run::default()
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn who_was_quiet_for_a_minute_may_use_all_of_it_at_once() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         for now in [5 * SECOND, 66 * SECOND] {
             for _ in 0..600 {
                 assert!(window.wait(600, 1, now).is_zero());
@@ -506,7 +506,7 @@ mod tests {
 
     #[test]
     fn unused_reservations_are_given_back_where_they_were_made() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         window.charge(600, 10 * SECOND);
         window.charge(400, 30 * SECOND);
         window.refund(500, 10 * SECOND, 40 * SECOND);
@@ -526,7 +526,7 @@ mod tests {
 
     #[test]
     fn debts_are_waited_for() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         window.charge(10, 0);
         window.add_excess(95, 10 * SECOND);
         assert_eq!(window.room(100, 10 * SECOND), 0);
@@ -536,13 +536,13 @@ mod tests {
 
     #[test]
     fn state_is_bounded_and_others_figures_are_taken_over() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         for now in 0..100_000 {
             window.charge(3, now * 10_000);
         }
         let now = 100_000 * 10_000;
         assert!(window.seconds.len() <= SECONDS as usize && window.seconds.capacity() <= 64);
-        let mut copy = Window::default();
+        let mut copy = SlidingWindow::default();
         copy.replace(&window.amounts(now), now + 7 * HOUR);
         assert_eq!(copy.sum(now + 7 * HOUR), window.sum(now));
         assert_eq!(copy.amounts(now + 7 * HOUR), window.amounts(now));
@@ -571,7 +571,7 @@ mod tests {
                 (prop_oneof![Just(0_u64), 1..1_000_u64, 1_000..SECOND, SECOND..90 * SECOND],
                  1..400_u64, 0..=100_u64), 1..400),
         ) {
-            let (mut window, mut now, mut run) = (Window::default(), 7, Run::default());
+            let (mut window, mut now, mut run) = (SlidingWindow::default(), 7, Run::default());
             for (pause, cost, used) in asks {
                 now += pause;
                 let cost = cost.min(limit);
@@ -599,7 +599,7 @@ mod tests {
             cost in 1..3_000_u64,
             asked_before in any::<bool>(),
         ) {
-            let (mut window, mut now) = (Window::default(), 3 * SECOND);
+            let (mut window, mut now) = (SlidingWindow::default(), 3 * SECOND);
             for (pause, charge) in charges {
                 now += pause;
                 window.charge(charge, now);

@@ -350,7 +350,7 @@ fn guard(node: &ConditionNode, patterns: &Patterns) -> Option<(Area, Vec<Pattern
 }
 
 /// Sink of reasons: ignored when deciding, a list when explaining.
-trait Reasons {
+trait ReasonSink {
     fn say(&mut self, reason: impl FnOnce() -> String);
     /// Returns the number of reasons.
     fn count(&self) -> usize;
@@ -360,7 +360,7 @@ trait Reasons {
 
 struct Silent;
 
-impl Reasons for Silent {
+impl ReasonSink for Silent {
     fn say(&mut self, _: impl FnOnce() -> String) {}
 
     fn count(&self) -> usize {
@@ -370,7 +370,7 @@ impl Reasons for Silent {
     fn forget(&mut self, _: usize, _: usize) {}
 }
 
-impl Reasons for Vec<String> {
+impl ReasonSink for Vec<String> {
     fn say(&mut self, reason: impl FnOnce() -> String) {
         self.push(reason());
     }
@@ -417,7 +417,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
     }
 
     /// Returns true if a condition holds. The last reasons are the conditions that decided it.
-    fn holds(&mut self, node: &ConditionNode, reasons: &mut impl Reasons) -> bool {
+    fn holds(&mut self, node: &ConditionNode, reasons: &mut impl ReasonSink) -> bool {
         match node {
             ConditionNode::All(nodes) => self.every(nodes, true, reasons),
             ConditionNode::Any(nodes) => !self.every(nodes, false, reasons),
@@ -434,7 +434,12 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
 
     /// Returns true if every condition evaluates to `want`. Stops at the first that doesn't, and
     /// gives only that one as a reason.
-    fn every(&mut self, nodes: &[ConditionNode], want: bool, reasons: &mut impl Reasons) -> bool {
+    fn every(
+        &mut self,
+        nodes: &[ConditionNode],
+        want: bool,
+        reasons: &mut impl ReasonSink,
+    ) -> bool {
         let start = reasons.count();
         for node in nodes {
             let before = reasons.count();
@@ -446,7 +451,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
         true
     }
 
-    fn header(&self, name: &str, value: &HeaderCondition, reasons: &mut impl Reasons) -> bool {
+    fn header(&self, name: &str, value: &HeaderCondition, reasons: &mut impl ReasonSink) -> bool {
         let found = self.facts.header(name);
         let hit = found.as_deref().is_some_and(|found| value.holds(found));
         // The request's value is the client's own: only the rule's is shown.
@@ -460,7 +465,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
         hit
     }
 
-    fn test(&self, test: &Test, reasons: &mut impl Reasons) -> bool {
+    fn test(&self, test: &Test, reasons: &mut impl ReasonSink) -> bool {
         let facts = self.facts;
         match test {
             Test::Header { name, value } => self.header(name, value, reasons),
@@ -502,7 +507,7 @@ impl<'p, 'f, F: Facts> Trial<'p, 'f, F> {
     }
 }
 
-fn equal(what: &str, hit: bool, want: &str, reasons: &mut impl Reasons) -> bool {
+fn equal(what: &str, hit: bool, want: &str, reasons: &mut impl ReasonSink) -> bool {
     reasons.say(|| format!("{what} {} `{want}`", is(hit, "")));
     hit
 }
