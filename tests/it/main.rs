@@ -31,6 +31,7 @@ mod draining;
 mod errors;
 mod explain;
 mod failover;
+mod fuzz;
 mod health;
 mod hostile;
 mod house;

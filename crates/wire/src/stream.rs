@@ -2,9 +2,10 @@
 //! judged until the first content, metered, and passed on or translated. It must not know
 //! connections, attempts or what is tried next.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use llm_router_domain::format::{Endpoint, Format};
 use llm_router_domain::retry::AccountError;
+use memchr::memrchr2;
 
 use crate::body::{BodyVerdict, judge_body};
 use crate::error::{ErrorBody, without_bom};
@@ -415,8 +416,22 @@ impl Translation {
                 None
             }
             Form::Unknown(held) => {
+                // What is held is white space, or the beginning of a byte order mark.
+                let seen = if held.len() < BYTE_ORDER_MARK.len() {
+                    0
+                } else {
+                    held.len()
+                };
                 held.extend_from_slice(&chunk);
-                let first = first_byte(held)?;
+                let Some(first) = held.get(seen..).and_then(first_byte) else {
+                    // Lines without a field say nothing.
+                    let lines = memrchr2(b'\n', b'\r', held).map_or(0, |end| end + 1);
+                    held.advance(lines);
+                    if held.len() > TRANSLATED_LIMIT {
+                        self.translator.too_large(out);
+                    }
+                    return None;
+                };
                 let held = std::mem::take(held);
                 if matches!(first, b'{' | b'[') {
                     self.form = Form::Document(held);
@@ -429,9 +444,11 @@ impl Translation {
     }
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// The first byte that is no white space and no byte order mark.
 fn first_byte(bytes: &[u8]) -> Option<u8> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     bytes
         .iter()
         .copied()

@@ -18,6 +18,8 @@ use crate::translate::stream::{DONE, parse_event};
 pub(crate) struct ChatStreamReader {
     started: bool,
     done: bool,
+    /// The answer has too many parts: nothing more of it is read.
+    is_refused: bool,
     numbers: Numbers,
     choices: Vec<ChoiceState>,
     /// Sources that wait for a text to stand at.
@@ -37,11 +39,19 @@ struct ChoiceState {
     refused: bool,
 }
 
+/// The most choices of one answer: OpenAI writes 128 at most.
+const MOST_CHOICES: usize = 512;
+
+/// The most tool calls of one answer, of all its choices: OpenAI takes 128 tools at most, and no
+/// model calls each of them several times at once.
+const MOST_CALLS: usize = 2_048;
+
 impl ChatStreamReader {
     pub(crate) fn new(context: &ResponseContext) -> Self {
         Self {
             started: false,
             done: false,
+            is_refused: false,
             numbers: Numbers {
                 seed: context.request_id.clone(),
                 blocks: 0,
@@ -71,8 +81,13 @@ impl ChatStreamReader {
     }
 
     fn choice(&mut self, mut choice: Object<'_>, sink: &mut Sink<'_>) {
+        if self.is_refused {
+            return;
+        }
         let index = choice.u64("index").unwrap_or(0);
-        let at = self.progress(index);
+        let Some(at) = self.progress(index) else {
+            return self.refuse("choices", sink);
+        };
         let mut delta = choice
             .take_object("delta")
             .or_else(|| choice.take_object("message"))
@@ -112,9 +127,13 @@ impl ChatStreamReader {
         }
     }
 
-    fn progress(&mut self, index: u64) -> usize {
+    /// Returns the place of a choice; `None` if there are too many.
+    fn progress(&mut self, index: u64) -> Option<usize> {
         if let Some(at) = self.choices.iter().position(|choice| choice.index == index) {
-            return at;
+            return Some(at);
+        }
+        if self.choices.len() >= MOST_CHOICES {
+            return None;
         }
         self.choices.push(ChoiceState {
             index,
@@ -123,7 +142,18 @@ impl ChatStreamReader {
             finished: false,
             refused: false,
         });
-        self.choices.len() - 1
+        Some(self.choices.len() - 1)
+    }
+
+    /// Ends an answer that has more parts than any model's.
+    fn refuse(&mut self, parts: &str, sink: &mut Sink<'_>) {
+        self.is_refused = true;
+        let message = format!("The provider sent too many {parts} in one answer.");
+        sink(AnswerEvent::Failed(ProviderError::new(
+            502,
+            "upstream_error",
+            &message,
+        )));
     }
 
     fn content(
@@ -237,6 +267,9 @@ impl ChatStreamReader {
     }
 
     fn call(&mut self, at: usize, mut call: Object<'_>, sink: &mut Sink<'_>) {
+        if self.is_refused {
+            return;
+        }
         let index = call.u64("index");
         let id = call
             .take("id")
@@ -264,6 +297,9 @@ impl ChatStreamReader {
             return;
         };
         if choice.calls.begins(&fragment) {
+            if self.numbers.calls >= MOST_CALLS {
+                return self.refuse("tool calls", sink);
+            }
             choice.close_text(sink);
         }
         choice
