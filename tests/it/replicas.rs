@@ -217,7 +217,8 @@ async fn a_redis_that_loses_its_data_behind_a_connection_learns_what_every_repli
     }
     let (after, _) = saturate(&[&one, &two], 2, Duration::from_secs(4)).await;
     if began.elapsed() < Duration::from_secs(55) {
-        assert!(passed <= 100, "{passed} of its share of 100");
-        assert!(passed + after <= 100, "{after} after all was reported");
+        // A window may pass a tenth more.
+        assert!(passed <= 110, "{passed} of its share of 100");
+        assert!(passed + after <= 110, "{after} after all was reported");
     }
 }
