@@ -93,7 +93,7 @@ def test_wrong_key(router):
     "status, error",
     [
         (400, anthropic.BadRequestError),
-        (403, anthropic.PermissionDeniedError),
+        (451, anthropic.APIStatusError),
         (404, anthropic.NotFoundError),
         (429, anthropic.RateLimitError),
         (500, anthropic.InternalServerError),

@@ -122,11 +122,20 @@ def test_bad_field(client):
     assert caught.value.param == "model" and caught.value.code == "invalid_value"
 
 
+def test_a_refused_credential_of_the_router_is_not_the_clients(client):
+    for status in (401, 402, 403):
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(
+                model="fast", messages=MESSAGES, extra_headers={"x-mock-status": str(status)}
+            )
+        assert caught.value.status_code == 502 and caught.value.code == "provider_auth"
+
+
 @pytest.mark.parametrize(
     "status, error",
     [
         (400, openai.BadRequestError),
-        (403, openai.PermissionDeniedError),
+        (451, openai.APIStatusError),
         (422, openai.UnprocessableEntityError),
         (429, openai.RateLimitError),
         (500, openai.InternalServerError),

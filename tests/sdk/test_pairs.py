@@ -25,9 +25,9 @@ server: {{ listen: "127.0.0.1:{port}" }}
 admin: {{ listen: "127.0.0.1:{admin}" }}
 store: {{ url: "sqlite:{folder}/llm-router.db" }}
 providers:
-  - {{ id: openai, type: openai, base_url: "http://127.0.0.1:{mock}/v1", api_key: theirs, forward_headers: ["x-mock-*"] }}
-  - {{ id: anthropic, type: anthropic, base_url: "http://127.0.0.1:{mock}", api_key: theirs, forward_headers: ["x-mock-*"] }}
-  - {{ id: gemini, type: gemini, base_url: "http://127.0.0.1:{mock}/v1beta", api_key: theirs, forward_headers: ["x-mock-*"] }}
+  - {{ id: openai, type: openai, base_url: "http://127.0.0.1:{mock}/v1", api_key: theirs, forward_headers: ["x-mock-*", "x-sdk"] }}
+  - {{ id: anthropic, type: anthropic, base_url: "http://127.0.0.1:{mock}", api_key: theirs, forward_headers: ["x-mock-*", "x-sdk"] }}
+  - {{ id: gemini, type: gemini, base_url: "http://127.0.0.1:{mock}/v1beta", api_key: theirs, forward_headers: ["x-mock-*", "x-sdk"] }}
 keys:
   - {{ name: sdk, key: "${{SDK_KEY}}", role: user, owner: tests }}
 """
@@ -155,8 +155,9 @@ def errors(pair):
     sdk = pair.client.errors
     for status, kind in {
         400: sdk.BadRequestError,
-        401: sdk.AuthenticationError,
-        403: sdk.PermissionDeniedError,
+        # The provider refused the router's credential, not the client's.
+        401: sdk.InternalServerError,
+        403: sdk.InternalServerError,
         404: sdk.NotFoundError,
         422: sdk.UnprocessableEntityError,
         429: sdk.RateLimitError,
@@ -167,8 +168,10 @@ def errors(pair):
             with pytest.raises(kind) as caught:
                 control = {"x-mock-status": str(status)}
                 pair.ask(pair.client.user(SEA), stream=streamed, **control)
-            assert caught.value.status_code == status
-            assert "The mock failed" in str(caught.value)
+            refused = status in (401, 403)
+            assert caught.value.status_code == (502 if refused else status)
+            said = "refused the router's credential" if refused else "The mock failed"
+            assert said in str(caught.value)
     for control in ("x-mock-cut-after", "x-mock-error-after"):
         with pytest.raises((sdk.APIError, RuntimeError)):
             pair.ask(pair.client.user(SEA), stream=True, **{control: "6"})

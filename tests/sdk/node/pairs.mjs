@@ -295,8 +295,9 @@ const FEATURES = {
     const { sdk } = pair.client;
     for (const [status, kind] of [
       [400, sdk.BadRequestError],
-      [401, sdk.AuthenticationError],
-      [403, sdk.PermissionDeniedError],
+      // The provider refused the router's credential, not the client's.
+      [401, sdk.InternalServerError],
+      [403, sdk.InternalServerError],
       [404, sdk.NotFoundError],
       [422, sdk.UnprocessableEntityError],
       [429, sdk.RateLimitError],
@@ -307,8 +308,9 @@ const FEATURES = {
         const headers = { "x-mock-status": String(status) };
         await assert.rejects(pair.ask(pair.sea(), { stream, headers }), (error) => {
           assert.ok(error instanceof kind, `${status}: ${error?.constructor?.name}`);
-          assert.equal(error.status, status);
-          assert.match(error.message, /The mock failed/);
+          const refused = status === 401 || status === 403;
+          assert.equal(error.status, refused ? 502 : status);
+          assert.match(error.message, refused ? /refused the router's credential/ : /The mock failed/);
           return true;
         });
       }
