@@ -32,7 +32,7 @@ function parts(one) {
       ["Status", h("span", { class: "row tight" }, statusTag(one.status), !one.complete && one.status < 400 && tag("incomplete", "bad"), one.stream && tag("stream"))],
       ["Time", moment(one.time)], ["Latency", millis(one.latency_ms)], ["Router overhead before the first attempt", millis(one.router_ms)],
       ["Requested model", one.model_asked ?? "–"], ["Deployment", one.provider ? `${one.provider} / ${one.model}` : "none was called"], ["Format", one.format],
-      ...(one.refused_by ? [["Refused by", h("span", { class: "row tight" }, tag(one.refused_by, "warn"), h("code", null, one.error.code), one.error.message)]] : []),
+      .../** @type {[any, any][]} */ (one.refused_by ? [["Refused by", h("span", { class: "row tight" }, tag(one.refused_by, "warn"), h("code", null, one.error.code), one.error.message)]] : []),
       ["Client", one.client ?? "–"],
       ["Key", link("key", one.key)], ["Owner", link("owner", one.owner)], ["End user", link("user", one.user)],
       ["Configuration", `revision ${one.revision}`],
