@@ -412,7 +412,7 @@ impl CutCall {
     }
 }
 
-/// What the client reads of the calls, whatever its format.
+/// The calls as the client reads them, whatever its format.
 fn read_calls(to: Format, stream: &str) -> Vec<(String, String, Value)> {
     let mut calls: Vec<(String, String, String)> = Vec::new();
     for line in stream

@@ -1,4 +1,4 @@
-//! What a target doesn't take is changed or left out, and named; `strict` refuses it.
+//! Requests beyond the limits of a target are changed or shortened, and the fields named; `strict` refuses it.
 
 use std::collections::BTreeSet;
 

@@ -393,7 +393,7 @@ fn check_arrays(schema: &Value) {
     });
 }
 
-/// What OpenAI says of strict schemas.
+/// OpenAI's rules for strict schemas.
 fn check_strict(schema: &Value) {
     each_schema(schema, &mut |object| {
         if is(object, "object") {
@@ -418,7 +418,7 @@ fn check_strict(schema: &Value) {
     });
 }
 
-/// What Anthropic says of schemas that it compiles.
+/// Anthropic's rules for schemas that it compiles.
 fn check_compiled(schema: &Value) {
     each_schema(schema, &mut |object| {
         if is(object, "object") {
